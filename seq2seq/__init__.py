@@ -1,0 +1,25 @@
+"""Neural machine translation by jointly learning to align and translate (arXiv 1409.0473).
+
+import seq2seq
+
+model = seq2seq.load("outputs/quickstart/...")
+[translation] = model.translate(["The small cat sleeps."])
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from seq2seq.pretrained import Pretrained
+
+__version__ = "0.1.0"
+__all__ = ["load"]
+
+
+def load(run: str | Path, overrides: Sequence[str] = ()) -> "Pretrained":
+    """Load a trained run; see `seq2seq.pretrained.load`."""
+    # torch takes seconds to import, and `import seq2seq` alone does not need it.
+    from seq2seq.pretrained import load as load_run
+
+    return load_run(run, overrides)

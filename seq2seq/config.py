@@ -1,0 +1,655 @@
+"""Every setting: its type, its range, its meaning. Values live in `configs/*.yaml`, never here.
+
+`to_config()` is the one door from YAML and command line to dataclasses; `load_run_config()`
+reads the resolved values that a run saved. Behind this module nobody sees Hydra or OmegaConf.
+"""
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from seq2seq.errors import ConfigError, RunDirError, UntrustedError
+
+MAX_CONFIG_BYTES = 64 * 1024
+
+
+def _number(low: float = -math.inf, high: float = math.inf, *, open_ends: str = "") -> Any:
+    """A required field whose value lies in [low, high]; `open_ends` names excluded ends."""
+    return field(metadata={"low": low, "high": high, "open": open_ends})
+
+
+def _at_least(low: float) -> Any:
+    return _number(low)
+
+
+def _share() -> Any:
+    """A probability that must leave something over: [0, 1)."""
+    return _number(0.0, 1.0, open_ends="high")
+
+
+class Stage(Enum):
+    """The steps of a run, in their order."""
+
+    tokenize = "tokenize"
+    train = "train"
+    decode = "decode"
+    evaluate = "evaluate"
+
+
+@dataclass(kw_only=True)
+class GrammarConfig:
+    """The embedded corpus: sizes of its splits and lengths of its sentences."""
+
+    seed: int = _at_least(0)
+    """Every seed gives another corpus; one seed always the same."""
+    train_pairs: int = _at_least(1)
+    validation_pairs: int = _at_least(1)
+    test_pairs: int = _at_least(1)
+    min_words: int = _number(3, 60)
+    """Shortest English sentence, in words."""
+    max_words: int = _number(3, 60)
+    """Longest English sentence, in words."""
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """Where sentence pairs come from, and which of them are kept for training."""
+
+    source_language: str
+    target_language: str
+    root: str
+    """Folder that relative file names start from."""
+    train: list[str]
+    """`[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, or `[hub:NAME:CONFIG]`."""
+    validation: list[str]
+    test: list[str]
+    max_words: int = _at_least(1)
+    """Training pairs with a longer side are dropped (words between blanks, no end symbol)."""
+    max_ratio: float = _at_least(1)
+    """Training pairs whose longer side has over this many times the words are dropped."""
+    drop_duplicates: bool
+    """Keep only the first of equal training pairs."""
+    limit: int | None = _at_least(1)
+    """Use only the first so many training pairs; null for all."""
+    grammar: GrammarConfig
+
+
+class TokenizerKind(Enum):
+    """How text becomes ids."""
+
+    sentencepiece = "sentencepiece"
+
+
+class PieceModel(Enum):
+    """How SentencePiece chooses its pieces."""
+
+    bpe = "bpe"
+    unigram = "unigram"
+
+
+@dataclass(kw_only=True)
+class SentencePieceConfig:
+    """Subwords, learnt from the training text."""
+
+    name: TokenizerKind
+    kind: PieceModel
+    joint: bool
+    """One vocabulary for both languages."""
+    vocab_size: int = _at_least(5)
+    """Pieces per vocabulary, the four special ones included."""
+    normalization: str
+    """SentencePiece rule: `nmt_nfkc` (folds compatibility characters) or `identity`."""
+    character_coverage: float = _number(0.9, 1.0)
+    sampling: float = _share()
+    """Subword regularisation in training: BPE-dropout rate or unigram temperature; 0 is off."""
+    max_lines: int = _at_least(1)
+    """The vocabulary is learnt from at most so many lines a language, spread over the corpus."""
+
+
+class StateWord(Enum):
+    """The word that moves the decoder state from s_{i-1} to s_i."""
+
+    emitted = "emitted"
+    previous = "previous"
+
+
+class Reset(Enum):
+    """Where the reset gate acts: on the state before U, or on the product after it."""
+
+    before = "before"
+    after = "after"
+
+
+class InitialWeights(Enum):
+    """How weights start."""
+
+    paper = "paper"
+    glorot = "glorot"
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """RNNsearch, Appendix A; sizes of A.2.3."""
+
+    embedding_size: int = _at_least(1)
+    """m, word embedding."""
+    hidden_size: int = _at_least(1)
+    """n, gated units: per direction of the encoder, and of the decoder."""
+    align_size: int = _at_least(1)
+    """n', hidden units of the alignment model."""
+    maxout_size: int = _at_least(1)
+    """l, maxout units after pooling."""
+    state_word: StateWord
+    reset: Reset
+    bias: bool
+    """Biases of the candidate state, the start state, the readout and the output."""
+    embedding_bias: bool
+    """A bias on embedded words, as in the authors' code."""
+    output_rank: int | None = _at_least(1)
+    """Factor W_o into (l, rank)(rank, K_y); null keeps it whole."""
+    init: InitialWeights
+    embedding_dropout: float = _share()
+    annotation_dropout: float = _share()
+    readout_dropout: float = _share()
+
+
+class AttentionKind(Enum):
+    """How the decoder looks at the source."""
+
+    additive = "additive"
+
+
+@dataclass(kw_only=True)
+class AdditiveConfig:
+    """The paper's alignment model, A.1.2."""
+
+    name: AttentionKind
+
+
+class OptimizerKind(Enum):
+    """Which rule moves the weights."""
+
+    adadelta = "adadelta"
+    adam = "adam"
+
+
+@dataclass(kw_only=True)
+class AdadeltaConfig:
+    """Zeiler's rule, the paper's B.2."""
+
+    name: OptimizerKind
+    lr: float = _number(0, open_ends="low")
+    rho: float = _number(0, 1, open_ends="both")
+    eps: float = _number(0, open_ends="low")
+    weight_decay: float = _at_least(0)
+
+
+@dataclass(kw_only=True)
+class AdamConfig:
+    """Adam with decoupled weight decay."""
+
+    name: OptimizerKind
+    lr: float = _number(0, open_ends="low")
+    beta1: float = _share()
+    beta2: float = _share()
+    eps: float = _number(0, open_ends="low")
+    weight_decay: float = _at_least(0)
+
+
+class SchedulerKind(Enum):
+    """How the learning rate changes."""
+
+    constant = "constant"
+    plateau = "plateau"
+    linear = "linear"
+    inverse_sqrt = "inverse_sqrt"
+    cosine = "cosine"
+
+
+@dataclass(kw_only=True)
+class ConstantConfig:
+    """The optimizer's rate, unchanged."""
+
+    name: SchedulerKind
+
+
+@dataclass(kw_only=True)
+class PlateauConfig:
+    """Multiply the rate by `factor` after `patience` validations without a better score."""
+
+    name: SchedulerKind
+    factor: float = _number(0, 1, open_ends="both")
+    patience: int = _at_least(0)
+    min_factor: float = _number(0, 1)
+    """Never below this share of the optimizer's rate."""
+
+
+@dataclass(kw_only=True)
+class DecayConfig:
+    """Warm up linearly, then fall: to `final_factor` at the last update, or as 1/sqrt(update)."""
+
+    name: SchedulerKind
+    warmup: int = _at_least(0)
+    """Updates until the full rate."""
+    final_factor: float = _number(0, 1)
+    """Share of the rate that is left at `trainer.max_updates`."""
+
+
+class Normalize(Enum):
+    """What the summed cost is divided by before the backward pass."""
+
+    none = "none"
+    sentences = "sentences"
+    words = "words"
+
+
+class Precision(Enum):
+    """Number format of matrix products; softmax, energies and loss stay in float32."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+class BatchOrder(Enum):
+    """Order of the batches cut from one sorted pool."""
+
+    shortest_first = "shortest_first"
+    shuffled = "shuffled"
+
+
+class SelectBy(Enum):
+    """The validation figure that decides which checkpoint is best."""
+
+    loss = "loss"
+    bleu = "bleu"
+
+
+@dataclass(kw_only=True)
+class TrainerConfig:
+    """Batches, cost, clipping, validation, limits."""
+
+    batch_sentences: int | None = _at_least(1)
+    """Sentences a batch; null when `batch_tokens` counts instead."""
+    batch_tokens: int | None = _at_least(1)
+    """Padded tokens a batch, the longer side; null when `batch_sentences` counts instead."""
+    pool_batches: int = _at_least(1)
+    """So many batches are drawn together, sorted by length and cut."""
+    batch_order: BatchOrder
+    reshuffle: bool
+    """Shuffle anew in each epoch; otherwise once."""
+    normalize: Normalize
+    clip_norm: float = _number(0, open_ends="low")
+    """Greatest gradient norm over all parameters."""
+    label_smoothing: float = _share()
+    precision: Precision
+    ema_decay: float = _share()
+    """Decay per update of the averaged weights that are validated and decoded; 0 is off."""
+    max_updates: int = _at_least(1)
+    max_epochs: int | None = _at_least(1)
+    max_minutes: float | None = _number(0, open_ends="low")
+    """Stop after so many minutes of this process; the run can be resumed (exit code 75)."""
+    validate_every: int = _at_least(1)
+    """Updates between validations; a checkpoint is written at each."""
+    checkpoint_every: int = _at_least(1)
+    """Updates between further checkpoints."""
+    keep_checkpoints: int = _at_least(2)
+    """Newest checkpoints that are kept, besides the best."""
+    select_by: SelectBy
+    patience: int | None = _at_least(1)
+    """Stop after so many validations without a better score; null never stops."""
+    validation_sentences: int | None = _at_least(1)
+    """Decode only the first so many validation sentences; the loss uses all."""
+    validation_beam: int = _at_least(1)
+    """Beam of the decoding in validation."""
+
+
+@dataclass(kw_only=True)
+class DecodeConfig:
+    """Beam search."""
+
+    beam_size: int = _at_least(1)
+    length_penalty: float = _at_least(0)
+    """Scores are divided by (words + end symbol) to this power; 0 sums, 1 averages."""
+    min_ratio: float = _at_least(0)
+    """The end symbol is forbidden before this share of the source length (end included)."""
+    max_ratio: float = _number(0, open_ends="low")
+    """At most this many times the source length (end included) in steps."""
+    extra_steps: int = _at_least(0)
+    """Steps allowed beyond `max_ratio`, for short sources."""
+    forbid_unknown: bool
+    """Never emit the unknown symbol."""
+    n_best: int = _at_least(1)
+    """Hypotheses kept per sentence, at most `beam_size`."""
+    batch_sentences: int = _at_least(1)
+    max_source_tokens: int = _at_least(1)
+    """A longer source is cut, with a warning."""
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig:
+    """Scores and pictures of the test set."""
+
+    heatmaps: list[int]
+    """Test sentences (1 is the first) that are drawn."""
+    heatmap_words: bool
+    """Join subwords to words in the pictures."""
+    heatmap_font: str | None
+    """Font file for scripts that the default fonts lack; null finds an installed one."""
+    bleu_tokenizer: str
+    """sacreBLEU tokenizer: 13a, or zh, ja-mecab, ko-mecab, char, ..."""
+
+
+@dataclass(kw_only=True)
+class LoggingConfig:
+    """What is shown while training; nothing here changes the weights."""
+
+    every: int = _at_least(1)
+    """Updates between lines."""
+    tensorboard: bool
+    samples: int = _at_least(0)
+    """Validation translations shown in TensorBoard, the first ones with a heatmap."""
+    heatmaps: int = _at_least(0)
+
+
+class Device(Enum):
+    """Where tensors live; auto takes CUDA if there is one."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass(kw_only=True)
+class Config:
+    """One run."""
+
+    name: str
+    seed: int = _at_least(0)
+    device: Device
+    threads: int | None = _at_least(1)
+    """CPU threads; null leaves torch's choice. Results are exact only at an equal count."""
+    stages: list[Stage]
+    data: DataConfig
+    tokenizer: Any
+    model: ModelConfig
+    attention: Any
+    optimizer: Any
+    scheduler: Any
+    trainer: TrainerConfig
+    decode: DecodeConfig
+    evaluate: EvaluateConfig
+    logging: LoggingConfig
+
+
+TAGGED: dict[str, dict[str, type]] = {
+    "tokenizer": {"sentencepiece": SentencePieceConfig},
+    "attention": {"additive": AdditiveConfig},
+    "optimizer": {"adadelta": AdadeltaConfig, "adam": AdamConfig},
+    "scheduler": {
+        "constant": ConstantConfig,
+        "plateau": PlateauConfig,
+        "linear": DecayConfig,
+        "inverse_sqrt": DecayConfig,
+        "cosine": DecayConfig,
+    },
+}
+"""Groups whose options have different fields; the class follows from the group's `name`."""
+
+LATER_KEYS = ("decode", "evaluate", "device", "threads")
+"""What decoding and evaluation may change; everything else is fixed by the checkpoint."""
+
+RESUME_KEYS = (
+    *LATER_KEYS,
+    "stages",
+    "logging",
+    "trainer.max_updates",
+    "trainer.max_epochs",
+    "trainer.max_minutes",
+    "trainer.patience",
+    "trainer.keep_checkpoints",
+)
+"""What a resumed training may change. `max_updates` also moves the end of a falling schedule."""
+
+
+def to_config(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str] = ()) -> Config:
+    """Check composed or saved values and return them as dataclasses.
+
+    Args:
+        raw: Values by group, as Hydra composes them or as `config.yaml` of a run holds them.
+        overrides: Dotted `key=value` texts in Hydra's grammar, applied last.
+
+    Raises:
+        ConfigError: unknown key, wrong type, missing value or value out of range.
+    """
+    merged = OmegaConf.merge(raw, parse_overrides(overrides))
+    assert isinstance(merged, DictConfig)
+    _lists_from_text(merged)
+    schema = OmegaConf.structured(Config)
+    for group, options in TAGGED.items():
+        schema[group] = OmegaConf.structured(_option(merged, group, options))
+    try:
+        typed = OmegaConf.merge(schema, merged)
+        config = OmegaConf.to_object(typed)
+    except MissingMandatoryValue as error:
+        raise ConfigError("config", f"missing value {error.full_key!r}", "Give it.") from None
+    except ConfigKeyError as error:
+        known = [f.name for f in fields(error.object_type)] if error.object_type else []
+        raise _unknown_key(error, known) from None
+    except OmegaConfBaseException as error:
+        what = str(error.msg or error).splitlines()[0]
+        raise ConfigError("config", f"{error.full_key}: {what}", "Give a fitting value.") from None
+    assert isinstance(config, Config)
+    _check_ranges(config)
+    _check_together(config)
+    return config
+
+
+def parse_overrides(texts: Sequence[str]) -> DictConfig:
+    """Read `key=value` texts with Hydra's grammar, so that `no` stays text and null is null."""
+    tree = OmegaConf.create()
+    for text in texts:
+        try:
+            [item] = OverridesParser.create().parse_overrides([text])
+            plain = not (item.is_sweep_override() or item.is_add() or item.is_delete())
+        except (HydraException, OmegaConfBaseException):
+            plain = False
+        if not plain:
+            raise ConfigError("config", f"cannot read override {text!r}", "Write key=value.")
+        OmegaConf.update(tree, item.key_or_group, item.value())
+    return tree
+
+
+def load_run_config(
+    path: Path, overrides: Sequence[str] = (), may_change: Sequence[str] = LATER_KEYS
+) -> Config:
+    """Read the config that a run saved; only keys under `may_change` may be overridden.
+
+    Raises:
+        RunDirError: the file is missing, too large or no longer fits the schema.
+        UntrustedError: it holds an alias, a tag or an interpolation.
+        ConfigError: an override is wrong or touches what the checkpoint fixes.
+    """
+    for text in overrides:
+        key = text.split("=")[0]
+        if not any(key == free or key.startswith(f"{free}.") for free in may_change):
+            raise ConfigError(
+                "config", f"{key} is fixed by the run", f"Only {', '.join(may_change)} may change."
+            )
+    saved = read_plain_yaml(path)
+    try:
+        to_config(saved)
+    except ConfigError as error:
+        raise RunDirError(path, error.what, "Use the version that wrote this run.") from None
+    return to_config(saved, overrides)
+
+
+def read_plain_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping that may come from a stranger: no alias, no tag, no interpolation."""
+    try:
+        data = path.read_bytes()
+        text = data.decode("utf-8")
+    except FileNotFoundError:
+        raise RunDirError(path, "no such file", "Name a run directory.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunDirError(path, str(error), "Restore the file from a copy.") from None
+    if len(data) > MAX_CONFIG_BYTES:
+        raise RunDirError(path, f"larger than {MAX_CONFIG_BYTES} bytes", "Restore the file.")
+    try:
+        _refuse_tricks(path, text)
+        values = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise RunDirError(path, f"not YAML ({type(error).__name__})", "Restore it.") from None
+    if not isinstance(values, dict):
+        raise RunDirError(path, "not a mapping", "Restore the file from a copy.")
+    return values
+
+
+def _refuse_tricks(path: Path, text: str) -> None:
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        anchored = getattr(event, "anchor", None)
+        # Only a "!tag" is refused: plain scalars carry the implicit tags of YAML itself.
+        tagged = getattr(event, "tag", None)
+        if (
+            isinstance(event, yaml.AliasEvent)
+            or anchored
+            or tagged
+            or "${" in str(getattr(event, "value", ""))
+        ):
+            line = event.start_mark.line + 1
+            raise UntrustedError(
+                f"{path}:{line}", "alias, tag or interpolation", "No run of ours has one: refused."
+            )
+
+
+def to_yaml(config: Config) -> str:
+    """Return the resolved values as plain YAML, readable by `load_run_config`."""
+    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True, width=100)
+
+
+def plain(value: Any) -> Any:
+    """Turn config dataclasses into dicts, enums into their names."""
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Return `{dotted key: plain value}` for every leaf."""
+    return {key: plain(value) for key, _, value in _leaves(config)}
+
+
+def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
+    for f in fields(config):
+        value = getattr(config, f.name)
+        if is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{f.name}.")
+        else:
+            yield f"{prefix}{f.name}", f, value
+
+
+def _lists_from_text(merged: DictConfig) -> None:
+    """`data.train=a.tsv` means the list of one."""
+    for split in ("train", "validation", "test"):
+        value = OmegaConf.select(merged, f"data.{split}")
+        if isinstance(value, str):
+            OmegaConf.update(merged, f"data.{split}", [value])
+
+
+def _option(merged: DictConfig, group: str, options: Mapping[str, type]) -> type:
+    name = OmegaConf.select(merged, f"{group}.name", throw_on_missing=False)
+    if name not in options:
+        known = ", ".join(options)
+        raise ConfigError("config", f"{group}.name is {name!r}", f"Choose one of: {known}.")
+    return options[name]
+
+
+def _unknown_key(error: ConfigKeyError, known: Sequence[str]) -> ConfigError:
+    full_key = str(error.full_key)
+    parent, _, wrong = full_key.rpartition(".")
+    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    prefix = f"{parent}." if parent else ""
+    fix = f"Did you mean '{prefix}{near[0]}'?" if near else f"Known here: {', '.join(known)}."
+    return ConfigError("config", f"unknown key '{full_key}'", fix)
+
+
+def _check_ranges(config: Config) -> None:
+    for key, f, value in _leaves(config):
+        if "low" not in f.metadata or value is None:
+            continue
+        low, high, open_ends = (f.metadata[k] for k in ("low", "high", "open"))
+        above = value > low if open_ends in ("low", "both") else value >= low
+        below = value < high if open_ends in ("high", "both") else value <= high
+        if not (above and below):  # written so that NaN fails
+            left = "(" if open_ends in ("low", "both") or low == -math.inf else "["
+            right = ")" if open_ends in ("high", "both") or high == math.inf else "]"
+            raise ConfigError(
+                "config", f"{key}={value} is out of range", f"Use {left}{low:g}, {high:g}{right}."
+            )
+
+
+def _check_together(config: Config) -> None:
+    """Rules that join two settings."""
+    data, trainer, decode = config.data, config.trainer, config.decode
+    for key in ("source_language", "target_language"):
+        code = getattr(data, key)
+        # YAML reads an unquoted `no` as False, and the schema makes that the text "False".
+        if (
+            not code.isascii()
+            or not code.replace("-", "").replace("_", "").isalnum()
+            or code
+            in (
+                "True",
+                "False",
+            )
+        ):
+            raise ConfigError("config", f"data.{key}={code!r} is no language code", "Quote it.")
+    if data.grammar.min_words > data.grammar.max_words:
+        raise ConfigError("config", "data.grammar.min_words is above max_words", "Swap them.")
+    if (trainer.batch_sentences is None) == (trainer.batch_tokens is None):
+        raise ConfigError(
+            "config",
+            "exactly one of trainer.batch_sentences and trainer.batch_tokens must be given",
+            "Set the other to null.",
+        )
+    if decode.n_best > decode.beam_size:
+        raise ConfigError(
+            "config",
+            f"decode.n_best={decode.n_best} is above decode.beam_size={decode.beam_size}",
+            "Widen the beam.",
+        )
+    if not config.stages:
+        raise ConfigError("config", "stages is empty", "Name at least one.")
+
+
+def composing_error(error: Exception) -> ConfigError:
+    """Say in one line why Hydra could not compose a config.
+
+    Hydra's own message has several lines; the first says what is wrong, and for a misspelt key
+    the exception behind it knows the full key and the class.
+    """
+    cause = error.__cause__
+    if isinstance(cause, ConfigKeyError):
+        node = cause.parent_node
+        known = [str(key) for key in node] if isinstance(node, DictConfig) else []
+        return _unknown_key(cause, known)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    fix = "See python train.py --help."
+    if "experiment" in lines[0] and "No match in the defaults list" in str(error):
+        fix = "Write +experiment=NAME, with the plus."
+    elif len(lines) > 2 and "Available options" in lines[1]:
+        fix = f"Available: {', '.join(lines[2:])}."
+    return ConfigError("config", lines[0], fix)

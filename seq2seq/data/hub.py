@@ -1,0 +1,230 @@
+"""Datasets of the Hugging Face Hub, or local folders laid out like them, as rows.
+
+The library retries an unreachable host for 23 s and talks meanwhile; here the host is asked once,
+and without it only the library's cache is used. No dataset runs a program: the library refuses.
+"""
+
+import logging
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, cast
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from seq2seq.config import DataConfig
+from seq2seq.errors import ConfigError, DataError, PlatformError, UntrustedError
+
+logger = logging.getLogger(__name__)
+
+PROBE_SECONDS = 10.0
+"""The host must answer within this time, all its addresses and the name server included."""
+BATCH_ROWS = 1000
+
+_OTHER_NAMES = {"validation": ("validation", "val", "dev", "valid")}
+
+
+@dataclass(frozen=True)
+class HubDataset:
+    """`hub:NAME[:CONFIG[:SPLIT]]`, taken apart; `config` and `split` as written, or empty."""
+
+    spec: str
+    name: str
+    folder: Path | None
+    """The local folder that NAME means, if it means one; then nothing is asked from the Hub."""
+    config: str
+    split: str
+    role: str
+    """train, validation or test: the split to look for when none is written."""
+
+
+def parse_hub_name(spec: str, cfg: DataConfig, role: str) -> HubDataset:
+    """Take a location apart.
+
+    NAME is a folder if it starts with `.`, `/` or `~`, has several slashes, or exists below
+    `data.root`; a mistyped folder is never looked up on the Hub.
+
+    Raises:
+        ConfigError: there is no NAME.
+        DataError: NAME is a folder that does not exist.
+    """
+    # At most three parts: a slice such as train[:1000] has a colon of its own.
+    name, config, split = [*spec.removeprefix("hub:").split(":", 2), "", ""][:3]
+    if not name:
+        raise ConfigError("config", f"{spec!r} names no dataset", "Write hub:NAME:CONFIG:SPLIT.")
+    folder = Path(cfg.root).expanduser() / Path(name).expanduser()
+    must_exist = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if must_exist and not folder.is_dir():
+        raise DataError(folder, "no such folder", "Check the name and data.root.")
+    local = folder if folder.is_dir() else None
+    return HubDataset(spec, name, local, config, split, role)
+
+
+def read_hub_rows(place: HubDataset, cfg: DataConfig) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a dataset, with a column for each language or one called `translation`.
+
+    The first use downloads the dataset into the library's cache (`HF_HOME` moves it). CONFIG may
+    be left out if there is only one, or one named after the languages; either direction will do.
+
+    Raises:
+        DataError: no such config, split or data file.
+        PlatformError: no network, no such dataset, or no access to it.
+        UntrustedError: the dataset consists of a program.
+    """
+    _, table = _load(place, cfg)
+    wanted = {"translation", cfg.source_language, cfg.target_language}
+    if columns := [name for name in table.column_names if name in wanted]:
+        table = table.select_columns(columns)
+    for batch in table.iter(BATCH_ROWS):  # a single row of `table[i]` takes 100 times as long
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, values, strict=True))
+
+
+def hub_fingerprint(place: HubDataset, cfg: DataConfig) -> list[str]:
+    """Return what identifies the rows: name, config, split, and the library's fingerprint.
+
+    Raises:
+        UserError: as in `read_hub_rows`.
+    """
+    config, table = _load(place, cfg)
+    return [place.name, config, str(table.split), table._fingerprint]
+
+
+def _load(place: HubDataset, cfg: DataConfig) -> tuple[str, Any]:
+    """Download or find the dataset; return the name of its config and a `datasets.Dataset`."""
+    reachable = place.folder is not None or _can_ask_hub()
+    if not reachable:
+        logger.info("%s: the Hub does not answer, looking into the cache", place.spec)
+    with _calm_library(offline=not reachable), _library_errors(place):
+        builder = _builder(place, cfg)
+        builder.download_and_prepare()
+        table = builder.as_dataset(split=_split(place, list(builder.info.splits)))
+    return builder.config.name, table
+
+
+def _can_ask_hub() -> bool:
+    import datasets
+    import huggingface_hub.constants as hub
+
+    return not datasets.config.HF_HUB_OFFLINE and _answers(hub.ENDPOINT)
+
+
+def _answers(url: str, seconds: float = PROBE_SECONDS) -> bool:
+    """Whether a web server answers at all, be it with a refusal."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            urlopen(Request(url, method="HEAD"), timeout=seconds).close()
+        except HTTPError:
+            pass
+        except URLError as error:
+            # The library may trust other certificates than Python does: let it try.
+            if not isinstance(error.reason, ssl.SSLError):
+                return
+        except (OSError, HTTPException, ValueError):
+            return
+        answered.set()
+
+    # A thread, because neither the name server nor a list of addresses obeys the timeout.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answered.is_set()
+
+
+@contextmanager
+def _calm_library(*, offline: bool) -> Iterator[None]:
+    """No bars and no talk on stderr; offline at once where the library would retry."""
+    import datasets
+    import huggingface_hub.constants as hub
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    loggers = [logging.getLogger(name) for name in ("datasets", "huggingface_hub")]
+    levels = [library.level for library in loggers]
+    before = hub.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    datasets.disable_progress_bars()
+    disable_progress_bars()
+    try:
+        for library in loggers:
+            library.setLevel(logging.CRITICAL)
+        if offline:
+            hub.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+        for library, level in zip(loggers, levels, strict=True):
+            library.setLevel(level)
+
+
+@contextmanager
+def _library_errors(place: HubDataset) -> Iterator[None]:
+    """Turn what the libraries raise into one line of ours."""
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    # The base class of the HTTP client's errors; the client itself changes between versions.
+    http_errors = cast(tuple[type[Exception], ...], HfHubHTTPError.__bases__)
+    local = "name local files instead, data.train=[train.en,train.fr], or a folder, [hub:./FOLDER]"
+    try:
+        yield
+    except DatasetNotFoundError as error:
+        fix = f"Check the name and log in where access is restricted, or {local}."
+        raise PlatformError(place.spec, _first_line(error), fix) from None
+    except FileNotFoundError as error:  # a folder or repository without data
+        raise DataError(place.spec, _first_line(error), "Check its contents.") from None
+    except ConnectionError:
+        what = "the Hugging Face Hub cannot be reached and its cache has no such dataset"
+        raise PlatformError(place.spec, what, f"Connect, or {local}.") from None
+    except RuntimeError as error:
+        if "scripts are no longer supported" not in str(error):
+            raise
+        what = f"the dataset is a program, which is never run ({_first_line(error)})"
+        fix = f"Find a copy that holds Parquet files, or {local}."
+        raise UntrustedError(place.spec, what, fix) from None
+    except (DatasetsError, ValueError) as error:
+        what = f"cannot be read ({_first_line(error.__cause__ or error)})"
+        raise DataError(place.spec, what, "Correct the data, or CONFIG and SPLIT.") from None
+    except http_errors as error:
+        what = f"cannot be fetched ({_first_line(error)})"
+        raise PlatformError(place.spec, what, f"Try again, or {local}.") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def _builder(place: HubDataset, cfg: DataConfig) -> Any:
+    """Find the config: as written, or named after the languages, in either direction."""
+    import datasets
+
+    path = str(place.folder or place.name)
+    names = datasets.get_dataset_config_names(path)
+    written = place.config or f"{cfg.source_language}-{cfg.target_language}"
+    for name in (written, "-".join(reversed(written.split("-")))):
+        if name in names:
+            return datasets.load_dataset_builder(path, name)
+    if len(names) == 1:  # also for a dataset in the cache, whose configs the library cannot list
+        return datasets.load_dataset_builder(path, place.config or None)
+    raise DataError(
+        place.spec,
+        f"has no config {written!r}; there are {', '.join(names)}",
+        "Write one of them: hub:NAME:CONFIG.",
+    )
+
+
+def _split(place: HubDataset, names: list[str]) -> str:
+    if place.split:
+        return place.split
+    for name in _OTHER_NAMES.get(place.role, (place.role,)):
+        if name in names:
+            return name
+    raise DataError(
+        place.spec,
+        f"has no split {place.role!r}; there are {', '.join(names)}",
+        "Write one, or a part of one: hub:NAME:CONFIG:train[:1000].",
+    )

@@ -1,0 +1,166 @@
+"""From a corpus to what training reads: kept text, vocabularies, ids. All of it inside the run.
+
+corpus/SPLIT.source, .target   text, one sentence a line (and .links of the embedded corpus)
+tokenizers/                    source.model, target.model, manifest
+tokens/SPLIT.SIDE.ids, .ends   ids as int32, row ends as int64, both end symbols included
+data_report.json               what was read, kept and dropped; written last
+"""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from seq2seq.config import Config, SentencePieceConfig
+from seq2seq.data.batching import TokenizedPairs
+from seq2seq.data.corpus import fingerprint, read_pairs
+from seq2seq.data.filters import keep
+from seq2seq.data.pair import Links, Pair
+from seq2seq.data.store import IdStore, TextStore
+from seq2seq.data.tokenizer import (
+    EOS,
+    SentencePieceTokenizer,
+    Tokenizer,
+    VocabularyTooLargeError,
+    train_sentencepiece,
+)
+from seq2seq.errors import DataError
+from seq2seq.run import RunDir, read_folder
+
+log = logging.getLogger(__name__)
+
+SIDES = ("source", "target")
+SPLITS = ("train", "validation", "test")
+REPORT = "data_report.json"
+_TOKENIZERS = "tokenizers"
+_CHUNK = 10_000  # lines encoded at once
+
+
+def prepare(run: RunDir, cfg: Config) -> None:
+    """Read, filter and tokenize the corpus of a config into a run; does nothing if that is done.
+
+    Raises:
+        DataError: the corpus cannot be used.
+        ConfigError: the vocabulary does not fit it.
+    """
+    if run.path(REPORT).exists():
+        return
+    report: dict[str, Any] = {"fingerprints": {}}
+    kept = keep(read_pairs(cfg.data, "train"), cfg.data)
+    _write_text(run, "train", tqdm(kept, unit=" pairs", desc="reading", disable=None))
+    log.info("training data: %s", kept.report.summary())
+    report["train"] = kept.report.as_dict()
+    for split in SPLITS[1:]:
+        count = _write_text(run, split, read_pairs(cfg.data, split))
+        if not count:
+            raise DataError(f"data.{split}", "holds no sentence pairs", "Give at least one.")
+        report[split] = {"read": count}
+    for split in SPLITS:
+        report["fingerprints"][split] = fingerprint(cfg.data, split)
+    _learn_vocabularies(run, cfg.tokenizer)
+    for split in SPLITS[:2]:
+        for side, tokenizer in zip(SIDES, load_tokenizers(run), strict=True):
+            _write_ids(run, split, side, tokenizer)
+    report["vocabularies"] = [len(tokenizer) for tokenizer in load_tokenizers(run)]
+    run.write_json(REPORT, report)
+
+
+def load_tokenizers(run: RunDir) -> tuple[Tokenizer, Tokenizer]:
+    """Return the source and the target vocabulary of a run, verified."""
+    folder = run.path(_TOKENIZERS)
+    files = read_folder(folder)
+    source, target = (
+        SentencePieceTokenizer(files.get(f"{side}.model", b""), str(folder / f"{side}.model"))
+        for side in SIDES
+    )
+    return source, target
+
+
+def load_pairs(run: RunDir, split: str) -> TokenizedPairs:
+    """Return the ids of a split."""
+    src, tgt = (
+        IdStore(run.path(f"tokens/{split}.{side}.ids"), run.path(f"tokens/{split}.{side}.ends"))
+        for side in SIDES
+    )
+    return TokenizedPairs(src, tgt)
+
+
+def load_text(run: RunDir, split: str, side: str) -> TextStore:
+    """Return the text of one side of a split."""
+    return TextStore(run.path(f"corpus/{split}.{side}"))
+
+
+def _write_text(run: RunDir, split: str, pairs: Iterable[Pair]) -> int:
+    """Write the sides of a split, and the gold links if its pairs have some; return the count."""
+    count = 0
+    first = next(stream := iter(pairs), None)
+    kinds = (*SIDES, "links") if first is not None and first.links is not None else SIDES
+    with ExitStack() as stack:
+        files = [stack.enter_context(run.stream(f"corpus/{split}.{kind}")) for kind in kinds]
+        for pair in chain([first] if first is not None else [], stream):
+            count += 1
+            texts = (pair.src, pair.tgt, _pharaoh(pair.links or ()))
+            for file, text in zip(files, texts, strict=False):
+                file.write(f"{text}\n".encode())
+    return count
+
+
+def _pharaoh(links: Links) -> str:
+    return " ".join(f"{i}-{j}" for i, j in links)
+
+
+def _learn_vocabularies(run: RunDir, cfg: SentencePieceConfig) -> None:
+    texts = [load_text(run, "train", side) for side in SIDES]
+    samples = [_spread(text, cfg.max_lines) for text in texts]
+    if cfg.joint:
+        models = [train_sentencepiece([*samples[0], *samples[1]], cfg)] * 2
+    else:
+        models = _learn_separately(samples, cfg)
+    names = (f"{side}.model" for side in SIDES)
+    run.commit_folder(_TOKENIZERS, dict(zip(names, models, strict=True)))
+
+
+def _learn_separately(samples: Sequence[Sequence[str]], cfg: SentencePieceConfig) -> list[bytes]:
+    """Learn one vocabulary a side; where one is too large, name a size that fits both."""
+    models, too_large = [], []
+    for sample in samples:
+        try:
+            models.append(train_sentencepiece(sample, cfg))
+        except VocabularyTooLargeError as error:
+            too_large.append(error.largest)
+    if too_large:
+        raise VocabularyTooLargeError(cfg.vocab_size, min(too_large))
+    return models
+
+
+def _spread(text: Sequence[str], most: int) -> list[str]:
+    """Take at most so many lines, evenly over the text."""
+    step = max(1, -(-len(text) // most))
+    return list(text[::step])
+
+
+def _write_ids(run: RunDir, split: str, side: str, tokenizer: Tokenizer) -> None:
+    text = load_text(run, split, side)
+    end = 0
+    with (
+        run.stream(f"tokens/{split}.{side}.ids") as ids_file,
+        run.stream(f"tokens/{split}.{side}.ends") as ends_file,
+        tqdm(total=len(text), unit=" lines", desc=f"{split} {side}", disable=None) as bar,
+    ):
+        for lines in _chunks(text):
+            rows = [[*row, EOS] for row in tokenizer.encode(lines)]
+            ends = end + np.cumsum([len(row) for row in rows], dtype=np.int64)
+            ids_file.write(np.concatenate(rows).astype(np.int32).tobytes())
+            ends_file.write(ends.tobytes())
+            end = int(ends[-1])
+            bar.update(len(rows))
+
+
+def _chunks(text: Sequence[str]) -> Iterator[list[str]]:
+    lines = iter(text)
+    while chunk := list(islice(lines, _CHUNK)):
+        yield chunk

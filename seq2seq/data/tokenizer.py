@@ -1,0 +1,175 @@
+"""Text to ids and back. SentencePiece does the work; this file names it and explains its errors."""
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import sentencepiece
+
+from seq2seq.config import PieceModel, SentencePieceConfig
+from seq2seq.errors import ConfigError, DataError, RunDirError
+
+PAD, UNK, EOS = 0, 1, 2
+"""There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector."""
+
+
+class Tokenizer(Protocol):
+    """What the pipeline asks of a vocabulary."""
+
+    def __len__(self) -> int:
+        """Return the number of ids, the special ones included."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Turn texts into ids, without the end symbol; a blank text gives no ids."""
+        ...
+
+    def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
+        """Like `encode`, each text cut at random; the same seed cuts the same way."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn ids back into text."""
+        ...
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the written form of each id, blanks shown as U+2581."""
+        ...
+
+
+class SentencePieceTokenizer:
+    """A trained SentencePiece model.
+
+    Args:
+        model: Its serialised bytes.
+        where: What to name in an error.
+    """
+
+    def __init__(self, model: bytes, where: str) -> None:
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        except RuntimeError:
+            raise RunDirError(
+                where, "not a SentencePiece model", "Restore it from a copy."
+            ) from None
+        self._processor_size = self._processor.get_piece_size()
+
+    def __len__(self) -> int:
+        return self._processor_size
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Turn texts into ids, without the end symbol; a blank text gives no ids."""
+        ids: list[list[int]] = self._processor.encode(list(texts))
+        return ids
+
+    def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
+        """Cut each text at random: BPE-dropout, or sampling from the unigram lattice."""
+        sentencepiece.set_random_generator_seed(seed)
+        # One thread: with several, the order in which they draw is not fixed.
+        ids: list[list[int]] = self._processor.encode(
+            list(texts), enable_sampling=True, alpha=rate, nbest_size=-1, num_threads=1
+        )
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn ids back into text; padding and end symbols vanish."""
+        text: str = self._processor.decode([int(i) for i in ids])
+        return text
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the written form of each id, blanks shown as U+2581."""
+        return [self._processor.id_to_piece(int(i)) for i in ids]
+
+
+def train_sentencepiece(
+    lines: Iterable[str], cfg: SentencePieceConfig, *, threads: int = 1
+) -> bytes:
+    """Learn a vocabulary from training text and return the model's bytes.
+
+    The lines come from memory, never from a file name: SentencePiece would store the path in the
+    model. One thread, because unigram scores depend on the count.
+
+    Raises:
+        VocabularyTooLargeError: with the largest size that works.
+        ConfigError: the vocabulary is smaller than the alphabet.
+        DataError: there is no usable text.
+    """
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines),
+            model_writer=model,
+            model_type=cfg.kind.name,
+            vocab_size=cfg.vocab_size,
+            normalization_rule_name=cfg.normalization,
+            character_coverage=cfg.character_coverage,
+            max_sentence_length=1 << 20,  # bytes; longer lines would be dropped in silence
+            num_threads=threads,
+            pad_id=PAD,
+            unk_id=UNK,
+            eos_id=EOS,
+            bos_id=-1,
+            hard_vocab_limit=True,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise _explain(str(error), cfg) from None
+    return model.getvalue()
+
+
+class VocabularyTooLargeError(DataError):
+    """The corpus does not hold so many pieces.
+
+    Args:
+        asked: The vocabulary size of the config.
+        largest: The largest that this text supports.
+    """
+
+    def __init__(self, asked: int, largest: int) -> None:
+        self.asked, self.largest = asked, largest
+        super().__init__(
+            "config",
+            f"tokenizer.vocab_size={asked} is too large for this corpus",
+            f"At most {largest} works: set tokenizer.vocab_size={largest} or less.",
+        )
+
+
+def _explain(message: str, cfg: SentencePieceConfig) -> ConfigError | DataError:
+    if found := re.search(r"set it to a value <= (\d+)", message):
+        return VocabularyTooLargeError(cfg.vocab_size, int(found.group(1)))
+    if found := re.search(r"required_chars\. (\d+) vs (\d+)", message):
+        return ConfigError(
+            "config",
+            f"tokenizer.vocab_size={cfg.vocab_size} is smaller than the alphabet of the corpus",
+            f"Use more than {found.group(2)}, or lower tokenizer.character_coverage.",
+        )
+    if "normalizer" in message or "normalization" in message:
+        return ConfigError(
+            "config",
+            f"tokenizer.normalization={cfg.normalization!r} is unknown",
+            "Use nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf or identity.",
+        )
+    return DataError("tokenizer", f"no vocabulary could be learnt ({message})", "Give more text.")
+
+
+def kind_name(kind: PieceModel) -> str:
+    """Return how samples and reports name the pieces."""
+    return {PieceModel.bpe: "BPE", PieceModel.unigram: "unigram pieces"}[kind]
+
+
+def surface(pieces: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
+    """Join pieces to text and return where each one stands in it.
+
+    Returns:
+        The text, and the characters [start, end) of each piece; the blank before a word belongs
+        to its piece.
+    """
+    text, offsets = "", []
+    for piece in pieces:
+        written = piece.replace("\u2581", " ")
+        if not text:
+            written = written.lstrip(" ")
+        offsets.append((len(text), len(text) + len(written)))
+        text += written
+    return text, offsets

@@ -1,0 +1,118 @@
+"""Error classes, exit codes, and the one-line form in which a user sees them.
+
+This module imports nothing of the project and knows no library.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class UserError(Exception):
+    """Something a user can put right. Printed as `error: <where>: <what>. <fix>`.
+
+    Args:
+        where: File (with `:line`), config key or command that is at fault.
+        what: What is wrong, with the offending value.
+        fix: What to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, where: str | Path, what: str, fix: str) -> None:
+        self.where, self.what, self.fix = str(where), what, fix
+        super().__init__(f"{self.where}: {what.rstrip('.')}. {fix}")
+
+
+class ConfigError(UserError):
+    """Unknown key, wrong type, value out of range."""
+
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """A script was called with arguments that make no sense."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """A corpus, hypothesis or input text cannot be used."""
+
+    exit_code = 3
+
+
+class RunDirError(UserError):
+    """A run directory is locked, damaged or does not match."""
+
+    exit_code = 4
+
+
+class PlatformError(UserError):
+    """Disk, permission, network, missing device or package."""
+
+    exit_code = 5
+
+
+class DivergedError(UserError):
+    """Loss or gradient is not finite; raised before the weights move."""
+
+    exit_code = 6
+
+
+class UntrustedError(UserError):
+    """Content that no run of ours ever holds (links, tags, code)."""
+
+    exit_code = 7
+
+
+class MemoryLimitError(UserError):
+    """The batch does not fit in memory."""
+
+    exit_code = 8
+
+
+class StoppedError(UserError):
+    """Training was asked to stop; everything is saved and can be resumed.
+
+    Args:
+        where: The run directory.
+        what: Why it stopped.
+        fix: How to go on.
+        exit_code: 130 (interrupt), 143 (terminate) or 75 (early warning, time limit).
+    """
+
+    def __init__(self, where: str | Path, what: str, fix: str, exit_code: int) -> None:
+        super().__init__(where, what, fix)
+        self.exit_code = exit_code
+
+
+class InternalError(UserError):
+    """A bug of ours: the terminal gets one line, the traceback is kept.
+
+    Args:
+        where: The run directory.
+        cause: What was raised.
+        traceback: File that holds the traceback.
+    """
+
+    exit_code = 70
+
+    def __init__(self, where: str | Path, cause: BaseException, traceback: Path) -> None:
+        what = f"internal error ({type(cause).__name__}: {cause})"
+        super().__init__(where, what, f"Please report it with {traceback}.")
+
+
+def one_line(error: UserError) -> str:
+    """Return the message as a single printable line; control characters are escaped."""
+    word = "stopped" if isinstance(error, StoppedError) else "error"
+    escaped = _CONTROL.sub(lambda match: repr(match.group())[1:-1], str(error))
+    return f"{word}: {escaped}"
+
+
+def report(error: UserError) -> int:
+    """Print the line on stderr and return the exit code."""
+    print(one_line(error), file=sys.stderr)  # noqa: T201 - the one place that prints errors
+    return error.exit_code

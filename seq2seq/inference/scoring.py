@@ -1,0 +1,98 @@
+"""Scores of translations, each with the signature that says how it was made."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from seq2seq.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number that cannot be shown without how it was made."""
+
+    name: str
+    value: float
+    signature: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value:.2f} ({self.signature})"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All scores of one set of translations."""
+
+    num_sentences: int
+    scores: tuple[Score, ...]
+
+    def __getitem__(self, name: str) -> Score:
+        return next(score for score in self.scores if score.name == name)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "sentences": self.num_sentences,
+            "scores": {s.name: {"value": s.value, "signature": s.signature} for s in self.scores},
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Scores":
+        """Read what `as_dict` gave."""
+        scores = values["scores"].items()
+        return cls(
+            values["sentences"],
+            tuple(Score(name, s["value"], s["signature"]) for name, s in scores),
+        )
+
+    def as_table(self) -> str:
+        """Return an aligned table: metric, value, signature."""
+        rows = [("metric", "score", "signature")]
+        rows += [(s.name, f"{s.value:.2f}", s.signature) for s in self.scores]
+        widths = [max(len(row[i]) for row in rows) for i in range(2)]
+        return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in rows)
+
+
+def score(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> Scores:
+    """Score detokenised text with sacreBLEU: BLEU, chrF, TER.
+
+    Args:
+        hypotheses: One translation a line.
+        references: One reference a line.
+        tokenizer: sacreBLEU's tokenizer for BLEU, 13a for most languages.
+
+    Raises:
+        DataError: different numbers of lines, or none. sacreBLEU's Python interface would score
+            what it gets.
+        ConfigError: unknown tokenizer.
+    """
+    from sacrebleu.metrics import BLEU, CHRF, TER
+
+    if len(hypotheses) != len(references):
+        raise DataError(
+            "scoring",
+            f"{len(hypotheses)} translations, {len(references)} references",
+            "Give one reference for each translation.",
+        )
+    if not references:
+        raise DataError("scoring", "no sentences", "Give at least one.")
+    if tokenizer not in BLEU.TOKENIZERS:
+        raise ConfigError(
+            "config",
+            f"evaluate.bleu_tokenizer={tokenizer!r} is unknown",
+            f"Choose one of: {', '.join(sorted(BLEU.TOKENIZERS))}.",
+        )
+    scores = []
+    for metric in (BLEU(tokenize=tokenizer), CHRF(), TER()):
+        found = metric.corpus_score(list(hypotheses), [list(references)])
+        name = found.name.rstrip("0123456789+")  # chrF2 says its beta; the signature has it too
+        scores.append(Score(name, float(found.score), str(metric.get_signature())))
+    return Scores(len(references), tuple(scores))
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> float:
+    """Return BLEU alone, for validation while training; the same as `score` gives."""
+    from sacrebleu.metrics import BLEU
+
+    metric = BLEU(tokenize=tokenizer)
+    return float(metric.corpus_score(list(hypotheses), [list(references)]).score)

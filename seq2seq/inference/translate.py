@@ -1,0 +1,175 @@
+"""From lines to translations: one out for each one in, in order, whatever the batch."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from seq2seq.config import DecodeConfig
+from seq2seq.data.batching import pad_ids
+from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
+from seq2seq.inference.search import Hypothesis, SearchRules, beam_search
+from seq2seq.model import RNNSearch
+
+log = logging.getLogger(__name__)
+
+END = "</s>"
+"""How the end symbol is written in labels: it is attended to, and attends."""
+
+_CHUNK_BATCHES = 16
+"""Lines are sorted by length inside so many batches, so that a batch has little padding."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One translation of a line and how the search came to it."""
+
+    text: str
+    tokens: tuple[str, ...]  # the end symbol included where it was reached
+    token_log_probs: tuple[float, ...]  # nats
+    log_prob: float  # nats, summed
+    score: float  # log_prob / len(tokens) ** decode.length_penalty
+    alignment: np.ndarray[Any, np.dtype[np.float32]]  # (len(tokens), len(source_tokens))
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A line and its translations, best first. A blank line has none, and blank text."""
+
+    source: str
+    source_tokens: tuple[str, ...]  # the end symbol included
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def text(self) -> str:
+        """The best translation."""
+        return self.candidates[0].text if self.candidates else ""
+
+    @property
+    def score(self) -> float:
+        """Score of the best translation; 0 for a blank line."""
+        return self.candidates[0].score if self.candidates else 0.0
+
+    @property
+    def alignment(self) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Attention of the best translation, (target tokens, source tokens)."""
+        empty = np.zeros((0, len(self.source_tokens)), np.float32)
+        return self.candidates[0].alignment if self.candidates else empty
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what a JSON line of `scripts/decode.py` holds."""
+        return {
+            "source": self.source,
+            "text": self.text,
+            "source_tokens": list(self.source_tokens),
+            "hypotheses": [
+                {
+                    "text": c.text,
+                    "score": c.score,
+                    "log_prob": c.log_prob,
+                    "finished": c.finished,
+                    "tokens": list(c.tokens),
+                    "token_log_probs": [round(p, 6) for p in c.token_log_probs],
+                    "attention": [[round(float(a), 6) for a in row] for row in c.alignment],
+                }
+                for c in self.candidates
+            ],
+        }
+
+
+def translate(
+    model: RNNSearch,
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    lines: Iterable[str],
+    cfg: DecodeConfig,
+) -> Iterator[Translation]:
+    """Translate lines of text; yields one translation a line, in order.
+
+    Memory holds one chunk of lines. A line longer than `max_source_tokens` is cut, with a warning
+    that names it.
+    """
+    # Training weights may be averaged or in training mode; the caller hands over an eval model.
+    assert not model.training
+    numbered = enumerate(lines, start=1)
+    while chunk := list(islice(numbered, cfg.batch_sentences * _CHUNK_BATCHES)):
+        yield from _translate_chunk(model, tokenizers, chunk, cfg)
+
+
+def _translate_chunk(
+    model: RNNSearch,
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    chunk: Sequence[tuple[int, str]],
+    cfg: DecodeConfig,
+) -> list[Translation]:
+    source, target = tokenizers
+    rows = _encode(source, chunk, cfg.max_source_tokens)
+    found: list[list[Hypothesis]] = [[] for _ in rows]
+    # Blank lines never reach the model: their translation is blank.
+    by_length = sorted((i for i, row in enumerate(rows) if row), key=lambda i: len(rows[i]))
+    for start in range(0, len(by_length), cfg.batch_sentences):
+        batch = by_length[start : start + cfg.batch_sentences]
+        hypotheses = search_batch(model, [[*rows[i], EOS] for i in batch], cfg)
+        for i, best in zip(batch, hypotheses, strict=True):
+            found[i] = best[: cfg.n_best]
+    return [
+        Translation(
+            source=text,
+            source_tokens=(*source.pieces(row), END) if row else (),
+            candidates=tuple(_candidate(target, h) for h in hypotheses),
+        )
+        for (_, text), row, hypotheses in zip(chunk, rows, found, strict=True)
+    ]
+
+
+def search_batch(
+    model: RNNSearch, rows: Sequence[Sequence[int]], cfg: DecodeConfig
+) -> list[list[Hypothesis]]:
+    """Search translations of token rows that already end with the end symbol."""
+    device = next(model.parameters()).device
+    src, mask = (tensor.to(device) for tensor in pad_ids(rows, PAD))
+    with torch.inference_mode():
+        return beam_search(model.decoder, model.annotate(src, mask), search_rules(cfg))
+
+
+def search_rules(cfg: DecodeConfig) -> SearchRules:
+    """Translate the config into ids."""
+    return SearchRules(
+        beam_size=cfg.beam_size,
+        length_penalty=cfg.length_penalty,
+        min_ratio=cfg.min_ratio,
+        max_ratio=cfg.max_ratio,
+        extra_steps=cfg.extra_steps,
+        forbidden=(PAD, UNK) if cfg.forbid_unknown else (PAD,),
+        start=PAD,
+        eos=EOS,
+    )
+
+
+def _encode(
+    source: Tokenizer, chunk: Sequence[tuple[int, str]], max_tokens: int
+) -> list[list[int]]:
+    rows = source.encode([text for _, text in chunk])
+    for (number, _), row in zip(chunk, rows, strict=True):
+        if len(row) > max_tokens:
+            log.warning("line %d: cut from %d to %d tokens", number, len(row), max_tokens)
+            del row[max_tokens:]
+    return rows
+
+
+def _candidate(target: Tokenizer, h: Hypothesis) -> Candidate:
+    words = h.ids[:-1] if h.finished else h.ids
+    tokens = (*target.pieces(words), END) if h.finished else tuple(target.pieces(words))
+    return Candidate(
+        text=" ".join(target.decode(words).split()),
+        tokens=tokens,
+        token_log_probs=h.token_log_probs,
+        log_prob=h.log_prob,
+        score=h.score,
+        alignment=h.alpha,
+        finished=h.finished,
+    )

@@ -1,0 +1,150 @@
+"""The decoder, A.2.2: predict a word, then move the state."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from seq2seq.model.attention import Annotations, Attention
+from seq2seq.model.embedding import WordEmbedding
+from seq2seq.model.gated_unit import GatedUnit
+
+
+@dataclass(frozen=True)
+class DecoderState:
+    """All that one word hands to the next."""
+
+    s: Tensor  # (B, n)
+
+    def select(self, rows: Tensor) -> "DecoderState":
+        """Return the given rows, in the given order; rows may repeat."""
+        return DecoderState(self.s[rows])
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the decoder says about the next word."""
+
+    logits: Tensor  # (B, K_y)
+    c: Tensor  # (B, 2n)
+    alpha: Tensor  # (B, Tx)
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """The decoder along a known target: row i is what `predict` sees at word i."""
+
+    s_prev: Tensor  # (B, Ty, n)   s_{i-1}
+    c: Tensor  # (B, Ty, 2n)       c_i
+    alpha: Tensor  # (B, Ty, Tx)   alpha_i
+
+
+class Decoder(Protocol):
+    """All that search asks of a decoder."""
+
+    def initial_state(self, source: Annotations) -> DecoderState:
+        """Return the state before the first word."""
+        ...
+
+    def predict(self, y_prev: Tensor, state: DecoderState, source: Annotations) -> Prediction:
+        """Look at the source and score every next word."""
+        ...
+
+    def advance(self, state: DecoderState, c: Tensor, *, y_prev: Tensor, y: Tensor) -> DecoderState:
+        """Move the state past the word y."""
+        ...
+
+
+class RecurrentDecoder(nn.Module):
+    """Decoder with attention and maxout readout, A.2.2.
+
+        s_0       = tanh(W_s h_bwd_1 + b_s)
+        c_i       = attention(s_{i-1}, h)                                        (5)
+        t_tilde_i = U_o s_{i-1} + V_o E y_{i-1} + C_o c_i + b_o
+        t_i       = [max(t_tilde_{i,2j-1}, t_tilde_{i,2j})]  for j = 1..l
+        p(y_i)    = softmax(W_o t_i + b)
+        s_i       = unit(E y, s_{i-1}, c_i)   y = y_i     authors' code, `emitted`
+                                              y = y_{i-1} A.2.2 as printed, `previous`
+
+    Biases b_s, b_o, b are the authors'; the paper prints none.
+    """
+
+    def __init__(
+        self,
+        embedding: WordEmbedding,
+        attention: nn.Module,
+        unit: GatedUnit,
+        W_o: nn.Module,
+        *,
+        maxout_size: int,
+        moved_by_emitted: bool,
+        bias: bool,
+        embedding_dropout: float,
+        readout_dropout: float,
+    ) -> None:
+        super().__init__()
+        n, m = unit.hidden_size, embedding.E.embedding_dim
+        self.embedding = embedding
+        self.attention = attention
+        self.unit = unit
+        self.moved_by_emitted = moved_by_emitted
+        self.W_s = nn.Linear(n, n, bias=bias)
+        self.U_o = nn.Linear(n, 2 * maxout_size, bias=bias)
+        self.V_o = nn.Linear(m, 2 * maxout_size, bias=False)
+        self.C_o = nn.Linear(context_size(attention), 2 * maxout_size, bias=False)
+        self.W_o = W_o
+        self.embedding_dropout = nn.Dropout(embedding_dropout)
+        self.readout_dropout = nn.Dropout(readout_dropout)
+
+    def initial_state(self, source: Annotations) -> DecoderState:
+        """Return s_0 = tanh(W_s h_bwd_1 + b_s)."""
+        return DecoderState(torch.tanh(self.W_s(source.start)))
+
+    def embed(self, y: Tensor) -> Tensor:
+        """Return E y (..., m); the id of y_0 gives the zero vector."""
+        embedded: Tensor = self.embedding_dropout(self.embedding(y))
+        return embedded
+
+    def readout(self, s_prev: Tensor, Ey: Tensor, c: Tensor) -> Tensor:
+        """Return logits (..., K_y) from s_{i-1} (..., n), E y_{i-1} (..., m), c_i (..., 2n)."""
+        # s_{i-1}, not s_i: A.2.2 and the authors' code, although Eq. (4) writes s_i.
+        t_tilde = self.U_o(s_prev) + self.V_o(Ey) + self.C_o(c)
+        t = t_tilde.unflatten(-1, (-1, 2)).amax(dim=-1)  # adjacent pairs
+        logits: Tensor = self.W_o(self.readout_dropout(t))
+        return logits
+
+    def predict(self, y_prev: Tensor, state: DecoderState, source: Annotations) -> Prediction:
+        """Score every next word after y_{i-1} (B,), from s_{i-1}."""
+        attended = self.attention(query=state.s, source=source)
+        logits = self.readout(state.s, self.embed(y_prev), attended.c)
+        return Prediction(logits, attended.c, attended.alpha)
+
+    def advance(self, state: DecoderState, c: Tensor, *, y_prev: Tensor, y: Tensor) -> DecoderState:
+        """Move s_{i-1} to s_i with the c_i that `predict` returned."""
+        word = y if self.moved_by_emitted else y_prev
+        return DecoderState(self.unit(self.unit.project(self.embed(word)), state.s, c))
+
+    def unroll(self, Ey_prev: Tensor, Ey: Tensor, source: Annotations) -> Unrolled:
+        """Run along a known target, given E y_{i-1} and E y_i (B, Ty, m).
+
+        The same attention and the same unit as `predict` and `advance`; what does not depend on
+        the state is computed before the loop.
+        """
+        projected = self.unit.project(Ey if self.moved_by_emitted else Ey_prev)  # (B, Ty, 3n)
+        s = self.initial_state(source).s
+        states, contexts, weights = [], [], []
+        for i in range(Ey.shape[1]):
+            attended = self.attention(query=s, source=source)  # asks with s_{i-1}
+            states.append(s)
+            contexts.append(attended.c)
+            weights.append(attended.alpha)
+            s = self.unit(projected[:, i], s, attended.c)
+        return Unrolled(*(torch.stack(rows, dim=1) for rows in (states, contexts, weights)))
+
+
+def context_size(attention: nn.Module) -> int:
+    """Return the width of the contexts that an attention gives."""
+    size = attention.context_size
+    assert isinstance(size, int)
+    return size

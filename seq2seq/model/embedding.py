@@ -1,0 +1,24 @@
+"""Word embeddings, and the zero vector that stands for the word before the first."""
+
+from torch import Tensor, nn
+
+
+class WordEmbedding(nn.Module):
+    """E x_j: row x_j of a (K, m) matrix, plus a bias where asked for.
+
+    The paper prints no bias; the authors' code adds one to every embedded word. `zero_id` is the
+    id of y_0: there is no start symbol, y_0 contributes the zero vector, bias included.
+    """
+
+    def __init__(self, num_words: int, size: int, *, bias: bool, zero_id: int) -> None:
+        super().__init__()
+        self.zero_id = zero_id
+        self.E = nn.Embedding(num_words, size, padding_idx=zero_id)
+        self.bias = nn.Parameter(self.E.weight.new_zeros(size)) if bias else None
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Embed ids (...) as (..., m)."""
+        embedded: Tensor = self.E(ids)
+        if self.bias is None:
+            return embedded
+        return embedded + self.bias * (ids != self.zero_id).unsqueeze(-1)

@@ -1,0 +1,135 @@
+"""The whole model, and the only file of this folder that sees config."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from seq2seq.config import AdditiveConfig, InitialWeights, ModelConfig, Reset, StateWord
+from seq2seq.model.attention import AdditiveAttention, Annotations
+from seq2seq.model.decoder import RecurrentDecoder
+from seq2seq.model.embedding import WordEmbedding
+from seq2seq.model.encoder import RecurrentEncoder
+from seq2seq.model.gated_unit import GatedUnit
+from seq2seq.model.initialization import initialize_glorot, initialize_paper
+
+
+@dataclass(frozen=True)
+class DecoderOutput:
+    """Predictions along known targets."""
+
+    logits: Tensor  # (N, K_y)      one row per real target token, sentence after sentence
+    alpha: Tensor  # (B, Ty, Tx)    attention at each target position, padding included
+
+
+class RNNSearch(nn.Module):
+    """Encoder, attention and decoder together.
+
+    Args:
+        pad: Id that fills batches and stands for y_0.
+    """
+
+    def __init__(self, encoder: RecurrentEncoder, decoder: RecurrentDecoder, pad: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.decoder = decoder
+        self.pad = pad
+
+    def annotate(self, src: Tensor, src_mask: Tensor) -> Annotations:
+        """Encode source ids (B, Tx) into what the decoder looks at."""
+        annotations: Annotations = self.decoder.attention.annotate(self.encoder(src, src_mask))
+        return annotations
+
+    def forward(
+        self, src: Tensor, src_mask: Tensor, tgt: Tensor, tgt_mask: Tensor
+    ) -> DecoderOutput:
+        """Predict every target token (B, Ty) from the source and the tokens before it."""
+        source = self.annotate(src, src_mask)
+        Ey = self.decoder.embed(tgt)  # (B, Ty, m)
+        # y_0 is the zero vector. Dropout draws one mask for a word, for both of its uses.
+        Ey_prev = torch.cat([torch.zeros_like(Ey[:, :1]), Ey[:, :-1]], dim=1)
+        steps = self.decoder.unroll(Ey_prev, Ey, source)
+        logits = self.decoder.readout(steps.s_prev[tgt_mask], Ey_prev[tgt_mask], steps.c[tgt_mask])
+        return DecoderOutput(logits, steps.alpha)
+
+
+def build_model(
+    cfg: ModelConfig, attention: AdditiveConfig, *, num_source: int, num_target: int, pad: int
+) -> RNNSearch:
+    """Build and initialise the model of a config, from torch's global random state.
+
+    Args:
+        cfg: Sizes and switches.
+        attention: Options of the attention, by its class.
+        num_source: K_x, special symbols included.
+        num_target: K_y, special symbols included.
+        pad: Id of padding and of y_0.
+    """
+    encoder = _build_encoder(cfg, num_source, pad)
+    decoder = _build_decoder(cfg, attention, num_target, pad)
+    model = RNNSearch(encoder, decoder, pad)
+    match cfg.init:
+        case InitialWeights.paper:
+            initialize_paper(model)
+        case InitialWeights.glorot:
+            initialize_glorot(model)
+    return model
+
+
+def _build_encoder(cfg: ModelConfig, num_source: int, pad: int) -> RecurrentEncoder:
+    forward_unit, backward_unit = (
+        GatedUnit(
+            cfg.embedding_size,
+            cfg.hidden_size,
+            reset_before=cfg.reset is Reset.before,
+            bias=cfg.bias,
+        )
+        for _ in range(2)
+    )
+    return RecurrentEncoder(
+        WordEmbedding(num_source, cfg.embedding_size, bias=cfg.embedding_bias, zero_id=pad),
+        forward_unit,
+        backward_unit,
+        embedding_dropout=cfg.embedding_dropout,
+        annotation_dropout=cfg.annotation_dropout,
+    )
+
+
+def _build_decoder(
+    cfg: ModelConfig, attention: AdditiveConfig, num_target: int, pad: int
+) -> RecurrentDecoder:
+    attention_module = _build_attention(cfg, attention)
+    unit = GatedUnit(
+        cfg.embedding_size,
+        cfg.hidden_size,
+        attention_module.context_size,
+        reset_before=cfg.reset is Reset.before,
+        bias=cfg.bias,
+    )
+    return RecurrentDecoder(
+        WordEmbedding(num_target, cfg.embedding_size, bias=cfg.embedding_bias, zero_id=pad),
+        attention_module,
+        unit,
+        _build_output(cfg, num_target),
+        maxout_size=cfg.maxout_size,
+        moved_by_emitted=cfg.state_word is StateWord.emitted,
+        bias=cfg.bias,
+        embedding_dropout=cfg.embedding_dropout,
+        readout_dropout=cfg.readout_dropout,
+    )
+
+
+def _build_attention(cfg: ModelConfig, attention: AdditiveConfig) -> AdditiveAttention:
+    match attention:
+        case AdditiveConfig():
+            return AdditiveAttention(cfg.hidden_size, 2 * cfg.hidden_size, cfg.align_size)
+
+
+def _build_output(cfg: ModelConfig, num_target: int) -> nn.Module:
+    """W_o: (K_y, l) as printed, or two factors through `output_rank` as in the authors' code."""
+    if cfg.output_rank is None:
+        return nn.Linear(cfg.maxout_size, num_target, bias=cfg.bias)
+    return nn.Sequential(
+        nn.Linear(cfg.maxout_size, cfg.output_rank, bias=False),
+        nn.Linear(cfg.output_rank, num_target, bias=cfg.bias),
+    )

@@ -1,0 +1,213 @@
+"""The four stages of a run, in order. Each reads what the one before left in the run folder."""
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from seq2seq.config import Config, Stage
+from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers, prepare
+from seq2seq.data.tokenizer import surface
+from seq2seq.errors import InternalError, RunDirError, StoppedError, UserError
+from seq2seq.inference.alignment import group_pieces, merge_words, plot_alignment, to_png
+from seq2seq.inference.scoring import Scores, score
+from seq2seq.inference.translate import END
+from seq2seq.pretrained import Pretrained, new_model
+from seq2seq.run import RunDir, read_json
+from seq2seq.signals import StopRequest
+from seq2seq.training.trainer import Trainer, TrainingData
+
+log = logging.getLogger(__name__)
+
+DECODED = "decode/test"
+SCORES = "scores.json"
+
+
+def run_job(cfg: Config, run: RunDir) -> None:
+    """Run all stages of a job with its log on stderr and in `train.log`, and print the outcome.
+
+    Raises:
+        UserError: something a user can put right, or a stop that was asked for.
+        InternalError: a bug; the traceback is in the run's `crash/`.
+    """
+    stop = StopRequest()
+    stop.install()
+    with logging_to(run.path("train.log")), logging_redirect_tqdm():
+        try:
+            run_stages(cfg, run, stop)
+        except UserError:
+            raise
+        except Exception as error:  # the one place that turns a bug into a line
+            name = f"crash/{datetime.now():%Y-%m-%d_%H-%M-%S}.txt"
+            run.write(name, traceback.format_exc())
+            raise InternalError(run.root, error, run.path(name)) from error
+    sys.stdout.write(summary(run) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Send our log to stderr and to a UTF-8 file."""
+    logger = logging.getLogger("seq2seq")
+    handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(path, encoding="utf-8")]
+    handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+        handlers[1].close()
+
+
+def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
+    """Run the stages that the config names, in their order."""
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    for stage in Stage:
+        if stage not in cfg.stages:
+            continue
+        log.info("== %s", stage.name)
+        match stage:
+            case Stage.tokenize:
+                prepare(run, cfg)
+            case Stage.train:
+                train(cfg, run, stop)
+            case Stage.decode:
+                decode(cfg, run, stop)
+            case Stage.evaluate:
+                evaluate(cfg, run)
+
+
+def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
+    """Train, or go on training, on the tokenized corpus of the run."""
+    tokenizers = load_tokenizers(run)
+    texts = None
+    if cfg.tokenizer.sampling:
+        texts = (load_text(run, "train", "source"), load_text(run, "train", "target"))
+    data = TrainingData(
+        train=load_pairs(run, "train"),
+        texts=texts,
+        validation=load_pairs(run, "validation"),
+        validation_source=load_text(run, "validation", "source"),
+        validation_references=load_text(run, "validation", "target"),
+        tokenizers=tokenizers,
+    )
+    model = new_model(cfg, tokenizers)
+    count = sum(p.numel() for p in model.parameters())
+    log.info("model: %s parameters on %s", f"{count:,}", next(model.parameters()).device)
+    progress = Trainer(model, data, cfg, run, stop).fit()
+    log.info(
+        "trained %s updates in %.1f minutes; best %s %.2f after update %s",
+        f"{progress.update:,}",
+        progress.seconds / 60,
+        cfg.trainer.select_by.name,
+        progress.best_score if progress.best_score is not None else float("nan"),
+        f"{progress.best_update:,}",
+    )
+
+
+def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
+    """Translate the test set with the best weights into `decode/test.txt` and `.jsonl`."""
+    model = Pretrained(run, cfg)
+    lines = load_text(run, "test", "source")
+    with run.stream(f"{DECODED}.txt") as text, run.stream(f"{DECODED}.jsonl") as details:
+        for number, translation in enumerate(model.stream(lines), start=1):
+            if stop.exit_code is not None:
+                raise StoppedError(
+                    run.root,
+                    "decoding was interrupted",
+                    f"Continue with: python train.py resume={run.root}",
+                    stop.exit_code,
+                )
+            text.write(f"{translation.text}\n".encode())
+            line = json.dumps(translation.as_dict(), ensure_ascii=False)
+            details.write(f"{line}\n".encode())
+            if number % 1000 == 0:
+                log.info("decoded %s of %s", f"{number:,}", f"{len(lines):,}")
+
+
+def evaluate(cfg: Config, run: RunDir) -> Scores:
+    """Score the translations of the test set and draw the chosen ones."""
+    hypotheses = list(load_lines(run, f"{DECODED}.txt"))
+    references = list(load_text(run, "test", "target"))
+    scores = score(hypotheses, references, cfg.evaluate.bleu_tokenizer)
+    run.write_json(SCORES, scores.as_dict())
+    draw_heatmaps(cfg, run)
+    return scores
+
+
+def load_lines(run: RunDir, name: str) -> Iterator[str]:
+    """Yield the lines of a text file that a stage wrote."""
+    path = run.path(name)
+    if not path.exists():
+        raise RunDirError(path, "missing", "Run the decode stage first.")
+    with path.open("rb") as handle:
+        for line in handle:
+            yield line.decode().removesuffix("\n")
+
+
+def draw_heatmaps(cfg: Config, run: RunDir) -> list[str]:
+    """Draw the attention of the test sentences in `evaluate.heatmaps`; return the file names.
+
+    The weights are those of the best beam hypothesis.
+    """
+    names = []
+    wanted = set(cfg.evaluate.heatmaps)
+    for number, line in enumerate(load_lines(run, f"{DECODED}.jsonl"), start=1):
+        if number not in wanted:
+            continue
+        translation = json.loads(line)
+        if not translation["hypotheses"]:
+            continue
+        name = f"heatmaps/test-{number:04d}.png"
+        run.write(name, heatmap_png(cfg, translation))
+        names.append(name)
+    return names
+
+
+def heatmap_png(cfg: Config, translation: dict[str, Any]) -> bytes:
+    """Draw one line of a `.jsonl` file, laid out as the paper's Fig. 3."""
+    best = translation["hypotheses"][0]
+    source, target = translation["source_tokens"], best["tokens"]
+    alpha = np.array(best["attention"], np.float32)
+    if cfg.evaluate.heatmap_words:
+        source, source_groups = _words(source)
+        target, target_groups = _words(target)
+        alpha = merge_words(alpha, source_groups, target_groups)
+    return to_png(plot_alignment(alpha, source, target, font=cfg.evaluate.heatmap_font))
+
+
+def _words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+    """Return the words that pieces make up, and the pieces of each; the end symbol stays one."""
+    ends = [END] if pieces[-1] == END else []
+    words, groups = group_pieces(*surface(pieces[: len(pieces) - len(ends)]))
+    return [*words, *ends], [*groups, *([[len(pieces) - 1]] if ends else [])]
+
+
+def summary(run: RunDir) -> str:
+    """Return what a person wants to see at the end: scores, three translations, pictures."""
+    parts = []
+    if run.path(SCORES).exists():
+        parts += [Scores.from_dict(read_json(run.path(SCORES))).as_table(), ""]
+        sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
+        for source, reference, output in islice(
+            zip(*sides, load_lines(run, f"{DECODED}.txt"), strict=True), 3
+        ):
+            parts += [f"source     {source}", f"output     {output}", f"reference  {reference}", ""]
+        parts += [f"heatmap    {path}" for path in sorted(run.path("heatmaps").glob("*.png"))[:4]]
+    parts.append(f"run        {run.root}")
+    return "\n".join(parts)

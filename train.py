@@ -1,0 +1,80 @@
+"""Train, decode and score a translation model: `python train.py +experiment=quickstart`.
+
+Read from top to bottom: a config is checked, a run folder made or reopened, stages run.
+"""
+
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+
+os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us; has to be set before hydra is imported
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from seq2seq.config import (
+    RESUME_KEYS,
+    Config,
+    composing_error,
+    load_run_config,
+    to_config,
+    to_yaml,
+)
+from seq2seq.errors import UserError, report
+from seq2seq.run import RunDir, provenance
+
+CONFIGS = str(Path(__file__).resolve().parent / "configs")
+
+
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="config")
+def main(raw: DictConfig) -> None:
+    """Run one job; in a sweep errors go on to Hydra, which starts the next job."""
+    hydra_config = HydraConfig.get()
+    sweeping = hydra_config.mode is RunMode.MULTIRUN
+    try:
+        if raw.resume is not None:
+            cfg, run = reopen(Path(raw.resume), hydra_config.overrides.task)
+        else:
+            cfg, run = begin(raw, Path(hydra_config.runtime.output_dir) if sweeping else None)
+        from seq2seq.stages import run_job  # imports torch, which takes seconds
+
+        run_job(cfg, run)
+    except UserError as error:
+        if sweeping:
+            raise
+        sys.exit(report(error))
+
+
+def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
+    """Check the composed config and make its run folder."""
+    values = OmegaConf.masked_copy(raw, [k for k in raw if k not in ("resume", "run_dir")])
+    cfg = to_config(values)
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
+    root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
+    run = RunDir.create(Path(root))
+    run.write("config.yaml", to_yaml(cfg))
+    run.write_json("run.json", provenance())
+    return cfg, run
+
+
+def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
+    """Continue a run with its own config; only `RESUME_KEYS` may change."""
+    run = RunDir.open(root)
+    changes = [text for text in overrides if not text.startswith("resume=")]
+    cfg = load_run_config(run.path("config.yaml"), changes, RESUME_KEYS)
+    run.lock()
+    return cfg, run
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:  # a job of a sweep
+        sys.exit(report(error))
+    except (HydraException, OmegaConfBaseException) as error:  # composing failed
+        sys.exit(report(composing_error(error)))
