@@ -137,6 +137,14 @@ class InitialWeights(Enum):
     glorot = "glorot"
 
 
+class Backend(Enum):
+    """How recurrences run in training: the readable loops, or the fused kernels (same numbers)."""
+
+    auto = "auto"
+    reference = "reference"
+    fused = "fused"
+
+
 @dataclass(kw_only=True)
 class ModelConfig:
     """RNNsearch, Appendix A; sizes of A.2.3."""
@@ -161,6 +169,7 @@ class ModelConfig:
     embedding_dropout: float = _share()
     annotation_dropout: float = _share()
     readout_dropout: float = _share()
+    backend: Backend
 
 
 class AttentionKind(Enum):

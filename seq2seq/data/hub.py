@@ -46,7 +46,7 @@ def parse_hub_name(spec: str, cfg: DataConfig, role: str) -> HubDataset:
     """Take a location apart.
 
     NAME is a folder if it starts with `.`, `/` or `~`, has several slashes, or exists below
-    `data.root`; a mistyped folder is never looked up on the Hub.
+    `data.root` or here; a mistyped folder is never looked up on the Hub.
 
     Raises:
         ConfigError: there is no NAME.
@@ -57,10 +57,10 @@ def parse_hub_name(spec: str, cfg: DataConfig, role: str) -> HubDataset:
     if not name:
         raise ConfigError("config", f"{spec!r} names no dataset", "Write hub:NAME:CONFIG:SPLIT.")
     folder = Path(cfg.root).expanduser() / Path(name).expanduser()
-    must_exist = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if must_exist and not folder.is_dir():
+    # The library itself prefers a folder below the working directory to the Hub.
+    local = next((path for path in (folder, Path(name)) if path.is_dir()), None)
+    if local is None and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise DataError(folder, "no such folder", "Check the name and data.root.")
-    local = folder if folder.is_dir() else None
     return HubDataset(spec, name, local, config, split, role)
 
 
@@ -201,8 +201,11 @@ def _first_line(error: BaseException) -> str:
 def _builder(place: HubDataset, cfg: DataConfig) -> Any:
     """Find the config: as written, or named after the languages, in either direction."""
     import datasets
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
     path = str(place.folder or place.name)
+    if path in _PACKAGED_DATASETS_MODULES:  # would read whatever files lie in this directory
+        raise DataError(place.spec, "is a file format, no dataset", "Name the file itself.")
     names = datasets.get_dataset_config_names(path)
     written = place.config or f"{cfg.source_language}-{cfg.target_language}"
     for name in (written, "-".join(reversed(written.split("-")))):

@@ -4,7 +4,6 @@ Each step keeps the best continuations of all hypotheses of a sentence; one that
 beam, and the beam of that sentence loses its slot. A sentence is done when its beam is empty.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,12 +1,13 @@
 """The decoder, A.2.2: predict a word, then move the state."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from seq2seq.model.attention import Annotations, Attention
+from seq2seq.model.attention import Annotations
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.gated_unit import GatedUnit
 
@@ -56,6 +57,10 @@ class Decoder(Protocol):
         ...
 
 
+Unroll = Callable[["RecurrentDecoder", Tensor, Tensor, Annotations], Unrolled]
+"""Runs a decoder along E y_{i-1} and E y_i (B, Ty, m)."""
+
+
 class RecurrentDecoder(nn.Module):
     """Decoder with attention and maxout readout, A.2.2.
 
@@ -96,6 +101,7 @@ class RecurrentDecoder(nn.Module):
         self.W_o = W_o
         self.embedding_dropout = nn.Dropout(embedding_dropout)
         self.readout_dropout = nn.Dropout(readout_dropout)
+        self.unroll: Unroll = unroll  # `kernels.unroll_fused` gives the same, faster
 
     def initial_state(self, source: Annotations) -> DecoderState:
         """Return s_0 = tanh(W_s h_bwd_1 + b_s)."""
@@ -125,22 +131,24 @@ class RecurrentDecoder(nn.Module):
         word = y if self.moved_by_emitted else y_prev
         return DecoderState(self.unit(self.unit.project(self.embed(word)), state.s, c))
 
-    def unroll(self, Ey_prev: Tensor, Ey: Tensor, source: Annotations) -> Unrolled:
-        """Run along a known target, given E y_{i-1} and E y_i (B, Ty, m).
 
-        The same attention and the same unit as `predict` and `advance`; what does not depend on
-        the state is computed before the loop.
-        """
-        projected = self.unit.project(Ey if self.moved_by_emitted else Ey_prev)  # (B, Ty, 3n)
-        s = self.initial_state(source).s
-        states, contexts, weights = [], [], []
-        for i in range(Ey.shape[1]):
-            attended = self.attention(query=s, source=source)  # asks with s_{i-1}
-            states.append(s)
-            contexts.append(attended.c)
-            weights.append(attended.alpha)
-            s = self.unit(projected[:, i], s, attended.c)
-        return Unrolled(*(torch.stack(rows, dim=1) for rows in (states, contexts, weights)))
+def unroll(decoder: RecurrentDecoder, Ey_prev: Tensor, Ey: Tensor, source: Annotations) -> Unrolled:
+    """Run along a known target, given E y_{i-1} and E y_i (B, Ty, m).
+
+    The same attention and the same unit as `predict` and `advance`; what does not depend on the
+    state is computed before the loop.
+    """
+    unit = decoder.unit
+    projected = unit.project(Ey if decoder.moved_by_emitted else Ey_prev)  # (B, Ty, 3n)
+    s = decoder.initial_state(source).s
+    states, contexts, weights = [], [], []
+    for i in range(Ey.shape[1]):
+        attended = decoder.attention(query=s, source=source)  # asks with s_{i-1}
+        states.append(s)
+        contexts.append(attended.c)
+        weights.append(attended.alpha)
+        s = unit(projected[:, i], s, attended.c)
+    return Unrolled(*(torch.stack(rows, dim=1) for rows in (states, contexts, weights)))
 
 
 def context_size(attention: nn.Module) -> int:

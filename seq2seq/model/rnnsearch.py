@@ -1,17 +1,21 @@
 """The whole model, and the only file of this folder that sees config."""
 
+import logging
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from seq2seq.config import AdditiveConfig, InitialWeights, ModelConfig, Reset, StateWord
+from seq2seq.config import AdditiveConfig, Backend, InitialWeights, ModelConfig, Reset, StateWord
+from seq2seq.errors import ConfigError
 from seq2seq.model.attention import AdditiveAttention, Annotations
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.initialization import initialize_glorot, initialize_paper
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class RNNSearch(nn.Module):
         Ey = self.decoder.embed(tgt)  # (B, Ty, m)
         # y_0 is the zero vector. Dropout draws one mask for a word, for both of its uses.
         Ey_prev = torch.cat([torch.zeros_like(Ey[:, :1]), Ey[:, :-1]], dim=1)
-        steps = self.decoder.unroll(Ey_prev, Ey, source)
+        steps = self.decoder.unroll(self.decoder, Ey_prev, Ey, source)
         logits = self.decoder.readout(steps.s_prev[tgt_mask], Ey_prev[tgt_mask], steps.c[tgt_mask])
         return DecoderOutput(logits, steps.alpha)
 
@@ -68,12 +72,32 @@ def build_model(
     encoder = _build_encoder(cfg, num_source, pad)
     decoder = _build_decoder(cfg, attention, num_target, pad)
     model = RNNSearch(encoder, decoder, pad)
+    choose_backend(model, cfg.backend)
     match cfg.init:
         case InitialWeights.paper:
             initialize_paper(model)
         case InitialWeights.glorot:
             initialize_glorot(model)
     return model
+
+
+def choose_backend(model: RNNSearch, backend: Backend) -> None:
+    """Let the recurrences run on the fused kernels, if they can; weights do not know which."""
+    if backend is Backend.reference:
+        return
+    try:
+        from seq2seq import kernels
+    except ImportError as error:
+        reason: str | None = str(error)
+    else:
+        reason = kernels.obstacle(model.decoder.attention)
+    if reason is None:
+        model.encoder.read = kernels.read_fused
+        model.decoder.unroll = kernels.unroll_fused
+    elif backend is Backend.fused:
+        raise ConfigError("config", f"model.backend=fused: {reason}", "Use model.backend=auto.")
+    else:
+        log.info("training on the reference backend: %s", reason)
 
 
 def _build_encoder(cfg: ModelConfig, num_source: int, pad: int) -> RecurrentEncoder:

@@ -1,0 +1,20 @@
+"""The fast way to the numbers of `model/`: recurrences as single autograd functions.
+
+Nothing needs this folder: without it `model.backend: auto` runs the reference, and a test builds
+and trains with its import blocked. What it computes is proven equal, values and gradients.
+"""
+
+from torch import nn
+
+from seq2seq.kernels.scan import read_fused
+from seq2seq.kernels.unroll import unroll_fused
+from seq2seq.model.attention import AdditiveAttention
+
+__all__ = ["obstacle", "read_fused", "unroll_fused"]
+
+
+def obstacle(attention: nn.Module) -> str | None:
+    """Return why a model with this attention cannot be fused; None if it can."""
+    if not isinstance(attention, AdditiveAttention):
+        return f"{type(attention).__name__} has no fused kernel"
+    return None
