@@ -8,7 +8,11 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
-os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us; has to be set before hydra is imported
+# Both have to be set before the libraries that read them are imported.
+os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us
+# A waiting thread gives its core away. By default it spins, and on a shared machine, where a core
+# is taken by somebody else, a hundred updates then take minutes instead of seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -52,7 +56,7 @@ def main(raw: DictConfig) -> None:
 
 def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
     """Check the composed config and make its run folder."""
-    values = OmegaConf.masked_copy(raw, [k for k in raw if k not in ("resume", "run_dir")])
+    values = OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in ("resume", "run_dir")])
     cfg = to_config(values)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now

@@ -95,12 +95,12 @@ class InternalError(UserError):
     Args:
         where: The run directory.
         cause: What was raised.
-        traceback: File that holds the traceback.
+        traceback: File that holds the traceback, or how to get one.
     """
 
     exit_code = 70
 
-    def __init__(self, where: str | Path, cause: BaseException, traceback: Path) -> None:
+    def __init__(self, where: str | Path, cause: BaseException, traceback: str | Path) -> None:
         what = f"internal error ({type(cause).__name__}: {cause})"
         super().__init__(where, what, f"Please report it with {traceback}.")
 

@@ -219,8 +219,8 @@ def _read_json_lines(path: Path, cfg: DataConfig) -> Iterator[Pair]:
 
 def _read_parquet(path: Path, cfg: DataConfig) -> Iterator[Pair]:
     # Read directly: `datasets` would first copy the file into its cache.
-    import pyarrow as pa  # type: ignore[import-untyped]
-    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     number = 0
     with open_regular(path) as file:

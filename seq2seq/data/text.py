@@ -41,14 +41,19 @@ def read_lines(path: Path) -> Iterator[str]:
         PlatformError: the file may not be read, or the disk fails.
     """
     with open_regular(path) as file, _unpacked(path, file) as unpacked, _read_errors(path):
-        number = 0
-        while raw := unpacked.readline(MAX_LINE_BYTES + 1):
-            number += 1
-            if len(raw) > MAX_LINE_BYTES:
-                raise DataError(
-                    f"{path}:{number}", f"line above {MAX_LINE_BYTES} bytes", "Is this a text file?"
-                )
-            yield _decode(raw, number, path)
+        yield from read_stream(unpacked, path)
+
+
+def read_stream(stream: IO[bytes], name: Path | str) -> Iterator[str]:
+    """Read lines from an open stream by the rules of `read_lines`; `name` is for errors."""
+    number = 0
+    while raw := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(raw) > MAX_LINE_BYTES:
+            raise DataError(
+                f"{name}:{number}", f"line above {MAX_LINE_BYTES} bytes", "Is this a text file?"
+            )
+        yield _decode(raw, number, name)
 
 
 def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
@@ -148,7 +153,7 @@ def _read_errors(path: Path) -> Iterator[None]:
         raise PlatformError(path, what, "Check the disk.") from None
 
 
-def _decode(raw: bytes, number: int, path: Path) -> str:
+def _decode(raw: bytes, number: int, path: Path | str) -> str:
     where = f"{path}:{number}"
     if number == 1 and raw.startswith(_UTF16_MARKS):
         what = f"invalid UTF-8 byte 0x{raw[0]:02x} at byte 1"

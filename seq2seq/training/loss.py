@@ -1,8 +1,9 @@
 """The cost of a batch: nats summed over real target tokens, and what it is divided by."""
 
 from dataclasses import dataclass
+from typing import Any
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from seq2seq.config import Normalize
@@ -37,10 +38,42 @@ class Loss:
 def nll(output: DecoderOutput, batch: Batch, label_smoothing: float = 0.0) -> Loss:
     """Return the cost of predictions made along the targets of a batch."""
     targets = batch.tgt[batch.tgt_mask]  # (N,)
-    log_p = F.log_softmax(output.logits.float(), dim=-1)  # (N, K_y)
-    total = F.nll_loss(log_p, targets, reduction="sum")
-    smoothed = total
-    if label_smoothing:
-        spread = -log_p.mean(dim=-1).sum()
-        smoothed = (1 - label_smoothing) * total + label_smoothing * spread
+    total, smoothed = SmoothedNLL.apply(output.logits, targets, label_smoothing)  # type: ignore[no-untyped-call]
     return Loss(total, smoothed, batch.num_sentences, len(targets))
+
+
+class SmoothedNLL(torch.autograd.Function):
+    """Negative log-likelihood, and the same against smoothed targets, in one pass each way.
+
+    With smoothing e over K words the target is 1 - e on the reference plus e / K everywhere, and
+    the gradient is softmax minus target. Autograd over log_softmax, nll and mean makes five
+    arrays of logits size for it; this makes two. Only the second output can be differentiated.
+    """
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any, logits: Tensor, targets: Tensor, label_smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        log_p = torch.log_softmax(logits, dim=-1, dtype=wide)  # (N, K)
+        total = -log_p.gather(1, targets[:, None]).sum()
+        smoothed = total
+        if label_smoothing:
+            spread = -log_p.sum() / log_p.shape[1]
+            smoothed = (1 - label_smoothing) * total + label_smoothing * spread
+        ctx.save_for_backward(log_p, targets)
+        ctx.label_smoothing, ctx.dtype = label_smoothing, logits.dtype
+        ctx.mark_non_differentiable(total)
+        return total, smoothed.clone()
+
+    @staticmethod
+    def backward(  # noqa: D102
+        ctx: Any, _d_total: Tensor, d_smoothed: Tensor
+    ) -> tuple[Tensor, None, None]:
+        log_p, targets = ctx.saved_tensors
+        share = ctx.label_smoothing
+        d_logits = log_p.exp()
+        if share:
+            d_logits.sub_(share / log_p.shape[1])
+        d_logits[torch.arange(len(targets), device=targets.device), targets] -= 1 - share
+        return d_logits.mul_(d_smoothed).to(ctx.dtype), None, None
