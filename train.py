@@ -35,7 +35,7 @@ from seq2seq.run import RunDir, provenance
 CONFIGS = str(Path(__file__).resolve().parent / "configs")
 
 
-@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="config")
+@hydra.main(version_base="1.3", config_path=CONFIGS, config_name="config")  # type: ignore[untyped-decorator]
 def main(raw: DictConfig) -> None:
     """Run one job; in a sweep errors go on to Hydra, which starts the next job."""
     hydra_config = HydraConfig.get()

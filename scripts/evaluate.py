@@ -11,7 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
 from seq2seq.cli import output_stream, run_script
-from seq2seq.data.text import read_lines, read_parallel
+from seq2seq.data.text import read_parallel
 from seq2seq.errors import UsageError
 
 

@@ -524,17 +524,12 @@ def read_plain_yaml(path: Path) -> dict[str, Any]:
 
 
 def _refuse_tricks(path: Path, text: str) -> None:
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        anchored = getattr(event, "anchor", None)
-        # Only a "!tag" is refused: plain scalars carry the implicit tags of YAML itself.
-        tagged = getattr(event, "tag", None)
-        if (
-            isinstance(event, yaml.AliasEvent)
-            or anchored
-            or tagged
-            or "${" in str(getattr(event, "value", ""))
-        ):
-            line = event.start_mark.line + 1
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # lazy: stops at the first trick
+        # A tag is None on plain scalars; only a written "!tag" is one.
+        marked = getattr(event, "anchor", None) or getattr(event, "tag", None)
+        interpolated = "${" in str(getattr(event, "value", ""))
+        if isinstance(event, yaml.AliasEvent) or marked or interpolated:
+            line = event.start_mark.line + 1 if event.start_mark else 0
             raise UntrustedError(
                 f"{path}:{line}", "alias, tag or interpolation", "No run of ours has one: refused."
             )

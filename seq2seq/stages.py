@@ -59,8 +59,9 @@ def run_job(cfg: Config, run: RunDir) -> None:
 def logging_to(path: Path) -> Iterator[None]:
     """Send our log to stderr and to a UTF-8 file."""
     logger = logging.getLogger("seq2seq")
-    handlers = [logging.StreamHandler(sys.stderr), logging.FileHandler(path, encoding="utf-8")]
-    handlers[1].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), file]
     logger.setLevel(logging.INFO)
     logger.propagate = False
     for handler in handlers:
@@ -70,7 +71,7 @@ def logging_to(path: Path) -> Iterator[None]:
     finally:
         for handler in handlers:
             logger.removeHandler(handler)
-        handlers[1].close()
+        file.close()
 
 
 def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:

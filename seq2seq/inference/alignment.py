@@ -75,13 +75,9 @@ def plot_alignment(
     if not np.isfinite(weights).all():
         raise ValueError("alpha holds a weight that is not finite")
 
-    texts = [_printable(text) for text in (title or "", *src_labels, *tgt_labels)]
-    families, absent = _choose_fonts(set("".join(texts)), font)
-    texts = [text.translate(dict.fromkeys(map(ord, absent), BOX)) for text in texts]
-    heading, *labels = texts
-    columns = [_shorten(label) for label in labels[: len(src_labels)]]
-    rows = [_shorten(label) for label in labels[len(src_labels) :]]
-
+    labels = [_shorten(label) for label in (*src_labels, *tgt_labels)]
+    families, texts = _readable([title or "", *labels], font)
+    heading, columns, rows = texts[0], texts[1 : 1 + len(src_labels)], texts[1 + len(src_labels) :]
     cell = _cell_inches(max(weights.shape))
     style: dict[str, Any] = {
         "family": families,
@@ -218,6 +214,14 @@ def _fit(figure: "Figure", axes: "Axes", width: float, height: float, pad: float
     )
 
 
+def _readable(texts: Sequence[str], font: str | None) -> tuple[list[str], list[str]]:
+    """Return font families for some texts, and the texts as these can show them."""
+    shown = [_printable(text) for text in texts]
+    families, absent = _choose_fonts(set("".join(shown)), font)
+    boxes = dict.fromkeys(map(ord, absent), BOX)
+    return families, [text.translate(boxes) for text in shown]
+
+
 def _printable(text: str) -> str:
     r"""Escape what has no shape of its own (`\x00`, `\u202e`); joiners shape letters and stay."""
     joiners = "\u200c\u200d"
@@ -225,6 +229,7 @@ def _printable(text: str) -> str:
 
 
 def _shorten(label: str) -> str:
+    """Cut a label at `MAX_LABEL` characters."""
     return label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1] + "\u2026"
 
 
@@ -249,17 +254,14 @@ def _choose_fonts(characters: set[str], font: str | None) -> tuple[list[str], se
         families.append(_register(path))
         missing = _without(missing, path)
     while missing:
-        left, path = min(((_without(missing, p), p) for p in _installed_fonts()), key=_num_left)
+        candidates = [(_without(missing, path), path) for path in _installed_fonts()]
+        left, path = min(candidates, key=lambda candidate: len(candidate[0]))  # the first of equals
         if left == missing:
             _warn_no_font(min(missing))
             break
         families.append(_register(path))
         missing = left
     return families, missing
-
-
-def _num_left(candidate: tuple[set[str], str]) -> int:
-    return len(candidate[0])
 
 
 def _without(characters: set[str], path: str) -> set[str]:
@@ -314,8 +316,7 @@ def _warn_no_font(character: str) -> None:
     if not _warned:
         _warned.append(character)
         logger.warning(
-            "no installed font has %r (U+%04X): heatmap labels show a box instead. Install one "
+            "no installed font has U+%04X: heatmap labels show a box instead. Install one "
             "(Debian and Ubuntu: fonts-noto-cjk, fonts-noto-core) or set evaluate.heatmap_font",
-            character,
             ord(character),
         )

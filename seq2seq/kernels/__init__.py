@@ -4,16 +4,14 @@ Nothing needs this folder: without it `model.backend: auto` runs the reference, 
 and trains with its import blocked. What it computes is proven equal, values and gradients.
 """
 
-from torch import nn
-
 from seq2seq.kernels.scan import read_fused
 from seq2seq.kernels.unroll import unroll_fused
-from seq2seq.model.attention import AdditiveAttention
+from seq2seq.model.attention import AdditiveAttention, Attention
 
 __all__ = ["obstacle", "read_fused", "unroll_fused"]
 
 
-def obstacle(attention: nn.Module) -> str | None:
+def obstacle(attention: Attention) -> str | None:
     """Return why a model with this attention cannot be fused; None if it can."""
     if not isinstance(attention, AdditiveAttention):
         return f"{type(attention).__name__} has no fused kernel"

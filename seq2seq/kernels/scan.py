@@ -37,7 +37,8 @@ def read_fused(
     U = torch.stack([unit.U.weight.T for unit in units])  # (2, n, n)
     U_gates = torch.stack([torch.cat([u.U_z.weight, u.U_r.weight]).T for u in units])  # (2, n, 2n)
     with torch.autocast(Ex.device.type, enabled=False):
-        h = GatedScan.apply(projected.transpose(1, 2), U, U_gates, forward_unit.reset_before)
+        words, reset_before = projected.transpose(1, 2), forward_unit.reset_before
+        h = GatedScan.apply(words, U, U_gates, reset_before)  # type: ignore[no-untyped-call]
     h_fwd, h_rev = h.transpose(1, 2)  # (B, Tx, n) each
     return h_fwd, take(h_rev, flipped)
 

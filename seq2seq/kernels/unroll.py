@@ -35,7 +35,7 @@ def unroll_fused(
     from_context = torch.cat([unit.C.weight, unit.C_z.weight, unit.C_r.weight]).T  # (2n, 3n)
     exact = unit.U.weight.dtype  # under autocast the recurrence keeps the type of the weights
     with torch.autocast(Ey.device.type, enabled=False):
-        s_prev, c, alpha = AttentiveScan.apply(
+        s_prev, c, alpha = AttentiveScan.apply(  # type: ignore[no-untyped-call]
             projected.to(exact).transpose(0, 1),
             source.keys.to(exact),
             source.values.to(exact),

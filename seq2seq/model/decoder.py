@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from seq2seq.model.attention import Annotations
+from seq2seq.model.attention import Annotations, Attention
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.gated_unit import GatedUnit
 
@@ -75,10 +75,10 @@ class RecurrentDecoder(nn.Module):
     Biases b_s, b_o, b are the authors'; the paper prints none.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - four parts, a size, four switches
         self,
         embedding: WordEmbedding,
-        attention: nn.Module,
+        attention: Attention,
         unit: GatedUnit,
         W_o: nn.Module,
         *,
@@ -97,7 +97,7 @@ class RecurrentDecoder(nn.Module):
         self.W_s = nn.Linear(n, n, bias=bias)
         self.U_o = nn.Linear(n, 2 * maxout_size, bias=bias)
         self.V_o = nn.Linear(m, 2 * maxout_size, bias=False)
-        self.C_o = nn.Linear(context_size(attention), 2 * maxout_size, bias=False)
+        self.C_o = nn.Linear(attention.context_size, 2 * maxout_size, bias=False)
         self.W_o = W_o
         self.embedding_dropout = nn.Dropout(embedding_dropout)
         self.readout_dropout = nn.Dropout(readout_dropout)
@@ -149,10 +149,3 @@ def unroll(decoder: RecurrentDecoder, Ey_prev: Tensor, Ey: Tensor, source: Annot
         weights.append(attended.alpha)
         s = unit(projected[:, i], s, attended.c)
     return Unrolled(*(torch.stack(rows, dim=1) for rows in (states, contexts, weights)))
-
-
-def context_size(attention: nn.Module) -> int:
-    """Return the width of the contexts that an attention gives."""
-    size = attention.context_size
-    assert isinstance(size, int)
-    return size

@@ -41,8 +41,7 @@ class RNNSearch(nn.Module):
 
     def annotate(self, src: Tensor, src_mask: Tensor) -> Annotations:
         """Encode source ids (B, Tx) into what the decoder looks at."""
-        annotations: Annotations = self.decoder.attention.annotate(self.encoder(src, src_mask))
-        return annotations
+        return self.decoder.attention.annotate(self.encoder(src, src_mask))
 
     def forward(
         self, src: Tensor, src_mask: Tensor, tgt: Tensor, tgt_mask: Tensor

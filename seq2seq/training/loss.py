@@ -38,7 +38,9 @@ class Loss:
 def nll(output: DecoderOutput, batch: Batch, label_smoothing: float = 0.0) -> Loss:
     """Return the cost of predictions made along the targets of a batch."""
     targets = batch.tgt[batch.tgt_mask]  # (N,)
-    total, smoothed = SmoothedNLL.apply(output.logits, targets, label_smoothing)  # type: ignore[no-untyped-call]
+    total, smoothed = SmoothedNLL.apply(  # type: ignore[no-untyped-call]
+        output.logits, targets, label_smoothing
+    )
     return Loss(total, smoothed, batch.num_sentences, len(targets))
 
 

@@ -132,7 +132,7 @@ class Trainer:
                 output = self.model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
             loss = nll(output, batch, cfg.label_smoothing)
             state.optimizer.zero_grad(set_to_none=True)
-            loss.objective(cfg.normalize).backward()  # type: ignore[no-untyped-call]
+            loss.objective(cfg.normalize).backward()
         norm = clip_gradients(self.model, cfg.clip_norm)
         self._check_finite(loss.nll.item(), norm, number)
         state.optimizer.step()

@@ -1,0 +1,42 @@
+# Every target sets itself up in .venv and skips what is done. `make help` lists them.
+VENV := .venv
+# The first of these that runs and is of a version that works.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(FITS)' 2>/dev/null && { echo $$p; break; }; done)
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-fast test-all check clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(READY) ## set up .venv with the pinned versions
+
+$(READY): pyproject.toml constraints.txt
+	@$(or $(PYTHON),false) -c '$(FITS)' \
+	  || { echo "error: python3: no Python 3.11-3.13 found. Use make PYTHON=/path/to/python3.12"; exit 5; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(READY) ## train, translate, score and draw on the embedded corpus, about 3 minutes
+	$(BIN)/python train.py +experiment=quickstart
+
+test: check ## the whole gate: checks and tests
+	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+test-fast: $(READY) ## the quick tests, for the loop while working
+	$(BIN)/python -m pytest -q -m "not slow and not gpu and not e2e"
+
+test-all: check ## everything, with what takes long
+	$(BIN)/python -m pytest -q
+
+check: $(READY) ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean: ## remove .venv and caches; runs and data stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
