@@ -14,13 +14,19 @@ from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from seq2seq.errors import ConfigError, RunDirError, UntrustedError
 
 MAX_CONFIG_BYTES = 64 * 1024
+MAX_CONFIG_DEPTH = 8  # ours is 4; OmegaConf recurses
 
 
 def _number(low: float = -math.inf, high: float = math.inf, *, open_ends: str = "") -> Any:
@@ -440,15 +446,8 @@ def to_config(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str] = ()
     Raises:
         ConfigError: unknown key, wrong type, missing value or value out of range.
     """
-    merged = OmegaConf.merge(raw, parse_overrides(overrides))
-    assert isinstance(merged, DictConfig)
-    _lists_from_text(merged)
-    schema = OmegaConf.structured(Config)
-    for group, options in TAGGED.items():
-        schema[group] = OmegaConf.structured(_option(merged, group, options))
     try:
-        typed = OmegaConf.merge(schema, merged)
-        config = OmegaConf.to_object(typed)
+        config = _typed(raw, overrides)
     except MissingMandatoryValue as error:
         raise ConfigError("config", f"missing value {error.full_key!r}", "Give it.") from None
     except ConfigKeyError as error:
@@ -456,10 +455,23 @@ def to_config(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str] = ()
         raise _unknown_key(error, known) from None
     except OmegaConfBaseException as error:
         what = str(error.msg or error).splitlines()[0]
-        raise ConfigError("config", f"{error.full_key}: {what}", "Give a fitting value.") from None
-    assert isinstance(config, Config)
+        key = error.full_key or " ".join(overrides) or "values"
+        raise ConfigError("config", f"{key}: {what}", "Give a fitting value.") from None
     _check_ranges(config)
     _check_together(config)
+    return config
+
+
+def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Config:
+    """Merge values into the schema, whose tagged groups get the class of their `name`."""
+    merged = OmegaConf.merge(raw, parse_overrides(overrides))
+    assert isinstance(merged, DictConfig)
+    _lists_from_text(merged)
+    schema = OmegaConf.structured(Config)
+    for group, options in TAGGED.items():
+        schema[group] = OmegaConf.structured(_option(merged, group, options))
+    config = OmegaConf.to_object(OmegaConf.merge(schema, merged))
+    assert isinstance(config, Config)
     return config
 
 
@@ -524,14 +536,19 @@ def read_plain_yaml(path: Path) -> dict[str, Any]:
 
 
 def _refuse_tricks(path: Path, text: str) -> None:
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):  # lazy: stops at the first trick
         # A tag is None on plain scalars; only a written "!tag" is one.
         marked = getattr(event, "anchor", None) or getattr(event, "tag", None)
         interpolated = "${" in str(getattr(event, "value", ""))
-        if isinstance(event, yaml.AliasEvent) or marked or interpolated:
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or marked or interpolated or depth > MAX_CONFIG_DEPTH:
             line = event.start_mark.line + 1 if event.start_mark else 0
             raise UntrustedError(
-                f"{path}:{line}", "alias, tag or interpolation", "No run of ours has one: refused."
+                f"{path}:{line}",
+                "alias, tag, interpolation or deep nesting",
+                "No run of ours has one: refused.",
             )
 
 
@@ -581,12 +598,17 @@ def _option(merged: DictConfig, group: str, options: Mapping[str, type]) -> type
     return options[name]
 
 
-def _unknown_key(error: ConfigKeyError, known: Sequence[str]) -> ConfigError:
+def _unknown_key(error: ConfigKeyError | ConfigAttributeError, known: Sequence[str]) -> ConfigError:
     full_key = str(error.full_key)
     parent, _, wrong = full_key.rpartition(".")
     near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
     prefix = f"{parent}." if parent else ""
-    fix = f"Did you mean '{prefix}{near[0]}'?" if near else f"Known here: {', '.join(known)}."
+    if near:
+        fix = f"Did you mean '{prefix}{near[0]}'?"
+    else:
+        fix = (
+            f"Known here: {', '.join(known)}." if known else f"{parent!r} is a value, not a group."
+        )
     return ConfigError("config", f"unknown key '{full_key}'", fix)
 
 
@@ -611,15 +633,8 @@ def _check_together(config: Config) -> None:
     for key in ("source_language", "target_language"):
         code = getattr(data, key)
         # YAML reads an unquoted `no` as False, and the schema makes that the text "False".
-        if (
-            not code.isascii()
-            or not code.replace("-", "").replace("_", "").isalnum()
-            or code
-            in (
-                "True",
-                "False",
-            )
-        ):
+        letters = code.replace("-", "").replace("_", "")
+        if not (code.isascii() and letters.isalnum()) or code in ("True", "False"):
             raise ConfigError("config", f"data.{key}={code!r} is no language code", "Quote it.")
     if data.grammar.min_words > data.grammar.max_words:
         raise ConfigError("config", "data.grammar.min_words is above max_words", "Swap them.")
@@ -635,6 +650,12 @@ def _check_together(config: Config) -> None:
             f"decode.n_best={decode.n_best} is above decode.beam_size={decode.beam_size}",
             "Widen the beam.",
         )
+    if any(number < 1 for number in config.evaluate.heatmaps):
+        raise ConfigError(
+            "config",
+            f"evaluate.heatmaps={config.evaluate.heatmaps} names no sentence",
+            "1 is first.",
+        )
     if not config.stages:
         raise ConfigError("config", "stages is empty", "Name at least one.")
 
@@ -643,17 +664,19 @@ def composing_error(error: Exception) -> ConfigError:
     """Say in one line why Hydra could not compose a config.
 
     Hydra's own message has several lines; the first says what is wrong, and for a misspelt key
-    the exception behind it knows the full key and the class.
+    the exception behind it knows the full key and its neighbours.
     """
     cause = error.__cause__
-    if isinstance(cause, ConfigKeyError):
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         node = cause.parent_node
         known = [str(key) for key in node] if isinstance(node, DictConfig) else []
         return _unknown_key(cause, known)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    fix = "See python train.py --help."
-    if "experiment" in lines[0] and "No match in the defaults list" in str(error):
+    what, fix = str(error).splitlines()[0], "See python train.py --help."
+    if isinstance(error, OverrideParseException):
+        what = f"cannot read override {error.override!r}"
+        fix = "Write key=value; quote a value with commas, brackets or letters beyond ASCII."
+    elif isinstance(error, MissingConfigException) and error.options:
+        fix = f"Available: {', '.join(error.options)}."
+    elif "'experiment'" in what and "No match in the defaults list" in what:
         fix = "Write +experiment=NAME, with the plus."
-    elif len(lines) > 2 and "Available options" in lines[1]:
-        fix = f"Available: {', '.join(lines[2:])}."
-    return ConfigError("config", lines[0], fix)
+    return ConfigError("config", what, fix)

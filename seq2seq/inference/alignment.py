@@ -159,10 +159,8 @@ def group_pieces(
     if not words or not offsets:
         return ([text], [list(range(len(offsets)))]) if offsets else ([], [])
     groups: dict[int, list[int]] = {}  # word -> its pieces
-    owner = 0
     for piece, (start, end) in enumerate(offsets):
-        owner = max(owner, _owner(text, Span(start, end), words))
-        groups.setdefault(owner, []).append(piece)
+        groups.setdefault(_owner(text, Span(start, end), words), []).append(piece)
 
     # A label begins at the first word that its own first piece reaches, no piece before it did.
     begins = [0]

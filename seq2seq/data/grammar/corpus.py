@@ -5,13 +5,13 @@ from collections.abc import Iterator
 
 from seq2seq.data.grammar.dice import Dice
 from seq2seq.data.grammar.phrase import render
-from seq2seq.data.grammar.sentences import sentence
+from seq2seq.data.grammar.sentences import count_words, sentence
 from seq2seq.data.pair import Pair
 from seq2seq.errors import ConfigError
 
 SPLITS = ("train", "validation", "test")
 SHORTEST, LONGEST = 3, 60
-MAX_MISSES = 20_000
+MAX_MISSES = 5_000
 """Draws in a row without a new sentence after which a split counts as used up (seconds)."""
 
 
@@ -55,9 +55,8 @@ def _draw(split: str, count: int, dice: Dice, words: tuple[int, int]) -> Iterato
     misses = produced = 0
     while produced < count:
         phrase, mark = sentence(dice, dice.between(shortest, longest))
-        pair = render(phrase, mark)
-        fits = shortest <= len(pair.src.split()) <= longest and split_of(pair.tgt) == split
-        if not fits or pair.src in seen:
+        pair = render(phrase, mark) if shortest <= count_words(phrase) <= longest else None
+        if pair is None or split_of(pair.tgt) != split or pair.src in seen:
             misses += 1
             if misses > MAX_MISSES:
                 what = (

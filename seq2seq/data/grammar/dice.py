@@ -44,7 +44,7 @@ class Dice:
 
     def weighted(self, options: Sequence[tuple[T, int]]) -> T:
         """Choose by weight."""
-        mark = self._random() * sum(weight for _, weight in options)
+        mark = self._random() * sum([weight for _, weight in options])
         for option, weight in options:
             mark -= weight
             if mark < 0:

@@ -60,8 +60,8 @@ class Verb(NamedTuple):
 
 
 def _entries(table: str) -> list[tuple[str, str]]:
-    pairs = [entry.split("=") for entry in table.split(",")]
-    return [(en.strip(), fr.strip()) for en, fr in pairs]
+    pairs = [" ".join(entry.split()).split(" = ") for entry in table.split(",")]
+    return [(en, fr) for en, fr in pairs]
 
 
 def _noun(en: str, fr: str, kind: str) -> Noun:

@@ -42,45 +42,45 @@ NOUNS = {
         hamster = un hamster, hedgehog = un hérisson, ant = une fourmi, tiger = un tigre,
         camel = un chameau""",
     "food": """
-        apple = une pomme, cake = un gâteau, egg = un œuf, potato/potatoes = une pomme de
-        terre/pommes de terre,
-        carrot = une carotte, tomato/tomatoes = une tomate, sandwich = un sandwich/sandwichs,
-        pizza = une pizza, salad = une salade, soup = une soupe, strawberry = une fraise,
-        cherry = une cerise, pear = une poire, lemon = un citron, onion = un oignon,
-        mushroom = un champignon, bean = un haricot, biscuit = un biscuit, pancake = une crêpe,
-        omelette = une omelette, nut = une noix, pineapple = un ananas, apricot = un abricot,
-        tart = une tarte, sausage = une saucisse""",
+        apple = une pomme, cake = un gâteau, egg = un œuf,
+        potato/potatoes = une pomme de terre/pommes de terre, carrot = une carotte,
+        tomato/tomatoes = une tomate, sandwich = un sandwich/sandwichs, pizza = une pizza,
+        salad = une salade, soup = une soupe, strawberry = une fraise, cherry = une cerise,
+        pear = une poire, lemon = un citron, onion = un oignon, mushroom = un champignon,
+        bean = un haricot, biscuit = un biscuit, pancake = une crêpe, omelette = une omelette,
+        nut = une noix, pineapple = un ananas, apricot = un abricot, tart = une tarte,
+        sausage = une saucisse""",
     "mass": """
-        bread = un pain, cheese = un fromage, meat = une viande, fish = un poisson, rice = un riz,
-        butter = un beurre, honey = un miel, chocolate = un chocolat, jam = une confiture,
-        ham = un jambon, chicken = un poulet, sugar = un sucre, salt = un sel, flour = une farine,
-        oil = une huile""",
+        bread = un pain, cheese = un fromage, meat = une viande, fish = un poisson,
+        rice = un riz, butter = un beurre, honey = un miel, chocolate = un chocolat,
+        jam = une confiture, ham = un jambon, chicken = un poulet, sugar = un sucre,
+        salt = un sel, flour = une farine, oil = une huile""",
     "drink": """
         water = une eau, coffee = un café, wine = un vin, milk = un lait, tea = un thé,
         beer = une bière, juice = un jus, lemonade = une limonade""",
     "object": """
-        key = une clé, bag = un sac, pen = un stylo, pencil = un crayon, knife/knives = un couteau,
-        fork = une fourchette, spoon = une cuillère, plate = une assiette, bottle = une bouteille,
-        cup = une tasse, suitcase = une valise, umbrella = un parapluie, lamp = une lampe,
-        candle = une bougie, mirror = un miroir, clock = une horloge, telephone = un téléphone,
-        computer = un ordinateur, guitar = une guitare, piano = un piano, violin = un violon,
-        drum = un tambour, ball = un ballon, doll = une poupée, toy = un jouet, coin = une pièce,
-        axe = une hache, harp = une harpe, hammer = un marteau, needle = une aiguille,
-        basket = un panier, box = une boîte, vase = un vase, flag = un drapeau, jewel = un
-        bijou/bijoux,
+        key = une clé, bag = un sac, pen = un stylo, pencil = un crayon,
+        knife/knives = un couteau, fork = une fourchette, spoon = une cuillère,
+        plate = une assiette, bottle = une bouteille, cup = une tasse, suitcase = une valise,
+        umbrella = un parapluie, lamp = une lampe, candle = une bougie, mirror = un miroir,
+        clock = une horloge, telephone = un téléphone, computer = un ordinateur,
+        guitar = une guitare, piano = un piano, violin = un violon, drum = un tambour,
+        ball = un ballon, doll = une poupée, toy = un jouet, coin = une pièce, axe = une hache,
+        harp = une harpe, hammer = un marteau, needle = une aiguille, basket = un panier,
+        box = une boîte, vase = un vase, flag = un drapeau, jewel = un bijou/bijoux,
         ring = une bague, necklace = un collier, ticket = un billet, tool = un outil,
-        blanket = une couverture, pillow = un oreiller, towel = une serviette, weapon = une arme,
-        sword = une épée, wheel = une roue, ladder = une échelle""",
+        blanket = une couverture, pillow = un oreiller, towel = une serviette,
+        weapon = une arme, sword = une épée, wheel = une roue, ladder = une échelle""",
     "clothing": """
         hat = un chapeau, coat = un manteau, shirt = une chemise, shoe = une chaussure,
         skirt = une jupe, boot = une botte, scarf/scarves = une écharpe, glove = un gant,
         sock = une chaussette, uniform = un uniforme, suit = un costume, belt = une ceinture,
         jacket = une veste, cap = une casquette, raincoat = un imperméable""",
     "furniture": """
-        table = une table, chair = une chaise, bed = un lit, door = une porte, window = une fenêtre,
-        armchair = un fauteuil, sofa = un canapé, wardrobe = une armoire, desk = un bureau,
-        carpet = un tapis, shelf/shelves = une étagère, bench = un banc, curtain = un rideau,
-        drawer = un tiroir, oven = un four, fridge = un réfrigérateur""",
+        table = une table, chair = une chaise, bed = un lit, door = une porte,
+        window = une fenêtre, armchair = un fauteuil, sofa = un canapé, wardrobe = une armoire,
+        desk = un bureau, carpet = un tapis, shelf/shelves = une étagère, bench = un banc,
+        curtain = un rideau, drawer = un tiroir, oven = un four, fridge = un réfrigérateur""",
     "vehicle": """
         car = une voiture, bicycle = un vélo, train = un train, boat = un bateau,
         plane = un avion, truck = un camion, ship = un navire, motorcycle = une moto,
@@ -89,37 +89,38 @@ NOUNS = {
     "place": """
         house = une maison, garden = un jardin, city = une ville, school = une école,
         kitchen = une cuisine, museum = un musée, market = un marché, church = une église,
-        hospital = un hôpital, hotel = un hôtel, restaurant = un restaurant,
-        station = une gare, theatre = un théâtre, library = une bibliothèque,
-        castle = un château, factory = une usine, office = un bureau, shop = une boutique,
-        bakery = une boulangerie, airport = un aéroport, harbour = un port, park = un parc,
-        village = un village, street = une rue, tower = une tour, farm = une ferme,
-        prison = une prison, palace = un palais, cinema = un cinéma,
-        university = une université, bank = une banque, forest = une forêt, valley = une vallée,
-        desert = un désert, cave = une grotte, courtyard = une cour, cellar = une cave,
-        attic = un grenier, bedroom = une chambre, bathroom = une salle de bains/salles de bains,
-        region = une région, country = un pays, inn = une auberge, temple = un temple,
-        stadium = un stade, zoo = un zoo, hangar = un hangar, hall = un hall, field = un champ""",
+        hospital = un hôpital, hotel = un hôtel, restaurant = un restaurant, station = une gare,
+        theatre = un théâtre, library = une bibliothèque, castle = un château,
+        factory = une usine, office = un bureau, shop = une boutique, bakery = une boulangerie,
+        airport = un aéroport, harbour = un port, park = un parc, village = un village,
+        street = une rue, tower = une tour, farm = une ferme, prison = une prison,
+        palace = un palais, cinema = un cinéma, university = une université, bank = une banque,
+        forest = une forêt, valley = une vallée, desert = un désert, cave = une grotte,
+        courtyard = une cour, cellar = une cave, attic = un grenier, bedroom = une chambre,
+        bathroom = une salle de bains/salles de bains, region = une région, country = un pays,
+        inn = une auberge, temple = un temple, stadium = un stade, zoo = un zoo,
+        hangar = un hangar, hall = un hall, field = un champ""",
     "text": """
         book = un livre, letter = une lettre, newspaper = un journal, story = une histoire,
         poem = un poème, novel = un roman, film = un film, song = une chanson,
-        article = un article, message = un message, speech = un discours, portrait = un portrait,
-        dictionary = un dictionnaire, magazine = un magazine, poster = une affiche,
-        map = une carte, contract = un contrat, lesson = une leçon, legend = une légende,
-        notebook = un cahier, opera = un opéra, tale = un conte, translation = une traduction""",
+        article = un article, message = un message, speech = un discours,
+        portrait = un portrait, dictionary = un dictionnaire, magazine = un magazine,
+        poster = une affiche, map = une carte, contract = un contrat, lesson = une leçon,
+        legend = une légende, notebook = un cahier, opera = un opéra, tale = un conte,
+        translation = une traduction""",
     "idea": """
         idea = une idée, problem = un problème, law = une loi, project = un projet,
         decision = une décision, mistake = une erreur, success = un succès, war = une guerre,
         price = un prix, objective = un objectif, crisis/crises = une crise, danger = un danger,
-        event = un événement, theory = une théorie, method = une méthode, solution = une solution,
-        agreement = un accord, reform = une réforme, advantage = un avantage,
-        difficulty = une difficulté, reason = une raison, opinion = une opinion,
-        custom = une coutume, discovery = une découverte, invention = une invention,
-        opportunity = une occasion, result = un résultat, rule = une règle, memory = un souvenir,
-        adventure = une aventure, accident = un accident, experiment = une expérience,
-        conflict = un conflit, proposal = une proposition, budget = un budget,
-        policy = une politique, principle = un principe, strategy = une stratégie,
-        task = une tâche, area = une zone""",
+        event = un événement, theory = une théorie, method = une méthode,
+        solution = une solution, agreement = un accord, reform = une réforme,
+        advantage = un avantage, difficulty = une difficulté, reason = une raison,
+        opinion = une opinion, custom = une coutume, discovery = une découverte,
+        invention = une invention, opportunity = une occasion, result = un résultat,
+        rule = une règle, memory = un souvenir, adventure = une aventure,
+        accident = un accident, experiment = une expérience, conflict = un conflit,
+        proposal = une proposition, budget = un budget, policy = une politique,
+        principle = un principe, strategy = une stratégie, task = une tâche, area = une zone""",
     "group": """
         company = une entreprise, government = un gouvernement, team = une équipe,
         family = une famille, committee = un comité, party = un parti, union = un syndicat,
@@ -131,9 +132,9 @@ NOUNS = {
         tree = un arbre, flower = une fleur, mountain = une montagne, river = une rivière,
         sea = une mer, star = une étoile, moon = une lune, island = une île, lake = un lac,
         root = une racine, stone = une pierre, cloud = un nuage, hill = une colline,
-        oak = un chêne, tulip = une tulipe, branch = une branche, storm = un orage, wave =
-        une vague,
-        rainbow = un arc-en-ciel/arcs-en-ciel, beach = une plage, bridge = un pont""",
+        oak = un chêne, tulip = une tulipe, branch = une branche, storm = un orage,
+        wave = une vague, rainbow = un arc-en-ciel/arcs-en-ciel, beach = une plage,
+        bridge = un pont""",
 }
 """English[/irregular plural] = un or une for the gender, French[/irregular plural]."""
 
@@ -157,9 +158,9 @@ ADJECTIVES_AFTER = {
         rich = riche, poor = pauvre, famous = célèbre, intelligent = intelligent, shy = timide,
         lazy = paresseux, polite = poli, honest = honnête, elegant = élégant, sick = malade,
         generous = généreux, ambitious = ambitieux, discreet = discret/discrète, naive = naïf,
-        furious = furieux, mad = fou/folle, talkative = bavard, hard-working =
-        travailleur/travailleuse,
-        worried = inquiet/inquiète, skilful = habile, blind = aveugle, deaf = sourd""",
+        furious = furieux, mad = fou/folle, talkative = bavard,
+        hard-working = travailleur/travailleuse, worried = inquiet/inquiète, skilful = habile,
+        blind = aveugle, deaf = sourd""",
     "person animal": """
         happy = heureux, sad = triste, tired = fatigué, strong = fort, weak = faible,
         curious = curieux, patient = patient, jealous = jaloux/jalouse, proud = fier,
@@ -173,24 +174,25 @@ ADJECTIVES_AFTER = {
         heavy = lourd, clean = propre, dirty = sale, precious = précieux, solid = solide,
         purple = violet/violette, pink = rose, golden = doré""",
     "object furniture": """
-        round = rond, fragile = fragile, empty = vide, full = plein, flat = plat, pointed
-        = pointu""",
+        round = rond, fragile = fragile, empty = vide, full = plein, flat = plat,
+        pointed = pointu""",
     "object clothing furniture vehicle place": "modern = moderne, expensive = cher, useful = utile",
     "clothing": "dry = sec/sèche, wet = mouillé, soft = doux/douce, thick = épais/épaisse",
     "food mass": """
-        delicious = délicieux, fresh = frais/fraîche, sweet = sucré, salty = salé, bitter = amer,
-        sour = acide, frozen = surgelé""",
+        delicious = délicieux, fresh = frais/fraîche, sweet = sucré, salty = salé,
+        bitter = amer, sour = acide, frozen = surgelé""",
     "food": "ripe = mûr, raw = cru",
     "drink": "cold = froid, hot = chaud",
     "place": """
         quiet = tranquille, dark = sombre, distant = lointain, peaceful = paisible,
         deserted = désert, sunny = ensoleillé, narrow = étroit, crowded = bondé""",
     "text idea": """
-        important = important, difficult = difficile, interesting = intéressant, strange = étrange,
-        simple = simple, clear = clair, serious = sérieux, complex = complexe,
-        boring = ennuyeux, funny = drôle, absurd = absurde, complete = complet/complète,
-        public = public/publique, official = officiel, brilliant = brillant, rare = rare,
-        recent = récent, mysterious = mystérieux, original = original, perfect = parfait""",
+        important = important, difficult = difficile, interesting = intéressant,
+        strange = étrange, simple = simple, clear = clair, serious = sérieux,
+        complex = complexe, boring = ennuyeux, funny = drôle, absurd = absurde,
+        complete = complet/complète, public = public/publique, official = officiel,
+        brilliant = brillant, rare = rare, recent = récent, mysterious = mystérieux,
+        original = original, perfect = parfait""",
     "idea": """
         dangerous = dangereux, necessary = nécessaire, useless = inutile, urgent = urgent,
         legal = légal""",
@@ -206,8 +208,7 @@ ADJECTIVES_RELATIONAL = {
         industrial = industriel, international = international, agricultural = agricole,
         commercial = commercial, democratic = démocratique, technical = technique""",
     "text": """
-        historical = historique, literary = littéraire, musical = musical, artistic =
-        artistique""",
+        historical = historique, literary = littéraire, musical = musical, artistic = artistique""",
 }
 """Kind-of adjectives; nearest to the noun in both languages."""
 
@@ -269,25 +270,23 @@ MODIFIERS = """
 VERBS = {
     "person animal | -": """
         sleep slept slept = dormir, arrive = arriver, leave left left = partir,
-        come came come = venir, fall fell fallen = tomber, run ran run = courir, wait = attendre,
-        come+back came come = revenir, stay = rester, die = mourir, suffer = souffrir,
-        rest = se reposer,
-        wake+up woke woken = se réveiller, jump = sauter, swim swam swum = nager,
-        disappear = disparaître, escape = s'échapper, tremble = trembler, hide hid hidden
-        = se cacher""",
+        come came come = venir, fall fell fallen = tomber, run ran run = courir,
+        wait = attendre, come+back came come = revenir, stay = rester, die = mourir,
+        suffer = souffrir, rest = se reposer, wake+up woke woken = se réveiller, jump = sauter,
+        swim swam swum = nager, disappear = disparaître, escape = s'échapper,
+        tremble = trembler, hide hid hidden = se cacher""",
     "person | -": """
-        work = travailler, sing sang sung = chanter, laugh = rire, smile = sourire, cry = pleurer,
-        speak spoke spoken = parler, dance = danser, travel = voyager, hesitate = hésiter,
-        succeed = réussir, fail = échouer, hurry = se dépêcher, pray = prier, walk = marcher,
-        shout = crier""",
+        work = travailler, sing sang sung = chanter, laugh = rire, smile = sourire,
+        cry = pleurer, speak spoke spoken = parler, dance = danser, travel = voyager,
+        hesitate = hésiter, succeed = réussir, fail = échouer, hurry = se dépêcher,
+        pray = prier, walk = marcher, shout = crier""",
     "idea text | -": "exist = exister, disappear = disparaître, change = changer",
     "weather | -": "rain = pleuvoir, snow = neiger",
     "person animal | food mass": """
         eat ate eaten = manger, taste = goûter, find found found = trouver,
         steal stole stolen = voler, smell = sentir""",
     "person | food mass": """
-        prepare = préparer, order = commander, share = partager, buy bought bought =
-        acheter""",
+        prepare = préparer, order = commander, share = partager, buy bought bought = acheter""",
     "person animal | drink": "drink drank drunk = boire, taste = goûter",
     "person | drink": "pour = verser, order = commander",
     "person | object clothing furniture vehicle": """
@@ -299,8 +298,7 @@ VERBS = {
         draw drew drawn = dessiner, push = pousser, pull = tirer, move = déplacer,
         replace = remplacer, receive = recevoir, look+at = regarder, look+for = chercher""",
     "person | object": """
-        throw threw thrown = jeter, hold held held = tenir, lift = soulever, fill =
-        remplir""",
+        throw threw thrown = jeter, hold held held = tenir, lift = soulever, fill = remplir""",
     "person | clothing": "wear wore worn = porter",
     "person | vehicle": "drive drove driven = conduire",
     "person | text": """
@@ -315,20 +313,19 @@ VERBS = {
     "person | person": """
         love! = aimer, admire = admirer, help = aider, invite = inviter,
         meet met met = rencontrer, thank = remercier, know! knew known = connaître,
-        hate! = détester, kiss = embrasser, punish = punir, greet = saluer,
-        protect = protéger, follow = suivre, hear heard heard = entendre, see saw seen = voir,
-        look+at = regarder, wait+for = attendre, listen+to = écouter, look+for = chercher,
-        call = appeler, convince = convaincre, betray = trahir, recognize = reconnaître,
-        surprise = surprendre, comfort = consoler, scold = gronder""",
+        hate! = détester, kiss = embrasser, punish = punir, greet = saluer, protect = protéger,
+        follow = suivre, hear heard heard = entendre, see saw seen = voir, look+at = regarder,
+        wait+for = attendre, listen+to = écouter, look+for = chercher, call = appeler,
+        convince = convaincre, betray = trahir, recognize = reconnaître, surprise = surprendre,
+        comfort = consoler, scold = gronder""",
     "person | animal": """
-        feed fed fed = nourrir, hunt = chasser, love! = aimer, see saw seen = voir, hear
-        heard heard = entendre""",
+        feed fed fed = nourrir, hunt = chasser, love! = aimer, see saw seen = voir,
+        hear heard heard = entendre""",
     "person | place": """
         visit = visiter, build built built = construire, cross = traverser, explore = explorer,
         admire = admirer, see saw seen = voir, look+for = chercher""",
     "person | nature": """
-        admire = admirer, see saw seen = voir, look+at = regarder, draw drew drawn =
-        dessiner""",
+        admire = admirer, see saw seen = voir, look+at = regarder, draw drew drawn = dessiner""",
     "animal | animal person": """
         follow = suivre, hear heard heard = entendre, fear! = craindre, see saw seen = voir,
         chase = poursuivre, bite bit bitten = mordre, attack = attaquer, look+at = regarder""",

@@ -50,12 +50,12 @@ EMPTY = Phrase()
 
 def english(text: str) -> Words:
     """Make English words from a text with spaces."""
-    return tuple([Word(part) for part in text.split()])
+    return tuple([Word(part) for part in text.split(" ")]) if text else ()
 
 
 def french(text: str, sources: Words) -> Words:
     """Make French words from a text with spaces, each linked to all of the sources."""
-    return tuple([Word(part, sources) for part in text.split()])
+    return tuple([Word(part, sources) for part in text.split(" ")]) if text else ()
 
 
 def linked(en: str, fr: str) -> Phrase:
@@ -129,6 +129,6 @@ def vowel_follows(words: Words) -> bool:
 def _write(texts: list[str]) -> str:
     text = ""
     for part in texts:
-        glued = not text or part in PUNCTUATION or text.endswith("'")
-        text += part if glued else " " + part
+        text += part if part in PUNCTUATION else " " + part
+    text = text[1:].replace("' ", "'")
     return text[0].upper() + text[1:]

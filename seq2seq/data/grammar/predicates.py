@@ -5,6 +5,7 @@ still put its subject between `aux` and `rest`.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 from seq2seq.data.grammar import clauses, pronouns, relatives
@@ -43,18 +44,20 @@ def predicate(dice: Dice, subject: Nominal, room: int, setting: Setting) -> Verb
     restful = not setting.adverbial and dice.chance(0.15)
     if subject.kind not in ACTIVE_KINDS or restful:
         return state(dice, subject, room, setting)
-    frames = [
-        (frame, MAKERS[frame.mode].weight)
-        for frame in FRAMES
-        if subject.kind in frame.subjects
-        and MAKERS[frame.mode].needed <= room
-        and (setting.that or frame.mode != "that")
-        and (setting.adverbial != "place" or frame.mode not in ("motion", "origin"))
-    ]
-    frame = dice.weighted(frames) if frames else None
-    if frame is None:
-        return state(dice, subject, room, setting)
+    frames = _possible(subject.kind, min(room, 5), setting.that, setting.adverbial)
+    frame = dice.weighted(frames)
     return MAKERS[frame.mode].make(dice, frame, subject, room, setting)
+
+
+@cache
+def _possible(kind: str, room: int, that: bool, adverbial: str) -> tuple[tuple[Frame, int], ...]:
+    """List the frames, with weights, that a subject and the room allow."""
+    frames = [frame for frame in FRAMES if kind in frame.subjects]
+    # No going to Rome in a garden.
+    without = {"motion", "origin"} if adverbial == "place" else set()
+    without |= set() if that else {"that"}
+    chosen = [f for f in frames if MAKERS[f.mode].needed <= room and f.mode not in without]
+    return tuple((frame, MAKERS[frame.mode].weight) for frame in chosen or frames[:1])
 
 
 def intransitive(
@@ -65,7 +68,7 @@ def intransitive(
     options = draw_options(dice, verb, room, setting)
     group = verb_group(verb, subject, fitting(verb, setting.tense), options)
     left = room - size(group)
-    if left >= 1 and frame.subjects[0] == "person" and not options.negation and dice.chance(0.3):
+    if left >= 1 and frame.subjects == ("person",) and not options.negation and dice.chance(0.3):
         return follow(group, linked(*dice.common(MANNER)))
     return group
 

@@ -44,7 +44,7 @@ def direct(form: Form) -> Clitic:
 def indirect(form: Form, preposition: str) -> Clitic:
     """Make an indirect object with its English preposition, if any: to him -> lui."""
     rank = 0 if form.direct == form.indirect else 2
-    return Clitic(english(f"{preposition} {form.en}"), form.indirect, rank, False)
+    return Clitic(english(f"{preposition} {form.en}".strip()), form.indirect, rank, False)
 
 
 def draw(dice: Dice, person: int, *, of_thing: bool = False) -> Form:

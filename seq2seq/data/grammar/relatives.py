@@ -34,7 +34,7 @@ def nominal(
     if "person" in kinds and (room < 2 or dice.chance(0.15)):
         return name(dice)
     relative_room = 0
-    if room >= 6 and depth < MAX_DEPTH and dice.chance(0.7 if room > 8 else 0.45):
+    if room >= 5 and depth < MAX_DEPTH and dice.chance(0.8 if room > 7 else 0.6):
         relative_room = room - dice.between(2, max(2, min(4, room - 4)))
     elif room >= 5 and dice.chance(0.4):
         relative_room = -3
@@ -64,9 +64,9 @@ def relative_clause(dice: Dice, head: Nominal, room: int, depth: int) -> Phrase:
     makers: list[tuple[Callable[[Dice, Nominal, int, Setting], Phrase | None], int]]
     makers = [(_qui, 4), (_que, 4), (_dont, 2), (_whose, 2)]
     if head.kind == "person":
-        makers.append((_a_qui, 1))
+        makers.append((_a_qui, 6))
     if head.kind == "place":
-        makers.append((_where, 4))
+        makers.append((_where, 8))
     return dice.weighted(makers)(dice, head, room, setting) or _qui(dice, head, room, setting)
 
 

@@ -49,9 +49,25 @@ def sentence(dice: Dice, room: int) -> tuple[Phrase, str]:
     units = -(-room // LONGEST_UNIT)
     phrase = _unit(dice, room // units)
     for left in range(units - 1, 0, -1):
-        words = (room - len(phrase.en)) // left - 1
-        phrase = join(phrase, comma(), linked(*dice.even(LINKS)), _unit(dice, max(3, words)))
+        words = max(3, (room - count_words(phrase)) // left - 1)
+        unit = _unit(dice, words) if left > 1 else _last_unit(dice, words)
+        phrase = join(phrase, comma(), linked(*dice.even(LINKS)), unit)
     return phrase, "."
+
+
+def count_words(phrase: Phrase) -> int:
+    """Count the English words as `str.split` will: no commas, and o'clock is one."""
+    return sum([word.text[-1] not in ",'" for word in phrase.en])
+
+
+def _last_unit(dice: Dice, room: int) -> Phrase:
+    """Draw up to four times, for a unit that fills the room to a word."""
+    unit = _unit(dice, room)
+    for _ in range(3):
+        if abs(count_words(unit) - room) <= 1:
+            break
+        unit = _unit(dice, room)
+    return unit
 
 
 def comma() -> Phrase:
