@@ -55,8 +55,12 @@ def output_stream(path: Path | None) -> Iterator[BinaryIO]:
     Raises:
         PlatformError: stdout is closed or full, or the file cannot be written.
     """
-    if path is not None:
+    if path is not None and (path.is_file() or not path.exists()):
         with RunDir(path.parent).stream(path.name) as file:
+            yield file
+        return
+    if path is not None:  # a device or a pipe is written to, never replaced
+        with explained(path), path.open("wb") as file:
             yield file
         return
     if sys.stdout is None:  # python starts so when stdout is closed, and would write nothing

@@ -603,12 +603,11 @@ def _unknown_key(error: ConfigKeyError | ConfigAttributeError, known: Sequence[s
     parent, _, wrong = full_key.rpartition(".")
     near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
     prefix = f"{parent}." if parent else ""
+    fix = f"Known here: {', '.join(known)}."
     if near:
         fix = f"Did you mean '{prefix}{near[0]}'?"
-    else:
-        fix = (
-            f"Known here: {', '.join(known)}." if known else f"{parent!r} is a value, not a group."
-        )
+    elif not known:
+        fix = f"'{parent}' is a value, not a group."
     return ConfigError("config", f"unknown key '{full_key}'", fix)
 
 

@@ -15,16 +15,19 @@ import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from seq2seq.cli import output_stream
 from seq2seq.config import Config, Stage
 from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers, prepare
 from seq2seq.data.tokenizer import surface
 from seq2seq.errors import InternalError, RunDirError, StoppedError, UserError
 from seq2seq.inference.alignment import group_pieces, merge_words, plot_alignment, to_png
-from seq2seq.inference.scoring import Scores, score
+from seq2seq.inference.scoring import Scores, bleu_metric, score
 from seq2seq.inference.translate import END
 from seq2seq.pretrained import Pretrained, new_model
 from seq2seq.run import RunDir, read_json
 from seq2seq.signals import StopRequest
+from seq2seq.training.curves import plot_curves
+from seq2seq.training.monitor import METRICS
 from seq2seq.training.trainer import Trainer, TrainingData
 
 log = logging.getLogger(__name__)
@@ -51,8 +54,8 @@ def run_job(cfg: Config, run: RunDir) -> None:
             name = f"crash/{datetime.now():%Y-%m-%d_%H-%M-%S}.txt"
             run.write(name, traceback.format_exc())
             raise InternalError(run.root, error, run.path(name)) from error
-    sys.stdout.write(summary(run) + "\n")
-    sys.stdout.flush()
+    with output_stream(None) as output:  # UTF-8, whatever the locale
+        output.write(f"{summary(run)}\n".encode())
 
 
 @contextmanager
@@ -78,6 +81,7 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Run the stages that the config names, in their order."""
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
+    bleu_metric(cfg.evaluate.bleu_tokenizer)  # now, not at the first validation
     for stage in Stage:
         if stage not in cfg.stages:
             continue
@@ -148,6 +152,7 @@ def evaluate(cfg: Config, run: RunDir) -> Scores:
     scores = score(hypotheses, references, cfg.evaluate.bleu_tokenizer)
     run.write_json(SCORES, scores.as_dict())
     draw_heatmaps(cfg, run)
+    draw_curves(cfg, run)
     return scores
 
 
@@ -178,6 +183,13 @@ def draw_heatmaps(cfg: Config, run: RunDir) -> list[str]:
         run.write(name, heatmap_png(cfg, translation))
         names.append(name)
     return names
+
+
+def draw_curves(cfg: Config, run: RunDir) -> None:
+    """Draw the learning curves, if the run has trained."""
+    if run.path(METRICS).exists():
+        rows = [json.loads(line) for line in load_lines(run, METRICS)]
+        run.write("curves.png", to_png(plot_curves(rows, cfg.name)))
 
 
 def heatmap_png(cfg: Config, translation: dict[str, Any]) -> bytes:

@@ -56,5 +56,6 @@ class TextStore(Sequence[str]):
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
+        row = range(len(self))[row]  # counts from the end, too
         start = int(self._ends[row - 1]) + 1 if row else 0
         return bytes(self._bytes[start : self._ends[row]]).decode()

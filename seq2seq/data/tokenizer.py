@@ -47,16 +47,16 @@ class SentencePieceTokenizer:
     """
 
     def __init__(self, model: bytes, where: str) -> None:
+        damaged = RunDirError(where, "not a SentencePiece model", "Restore it from a copy.")
+        if not model:  # SentencePiece would take it for "none yet"
+            raise damaged
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError:
-            raise RunDirError(
-                where, "not a SentencePiece model", "Restore it from a copy."
-            ) from None
-        self._processor_size = self._processor.get_piece_size()
+            raise damaged from None
 
     def __len__(self) -> int:
-        return self._processor_size
+        return int(self._processor.get_piece_size())
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Turn texts into ids, without the end symbol; a blank text gives no ids."""
@@ -142,9 +142,9 @@ def _explain(message: str, cfg: SentencePieceConfig) -> ConfigError | DataError:
         return ConfigError(
             "config",
             f"tokenizer.vocab_size={cfg.vocab_size} is smaller than the alphabet of the corpus",
-            f"Use more than {found.group(2)}, or lower tokenizer.character_coverage.",
+            f"Use {found.group(2)} or more, or lower tokenizer.character_coverage.",
         )
-    if "normalizer" in message or "normalization" in message:
+    if "charsmap" in message:
         return ConfigError(
             "config",
             f"tokenizer.normalization={cfg.normalization!r} is unknown",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from seq2seq.errors import ConfigError, DataError
+from seq2seq.errors import ConfigError, DataError, PlatformError
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,9 @@ def score(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) 
         DataError: different numbers of lines, or none. sacreBLEU's Python interface would score
             what it gets.
         ConfigError: unknown tokenizer.
+        PlatformError: the tokenizer needs a package that is missing.
     """
-    from sacrebleu.metrics import BLEU, CHRF, TER
+    from sacrebleu.metrics import CHRF, TER
 
     if len(hypotheses) != len(references):
         raise DataError(
@@ -76,14 +77,8 @@ def score(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) 
         )
     if not references:
         raise DataError("scoring", "no sentences", "Give at least one.")
-    if tokenizer not in BLEU.TOKENIZERS:
-        raise ConfigError(
-            "config",
-            f"evaluate.bleu_tokenizer={tokenizer!r} is unknown",
-            f"Choose one of: {', '.join(sorted(BLEU.TOKENIZERS))}.",
-        )
     scores = []
-    for metric in (BLEU(tokenize=tokenizer), CHRF(), TER()):
+    for metric in (bleu_metric(tokenizer), CHRF(), TER()):
         found = metric.corpus_score(list(hypotheses), [list(references)])
         name = found.name.rstrip("0123456789+")  # chrF2 says its beta; the signature has it too
         scores.append(Score(name, float(found.score), str(metric.get_signature())))
@@ -92,7 +87,25 @@ def score(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> float:
     """Return BLEU alone, for validation while training; the same as `score` gives."""
+    found = bleu_metric(tokenizer).corpus_score(list(hypotheses), [list(references)])
+    return float(found.score)
+
+
+def bleu_metric(tokenizer: str) -> Any:
+    """Return sacreBLEU's BLEU; raises what `score` raises for a tokenizer."""
     from sacrebleu.metrics import BLEU
 
-    metric = BLEU(tokenize=tokenizer)
-    return float(metric.corpus_score(list(hypotheses), [list(references)]).score)
+    if tokenizer not in BLEU.TOKENIZERS:
+        raise ConfigError(
+            "config",
+            f"evaluate.bleu_tokenizer={tokenizer!r} is unknown",
+            f"Choose one of: {', '.join(sorted(BLEU.TOKENIZERS))}.",
+        )
+    try:
+        return BLEU(tokenize=tokenizer)
+    except (ImportError, RuntimeError):  # of the tokenizers for Japanese and Korean
+        raise PlatformError(
+            "sacrebleu",
+            f"a package for evaluate.bleu_tokenizer={tokenizer!r} is missing",
+            f"pip install 'sacrebleu[{tokenizer[:2]}]'",
+        ) from None

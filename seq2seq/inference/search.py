@@ -69,7 +69,8 @@ def beam_search(
 
     Returns:
         For each sentence its hypotheses, best score first: the finished ones, or, where none
-        ended within the bound, the unfinished ones.
+        ended within the bound, the unfinished ones. None at all if every word is impossible,
+        as with weights that are not numbers.
     """
     search = _Search(decoder, source, rules)
     while search.step():

@@ -38,6 +38,8 @@ class Progress:
     """Target tokens seen, end symbols included."""
     seconds: float = 0.0
     """Time spent in updates, over all restarts."""
+    validated: int = 0
+    """The update of the last validation."""
     best_update: int = 0
     best_score: float | None = None
     """Higher is better: BLEU, or minus the loss."""
@@ -74,7 +76,8 @@ def save(run: RunDir, state: TrainingState) -> Path:
 
 def mark_best(run: RunDir, progress: Progress, metric: str) -> None:
     """Record which checkpoint is the best so far."""
-    run.write_json(BEST, {"step": progress.update, "metric": metric, "value": progress.best_score})
+    found = {"step": progress.best_update, "metric": metric, "value": progress.best_score}
+    run.write_json(BEST, found)
 
 
 def prune(run: RunDir, keep: int) -> None:
@@ -130,9 +133,9 @@ def load(path: Path, state: TrainingState) -> None:
     _fill(dict(state.model.named_parameters()), _unpack(path, files, "model.safetensors"), path)
     if state.average is not None:
         _fill(state.average.weights, _unpack(path, files, "average.safetensors"), path)
-    _load_optimizer(state, _unpack(path, files, "optimizer.safetensors"))
+    _load_optimizer(state, _unpack(path, files, "optimizer.safetensors"), path)
     saved = json.loads(files["state.json"])
-    for key in asdict(state.progress):
+    for key in asdict(state.progress).keys() & saved.keys():
         setattr(state.progress, key, saved[key])
 
 
@@ -176,14 +179,19 @@ def _unpack(path: Path, files: dict[str, bytes], name: str) -> dict[str, Tensor]
 @torch.no_grad()
 def _fill(own: dict[str, Tensor], saved: dict[str, Tensor], path: Path) -> None:
     """Copy saved tensors into place; names and shapes must agree."""
-    for name in own.keys() ^ saved.keys():
-        side = "missing from" if name in own else "unknown in"
-        raise RunDirError(path, f"tensor {name} is {side} the checkpoint", "Restore the folder.")
+    _check_shapes({name: tensor.shape for name, tensor in own.items()}, saved, path)
     for name, tensor in own.items():
-        if tensor.shape != saved[name].shape:
-            shapes = f"{tuple(saved[name].shape)}, expected {tuple(tensor.shape)}"
-            raise RunDirError(path, f"tensor {name} is {shapes}", "Restore the folder.")
         tensor.copy_(saved[name])
+
+
+def _check_shapes(expected: dict[str, torch.Size], saved: dict[str, Tensor], path: Path) -> None:
+    for name in sorted(expected.keys() ^ saved.keys()):
+        side = "missing from" if name in expected else "unknown in"
+        raise RunDirError(path, f"tensor {name} is {side} the checkpoint", "Restore the folder.")
+    for name, shape in expected.items():
+        if saved[name].shape != shape:
+            shapes = f"{tuple(saved[name].shape)}, expected {tuple(shape)}"
+            raise RunDirError(path, f"tensor {name} is {shapes}", "Restore the folder.")
 
 
 def _optimizer_tensors(state: TrainingState) -> dict[str, Tensor]:
@@ -196,8 +204,16 @@ def _optimizer_tensors(state: TrainingState) -> dict[str, Tensor]:
     }
 
 
-def _load_optimizer(state: TrainingState, tensors: dict[str, Tensor]) -> None:
-    index = {name: i for i, (name, _) in enumerate(state.model.named_parameters())}
+def _load_optimizer(state: TrainingState, tensors: dict[str, Tensor], path: Path) -> None:
+    parameters = dict(state.model.named_parameters())
+    kinds = {full_name.rsplit("/", 1)[-1] for full_name in tensors}  # step, and one or two moments
+    shapes = {
+        f"{name}/{kind}": torch.Size() if kind == "step" else parameter.shape
+        for name, parameter in parameters.items()
+        for kind in kinds
+    }
+    _check_shapes(shapes, tensors, path)
+    index = {name: i for i, name in enumerate(parameters)}
     values: dict[int, dict[str, Tensor]] = {}
     for full_name, tensor in tensors.items():
         name, key = full_name.rsplit("/", 1)

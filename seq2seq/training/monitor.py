@@ -76,6 +76,7 @@ class Monitor:
     def __init__(self, run: RunDir, cfg: Config, progress: Progress) -> None:
         self.run, self.cfg, self.progress = run, cfg, progress
         self.window = _Window()
+        self.recorded = False
         run.cut(METRICS, progress.metrics_bytes)
         self.writer = _open_writer(run, progress.update) if cfg.logging.tensorboard else None
         if self.writer is not None and progress.update == 0:
@@ -145,7 +146,7 @@ class Monitor:
         self.writer.add_figure(f"alignment/{number}", figure, self.progress.update)
 
     def _record(self, values: dict[str, float]) -> None:
-        progress = self.progress
+        progress, self.recorded = self.progress, True
         line: dict[str, Any] = {"update": progress.update, "epoch": progress.epoch}
         line |= {"seconds": round(progress.seconds, 2), **values}
         progress.metrics_bytes = self.run.append_line(METRICS, line)
@@ -163,21 +164,22 @@ class Monitor:
         self.bar.close()
         if self.writer is None:
             return
-        if best is not None:
+        if best is not None and self.recorded:  # not if a finished run was only opened again
             # add_hparams refuses lists and None; run_name "." keeps it in this run.
             values = {
                 k: v if isinstance(v, int | float | str | bool) else str(v)
                 for k, v in flatten(self.cfg).items()
             }
-            self.writer.add_hparams(values, {"best/validation": best}, run_name=".")
+            scores, step = {"best/validation": best}, self.progress.update
+            self.writer.add_hparams(values, scores, run_name=".", global_step=step)
         self.writer.close()
 
 
 def _open_writer(run: RunDir, update: int) -> Any:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    # purge_step hides what a killed run had logged after its last checkpoint.
-    return SummaryWriter(str(run.path("tensorboard")), purge_step=update + 1 if update else None)
+    # purge_step hides what a killed run had logged after its last checkpoint; step 0 is the config.
+    return SummaryWriter(str(run.path("tensorboard")), purge_step=update + 1 if update else 0)
 
 
 def _code(text: str) -> str:

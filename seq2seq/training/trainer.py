@@ -80,6 +80,7 @@ class Trainer:
         """
         self.monitor = Monitor(self.run, self.cfg, self.progress)
         try:
+            self._catch_up()
             for batch in self._batches():
                 self._update(batch)
                 if self.progress.update % self.cfg.trainer.validate_every == 0:
@@ -87,12 +88,21 @@ class Trainer:
                 elif self.progress.update % self.cfg.trainer.checkpoint_every == 0:
                     self._save()
                 self._stop_if_asked()
-            if self.progress.update % self.cfg.trainer.validate_every and not self._given_up():
+            if self.progress.validated != self.progress.update:
                 self._validate()
             self.monitor.close(best=self.progress.best_score)
         finally:
             self.monitor.close()
         return self.progress
+
+    def _catch_up(self) -> None:
+        """Do what an interrupted process left undone after its last update."""
+        progress, marked = self.progress, checkpoint.best_step(self.run) or 0
+        if progress.best_update > marked:  # it died between the checkpoint and the mark
+            checkpoint.mark_best(self.run, progress, self.cfg.trainer.select_by.name)
+        due = progress.update and progress.update % self.cfg.trainer.validate_every == 0
+        if due and progress.validated != progress.update:  # it was stopped while validating
+            self._validate()
 
     def _batches(self) -> Iterator[Batch]:
         """Yield batches from where progress stands, until a limit is reached."""
@@ -174,8 +184,10 @@ class Trainer:
         if result is None:  # interrupted: the next run validates again
             return
         score = result.bleu if self.cfg.trainer.select_by is SelectBy.bleu else -result.loss
-        best = self.progress.best_score is None or score > self.progress.best_score
-        if best and math.isfinite(score):
+        so_far = self.progress.best_score
+        best = math.isfinite(score) and (so_far is None or score > so_far)
+        self.progress.validated = self.progress.update
+        if best:
             self.progress.best_score, self.progress.best_update = score, self.progress.update
         self._count(best)
         self.monitor.validation(result, best=best)

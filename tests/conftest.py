@@ -1,0 +1,101 @@
+"""Tiny models with live weights and ragged batches, the same for every test."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from oracles import Oracle
+from torch import Tensor
+
+from seq2seq.config import (
+    AdditiveConfig,
+    AttentionKind,
+    Backend,
+    InitialWeights,
+    ModelConfig,
+    Normalize,
+    Reset,
+    StateWord,
+)
+from seq2seq.data.batching import Batch, collate
+from seq2seq.model import RNNSearch, build_model
+from seq2seq.training.loss import nll
+
+torch.set_num_threads(1)  # results at larger sizes depend on the thread count
+
+PAD, EOS = 0, 1
+VOCAB = 7
+
+ADDITIVE = AdditiveConfig(name=AttentionKind.additive)
+TINY = ModelConfig(
+    embedding_size=3,
+    hidden_size=4,
+    align_size=5,
+    maxout_size=2,
+    state_word=StateWord.emitted,
+    reset=Reset.before,
+    bias=True,
+    embedding_bias=True,
+    output_rank=3,
+    init=InitialWeights.paper,
+    embedding_dropout=0.0,
+    annotation_dropout=0.0,
+    readout_dropout=0.0,
+    backend=Backend.reference,
+)
+
+SIZES = ((4, 3), (1, 5), (5, 1), (2, 2))
+"""Source and target tokens of the sentences of a ragged batch, end symbols included."""
+
+
+def tiny_model(
+    seed: int = 0, *, vocab: int = VOCAB, pad: int = PAD, scale: float = 0.7, **changes
+) -> RNNSearch:
+    """A float64 model in which every weight is alive: N(0, scale^2), the row of y_0 excepted."""
+    cfg = replace(TINY, **changes)
+    model = build_model(cfg, ADDITIVE, num_source=vocab, num_target=vocab, pad=pad).double()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=scale, generator=generator)
+        for side in (model.encoder, model.decoder):
+            side.embedding.E.weight[pad] = 0.0
+    return model.eval()
+
+
+def random_pairs(
+    seed: int, sizes: Sequence[tuple[int, int]] = SIZES, *, vocab: int = VOCAB
+) -> list[tuple[list[int], list[int]]]:
+    """Pairs of id rows, each with the end symbol at its end and nowhere else."""
+    rng = np.random.default_rng(seed)
+    rows = [[*rng.integers(2, vocab, size - 1).tolist(), EOS] for pair in sizes for size in pair]
+    return list(zip(rows[::2], rows[1::2], strict=True))
+
+
+def random_batch(
+    seed: int, sizes: Sequence[tuple[int, int]] = SIZES, *, vocab: int = VOCAB
+) -> Batch:
+    """`random_pairs`, padded."""
+    return collate(random_pairs(seed, sizes, vocab=vocab), PAD)
+
+
+def oracle_of(model: RNNSearch) -> Oracle:
+    """The oracle with a copy of a model's weights and the model's reading of the paper."""
+    return Oracle(
+        {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()},
+        state_word="emitted" if model.decoder.moved_by_emitted else "previous",
+        reset="before" if model.decoder.unit.reset_before else "after",
+    )
+
+
+def run(model: RNNSearch, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log p (N, K), the summed cost and alpha (B, Ty, Tx)."""
+    output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    log_p = torch.log_softmax(output.logits, dim=-1)
+    return log_p, nll(output, batch).objective(Normalize.none), output.alpha
+
+
+def per_sentence(rows: Tensor, batch: Batch) -> list[Tensor]:
+    """Cut rows that belong to real target tokens (N, ...) by sentence."""
+    return list(rows.split(batch.tgt_mask.sum(dim=1).tolist()))

@@ -1,0 +1,152 @@
+"""Runs small enough for a test: a template corpus, composed presets, one trained run to share.
+
+Paths are absolute and every run is made with one thread. `tiny_run()` is trained once for the
+whole session; a test that changes it works on `copy_of(...)`.
+"""
+
+import functools
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from seq2seq.config import Config, load_run_config, to_config, to_yaml
+from seq2seq.run import RunDir, provenance
+from seq2seq.signals import StopRequest
+from seq2seq.stages import run_stages
+
+ROOT = Path(__file__).resolve().parents[1]
+
+NOUNS = {
+    "cat": "chat", "dog": "chien", "teacher": "professeur", "boy": "garçon", "baker": "boulanger",
+    "sailor": "marin", "neighbour": "voisin", "wolf": "loup", "bear": "ours", "pupil": "élève",
+}  # fmt: skip
+VERBS = {
+    "sees": "voit", "hears": "entend", "follows": "suit", "likes": "aime", "helps": "aide",
+    "waits for": "attend", "looks for": "cherche", "carries": "porte",
+}  # fmt: skip
+WHEN = {"today": "aujourd'hui", "often": "souvent", "again": "à nouveau", "": ""}
+
+
+def template_pairs(count: int, seed: int = 1) -> list[tuple[str, str]]:
+    """Distinct sentence pairs that translate word by word, shuffled."""
+    choices = list(product(NOUNS, VERBS, NOUNS, WHEN))
+    random.Random(seed).shuffle(choices)
+    return [
+        (
+            " ".join(f"the {a} {v} the {b} {w}".split()) + " .",
+            " ".join(f"ce {NOUNS[a]} {VERBS[v]} ce {NOUNS[b]} {WHEN[w]}".split()) + " .",
+        )
+        for a, v, b, w in choices[:count]
+    ]
+
+
+def write_corpus(folder: Path, pairs: Sequence[tuple[str, str]], held_out: int = 20) -> list[str]:
+    """Write train, val and test as text files; return the overrides that name them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    test, val, train = pairs[:held_out], pairs[held_out : 2 * held_out], pairs[2 * held_out :]
+    for name, part in (("train", train), ("val", val), ("test", test)):
+        for side, language in enumerate(("en", "fr")):
+            text = "".join(f"{pair[side]}\n" for pair in part)
+            (folder / f"{name}.{language}").write_text(text, "utf-8")
+    splits = (("train", "train"), ("validation", "val"), ("test", "test"))
+    return [f"data.root={folder}", *(f"data.{s}=[{f}.en,{f}.fr]" for s, f in splits)]
+
+
+def composed(preset: str, overrides: Iterable[str] = ()) -> Config:
+    """The checked config of a preset, as `train.py` makes it."""
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        raw = compose("config", [f"+experiment={preset}", "threads=1", *overrides])
+    return to_config(
+        OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in ("resume", "run_dir")])
+    )
+
+
+@contextmanager
+def locked(run: RunDir) -> Iterator[RunDir]:
+    """Give the run back at the end, as the end of a process would."""
+    try:
+        yield run
+    finally:
+        if run._lock is not None:
+            run._lock.close()
+
+
+def begin(root: Path, cfg: Config) -> RunDir:
+    """A new run folder with its config, as `train.begin` makes it."""
+    run = RunDir.create(root)
+    run.write("config.yaml", to_yaml(cfg))
+    run.write_json("run.json", provenance(["test"]))
+    return run
+
+
+def run_new(root: Path, cfg: Config, stop: StopRequest | None = None) -> RunDir:
+    """All stages of a new run."""
+    with locked(begin(root, cfg)) as run:
+        run_stages(cfg, run, stop or StopRequest())
+    return run
+
+
+def copy_of(run: Path, to: Path) -> Path:
+    """An own copy of a run, to change."""
+    return Path(shutil.copytree(run, to))
+
+
+def config_of(root: Path) -> Config:
+    """The config that a run saved."""
+    return load_run_config(root / "config.yaml")
+
+
+@functools.cache
+def tiny_run(base: Path) -> Path:
+    """The shared run: `debug` on the template corpus, trained until it says something.
+
+    Args:
+        base: `tmp_path_factory.getbasetemp()`, so that pytest cleans up.
+    """
+    pairs = template_pairs(340)
+    # Some test references are out of reach, so that the scores are not all 100.
+    pairs[:4] = [(source, target.replace("ce", "un")) for source, target in pairs[:4]]
+    names = write_corpus(base / "tiny_corpus", pairs)
+    changes = [
+        "name=tiny",
+        "tokenizer.vocab_size=120",
+        "trainer.batch_tokens=400",
+        "tokenizer.sampling=0",
+        "trainer.max_updates=160",
+        "trainer.validate_every=80",
+        "trainer.checkpoint_every=60",
+        "trainer.ema_decay=0.9",
+        "optimizer.lr=0.02",
+        "scheduler.patience=3",
+    ]
+    return run_new(base / "tiny_run", composed("debug", [*names, *changes])).root
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """For child processes: one thread, the caller's python path, no debugging."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("SEQ2SEQ_DEBUG", "PYTHONUTF8")}
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"} | changes
+
+
+def call(
+    *command: str | Path, cwd: Path, stdin: bytes = b"", timeout: float = 120, **changes: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a python script of the project and wait for it."""
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        env=environment(**changes),
+        timeout=timeout,
+        check=False,
+    )

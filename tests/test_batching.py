@@ -1,0 +1,302 @@
+"""The order in which pairs are drawn, padding, and the files that ids and text come from."""
+
+from dataclasses import replace
+from itertools import chain, pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from seq2seq.config import (
+    BatchOrder,
+    Normalize,
+    Precision,
+    SelectBy,
+    TrainerConfig,
+)
+from seq2seq.data.batching import Batch, TokenizedPairs, collate, pad_ids, plan_epoch
+from seq2seq.data.store import IdStore, TextStore
+
+PAD = 0
+BY_SENTENCES = TrainerConfig(
+    batch_sentences=8,
+    batch_tokens=None,
+    pool_batches=5,
+    batch_order=BatchOrder.shortest_first,
+    reshuffle=True,
+    normalize=Normalize.none,
+    clip_norm=1.0,
+    label_smoothing=0.0,
+    precision=Precision.fp32,
+    ema_decay=0.0,
+    max_updates=1,
+    max_epochs=None,
+    max_minutes=None,
+    validate_every=1,
+    checkpoint_every=1,
+    keep_checkpoints=2,
+    select_by=SelectBy.loss,
+    patience=None,
+    validation_sentences=None,
+    validation_beam=1,
+)
+BY_TOKENS = replace(BY_SENTENCES, batch_sentences=None, batch_tokens=100)
+CONFIGS = {
+    f"{'sentences' if cfg.batch_sentences else 'tokens'}-{order.name}": replace(
+        cfg, batch_order=order
+    )
+    for cfg in (BY_SENTENCES, BY_TOKENS)
+    for order in BatchOrder
+}
+every_config = pytest.mark.parametrize("cfg", CONFIGS.values(), ids=CONFIGS.keys())
+
+
+def lengths(count: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(1, 30, count), rng.integers(1, 30, count)
+
+
+def plan(cfg: TrainerConfig, count: int = 203, seed: int = 1, epoch: int = 0) -> list[list[int]]:
+    return plan_epoch(*lengths(count), cfg, seed=seed, epoch=epoch)
+
+
+def longest(count: int = 203) -> np.ndarray:
+    return np.maximum(*lengths(count))
+
+
+# Order ------------------------------------------------------------------------------------------
+
+
+@every_config
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 40, 41, 203])
+def test_every_pair_comes_exactly_once_an_epoch(cfg, count):
+    for epoch in range(2):
+        batches = plan(cfg, count, epoch=epoch)
+        assert all(batches), "an empty batch"
+        assert sorted(chain(*batches)) == list(range(count))
+        assert {type(row) for row in chain(*batches)} == {int}
+
+
+@every_config
+def test_plan_is_a_pure_function_of_seed_and_epoch(cfg):
+    np.random.seed(1)
+    first = plan(cfg, seed=3, epoch=2)
+    np.random.random()
+    assert plan(cfg, seed=3, epoch=2) == first
+    assert plan(cfg, seed=3, epoch=1) != first
+    assert plan(cfg, seed=4, epoch=2) != first
+
+
+@every_config
+def test_without_reshuffling_every_epoch_is_the_first(cfg):
+    once = replace(cfg, reshuffle=False)
+    assert plan(once, epoch=7) == plan(once, epoch=0) == plan(cfg, epoch=0)
+    assert plan(once, seed=2) != plan(once, seed=1)
+
+
+def test_pools_hold_pool_batches_times_batch_sentences():
+    """B.2: 1,600 pairs are drawn, sorted, and cut into 20 batches of 80."""
+    cfg = replace(BY_SENTENCES, batch_sentences=80, pool_batches=20)
+    batches = plan(cfg, count=4000)
+    assert [len(batch) for batch in batches] == [80] * 50
+    size = longest(4000)
+    maxima = [size[batch].max() for batch in batches]
+    falls = [i for i, (a, b) in enumerate(pairwise(maxima), start=1) if b < a]
+    assert falls == [20, 40]  # sorted within 1,600 pairs, begun anew after them
+    for start in (0, 20, 40):
+        rows = list(chain(*batches[start : start + 20]))
+        assert (np.diff(size[rows]) >= 0).all()
+
+
+def test_last_pool_and_batch_hold_what_is_left():
+    batches = plan(BY_SENTENCES, count=203)  # pools of 40
+    assert [len(batch) for batch in batches] == [8] * 25 + [3]
+
+
+def test_pools_are_drawn_over_the_whole_corpus():
+    """Not cut from the file: neighbours in the corpus are rarely in one pool."""
+    rows = list(chain(*plan(BY_SENTENCES, count=400)[:5]))
+    assert len({row // 40 for row in rows}) > 5
+
+
+@pytest.mark.parametrize("cfg", [BY_SENTENCES, BY_TOKENS], ids=["sentences", "tokens"])
+def test_batches_of_a_pool_are_sorted_by_the_longer_side(cfg):
+    one_pool = replace(cfg, pool_batches=1000)
+    rows = list(chain(*plan(one_pool)))
+    assert (np.diff(longest()[rows]) >= 0).all()
+
+
+@pytest.mark.parametrize("cfg", [BY_SENTENCES, BY_TOKENS], ids=["sentences", "tokens"])
+def test_shuffled_batches_are_the_same_batches_in_another_order(cfg):
+    ordered, shuffled = plan(cfg), plan(replace(cfg, batch_order=BatchOrder.shuffled))
+    assert ordered != shuffled
+    assert sorted(ordered) == sorted(shuffled)
+    if cfg is BY_SENTENCES:  # a batch stays in its pool
+        for start in range(0, 25, 5):
+            pool = slice(start, start + 5)
+            assert sorted(ordered[pool]) == sorted(shuffled[pool])
+
+
+# Token budget -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [1, 29, 30, 64, 100, 10_000])
+def test_padded_tokens_stay_within_the_budget(budget):
+    cfg = replace(BY_TOKENS, batch_tokens=budget)
+    size, batches = longest(), plan(replace(BY_TOKENS, batch_tokens=budget))
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * size[batch].max() <= budget
+    assert sorted(chain(*batches)) == list(range(203))
+    if budget == 10_000:
+        assert len(batches) == 1
+    assert plan(cfg) == batches
+
+
+def test_a_batch_is_filled_as_far_as_the_budget_goes():
+    batches = plan(replace(BY_TOKENS, pool_batches=1000))
+    size = longest()
+    for batch, following in pairwise(batches):
+        assert (len(batch) + 1) * size[following[0]] > 100
+
+
+def test_token_pools_hold_about_pool_batches_budgets():
+    cfg = replace(BY_TOKENS, pool_batches=5)
+    size, batches = longest(2000), plan_epoch(*lengths(2000), cfg, seed=1, epoch=0)
+    starts = [0] + [
+        i for i in range(1, len(batches)) if size[batches[i]].max() < size[batches[i - 1]].max()
+    ]
+    sums = [size[list(chain(*batches[a:b]))].sum() for a, b in pairwise([*starts, len(batches)])]
+    assert len(sums) > 20
+    assert all(abs(tokens - 500) <= 2 * 29 for tokens in sums[:-1])
+
+
+# Padding ----------------------------------------------------------------------------------------
+
+
+def test_rows_are_padded_to_the_longest():
+    ids, mask = pad_ids([[5, 6, 2], [2], [7, 2]], PAD)
+    assert ids.tolist() == [[5, 6, 2], [2, 0, 0], [7, 2, 0]]
+    assert mask.tolist() == [[True, True, True], [True, False, False], [True, True, False]]
+    assert (ids.dtype, mask.dtype) == (torch.int64, torch.bool)
+
+
+def test_padding_is_what_was_asked_for_and_real_tokens_may_look_like_it():
+    ids, mask = pad_ids([np.array([9, 0], np.int32), np.array([9], np.int32)], 9)
+    assert ids.tolist() == [[9, 0], [9, 9]]
+    assert mask.tolist() == [[True, True], [True, False]]
+
+
+def test_collate_pads_each_side_to_its_own_length():
+    batch = collate([([5, 2], [6, 7, 2]), ([2], [2])], PAD)
+    assert batch.src.tolist() == [[5, 2], [2, 0]]
+    assert batch.tgt.tolist() == [[6, 7, 2], [2, 0, 0]]
+    assert batch.src_mask.sum().item() == 3
+    assert batch.tgt_mask.sum().item() == 4
+    assert batch.num_sentences == 2
+
+
+def test_batch_moves_as_a_whole():
+    batch = collate([([5, 2], [6, 7, 2]), ([2], [2])], PAD)
+    moved = batch.to(torch.device("meta"))
+    assert isinstance(moved, Batch)
+    for name, tensor in vars(batch).items():
+        other = getattr(moved, name)
+        assert other.device.type == "meta"
+        assert (other.shape, other.dtype) == (tensor.shape, tensor.dtype)
+        assert tensor.device.type == "cpu"
+    for a, b in zip(
+        vars(batch.to(torch.device("cpu"))).values(), vars(batch).values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+def id_store(folder, rows: list[list[int]], name: str = "x") -> IdStore:
+    flat = np.array([i for row in rows for i in row], np.int32)
+    ends = np.cumsum([len(row) for row in rows], dtype=np.int64)
+    (folder / f"{name}.ids").write_bytes(flat.tobytes())
+    (folder / f"{name}.ends").write_bytes(ends.tobytes())
+    return IdStore(folder / f"{name}.ids", folder / f"{name}.ends")
+
+
+def test_id_store_gives_rows_back(tmp_path):
+    rows = [[5, 6, 2], [2], [], [2**31 - 1, 2]]
+    store = id_store(tmp_path, rows)
+    assert len(store) == 4
+    assert [store[i].tolist() for i in range(4)] == rows
+    assert store.lengths().tolist() == [3, 1, 0, 2]
+    with pytest.raises(IndexError):
+        store[4]
+
+
+def test_id_store_is_mapped_not_read(tmp_path):
+    store = id_store(tmp_path, [[5, 6, 2], [2]])
+    assert isinstance(store[0], np.memmap)
+    assert not store[0].flags.writeable
+
+
+def test_empty_stores(tmp_path):
+    store = id_store(tmp_path, [])
+    assert len(store) == 0
+    assert store.lengths().tolist() == []
+    (tmp_path / "empty").write_bytes(b"")
+    text = TextStore(tmp_path / "empty")
+    assert (len(text), list(text), text[:5]) == (0, [], [])
+    with pytest.raises(IndexError):
+        text[0]
+
+
+def test_tokenized_pairs_give_batches(tmp_path):
+    pairs = TokenizedPairs(
+        id_store(tmp_path, [[5, 2], [2], [6, 7, 2]], "src"),
+        id_store(tmp_path, [[8, 2], [9, 9, 2], [2]], "tgt"),
+    )
+    assert len(pairs) == 3
+    batch = pairs.batch([2, 0], PAD)
+    assert batch.src.tolist() == [[6, 7, 2], [5, 2, 0]]
+    assert batch.tgt.tolist() == [[2, 0], [8, 2]]
+    batch.src[0, 0] = 1  # a copy: the file is untouched
+    assert pairs.src[2].tolist() == [6, 7, 2]
+
+
+LINES = ["The cat.", "", "naïve – 漢字 😀", "  two  blanks ", "a\u2028b\x85c\rd", "last"]
+
+
+@pytest.fixture
+def text(tmp_path) -> TextStore:
+    path = tmp_path / "text"
+    path.write_bytes("".join(f"{line}\n" for line in LINES).encode())
+    return TextStore(path)
+
+
+def test_text_store_gives_lines_back(text):
+    r"""Multi-byte characters whole; a line ends at \n and nowhere else."""
+    assert len(text) == len(LINES)
+    assert [text[i] for i in range(len(LINES))] == LINES
+    assert list(text) == LINES
+    assert "last" in text
+    assert text.index("") == 1
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        slice(None),
+        slice(2),
+        slice(1, None, 2),
+        slice(None, None, -1),
+        slice(-2, None),
+        slice(3, 99),
+    ],
+)
+def test_text_store_slices_as_a_list(text, cut):
+    assert text[cut] == LINES[cut]
+
+
+def test_text_store_counts_from_the_end_as_a_list(text):
+    assert [text[-i] for i in range(1, len(LINES) + 1)] == LINES[::-1]
+    for row in (len(LINES), -len(LINES) - 1):
+        with pytest.raises(IndexError):
+            text[row]

@@ -1,0 +1,344 @@
+"""scripts/decode.py and scripts/evaluate.py: streams, formats, exit codes.
+
+What needs a real process (pipes, closed streams, the locale) is marked e2e; the rest calls the
+script's `main` under the same `run_script` that a process runs.
+"""
+
+import importlib.util
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from runs import ROOT, call, environment, tiny_run
+
+import seq2seq
+from seq2seq.cli import run_script
+
+TEXT = (
+    "the cat sees the dog .\n\n  \nthe élève likes the \U0001f43a today .\n\u00a0\n"
+    "the boy\twaits for\u2028the\u0085bear\rhere .\nthe sailor hears the baker often .\n"
+    "\u0627\u0644\u0642\u0637 </s>\nthe wolf follows the neighbour again ."
+).encode()
+NUM_LINES = 9  # the last one without a line end
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def expected(run) -> list[seq2seq.pretrained.Translation]:
+    """What the library says of TEXT, split where `wc -l` splits it."""
+    lines = TEXT.decode().split("\n")
+    assert len(lines) == NUM_LINES
+    return seq2seq.load(run).translate(lines)
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: bytes
+    err: str
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Run a script as `python scripts/NAME.py ARGS < stdin` would, without starting python."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"scripts/{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def start(name: str, *args: str | Path, stdin: bytes = b"") -> Result:
+        out, err = io.BytesIO(), io.StringIO()
+        sigpipe, path = signal.getsignal(signal.SIGPIPE), list(sys.path)
+        try:
+            with monkeypatch.context() as patch:
+                patch.delenv("SEQ2SEQ_DEBUG", raising=False)
+                patch.setattr(sys, "argv", [f"scripts/{name}.py", *map(str, args)])
+                patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+                patch.setattr(sys, "stdout", io.TextIOWrapper(out))
+                patch.setattr(sys, "stderr", err)
+                try:
+                    run_script(load(name).main)
+                    code = 0
+                except SystemExit as exit_:
+                    code = exit_.code
+                sys.stdout.flush()
+                return Result(code, out.getvalue(), err.getvalue())
+        finally:
+            signal.signal(signal.SIGPIPE, sigpipe)
+            sys.path[:] = path
+
+    return start
+
+
+def assert_fails(result: Result, code: int, *parts: str) -> None:
+    """The exit code, nothing on stdout, and one line that holds these parts."""
+    assert result.code == code, result
+    assert result.out == b""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    for part in parts:
+        assert part in result.err
+
+
+def test_files_and_streams_give_the_same(run, expected, script, tmp_path):
+    (tmp_path / "in.txt").write_bytes(TEXT)
+    piped = script("decode", run, stdin=TEXT)
+    assert piped.code == 0, piped
+    assert piped.out.decode().split("\n") == [t.text for t in expected] + [""]
+    filed = script("decode", run, "--input", tmp_path / "in.txt", "--output", tmp_path / "out.txt")
+    assert (filed.code, filed.out) == (0, b"")
+    assert (tmp_path / "out.txt").read_bytes() == piped.out
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.txt", "out.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [(b"", 0), (b"\n", 1), (b"\n\n\n", 3), (b"the cat", 1), (b"the cat\n", 1), (b"a\nb", 2)],
+)
+def test_as_many_lines_out_as_in(run, script, text, lines):
+    result = script("decode", run, stdin=text)
+    assert result.code == 0
+    assert result.out.count(b"\n") == lines
+    assert result.out == b"" or result.out.endswith(b"\n")
+
+
+def test_json_lines(run, expected, script):
+    result = script("decode", run, "--format", "jsonl", stdin=TEXT)
+    lines = result.out.decode().split("\n")
+    assert lines.pop() == ""
+    assert [json.loads(line) for line in lines] == [
+        {**t.as_dict(), "source": t.source.removesuffix("\r")} for t in expected
+    ]
+
+
+def test_n_best(run, script):
+    args = (run, "--format", "nbest", "decode.beam_size=5", "decode.n_best=3")
+    result = script("decode", *args, stdin=b"the cat sees the dog .\n\nthe boy .\n")
+    blocks: dict[str, list[float]] = {}
+    rows = result.out.decode().splitlines()
+    for row in filter(None, rows):
+        number, score, text = row.split("\t")
+        blocks.setdefault(number, []).append(float(score))
+        assert text
+    assert list(blocks) == ["1", "3"], "numbers are those of the lines, blank ones counted"
+    for scores in blocks.values():
+        assert scores == sorted(scores, reverse=True)
+        assert len(scores) == 3
+    assert rows.count("") == 1
+
+
+def test_an_override_changes_the_search(run, script):
+    for change in (["decode.beam_size=1", "decode.n_best=1"], ["decode.n_best=2"]):
+        result = script("decode", run, "--format", "jsonl", *change, stdin=b"the cat .\n")
+        assert len(json.loads(result.out)["hypotheses"]) == int(change[-1][-1])
+
+
+@pytest.mark.parametrize("ending", [b"\n", b""])
+def test_invalid_utf8_is_named_by_its_line(run, script, ending):
+    result = script("decode", run, stdin=b"the cat .\nthe dog .\ncaf\xe9 ." + ending)
+    assert_fails(result, 3, "stdin:3: invalid UTF-8 byte 0xe9 at byte 4", "Latin-1")
+
+
+@pytest.mark.parametrize("kind", ["random", "png", "elf"])
+def test_binary_is_refused(run, script, tmp_path, kind):
+    data = {
+        "random": random.Random(3).randbytes(1_000_000),
+        "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+        "elf": Path(sys.executable).resolve().read_bytes()[:100_000],
+    }[kind]
+    (tmp_path / "in.txt").write_bytes(data)
+    assert_fails(script("decode", run, "--input", tmp_path / "in.txt"), 3, f"{tmp_path}/in.txt:")
+
+
+def test_a_missing_input_or_run_is_named(run, script, tmp_path):
+    none = tmp_path / "none"
+    assert_fails(script("decode", run, "--input", none), 3, f"{none}: no such file")
+    assert_fails(script("decode", none), 4, f"{none}: holds no run")
+    untrained = tmp_path / "untrained"
+    shutil.copytree(run, untrained)
+    shutil.rmtree(untrained / "checkpoints")
+    assert_fails(script("decode", untrained), 4, "holds no checkpoint")
+
+
+def test_a_wrong_override_is_named(run, script):
+    assert_fails(script("decode", run, "decode.beam_sise=2"), 1, "Did you mean 'decode.beam_size'")
+    assert_fails(script("decode", run, "model.hidden_size=2"), 1, "fixed by the run")
+
+
+def test_the_output_file_is_whole_or_absent(run, script, tmp_path):
+    """The fault is in line 40, when two chunks of 16 lines have been written."""
+    text = b"the cat .\n" * 39 + b"\xff\n"
+    args = (run, "--output", tmp_path / "new/out.txt", "decode.batch_sentences=1")
+    assert_fails(script("decode", *args, stdin=text), 3, "stdin:40")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "new/out.txt").write_text("old")
+    assert_fails(script("decode", *args, stdin=text), 3, "stdin:40")
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["out.txt"]
+    assert (tmp_path / "new/out.txt").read_text() == "old"
+
+
+def test_an_output_that_cannot_be_written_is_named(run, script, tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file/out.txt", tmp_path):
+        result = script("decode", run, "--output", place, stdin=b"the cat .\n")
+        assert_fails(result, 5, str(place))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_pipe_given_as_output_stays_a_pipe(run, script, tmp_path):
+    """And so does /dev/null, which root could otherwise replace by a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert script("decode", run, "--output", pipe, stdin=b"\n\n").code == 0
+        assert os.read(reader, 100) == b"\n\n"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
+# evaluate.py
+
+
+def test_the_scores_of_the_test_set_are_those_of_the_run(run, script, tmp_path):
+    result = script("evaluate", run, "--json", tmp_path / "scores.json")
+    assert result.code == 0, result
+    saved = json.loads((run / "scores.json").read_text())
+    assert json.loads((tmp_path / "scores.json").read_text()) == saved
+    assert saved["sentences"] == 20
+    assert 50 < saved["scores"]["BLEU"]["value"] < 99
+    for name, score in saved["scores"].items():
+        [row] = [r for r in result.out.decode().splitlines() if r.split()[0] == name]
+        assert row.split() == [name, f"{score['value']:.2f}", score["signature"]]
+        assert "version:" in score["signature"]
+
+
+def test_files_are_scored_alike(run, script, tmp_path):
+    """The run's own output against its own references, once translated anew and once read."""
+    sides = [run / f"corpus/test.{side}" for side in ("source", "target")]
+    own = script("evaluate", run)
+    given = script("evaluate", run, "--source", sides[0], "--reference", sides[1])
+    read = script("evaluate", "--hypotheses", run / "decode/test.txt", "--reference", sides[1])
+    assert own.code == given.code == read.code == 0
+    assert own.out == given.out == read.out
+    short = script("evaluate", run, "decode.max_ratio=0.2", "decode.extra_steps=0")
+    assert short.code == 0
+    assert short.out != own.out, "an override should reach the search"
+
+
+def test_unequal_counts_are_both_named(script, tmp_path):
+    (tmp_path / "hyp.txt").write_text("a b\n" * 9)
+    (tmp_path / "ref.txt").write_text("a b\n" * 10)
+    args = ("--hypotheses", tmp_path / "hyp.txt", "--reference", tmp_path / "ref.txt")
+    assert_fails(script("evaluate", *args), 3, "hyp.txt has 9 lines, ref.txt has 10")
+    (tmp_path / "hyp.txt").write_bytes(b"a b\r\n" * 9 + b"a b")  # CRLF and no final line end
+    assert script("evaluate", *args).code == 0
+
+
+def test_a_perfect_and_an_empty_file(script, tmp_path):
+    (tmp_path / "ref.txt").write_text("the cat sees the dog\n" * 3)
+    args = ("--hypotheses", tmp_path / "ref2.txt", "--reference", tmp_path / "ref.txt")
+    shutil.copy(tmp_path / "ref.txt", tmp_path / "ref2.txt")
+    found = {
+        row.split()[0]: row.split()[1]
+        for row in script("evaluate", *args).out.decode().splitlines()
+    }
+    assert found == {"metric": "score", "BLEU": "100.00", "chrF": "100.00", "TER": "0.00"}
+    (tmp_path / "ref2.txt").write_text("")
+    assert_fails(script("evaluate", *args), 3, "has 0 lines, ref.txt has 3")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        (),
+        ("--hypotheses", "a"),
+        ("RUN", "--hypotheses", "a", "--reference", "b"),
+        ("RUN", "--source", "a"),
+        ("RUN", "--reference", "a"),
+    ],
+    ids=" ".join,
+)
+def test_arguments_that_make_no_sense(script, args):
+    assert_fails(script("evaluate", *args), 2)
+
+
+@pytest.mark.parametrize("name", ["decode", "evaluate"])
+def test_an_unknown_option_is_a_usage_error(script, name):
+    result = script(name, "RUN", "--no-such-option")
+    assert result.code == 2
+    assert result.out == b""
+    assert result.err.splitlines()[-1].endswith("unrecognized arguments: --no-such-option")
+
+
+# Real processes.
+
+
+@pytest.mark.e2e
+def test_bytes_do_not_depend_on_the_locale(run, expected, tmp_path):
+    """In the C locale, where python would write ASCII, and from another directory."""
+    result = call(
+        ROOT / "scripts/decode.py", run, cwd=tmp_path, stdin=TEXT, LC_ALL="C", PYTHONUTF8="0"
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.decode().split("\n") == [t.text for t in expected] + [""]
+    assert "élève".encode() in result.stdout or "à".encode() in result.stdout
+    assert result.stderr == b""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.e2e
+def test_a_reader_that_goes_away_ends_it_quietly(run, tmp_path):
+    command = f"{sys.executable} {ROOT}/scripts/decode.py {run} --format jsonl --input many.txt"
+    (tmp_path / "many.txt").write_bytes(b"the cat waits for the dog again .\n" * 200)
+    result = subprocess.run(
+        ["bash", "-c", f"{command} | head -1; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True, cwd=tmp_path, env=environment(), timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 128 + signal.SIGPIPE
+    assert result.stderr == b""
+    assert json.loads(result.stdout)["source"] == "the cat waits for the dog again ."
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("redirect", "message", "lines"),
+    [
+        ("> /dev/full", "stdout: No space left on device.", 0),  # noticed when flushed
+        ("> /dev/full", "stdout: No space left on device.", 20_000),  # noticed when written
+        (">&-", "stdout: is closed.", 0),
+    ],
+)
+def test_output_that_is_lost_is_an_error(run, tmp_path, redirect, message, lines):
+    command = f"exec {sys.executable} {ROOT}/scripts/decode.py {run} {redirect}"
+    result = subprocess.run(
+        ["bash", "-c", command], input=b"the cat .\n" + b"\n" * lines, capture_output=True,
+        cwd=tmp_path, env=environment(), timeout=120, check=False,
+    )  # fmt: skip
+    assert result.returncode == 5, result.stderr
+    assert result.stderr.decode().startswith(f"error: {message}")
+    assert result.stderr.count(b"\n") == 1, result.stderr.decode()
+
+
+@pytest.mark.e2e
+def test_evaluate_without_arguments_is_quick_and_says_why(tmp_path):
+    result = call(ROOT / "scripts/evaluate.py", cwd=tmp_path, timeout=30)
+    assert result.returncode == 2
+    assert result.stdout == b""
+    assert result.stderr == b"error: evaluate.py: nothing to score. Give RUN, or --hypotheses.\n"

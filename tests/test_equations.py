@@ -1,0 +1,514 @@
+"""The model against NumPy loops written from the paper, and against the authors' own numbers."""
+
+import dataclasses
+import itertools
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import PAD, oracle_of, per_sentence, random_batch, random_pairs, run, tiny_model
+from oracles import Oracle
+from torch import nn
+
+from seq2seq.config import Reset, StateWord
+from seq2seq.data.batching import Batch, collate
+from seq2seq.model import RNNSearch
+from seq2seq.model.decoder import Unrolled
+from seq2seq.model.encoder import read, run_unit
+from seq2seq.model.gated_unit import GatedUnit
+
+TOLERANCE = 1e-12  # float64, tiny sizes
+
+READINGS = [
+    {"state_word": state_word, "reset": reset}
+    for state_word, reset in itertools.product(StateWord, Reset)
+]
+EXTRAS = [
+    {"output_rank": rank, "embedding_bias": embedding_bias, "bias": bias}
+    for rank, embedding_bias, bias in itertools.product((None, 3), (False, True), (False, True))
+]
+
+
+def name_of(changes: dict) -> str:
+    return "-".join(f"{key}={getattr(value, 'name', value)}" for key, value in changes.items())
+
+
+def differences(model: RNNSearch, oracle: Oracle, batch: Batch) -> dict[str, float]:
+    """Greatest distance from the oracle: `forward` over the batch, then word by word."""
+    worst = dict.fromkeys(["log_p", "alpha", "cost", "log_p by word", "alpha by word"], 0.0)
+
+    def note(key: str, actual: torch.Tensor, expected: np.ndarray) -> None:
+        worst[key] = max(worst[key], float(np.abs(actual.numpy() - expected).max()))
+
+    with torch.no_grad():
+        log_p, cost, alpha = run(model, batch)
+        total = 0.0
+        for b, rows in enumerate(per_sentence(log_p, batch)):
+            src, tgt = batch.src[b][batch.src_mask[b]], batch.tgt[b][batch.tgt_mask[b]]
+            forced = oracle.force(src.tolist(), tgt.tolist())
+            total += forced.cost
+            note("log_p", rows, np.log(forced.distributions))
+            note("alpha", alpha[b, : len(tgt), : len(src)], forced.alignments)
+            source = model.annotate(src[None], torch.ones(1, len(src), dtype=torch.bool))
+            state, y_prev = model.decoder.initial_state(source), torch.tensor([model.pad])
+            for i, y in enumerate(tgt[:, None]):
+                word = model.decoder.predict(y_prev, state, source)
+                by_word = torch.log_softmax(word.logits[0], dim=-1)
+                note("log_p by word", by_word, np.log(forced.distributions[i]))
+                note("alpha by word", word.alpha[0], forced.alignments[i])
+                state = model.decoder.advance(state, word.c, y_prev=y_prev, y=y)
+                y_prev = y
+        worst["cost"] = abs(float(cost) - total)
+    return worst
+
+
+@pytest.mark.parametrize("changes", READINGS, ids=name_of)
+@pytest.mark.parametrize("extras", EXTRAS, ids=name_of)
+def test_model_is_the_oracle(changes, extras):
+    for seed in (1, 2):
+        model, batch = tiny_model(seed, **changes, **extras), random_batch(seed)
+        worst = differences(model, oracle_of(model), batch)
+        # the cost sums 11 words
+        assert max(worst.values()) < TOLERANCE, f"seed {seed}: {worst}"
+
+
+def test_sizes_that_all_differ_and_sizes_of_one():
+    wide = {"embedding_size": 5, "hidden_size": 3, "align_size": 2, "maxout_size": 4}
+    single = dict.fromkeys(["embedding_size", "hidden_size", "align_size", "maxout_size"], 1)
+    for sizes in (wide, single):
+        model = tiny_model(3, **sizes, output_rank=1)
+        worst = differences(model, oracle_of(model), random_batch(3))
+        assert max(worst.values()) < TOLERANCE, worst
+
+
+@pytest.mark.parametrize("changes", READINGS, ids=name_of)
+@pytest.mark.parametrize("extras", [EXTRAS[0], EXTRAS[-1]], ids=name_of)
+def test_gradients_are_the_oracles(changes, extras):
+    seed = 11
+    model = tiny_model(seed, **changes, **extras)
+    pairs = random_pairs(seed, ((3, 3), (1, 2), (4, 1)))
+    oracle, rng = oracle_of(model), np.random.default_rng(seed)
+    _, cost, _ = run(model, collate(pairs, PAD))
+    cost.backward()
+    for name, parameter in model.named_parameters():
+        grad = parameter.grad.numpy()
+        assert np.abs(grad).max() > 1e-6, f"{name} has no gradient to compare"
+        # Along a dense direction every entry counts; the single entries say where a fault is.
+        directions = [rng.normal(size=grad.shape)]
+        for entry in rng.choice(grad.size, size=min(2, grad.size), replace=False):
+            directions.append(np.zeros(grad.shape))
+            directions[-1].flat[entry] = 1.0
+        for d in directions:
+            expected, actual = oracle.derivative(pairs, name, d), float((grad * d).sum())
+            error = abs(actual - expected)
+            assert error < 1e-11 * np.abs(grad).max() * np.abs(d).sum(), f"{name}: seed {seed}"
+
+
+def test_the_complex_step_is_the_finite_difference():
+    """The oracle's derivative is no less to be proven than the model's."""
+    reading = {"state_word": "emitted", "reset": "before"}
+    oracle, pairs = oracle_of(tiny_model(5)), random_pairs(5, ((3, 3),))
+    rng = np.random.default_rng(5)
+    for name, weight in oracle.weights.items():
+        direction, step = rng.normal(size=weight.shape), 1e-5
+        ends = [
+            Oracle({**oracle.weights, name: weight + move * direction}, **reading).cost(pairs)
+            for move in (step, -step)
+        ]
+        expected = (ends[0] - ends[1]) / (2 * step)
+        assert oracle.derivative(pairs, name, direction) == pytest.approx(expected, abs=1e-8)
+
+
+# The comparison has to notice a wrong model ---------------------------------------------------
+
+
+def reset_elsewhere_in_the_decoder(model):
+    model.decoder.unit.reset_before ^= True
+
+
+def reset_elsewhere_in_the_encoder(model):
+    model.encoder.forward_unit.reset_before ^= True
+
+
+def readout_from_the_new_state(model):
+    """Eq. (4) taken alone: s_i instead of s_{i-1}."""
+    unroll, unit = model.decoder.unroll, model.decoder.unit
+    forward = unit.forward
+
+    def mutated(decoder, Ey_prev, Ey, source):
+        states = []
+        unit.forward = lambda *args: states.append(forward(*args)) or states[-1]
+        steps = unroll(decoder, Ey_prev, Ey, source)
+        return dataclasses.replace(steps, s_prev=torch.stack(states, dim=1))
+
+    model.decoder.unroll = mutated
+
+
+def query_with_the_new_state(model):
+    """First move the state, then attend with it, as common re-implementations do."""
+
+    def mutated(decoder, Ey_prev, Ey, source):
+        s, rows = decoder.initial_state(source).s, []
+        for i in range(Ey.shape[1]):
+            old = s
+            c = decoder.attention(query=s, source=source).c
+            s = decoder.unit(decoder.unit.project(Ey[:, i]), s, c)
+            attended = decoder.attention(query=s, source=source)
+            rows.append((old, attended.c, attended.alpha))
+        return Unrolled(*(torch.stack(parts, dim=1) for parts in zip(*rows, strict=True)))
+
+    model.decoder.unroll = mutated
+
+
+def moved_by_the_other_word(model):
+    model.decoder.moved_by_emitted ^= True
+
+
+def without_bias(module, attribute="bias"):
+    def dropped(model):
+        owner = model.get_submodule(module)
+        setattr(owner, attribute, None)
+
+    dropped.__name__ = f"no_bias_of_{module}"
+    return dropped
+
+
+def transposed_alignment(model):
+    """U_a is square here: 2n = n'."""
+    U_a = model.decoder.attention.U_a
+    U_a.weight = nn.Parameter(U_a.weight.T.contiguous())
+
+
+def maxout_over_halves(model):
+    def readout(self, s_prev, Ey, c):
+        t_tilde = self.U_o(s_prev) + self.V_o(Ey) + self.C_o(c)
+        return self.W_o(torch.maximum(*t_tilde.chunk(2, dim=-1)))
+
+    model.decoder.readout = types.MethodType(readout, model.decoder)
+
+
+def y_0_is_a_word(model):
+    with torch.no_grad():
+        model.decoder.embedding.E.weight[PAD] = 0.5
+
+
+def y_0_has_the_embedding_bias(model):
+    readout = model.decoder.readout
+
+    def mutated(s_prev, Ey, c):
+        is_first = (Ey == 0).all(dim=-1, keepdim=True)
+        return readout(s_prev, torch.where(is_first, model.decoder.embedding.bias, Ey), c)
+
+    model.decoder.readout = mutated
+
+
+def inverted_update_gate(model):
+    """sigmoid(-a) = 1 - sigmoid(a)."""
+    unit = model.decoder.unit
+    with torch.no_grad():
+        for layer in (unit.W_z, unit.U_z, unit.C_z):
+            layer.weight.neg_()
+
+
+def gates_without_context(model):
+    with torch.no_grad():
+        model.decoder.unit.C_r.weight.zero_()
+
+
+def start_from_the_last_word(model):
+    encode = model.encoder.forward
+
+    def mutated(src, mask):
+        encoded = encode(src, mask)
+        last = mask.sum(dim=1) - 1
+        n = model.decoder.unit.hidden_size
+        return dataclasses.replace(encoded, start=encoded.h[torch.arange(len(src)), last, n:])
+
+    model.encoder.forward = mutated
+
+
+def directions_swapped(model):
+    encode = model.encoder.forward
+
+    def mutated(src, mask):
+        encoded = encode(src, mask)
+        return dataclasses.replace(encoded, h=torch.cat(encoded.h.chunk(2, -1)[::-1], -1))
+
+    model.encoder.forward = mutated
+
+
+def backward_reads_the_padding(model):
+    """A pad has no gate bias to wake it, so its embedding must be alive for this to show."""
+    with torch.no_grad():
+        model.encoder.embedding.E.weight[PAD] = 0.5
+    model.encoder.read = lambda f, b, Ex, mask: read(f, b, Ex, torch.ones_like(mask))
+
+
+def attention_sees_the_padding(model):
+    attend = model.decoder.attention.forward
+
+    def mutated(query, source):
+        everywhere = torch.ones_like(source.mask)
+        return attend(query, dataclasses.replace(source, mask=everywhere))
+
+    model.decoder.attention.forward = mutated
+
+
+BIASES = [
+    ("encoder.embedding", "bias"),
+    ("encoder.forward_unit.W", "bias"),
+    ("encoder.backward_unit.W", "bias"),
+    ("decoder.embedding", "bias"),
+    ("decoder.unit.W", "bias"),
+    ("decoder.W_s", "bias"),
+    ("decoder.U_o", "bias"),
+    ("decoder.W_o.1", "bias"),
+]
+MUTATIONS = [
+    reset_elsewhere_in_the_decoder,
+    reset_elsewhere_in_the_encoder,
+    readout_from_the_new_state,
+    query_with_the_new_state,
+    moved_by_the_other_word,
+    transposed_alignment,
+    maxout_over_halves,
+    y_0_is_a_word,
+    y_0_has_the_embedding_bias,
+    inverted_update_gate,
+    gates_without_context,
+    start_from_the_last_word,
+    directions_swapped,
+    backward_reads_the_padding,
+    attention_sees_the_padding,
+    *(without_bias(*bias) for bias in BIASES),
+]
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda mutate: mutate.__name__)
+def test_a_wrong_model_is_noticed(mutate):
+    model, batch = tiny_model(21, align_size=8), random_batch(21)
+    oracle = oracle_of(model)
+    assert max(differences(model, oracle, batch).values()) < TOLERANCE
+    mutate(model)
+    assert max(differences(model, oracle, batch).values()) > 1e-4
+
+
+# torch.nn.GRU ---------------------------------------------------------------------------------
+
+
+def torch_gru(units: list[GatedUnit]) -> nn.GRU:
+    """torch's unit with our weights; its z weights the old state, so that gate is negated."""
+    [size, hidden] = units[0].W.in_features, units[0].hidden_size
+    gru = nn.GRU(size, hidden, batch_first=True, bidirectional=len(units) == 2).double()
+    with torch.no_grad():
+        for unit, end in zip(units, ("", "_reverse"), strict=False):
+            for kind, ours in (("ih", "W"), ("hh", "U")):
+                r, z, new = (getattr(unit, ours + gate).weight for gate in ("_r", "_z", ""))
+                getattr(gru, f"weight_{kind}_l0{end}").copy_(torch.cat([r, -z, new]))
+                getattr(gru, f"bias_{kind}_l0{end}").zero_()
+            getattr(gru, f"bias_ih_l0{end}")[2 * hidden :] = unit.W.bias
+    return gru
+
+
+def test_reset_after_is_torchs_gru_and_before_is_not():
+    for reset, equal in ((Reset.after, True), (Reset.before, False)):
+        model, batch = tiny_model(31, reset=reset), random_batch(31)
+        encoder = model.encoder
+        gru = torch_gru([encoder.forward_unit, encoder.backward_unit])
+        with torch.no_grad():
+            h = encoder(batch.src, batch.src_mask).h
+            lengths = batch.src_mask.sum(dim=1)
+            packed = nn.utils.rnn.pack_padded_sequence(
+                encoder.embedding(batch.src), lengths, batch_first=True, enforce_sorted=False
+            )
+            expected, _ = nn.utils.rnn.pad_packed_sequence(gru(packed)[0], batch_first=True)
+        worst = float((h - expected)[batch.src_mask].abs().max())
+        assert (worst < TOLERANCE) if equal else (worst > 1e-3), (reset, worst)
+
+
+def test_masked_step_copies_the_state():
+    model, batch = tiny_model(32), random_batch(32)
+    Ex = torch.randn(*batch.src.shape, 3, dtype=torch.float64)  # also where there is padding
+    positions = range(batch.src.shape[1])
+    unit, mask = model.encoder.forward_unit, batch.src_mask
+    with torch.no_grad():
+        forward = run_unit(unit, Ex, mask, positions)
+        backward = run_unit(unit, Ex, mask, reversed(positions))
+    for b, length in enumerate(mask.sum(dim=1).tolist()):
+        assert (forward[b, length:] == forward[b, length - 1]).all()
+        assert (backward[b, length:] == 0).all()
+
+
+# Causality ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state_word", StateWord)
+@pytest.mark.parametrize("through_state_alone", [False, True])
+def test_where_a_target_word_first_shows(state_word, through_state_alone):
+    """y_k shows first at step k+1, in the attention as in the prediction, under `emitted`.
+
+    Under `previous` V_o alone carries it to the prediction of k+1; the state follows at k+2.
+    """
+    model = tiny_model(41, state_word=state_word)
+    if through_state_alone:
+        nn.init.zeros_(model.decoder.V_o.weight)
+    [(src, tgt)] = random_pairs(41, ((5, 8),))
+    emitted = state_word is StateWord.emitted
+    with torch.no_grad():
+        log_p, _, alpha = run(model, collate([(src, tgt)], PAD))
+        for k in range(1, len(tgt) + 1):  # counted from 1
+            other = tgt.copy()
+            other[k - 1] = 2 + (tgt[k - 1] + 1) % 4  # another word
+            assert other != tgt
+            log_p2, _, alpha2 = run(model, collate([(src, other)], PAD))
+            changed = [i for i in range(len(tgt)) if (log_p[i] != log_p2[i]).any()]
+            asked = [i for i in range(len(tgt)) if (alpha[0, i] != alpha2[0, i]).any()]
+            # Row k (from 0) is step k+1 (from 1).
+            reach = k if emitted else k + 1
+            assert asked == list(range(reach, len(tgt))), k
+            first = reach if through_state_alone else k
+            assert changed == list(range(first, len(tgt))), k
+
+
+# The authors' own numbers ---------------------------------------------------------------------
+
+VECTORS = Path(__file__).resolve().parents[2] / "shared/data/authors_code_vectors/rnnsearch.npz"
+OURS_TO_AUTHORS = {
+    "encoder.embedding.E.weight": "W_0_enc_approx_embdr",
+    "encoder.embedding.bias": "b_0_enc_approx_embdr",
+    "decoder.embedding.E.weight": "W_0_dec_approx_embdr",
+    "decoder.embedding.bias": "b_0_dec_approx_embdr",
+    **{
+        f"{ours}.{letter}": name.format(authors)
+        for ours, authors in (
+            ("encoder.forward_unit", "enc"),
+            ("encoder.backward_unit", "back_enc"),
+            ("decoder.unit", "dec"),
+        )
+        for letter, name in (
+            ("W.weight", "W_0_{}_input_embdr_0"),
+            ("W.bias", "b_0_{}_input_embdr_0"),
+            ("W_z.weight", "W_0_{}_update_embdr_0"),
+            ("W_r.weight", "W_0_{}_reset_embdr_0"),
+            ("U.weight", "W_{}_transition_0"),
+            ("U_z.weight", "G_{}_transition_0"),
+            ("U_r.weight", "R_{}_transition_0"),
+        )
+    },
+    "decoder.unit.C.weight": "W_0_dec_dec_inputter_0",
+    "decoder.unit.C_z.weight": "W_0_dec_dec_updater_0",
+    "decoder.unit.C_r.weight": "W_0_dec_dec_reseter_0",
+    "decoder.attention.W_a.weight": "B_dec_transition_0",
+    "decoder.attention.U_a.weight": "A_dec_transition_0",
+    "decoder.attention.v_a.weight": "D_dec_transition_0",
+    "decoder.W_s.weight": "W_0_dec_initializer_0",
+    "decoder.W_s.bias": "b_0_dec_initializer_0",
+    "decoder.U_o.weight": "W_0_dec_hid_readout_0",
+    "decoder.U_o.bias": "b_0_dec_hid_readout_0",
+    "decoder.V_o.weight": "W_0_dec_prev_readout_0",
+    "decoder.C_o.weight": "W_0_dec_repr_readout",
+    "decoder.W_o.0.weight": "W1_dec_deep_softmax",
+    "decoder.W_o.1.weight": "W2_dec_deep_softmax",
+    "decoder.W_o.1.bias": "b_dec_deep_softmax",
+}
+
+
+class Witness:
+    """Ids, weights and results of GroundHog, in our names and our axes."""
+
+    def __init__(self) -> None:
+        if not VECTORS.is_file():
+            pytest.skip(f"{VECTORS} is not here; it lies beside the repository")
+        self.data = np.load(VECTORS)
+        ids = (self.data[key].T for key in ("src", "src_mask", "tgt", "tgt_mask"))
+        src, src_mask, tgt, tgt_mask = (torch.from_numpy(array.copy()) for array in ids)
+        # Their end symbol 20 fills the padding; the masks tell which is real.
+        self.batch = Batch(src, src_mask.bool(), tgt, tgt_mask.bool())
+
+    def tensors(self, kind: str) -> dict[str, torch.Tensor]:
+        """`param` or `grad`: theirs are (in, out), embeddings (K, m) as ours."""
+        found = {
+            ours: torch.from_numpy(self.data[f"{kind}:{theirs}"]).double()
+            for ours, theirs in OURS_TO_AUTHORS.items()
+        }
+        return {
+            ours: tensor if ".E." in ours or tensor.dim() == 1 else tensor.T.contiguous()
+            for ours, tensor in found.items()
+        }
+
+    def model(self, **changes) -> RNNSearch:
+        # Id 0 is reserved in their vocabularies and occurs nowhere, so it can be our y_0.
+        sizes = {"embedding_size": 6, "hidden_size": 12, "align_size": 12, "maxout_size": 6}
+        model = tiny_model(0, vocab=21, pad=0, **sizes, output_rank=6, **changes)
+        model.load_state_dict(self.tensors("param"), strict=True)
+        return model
+
+    def expected(self, b: int) -> tuple[np.ndarray, np.ndarray]:
+        """Distributions (Ty, K) and alignments (Ty, Tx) of a sentence, padding cut off."""
+        Tx, Ty = int(self.batch.src_mask[b].sum()), int(self.batch.tgt_mask[b].sum())
+        return self.data["distribution"][:Ty, b], self.data["alignment"][:Ty, :Tx, b]
+
+
+@pytest.fixture(scope="module")
+def witness():
+    return Witness()
+
+
+def test_the_map_of_names_is_complete(witness):
+    theirs = {key.removeprefix("param:") for key in witness.data if key.startswith("param:")}
+    assert set(OURS_TO_AUTHORS.values()) == theirs
+    assert len(theirs) == len(OURS_TO_AUTHORS) == 40
+    assert not (witness.batch.src == 0).any()
+    assert not (witness.batch.tgt == 0).any()
+
+
+def test_model_computes_what_the_authors_code_computes(witness):
+    model, batch = witness.model(), witness.batch
+    with torch.no_grad():
+        log_p, cost, alpha = run(model, batch)
+    assert float(cost) == pytest.approx(float(witness.data["cost"]), rel=1e-6)
+    words = log_p.gather(1, batch.tgt[batch.tgt_mask][:, None]).exp().squeeze(1)
+    theirs = torch.from_numpy(witness.data["word_probs"].T.copy())[batch.tgt_mask]
+    # `word_probs` is rounded as a number near 1: it is 6e-8 off their own `distribution`.
+    torch.testing.assert_close(words, theirs.double(), rtol=0, atol=1e-7)
+    for b, rows in enumerate(per_sentence(log_p, batch)):
+        distributions, alignments = (torch.from_numpy(x).double() for x in witness.expected(b))
+        Ty, Tx = alignments.shape
+        torch.testing.assert_close(rows.exp(), distributions, rtol=3e-6, atol=0)
+        torch.testing.assert_close(alpha[b, :Ty, :Tx], alignments, rtol=3e-6, atol=0)
+
+
+def test_gradients_are_those_of_the_authors_code(witness):
+    model = witness.model()
+    _, cost, _ = run(model, witness.batch)
+    cost.backward()
+    expected = witness.tensors("grad")
+    for name, parameter in model.named_parameters():
+        scale = float(expected[name].abs().max())
+        error = float((parameter.grad - expected[name]).abs().max())
+        assert scale > 1e-3, f"{name} has no gradient to compare"
+        assert error < 3e-6 * scale, f"{name}: {error / scale:.1e}"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"state_word": StateWord.previous}, {"reset": Reset.after}], ids=name_of
+)
+def test_the_other_readings_are_not_the_authors(witness, changes):
+    log_p, _, _ = run(witness.model(**changes), witness.batch)
+    expected = np.concatenate([witness.expected(b)[0] for b in range(5)])
+    assert np.abs(log_p.detach().exp().numpy() - expected).max() > 0.01
+
+
+def test_the_oracle_computes_what_the_authors_code_computes(witness):
+    """So the yardstick of this file is itself measured."""
+    oracle, batch, cost = oracle_of(witness.model()), witness.batch, 0.0
+    for b in range(batch.num_sentences):
+        src, tgt = batch.src[b][batch.src_mask[b]], batch.tgt[b][batch.tgt_mask[b]]
+        forced = oracle.force(src.tolist(), tgt.tolist())
+        distributions, alignments = witness.expected(b)
+        np.testing.assert_allclose(forced.distributions, distributions, rtol=3e-6)
+        np.testing.assert_allclose(forced.alignments, alignments, rtol=3e-6)
+        cost += forced.cost
+    assert cost == pytest.approx(float(witness.data["cost"]), rel=1e-6)

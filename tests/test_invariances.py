@@ -1,0 +1,174 @@
+"""What must not change a result: padding, batch mates, order, words still to come."""
+
+import pytest
+import torch
+from conftest import PAD, SIZES, VOCAB, per_sentence, random_batch, random_pairs, run, tiny_model
+from torch import nn
+
+from seq2seq.config import Normalize, Reset, StateWord
+from seq2seq.data.batching import Batch, collate
+from seq2seq.training.loss import nll
+
+TOLERANCE = 1e-12  # float64
+SEEDS = (1, 2, 3)
+READINGS = [(state_word, reset) for state_word in StateWord for reset in Reset]
+
+
+def close(actual: torch.Tensor, expected: torch.Tensor, note: str) -> None:
+    torch.testing.assert_close(
+        actual, expected, rtol=0, atol=TOLERANCE, msg=lambda text: f"{note}: {text}"
+    )
+
+
+def by_sentence(model, batch: Batch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """log p (Ty, K) and alpha (Ty, Tx) of each sentence, padding cut off."""
+    with torch.no_grad():
+        log_p, _, alpha = run(model, batch)
+    cut = [
+        alpha[b, : int(batch.tgt_mask[b].sum()), : int(batch.src_mask[b].sum())]
+        for b in range(batch.num_sentences)
+    ]
+    return list(zip(per_sentence(log_p, batch), cut, strict=True))
+
+
+def same(actual, expected, note: str) -> None:
+    for b, ((log_p, alpha), (log_p2, alpha2)) in enumerate(zip(actual, expected, strict=True)):
+        close(log_p, log_p2, f"{note}, sentence {b}, log p")
+        close(alpha, alpha2, f"{note}, sentence {b}, alpha")
+
+
+def padded(batch: Batch, columns: int, ids: torch.Tensor | None = None) -> Batch:
+    """More padding on both sides, and other ids on all of it."""
+
+    def wider(side: torch.Tensor, value: int) -> torch.Tensor:
+        return torch.nn.functional.pad(side, (0, columns), value=value)
+
+    src, src_mask = wider(batch.src, PAD), wider(batch.src_mask, False)
+    tgt, tgt_mask = wider(batch.tgt, PAD), wider(batch.tgt_mask, False)
+    if ids is not None:
+        src = torch.where(src_mask, src, ids[: len(src), : src.shape[1]])
+        tgt = torch.where(tgt_mask, tgt, ids[: len(tgt), : tgt.shape[1]])
+    return Batch(src, src_mask, tgt, tgt_mask)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("state_word", "reset"), READINGS)
+def test_batch_mates_change_nothing(seed, state_word, reset):
+    model = tiny_model(seed, state_word=state_word, reset=reset)
+    pairs = random_pairs(seed)
+    together = by_sentence(model, collate(pairs, PAD))
+    alone = [by_sentence(model, collate([pair], PAD))[0] for pair in pairs]
+    same(together, alone, f"seed {seed}")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_order_changes_nothing(seed):
+    model, pairs = tiny_model(seed), random_pairs(seed)
+    expected = by_sentence(model, collate(pairs, PAD))
+    for order in ([3, 1, 0, 2], [1, 0, 3, 2], [2, 2, 1, 0]):  # the last one repeats a pair
+        actual = by_sentence(model, collate([pairs[i] for i in order], PAD))
+        same(actual, [expected[i] for i in order], f"seed {seed}, order {order}")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_padding_changes_nothing(seed):
+    model, batch = tiny_model(seed), random_batch(seed)
+    expected = by_sentence(model, batch)
+    same(by_sentence(model, padded(batch, 3)), expected, f"seed {seed}, wider")
+    garbage = torch.randint(1, VOCAB, (4, 20), generator=torch.Generator().manual_seed(seed))
+    dirty = padded(batch, 3, garbage)
+    assert (dirty.src[~dirty.src_mask] != PAD).all()
+    same(by_sentence(model, dirty), expected, f"seed {seed}, filled with words")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_padding_changes_no_gradient(seed):
+    gradients = []
+    for columns in (0, 3):
+        model = tiny_model(seed)
+        garbage = torch.randint(1, VOCAB, (4, 20), generator=torch.Generator().manual_seed(seed))
+        batch = padded(random_batch(seed), columns, garbage if columns else None)
+        run(model, batch)[1].backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for name, grad in gradients[0].items():
+        close(gradients[1][name], grad, f"seed {seed}, {name}")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("state_word", StateWord)
+def test_words_to_come_do_not_reach_back(seed, state_word):
+    model = tiny_model(seed, state_word=state_word)
+    [(src, tgt)] = random_pairs(seed, ((4, 7),))
+    [(log_p, alpha)] = by_sentence(model, collate([(src, tgt)], PAD))
+    for k in range(len(tgt)):
+        # All words from position k on are others; rows 0..k were predicted before they came.
+        changed = tgt[:k] + [2 + (y + 1) % 5 for y in tgt[k:]]
+        assert not any(a == b for a, b in zip(changed[k:], tgt[k:], strict=True))
+        [(log_p2, alpha2)] = by_sentence(model, collate([(src, changed)], PAD))
+        assert torch.equal(log_p[: k + 1], log_p2[: k + 1]), f"seed {seed}, k {k}"
+        assert torch.equal(alpha[: k + 1], alpha2[: k + 1]), f"seed {seed}, k {k}"
+        assert k + 1 == len(tgt) or not torch.equal(log_p[k + 1], log_p2[k + 1])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_attention_is_a_distribution_over_the_source(seed):
+    batch = padded(random_batch(seed), 2)
+    with torch.no_grad():
+        _, _, alpha = run(tiny_model(seed), batch)
+    real = batch.src_mask[:, None].expand_as(alpha)
+    assert (alpha[~real] == 0).all()
+    assert (alpha[real] > 0).all()
+    close(alpha.sum(dim=-1), torch.ones(alpha.shape[:2]).double(), f"seed {seed}")
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_gradient_of_a_batch_is_the_sum_over_its_sentences(seed):
+    """Under `normalize: none`; the other two divide it by sentences or words."""
+    pairs = random_pairs(seed)
+    model = tiny_model(seed)
+
+    def gradient(chosen, normalize: Normalize) -> dict[str, torch.Tensor]:
+        batch = collate(chosen, PAD)
+        output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+        parameters = dict(model.named_parameters())
+        grads = torch.autograd.grad(
+            nll(output, batch).objective(normalize),
+            list(parameters.values()),
+            allow_unused=True,  # a target of one token never moves the state
+            materialize_grads=True,
+        )
+        return dict(zip(parameters, grads, strict=True))
+
+    singles = [gradient([pair], Normalize.none) for pair in pairs]
+    words = sum(Ty for _, Ty in SIZES)
+    for normalize, divisor in zip(Normalize, (1, len(pairs), words), strict=True):
+        for name, grad in gradient(pairs, normalize).items():
+            expected = sum(single[name] for single in singles) / divisor
+            close(grad, expected, f"seed {seed}, {name}, {normalize}")
+
+
+DROPOUTS = {
+    "embedding_dropout": ["encoder.embedding_dropout", "decoder.embedding_dropout"],
+    "annotation_dropout": ["encoder.annotation_dropout"],
+    "readout_dropout": ["decoder.readout_dropout"],
+}
+
+
+@pytest.mark.parametrize("setting", DROPOUTS)
+def test_dropout_acts_in_training_alone(setting):
+    batch = random_batch(1)
+    expected = by_sentence(tiny_model(1), batch)
+    for place in DROPOUTS[setting]:
+        model = tiny_model(1, **{setting: 0.5})
+        same(by_sentence(model, batch), expected, place)
+        model.train()
+        rates = {name: m.p for name, m in model.named_modules() if isinstance(m, nn.Dropout)}
+        assert sorted(name for name, p in rates.items() if p == 0.5) == sorted(DROPOUTS[setting])
+        for name, module in model.named_modules():  # each place by itself
+            if isinstance(module, nn.Dropout) and name != place:
+                module.p = 0.0
+        torch.manual_seed(1)
+        first, second = (run(model, batch)[0] for _ in range(2))
+        assert not torch.equal(first, second), f"{place} does nothing in training"
+        model.eval()
+        same(by_sentence(model, batch), expected, place)

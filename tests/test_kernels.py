@@ -1,0 +1,317 @@
+"""Fused recurrences against the loops of `model/`: the same values, the same gradients."""
+
+import itertools
+import logging
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import random_batch, tiny_model
+from torch import Tensor
+
+import seq2seq.kernels
+from seq2seq.config import Backend, Normalize, Reset, StateWord
+from seq2seq.data.batching import Batch
+from seq2seq.errors import ConfigError
+from seq2seq.kernels import read_fused, unroll_fused
+from seq2seq.kernels.scan import GatedScan, reversal, take
+from seq2seq.kernels.unroll import AttentiveScan
+from seq2seq.model import RNNSearch
+from seq2seq.model.decoder import unroll
+from seq2seq.model.encoder import read
+from seq2seq.training.loss import nll
+
+TOLERANCE = 1e-12  # float64
+READINGS = [(state_word, reset) for state_word in StateWord for reset in Reset]
+BATCHES = {
+    "ragged": ((4, 3), (1, 5), (5, 1), (2, 2)),
+    "one sentence": ((3, 4),),
+    "one token each": ((1, 1), (1, 1)),
+    "equal": ((3, 3), (3, 3)),
+    "one source token": ((1, 6), (1, 2)),
+}
+
+
+def close(actual: Tensor, expected: Tensor, note: str) -> None:
+    torch.testing.assert_close(
+        actual, expected, rtol=TOLERANCE, atol=TOLERANCE, msg=lambda text: f"{note}: {text}"
+    )
+
+
+def pair(seed: int, **changes) -> tuple[RNNSearch, RNNSearch]:
+    """The same weights on both backends."""
+    fused = tiny_model(seed, backend=Backend.fused, **changes)
+    reference = tiny_model(seed, backend=Backend.reference, **changes)
+    assert (fused.encoder.read, fused.decoder.unroll) == (read_fused, unroll_fused)
+    assert (reference.encoder.read, reference.decoder.unroll) == (read, unroll)
+    for name, parameter in reference.named_parameters():
+        assert torch.equal(parameter, fused.get_parameter(name))
+    return fused, reference
+
+
+def random(*shape: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def costly(model: RNNSearch, batch: Batch, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, alpha, and a cost that leans on both, so that gradients come through both."""
+    output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    cost = nll(output, batch).objective(Normalize.none)
+    return (
+        output.logits,
+        output.alpha,
+        cost + (random(*output.alpha.shape, seed=seed) * output.alpha).sum(),
+    )
+
+
+def compare(model: RNNSearch, other: RNNSearch, batch: Batch, seed: int, note: str) -> None:
+    results = [costly(m, batch, seed) for m in (model, other)]
+    for what, actual, expected in zip(("logits", "alpha", "cost"), *results, strict=True):
+        close(actual, expected, f"{note}, {what}")
+    names = [name for name, _ in other.named_parameters()]
+    gradients = [
+        torch.autograd.grad(result[-1], list(m.parameters()), materialize_grads=True)
+        for m, result in zip((model, other), results, strict=True)
+    ]
+    for name, actual, expected in zip(names, *gradients, strict=True):
+        close(actual, expected, f"{note}, gradient of {name}")
+        assert expected.abs().max() > 1e-9 or len(batch.src[0]) == 1, f"{note}: {name} is not tried"
+
+
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES.keys())
+@pytest.mark.parametrize(("state_word", "reset"), READINGS)
+def test_fused_equals_the_loops(state_word, reset, sizes):
+    for seed in (1, 2):
+        fused, reference = pair(seed, state_word=state_word, reset=reset)
+        compare(fused, reference, random_batch(seed, sizes), seed, f"seed {seed}")
+
+
+@pytest.mark.parametrize("reset", Reset)
+def test_fused_equals_the_loops_with_dropout(reset):
+    """Both draw the same masks from the same seed, in the same order."""
+    dropouts = {f"{name}_dropout": 0.4 for name in ("embedding", "annotation", "readout")}
+    fused, reference = pair(3, reset=reset, **dropouts)
+    batch = random_batch(3)
+    found = []
+    for model in (fused, reference):
+        torch.manual_seed(5)
+        logits, alpha, cost = costly(model.train(), batch, 3)
+        found.append((logits, alpha, *torch.autograd.grad(cost, list(model.parameters()))))
+    for i, (actual, expected) in enumerate(zip(*found, strict=True)):
+        close(actual, expected, f"result {i}")
+    torch.manual_seed(6)
+    assert not torch.equal(costly(fused, batch, 3)[0], found[0][0]), "no dropout was drawn"
+
+
+def test_no_bias_and_plain_output():
+    fused, reference = pair(4, bias=False, embedding_bias=False, output_rank=None)
+    compare(fused, reference, random_batch(4), 4, "no bias")
+
+
+# Parts ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reset", Reset)
+def test_encoders_are_equal_on_real_positions(reset):
+    fused, reference = pair(5, reset=reset)
+    batch = random_batch(5)
+    Ex = random(*batch.src.shape, 3, seed=5).requires_grad_()
+    weight = random(*batch.src.shape, 8, seed=6) * batch.src_mask[..., None]
+    found = []
+    for model in (fused, reference):
+        encoder = model.encoder
+        h_fwd, h_bwd = encoder.read(encoder.forward_unit, encoder.backward_unit, Ex, batch.src_mask)
+        h = torch.cat([h_fwd, h_bwd], dim=-1)
+        [gradient] = torch.autograd.grad((weight * h).sum(), Ex)
+        found.append((h[batch.src_mask], h_bwd[:, 0], gradient))
+    for what, actual, expected in zip(("h", "start", "gradient of Ex"), *found, strict=True):
+        close(actual, expected, what)
+    padding = found[0][2][~batch.src_mask]
+    assert padding.numel()
+    assert not padding.any(), "a gradient reaches padding"
+
+
+def test_what_stands_on_padding_does_not_reach_the_fused_encoder():
+    fused, _ = pair(6)
+    batch = random_batch(6)
+    other = Batch(
+        batch.src.masked_fill(~batch.src_mask, 5), batch.src_mask, batch.tgt, batch.tgt_mask
+    )
+    assert not torch.equal(other.src, batch.src)
+    for actual, expected in zip(costly(fused, other, 6), costly(fused, batch, 6), strict=True):
+        close(actual, expected, "padding")
+
+
+def test_reversal_turns_each_sentence_round_within_its_length():
+    mask = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
+    order = reversal(mask)
+    assert order.tolist() == [[2, 1, 0], [1, 0, 2], [0, 1, 2]]
+    rows = random(3, 3, 2, seed=1)
+    assert torch.equal(take(rows, order)[1], rows[1, [1, 0, 2]])
+    assert torch.equal(take(take(rows, order), order), rows)
+
+
+# Gradients against finite differences, and nothing else -----------------------------------------
+
+
+def checked(scan: Callable[..., object], *tensors: Tensor) -> bool:
+    for tensor in tensors:
+        tensor.requires_grad_()
+    return torch.autograd.gradcheck(scan, tensors, eps=1e-6, atol=1e-8, rtol=1e-6)
+
+
+@pytest.mark.parametrize("reset_before", [True, False])
+def test_gradcheck_of_the_encoder(reset_before):
+    D, T, B, n = 2, 3, 2, 2
+    projected, U, U_gates = (
+        random(*shape, seed=i)
+        for i, shape in enumerate([(D, T, B, 3 * n), (D, n, n), (D, n, 2 * n)])
+    )
+    assert checked(lambda *given: GatedScan.apply(*given, reset_before), projected, U, U_gates)
+
+
+@pytest.mark.parametrize("reset_before", [True, False])
+def test_gradcheck_of_the_decoder(reset_before):
+    Ty, Tx, B, n, n_align = 3, 3, 2, 2, 3
+    shapes = [(Ty, B, 3 * n), (B, Tx, n_align), (B, Tx, 2 * n), (B, n)]
+    shapes += [(n, n_align + 2 * n), (n, n), (2 * n, 3 * n), (n_align,)]
+    projected, keys, values, *rest = (random(*shape, seed=i) for i, shape in enumerate(shapes))
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+
+    def scan(projected, keys, values, *rest):
+        return AttentiveScan.apply(projected, keys, values, mask, *rest, reset_before)
+
+    assert checked(scan, projected, keys, values, *rest)
+    # No alpha on padding, so no gradient to what stands there.
+    outputs = scan(projected, keys, values, *rest)
+    assert not outputs[2][:, ~mask].any()
+    for gradient in torch.autograd.grad(sum(o.sum() for o in outputs), [keys, values]):
+        assert not gradient[~mask].any()
+        assert gradient[mask].any()
+
+
+# Number formats ---------------------------------------------------------------------------------
+
+
+def recorded(model: RNNSearch) -> dict[str, list[Tensor]]:
+    """Lets a model note what its recurrences return."""
+    seen: dict[str, list[Tensor]] = {}
+    read, unroll = model.encoder.read, model.decoder.unroll
+
+    def noting_read(*given):
+        states = read(*given)
+        seen["encoder"] = list(states)
+        return states
+
+    def noting_unroll(*given):
+        steps = unroll(*given)
+        seen["decoder"] = [steps.s_prev, steps.c, steps.alpha]
+        return steps
+
+    model.encoder.read, model.decoder.unroll = noting_read, noting_unroll
+    return seen
+
+
+@pytest.mark.parametrize(("state_word", "reset"), READINGS)
+def test_bf16_products_around_float32_recurrences(state_word, reset):
+    fused, reference = (model.float() for model in pair(7, state_word=state_word, reset=reset))
+    batch = random_batch(7)
+    seen = recorded(fused)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = fused(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    assert {t.dtype for t in itertools.chain(*seen.values())} == {torch.float32}
+    assert output.logits.dtype == torch.bfloat16  # autocast was on
+    loss = nll(output, batch).objective(Normalize.words)
+    loss.backward()
+    exact = reference(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    # bfloat16 keeps 8 bits: 0.4 % a product, over a few layers.
+    torch.testing.assert_close(output.alpha, exact.alpha, rtol=0, atol=0.05)
+    torch.testing.assert_close(output.logits.float(), exact.logits, rtol=0.05, atol=0.1)
+    nll(exact, batch).objective(Normalize.words).backward()
+    for name, parameter in fused.named_parameters():
+        expected = reference.get_parameter(name).grad
+        assert parameter.grad.dtype == torch.float32
+        bound = 0.1 * expected.abs().max().item() + 0.01
+        assert (parameter.grad - expected).abs().max().item() < bound, name
+
+
+def test_inference_mode_gives_the_same_values():
+    fused, reference = pair(8)
+    batch = random_batch(8)
+    expected = reference(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    with torch.inference_mode():
+        output = fused(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    assert output.logits.is_inference()
+    close(output.logits, expected.logits, "logits")
+    close(output.alpha, expected.alpha, "alpha")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize(("state_word", "reset"), READINGS)
+def test_fused_equals_the_loops_on_cuda(state_word, reset):
+    fused, reference = (m.cuda() for m in pair(9, state_word=state_word, reset=reset))
+    batch = random_batch(9).to(torch.device("cuda"))
+    results = []
+    for model in (fused, reference):
+        output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+        cost = nll(output, batch).objective(Normalize.none) + output.alpha.square().sum()
+        results.append([output.logits, *torch.autograd.grad(cost, list(model.parameters()))])
+    for actual, expected in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+
+
+# Which backend runs -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def obstructed(monkeypatch):
+    monkeypatch.setattr(seq2seq.kernels, "obstacle", lambda attention: "DotAttention has no kernel")
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)  # a run turns it off
+
+
+def test_auto_takes_the_kernels_in_silence(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+    with caplog.at_level(logging.INFO, "seq2seq"):
+        model = tiny_model(1, backend=Backend.auto)
+    assert (model.encoder.read, model.decoder.unroll) == (read_fused, unroll_fused)
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("obstructed")
+def test_fused_that_is_impossible_is_an_error():
+    with pytest.raises(ConfigError) as caught:
+        tiny_model(1, backend=Backend.fused)
+    assert str(caught.value) == (
+        "config: model.backend=fused: DotAttention has no kernel. Use model.backend=auto."
+    )
+
+
+@pytest.mark.usefixtures("obstructed")
+def test_auto_falls_back_and_says_why_in_one_line(caplog):
+    with caplog.at_level(logging.INFO, "seq2seq"):
+        model = tiny_model(1, backend=Backend.auto)
+    assert (model.encoder.read, model.decoder.unroll) == (read, unroll)
+    [record] = caplog.records
+    assert record.getMessage() == ("training on the reference backend: DotAttention has no kernel")
+
+
+@pytest.mark.usefixtures("obstructed")
+def test_reference_asks_nobody(caplog):
+    with caplog.at_level(logging.INFO, "seq2seq"):
+        tiny_model(1, backend=Backend.reference)
+    assert not caplog.records
+
+
+def test_weights_do_not_know_the_backend():
+    fused, reference = pair(1)
+    assert fused.state_dict().keys() == reference.state_dict().keys()
+
+
+def test_an_attention_without_a_kernel_is_an_obstacle():
+    class OtherAttention(torch.nn.Module):
+        context_size = 4
+
+    assert seq2seq.kernels.obstacle(tiny_model(1).decoder.attention) is None
+    assert seq2seq.kernels.obstacle(OtherAttention()) == "OtherAttention has no fused kernel"

@@ -1,0 +1,373 @@
+"""Cost, optimizer, schedule, clipping and averaging, each against its formula."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import VOCAB, random_batch, tiny_model
+from torch import nn
+
+from seq2seq.config import (
+    AdadeltaConfig,
+    AdamConfig,
+    ConstantConfig,
+    DecayConfig,
+    Normalize,
+    OptimizerKind,
+    PlateauConfig,
+    SchedulerKind,
+)
+from seq2seq.data.batching import Batch
+from seq2seq.model import DecoderOutput
+from seq2seq.training.averaging import WeightAverage
+from seq2seq.training.loss import nll
+from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
+
+# Cost -----------------------------------------------------------------------------------------
+
+
+def predicted(seed: int, dtype=torch.float64) -> tuple[DecoderOutput, torch.Tensor, Batch]:
+    """Random logits for the targets of a ragged batch; the targets (N,); the batch."""
+    batch = random_batch(seed)
+    targets = batch.tgt[batch.tgt_mask]
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(len(targets), VOCAB, generator=generator, dtype=torch.float64)
+    logits = logits.to(dtype).requires_grad_()
+    return DecoderOutput(logits, alpha=torch.empty(0)), targets, batch
+
+
+def test_nll_is_the_sum_over_words():
+    for seed in range(3):
+        output, targets, batch = predicted(seed)
+        loss = nll(output, batch)
+        expected = 0.0
+        for row, y in zip(output.logits.detach().numpy(), targets.tolist(), strict=True):
+            expected -= np.log(np.exp(row[y]) / np.exp(row).sum())
+        assert loss.nll.item() == pytest.approx(expected, rel=1e-14), f"seed {seed}"
+        assert loss.smoothed.item() == loss.nll.item()
+        assert (loss.sentences, loss.words) == (4, 11)
+
+
+def test_nll_is_finite_where_a_naive_softmax_is_not():
+    output, targets, batch = predicted(1)
+    with torch.no_grad():
+        output.logits[0] = 0.0
+        output.logits[0, targets[0]] = -1e4
+    loss = nll(output, batch)
+    assert 1e4 < loss.nll.item() < 1e4 + 200
+    loss.smoothed.backward()
+    assert output.logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1, 0.5])
+def test_smoothed_cost_and_gradient_are_torchs(amount):
+    for seed in range(3):
+        output, targets, batch = predicted(seed)
+        logits = output.logits
+        expected = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=amount)
+        loss = nll(output, batch, amount)
+        torch.testing.assert_close(loss.smoothed, expected, rtol=1e-14, atol=0)
+        weight = 0.3  # a gradient that comes from behind a division
+        [ours] = torch.autograd.grad(weight * loss.smoothed, logits)
+        [theirs] = torch.autograd.grad(weight * expected, logits)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-15)
+        # What is reported stays the likelihood of the references, and has no gradient.
+        reported = F.cross_entropy(logits.detach(), targets, reduction="sum")
+        torch.testing.assert_close(loss.nll, reported, rtol=1e-14, atol=0)
+        assert not loss.nll.requires_grad
+
+
+@pytest.mark.parametrize("amount", [0.0, 0.1])
+def test_cost_of_bf16_logits_is_summed_in_float32(amount):
+    output, targets, batch = predicted(4, torch.bfloat16)
+    wide = output.logits.detach().double().requires_grad_()
+    expected = F.cross_entropy(wide, targets, reduction="sum", label_smoothing=amount)
+    loss = nll(output, batch, amount)
+    assert loss.nll.dtype == loss.smoothed.dtype == torch.float32
+    assert loss.smoothed.item() == pytest.approx(expected.item(), rel=1e-6)
+    loss.smoothed.backward()
+    expected.backward()
+    assert output.logits.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(output.logits.grad, wide.grad.bfloat16(), rtol=2**-7, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_what_the_cost_is_divided_by(smoothing):
+    output, _, batch = predicted(3)
+    loss = nll(output, batch, smoothing)
+    divisors = {Normalize.none: 1, Normalize.sentences: 4, Normalize.words: 11}
+    assert set(divisors) == set(Normalize)
+    for normalize, divisor in divisors.items():
+        expected = loss.smoothed.item() / divisor
+        assert loss.objective(normalize).item() == pytest.approx(expected, rel=1e-14)
+
+
+# Optimizers -----------------------------------------------------------------------------------
+
+
+def two_tensors(seed: int) -> tuple[nn.ParameterDict, list[dict[str, torch.Tensor]]]:
+    """Parameters in float64, and gradients for four updates."""
+    torch.manual_seed(seed)
+    model = nn.ParameterDict({"a": torch.randn(3, 2), "b": torch.randn(4)}).double()
+    # Of the size that clipping leaves: with g^2 near eps the place of eps shows.
+    return model, [
+        {name: 1e-3 * torch.randn_like(p) for name, p in model.items()} for _ in range(4)
+    ]
+
+
+def test_adadelta_is_the_formula():
+    rho, eps = 0.95, 1e-6
+    model, gradients = two_tensors(1)
+    cfg = AdadeltaConfig(name=OptimizerKind.adadelta, lr=1.0, rho=rho, eps=eps, weight_decay=0.0)
+    optimizer = build_optimizer(model, cfg)
+    theta = {name: p.detach().numpy().copy() for name, p in model.items()}
+    G = {name: np.zeros_like(p) for name, p in theta.items()}
+    D = {name: np.zeros_like(p) for name, p in theta.items()}
+    for gradient in gradients:
+        for name, parameter in model.items():
+            parameter.grad = gradient[name].clone()
+            g = gradient[name].numpy()
+            G[name] = rho * G[name] + (1 - rho) * g**2
+            d = np.sqrt(D[name] + eps) / np.sqrt(G[name] + eps) * g
+            D[name] = rho * D[name] + (1 - rho) * d**2
+            theta[name] -= d
+        optimizer.step()
+        for name, parameter in model.items():
+            np.testing.assert_allclose(parameter.detach(), theta[name], rtol=0, atol=1e-15)
+
+
+def test_first_adadelta_step_of_a_large_gradient_is_bounded():
+    """sqrt(20 eps): no element moves further in step one, whatever its gradient."""
+    model = nn.ParameterDict({"a": torch.zeros(1).double()})
+    cfg = AdadeltaConfig(name=OptimizerKind.adadelta, lr=1.0, rho=0.95, eps=1e-6, weight_decay=0.0)
+    optimizer = build_optimizer(model, cfg)
+    model["a"].grad = torch.tensor([1e6]).double()
+    optimizer.step()
+    assert model["a"].item() == pytest.approx(-math.sqrt(20e-6), rel=1e-9)
+
+
+def test_adadelta_uses_its_own_rate_rho_and_eps():
+    """torch's defaults are another rho."""
+    cfg = AdadeltaConfig(name=OptimizerKind.adadelta, lr=0.3, rho=0.8, eps=1e-4, weight_decay=0.02)
+    [group] = build_optimizer(two_tensors(1)[0], cfg).param_groups
+    assert {key: group[key] for key in ("lr", "rho", "eps", "weight_decay")} == {
+        "lr": 0.3,
+        "rho": 0.8,
+        "eps": 1e-4,
+        "weight_decay": 0.02,
+    }
+
+
+def test_adam_is_the_formula_with_decoupled_decay():
+    lr, beta1, beta2, eps, decay = 0.01, 0.9, 0.98, 1e-8, 0.1
+    model, gradients = two_tensors(2)
+    cfg = AdamConfig(
+        name=OptimizerKind.adam, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay
+    )
+    optimizer = build_optimizer(model, cfg)
+    theta = {name: p.detach().numpy().copy() for name, p in model.items()}
+    M = {name: np.zeros_like(p) for name, p in theta.items()}
+    V = {name: np.zeros_like(p) for name, p in theta.items()}
+    for t, gradient in enumerate(gradients, start=1):
+        for name, parameter in model.items():
+            parameter.grad = gradient[name].clone()
+            g = gradient[name].numpy()
+            M[name] = beta1 * M[name] + (1 - beta1) * g
+            V[name] = beta2 * V[name] + (1 - beta2) * g**2
+            m, v = M[name] / (1 - beta1**t), V[name] / (1 - beta2**t)
+            theta[name] = theta[name] * (1 - lr * decay) - lr * m / (np.sqrt(v) + eps)
+        optimizer.step()
+        for name, parameter in model.items():
+            np.testing.assert_allclose(parameter.detach(), theta[name], rtol=0, atol=1e-12)
+
+
+# Schedules ------------------------------------------------------------------------------------
+
+
+def decay(name: SchedulerKind, warmup: int, final_factor: float) -> DecayConfig:
+    return DecayConfig(name=name, warmup=warmup, final_factor=final_factor)
+
+
+CONSTANT = ConstantConfig(name=SchedulerKind.constant)
+PLATEAU = PlateauConfig(name=SchedulerKind.plateau, factor=0.5, patience=2, min_factor=0.2)
+LINEAR = decay(SchedulerKind.linear, 4, 0.1)
+COSINE = decay(SchedulerKind.cosine, 4, 0.1)
+INVERSE = decay(SchedulerKind.inverse_sqrt, 4, 0.1)
+NO_WARMUP = decay(SchedulerKind.linear, 0, 0.0)
+SUDDEN = decay(SchedulerKind.inverse_sqrt, 0, 0.0)
+
+# schedule, update (the first is 1; the last 14), reductions, share of the rate
+POINTS = [
+    (CONSTANT, 1, 0, 1.0),
+    (CONSTANT, 99, 5, 1.0),
+    (PLATEAU, 1, 0, 1.0),
+    (PLATEAU, 99, 1, 0.5),
+    (PLATEAU, 99, 2, 0.25),
+    (PLATEAU, 99, 3, 0.2),  # 0.125, but never below min_factor
+    (LINEAR, 1, 0, 0.25),
+    (LINEAR, 3, 0, 0.75),
+    (LINEAR, 4, 0, 1.0),
+    (LINEAR, 5, 0, 0.91),
+    (LINEAR, 9, 0, 0.55),  # half way from 1 to 0.1
+    (LINEAR, 14, 0, 0.1),
+    (LINEAR, 15, 0, 0.1),  # a resumed run may go on
+    (COSINE, 2, 0, 0.5),
+    (COSINE, 4, 0, 1.0),
+    (COSINE, 9, 0, 0.55),
+    (COSINE, 14, 0, 0.1),
+    (COSINE, 24, 0, 0.1),  # does not swing back
+    (INVERSE, 2, 0, 0.5),
+    (INVERSE, 4, 0, 1.0),
+    (INVERSE, 9, 0, 2 / 3),  # sqrt(4 / 9)
+    (INVERSE, 16, 0, 0.5),  # knows no end
+    (INVERSE, 10_000, 0, 0.1),
+    (NO_WARMUP, 1, 0, 13 / 14),
+    (NO_WARMUP, 14, 0, 0.0),
+    (SUDDEN, 1, 0, 1.0),
+    (SUDDEN, 4, 0, 0.5),
+]
+
+
+@pytest.mark.parametrize(("cfg", "update", "reductions", "expected"), POINTS)
+def test_rate_at_points_worked_out_by_hand(cfg, update, reductions, expected):
+    factor = rate_factor(cfg, update=update, max_updates=14, reductions=reductions)
+    assert factor == pytest.approx(expected, abs=1e-12)
+
+
+def test_every_schedule_is_among_the_points():
+    assert {cfg.name for cfg, *_ in POINTS} == set(SchedulerKind)
+
+
+@pytest.mark.parametrize("cfg", [LINEAR, COSINE, INVERSE], ids=lambda cfg: cfg.name.value)
+def test_rate_climbs_to_the_end_of_the_warmup_and_then_falls(cfg):
+    rates = [rate_factor(cfg, update=u, max_updates=14, reductions=0) for u in range(1, 15)]
+    assert rates[:4] == sorted(rates[:4])
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+    assert max(rates) == rates[3] == 1.0
+
+
+def test_a_warmup_longer_than_the_run_does_not_divide_by_zero():
+    for name in (SchedulerKind.linear, SchedulerKind.cosine, SchedulerKind.inverse_sqrt):
+        cfg = decay(name, 14, 0.1)
+        assert rate_factor(cfg, update=14, max_updates=14, reductions=0) == 1.0
+        assert rate_factor(cfg, update=15, max_updates=14, reductions=0) > 0
+
+
+# Clipping -------------------------------------------------------------------------------------
+
+
+def with_gradients(*values: list[float]) -> nn.ParameterList:
+    """One tensor a list; the last tensor has no gradient, as an unused one."""
+    model = nn.ParameterList([nn.Parameter(torch.zeros(len(v))) for v in values])
+    for parameter, value in zip(model, values, strict=True):
+        parameter.grad = torch.tensor(value)
+    model.append(nn.Parameter(torch.zeros(2)))
+    return model
+
+
+def test_clipping_scales_all_tensors_together_and_returns_the_norm_before():
+    model = with_gradients([3.0, 0.0], [0.0, 4.0, 12.0])  # 3, 4, 12: norm 13
+    assert clip_gradients(model, 1.0) == pytest.approx(13.0)
+    clipped = torch.cat([p.grad for p in model if p.grad is not None])
+    torch.testing.assert_close(clipped, torch.tensor([3, 0, 0, 4, 12]) / 13)
+    assert model[-1].grad is None
+
+
+def test_a_small_gradient_is_left_alone():
+    model = with_gradients([0.3, 0.4], [0.0])
+    assert clip_gradients(model, 1.0) == pytest.approx(0.5)
+    assert torch.equal(model[0].grad, torch.tensor([0.3, 0.4]))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_gradient_that_is_no_number_changes_no_other(bad):
+    model = with_gradients([3.0, bad], [4.0])
+    norm = clip_gradients(model, 1.0)
+    assert not math.isfinite(norm)
+    assert model[0].grad[0].item() == 3.0
+    assert model[0].grad[1].item() == bad or math.isnan(bad)
+    assert model[1].grad.item() == 4.0
+
+
+def test_a_norm_that_overflows_changes_nothing():
+    """Every gradient is a number, their float32 norm is none."""
+    model = with_gradients([3e38, 3e38], [4.0])
+    assert clip_gradients(model, 1.0) == math.inf
+    assert torch.equal(model[0].grad, torch.tensor([3e38, 3e38]))
+
+
+# Averaged weights -----------------------------------------------------------------------------
+
+
+def snapshot(model: nn.Module) -> dict[str, np.ndarray]:
+    return {name: p.detach().numpy().copy() for name, p in model.named_parameters()}
+
+
+def walk(model: nn.Module, step: int) -> None:
+    """Move the weights in place, as an optimizer does."""
+    generator = torch.Generator().manual_seed(step)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator).double())
+
+
+def test_average_is_the_hand_loop():
+    model, rate = tiny_model(1), 0.7
+    average, expected = WeightAverage(model, rate), snapshot(model)
+    early = 0
+    for update in range(1, 40):
+        walk(model, update)
+        average.update(model, update)
+        d = min(rate, (1 + update) / (10 + update))
+        early += d < rate
+        for name, weight in snapshot(model).items():
+            expected[name] = d * expected[name] + (1 - d) * weight
+    assert 0 < early < 39  # both branches of the minimum
+    assert list(average.weights) == [name for name, _ in model.named_parameters()]
+    for name, weight in average.weights.items():
+        np.testing.assert_allclose(weight, expected[name], rtol=0, atol=1e-12)
+
+
+def test_average_starts_as_a_copy():
+    model = tiny_model(2)
+    average, start = WeightAverage(model, 0.9), snapshot(model)
+    walk(model, 1)
+    for name, weight in average.weights.items():
+        np.testing.assert_array_equal(weight, start[name])
+        assert not weight.requires_grad
+
+
+def test_applied_lends_the_average_and_gives_the_weights_back():
+    model = tiny_model(3)
+    parameters = list(model.parameters())
+    optimizer = torch.optim.SGD(parameters, lr=1.0)
+    average = WeightAverage(model, 0.9)
+    walk(model, 1)
+    own, averaged = snapshot(model), {k: w.numpy().copy() for k, w in average.weights.items()}
+    with average.applied(model):
+        for name, weight in snapshot(model).items():
+            np.testing.assert_array_equal(weight, averaged[name])
+            assert (weight != own[name]).any(), name
+    for name, weight in snapshot(model).items():
+        np.testing.assert_array_equal(weight, own[name])
+    # The optimizer still moves the model, and the model alone.
+    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    for name, weight in snapshot(model).items():
+        np.testing.assert_array_equal(weight, own[name] - 1)
+        np.testing.assert_array_equal(average.weights[name], averaged[name])
+
+
+def test_applied_gives_the_weights_back_after_an_error():
+    model = tiny_model(4)
+    average = WeightAverage(model, 0.9)
+    walk(model, 1)
+    own = snapshot(model)
+    with pytest.raises(RuntimeError, match="in between"), average.applied(model):
+        raise RuntimeError("in between")
+    for name, weight in snapshot(model).items():
+        np.testing.assert_array_equal(weight, own[name])

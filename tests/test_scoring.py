@@ -1,0 +1,142 @@
+"""Scores equal those of the sacrebleu command, and say how they were made."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from seq2seq.errors import ConfigError, DataError, PlatformError
+from seq2seq.inference.scoring import Score, Scores, bleu, bleu_metric, score
+
+REFERENCES = [
+    "Le petit chat dort sur la chaise.",
+    "Où est-ce que vous avez vu l’élève ?",
+    "Elle n’a rien acheté hier, hélas !",
+    "Il y a 1 200 livres (env. 3,5 %) dans la bibliothèque.",
+    "漢字 & « guillemets » – 50 % !",
+]
+HYPOTHESES = [
+    "Le petit chat dort sur une chaise.",
+    "Où est-ce que vous avez trouvé l’élève ?",
+    "",
+    "Il y a 1 200 livres (env. 3,5 %) dans la grande bibliothèque.",
+    "漢字 & « guillemets » – 50 % !",
+]
+
+
+@pytest.fixture(scope="module")
+def scores() -> Scores:
+    return score(HYPOTHESES, REFERENCES, "13a")
+
+
+@pytest.mark.e2e
+def test_scores_are_those_of_the_command_to_the_digit(scores, tmp_path):
+    for name, lines in (("ref", REFERENCES), ("hyp", HYPOTHESES)):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    command = [sys.executable, "-m", "sacrebleu", "ref", "-i", "hyp", "-m", "bleu", "chrf", "ter"]
+    done = subprocess.run(
+        [*command, "--format", "json", "--width", "12"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+    )
+    expected = json.loads(done.stdout)
+    assert [row["name"] for row in expected] == ["BLEU", "chrF2", "TER"]
+    for row, ours in zip(expected, scores.scores, strict=True):
+        assert row["name"].startswith(ours.name)
+        assert round(ours.value, 12) == row["score"]
+        assert ours.signature == row["signature"]
+
+
+def test_scores_are_not_trivial(scores):
+    assert [s.name for s in scores.scores] == ["BLEU", "chrF", "TER"]
+    assert scores.num_sentences == 5
+    for name in ("BLEU", "chrF", "TER"):
+        assert 10 < scores[name].value < 90
+    with pytest.raises(StopIteration):
+        scores["METEOR"]
+
+
+def test_perfect_translations():
+    found = score(REFERENCES, REFERENCES, "13a")
+    assert found["BLEU"].value == pytest.approx(100)
+    assert found["chrF"].value == pytest.approx(100)
+    assert found["TER"].value == 0
+
+
+def test_ter_by_hand():
+    """One word of four replaced, one of four missing: two edits over eight words."""
+    found = score(["a b c x", "a b c"], ["a b c d", "a b c d"], "13a")
+    assert found["TER"].value == pytest.approx(100 * 2 / 8)
+
+
+def test_every_score_carries_its_signature(scores):
+    for one in scores.scores:
+        assert "version:" in one.signature
+        assert one.signature in str(one)
+        assert f"{one.value:.2f}" in str(one)
+    assert "tok:13a" in scores["BLEU"].signature
+    assert "tok:char" in score(HYPOTHESES, REFERENCES, "char")["BLEU"].signature
+
+
+def test_validation_bleu_is_the_test_bleu(scores):
+    assert bleu(HYPOTHESES, REFERENCES, "13a") == scores["BLEU"].value
+    char = score(HYPOTHESES, REFERENCES, "char")["BLEU"].value
+    assert bleu(HYPOTHESES, REFERENCES, "char") == char != scores["BLEU"].value
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "references", "text"),
+    [
+        (["a"], ["a", "b"], "1 translations, 2 references"),
+        (["a", "b"], ["a"], "2 translations, 1 references"),
+        ([], ["a"], "0 translations, 1 references"),
+        ([], [], "no sentences"),
+    ],
+)
+def test_unequal_or_no_lines_are_refused(hypotheses, references, text):
+    with pytest.raises(DataError, match=text):
+        score(hypotheses, references, "13a")
+
+
+@pytest.mark.parametrize("measure", [score, bleu])
+def test_unknown_tokenizer_is_refused_with_the_known_ones(measure):
+    with pytest.raises(ConfigError) as caught:
+        measure(["a"], ["a"], "13b")
+    assert caught.value.what == "evaluate.bleu_tokenizer='13b' is unknown"
+    assert caught.value.fix.startswith("Choose one of: 13a, char, ")
+
+
+def test_tokenizer_without_its_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "MeCab", None)
+    monkeypatch.delitem(sys.modules, "sacrebleu.tokenizers.tokenizer_ja_mecab", raising=False)
+    with pytest.raises(PlatformError, match=r"pip install 'sacrebleu\[ja\]'") as caught:
+        bleu_metric("ja-mecab")
+    assert "\n" not in str(caught.value)
+
+
+def test_scores_survive_json(scores):
+    assert Scores.from_dict(json.loads(json.dumps(scores.as_dict()))) == scores
+
+
+def test_table_is_aligned():
+    table = Scores(
+        2, (Score("BLEU", 7.126, "sig|a:1"), Score("chrF", 100.0, "s"), Score("x", 0.0, ""))
+    ).as_table()
+    assert table.splitlines() == [
+        "metric   score  signature",
+        "BLEU      7.13  sig|a:1",
+        "chrF    100.00  s",
+        "x         0.00  ",
+    ]
+
+
+def test_an_empty_hypothesis_is_a_translation():
+    found = score(["", ""], ["a b", "c d"], "13a")
+    assert found["BLEU"].value == 0
+    assert found["TER"].value == 100

@@ -1,0 +1,311 @@
+"""House rules that a reader can rely on, read from the source itself.
+
+Each rule is tried on a line that breaks it before it is trusted with the project.
+"""
+
+import ast
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import PAD, VOCAB, random_batch, tiny_model
+
+import seq2seq
+from seq2seq.config import Backend, Normalize
+from seq2seq.errors import ConfigError
+from seq2seq.training.loss import nll
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = sorted([*(ROOT / "seq2seq").rglob("*.py"), *(ROOT / "scripts").glob("*.py")])
+SOURCES.append(ROOT / "train.py")
+
+
+def name_of(path: Path) -> str:
+    """`seq2seq.data.text`; `train` and `scripts.decode` for what is no part of the package."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+
+
+def test_the_sources_were_found():
+    assert len(MODULES) == len(SOURCES) > 50
+    assert {"seq2seq", "seq2seq.config", "seq2seq.data.grammar.nouns", "scripts.decode"} <= {
+        *MODULES
+    }
+
+
+# Imports ----------------------------------------------------------------------------------------
+
+
+def imports(tree: ast.AST) -> set[str]:
+    """Modules that a source imports, anywhere in it; `from a import b` counts as a, or as a.b."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            inner = names & set(MODULES)
+            found |= inner if inner else {str(node.module)}
+    return found
+
+
+def within(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+OURS = "seq2seq"
+MODEL, DATA, CONFIG = "seq2seq.model", "seq2seq.data", "seq2seq.config"
+ERRORS, RUN, KERNELS = "seq2seq.errors", "seq2seq.run", "seq2seq.kernels"
+TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
+
+MAY_IMPORT = [
+    # The first line that fits a module says which modules of ours it may import.
+    (ERRORS, []),
+    (CONFIG, [ERRORS]),
+    ("seq2seq.signals", []),
+    (RUN, [ERRORS, OURS]),  # the version
+    ("seq2seq.model.rnnsearch", [MODEL, ERRORS, CONFIG, KERNELS]),
+    (MODEL, [MODEL, ERRORS]),
+    (KERNELS, [KERNELS, MODEL]),
+    ("seq2seq.data.grammar", ["seq2seq.data.grammar", "seq2seq.data.pair", ERRORS]),
+    (DATA, [DATA, CONFIG, ERRORS, RUN]),
+    (
+        "seq2seq.inference.search",
+        ["seq2seq.model.attention", "seq2seq.model.decoder", MODEL, CONFIG],
+    ),
+    (INFERENCE, [INFERENCE, MODEL, DATA, CONFIG, ERRORS, RUN]),
+    (
+        TRAINING,
+        [TRAINING, MODEL, DATA, CONFIG, ERRORS, RUN, "seq2seq.signals"]
+        # validation decodes, scores and draws as the last two stages do
+        + [f"{INFERENCE}.{name}" for name in ("translate", "scoring", "alignment")],
+    ),
+]
+
+
+def offences(name: str, tree: ast.AST) -> set[str]:
+    """Imports of ours that a module must not have."""
+    allowed = next((to for module, to in MAY_IMPORT if within(name, module)), None)
+    if allowed is None:
+        return set()
+    exact = {OURS}  # the package itself is not everything below it
+    return {
+        found
+        for found in imports(tree)
+        if within(found, OURS)
+        and not (found in allowed or within(found, *(a for a in allowed if a not in exact)))
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("seq2seq.")])
+def test_imports_go_one_way(name):
+    assert not offences(name, MODULES[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("seq2seq.errors", "import seq2seq.run"),
+        ("seq2seq.config", "from seq2seq.data.text import read_lines"),
+        ("seq2seq.run", "from seq2seq.config import Config"),
+        ("seq2seq.model.decoder", "from seq2seq.config import ModelConfig"),
+        ("seq2seq.model.attention", "from seq2seq import config"),
+        ("seq2seq.model.encoder", "def f():\n    from seq2seq.kernels import read_fused"),
+        ("seq2seq.kernels.scan", "from seq2seq.data.batching import Batch"),
+        ("seq2seq.data.batching", "from seq2seq.model import RNNSearch"),
+        ("seq2seq.data.prepare", "import seq2seq.training.loss"),
+        ("seq2seq.inference.translate", "from seq2seq.training.trainer import validate"),
+        ("seq2seq.inference.search", "from seq2seq.data.tokenizer import EOS"),
+        ("seq2seq.training.optim", "from seq2seq.stages import train"),
+    ],
+)
+def test_a_wrong_import_is_found(name, line):
+    assert name in MODULES
+    assert offences(name, ast.parse(line))
+
+
+def importers(*packages: str) -> set[str]:
+    return {
+        name for name, tree in MODULES.items() if any(within(i, *packages) for i in imports(tree))
+    }
+
+
+def test_only_config_and_train_know_hydra():
+    assert importers("hydra", "omegaconf") == {"seq2seq.config", "train"}
+
+
+def test_only_rnnsearch_knows_config_in_the_model():
+    assert {name for name in importers(CONFIG) if within(name, MODEL)} == {
+        "seq2seq.model.rnnsearch"
+    }
+
+
+def test_nobody_but_train_imports_the_stages():
+    assert importers("seq2seq.stages") == {"train"}
+
+
+def test_kernels_are_imported_in_one_function_only():
+    assert {name for name in importers(KERNELS) if not within(name, KERNELS)} == {
+        "seq2seq.model.rnnsearch"
+    }
+    tree = MODULES["seq2seq.model.rnnsearch"]
+    [function] = [n for n in ast.walk(tree) if getattr(n, "name", None) == "choose_backend"]
+    assert KERNELS in imports(function)
+    tree.body.remove(function)
+    try:
+        assert KERNELS not in imports(tree)
+    finally:
+        tree.body.append(function)
+
+
+@pytest.mark.parametrize("script", ["train", "scripts.decode", "scripts.evaluate", "seq2seq.cli"])
+def test_help_needs_no_torch(script):
+    """What a script imports at its top, and all that this imports at its top."""
+    waiting, seen = [script], set()
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        top = ast.Module(
+            [
+                n
+                for n in MODULES.get(name, ast.Module([], [])).body
+                if isinstance(n, ast.Import | ast.ImportFrom)
+            ],
+            [],
+        )
+        waiting += [found for found in imports(top) - seen]
+    assert not {name for name in seen if within(name, "torch", "datasets", "matplotlib")}
+
+
+# Calls ------------------------------------------------------------------------------------------
+
+NO_MODULES = ("pickle", "cPickle", "dill", "marshal", "shelve", "joblib", "subprocess", "importlib")
+NO_MODULES += ("matplotlib.pyplot", "hydra.utils", "ctypes")
+NO_WORDS = {"builtin eval", "builtin exec", "builtin compile", "builtin __import__"}
+NO_WORDS |= {"torch.load", "torch.save", "np.save", "os.system", "os.popen", "OmegaConf.load"}
+NO_WORDS |= {"yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load"}
+NO_WORDS |= {"instantiate", "pyplot", "allow_pickle", "weights_only", "_target_"}
+
+
+def words(node: ast.AST) -> set[str]:
+    """What a node spells: `eval` is "builtin eval", but `model.eval` is not."""
+    match node:
+        case ast.Name(id=word):
+            return {word, f"builtin {word}"}
+        case ast.Attribute(attr=word):
+            return {word, ast.unparse(node)}
+        case ast.alias(name=word) | ast.keyword(arg=str(word)) | ast.Constant(value=str(word)):
+            return {word}
+    return set()
+
+
+def forbidden(name: str, tree: ast.AST) -> set[str]:
+    """What turns strings into code or bytes into objects, and what prints."""
+    modules = {found for found in imports(tree) if within(found, *NO_MODULES)}
+    refused = NO_WORDS if printing(name) else {*NO_WORDS, "builtin print"}
+    spelt = set().union(*(words(node) & refused for node in ast.walk(tree)))
+    return modules - {"importlib.metadata"} | spelt
+
+
+def printing(name: str) -> bool:
+    """Errors have one place that prints them; scripts talk to a person."""
+    return name == ERRORS or within(name, "scripts")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_strings_become_code_and_no_bytes_become_objects(name):
+    assert not forbidden(name, MODULES[name])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import marshal as m",
+        "import torch\ntorch.load('x')",
+        "load = torch.load",
+        "eval('1')",
+        "f = exec",
+        "yaml.load(text, Loader=yaml.SafeLoader)",
+        "yaml.unsafe_load(text)",
+        "np.load(f, allow_pickle=True)",
+        "from hydra.utils import instantiate",
+        "hydra.utils.instantiate(cfg)",
+        "import matplotlib.pyplot as plt",
+        "from matplotlib import pyplot",
+        "print('x')",
+        "log = print",
+        "__import__('os')",
+        "importlib.import_module(name)\nimport importlib",
+        "import subprocess",
+        "cfg['_target_']",
+        "os.system('x')",
+    ],
+)
+def test_a_forbidden_line_is_found(line):
+    assert forbidden("seq2seq.data.text", ast.parse(line))
+
+
+def test_what_only_looks_forbidden_is_not():
+    fine = "model.eval()\nre.compile('x')\nyaml.safe_load(t)\nimport importlib.metadata\nx.load(y)"
+    assert not forbidden("seq2seq.data.text", ast.parse(fine))
+    assert not forbidden("scripts.decode", ast.parse("print(1)"))
+
+
+def test_no_config_names_a_class():
+    files = sorted((ROOT / "configs").rglob("*.yaml"))
+    assert len(files) > 25
+    assert not [path for path in files if "_target_" in path.read_text(encoding="utf-8")]
+
+
+# Nothing needs the kernels ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def blocked(monkeypatch):
+    """A tree without `seq2seq/kernels`."""
+    for name in [name for name in sys.modules if within(name, KERNELS)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, KERNELS, None)
+    monkeypatch.delattr(seq2seq, "kernels", raising=False)
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+
+
+@pytest.mark.usefixtures("blocked")
+def test_a_model_trains_and_decodes_without_kernels(caplog):
+    with caplog.at_level(logging.INFO, "seq2seq"):
+        model = tiny_model(1, backend=Backend.auto)
+    [record] = caplog.records
+    assert record.getMessage().startswith("training on the reference backend: import of seq2seq.")
+    batch = random_batch(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    costs = []
+    for _ in range(2):
+        output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+        loss = nll(output, batch).objective(Normalize.words)
+        costs.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert costs[1] < costs[0]
+    with torch.inference_mode():
+        source = model.annotate(batch.src, batch.src_mask)
+        state = model.decoder.initial_state(source)
+        start = torch.full((batch.num_sentences,), PAD)
+        prediction = model.decoder.predict(start, state, source)
+        y = prediction.logits.argmax(dim=-1)
+        model.decoder.advance(state, prediction.c, y_prev=start, y=y)
+    assert prediction.logits.shape == (batch.num_sentences, VOCAB)
+
+
+@pytest.mark.usefixtures("blocked")
+def test_kernels_that_were_asked_for_and_are_missing_are_an_error():
+    with pytest.raises(ConfigError, match=r"model\.backend=fused: import of seq2seq\.kernels"):
+        tiny_model(1, backend=Backend.fused)

@@ -1,0 +1,243 @@
+"""What a run shows in TensorBoard: read from the event files, and asked of a real server."""
+
+import json
+import re
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+from runs import (
+    composed,
+    copy_of,
+    environment,
+    locked,
+    run_new,
+    template_pairs,
+    tiny_run,
+    write_corpus,
+)
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import (
+    EventAccumulator as ServerAccumulator,
+)
+
+from seq2seq import stages
+from seq2seq.config import RESUME_KEYS, Stage, load_run_config
+from seq2seq.run import RunDir
+from seq2seq.signals import StopRequest
+from seq2seq.training import checkpoint
+from seq2seq.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
+def events_of(run: Path) -> EventAccumulator:
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0, "tensors": 0})
+    return events.Reload()
+
+
+def scalars_of(run: Path) -> dict[str, list[tuple[int, float]]]:
+    events = events_of(run)
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
+
+
+def metrics_of(run: Path) -> dict[str, list[tuple[int, float]]]:
+    found: dict[str, list[tuple[int, float]]] = {}
+    for line in (run / "metrics.jsonl").read_text().splitlines():
+        values = json.loads(line)
+        for tag, value in values.items():
+            if "/" in tag:
+                found.setdefault(tag, []).append((values["update"], pytest.approx(value, rel=1e-6)))
+    return found
+
+
+def test_scalars_are_those_of_the_metrics_file(run):
+    scalars = scalars_of(run)
+    [(_, best)] = scalars.pop("best/validation")
+    expected = metrics_of(run)
+    assert {"train/loss", "train/lr", "validation/loss", "validation/bleu"} <= expected.keys()
+    assert scalars == expected
+    assert [step for step, _ in scalars["validation/bleu"]] == [80, 160]
+    assert best == pytest.approx(json.loads((run / "checkpoints/best.json").read_text())["value"])
+
+
+def test_the_config_and_the_samples_are_there(run):
+    events = events_of(run)
+    [config] = events.Tensors("config/text_summary")
+    [text] = config.tensor_proto.string_val
+    lines = [line.removeprefix("    ") for line in text.decode().splitlines()]
+    assert lines == (run / "config.yaml").read_text("utf-8").splitlines()
+    samples = events.Tensors("validation/samples/text_summary")
+    assert [e.step for e in samples] == [80, 160]
+    last = samples[-1].tensor_proto.string_val[0].decode()
+    first_source = (run / "corpus/validation.source").read_text("utf-8").splitlines()[0]
+    assert f"source:    {first_source}" in last
+    assert last.count("reference: ") == 2, "logging.samples"
+    assert "alignment/1" in events.Tags()["images"]
+    assert events.Images("alignment/1")[0].encoded_image_string.startswith(b"\x89PNG")
+
+
+# A run that was interrupted.
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    base = tmp_path_factory.mktemp("tensorboard")
+    changes = [
+        *write_corpus(base / "corpus", template_pairs(50), held_out=3),
+        "tokenizer.vocab_size=100",
+        "trainer.max_updates=8",
+        "trainer.validate_every=4",
+        "trainer.checkpoint_every=3",
+        "trainer.batch_tokens=150",
+        "logging.every=1",
+        "logging.samples=1",
+        "logging.heatmaps=0",
+    ]
+    cfg = composed("debug", changes)
+    cfg.stages = [Stage.tokenize]
+    return run_new(base / "run", cfg).root
+
+
+def go(root: Path, *changes: str) -> None:
+    cfg = load_run_config(root / "config.yaml", ["stages=[train]", *changes], RESUME_KEYS)
+    run = RunDir.open(root)
+    with locked(run):
+        run.lock()
+        stages.run_stages(cfg, run, StopRequest())
+
+
+@pytest.fixture(scope="module")
+def whole(prepared, tmp_path_factory) -> dict[str, list[tuple[int, float]]]:
+    """The scalars of a run that was left alone."""
+    root = copy_of(prepared, tmp_path_factory.mktemp("whole") / "run")
+    go(root)
+    return scalars_of(root)
+
+
+class CrashError(Exception):
+    """Power cut, out of memory, kill -9."""
+
+
+@pytest.mark.parametrize(
+    ("place", "update", "kept"),
+    [
+        ("_stop_if_asked", 2, None),
+        ("_stop_if_asked", 3, 3),
+        ("_stop_if_asked", 5, 4),
+        ("_save", 4, 3),
+        ("_save", 8, 6),
+    ],
+    ids=["no checkpoint yet", "just saved", "two later", "validated, not saved", "at the end"],
+)
+def test_no_step_appears_twice_after_a_crash(
+    prepared, whole, tmp_path, monkeypatch, place, update, kept
+):
+    root = copy_of(prepared, tmp_path / "run")
+
+    def fragile(self: Trainer) -> None:
+        if self.progress.update == update:
+            raise CrashError
+        original(self)
+
+    original = getattr(Trainer, place)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, place, fragile)
+        with pytest.raises(CrashError):
+            go(root)
+    newest = checkpoint.newest(RunDir(root))
+    assert newest == (kept and root / f"checkpoints/step-{kept:08d}")
+    logged = [step for step, _ in scalars_of(root)["train/loss"]]
+    assert logged == list(range(1, update + 1)), "the crash should leave events"
+    go(root)
+    scalars = scalars_of(root)
+    for tag, points in scalars.items():
+        assert len({step for step, _ in points}) == len(points), f"{tag}: {points}"
+    assert [step for step, _ in scalars["train/loss"]] == list(range(1, 9))
+    for tag in ("train/loss", "train/lr", "validation/loss", "validation/bleu", "best/validation"):
+        assert scalars[tag] == whole[tag]
+    scalars.pop("best/validation")
+    assert scalars == metrics_of(root)
+    # The accumulator above never hides texts; the one behind the server does.
+    texts = ServerAccumulator(str(root / "tensorboard")).Reload()
+    assert [e.step for e in texts.Tensors("config/text_summary")] == [0]
+    assert [e.step for e in texts.Tensors("validation/samples/text_summary")] == [4, 8]
+
+
+def test_going_on_after_the_end_repeats_nothing(prepared, tmp_path):
+    root = copy_of(prepared, tmp_path / "run")
+    go(root)
+    before = scalars_of(root)
+    assert [step for step, _ in before["best/validation"]] == [8]
+    go(root)
+    assert scalars_of(root) == before
+    go(root, "trainer.max_updates=12")
+    after = scalars_of(root)
+    assert [step for step, _ in after["best/validation"]] == [8, 12]
+    assert [step for step, _ in after["train/loss"]] == list(range(1, 13))
+    assert after["train/loss"][:8] == before["train/loss"]
+
+
+# A real server.
+
+
+@pytest.fixture(scope="module")
+def server(run):
+    """The address of a TensorBoard of this run."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", run.parent / run.name]
+    command += ["--host", "127.0.0.1", "--port", "0", "--load_fast", "false"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        try:
+            said = ""
+            for line in process.stderr:
+                said += line
+                if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+                    break
+            else:
+                pytest.fail(f"TensorBoard did not start: {said}")
+            yield found.group()
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def ask(server: str, path: str, **query: str) -> object:
+    address = f"{server}data/{path}" + (f"?{urlencode(query)}" if query else "")
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+@pytest.mark.e2e
+def test_a_server_shows_it(server, run):
+    assert ask(server, "runs") == ["tensorboard"]
+    scalars = ask(server, "plugin/scalars/tags")["tensorboard"]
+    assert {"train/loss", "train/lr", "validation/loss", "validation/bleu"} <= scalars.keys()
+    points = ask(server, "plugin/scalars/scalars", run="tensorboard", tag="train/loss")
+    assert [(step, value) for _, step, value in points] == metrics_of(run)["train/loss"]
+    texts = ask(server, "plugin/text/tags")["tensorboard"]
+    assert set(texts) == {"config/text_summary", "validation/samples/text_summary"}
+    [config] = ask(server, "plugin/text/text", run="tensorboard", tag="config/text_summary")
+    assert "<pre><code>name: tiny\n" in config["text"]
+    images = ask(server, "plugin/images/tags")["tensorboard"]
+    assert "alignment/1" in images
+    shown = ask(server, "plugin/images/images", run="tensorboard", tag="alignment/1", sample="0")
+    assert [image["step"] for image in shown] == [80, 160]
+    with urllib.request.urlopen(
+        f"{server}data/plugin/images/individualImage?{shown[-1]['query']}", timeout=30
+    ) as answer:
+        assert answer.read().startswith(b"\x89PNG")
+    experiment = ask(server, "plugin/hparams/experiment")
+    names = {info["name"] for info in experiment["hparamInfos"]}
+    assert {"model.hidden_size", "optimizer.lr", "seed"} <= names
+    metrics = {info["name"]["tag"] for info in experiment["metricInfos"]}
+    assert "best/validation" in metrics

@@ -1,0 +1,187 @@
+"""What a user sees who types something wrong: one line, the right exit code, nothing else."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from seq2seq.config import composing_error, load_run_config
+from seq2seq.errors import one_line
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`python train.py ARGUMENTS` in an empty folder."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
+    assert "Traceback" not in done.stderr + done.stdout
+    return [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+
+
+# Whole processes --------------------------------------------------------------------------------
+
+MISTAKES = {
+    "a misspelt key": (
+        ["model.hiden_size=3"],
+        1,
+        "error: config: unknown key 'model.hiden_size'. Did you mean 'model.hidden_size'?",
+    ),
+    "a bad value": (
+        ["trainer.clip_norm=0"],
+        1,
+        "error: config: trainer.clip_norm=0.0 is out of range. Use (0, inf).",
+    ),
+    "an unknown preset": (
+        ["+experiment=quickstrat"],
+        1,
+        "error: config: In 'config': Could not find 'experiment/quickstrat'. Available: debug, ",
+    ),
+    "a preset without its plus": (
+        ["experiment=quickstart"],
+        1,
+        "error: config: Could not override 'experiment'. No match in the defaults list. "
+        "Write +experiment=NAME, with the plus.",
+    ),
+    "a run that is there": (
+        ["run_dir=old"],
+        4,
+        "error: old: already holds a run. Continue it with resume=old, or name another.",
+    ),
+}
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake_gives_one_line_and_its_exit_code(tmp_path, mistake):
+    arguments, code, expected = MISTAKES[mistake]
+    old = tmp_path / "old" / "config.yaml"
+    old.parent.mkdir()
+    old.write_text("name: old\n", encoding="utf-8")
+    done = train(tmp_path, *arguments)
+    assert done.returncode == code
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert line == errors(done)[0]
+    assert line.startswith(expected)
+    # Refused before any work: no new folder, the old run untouched.
+    assert [path.name for path in tmp_path.rglob("*")] == ["old", "config.yaml"]
+    assert old.read_text(encoding="utf-8") == "name: old\n"
+
+
+@pytest.mark.e2e
+def test_missing_corpus_is_a_data_error(tmp_path):
+    done = train(tmp_path, "data.train=none.tsv", "run_dir=run")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert errors(done) == ["error: none.tsv: no such file. Check the name and data.root."]
+    assert (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.e2e
+def test_a_job_of_a_sweep_that_fails_does_not_stop_the_others(tmp_path):
+    small = ["data.grammar.train_pairs=60", "data.grammar.test_pairs=5"]
+    done = train(
+        tmp_path,
+        "--multirun",
+        "tokenizer.vocab_size=9000,200,8000",
+        "+experiment=debug",
+        "stages=[tokenize]",
+        "hydra.sweep.dir=sweep",
+        *small,
+    )
+    lines = errors(done)
+    assert len(lines) == 2  # one for each failure
+    for line, size in zip(lines, (9000, 8000), strict=True):
+        assert f"tokenizer.vocab_size={size} is too large for this corpus" in line
+    assert done.returncode == 3
+    runs = [tmp_path / "sweep" / str(job) for job in range(3)]
+    sizes = [load_run_config(run / "config.yaml").tokenizer.vocab_size for run in runs]
+    assert sizes == [9000, 200, 8000]
+    assert [(run / "data_report.json").exists() for run in runs] == [False, True, False]
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.e2e
+def test_a_stop_that_was_asked_for_ends_the_whole_sweep(tmp_path):
+    done = train(
+        tmp_path,
+        "--multirun",
+        "seed=1,2",
+        "+experiment=debug",
+        "trainer.max_minutes=0.0001",
+        "data.grammar.train_pairs=60",
+        "hydra.sweep.dir=sweep",
+    )
+    assert done.returncode == 75
+    assert not errors(done)
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("stopped: ")]
+    assert "Continue with: python train.py resume=" in line
+    assert (tmp_path / "sweep" / "0" / "checkpoints").exists()
+    assert not (tmp_path / "sweep" / "1").exists()
+
+
+# What Hydra refuses before our code runs --------------------------------------------------------
+
+COMPOSING = {
+    "model.hiden_size=3": "unknown key 'model.hiden_size'. Did you mean 'model.hidden_size'?",
+    "modle.hidden_size=3": "unknown key 'modle'. Did you mean 'model'?",
+    "seeed=3": "unknown key 'seeed'. Did you mean 'seed'?",
+    "schedler=plateau": "unknown key 'schedler'. Did you mean 'scheduler'?",
+    "optimizer.zzz=3": (
+        "unknown key 'optimizer.zzz'. Known here: name, lr, rho, eps, weight_decay."
+    ),
+    "seed.x=3": "unknown key 'seed.x'. 'seed' is a value, not a group.",
+    "hydra.run.dirr=3": "unknown key 'hydra.run.dirr'. Did you mean 'hydra.run.dir'?",
+    "experiment=debug": (
+        "Could not override 'experiment'. No match in the defaults list. "
+        "Write +experiment=NAME, with the plus."
+    ),
+    "scheduler=platau": (
+        "In 'config': Could not find 'scheduler/platau'. "
+        "Available: constant, cosine, inverse_sqrt, linear, plateau."
+    ),
+    "seed=[": (
+        "cannot read override 'seed=['. "
+        "Write key=value; quote a value with commas, brackets or letters beyond ASCII."
+    ),
+    "data.root=é": (
+        "cannot read override 'data.root=é'. "
+        "Write key=value; quote a value with commas, brackets or letters beyond ASCII."
+    ),
+    "~model.hiden": (
+        "Could not delete from config. 'model.hiden' does not exist. See python train.py --help."
+    ),
+    "data.root=a,b": ("Ambiguous value for argument 'data.root=a,b'. See python train.py --help."),
+}
+
+
+@pytest.mark.parametrize("override", COMPOSING)
+def test_refusals_of_hydra_become_one_line(override):
+    with (
+        initialize_config_dir(str(ROOT / "configs"), version_base="1.3"),
+        pytest.raises((HydraException, OmegaConfBaseException)) as caught,
+    ):
+        compose("config", overrides=[override], return_hydra_config=True)
+    error = composing_error(caught.value)
+    assert error.exit_code == 1
+    assert one_line(error) == f"error: config: {COMPOSING[override]}"
+
+
+def test_a_refusal_of_many_lines_keeps_its_first():
+    error = composing_error(ConfigCompositionException("Bad.\nDo this:\n  or that"))
+    assert one_line(error) == "error: config: Bad. See python train.py --help."

@@ -1,0 +1,311 @@
+"""One line in, one line out, in order, whatever the line and whatever the batch."""
+
+import json
+import logging
+import random
+
+import numpy as np
+import pytest
+import torch
+from runs import tiny_run
+
+import seq2seq
+from seq2seq.data.tokenizer import EOS, UNK
+from seq2seq.errors import ConfigError, RunDirError
+from seq2seq.inference.translate import END, Translation
+from seq2seq.pretrained import Pretrained
+
+PLAIN = [
+    "the cat sees the dog .",
+    "the teacher waits for the boy today .",
+    "the wolf follows the neighbour again .",
+    "the pupil likes the bear .",
+    "the sailor hears the baker often .",
+    "the boy",
+    "the dog carries the wolf again . the cat looks for the pupil today .",
+    ".",
+    "the baker helps the teacher today .",
+]
+BLANK = ["", " ", "     ", "\u00a0", "\t", "\t \u00a0 \t", "\r", "\u2003", "\ufeff"]
+STRANGE = [
+    "the \U0001f600 sees the \u732b .",
+    "\u0627\u0644\u0642\u0637 \u064a\u0631\u0649 \u0627\u0644\u0643\u0644\u0628 .",  # right to left
+    "\u202ethe cat\u202c sees",
+    "</s> the <s> <pad> <unk> cat </s>",
+    "\u2581the \u2581cat",
+    "the\tcat\u2028sees\u0085the\u000bdog .",
+    "\x01\x02the \x1b[31mcat\x07 sees\x7f .",
+    "e\u0301le\u0300ve e\u0300",
+    "\U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "{'$': \"\\n\"} & <b>",
+    "THE CAT SEES THE DOG .",
+    "\ufffd\ufffe",
+]
+NOTHING_LEFT = ["\x01", "\x07\x1b"]
+"""Control characters alone: normalisation leaves nothing of them."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def model(run) -> Pretrained:
+    return seq2seq.load(run, ["device=cpu"])
+
+
+@pytest.fixture(scope="module")
+def lines() -> list[str]:
+    """All kinds, mixed."""
+    every = [*PLAIN, *BLANK, *STRANGE, *NOTHING_LEFT]
+    random.Random(5).shuffle(every)
+    return every
+
+
+@pytest.fixture(scope="module")
+def translations(model, lines) -> list[Translation]:
+    return model.translate(lines)
+
+
+def assert_same(found: list[Translation], expected: list[Translation]) -> None:
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert a.source == b.source
+        assert a.source_tokens == b.source_tokens
+        assert [c.text for c in a.candidates] == [c.text for c in b.candidates]
+        assert [c.tokens for c in a.candidates] == [c.tokens for c in b.candidates]
+        for c, d in zip(a.candidates, b.candidates, strict=True):
+            assert c.score == pytest.approx(d.score, abs=1e-5)
+            assert c.log_prob == pytest.approx(d.log_prob, abs=1e-4)  # summed over the words
+            np.testing.assert_allclose(c.alignment, d.alignment, atol=1e-5)
+
+
+def test_the_model_says_something(model):
+    """Otherwise most of what follows would compare nothing with nothing."""
+    texts = [t.text for t in model.translate(PLAIN)]
+    assert len(set(texts)) >= len(texts) - 2
+    assert all(texts)
+
+
+def test_one_out_for_each_in_and_in_order(lines, translations):
+    assert [t.source for t in translations] == lines
+    assert len({t.text for t in translations}) > 10
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 128])
+def test_the_batch_size_changes_nothing(run, lines, translations, size):
+    other = seq2seq.load(run, [f"decode.batch_sentences={size}"])
+    assert_same(other.translate(lines), translations)
+
+
+def test_the_order_changes_nothing(model, lines, translations):
+    order = list(range(len(lines)))
+    random.Random(6).shuffle(order)
+    found = model.translate([lines[i] for i in order])
+    assert_same(found, [translations[i] for i in order])
+
+
+def test_a_line_alone_and_among_very_long_ones(model, lines, translations):
+    long = " ".join(PLAIN * 3)
+    found = model.translate([x for line in lines for x in (line, long)])
+    assert_same(found[::2], translations)
+
+
+def test_lines_are_read_as_they_are_needed(run):
+    """Memory holds a chunk of 16 batches, not the file."""
+    model = seq2seq.load(run, ["decode.batch_sentences=1"])
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield "the cat ."
+
+    stream = model.stream(endless())
+    first = next(stream)
+    assert taken == 16
+    assert first.text == next(stream).text
+
+
+@pytest.mark.parametrize("line", [*BLANK, *NOTHING_LEFT], ids=ascii)
+def test_a_blank_line_stays_blank(model, line):
+    [found] = model.translate([line])
+    assert found.text == ""
+    assert found.source == line
+    assert found.candidates == found.source_tokens == ()
+    assert found.score == 0.0
+    assert found.alignment.shape == (0, 0)
+
+
+def test_blank_lines_alone_and_no_line_at_all(model):
+    assert [t.text for t in model.translate(["", " "])] == ["", ""]
+    assert model.translate([]) == []
+
+
+@pytest.mark.parametrize("line", STRANGE, ids=ascii)
+def test_strange_text_gives_one_printable_line(model, line):
+    [found] = model.translate([line])
+    found.text.encode("utf-8")
+    assert len(found.text.splitlines()) <= 1
+    assert found.text == " ".join(found.text.split())
+    assert END not in found.text
+    assert found.source_tokens[-1] == END
+
+
+def test_text_like_an_end_symbol_is_text(model):
+    [ids] = model.tokenizers[0].encode(["the cat </s> sees"])
+    assert EOS not in ids
+    [found] = model.translate(["</s>"])
+    assert found.source_tokens != (END, END)
+    assert len(found.source_tokens) > 1
+
+
+def test_unknown_characters_reach_the_model_as_unknown(model):
+    [ids] = model.tokenizers[0].encode(["\u732b"])
+    assert UNK in ids
+    assert all("<unk>" not in c.tokens for t in model.translate(STRANGE) for c in t.candidates), (
+        "decode.forbid_unknown is on"
+    )
+
+
+def test_a_line_that_is_too_long_is_cut_and_named(run, caplog):
+    model = seq2seq.load(run, ["decode.max_source_tokens=40", "decode.max_ratio=0.5"])
+    long = "the cat sees the dog again " * 834
+    alone = model.translate(PLAIN[:2])
+    with caplog.at_level(logging.WARNING):
+        found = model.translate([PLAIN[0], long, PLAIN[1]])
+    [record] = caplog.records
+    whole = len(model.tokenizers[0].encode([long])[0])
+    assert whole >= 5000
+    assert record.getMessage() == f"line 2: cut from {whole} to 40 tokens"
+    assert len(found[1].source_tokens) == 40 + 1
+    assert found[1].source == long
+    assert_same([found[0], found[2]], alone)
+
+
+def test_five_thousand_words_without_a_cut(run, caplog):
+    """Slow to search, so only a few steps are allowed."""
+    model = seq2seq.load(run, ["decode.max_source_tokens=20000", "decode.max_ratio=0.0001"])
+    [found] = model.translate(["the cat sees the dog again " * 834])
+    assert not caplog.records
+    assert found.alignment.shape[1] == len(found.source_tokens) > 5000
+    np.testing.assert_allclose(found.alignment.sum(axis=1), 1.0, atol=1e-4)
+
+
+# Hypotheses and their numbers.
+
+
+@pytest.fixture(scope="module")
+def many(run) -> list[Translation]:
+    return seq2seq.load(run, ["decode.beam_size=6", "decode.n_best=4"]).translate(PLAIN)
+
+
+def test_hypotheses_come_best_first_and_differ(many):
+    assert max(len(t.candidates) for t in many) == 4
+    for t in many:
+        scores = [c.score for c in t.candidates]
+        assert 1 <= len(scores) <= 4
+        assert scores == sorted(scores, reverse=True)
+        assert len({c.tokens for c in t.candidates}) == len(t.candidates)
+        assert (t.text, t.score) == (t.candidates[0].text, t.candidates[0].score)
+
+
+def test_more_hypotheses_do_not_change_the_best(run, many):
+    one = seq2seq.load(run, ["decode.beam_size=6", "decode.n_best=1"]).translate(PLAIN)
+    assert [t.text for t in one] == [t.text for t in many]
+    assert {len(t.candidates) for t in one} == {1}
+
+
+def test_scores_add_up(model, many):
+    penalty = model.config.decode.length_penalty
+    assert penalty == 1.0
+    for c in (c for t in many for c in t.candidates):
+        assert len(c.token_log_probs) == len(c.tokens)
+        assert all(p <= 0 for p in c.token_log_probs)
+        assert sum(c.token_log_probs) == pytest.approx(c.log_prob, abs=1e-5)
+        assert c.score == pytest.approx(c.log_prob / len(c.tokens), abs=1e-6)
+        assert c.finished == (c.tokens[-1] == END)
+
+
+def test_log_prob_is_that_of_the_model(model, many):
+    """Found again by running the model over the finished translation."""
+    source, target = model.tokenizers
+    for t in many[:4]:
+        for c in t.candidates:
+            src = torch.tensor([[*source.encode([t.source])[0], EOS]])
+            words = c.tokens[:-1] if c.finished else c.tokens
+            ids = {piece: i for i, piece in enumerate(target.pieces(range(len(target))))}
+            tgt = torch.tensor([[ids[w] for w in words] + [EOS] * c.finished])
+            with torch.inference_mode():
+                output = model.model(src, torch.ones_like(src).bool(), tgt, tgt > -1)
+                log_p = torch.log_softmax(output.logits, -1).gather(1, tgt.T).flatten()
+            np.testing.assert_allclose(log_p, c.token_log_probs, atol=1e-4)
+
+
+def test_attention_rows_are_distributions(translations, many):
+    for t in [*translations, *many]:
+        for c in t.candidates:
+            assert c.alignment.shape == (len(c.tokens), len(t.source_tokens))
+            np.testing.assert_allclose(c.alignment.sum(axis=1), 1.0, atol=1e-5)
+            assert c.alignment.min() >= 0.0
+
+
+def test_as_dict_is_json(many, model):
+    for t in [*many, *model.translate(["", STRANGE[1]])]:
+        line = json.dumps(t.as_dict(), ensure_ascii=False, allow_nan=False)
+        assert "\n" not in line
+        back = json.loads(line)
+        assert back == t.as_dict()
+        assert (back["source"], back["text"]) == (t.source, t.text)
+        assert back["source_tokens"] == list(t.source_tokens)
+        assert [h["text"] for h in back["hypotheses"]] == [c.text for c in t.candidates]
+        for h, c in zip(back["hypotheses"], t.candidates, strict=True):
+            np.testing.assert_allclose(h["attention"], c.alignment, atol=1e-6)
+
+
+# Loading.
+
+
+def test_load_takes_text_and_paths_and_keeps_the_run_as_it_is(run, model):
+    before = sorted((str(p), p.stat().st_mtime_ns) for p in run.rglob("*"))
+    other = seq2seq.load(str(run))
+    assert [t.text for t in other.translate(PLAIN)] == [t.text for t in model.translate(PLAIN)]
+    assert sorted((str(p), p.stat().st_mtime_ns) for p in run.rglob("*")) == before
+    best = json.loads((run / "checkpoints/best.json").read_text())
+    assert other.update == best["step"]
+    assert not other.model.training
+
+
+def test_an_override_reaches_the_search(run):
+    greedy = seq2seq.load(run, ["decode.beam_size=1", "decode.n_best=1"])
+    assert greedy.config.decode.beam_size == 1
+    assert {len(t.candidates) for t in greedy.translate(PLAIN)} == {1}
+    short = seq2seq.load(run, ["decode.max_ratio=0.01", "decode.extra_steps=2"])
+    assert {len(c.tokens) for t in short.translate(PLAIN) for c in t.candidates} <= {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.hidden_size=8", "model.hidden_size is fixed by the run"),
+        ("data.limit=3", "data.limit is fixed by the run"),
+        ("trainer.max_updates=1", "trainer.max_updates is fixed by the run"),
+        ("decode.beam_sise=3", r"unknown key 'decode.beam_sise'. Did you mean 'decode.beam_size'"),
+        ("decode.beam_size=0", r"decode.beam_size=0 is out of range. Use \[1, inf\)"),
+        ("decode.beam_size=1", "decode.n_best=2 is above decode.beam_size=1"),
+        ("decode.beam_size=wide", "decode.beam_size"),
+        ("decode.beam_size", "cannot read override 'decode.beam_size'"),
+        ("decoder.beam_size=1", "decoder.beam_size is fixed by the run"),
+    ],
+)
+def test_a_refused_override_says_why(run, override, message):
+    with pytest.raises(ConfigError, match=message):
+        seq2seq.load(run, [override])
+
+
+def test_no_run_says_so(tmp_path):
+    with pytest.raises(RunDirError, match="holds no run") as caught:
+        seq2seq.load(tmp_path / "nowhere")
+    assert caught.value.exit_code == 4
