@@ -21,16 +21,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seq2seq.config import (
-    RESUME_KEYS,
-    Config,
-    composing_error,
-    load_run_config,
-    to_config,
-    to_yaml,
-)
+from seq2seq.config import RESUME_KEYS, composing_error, load_run_config, to_config, to_yaml
 from seq2seq.errors import StoppedError, UserError, report
 from seq2seq.run import RunDir, provenance
+from seq2seq.settings import Config
 
 CONFIGS = str(Path(__file__).resolve().parent / "configs")
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 
-from seq2seq.config import Config, Device, load_run_config
+from seq2seq.config import load_run_config
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.errors import PlatformError
 from seq2seq.inference.translate import Translation, translate
 from seq2seq.model import RNNSearch, build_model
 from seq2seq.run import RunDir
+from seq2seq.settings import Config, Device
 from seq2seq.training.checkpoint import load_weights
 
 

@@ -16,7 +16,6 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seq2seq.cli import output_stream
-from seq2seq.config import Config, Stage
 from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers, prepare
 from seq2seq.data.tokenizer import surface
 from seq2seq.errors import InternalError, RunDirError, StoppedError, UserError
@@ -25,6 +24,7 @@ from seq2seq.inference.scoring import Scores, bleu_metric, score
 from seq2seq.inference.translate import END
 from seq2seq.pretrained import Pretrained, new_model
 from seq2seq.run import RunDir, read_json
+from seq2seq.settings import Config, Stage
 from seq2seq.signals import StopRequest
 from seq2seq.training.curves import plot_curves
 from seq2seq.training.monitor import METRICS

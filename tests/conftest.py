@@ -8,7 +8,9 @@ import torch
 from oracles import Oracle
 from torch import Tensor
 
-from seq2seq.config import (
+from seq2seq.data.batching import Batch, collate
+from seq2seq.model import RNNSearch, build_model
+from seq2seq.settings import (
     AdditiveConfig,
     AttentionKind,
     Backend,
@@ -18,8 +20,6 @@ from seq2seq.config import (
     Reset,
     StateWord,
 )
-from seq2seq.data.batching import Batch, collate
-from seq2seq.model import RNNSearch, build_model
 from seq2seq.training.loss import nll
 
 torch.set_num_threads(1)  # results at larger sizes depend on the thread count

@@ -18,8 +18,9 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from seq2seq.config import Config, load_run_config, to_config, to_yaml
+from seq2seq.config import load_run_config, to_config, to_yaml
 from seq2seq.run import RunDir, provenance
+from seq2seq.settings import Config
 from seq2seq.signals import StopRequest
 from seq2seq.stages import run_stages
 

@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from seq2seq.config import (
-    BatchOrder,
-    Normalize,
-    Precision,
-    SelectBy,
-    TrainerConfig,
-)
 from seq2seq.data.batching import Batch, TokenizedPairs, collate, pad_ids, plan_epoch
 from seq2seq.data.store import IdStore, TextStore
+from seq2seq.settings import BatchOrder, Normalize, Precision, SelectBy, TrainerConfig
 
 PAD = 0
 BY_SENTENCES = TrainerConfig(

@@ -21,8 +21,6 @@ from seq2seq.config import (
     MAX_CONFIG_BYTES,
     RESUME_KEYS,
     TAGGED,
-    AdadeltaConfig,
-    Config,
     _check_ranges,
     flatten,
     load_run_config,
@@ -30,6 +28,7 @@ from seq2seq.config import (
     to_yaml,
 )
 from seq2seq.errors import ConfigError, RunDirError, UntrustedError, UserError, one_line
+from seq2seq.settings import AdadeltaConfig, Config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import ADDITIVE, PAD, TINY, random_batch
 
-from seq2seq.config import InitialWeights, Normalize
 from seq2seq.model import RNNSearch, build_model, rnnsearch
+from seq2seq.settings import InitialWeights, Normalize
 from seq2seq.training.loss import nll
 
 SIZES = {"embedding_size": 48, "hidden_size": 64, "align_size": 80, "maxout_size": 40}

@@ -10,7 +10,6 @@ from conftest import random_batch, tiny_model
 from torch import Tensor
 
 import seq2seq.kernels
-from seq2seq.config import Backend, Normalize, Reset, StateWord
 from seq2seq.data.batching import Batch
 from seq2seq.errors import ConfigError
 from seq2seq.kernels import read_fused, unroll_fused
@@ -19,6 +18,7 @@ from seq2seq.kernels.unroll import AttentiveScan
 from seq2seq.model import RNNSearch
 from seq2seq.model.decoder import unroll
 from seq2seq.model.encoder import read
+from seq2seq.settings import Backend, Normalize, Reset, StateWord
 from seq2seq.training.loss import nll
 
 TOLERANCE = 1e-12  # float64

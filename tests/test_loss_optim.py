@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from conftest import VOCAB, random_batch, tiny_model
 from torch import nn
 
-from seq2seq.config import (
+from seq2seq.data.batching import Batch
+from seq2seq.model import DecoderOutput
+from seq2seq.settings import (
     AdadeltaConfig,
     AdamConfig,
     ConstantConfig,
@@ -19,8 +21,6 @@ from seq2seq.config import (
     PlateauConfig,
     SchedulerKind,
 )
-from seq2seq.data.batching import Batch
-from seq2seq.model import DecoderOutput
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.loss import nll
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor

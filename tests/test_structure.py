@@ -13,8 +13,8 @@ import torch
 from conftest import PAD, VOCAB, random_batch, tiny_model
 
 import seq2seq
-from seq2seq.config import Backend, Normalize
 from seq2seq.errors import ConfigError
+from seq2seq.settings import Backend, Normalize
 from seq2seq.training.loss import nll
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,29 +60,31 @@ def within(name: str, *packages: str) -> bool:
 
 
 OURS = "seq2seq"
-MODEL, DATA, CONFIG = "seq2seq.model", "seq2seq.data", "seq2seq.config"
+MODEL, DATA = "seq2seq.model", "seq2seq.data"
+CONFIG, SETTINGS = "seq2seq.config", "seq2seq.settings"
 ERRORS, RUN, KERNELS = "seq2seq.errors", "seq2seq.run", "seq2seq.kernels"
 TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
 
 MAY_IMPORT = [
     # The first line that fits a module says which modules of ours it may import.
     (ERRORS, []),
-    (CONFIG, [ERRORS]),
+    (SETTINGS, []),
+    (CONFIG, [SETTINGS, ERRORS]),
     ("seq2seq.signals", []),
     (RUN, [ERRORS, OURS]),  # the version
-    ("seq2seq.model.rnnsearch", [MODEL, ERRORS, CONFIG, KERNELS]),
+    ("seq2seq.model.rnnsearch", [MODEL, ERRORS, SETTINGS, KERNELS]),
     (MODEL, [MODEL, ERRORS]),
     (KERNELS, [KERNELS, MODEL]),
     ("seq2seq.data.grammar", ["seq2seq.data.grammar", "seq2seq.data.pair", ERRORS]),
-    (DATA, [DATA, CONFIG, ERRORS, RUN]),
+    (DATA, [DATA, SETTINGS, ERRORS, RUN]),
     (
         "seq2seq.inference.search",
-        ["seq2seq.model.attention", "seq2seq.model.decoder", MODEL, CONFIG],
+        ["seq2seq.model.attention", "seq2seq.model.decoder", MODEL],
     ),
-    (INFERENCE, [INFERENCE, MODEL, DATA, CONFIG, ERRORS, RUN]),
+    (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN]),
     (
         TRAINING,
-        [TRAINING, MODEL, DATA, CONFIG, ERRORS, RUN, "seq2seq.signals"]
+        [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, "seq2seq.signals"]
         # validation decodes, scores and draws as the last two stages do
         + [f"{INFERENCE}.{name}" for name in ("translate", "scoring", "alignment")],
     ),
@@ -113,9 +115,9 @@ def test_imports_go_one_way(name):
     [
         ("seq2seq.errors", "import seq2seq.run"),
         ("seq2seq.config", "from seq2seq.data.text import read_lines"),
-        ("seq2seq.run", "from seq2seq.config import Config"),
-        ("seq2seq.model.decoder", "from seq2seq.config import ModelConfig"),
-        ("seq2seq.model.attention", "from seq2seq import config"),
+        ("seq2seq.run", "from seq2seq.settings import Config"),
+        ("seq2seq.model.decoder", "from seq2seq.settings import ModelConfig"),
+        ("seq2seq.model.attention", "from seq2seq import settings"),
         ("seq2seq.model.encoder", "def f():\n    from seq2seq.kernels import read_fused"),
         ("seq2seq.kernels.scan", "from seq2seq.data.batching import Batch"),
         ("seq2seq.data.batching", "from seq2seq.model import RNNSearch"),
@@ -140,8 +142,8 @@ def test_only_config_and_train_know_hydra():
     assert importers("hydra", "omegaconf") == {"seq2seq.config", "train"}
 
 
-def test_only_rnnsearch_knows_config_in_the_model():
-    assert {name for name in importers(CONFIG) if within(name, MODEL)} == {
+def test_only_rnnsearch_knows_settings_in_the_model():
+    assert {name for name in importers(SETTINGS, CONFIG) if within(name, MODEL)} == {
         "seq2seq.model.rnnsearch"
     }
 

@@ -25,8 +25,9 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
 )
 
 from seq2seq import stages
-from seq2seq.config import RESUME_KEYS, Stage, load_run_config
+from seq2seq.config import RESUME_KEYS, load_run_config
 from seq2seq.run import RunDir
+from seq2seq.settings import Stage
 from seq2seq.signals import StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.trainer import Trainer

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.config import PieceModel, SentencePieceConfig, TokenizerKind
 from seq2seq.data.grammar import generate
 from seq2seq.data.prepare import _learn_vocabularies, _spread, load_tokenizers
 from seq2seq.data.tokenizer import (
@@ -23,6 +22,7 @@ from seq2seq.data.tokenizer import (
 )
 from seq2seq.errors import ConfigError, DataError, RunDirError
 from seq2seq.run import RunDir
+from seq2seq.settings import PieceModel, SentencePieceConfig, TokenizerKind
 
 SIZE = 250
 ODD = [

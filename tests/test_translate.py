@@ -3,6 +3,7 @@
 import json
 import logging
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,22 @@ def test_the_model_says_something(model):
 def test_one_out_for_each_in_and_in_order(lines, translations):
     assert [t.source for t in translations] == lines
     assert len({t.text for t in translations}) > 10
+
+
+def test_the_comparison_below_can_fail(translations):
+    first = translations.index(next(t for t in translations if t.candidates))
+    best = translations[first].candidates[0]
+    for change in (
+        {"score": best.score + 1e-4},
+        {"text": f"{best.text} !"},
+        {"alignment": best.alignment + 1e-3},
+    ):
+        worse = replace(translations[first], candidates=(replace(best, **change),))
+        alone = replace(translations[first], candidates=(best,))
+        with pytest.raises(AssertionError):
+            assert_same([worse], [alone])
+    with pytest.raises(AssertionError):
+        assert_same(translations[1:] + translations[:1], translations)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 128])

@@ -13,11 +13,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from seq2seq.config import DataConfig
 from seq2seq.data.hub import HubDataset, hub_fingerprint, parse_hub_name, read_hub_rows
 from seq2seq.data.pair import Pair
 from seq2seq.data.text import check_text, open_regular, read_lines, read_parallel
 from seq2seq.errors import ConfigError, DataError
+from seq2seq.settings import DataConfig
 
 _LINE_ENDS = re.compile(r"[\r\n]+")
 _PARQUET_ROWS = 1000  # read at a time

@@ -11,9 +11,9 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any
 
-from seq2seq.config import DataConfig
 from seq2seq.data.pair import Pair
 from seq2seq.errors import DataError
+from seq2seq.settings import DataConfig
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from typing import Any, cast
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from seq2seq.config import DataConfig
 from seq2seq.errors import ConfigError, DataError, PlatformError, UntrustedError
+from seq2seq.settings import DataConfig
 
 logger = logging.getLogger(__name__)
 

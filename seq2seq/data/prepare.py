@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from seq2seq.config import Config, SentencePieceConfig
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.corpus import fingerprint, read_pairs
 from seq2seq.data.filters import keep
@@ -30,6 +29,7 @@ from seq2seq.data.tokenizer import (
 )
 from seq2seq.errors import DataError
 from seq2seq.run import RunDir, read_folder
+from seq2seq.settings import Config, SentencePieceConfig
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import sentencepiece
 
-from seq2seq.config import PieceModel, SentencePieceConfig
 from seq2seq.errors import ConfigError, DataError, RunDirError
+from seq2seq.settings import PieceModel, SentencePieceConfig
 
 PAD, UNK, EOS = 0, 1, 2
 """There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector."""

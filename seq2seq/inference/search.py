@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SearchRules:
-    """What the search may do; `config.DecodeConfig` says the same in words."""
+    """What the search may do; `settings.DecodeConfig` says the same in words."""
 
     beam_size: int
     length_penalty: float

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from seq2seq.config import DecodeConfig
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.inference.search import Hypothesis, SearchRules, beam_search
 from seq2seq.model import RNNSearch
+from seq2seq.settings import DecodeConfig
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from seq2seq.config import AdditiveConfig, Backend, InitialWeights, ModelConfig, Reset, StateWord
 from seq2seq.errors import ConfigError
 from seq2seq.model.attention import AdditiveAttention, Annotations
 from seq2seq.model.decoder import RecurrentDecoder
@@ -14,6 +13,7 @@ from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.initialization import initialize_glorot, initialize_paper
+from seq2seq.settings import AdditiveConfig, Backend, InitialWeights, ModelConfig, Reset, StateWord
 
 log = logging.getLogger(__name__)
 

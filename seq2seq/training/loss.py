@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seq2seq.config import Normalize
 from seq2seq.data.batching import Batch
 from seq2seq.model import DecoderOutput
+from seq2seq.settings import Normalize
 
 
 @dataclass(frozen=True)

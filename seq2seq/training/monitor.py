@@ -11,10 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from seq2seq.config import Config, flatten, to_yaml
+from seq2seq.config import flatten, to_yaml
 from seq2seq.inference.alignment import plot_alignment
 from seq2seq.inference.translate import Translation
 from seq2seq.run import RunDir
+from seq2seq.settings import Config
 from seq2seq.training.checkpoint import Progress
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from seq2seq.config import (
+from seq2seq.settings import (
     AdadeltaConfig,
     AdamConfig,
     ConstantConfig,

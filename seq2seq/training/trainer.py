@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from seq2seq.config import Config, DecodeConfig, PlateauConfig, Precision, SelectBy
 from seq2seq.data.batching import Batch, TokenizedPairs, collate, plan_epoch
 from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
 from seq2seq.errors import DivergedError, MemoryLimitError, StoppedError
@@ -18,6 +17,7 @@ from seq2seq.inference.scoring import bleu
 from seq2seq.inference.translate import translate
 from seq2seq.model import RNNSearch
 from seq2seq.run import RunDir
+from seq2seq.settings import Config, DecodeConfig, PlateauConfig, Precision, SelectBy
 from seq2seq.signals import StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.averaging import WeightAverage
