@@ -237,7 +237,7 @@ def test_a_server_shows_it(server, run):
         f"{server}data/plugin/images/individualImage?{shown[-1]['query']}", timeout=30
     ) as answer:
         assert answer.read().startswith(b"\x89PNG")
-    experiment = ask(server, "plugin/hparams/experiment")
+    experiment = ask(server, "plugin/hparams/experiment", request="{}")
     names = {info["name"] for info in experiment["hparamInfos"]}
     assert {"model.hidden_size", "optimizer.lr", "seed"} <= names
     metrics = {info["name"]["tag"] for info in experiment["metricInfos"]}
