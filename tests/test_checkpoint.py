@@ -30,6 +30,8 @@ from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.trainer import Trainer
 
+pytestmark = pytest.mark.e2e
+
 UPDATES = 6
 TIMES = ("seconds", "train/words_per_second")
 CONFIGS: dict[tuple[bytes, tuple[str, ...]], Config] = {}
