@@ -250,7 +250,7 @@ def _check_ranges(config: Config) -> None:
             continue
         low, high, open_ends = (f.metadata[k] for k in ("low", "high", "open"))
         above = value > low if open_ends in ("low", "both") else value >= low
-        below = value < high if open_ends in ("high", "both") else value <= high
+        below = value < high if open_ends in ("high", "both") or high == math.inf else value <= high
         if not (above and below):  # written so that NaN fails
             left = "(" if open_ends in ("low", "both") or low == -math.inf else "["
             right = ")" if open_ends in ("high", "both") or high == math.inf else "]"
