@@ -153,7 +153,7 @@ COMPOSING = {
     ),
     "scheduler=platau": (
         "In 'config': Could not find 'scheduler/platau'. "
-        "Available: constant, cosine, inverse_sqrt, linear, plateau."
+        "Available: constant, cosine, cosine_short, inverse_sqrt, linear, plateau."
     ),
     "seed=[": (
         "cannot read override 'seed=['. "
