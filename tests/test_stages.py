@@ -24,6 +24,7 @@ TINY = [
     "model.hidden_size=24",
     "model.align_size=16",
     "model.maxout_size=16",
+    "evaluate.heatmaps=[1,2]",
 ]
 
 PROMISED = [
@@ -42,6 +43,7 @@ PROMISED = [
     "scores.json",
     "heatmaps/test-0001.png",
     "heatmaps/test-0002.png",
+    "curves.png",
 ]
 
 
