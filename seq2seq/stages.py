@@ -65,13 +65,14 @@ def logging_to(path: Path) -> Iterator[None]:
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), file]
+    before, logger.propagate = logger.propagate, False
     logger.setLevel(logging.INFO)
-    logger.propagate = False
     for handler in handlers:
         logger.addHandler(handler)
     try:
         yield
     finally:
+        logger.propagate = before
         for handler in handlers:
             logger.removeHandler(handler)
         file.close()

@@ -143,8 +143,11 @@ class Monitor:
         if self.writer is None or not translation.candidates:
             return
         best = translation.candidates[0]
-        figure = plot_alignment(best.alignment, translation.source_tokens, best.tokens)
-        self.writer.add_figure(f"alignment/{number}", figure, self.progress.update)
+        try:
+            figure = plot_alignment(best.alignment, translation.source_tokens, best.tokens)
+            self.writer.add_figure(f"alignment/{number}", figure, self.progress.update)
+        except Exception as error:  # a picture must not end a run of days
+            log.warning("no heatmap of validation sentence %d: %s", number, error)
 
     def _record(self, values: dict[str, float]) -> None:
         progress, self.recorded = self.progress, True

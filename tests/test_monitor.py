@@ -1,0 +1,57 @@
+"""Watching a run must not end it."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from seq2seq.inference.translate import Candidate, Translation
+from seq2seq.stages import logging_to
+from seq2seq.training import monitor
+from seq2seq.training.checkpoint import Progress
+
+
+class Writer:
+    """Takes what TensorBoard's writer takes."""
+
+    def __init__(self) -> None:
+        self.figures: list[str] = []
+
+    def add_figure(self, tag: str, _figure: object, _step: int) -> None:
+        self.figures.append(tag)
+
+
+@pytest.fixture
+def watching() -> monitor.Monitor:
+    found = monitor.Monitor.__new__(monitor.Monitor)  # without the files of a run
+    found.writer, found.progress = Writer(), Progress(update=7)
+    return found
+
+
+def translation(weight: float) -> Translation:
+    alpha = np.full((2, 2), weight, np.float32)
+    best = Candidate("b", ("b", "</s>"), (-1.0, -1.0), -2.0, -1.0, alpha, finished=True)
+    return Translation("a", ("a", "</s>"), (best,))
+
+
+def test_a_heatmap_is_drawn(watching) -> None:
+    watching._heatmap(3, translation(0.5))
+    assert watching.writer.figures == ["alignment/3"]
+
+
+def test_a_heatmap_that_fails_is_a_warning(watching, caplog, monkeypatch) -> None:
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+    watching._heatmap(3, translation(float("nan")))
+    assert watching.writer.figures == []
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("no heatmap of validation sentence 3: ")
+
+
+def test_logging_leaves_the_logger_as_it_was(tmp_path) -> None:
+    logger = logging.getLogger("seq2seq")
+    before = (logger.propagate, list(logger.handlers))
+    with logging_to(tmp_path / "train.log"):
+        logger.info("naïve 漢")
+    assert (logger.propagate, list(logger.handlers)) == before
+    assert "INFO naïve 漢" in (tmp_path / "train.log").read_text(encoding="utf-8")
