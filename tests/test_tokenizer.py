@@ -16,7 +16,6 @@ from seq2seq.data.tokenizer import (
     UNK,
     SentencePieceTokenizer,
     VocabularyTooLargeError,
-    kind_name,
     surface,
     train_sentencepiece,
 )
@@ -134,10 +133,6 @@ def test_normalization_folds_what_it_says():
     for data, expected in ((folded, "fin 1\u20442 1"), (kept, text)):
         tok = SentencePieceTokenizer(data, "test")
         assert tok.decode(tok.encode([text])[0]) == expected
-
-
-def test_pieces_have_a_name():
-    assert {kind_name(kind) for kind in PieceModel} == {"BPE", "unigram pieces"}
 
 
 # Subword sampling -------------------------------------------------------------------------------

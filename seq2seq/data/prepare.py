@@ -62,10 +62,11 @@ def prepare(run: RunDir, cfg: Config) -> None:
     for split in SPLITS:
         report["fingerprints"][split] = fingerprint(cfg.data, split)
     _learn_vocabularies(run, cfg.tokenizer)
+    tokenizers = load_tokenizers(run)
     for split in SPLITS[:2]:
-        for side, tokenizer in zip(SIDES, load_tokenizers(run), strict=True):
+        for side, tokenizer in zip(SIDES, tokenizers, strict=True):
             _write_ids(run, split, side, tokenizer)
-    report["vocabularies"] = [len(tokenizer) for tokenizer in load_tokenizers(run)]
+    report["vocabularies"] = [len(tokenizer) for tokenizer in tokenizers]
     run.write_json(REPORT, report)
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import sentencepiece
 
 from seq2seq.errors import ConfigError, DataError, RunDirError
-from seq2seq.settings import PieceModel, SentencePieceConfig
+from seq2seq.settings import SentencePieceConfig
 
 PAD, UNK, EOS = 0, 1, 2
 """There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector."""
@@ -151,11 +151,6 @@ def _explain(message: str, cfg: SentencePieceConfig) -> ConfigError | DataError:
             "Use nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf or identity.",
         )
     return DataError("tokenizer", f"no vocabulary could be learnt ({message})", "Give more text.")
-
-
-def kind_name(kind: PieceModel) -> str:
-    """Return how samples and reports name the pieces."""
-    return {PieceModel.bpe: "BPE", PieceModel.unigram: "unigram pieces"}[kind]
 
 
 def surface(pieces: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:

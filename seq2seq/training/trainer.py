@@ -144,7 +144,8 @@ class Trainer:
             state.optimizer.zero_grad(set_to_none=True)
             loss.objective(cfg.normalize).backward()
         norm = clip_gradients(self.model, cfg.clip_norm)
-        self._check_finite(loss.nll.item(), norm, number)
+        summed = loss.nll.item()  # waits for the device, so once
+        self._check_finite(summed, norm, number)
         state.optimizer.step()
         if state.average is not None:
             state.average.update(self.model, number)
@@ -153,7 +154,7 @@ class Trainer:
         self.progress.words += loss.words
         self.progress.seconds += seconds
         clipped = norm > cfg.clip_norm
-        self.monitor.update(UpdateStats(loss.nll.item(), loss.words, norm, clipped, rate, seconds))
+        self.monitor.update(UpdateStats(summed, loss.words, norm, clipped, rate, seconds))
 
     def _set_rate(self, number: int) -> float:
         factor = rate_factor(
