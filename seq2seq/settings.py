@@ -117,6 +117,13 @@ class Reset(Enum):
     after = "after"
 
 
+class Readout(Enum):
+    """What stands between state, word and context and the output matrix."""
+
+    maxout = "maxout"
+    tanh = "tanh"
+
+
 class InitialWeights(Enum):
     """How weights start."""
 
@@ -142,8 +149,9 @@ class ModelConfig:
     """n, gated units: per direction of the encoder, and of the decoder."""
     align_size: int = _at_least(1)
     """n', hidden units of the alignment model."""
-    maxout_size: int = _at_least(1)
-    """l, maxout units after pooling."""
+    readout_size: int = _at_least(1)
+    """l, units of the readout; maxout takes the larger of two for each."""
+    readout: Readout
     state_word: StateWord
     reset: Reset
     bias: bool

@@ -17,6 +17,7 @@ from seq2seq.settings import (
     InitialWeights,
     ModelConfig,
     Normalize,
+    Readout,
     Reset,
     StateWord,
 )
@@ -32,7 +33,8 @@ TINY = ModelConfig(
     embedding_size=3,
     hidden_size=4,
     align_size=5,
-    maxout_size=2,
+    readout_size=2,
+    readout=Readout.maxout,
     state_word=StateWord.emitted,
     reset=Reset.before,
     bias=True,
@@ -86,6 +88,7 @@ def oracle_of(model: RNNSearch) -> Oracle:
         {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()},
         state_word="emitted" if model.decoder.moved_by_emitted else "previous",
         reset="before" if model.decoder.unit.reset_before else "after",
+        readout="maxout" if model.decoder.maxout else "tanh",
     )
 
 

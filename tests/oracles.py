@@ -32,14 +32,19 @@ class Oracle:
         weights: Arrays by parameter name of the module. Matrices are (out, in), as in print: W x.
         state_word: "emitted" or "previous", the word that moves s_{i-1} to s_i.
         reset: "before" or "after" U.
+        readout: "maxout" as printed, or "tanh".
     """
 
-    def __init__(self, weights: Mapping[str, Array], *, state_word: str, reset: str) -> None:
+    def __init__(
+        self, weights: Mapping[str, Array], *, state_word: str, reset: str, readout: str
+    ) -> None:
         assert state_word in ("emitted", "previous")
         assert reset in ("before", "after")
+        assert readout in ("maxout", "tanh")
         self.weights = weights
         self.state_word = state_word
         self.reset = reset
+        self.readout = readout
 
     def matrix(self, name: str) -> Array:
         return self.weights[f"{name}.weight"]
@@ -110,9 +115,11 @@ class Oracle:
             + self.matrix("decoder.C_o") @ c
             + self.bias("decoder.U_o")
         )
-        t = np.array(
-            [max(t_tilde[2 * k], t_tilde[2 * k + 1], key=np.real) for k in range(len(t_tilde) // 2)]
-        )
+        if self.readout == "maxout":
+            pairs = [(t_tilde[2 * k], t_tilde[2 * k + 1]) for k in range(len(t_tilde) // 2)]
+            t = np.array([max(pair, key=np.real) for pair in pairs])
+        else:
+            t = np.tanh(t_tilde)
         if "decoder.W_o.weight" in self.weights:  # as printed
             logits = self.matrix("decoder.W_o") @ t + self.bias("decoder.W_o")
         else:  # two factors, as in the authors' code
@@ -150,5 +157,5 @@ class Oracle:
         """The derivative of the cost as one weight moves along a direction."""
         step = 1e-30
         moved = {**self.weights, name: self.weights[name] + 1j * step * direction}
-        oracle = Oracle(moved, state_word=self.state_word, reset=self.reset)
+        oracle = Oracle(moved, state_word=self.state_word, reset=self.reset, readout=self.readout)
         return float(np.imag(oracle.cost(pairs)) / step)

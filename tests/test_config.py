@@ -156,7 +156,7 @@ def test_base_config_is_the_paper():
     assert (config.optimizer.rho, config.optimizer.eps) == (0.95, 1e-6)
     model, trainer = config.model, config.trainer
     assert (model.embedding_size, model.hidden_size) == (620, 1000)
-    assert (model.align_size, model.maxout_size) == (1000, 500)
+    assert (model.align_size, model.readout_size) == (1000, 500)
     assert (trainer.batch_sentences, trainer.pool_batches, trainer.clip_norm) == (80, 20, 1.0)
 
 

@@ -17,13 +17,13 @@ from seq2seq.model import RNNSearch
 from seq2seq.model.decoder import Unrolled
 from seq2seq.model.encoder import read, run_unit
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.settings import Reset, StateWord
+from seq2seq.settings import Readout, Reset, StateWord
 
 TOLERANCE = 1e-12  # float64, tiny sizes
 
 READINGS = [
-    {"state_word": state_word, "reset": reset}
-    for state_word, reset in itertools.product(StateWord, Reset)
+    {"state_word": state_word, "reset": reset, "readout": readout}
+    for state_word, reset, readout in itertools.product(StateWord, Reset, Readout)
 ]
 EXTRAS = [
     {"output_rank": rank, "embedding_bias": embedding_bias, "bias": bias}
@@ -75,8 +75,8 @@ def test_model_is_the_oracle(changes, extras):
 
 
 def test_sizes_that_all_differ_and_sizes_of_one():
-    wide = {"embedding_size": 5, "hidden_size": 3, "align_size": 2, "maxout_size": 4}
-    single = dict.fromkeys(["embedding_size", "hidden_size", "align_size", "maxout_size"], 1)
+    wide = {"embedding_size": 5, "hidden_size": 3, "align_size": 2, "readout_size": 4}
+    single = dict.fromkeys(["embedding_size", "hidden_size", "align_size", "readout_size"], 1)
     for sizes in (wide, single):
         model = tiny_model(3, **sizes, output_rank=1)
         worst = differences(model, oracle_of(model), random_batch(3))
@@ -108,7 +108,7 @@ def test_gradients_are_the_oracles(changes, extras):
 
 def test_the_complex_step_is_the_finite_difference():
     """The oracle's derivative is no less to be proven than the model's."""
-    reading = {"state_word": "emitted", "reset": "before"}
+    reading = {"state_word": "emitted", "reset": "before", "readout": "maxout"}
     oracle, pairs = oracle_of(tiny_model(5)), random_pairs(5, ((3, 3),))
     rng = np.random.default_rng(5)
     for name, weight in oracle.weights.items():
@@ -440,7 +440,7 @@ class Witness:
 
     def model(self, **changes) -> RNNSearch:
         # Id 0 is reserved in their vocabularies and occurs nowhere, so it can be our y_0.
-        sizes = {"embedding_size": 6, "hidden_size": 12, "align_size": 12, "maxout_size": 6}
+        sizes = {"embedding_size": 6, "hidden_size": 12, "align_size": 12, "readout_size": 6}
         model = tiny_model(0, vocab=21, pad=0, **sizes, output_rank=6, **changes)
         model.load_state_dict(self.tensors("param"), strict=True)
         return model

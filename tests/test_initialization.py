@@ -11,7 +11,7 @@ from seq2seq.model import RNNSearch, build_model, rnnsearch
 from seq2seq.settings import InitialWeights, Normalize
 from seq2seq.training.loss import nll
 
-SIZES = {"embedding_size": 48, "hidden_size": 64, "align_size": 80, "maxout_size": 40}
+SIZES = {"embedding_size": 48, "hidden_size": 64, "align_size": 80, "readout_size": 40}
 VOCAB = 300
 
 
@@ -178,7 +178,7 @@ def test_the_first_gradients_are_finite_and_wake_v_a(init):
     assert asleep == (behind if init is InitialWeights.paper else set())
 
 
-PAPER_SIZES = {"embedding_size": 620, "hidden_size": 1000, "align_size": 1000, "maxout_size": 500}
+PAPER_SIZES = {"embedding_size": 620, "hidden_size": 1000, "align_size": 1000, "readout_size": 500}
 PRINTED = {"bias": False, "embedding_bias": False, "output_rank": None}
 AUTHORS = {"bias": True, "embedding_bias": True, "output_rank": 620}
 

@@ -23,7 +23,7 @@ TINY = [
     "model.embedding_size=16",
     "model.hidden_size=24",
     "model.align_size=16",
-    "model.maxout_size=16",
+    "model.readout_size=16",
     "evaluate.heatmaps=[1,2]",
 ]
 

@@ -62,12 +62,13 @@ Unroll = Callable[["RecurrentDecoder", Tensor, Tensor, Annotations], Unrolled]
 
 
 class RecurrentDecoder(nn.Module):
-    """Decoder with attention and maxout readout, A.2.2.
+    """Decoder with attention and deep output, A.2.2.
 
         s_0       = tanh(W_s h_bwd_1 + b_s)
         c_i       = attention(s_{i-1}, h)                                        (5)
         t_tilde_i = U_o s_{i-1} + V_o E y_{i-1} + C_o c_i + b_o
-        t_i       = [max(t_tilde_{i,2j-1}, t_tilde_{i,2j})]  for j = 1..l
+        t_i       = [max(t_tilde_{i,2j-1}, t_tilde_{i,2j})]  for j = 1..l        `maxout`
+                    or tanh(t_tilde_i), l wide: common, not the paper's          `tanh`
         p(y_i)    = softmax(W_o t_i + b)
         s_i       = unit(E y, s_{i-1}, c_i)   y = y_i     authors' code, `emitted`
                                               y = y_{i-1} A.2.2 as printed, `previous`
@@ -75,14 +76,15 @@ class RecurrentDecoder(nn.Module):
     Biases b_s, b_o, b are the authors'; the paper prints none.
     """
 
-    def __init__(  # noqa: PLR0913 - four parts, a size, four switches
+    def __init__(  # noqa: PLR0913 - four parts, a size, five switches
         self,
         embedding: WordEmbedding,
         attention: Attention,
         unit: GatedUnit,
         W_o: nn.Module,
         *,
-        maxout_size: int,
+        readout_size: int,
+        maxout: bool,
         moved_by_emitted: bool,
         bias: bool,
         embedding_dropout: float,
@@ -93,11 +95,13 @@ class RecurrentDecoder(nn.Module):
         self.embedding = embedding
         self.attention = attention
         self.unit = unit
+        self.maxout = maxout
         self.moved_by_emitted = moved_by_emitted
+        width = 2 * readout_size if maxout else readout_size
         self.W_s = nn.Linear(n, n, bias=bias)
-        self.U_o = nn.Linear(n, 2 * maxout_size, bias=bias)
-        self.V_o = nn.Linear(m, 2 * maxout_size, bias=False)
-        self.C_o = nn.Linear(attention.context_size, 2 * maxout_size, bias=False)
+        self.U_o = nn.Linear(n, width, bias=bias)
+        self.V_o = nn.Linear(m, width, bias=False)
+        self.C_o = nn.Linear(attention.context_size, width, bias=False)
         self.W_o = W_o
         self.embedding_dropout = nn.Dropout(embedding_dropout)
         self.readout_dropout = nn.Dropout(readout_dropout)
@@ -116,7 +120,7 @@ class RecurrentDecoder(nn.Module):
         """Return logits (..., K_y) from s_{i-1} (..., n), E y_{i-1} (..., m), c_i (..., 2n)."""
         # s_{i-1}, not s_i: A.2.2 and the authors' code, although Eq. (4) writes s_i.
         t_tilde = self.U_o(s_prev) + self.V_o(Ey) + self.C_o(c)
-        t = t_tilde.unflatten(-1, (-1, 2)).amax(dim=-1)  # adjacent pairs
+        t = max_of_pairs(t_tilde) if self.maxout else torch.tanh(t_tilde)
         logits: Tensor = self.W_o(self.readout_dropout(t))
         return logits
 
@@ -130,6 +134,12 @@ class RecurrentDecoder(nn.Module):
         """Move s_{i-1} to s_i with the c_i that `predict` returned."""
         word = y if self.moved_by_emitted else y_prev
         return DecoderState(self.unit(self.unit.project(self.embed(word)), state.s, c))
+
+
+def max_of_pairs(t_tilde: Tensor) -> Tensor:
+    """Return the larger of each adjacent pair, (..., l) of (..., 2l)."""
+    t: Tensor = t_tilde.unflatten(-1, (-1, 2)).amax(dim=-1)
+    return t
 
 
 def unroll(decoder: RecurrentDecoder, Ey_prev: Tensor, Ey: Tensor, source: Annotations) -> Unrolled:

@@ -13,7 +13,15 @@ from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.initialization import initialize_glorot, initialize_paper
-from seq2seq.settings import AdditiveConfig, Backend, InitialWeights, ModelConfig, Reset, StateWord
+from seq2seq.settings import (
+    AdditiveConfig,
+    Backend,
+    InitialWeights,
+    ModelConfig,
+    Readout,
+    Reset,
+    StateWord,
+)
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +142,8 @@ def _build_decoder(
         attention_module,
         unit,
         _build_output(cfg, num_target),
-        maxout_size=cfg.maxout_size,
+        readout_size=cfg.readout_size,
+        maxout=cfg.readout is Readout.maxout,
         moved_by_emitted=cfg.state_word is StateWord.emitted,
         bias=cfg.bias,
         embedding_dropout=cfg.embedding_dropout,
@@ -151,8 +160,8 @@ def _build_attention(cfg: ModelConfig, attention: AdditiveConfig) -> AdditiveAtt
 def _build_output(cfg: ModelConfig, num_target: int) -> nn.Module:
     """W_o: (K_y, l) as printed, or two factors through `output_rank` as in the authors' code."""
     if cfg.output_rank is None:
-        return nn.Linear(cfg.maxout_size, num_target, bias=cfg.bias)
+        return nn.Linear(cfg.readout_size, num_target, bias=cfg.bias)
     return nn.Sequential(
-        nn.Linear(cfg.maxout_size, cfg.output_rank, bias=False),
+        nn.Linear(cfg.readout_size, cfg.output_rank, bias=False),
         nn.Linear(cfg.output_rank, num_target, bias=cfg.bias),
     )
