@@ -27,10 +27,14 @@ from seq2seq.errors import ConfigError, RunDirError, UntrustedError
 from seq2seq.settings import (
     AdadeltaConfig,
     AdamConfig,
-    AdditiveConfig,
+    AttentionConfig,
     Config,
     ConstantConfig,
     DecayConfig,
+    HardConfig,
+    LocalConfig,
+    ModelConfig,
+    MultiHeadConfig,
     PlateauConfig,
     SentencePieceConfig,
 )
@@ -41,7 +45,16 @@ MAX_CONFIG_DEPTH = 8  # ours is 4; OmegaConf recurses
 
 TAGGED: dict[str, dict[str, type]] = {
     "tokenizer": {"sentencepiece": SentencePieceConfig},
-    "attention": {"additive": AdditiveConfig},
+    "attention": {
+        "additive": AttentionConfig,
+        "dot": AttentionConfig,
+        "scaled_dot": AttentionConfig,
+        "general": AttentionConfig,
+        "multi_head": MultiHeadConfig,
+        "hard": HardConfig,
+        "local": LocalConfig,
+        "fixed": AttentionConfig,
+    },
     "optimizer": {"adadelta": AdadeltaConfig, "adam": AdamConfig},
     "scheduler": {
         "constant": ConstantConfig,
@@ -276,6 +289,8 @@ def _check_together(config: Config) -> None:
             "exactly one of trainer.batch_sentences and trainer.batch_tokens must be given",
             "Set the other to null.",
         )
+    if isinstance(config.attention, MultiHeadConfig):
+        _check_heads(config.attention.heads, config.model)
     if decode.n_best > decode.beam_size:
         raise ConfigError(
             "config",
@@ -290,6 +305,17 @@ def _check_together(config: Config) -> None:
         )
     if not config.stages:
         raise ConfigError("config", "stages is empty", "Name at least one.")
+
+
+def _check_heads(heads: int, model: ModelConfig) -> None:
+    sizes = {"model.align_size": model.align_size, "2 * model.hidden_size": 2 * model.hidden_size}
+    for name, size in sizes.items():
+        if size % heads:
+            raise ConfigError(
+                "config",
+                f"attention.heads={heads} does not divide {name}={size}",
+                "Choose a divisor of both.",
+            )
 
 
 def composing_error(error: Exception) -> ConfigError:

@@ -10,12 +10,26 @@ from torch import Tensor
 
 from seq2seq.data.batching import Batch, collate
 from seq2seq.model import RNNSearch, build_model
+from seq2seq.model.attention import (
+    AdditiveAttention,
+    DotAttention,
+    FixedContext,
+    GeneralAttention,
+    HardAttention,
+    LocalAttention,
+    MultiHeadAttention,
+)
 from seq2seq.settings import (
-    AdditiveConfig,
+    AnyAttentionConfig,
+    AttentionConfig,
     AttentionKind,
     Backend,
+    HardConfig,
+    HardInference,
     InitialWeights,
+    LocalConfig,
     ModelConfig,
+    MultiHeadConfig,
     Normalize,
     Readout,
     Reset,
@@ -28,7 +42,27 @@ torch.set_num_threads(1)  # results at larger sizes depend on the thread count
 PAD, EOS = 0, 1
 VOCAB = 7
 
-ADDITIVE = AdditiveConfig(name=AttentionKind.additive)
+ADDITIVE = AttentionConfig(name=AttentionKind.additive)
+HARD = HardConfig(
+    name=AttentionKind.hard,
+    inference=HardInference.most_likely,
+    soft_share=0.5,
+    reinforce_weight=1.0,
+    entropy_weight=0.1,
+)
+FAMILY: dict[str, AnyAttentionConfig] = {
+    "additive": ADDITIVE,
+    "dot": AttentionConfig(name=AttentionKind.dot),
+    "scaled_dot": AttentionConfig(name=AttentionKind.scaled_dot),
+    "general": AttentionConfig(name=AttentionKind.general),
+    "multi_head": MultiHeadConfig(name=AttentionKind.multi_head, heads=2),
+    "hard": HARD,
+    "hard, expectation": replace(HARD, inference=HardInference.expectation),
+    "local": LocalConfig(name=AttentionKind.local, window=1),
+    "fixed": AttentionConfig(name=AttentionKind.fixed),
+}
+"""Every kind of attention; `multi_head` needs an even `align_size`."""
+
 TINY = ModelConfig(
     embedding_size=3,
     hidden_size=4,
@@ -52,11 +86,17 @@ SIZES = ((4, 3), (1, 5), (5, 1), (2, 2))
 
 
 def tiny_model(
-    seed: int = 0, *, vocab: int = VOCAB, pad: int = PAD, scale: float = 0.7, **changes
+    seed: int = 0,
+    *,
+    attention: AnyAttentionConfig = ADDITIVE,
+    vocab: int = VOCAB,
+    pad: int = PAD,
+    scale: float = 0.7,
+    **changes,
 ) -> RNNSearch:
     """A float64 model in which every weight is alive: N(0, scale^2), the row of y_0 excepted."""
     cfg = replace(TINY, **changes)
-    model = build_model(cfg, ADDITIVE, num_source=vocab, num_target=vocab, pad=pad).double()
+    model = build_model(cfg, attention, num_source=vocab, num_target=vocab, pad=pad).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -82,13 +122,36 @@ def random_batch(
     return collate(random_pairs(seed, sizes, vocab=vocab), PAD)
 
 
+def attention_of(model: RNNSearch) -> tuple[str, int | None]:
+    """The kind of attention as the oracle names it, with its number of heads or its window."""
+    match model.decoder.attention:
+        case HardAttention(take_most_likely=True):
+            return "hard", None
+        case AdditiveAttention():
+            return "additive", None
+        case MultiHeadAttention(heads=heads):
+            return "multi_head", heads
+        case LocalAttention(window=window):
+            return "local", window
+        case GeneralAttention():
+            return "general", None
+        case DotAttention(scale=scale):
+            return ("dot" if scale == 1 else "scaled_dot"), None
+        case FixedContext():
+            return "fixed", None
+    raise AssertionError(model.decoder.attention)
+
+
 def oracle_of(model: RNNSearch) -> Oracle:
     """The oracle with a copy of a model's weights and the model's reading of the paper."""
+    kind, option = attention_of(model)
     return Oracle(
         {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()},
         state_word="emitted" if model.decoder.moved_by_emitted else "previous",
         reset="before" if model.decoder.unit.reset_before else "after",
         readout="maxout" if model.decoder.maxout else "tanh",
+        attention=kind,
+        option=option,
     )
 
 

@@ -7,6 +7,7 @@ Everything here is analytic, so it also runs on complex weights: the imaginary p
 limits finite differences (Squire and Trapp 1998, the complex step).
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,15 @@ class Forced:
     cost: complex  # nats, -sum_i log p(y_i)
 
 
+def softmax(energies: Sequence[Array]) -> Array:
+    weights = np.exp(np.array(energies))
+    return weights / weights.sum()
+
+
+def average(weights: Array, rows: Sequence[Array]) -> Array:
+    return sum(weight * row for weight, row in zip(weights, rows, strict=True))
+
+
 class Oracle:
     """The equations for given weights and a given reading of the paper.
 
@@ -33,10 +43,19 @@ class Oracle:
         state_word: "emitted" or "previous", the word that moves s_{i-1} to s_i.
         reset: "before" or "after" U.
         readout: "maxout" as printed, or "tanh".
+        attention: A kind of `attend`, "additive" as printed.
+        option: Number of heads, or half width of the window.
     """
 
     def __init__(
-        self, weights: Mapping[str, Array], *, state_word: str, reset: str, readout: str
+        self,
+        weights: Mapping[str, Array],
+        *,
+        state_word: str,
+        reset: str,
+        readout: str,
+        attention: str = "additive",
+        option: int | None = None,
     ) -> None:
         assert state_word in ("emitted", "previous")
         assert reset in ("before", "after")
@@ -45,6 +64,8 @@ class Oracle:
         self.state_word = state_word
         self.reset = reset
         self.readout = readout
+        self.attention = attention
+        self.option = option
 
     def matrix(self, name: str) -> Array:
         return self.weights[f"{name}.weight"]
@@ -84,6 +105,8 @@ class Oracle:
         for j in range(1, Tx + 1):
             x = self.embed("encoder", src[j - 1])
             fwd[j] = self.gated_unit("encoder.forward_unit", x, fwd[j - 1])
+        if self.attention == "fixed":  # the RNNencdec has no backward unit
+            return [fwd[j] for j in range(1, Tx + 1)]
         bwd = {Tx + 1: np.zeros(n)}
         for j in range(Tx, 0, -1):
             x = self.embed("encoder", src[j - 1])
@@ -91,18 +114,70 @@ class Oracle:
         return [np.concatenate([fwd[j], bwd[j]]) for j in range(1, Tx + 1)]
 
     def start(self, h: Sequence[Array]) -> Array:
-        """s_0 = tanh(W_s h_bwd_1 + b_s): the backward state of the first word."""
+        """s_0 = tanh(W_s h_bwd_1 + b_s): the backward state of the first word.
+
+        The RNNencdec has none and takes the forward state of the last word.
+        """
         n = len(self.matrix("decoder.W_s"))
-        return np.tanh(self.matrix("decoder.W_s") @ h[0][n:] + self.bias("decoder.W_s"))
+        of = h[-1] if self.attention == "fixed" else h[0][n:]
+        return np.tanh(self.matrix("decoder.W_s") @ of + self.bias("decoder.W_s"))
 
     def attend(self, s: Array, h: Sequence[Array]) -> tuple[Array, Array]:
-        """A.1.2, Eqs. (5), (6): return alpha (Tx,) and c (2n,)."""
-        W_a, U_a = self.matrix("decoder.attention.W_a"), self.matrix("decoder.attention.U_a")
-        v_a = self.matrix("decoder.attention.v_a")[0]
-        weight = [np.exp(v_a @ np.tanh(W_a @ s + U_a @ h_j)) for h_j in h]
-        alpha = np.array([w / sum(weight) for w in weight])
-        c = sum(alpha_j * h_j for alpha_j, h_j in zip(alpha, h, strict=True))
-        return alpha, np.asarray(c)
+        """Return alpha (Tx,) and c: A.1.2, Eqs. (5), (6), or another kind."""
+        if self.attention == "fixed":
+            return np.array([0.0] * (len(h) - 1) + [1.0]), h[-1]
+        if self.attention == "multi_head":
+            return self.attend_with_heads(s, h)
+        if self.attention == "local":
+            return self.attend_near(s, h)
+        alpha = softmax([self.energy(s, h_j) for h_j in h])
+        if self.attention == "hard":  # at test time: the most likely position
+            return alpha, h[int(np.argmax(alpha.real))]
+        return alpha, average(alpha, h)
+
+    def energy(self, s: Array, h_j: Array) -> Array:
+        n = len(s)
+        match self.attention:
+            case "additive" | "hard":
+                W_a = self.matrix("decoder.attention.W_a")
+                U_a = self.matrix("decoder.attention.U_a")
+                return self.matrix("decoder.attention.v_a")[0] @ np.tanh(W_a @ s + U_a @ h_j)
+            case "dot":
+                return s @ (h_j[:n] + h_j[n:])
+            case "scaled_dot":
+                return s @ (h_j[:n] + h_j[n:]) / np.sqrt(n)
+            case "general" | "local":
+                return s @ (self.matrix("decoder.attention.U_a") @ h_j)
+        raise AssertionError(self.attention)
+
+    def attend_near(self, s: Array, h: Sequence[Array]) -> tuple[Array, Array]:
+        """Luong et al. 2015, 3.2, Eqs. (9), (10): a Gaussian around a predicted position."""
+        D = self.option
+        W_p, v_p = self.matrix("decoder.attention.W_p"), self.matrix("decoder.attention.v_p")[0]
+        p = len(h) / (1 + np.exp(-(v_p @ np.tanh(W_p @ s))))
+        inside = [j for j in range(len(h)) if abs(j - p.real) <= D]
+        weights = softmax([self.energy(s, h[j]) for j in inside])
+        alpha = np.zeros(len(h), dtype=np.result_type(weights, p))
+        for j, weight in zip(inside, weights, strict=True):
+            alpha[j] = weight * np.exp(-((j - p) ** 2) / (2 * (D / 2) ** 2))
+        return alpha, average(alpha, h)
+
+    def attend_with_heads(self, s: Array, h: Sequence[Array]) -> tuple[Array, Array]:
+        """Vaswani et al. 2017, 3.2.2; alpha is the mean over heads."""
+        query = np.split(self.matrix("decoder.attention.W_Q") @ s, self.option)
+        alphas, heads = [], []
+        for k in range(self.option):
+            keys = [
+                np.split(self.matrix("decoder.attention.W_K") @ h_j, self.option)[k] for h_j in h
+            ]
+            values = [
+                np.split(self.matrix("decoder.attention.W_V") @ h_j, self.option)[k] for h_j in h
+            ]
+            alphas.append(softmax([query[k] @ key / np.sqrt(len(key)) for key in keys]))
+            heads.append(average(alphas[-1], values))
+        return sum(alphas) / self.option, self.matrix("decoder.attention.W_O") @ np.concatenate(
+            heads
+        )
 
     def predict(
         self, s: Array, y_prev: int | None, h: Sequence[Array]
@@ -157,5 +232,6 @@ class Oracle:
         """The derivative of the cost as one weight moves along a direction."""
         step = 1e-30
         moved = {**self.weights, name: self.weights[name] + 1j * step * direction}
-        oracle = Oracle(moved, state_word=self.state_word, reset=self.reset, readout=self.readout)
+        oracle = copy.copy(self)
+        oracle.weights = moved
         return float(np.imag(oracle.cost(pairs)) / step)

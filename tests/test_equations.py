@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import PAD, oracle_of, per_sentence, random_batch, random_pairs, run, tiny_model
+from conftest import (
+    FAMILY,
+    PAD,
+    oracle_of,
+    per_sentence,
+    random_batch,
+    random_pairs,
+    run,
+    tiny_model,
+)
 from oracles import Oracle
 from torch import nn
 
@@ -86,13 +95,19 @@ def test_sizes_that_all_differ_and_sizes_of_one():
 @pytest.mark.parametrize("changes", READINGS, ids=name_of)
 @pytest.mark.parametrize("extras", [EXTRAS[0], EXTRAS[-1]], ids=name_of)
 def test_gradients_are_the_oracles(changes, extras):
-    seed = 11
-    model = tiny_model(seed, **changes, **extras)
+    assert_gradients_are_the_oracles(tiny_model(11, **changes, **extras), seed=11)
+
+
+def assert_gradients_are_the_oracles(model: RNNSearch, seed: int, without: tuple = ()) -> None:
+    """Compare the cost's gradient; the layers in `without` must have none."""
     pairs = random_pairs(seed, ((3, 3), (1, 2), (4, 1)))
     oracle, rng = oracle_of(model), np.random.default_rng(seed)
     _, cost, _ = run(model, collate(pairs, PAD))
     cost.backward()
     for name, parameter in model.named_parameters():
+        if name.split(".")[-2] in without:
+            assert parameter.grad is None or not parameter.grad.any(), name
+            continue
         grad = parameter.grad.numpy()
         assert np.abs(grad).max() > 1e-6, f"{name} has no gradient to compare"
         # Along a dense direction every entry counts; the single entries say where a fault is.
@@ -104,6 +119,25 @@ def test_gradients_are_the_oracles(changes, extras):
             expected, actual = oracle.derivative(pairs, name, d), float((grad * d).sum())
             error = abs(actual - expected)
             assert error < 1e-11 * np.abs(grad).max() * np.abs(d).sum(), f"{name}: seed {seed}"
+
+
+@pytest.mark.parametrize("state_word", StateWord)
+@pytest.mark.parametrize("kind", FAMILY)
+def test_every_attention_in_the_model_is_the_oracle(kind, state_word):
+    """Values of whole models; ragged lengths, one source word too."""
+    for seed in (1, 2):
+        changes = {"state_word": state_word, "align_size": 6}
+        model, batch = tiny_model(seed, attention=FAMILY[kind], **changes), random_batch(seed)
+        worst = differences(model, oracle_of(model), batch)
+        assert max(worst.values()) < TOLERANCE, f"{kind}, seed {seed}: {worst}"
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+def test_gradients_of_every_attention_are_the_oracles(kind):
+    model = tiny_model(16, attention=FAMILY[kind], align_size=6)
+    # Taking the most likely position has no gradient in these: REINFORCE moves them.
+    without = ("W_a", "U_a", "v_a", "baseline") if kind == "hard" else ("baseline",)
+    assert_gradients_are_the_oracles(model, seed=16, without=without)
 
 
 def test_the_complex_step_is_the_finite_difference():
@@ -243,7 +277,7 @@ def backward_reads_the_padding(model):
     """A pad has no gate bias to wake it, so its embedding must be alive for this to show."""
     with torch.no_grad():
         model.encoder.embedding.E.weight[PAD] = 0.5
-    model.encoder.read = lambda f, b, Ex, mask: read(f, b, Ex, torch.ones_like(mask))
+    model.encoder.read = lambda units, Ex, mask: read(units, Ex, torch.ones_like(mask))
 
 
 def attention_sees_the_padding(model):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import random_batch, tiny_model
+from conftest import FAMILY, random_batch, tiny_model
 from torch import Tensor
 
 import seq2seq.kernels
@@ -104,6 +104,24 @@ def test_fused_equals_the_loops_with_dropout(reset):
     assert not torch.equal(costly(fused, batch, 3)[0], found[0][0]), "no dropout was drawn"
 
 
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES.keys())
+@pytest.mark.parametrize(("state_word", "reset"), READINGS)
+def test_a_fixed_context_equals_the_loops(state_word, reset, sizes):
+    fused, reference = pair(
+        10, attention=FAMILY["fixed"], state_word=state_word, reset=reset, annotation_dropout=0.4
+    )
+    compare(fused, reference, random_batch(10, sizes), 10, "fixed")
+
+
+@pytest.mark.parametrize("kind", set(FAMILY) - {"additive", "fixed"})
+def test_other_kinds_keep_the_loop_of_the_decoder_alone(kind):
+    model = tiny_model(1, attention=FAMILY[kind], align_size=6, backend=Backend.auto)
+    assert (model.encoder.read, model.decoder.unroll) == (read_fused, unroll)
+    name = type(model.decoder.attention).__name__
+    with pytest.raises(ConfigError, match=rf"model.backend=fused: {name} has no fused kernel\."):
+        tiny_model(1, attention=FAMILY[kind], align_size=6, backend=Backend.fused)
+
+
 def test_no_bias_and_plain_output():
     fused, reference = pair(4, bias=False, embedding_bias=False, output_rank=None)
     compare(fused, reference, random_batch(4), 4, "no bias")
@@ -121,7 +139,8 @@ def test_encoders_are_equal_on_real_positions(reset):
     found = []
     for model in (fused, reference):
         encoder = model.encoder
-        h_fwd, h_bwd = encoder.read(encoder.forward_unit, encoder.backward_unit, Ex, batch.src_mask)
+        units = [encoder.forward_unit, encoder.backward_unit]
+        h_fwd, h_bwd = encoder.read(units, Ex, batch.src_mask)
         h = torch.cat([h_fwd, h_bwd], dim=-1)
         [gradient] = torch.autograd.grad((weight * h).sum(), Ex)
         found.append((h[batch.src_mask], h_bwd[:, 0], gradient))
@@ -164,11 +183,9 @@ def checked(scan: Callable[..., object], *tensors: Tensor) -> bool:
 @pytest.mark.parametrize("reset_before", [True, False])
 def test_gradcheck_of_the_encoder(reset_before):
     D, T, B, n = 2, 3, 2, 2
-    projected, U, U_gates = (
-        random(*shape, seed=i)
-        for i, shape in enumerate([(D, T, B, 3 * n), (D, n, n), (D, n, 2 * n)])
-    )
-    assert checked(lambda *given: GatedScan.apply(*given, reset_before), projected, U, U_gates)
+    shapes = [(D, T, B, 3 * n), (D, B, n), (D, n, n), (D, n, 2 * n)]
+    given = [random(*shape, seed=i) for i, shape in enumerate(shapes)]
+    assert checked(lambda *given: GatedScan.apply(*given, reset_before), *given)
 
 
 @pytest.mark.parametrize("reset_before", [True, False])
@@ -292,9 +309,11 @@ def test_fused_that_is_impossible_is_an_error():
 def test_auto_falls_back_and_says_why_in_one_line(caplog):
     with caplog.at_level(logging.INFO, "seq2seq"):
         model = tiny_model(1, backend=Backend.auto)
-    assert (model.encoder.read, model.decoder.unroll) == (read, unroll)
+    assert (model.encoder.read, model.decoder.unroll) == (read_fused, unroll)
     [record] = caplog.records
-    assert record.getMessage() == ("training on the reference backend: DotAttention has no kernel")
+    assert record.getMessage() == (
+        "the decoder trains on the reference backend: DotAttention has no kernel"
+    )
 
 
 @pytest.mark.usefixtures("obstructed")

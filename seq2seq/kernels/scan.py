@@ -4,6 +4,7 @@ Autograd over a loop adds every step's weight gradient to a running sum; here th
 over all steps. Both directions advance together, as one batched product a step.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,35 +13,49 @@ from torch import Tensor
 from seq2seq.model.gated_unit import GatedUnit
 
 
-def read_fused(
-    forward_unit: GatedUnit, backward_unit: GatedUnit, Ex: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Run both units over a batch; equals `encoder.read` on real positions.
+def read_fused(units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor) -> list[Tensor]:
+    """Run one or two units over a batch; equals `encoder.read` on real positions.
 
     Each sentence is reversed within its own length for the backward unit, so that padding comes
     last in both directions and needs no mask: its states are never looked at.
 
     Args:
-        forward_unit: Reads from left to right.
-        backward_unit: Reads from right to left; of the same sizes.
+        units: The first reads from left to right, the second from right to left; of equal sizes.
         Ex: (B, Tx, m) embedded words.
         mask: (B, Tx) bool, True on real tokens, which come first.
 
     Returns:
-        h_fwd and h_bwd, (B, Tx, n) each.
+        h_fwd and, if there are two units, h_bwd, (B, Tx, n) each.
     """
     flipped = reversal(mask)  # (B, Tx)
-    backwards = backward_unit.project(take(Ex, flipped))
-    projected = torch.stack([forward_unit.project(Ex), backwards])  # (2, B, Tx, 3n)
-    projected = projected.to(Ex.dtype)  # state products stay in the weights' type under autocast
-    units = (forward_unit, backward_unit)
-    U = torch.stack([unit.U.weight.T for unit in units])  # (2, n, n)
-    U_gates = torch.stack([torch.cat([u.U_z.weight, u.U_r.weight]).T for u in units])  # (2, n, 2n)
-    with torch.autocast(Ex.device.type, enabled=False):
-        words, reset_before = projected.transpose(1, 2), forward_unit.reset_before
-        h = GatedScan.apply(words, U, U_gates, reset_before)  # type: ignore[no-untyped-call]
-    h_fwd, h_rev = h.transpose(1, 2)  # (B, Tx, n) each
-    return h_fwd, take(h_rev, flipped)
+    orders = [Ex, take(Ex, flipped)] if len(units) == 2 else [Ex]
+    words = torch.stack([unit.project(x) for unit, x in zip(units, orders, strict=True)])
+    h_fwd, *h_rev = scan(units, words)
+    return [h_fwd, *(take(h, flipped) for h in h_rev)]
+
+
+def scan(units: Sequence[GatedUnit], words: Tensor, start: Tensor | None = None) -> Tensor:
+    """Run D units side by side over `project`ed words (D, B, T, 3n).
+
+    Args:
+        units: Without context, or with the context already added to the words.
+        words: (D, B, T, 3n).
+        start: (D, B, n) first states; zero if not given.
+
+    Returns:
+        (D, B, T, n) states after each word.
+    """
+    exact = units[0].U.weight.dtype  # under autocast the recurrence keeps the weights' type
+    if start is None:
+        start = words.new_zeros(len(units), words.shape[1], units[0].hidden_size)
+    U = torch.stack([unit.U.weight.T for unit in units])  # (D, n, n)
+    U_gates = torch.stack([torch.cat([u.U_z.weight, u.U_r.weight]).T for u in units])  # (D, n, 2n)
+    with torch.autocast(words.device.type, enabled=False):
+        time_first = words.to(exact).transpose(1, 2)
+        h: Tensor = GatedScan.apply(  # type: ignore[no-untyped-call]
+            time_first, start.to(exact), U, U_gates, units[0].reset_before
+        )
+    return h.transpose(1, 2)
 
 
 def reversal(mask: Tensor) -> Tensor:
@@ -58,19 +73,20 @@ def take(rows: Tensor, positions: Tensor) -> Tensor:
 class GatedScan(torch.autograd.Function):
     """A gated unit over time, A.1.1 without context, for D directions at once.
 
-    Inputs: projected words (D, T, B, 3n) as `GatedUnit.project` orders them, U (D, n, n) and
-    [U_z, U_r] (D, n, 2n), both transposed, and whether the reset gate acts before U.
+    Inputs: projected words (D, T, B, 3n) as `GatedUnit.project` orders them, first states
+    (D, B, n), U (D, n, n) and [U_z, U_r] (D, n, 2n), both transposed, and whether the reset gate
+    acts before U.
     Output: states (D, T, B, n).
     """
 
     @staticmethod
     def forward(  # noqa: D102
-        ctx: Any, projected: Tensor, U: Tensor, U_gates: Tensor, reset_before: bool
+        ctx: Any, projected: Tensor, start: Tensor, U: Tensor, U_gates: Tensor, reset_before: bool
     ) -> Tensor:
-        num_directions, num_steps, num_rows, width = projected.shape
+        _, num_steps, _, width = projected.shape
         n = width // 3
         We, We_gates = projected.split([n, 2 * n], dim=-1)
-        h = projected.new_zeros(num_directions, num_rows, n)
+        h = start
         states, gates, candidates, products = [], [], [], []
         for j in range(num_steps):
             z_r = torch.baddbmm(We_gates[:, j], h, U_gates).sigmoid_()
@@ -86,15 +102,17 @@ class GatedScan(torch.autograd.Function):
             candidates.append(h_tilde)
         h_all = torch.stack(states, dim=1)
         saved = [torch.stack(part, dim=1) for part in (gates, candidates, products) if part]
-        ctx.save_for_backward(U, U_gates, h_all, *saved)
+        ctx.save_for_backward(start, U, U_gates, h_all, *saved)
         ctx.reset_before = reset_before
         return h_all
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # noqa: D102
-        U, U_gates, h_all, gates, candidates, *products = ctx.saved_tensors
+    def backward(  # noqa: D102
+        ctx: Any, grad: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
+        start, U, U_gates, h_all, gates, candidates, *products = ctx.saved_tensors
         num_directions, num_steps, num_rows, n = h_all.shape
-        h_prev = torch.cat([h_all.new_zeros(num_directions, 1, num_rows, n), h_all[:, :-1]], dim=1)
+        h_prev = torch.cat([start[:, None], h_all[:, :-1]], dim=1)
         z, r = gates.chunk(2, dim=-1)
         # What multiplies the incoming gradient at each step does not depend on it: all at once.
         to_gate = (candidates - h_prev) * z * (1 - z)  # d s / d (z before the sigmoid)
@@ -121,4 +139,4 @@ class GatedScan(torch.autograd.Function):
         into_U = (r * h_prev, d_candidate) if ctx.reset_before else (h_prev, d_candidate * r)
         d_U = torch.bmm(into_U[0].reshape(flat).mT, into_U[1].reshape(flat))
         d_U_gates = torch.bmm(h_prev.reshape(flat).mT, d_gates.reshape(flat))
-        return d_projected, d_U, d_U_gates, None
+        return d_projected, d_h, d_U, d_U_gates, None

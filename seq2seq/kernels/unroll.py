@@ -11,32 +11,55 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seq2seq.model.attention import AdditiveAttention, Annotations
+from seq2seq.kernels.scan import scan
+from seq2seq.model.attention import AdditiveAttention, Annotations, FixedContext
 from seq2seq.model.decoder import RecurrentDecoder, Unrolled
 
 
 def unroll_fused(
     decoder: RecurrentDecoder, Ey_prev: Tensor, Ey: Tensor, source: Annotations
 ) -> Unrolled:
-    """Run a decoder with additive attention along a target; equals `decoder.unroll`.
+    """Run a decoder along a target; equals `decoder.unroll`.
 
     Args:
-        decoder: Its weights are used as they are.
+        decoder: With additive attention or a fixed context; its weights are used as they are.
         Ey_prev: (B, Ty, m) E y_{i-1}.
         Ey: (B, Ty, m) E y_i.
         source: Annotations of the batch.
     """
-    unit, attention = decoder.unit, decoder.attention
-    assert isinstance(attention, AdditiveAttention)
-    projected = unit.project(Ey if decoder.moved_by_emitted else Ey_prev)  # (B, Ty, 3n)
+    words = decoder.unit.project(Ey if decoder.moved_by_emitted else Ey_prev)  # (B, Ty, 3n)
+    if isinstance(decoder.attention, FixedContext):
+        return _unroll_fixed(decoder, decoder.attention, words, source)
+    assert type(decoder.attention) is AdditiveAttention
+    return _unroll_additive(decoder, decoder.attention, words, source)
+
+
+def _unroll_fixed(
+    decoder: RecurrentDecoder, attention: FixedContext, words: Tensor, source: Annotations
+) -> Unrolled:
+    """The context never changes: what it adds to the words is known before the loop."""
+    unit, s_0 = decoder.unit, decoder.initial_state(source).s
+    attended = attention(query=s_0, source=source)
+    from_context = torch.cat([unit.C(attended.c), unit.C_z(attended.c), unit.C_r(attended.c)], -1)
+    [s] = scan([unit], (words + from_context[:, None])[None], s_0[None])  # (B, Ty, n)
+    s_prev = torch.cat([s_0.to(s.dtype)[:, None], s[:, :-1]], dim=1)
+    num_words = words.shape[1]
+    c, alpha = (x[:, None].expand(-1, num_words, -1) for x in (attended.c, attended.alpha))
+    return Unrolled(s_prev, c, alpha)
+
+
+def _unroll_additive(
+    decoder: RecurrentDecoder, attention: AdditiveAttention, words: Tensor, source: Annotations
+) -> Unrolled:
+    unit = decoder.unit
     from_state = torch.cat(
         [attention.W_a.weight, unit.U_z.weight, unit.U_r.weight]
     ).T  # (n, n' + 2n)
     from_context = torch.cat([unit.C.weight, unit.C_z.weight, unit.C_r.weight]).T  # (2n, 3n)
     exact = unit.U.weight.dtype  # under autocast the recurrence keeps the type of the weights
-    with torch.autocast(Ey.device.type, enabled=False):
+    with torch.autocast(words.device.type, enabled=False):
         s_prev, c, alpha = AttentiveScan.apply(  # type: ignore[no-untyped-call]
-            projected.to(exact).transpose(0, 1),
+            words.to(exact).transpose(0, 1),
             source.keys.to(exact),
             source.values.to(exact),
             source.mask,

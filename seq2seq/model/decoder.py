@@ -1,13 +1,13 @@
 """The decoder, A.2.2: predict a word, then move the state."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from seq2seq.model.attention import Annotations, Attention
+from seq2seq.model.attention import Annotations, Attended, Attention, Draw
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.gated_unit import GatedUnit
 
@@ -39,6 +39,7 @@ class Unrolled:
     s_prev: Tensor  # (B, Ty, n)   s_{i-1}
     c: Tensor  # (B, Ty, 2n)       c_i
     alpha: Tensor  # (B, Ty, Tx)   alpha_i
+    draw: Draw | None = None  # (B, Ty) each; hard attention in training
 
 
 class Decoder(Protocol):
@@ -151,11 +152,20 @@ def unroll(decoder: RecurrentDecoder, Ey_prev: Tensor, Ey: Tensor, source: Annot
     unit = decoder.unit
     projected = unit.project(Ey if decoder.moved_by_emitted else Ey_prev)  # (B, Ty, 3n)
     s = decoder.initial_state(source).s
-    states, contexts, weights = [], [], []
+    states: list[Tensor] = []
+    looks: list[Attended] = []
     for i in range(Ey.shape[1]):
-        attended = decoder.attention(query=s, source=source)  # asks with s_{i-1}
         states.append(s)
-        contexts.append(attended.c)
-        weights.append(attended.alpha)
-        s = unit(projected[:, i], s, attended.c)
-    return Unrolled(*(torch.stack(rows, dim=1) for rows in (states, contexts, weights)))
+        looks.append(decoder.attention(query=s, source=source))  # asks with s_{i-1}
+        s = unit(projected[:, i], s, looks[-1].c)
+    c, alpha = (torch.stack([getattr(look, k) for look in looks], dim=1) for k in ("c", "alpha"))
+    return Unrolled(torch.stack(states, dim=1), c, alpha, stack_draws(looks))
+
+
+def stack_draws(looks: Sequence[Attended]) -> Draw | None:
+    """Put what hard attention drew at each step side by side, (B, Ty); None if it drew nothing."""
+    draws = [look.draw for look in looks if look.draw is not None]
+    if not draws:
+        return None
+    parts = ([getattr(draw, f.name) for draw in draws] for f in fields(Draw))
+    return Draw(*(torch.stack(part, dim=1) for part in parts))

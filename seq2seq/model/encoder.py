@@ -1,6 +1,6 @@
 """The bidirectional encoder, A.2.1."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,13 +14,13 @@ from seq2seq.model.gated_unit import GatedUnit
 class Encoded:
     """What the encoder says about a batch of source sentences."""
 
-    h: Tensor  # (B, Tx, 2n)  annotations h_j = [h_fwd_j; h_bwd_j], Eq. (7)
-    start: Tensor  # (B, n)   what s_0 is made from: h_bwd_1
+    h: Tensor  # (B, Tx, 2n)  annotations h_j = [h_fwd_j; h_bwd_j], Eq. (7); RNNencdec: h_fwd_j
+    start: Tensor  # (B, n)   what s_0 is made from: h_bwd_1; RNNencdec: h_fwd_Tx
     mask: Tensor  # (B, Tx)   bool, True on real tokens, end symbol included
 
 
-Read = Callable[[GatedUnit, GatedUnit, Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Runs the forward and the backward unit over E x (B, Tx, m) with its mask (B, Tx)."""
+Read = Callable[[Sequence[GatedUnit], Tensor, Tensor], list[Tensor]]
+"""Runs the forward and, if there is one, the backward unit over E x (B, Tx, m), mask (B, Tx)."""
 
 
 class RecurrentEncoder(nn.Module):
@@ -29,13 +29,15 @@ class RecurrentEncoder(nn.Module):
     h_fwd_j = unit(E x_j, h_fwd_{j-1}),  h_fwd_0      = 0
     h_bwd_j = unit(E x_j, h_bwd_{j+1}),  h_bwd_{Tx+1} = 0
     h_j     = [h_fwd_j; h_bwd_j]                                  (7)
+
+    Without a backward unit it is the encoder of the RNNencdec, the paper's baseline.
     """
 
     def __init__(
         self,
         embedding: WordEmbedding,
         forward_unit: GatedUnit,
-        backward_unit: GatedUnit,
+        backward_unit: GatedUnit | None,
         *,
         embedding_dropout: float,
         annotation_dropout: float,
@@ -51,19 +53,18 @@ class RecurrentEncoder(nn.Module):
     def forward(self, src: Tensor, mask: Tensor) -> Encoded:
         """Encode ids (B, Tx); `mask` (B, Tx) is True on real tokens."""
         Ex = self.embedding_dropout(self.embedding(src))  # (B, Tx, m)
-        h_fwd, h_bwd = self.read(self.forward_unit, self.backward_unit, Ex, mask)
-        h = self.annotation_dropout(torch.cat([h_fwd, h_bwd], dim=-1))  # (B, Tx, 2n)
-        return Encoded(h=h, start=h_bwd[:, 0], mask=mask)
+        units = [self.forward_unit] + ([self.backward_unit] if self.backward_unit else [])
+        h_fwd, *h_bwd = self.read(units, Ex, mask)
+        start = h_bwd[0][:, 0] if h_bwd else h_fwd[torch.arange(len(mask)), mask.sum(dim=1) - 1]
+        h = self.annotation_dropout(torch.cat([h_fwd, *h_bwd], dim=-1))  # (B, Tx, 2n)
+        return Encoded(h=h, start=start, mask=mask)
 
 
-def read(
-    forward_unit: GatedUnit, backward_unit: GatedUnit, Ex: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return h_fwd and h_bwd, (B, Tx, n) each."""
+def read(units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor) -> list[Tensor]:
+    """Return h_fwd and, if there are two units, h_bwd, (B, Tx, n) each."""
     positions = range(mask.shape[1])
-    h_fwd = run_unit(forward_unit, Ex, mask, positions)
-    h_bwd = run_unit(backward_unit, Ex, mask, reversed(positions))
-    return h_fwd, h_bwd
+    orders = (positions, reversed(positions))
+    return [run_unit(unit, Ex, mask, order) for unit, order in zip(units, orders, strict=False)]
 
 
 def run_unit(unit: GatedUnit, Ex: Tensor, mask: Tensor, order: Iterable[int]) -> Tensor:

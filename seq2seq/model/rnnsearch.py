@@ -7,17 +7,34 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.errors import ConfigError
-from seq2seq.model.attention import AdditiveAttention, Annotations
+from seq2seq.model.attention import (
+    AdditiveAttention,
+    Annotations,
+    Attention,
+    DotAttention,
+    Draw,
+    FixedContext,
+    GeneralAttention,
+    HardAttention,
+    LocalAttention,
+    MultiHeadAttention,
+)
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.initialization import initialize_glorot, initialize_paper
 from seq2seq.settings import (
-    AdditiveConfig,
+    AnyAttentionConfig,
+    AttentionConfig,
+    AttentionKind,
     Backend,
+    HardConfig,
+    HardInference,
     InitialWeights,
+    LocalConfig,
     ModelConfig,
+    MultiHeadConfig,
     Readout,
     Reset,
     StateWord,
@@ -32,6 +49,7 @@ class DecoderOutput:
 
     logits: Tensor  # (N, K_y)      one row per real target token, sentence after sentence
     alpha: Tensor  # (B, Ty, Tx)    attention at each target position, padding included
+    draw: Draw | None = None  # (B, Ty) each; hard attention in training
 
 
 class RNNSearch(nn.Module):
@@ -61,11 +79,11 @@ class RNNSearch(nn.Module):
         Ey_prev = torch.cat([torch.zeros_like(Ey[:, :1]), Ey[:, :-1]], dim=1)
         steps = self.decoder.unroll(self.decoder, Ey_prev, Ey, source)
         logits = self.decoder.readout(steps.s_prev[tgt_mask], Ey_prev[tgt_mask], steps.c[tgt_mask])
-        return DecoderOutput(logits, steps.alpha)
+        return DecoderOutput(logits, steps.alpha, steps.draw)
 
 
 def build_model(
-    cfg: ModelConfig, attention: AdditiveConfig, *, num_source: int, num_target: int, pad: int
+    cfg: ModelConfig, attention: AnyAttentionConfig, *, num_source: int, num_target: int, pad: int
 ) -> RNNSearch:
     """Build and initialise the model of a config, from torch's global random state.
 
@@ -76,7 +94,7 @@ def build_model(
         num_target: K_y, special symbols included.
         pad: Id of padding and of y_0.
     """
-    encoder = _build_encoder(cfg, num_source, pad)
+    encoder = _build_encoder(cfg, num_source, pad, directions=_directions(attention))
     decoder = _build_decoder(cfg, attention, num_target, pad)
     model = RNNSearch(encoder, decoder, pad)
     choose_backend(model, cfg.backend)
@@ -98,36 +116,43 @@ def choose_backend(model: RNNSearch, backend: Backend) -> None:
         reason: str | None = str(error)
     else:
         reason = kernels.obstacle(model.decoder.attention)
-    if reason is None:
         model.encoder.read = kernels.read_fused
-        model.decoder.unroll = kernels.unroll_fused
-    elif backend is Backend.fused:
+        if reason is None:
+            model.decoder.unroll = kernels.unroll_fused
+    if reason is not None and backend is Backend.fused:
         raise ConfigError("config", f"model.backend=fused: {reason}", "Use model.backend=auto.")
-    else:
-        log.info("training on the reference backend: %s", reason)
+    if reason is not None:
+        log.info("the decoder trains on the reference backend: %s", reason)
 
 
-def _build_encoder(cfg: ModelConfig, num_source: int, pad: int) -> RecurrentEncoder:
-    forward_unit, backward_unit = (
+def _directions(attention: AnyAttentionConfig) -> int:
+    """Return how many ways the source is read: the RNNencdec has no backward unit."""
+    return 1 if attention.name is AttentionKind.fixed else 2
+
+
+def _build_encoder(
+    cfg: ModelConfig, num_source: int, pad: int, *, directions: int
+) -> RecurrentEncoder:
+    forward_unit, *backward_unit = (
         GatedUnit(
             cfg.embedding_size,
             cfg.hidden_size,
             reset_before=cfg.reset is Reset.before,
             bias=cfg.bias,
         )
-        for _ in range(2)
+        for _ in range(directions)
     )
     return RecurrentEncoder(
         WordEmbedding(num_source, cfg.embedding_size, bias=cfg.embedding_bias, zero_id=pad),
         forward_unit,
-        backward_unit,
+        backward_unit[0] if backward_unit else None,
         embedding_dropout=cfg.embedding_dropout,
         annotation_dropout=cfg.annotation_dropout,
     )
 
 
 def _build_decoder(
-    cfg: ModelConfig, attention: AdditiveConfig, num_target: int, pad: int
+    cfg: ModelConfig, attention: AnyAttentionConfig, num_target: int, pad: int
 ) -> RecurrentDecoder:
     attention_module = _build_attention(cfg, attention)
     unit = GatedUnit(
@@ -151,10 +176,31 @@ def _build_decoder(
     )
 
 
-def _build_attention(cfg: ModelConfig, attention: AdditiveConfig) -> AdditiveAttention:
+def _build_attention(cfg: ModelConfig, attention: AnyAttentionConfig) -> Attention:
+    query = cfg.hidden_size
+    annotation = _directions(attention) * cfg.hidden_size
     match attention:
-        case AdditiveConfig():
-            return AdditiveAttention(cfg.hidden_size, 2 * cfg.hidden_size, cfg.align_size)
+        case MultiHeadConfig(heads=heads):
+            return MultiHeadAttention(query, annotation, cfg.align_size, heads)
+        case LocalConfig(window=window):
+            return LocalAttention(query, annotation, window)
+        case HardConfig():
+            return HardAttention(
+                query,
+                annotation,
+                cfg.align_size,
+                soft_share=attention.soft_share,
+                take_most_likely=attention.inference is HardInference.most_likely,
+            )
+        case AttentionConfig(name=AttentionKind.general):
+            return GeneralAttention(query, annotation)
+        case AttentionConfig(name=AttentionKind.fixed):
+            return FixedContext(annotation)
+        case AttentionConfig(name=AttentionKind.dot | AttentionKind.scaled_dot as kind):
+            scaled = kind is AttentionKind.scaled_dot
+            return DotAttention(query, annotation, scaled=scaled)
+        case _:
+            return AdditiveAttention(query, annotation, cfg.align_size)
 
 
 def _build_output(cfg: ModelConfig, num_target: int) -> nn.Module:

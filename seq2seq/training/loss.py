@@ -19,6 +19,7 @@ class Loss:
     smoothed: Tensor  # ()  the same against smoothed targets; equals nll without smoothing
     sentences: int
     words: int
+    draws: Tensor | None = None  # ()  what hard attention learns from, `reinforce.py`
 
     def objective(self, normalize: Normalize) -> Tensor:
         """Return what the gradient is taken of.
@@ -26,13 +27,14 @@ class Loss:
         The authors take the sum over all words of the batch; clipping at norm 1 then acts on
         nearly every update.
         """
+        total = self.smoothed if self.draws is None else self.smoothed + self.draws
         match normalize:
             case Normalize.none:
-                return self.smoothed
+                return total
             case Normalize.sentences:
-                return self.smoothed / self.sentences
+                return total / self.sentences
             case Normalize.words:
-                return self.smoothed / self.words
+                return total / self.words
 
 
 def nll(output: DecoderOutput, batch: Batch, label_smoothing: float = 0.0) -> Loss:

@@ -17,7 +17,7 @@ from seq2seq.inference.scoring import bleu
 from seq2seq.inference.translate import translate
 from seq2seq.model import RNNSearch
 from seq2seq.run import RunDir
-from seq2seq.settings import Config, DecodeConfig, PlateauConfig, Precision, SelectBy
+from seq2seq.settings import Config, DecodeConfig, HardConfig, PlateauConfig, Precision, SelectBy
 from seq2seq.signals import StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.averaging import WeightAverage
@@ -25,6 +25,7 @@ from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.loss import nll
 from seq2seq.training.monitor import Monitor, UpdateStats, Validated
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
+from seq2seq.training.reinforce import draws_cost
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +142,8 @@ class Trainer:
             with autocast(self.device, cfg.precision):
                 output = self.model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
             loss = nll(output, batch, cfg.label_smoothing)
+            if isinstance(self.cfg.attention, HardConfig):
+                loss = replace(loss, draws=draws_cost(output, batch, self.cfg.attention))
             state.optimizer.zero_grad(set_to_none=True)
             loss.objective(cfg.normalize).backward()
         norm = clip_gradients(self.model, cfg.clip_norm)

@@ -1,0 +1,48 @@
+"""How hard attention learns where to look: REINFORCE, as in Xu et al. 2015, 4.1.
+
+A draw has no gradient. Moving its log-probability along (reward - baseline) moves the expected
+cost downhill. The reward of a look is the log-probability of all words from there on, since the
+drawn context enters the state; what came before cannot depend on it. The baseline is learned: the
+decoder state predicts the mean reward of the words that are left.
+"""
+
+import torch
+from torch import Tensor
+
+from seq2seq.data.batching import Batch
+from seq2seq.model import DecoderOutput
+from seq2seq.settings import HardConfig
+
+
+def draws_cost(output: DecoderOutput, batch: Batch, cfg: HardConfig) -> Tensor:
+    """Return a scalar whose gradient is that of the draws, to be added to the summed cost.
+
+    Its value means nothing. Three terms, summed over target words: the draws' log-probability
+    times their advantage, the entropy bonus, and the squared error of the baseline.
+
+    Args:
+        output: Of a model with hard attention in training mode.
+        batch: Its batch.
+        cfg: The weights of the terms.
+    """
+    assert output.draw is not None
+    mask = batch.tgt_mask
+    reward, left = rewards_to_go(output.logits.detach(), batch)
+    baseline = output.draw.baseline[mask]
+    advantage = reward - left * baseline.detach()
+    policy = -(advantage * output.draw.log_prob[mask]).sum()
+    entropy = -output.draw.entropy[mask].sum()
+    error = (baseline - reward / left).square().sum()
+    return cfg.reinforce_weight * policy + cfg.entropy_weight * entropy + error / 2
+
+
+def rewards_to_go(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return, per real target word, log p summed from it to the end (N,), and its words (N,)."""
+    mask = batch.tgt_mask
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    log_p = torch.log_softmax(logits, dim=-1, dtype=wide)
+    reward = log_p.new_zeros(mask.shape)
+    reward[mask] = log_p.gather(1, batch.tgt[mask][:, None]).squeeze(1)
+    from_the_end = reward.flip(1).cumsum(dim=1).flip(1)  # padding adds zero
+    left = mask.flip(1).cumsum(dim=1).flip(1)
+    return from_the_end[mask], left[mask]
