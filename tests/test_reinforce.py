@@ -59,7 +59,7 @@ def test_the_mean_over_all_draws_is_the_gradient_of_the_expected_cost(share, mon
         expected_cost = expected_cost + chance.detach() * (loss.smoothed - loss.nll.detach())
         with_draws = replace(loss, draws=draws_cost(output, batch, cfg))
         for name, grad in gradients(model, with_draws.objective(Normalize.none)).items():
-            mean[name] = mean.get(name, 0.0) + float(chance) * grad
+            mean[name] = mean.get(name, 0.0) + chance.detach() * grad
     exact = gradients(model, expected_cost)
     for name, grad in exact.items():
         scale = grad.abs().max().clamp_min(1e-6)
