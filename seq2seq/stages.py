@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -20,6 +21,7 @@ from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers, prepare
 from seq2seq.data.tokenizer import surface
 from seq2seq.errors import InternalError, RunDirError, StoppedError, UserError
 from seq2seq.inference.alignment import group_pieces, merge_words, plot_alignment, to_png
+from seq2seq.inference.gold import GOLD, GoldAlignment, align_test_set
 from seq2seq.inference.scoring import Scores, bleu_metric, score
 from seq2seq.inference.translate import END
 from seq2seq.pretrained import Pretrained, new_model
@@ -147,14 +149,30 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 
 
 def evaluate(cfg: Config, run: RunDir) -> Scores:
-    """Score the translations of the test set and draw the chosen ones."""
+    """Score the translations of the test set and its alignment, and draw the chosen ones."""
     hypotheses = list(load_lines(run, f"{DECODED}.txt"))
     references = list(load_text(run, "test", "target"))
     scores = score(hypotheses, references, cfg.evaluate.bleu_tokenizer)
-    run.write_json(SCORES, scores.as_dict())
+    results = scores.as_dict()
+    if alignment := align(cfg, run):
+        results["alignment"] = asdict(alignment)
+    run.write_json(SCORES, results)
     draw_heatmaps(cfg, run)
     draw_curves(cfg, run)
     return scores
+
+
+def align(cfg: Config, run: RunDir) -> GoldAlignment | None:
+    """Compare the attention of the best weights with gold links, where the run has some."""
+    if not run.path(GOLD).exists():
+        return None
+    model = Pretrained(run, cfg)
+    found = align_test_set(run, model.model, model.tokenizers, cfg.decode.batch_sentences)
+    if found is None:
+        log.warning(
+            "no alignment score: the words of no test sentence could be found in its pieces"
+        )
+    return found
 
 
 def load_lines(run: RunDir, name: str) -> Iterator[str]:
@@ -216,7 +234,10 @@ def summary(run: RunDir) -> str:
     """Return what a person wants to see at the end: scores, three translations, pictures."""
     parts = []
     if run.path(SCORES).exists():
-        parts += [Scores.from_dict(read_json(run.path(SCORES))).as_table(), ""]
+        results = read_json(run.path(SCORES))
+        parts += [Scores.from_dict(results).as_table(), ""]
+        if "alignment" in results:
+            parts += [f"alignment  {GoldAlignment(**results['alignment'])}", ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
         for source, reference, output in islice(
             zip(*sides, load_lines(run, f"{DECODED}.txt"), strict=True), 3

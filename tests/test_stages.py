@@ -156,7 +156,8 @@ def test_the_end_shows_scores_samples_and_pictures(trained):
     saved = json.loads((trained.run / "scores.json").read_text())["scores"]
     assert f" {saved['BLEU']['value']:.2f} " in rows["BLEU"]
     labels = [line.split(" ")[0] for line in trained.out[4:] if line]
-    assert labels == ["source", "output", "reference"] * 3 + ["heatmap"] * 2 + ["run"]
+    gold = ["alignment"] if (trained.run / "corpus/test.links").exists() else []
+    assert labels == [*gold, *["source", "output", "reference"] * 3, *["heatmap"] * 2, "run"]
     references = (trained.run / "corpus/test.target").read_text("utf-8").splitlines()
     shown = [line[11:] for line in trained.out if line.startswith("reference")]
     assert shown == references[:3]
@@ -165,6 +166,19 @@ def test_the_end_shows_scores_samples_and_pictures(trained):
             path = trained.home / line.removeprefix("heatmap").strip()
             assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert trained.out[-1].split() == ["run", "run"]
+
+
+def test_attention_is_scored_where_there_are_gold_links(trained):
+    results = json.loads((trained.run / "scores.json").read_text())
+    if not (trained.run / "corpus/test.links").exists():
+        assert "alignment" not in results
+        return
+    found = results["alignment"]
+    assert (found["sentences"], found["skipped"]) == (9, 0)
+    for name in ("error_rate", "precision", "recall"):
+        assert 0 < found[name] < 1
+    [line] = [line for line in trained.out if line.startswith("alignment ")]
+    assert f"error rate {100 * found['error_rate']:.1f}%" in line
 
 
 def test_the_log_has_plain_lines(trained):
