@@ -1,0 +1,45 @@
+"""Every kind of attention through the whole pipeline: trained, decoded, scored, drawn."""
+
+import math
+from pathlib import Path
+
+import pytest
+from runs import ROOT, composed, run_new, template_pairs, write_corpus
+
+from seq2seq.inference.translate import translate
+from seq2seq.pretrained import Pretrained
+from seq2seq.run import read_json
+from seq2seq.settings import AttentionKind
+
+KINDS = [kind.name for kind in AttentionKind]
+
+
+def test_every_kind_has_a_config_and_every_config_a_kind():
+    files = (ROOT / "configs/attention").glob("*.yaml")
+    assert sorted(path.stem for path in files) == sorted(KINDS)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_of_every_kind(kind: str, tmp_path: Path):
+    names = write_corpus(tmp_path / "corpus", template_pairs(120))
+    few = ["trainer.max_updates=4", "trainer.validate_every=4", "tokenizer.vocab_size=110"]
+    cfg = composed("debug", [*names, *few, f"attention={kind}", "model.align_size=24"])
+    run = run_new(tmp_path / "run", cfg)
+    assert math.isfinite(read_json(run.path("scores.json"))["scores"]["BLEU"]["value"])
+    pictures = sorted(path.name for path in run.path("heatmaps").glob("*.png"))
+    assert pictures == ["test-0001.png", "test-0002.png"]
+    # The weights that are drawn: one row a token, over the source tokens.
+    model = Pretrained(run, cfg)
+    lines = ["the cat sees the dog .", "the bear helps the teacher often ."]
+    alone = [t for line in lines for t in model.translate([line])]
+    together = list(translate(model.model, model.tokenizers, lines, cfg.decode))
+    for one, other in zip(alone, together, strict=True):
+        assert one.text == other.text
+        best = other.candidates[0]
+        assert best.alignment.shape == (len(best.tokens), len(other.source_tokens))
+        assert best.alignment == pytest.approx(one.candidates[0].alignment, abs=1e-6)
+        rows = best.alignment.sum(axis=1)
+        assert (rows <= 1 + 1e-5).all()
+        if kind != AttentionKind.local.name:  # its Gaussian is not normalised again
+            assert rows == pytest.approx(1, abs=1e-5)
