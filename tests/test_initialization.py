@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import ADDITIVE, PAD, TINY, random_batch
+from conftest import ADDITIVE, FAMILY, PAD, TINY, random_batch
 
 from seq2seq.model import RNNSearch, build_model, rnnsearch
-from seq2seq.settings import InitialWeights, Normalize
+from seq2seq.settings import HardConfig, InitialWeights, Normalize
 from seq2seq.training.loss import nll
+from seq2seq.training.reinforce import draws_cost
 
 SIZES = {"embedding_size": 48, "hidden_size": 64, "align_size": 80, "readout_size": 40}
 VOCAB = 300
@@ -176,6 +177,23 @@ def test_the_first_gradients_are_finite_and_wake_v_a(init):
     # With v_a = 0 nothing reaches the matrices behind it; v_a itself moves first.
     behind = {"decoder.attention.W_a.weight", "decoder.attention.U_a.weight"}
     assert asleep == (behind if init is InitialWeights.paper else set())
+
+
+@pytest.mark.parametrize("kind", FAMILY)
+@pytest.mark.parametrize("init", InitialWeights)
+def test_the_first_gradients_of_every_attention_are_finite(kind, init):
+    torch.manual_seed(10)
+    cfg, attention = replace(TINY, **SIZES, init=init), FAMILY[kind]
+    model = build_model(cfg, attention, num_source=VOCAB, num_target=VOCAB, pad=PAD).train()
+    batch = random_batch(10, ((5, 4), (1, 2), (3, 6)))
+    output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    cost = nll(output, batch).objective(Normalize.none)
+    if isinstance(attention, HardConfig):
+        cost = cost + draws_cost(output, batch, attention)
+    cost.backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
 
 
 PAPER_SIZES = {"embedding_size": 620, "hidden_size": 1000, "align_size": 1000, "readout_size": 500}
