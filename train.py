@@ -21,7 +21,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seq2seq.config import RESUME_KEYS, composing_error, load_run_config, to_config, to_yaml
+from seq2seq.config import (
+    RESUME_KEYS,
+    composing_error,
+    is_about_a_group,
+    load_run_config,
+    to_config,
+    to_yaml,
+)
 from seq2seq.errors import StoppedError, UserError, report
 from seq2seq.run import RunDir, provenance
 from seq2seq.settings import Config
@@ -79,4 +86,8 @@ if __name__ == "__main__":
     except UserError as error:  # of a sweep's job, which has reported it; the others have run
         sys.exit(error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:  # composing failed
+        sys.exit(report(composing_error(error)))
+    except ValueError as error:
+        if not is_about_a_group(error):
+            raise
         sys.exit(report(composing_error(error)))

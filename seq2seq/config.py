@@ -28,15 +28,18 @@ from seq2seq.settings import (
     AdadeltaConfig,
     AdamConfig,
     AttentionConfig,
+    AttentionKind,
     Config,
     ConstantConfig,
     DecayConfig,
+    DecodeConfig,
     HardConfig,
     LocalConfig,
     ModelConfig,
     MultiHeadConfig,
     PlateauConfig,
     SentencePieceConfig,
+    WordsConfig,
 )
 
 MAX_CONFIG_BYTES = 64 * 1024
@@ -44,7 +47,7 @@ MAX_CONFIG_DEPTH = 8  # ours is 4; OmegaConf recurses
 
 
 TAGGED: dict[str, dict[str, type]] = {
-    "tokenizer": {"sentencepiece": SentencePieceConfig},
+    "tokenizer": {"words": WordsConfig, "sentencepiece": SentencePieceConfig},
     "attention": {
         "additive": AttentionConfig,
         "dot": AttentionConfig,
@@ -274,7 +277,7 @@ def _check_ranges(config: Config) -> None:
 
 def _check_together(config: Config) -> None:
     """Rules that join two settings."""
-    data, trainer, decode = config.data, config.trainer, config.decode
+    data, trainer = config.data, config.trainer
     for key in ("source_language", "target_language"):
         code = getattr(data, key)
         # YAML reads an unquoted `no` as False, and the schema makes that the text "False".
@@ -291,12 +294,7 @@ def _check_together(config: Config) -> None:
         )
     if isinstance(config.attention, MultiHeadConfig):
         _check_heads(config.attention.heads, config.model)
-    if decode.n_best > decode.beam_size:
-        raise ConfigError(
-            "config",
-            f"decode.n_best={decode.n_best} is above decode.beam_size={decode.beam_size}",
-            "Widen the beam.",
-        )
+    _check_decode(config.decode, config.attention.name)
     if any(number < 1 for number in config.evaluate.heatmaps):
         raise ConfigError(
             "config",
@@ -305,6 +303,27 @@ def _check_together(config: Config) -> None:
         )
     if not config.stages:
         raise ConfigError("config", "stages is empty", "Name at least one.")
+
+
+def _check_decode(decode: DecodeConfig, attention: AttentionKind) -> None:
+    if decode.n_best > decode.beam_size:
+        raise ConfigError(
+            "config",
+            f"decode.n_best={decode.n_best} is above decode.beam_size={decode.beam_size}",
+            "Widen the beam.",
+        )
+    if decode.replace_unknown and decode.forbid_unknown:
+        raise ConfigError(
+            "config",
+            "decode.replace_unknown has nothing to replace with decode.forbid_unknown=true",
+            "Set one of them to false.",
+        )
+    if decode.replace_unknown and attention is AttentionKind.fixed:
+        raise ConfigError(
+            "config",
+            "decode.replace_unknown follows the attention, and attention=fixed has none",
+            "Set it to false.",
+        )
 
 
 def _check_heads(heads: int, model: ModelConfig) -> None:
@@ -316,6 +335,11 @@ def _check_heads(heads: int, model: ModelConfig) -> None:
                 f"attention.heads={heads} does not divide {name}={size}",
                 "Choose a divisor of both.",
             )
+
+
+def is_about_a_group(error: Exception) -> bool:
+    """Whether this is what Hydra raises for `model=3`: no error class of its own."""
+    return type(error) is ValueError and str(error).startswith("Config group override")
 
 
 def composing_error(error: Exception) -> ConfigError:
@@ -335,6 +359,8 @@ def composing_error(error: Exception) -> ConfigError:
         fix = "Write key=value; quote a value with commas, brackets or letters beyond ASCII."
     elif isinstance(error, MissingConfigException) and error.options:
         fix = f"Available: {', '.join(error.options)}."
+    elif is_about_a_group(error):
+        what, fix = "a group was given something else than a name", "Write it as in model=small."
     elif "'experiment'" in what and "No match in the defaults list" in what:
         fix = "Write +experiment=NAME, with the plus."
     return ConfigError("config", what, fix)

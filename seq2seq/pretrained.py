@@ -26,7 +26,7 @@ class Pretrained:
 
     def __init__(self, run: RunDir, config: Config) -> None:
         self.config = config
-        self.tokenizers = load_tokenizers(run)
+        self.tokenizers = load_tokenizers(run, config)
         self.model = new_model(config, self.tokenizers)
         self.update = load_weights(run, self.model)
         self.model.eval()

@@ -284,7 +284,7 @@ def provenance(command: list[str] | None = None) -> dict[str, Any]:
 
     import seq2seq
 
-    packages = ("torch", "sentencepiece", "sacrebleu", "datasets", "numpy")
+    packages = ("torch", "sentencepiece", "sacremoses", "sacrebleu", "datasets", "numpy")
     return {
         "format": 1,
         "seq2seq": seq2seq.__version__,

@@ -57,11 +57,13 @@ class DataConfig:
     root: str
     """Folder that relative file names start from."""
     train: list[str]
-    """`[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, or `[hub:NAME:CONFIG]`."""
+    """`[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]`, or
+    `[sacrebleu:NAME+NAME]`."""
     validation: list[str]
     test: list[str]
     max_words: int = _at_least(1)
-    """Training pairs with a longer side are dropped (words between blanks, no end symbol)."""
+    """Training pairs with a longer side are dropped. Counted, without the end symbol, are the
+    words of `tokenizer: words`, and what stands between blanks with subwords."""
     max_ratio: float = _at_least(1)
     """Training pairs whose longer side has over this many times the words are dropped."""
     drop_duplicates: bool
@@ -74,7 +76,17 @@ class DataConfig:
 class TokenizerKind(Enum):
     """How text becomes ids."""
 
+    words = "words"
     sentencepiece = "sentencepiece"
+
+
+@dataclass(kw_only=True)
+class WordsConfig:
+    """Moses words, the most frequent of the training text; the rest is unknown (4.1)."""
+
+    name: TokenizerKind
+    vocab_size: int = _at_least(4)
+    """Ids per language: y_0 (never produced), the unknown word, the end symbol, then words."""
 
 
 class PieceModel(Enum):
@@ -381,6 +393,8 @@ class DecodeConfig:
     """Steps allowed beyond `max_ratio`, for short sources."""
     forbid_unknown: bool
     """Never emit the unknown symbol."""
+    replace_unknown: bool
+    """Write the source token that it attends to most in place of an unknown symbol."""
     n_best: int = _at_least(1)
     """Hypotheses kept per sentence, at most `beam_size`."""
     batch_sentences: int = _at_least(1)

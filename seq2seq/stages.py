@@ -26,7 +26,7 @@ from seq2seq.inference.scoring import Scores, bleu_metric, score
 from seq2seq.inference.translate import END
 from seq2seq.pretrained import Pretrained, new_model
 from seq2seq.run import RunDir, read_json
-from seq2seq.settings import Config, Stage
+from seq2seq.settings import Config, SentencePieceConfig, Stage
 from seq2seq.signals import StopRequest
 from seq2seq.training.curves import plot_curves
 from seq2seq.training.monitor import METRICS
@@ -102,9 +102,9 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 
 def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Train, or go on training, on the tokenized corpus of the run."""
-    tokenizers = load_tokenizers(run)
+    tokenizers = load_tokenizers(run, cfg)
     texts = None
-    if cfg.tokenizer.sampling:
+    if isinstance(cfg.tokenizer, SentencePieceConfig) and cfg.tokenizer.sampling:
         texts = (load_text(run, "train", "source"), load_text(run, "train", "target"))
     data = TrainingData(
         train=load_pairs(run, "train"),

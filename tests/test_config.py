@@ -102,7 +102,7 @@ def preset_name(path: Path) -> str:
 def test_every_preset_composes():
     names = {_config((f"+experiment={preset_name(path)}",)).name: path for path in PRESETS}
     # As many files as names: none was overlooked, no two presets share a run folder.
-    assert len(names) == len(PRESETS) >= 5
+    assert len(names) == len(PRESETS) >= 10
     assert {name: preset_name(path) for name, path in names.items()} == {n: n for n in names}
 
 
@@ -128,7 +128,7 @@ def test_every_option_of_every_group_composes(path):
 def test_no_config_file_is_left_out():
     assert set(GROUPS) <= {field.name for field in dataclasses.fields(Config)}
     assert len(FILES) == len(OPTIONS) + len(PRESETS) + 1
-    assert len(OPTIONS) >= 20
+    assert len(OPTIONS) >= 21
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -256,7 +256,7 @@ WRONG = [
     ("data=3", "data: Invalid type"),
     ("model=null", "model: "),
     ("scheduler.name=cosin", "scheduler.name is 'cosin'. Choose one of: constant, plateau, "),
-    ("tokenizer.name=null", "tokenizer.name is None. Choose one of: sentencepiece."),
+    ("tokenizer.name=null", "tokenizer.name is None. Choose one of: words, sentencepiece."),
     ("optimizer=adam", "optimizer.name is None. Choose one of: adadelta, adam."),
 ]
 
@@ -397,6 +397,10 @@ def test_enough_ranges_were_found():
     [
         (["trainer.batch_tokens=100"], "exactly one of trainer.batch_sentences and trainer.batch_"),
         (["trainer.batch_sentences=null"], "exactly one of trainer.batch_sentences and trainer."),
+        (
+            ["decode.replace_unknown=true", "decode.forbid_unknown=true"],
+            "decode.replace_unknown has nothing to replace with decode.forbid_unknown=true",
+        ),
         (["decode.n_best=11"], "decode.n_best=11 is above decode.beam_size=10"),
         (["data.grammar.min_words=9", "data.grammar.max_words=8"], "min_words is above max_words"),
         (["stages=[]"], "stages is empty"),
@@ -409,9 +413,15 @@ def test_settings_that_do_not_fit_together(overrides, text):
     assert text in refused(composed(), *overrides)
 
 
+def test_what_no_attention_weighs_cannot_be_copied():
+    line = refused(composed("attention=fixed"), "decode.replace_unknown=true")
+    assert "decode.replace_unknown follows the attention, and attention=fixed has none" in line
+
+
 def test_settings_that_just_fit_together():
     to_config(composed(), ["trainer.batch_tokens=100", "trainer.batch_sentences=null"])
     to_config(composed(), ["decode.n_best=10"])
+    to_config(composed(), ["decode.replace_unknown=true"])
     to_config(composed(), ["data.grammar.min_words=9", "data.grammar.max_words=9"])
     to_config(composed(), ["data.target_language=zh-Hans", "data.source_language=pt_BR"])
 
@@ -485,7 +495,7 @@ ODD += [
     "trainer.clip_norm=1e300",
     "optimizer.eps=1e-300",
     "data.limit=7",
-    "tokenizer.normalization=''",
+    "trainer.max_minutes=0.5",
 ]
 
 

@@ -388,7 +388,7 @@ def cache(tmp_path, monkeypatch):
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(hub, "_answers", lambda url: False)
+    monkeypatch.setattr(hub, "answers", lambda url: False)
     return tmp_path / "cache"
 
 
@@ -521,7 +521,7 @@ def test_hub_answers_with_an_error(tmp_path, monkeypatch, raised, error, wanted)
     def refuse(path):
         raise kinds[raised]
 
-    monkeypatch.setattr(hub, "_answers", lambda url: True)
+    monkeypatch.setattr(hub, "answers", lambda url: True)
     monkeypatch.setattr(datasets, "get_dataset_config_names", refuse)
     with pytest.raises(error) as caught:
         list(read_pairs(place(tmp_path, "hub:a/b"), "train"))
@@ -608,13 +608,13 @@ def test_probe():
         for reply, expected in ((b"HTTP/1.1 403 Forbidden\r\n\r\n", True), (b"?\r\n\r\n", False)):
             thread = threading.Thread(target=answer, args=(reply,))
             thread.start()
-            assert hub._answers(url) == expected
+            assert hub.answers(url) == expected
             thread.join()
         started = time.monotonic()
-        assert not hub._answers(url, seconds=0.2)  # accepted by the system, never answered
+        assert not hub.answers(url, seconds=0.2)  # accepted by the system, never answered
         assert time.monotonic() - started < 2
-    assert not hub._answers(url)
-    assert not hub._answers("nonsense")
+    assert not hub.answers(url)
+    assert not hub.answers("nonsense")
 
 
 def test_probe_does_not_wait_for_a_slow_name_server(monkeypatch):
@@ -626,7 +626,7 @@ def test_probe_does_not_wait_for_a_slow_name_server(monkeypatch):
 
     monkeypatch.setattr(hub, "urlopen", wait)
     started = time.monotonic()
-    assert not hub._answers("http://x.invalid", seconds=0.2)
+    assert not hub.answers("http://x.invalid", seconds=0.2)
     assert time.monotonic() - started < 2
     end.set()
 
@@ -636,7 +636,7 @@ def test_probe_leaves_certificates_to_the_library(monkeypatch):
         raise URLError(ssl.SSLError("certificate verify failed"))
 
     monkeypatch.setattr(hub, "urlopen", refuse)
-    assert hub._answers("https://x.invalid")
+    assert hub.answers("https://x.invalid")
 
 
 # Fingerprints

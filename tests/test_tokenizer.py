@@ -7,6 +7,7 @@ from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
+from runs import composed
 
 from seq2seq.data.grammar import generate
 from seq2seq.data.prepare import _learn_vocabularies, _spread, load_tokenizers
@@ -21,7 +22,7 @@ from seq2seq.data.tokenizer import (
 )
 from seq2seq.errors import ConfigError, DataError, RunDirError
 from seq2seq.run import RunDir
-from seq2seq.settings import PieceModel, SentencePieceConfig, TokenizerKind
+from seq2seq.settings import Config, PieceModel, SentencePieceConfig, TokenizerKind
 
 SIZE = 250
 ODD = [
@@ -52,6 +53,12 @@ def config(kind: PieceModel = PieceModel.bpe, **changes) -> SentencePieceConfig:
         "max_lines": 1000,
     }
     return SentencePieceConfig(name=TokenizerKind.sentencepiece, kind=kind, **(values | changes))
+
+
+def whole(**changes) -> Config:
+    cfg = composed("debug")
+    cfg.tokenizer = config(**changes)
+    return cfg
 
 
 @cache
@@ -273,16 +280,16 @@ def run(tmp_path) -> RunDir:
 
 
 def test_joint_vocabulary_is_one_for_both(run):
-    _learn_vocabularies(run, config(joint=True))
-    source, target = load_tokenizers(run)
+    _learn_vocabularies(run, whole(joint=True))
+    source, target = load_tokenizers(run, whole())
     assert source.pieces(range(SIZE)) == target.pieces(range(SIZE))
     for lines in corpus():  # it knows both languages
         assert UNK not in chain(*source.encode(lines))
 
 
 def test_separate_vocabularies_know_their_own_language(run):
-    _learn_vocabularies(run, config())
-    source, target = load_tokenizers(run)
+    _learn_vocabularies(run, whole())
+    source, target = load_tokenizers(run, whole())
     assert (len(source), len(target)) == (SIZE, SIZE)
     assert source.pieces(range(SIZE)) != target.pieces(range(SIZE))
     assert UNK not in chain(*target.encode(corpus()[1]))
@@ -291,10 +298,10 @@ def test_separate_vocabularies_know_their_own_language(run):
 
 def test_too_large_for_either_language_names_a_size_that_fits_both(run):
     with pytest.raises(VocabularyTooLargeError) as caught:
-        _learn_vocabularies(run, config(vocab_size=50_000))
+        _learn_vocabularies(run, whole(vocab_size=50_000))
     assert not run.path("tokenizers").exists()
-    _learn_vocabularies(run, config(vocab_size=caught.value.largest))
-    assert {len(tok) for tok in load_tokenizers(run)} == {caught.value.largest}
+    _learn_vocabularies(run, whole(vocab_size=caught.value.largest))
+    assert {len(tok) for tok in load_tokenizers(run, whole())} == {caught.value.largest}
 
 
 @pytest.mark.parametrize(("most", "taken"), [(10, 10), (9, 5), (5, 5), (3, 3), (1, 1), (99, 10)])
@@ -304,6 +311,36 @@ def test_sample_of_the_corpus_is_spread_over_it(most, taken):
     assert len(sample) == taken <= most
     assert len({int(b) - int(a) for a, b in pairwise(sample)}) <= 1
     assert sample[0] == "0"
+
+
+# What stands in the text ------------------------------------------------------------------------
+
+
+@every_kind
+def test_tokens_are_what_stands_in_the_text_one_for_each_id(kind):
+    tok = SentencePieceTokenizer(train_sentencepiece(corpus()[1], config(kind)), "test")
+    texts = [*corpus()[1][:20], "漢字 et 😀😀x", "x漢"]
+    rows, tokens = tok.encode(texts), tok.tokens(texts)
+    assert UNK in chain(*rows)
+    for text, ids, cut in zip(texts, rows, tokens, strict=True):
+        assert "".join(cut).replace("▁", " ").strip() == text
+        known = [(i, piece) for i, piece in zip(ids, cut, strict=True) if i != UNK]
+        assert tok.pieces([i for i, _ in known]) == [piece for _, piece in known]
+    assert tok.tokens(["", " "]) == [[], []]
+
+
+@every_kind
+def test_joined_pieces_are_the_decoded_text(kind):
+    tok = tokenizer(kind)
+    rows = [*tok.encode([*corpus()[1][:20], *ODD]), [PAD, UNK, EOS], []]
+    assert [tok.join(tok.pieces(ids)) for ids in rows] == [tok.decode(ids) for ids in rows]
+
+
+@every_kind
+def test_pieces_of_another_vocabulary_are_joined_as_words(kind):
+    tok = tokenizer(kind)
+    [pieces] = tok.tokens(["le"])
+    assert tok.join([*pieces, "▁Ωmega", "▁漢▁", "x", "</s>"]).rstrip() == "le Ωmega 漢▁x"
 
 
 # Where pieces stand -----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from seq2seq.config import composing_error, load_run_config
+from seq2seq.config import composing_error, is_about_a_group, load_run_config
 from seq2seq.errors import one_line
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,6 +57,11 @@ MISTAKES = {
         1,
         "error: config: Could not override 'experiment'. No match in the defaults list. "
         "Write +experiment=NAME, with the plus.",
+    ),
+    "a group that is a number": (
+        ["model=3"],
+        1,
+        "error: config: a group was given something else than a name. Write it as in model=small.",
     ),
     "a run that is there": (
         ["run_dir=old"],
@@ -166,6 +171,9 @@ COMPOSING = {
     "~model.hiden": (
         "Could not delete from config. 'model.hiden' does not exist. See python train.py --help."
     ),
+    "=3": "a group was given something else than a name. Write it as in model=small.",
+    "model=3": "a group was given something else than a name. Write it as in model=small.",
+    "~model=3": "a group was given something else than a name. Write it as in model=small.",
     "data.root=a,b": ("Ambiguous value for argument 'data.root=a,b'. See python train.py --help."),
 }
 
@@ -174,12 +182,17 @@ COMPOSING = {
 def test_refusals_of_hydra_become_one_line(override):
     with (
         initialize_config_dir(str(ROOT / "configs"), version_base="1.3"),
-        pytest.raises((HydraException, OmegaConfBaseException)) as caught,
+        pytest.raises((HydraException, OmegaConfBaseException, ValueError)) as caught,
     ):
         compose("config", overrides=[override], return_hydra_config=True)
     error = composing_error(caught.value)
     assert error.exit_code == 1
     assert one_line(error) == f"error: config: {COMPOSING[override]}"
+
+
+def test_only_what_hydra_says_of_groups_is_taken_for_a_refusal():
+    assert not is_about_a_group(ValueError("invalid literal for int() with base 10: 'x'"))
+    assert not is_about_a_group(KeyError("Config group override"))
 
 
 def test_a_refusal_of_many_lines_keeps_its_first():

@@ -1,6 +1,6 @@
-"""Read one split of a corpus, wherever it lies: text files, a table, the Hub, or the grammar.
+"""Read one split of a corpus, wherever it lies: files, a table, the Hub, sacreBLEU, the grammar.
 
-The config names a place; `_locate` turns the name into one of four types, and reading and
+The config names a place; `_locate` turns the name into one of five types, and reading and
 fingerprinting branch on the type.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from seq2seq.data.hub import HubDataset, hub_fingerprint, parse_hub_name, read_hub_rows
 from seq2seq.data.pair import Pair
+from seq2seq.data.test_sets import SacreBleuSets, find_test_sets, parse_test_sets, read_test_sets
 from seq2seq.data.text import check_text, open_regular, read_lines, read_parallel
 from seq2seq.errors import ConfigError, DataError
 from seq2seq.settings import DataConfig
@@ -54,7 +55,7 @@ class TableFile:
     form: TableForm
 
 
-Place = Embedded | ParallelFiles | TableFile | HubDataset
+Place = Embedded | ParallelFiles | TableFile | HubDataset | SacreBleuSets
 
 
 def read_pairs(cfg: DataConfig, split: str) -> Iterator[Pair]:
@@ -67,8 +68,9 @@ def read_pairs(cfg: DataConfig, split: str) -> Iterator[Pair]:
     Args:
         cfg: Its `train`, `validation` or `test` lists two parallel files (source first), one
             .tsv (source, tab, target; no quoting), .jsonl/.json (one object a line) or .parquet,
-            `embedded`, or `hub:NAME[:CONFIG[:SPLIT]]`. .gz and .xz are read as well. Objects and
-            rows are flat, `{"en": ..., "fr": ...}`, or nested, `{"translation": {...}}`.
+            `embedded`, `hub:NAME[:CONFIG[:SPLIT]]`, or `sacrebleu:NAME[+NAME...]`. .gz and .xz
+            are read as well. Objects and rows are flat, `{"en": ..., "fr": ...}`, or nested,
+            `{"translation": {...}}`.
         split: "train", "validation" or "test".
 
     Raises:
@@ -89,6 +91,8 @@ def read_pairs(cfg: DataConfig, split: str) -> Iterator[Pair]:
         case HubDataset():
             rows = enumerate(read_hub_rows(place, cfg), 1)
             pairs = (_pair_of(row, cfg, f"{place.spec} row {number}") for number, row in rows)
+        case SacreBleuSets():
+            pairs = read_test_sets(place)
     return _not_empty(pairs, ", ".join(getattr(cfg, split)))
 
 
@@ -112,6 +116,9 @@ def fingerprint(cfg: DataConfig, split: str) -> str:
             identity |= {"files": [_sha256(place.path)], "form": place.form.name}
         case HubDataset():
             identity |= {"hub": hub_fingerprint(place, cfg)}
+        case SacreBleuSets():
+            files = [path for pair in find_test_sets(place) for path in pair]
+            identity |= {"test sets": [_sha256(path) for path in files]}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
@@ -123,6 +130,8 @@ def _locate(cfg: DataConfig, split: str) -> Place:
             return ParallelFiles(_path(cfg, source), _path(cfg, target))
         case [spec] if spec.startswith("hub:"):
             return parse_hub_name(spec, cfg, split)
+        case [spec] if spec.startswith("sacrebleu:"):
+            return parse_test_sets(spec, cfg.source_language, cfg.target_language)
         case [name] if form := _table_form(name):
             return TableFile(_path(cfg, name), form)
         case other:
@@ -130,7 +139,7 @@ def _locate(cfg: DataConfig, split: str) -> Place:
                 "config",
                 f"data.{split}={other} is no place to read pairs from",
                 "Use [embedded], [SOURCE,TARGET], one .tsv, .jsonl, .json or .parquet file, "
-                "or [hub:NAME:CONFIG:SPLIT].",
+                "[hub:NAME:CONFIG:SPLIT] or [sacrebleu:NAME+NAME].",
             )
 
 

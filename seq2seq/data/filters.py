@@ -5,7 +5,7 @@ Only training pairs pass here: every pair of the validation and test sets is dec
 
 import logging
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum
 from hashlib import blake2b
@@ -16,6 +16,8 @@ from seq2seq.errors import DataError
 from seq2seq.settings import DataConfig
 
 logger = logging.getLogger(__name__)
+
+WordCounter = Callable[[str], int]
 
 NUM_EXAMPLES = 20
 """So many pair numbers are kept for each reason."""
@@ -79,8 +81,10 @@ class Kept(Iterator[Pair]):
     Memory grows only by a 16-byte digest per kept pair, if duplicates are dropped.
     """
 
-    def __init__(self, pairs: Iterable[Pair], cfg: DataConfig) -> None:
-        self._cfg = cfg
+    def __init__(
+        self, pairs: Iterable[Pair], cfg: DataConfig, count: tuple[WordCounter, WordCounter]
+    ) -> None:
+        self._cfg, self._count = cfg, count
         self._read = self._kept = self._beyond_limit = self._copies = 0
         self._dropped = dict.fromkeys(Reason, 0)
         self._examples: dict[Reason, list[int]] = {reason: [] for reason in Reason}
@@ -127,8 +131,7 @@ class Kept(Iterator[Pair]):
             return Reason.empty
         if max(len(pair.src), len(pair.tgt)) > cfg.max_words * MAX_WORD_CHARACTERS:
             return Reason.too_long
-        # At most one part more than allowed: a line of ten million words costs no list of them.
-        words = [len(text.split(maxsplit=cfg.max_words)) for text in (pair.src, pair.tgt)]
+        words = [count(text) for count, text in zip(self._count, (pair.src, pair.tgt), strict=True)]
         if max(words) > cfg.max_words:
             return Reason.too_long
         if max(words) > cfg.max_ratio * min(words):
@@ -162,20 +165,34 @@ class Kept(Iterator[Pair]):
             )
 
 
-def keep(pairs: Iterable[Pair], cfg: DataConfig) -> Kept:
+def between_blanks(text: str) -> int:
+    """Count words as what stands between blanks."""
+    return len(text.split())
+
+
+def keep(
+    pairs: Iterable[Pair],
+    cfg: DataConfig,
+    count: tuple[WordCounter, WordCounter] = (between_blanks, between_blanks),
+) -> Kept:
     """Drop what training should not see, in this order; limits themselves are kept.
 
     1. empty: a side with nothing to see (`is_blank`);
-    2. too_long: a side with more than `max_words` words between blanks, or with more than
-       `MAX_WORD_CHARACTERS` characters for each of them;
+    2. too_long: a side with more than `MAX_WORD_CHARACTERS` characters for each of `max_words`,
+       or with more words than that;
     3. ratio: the longer side has more than `max_ratio` times the words of the shorter;
     4. duplicate: an earlier kept pair has the same two sides, if `drop_duplicates`;
     5. what follows the first `limit` kept pairs, read to its end but not looked at.
 
+    Args:
+        pairs: In the order of the corpus.
+        cfg: The limits.
+        count: How words of the source and of the target are counted.
+
     Raises:
         DataError: at the end, if nothing was kept.
     """
-    return Kept(pairs, cfg)
+    return Kept(pairs, cfg, count)
 
 
 def is_blank(text: str) -> bool:

@@ -110,10 +110,10 @@ def _can_ask_hub() -> bool:
     import datasets
     import huggingface_hub.constants as hub
 
-    return not datasets.config.HF_HUB_OFFLINE and _answers(hub.ENDPOINT)
+    return not datasets.config.HF_HUB_OFFLINE and answers(hub.ENDPOINT)
 
 
-def _answers(url: str, seconds: float = PROBE_SECONDS) -> bool:
+def answers(url: str, seconds: float = PROBE_SECONDS) -> bool:
     """Whether a web server answers at all, be it with a refusal."""
     answered = threading.Event()
 

@@ -1,7 +1,7 @@
 """From a corpus to what training reads: kept text, vocabularies, ids. All of it inside the run.
 
 corpus/SPLIT.source, .target   text, one sentence a line (and .links of the embedded corpus)
-tokenizers/                    source.model, target.model, manifest
+tokenizers/                    source.model, target.model (or .words), manifest
 tokens/SPLIT.SIDE.ids, .ends   ids as int32, row ends as int64, both end symbols included
 data_report.json               what was read, kept and dropped; written last
 """
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.corpus import fingerprint, read_pairs
-from seq2seq.data.filters import keep
+from seq2seq.data.filters import WordCounter, between_blanks, keep
 from seq2seq.data.pair import Links, Pair
 from seq2seq.data.store import IdStore, TextStore
 from seq2seq.data.tokenizer import (
@@ -27,9 +27,10 @@ from seq2seq.data.tokenizer import (
     VocabularyTooLargeError,
     train_sentencepiece,
 )
+from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
 from seq2seq.errors import DataError
 from seq2seq.run import RunDir, read_folder
-from seq2seq.settings import Config, SentencePieceConfig
+from seq2seq.settings import Config, DataConfig, SentencePieceConfig, WordsConfig
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def prepare(run: RunDir, cfg: Config) -> None:
     if run.path(REPORT).exists():
         return
     report: dict[str, Any] = {"fingerprints": {}}
-    kept = keep(read_pairs(cfg.data, "train"), cfg.data)
+    kept = keep(read_pairs(cfg.data, "train"), cfg.data, _word_counters(cfg))
     _write_text(run, "train", tqdm(kept, unit=" pairs", desc="reading", disable=None))
     log.info("training data: %s", kept.report.summary())
     report["train"] = kept.report.as_dict()
@@ -61,8 +62,8 @@ def prepare(run: RunDir, cfg: Config) -> None:
         report[split] = {"read": count}
     for split in SPLITS:
         report["fingerprints"][split] = fingerprint(cfg.data, split)
-    _learn_vocabularies(run, cfg.tokenizer)
-    tokenizers = load_tokenizers(run)
+    _learn_vocabularies(run, cfg)
+    tokenizers = load_tokenizers(run, cfg)
     for split in SPLITS[:2]:
         for side, tokenizer in zip(SIDES, tokenizers, strict=True):
             _write_ids(run, split, side, tokenizer)
@@ -70,14 +71,19 @@ def prepare(run: RunDir, cfg: Config) -> None:
     run.write_json(REPORT, report)
 
 
-def load_tokenizers(run: RunDir) -> tuple[Tokenizer, Tokenizer]:
+def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
     """Return the source and the target vocabulary of a run, verified."""
     folder = run.path(_TOKENIZERS)
     files = read_folder(folder)
-    source, target = (
-        SentencePieceTokenizer(files.get(f"{side}.model", b""), str(folder / f"{side}.model"))
-        for side in SIDES
-    )
+
+    def load(side: str, language: str) -> Tokenizer:
+        name = f"{side}.{_ending(cfg)}"
+        data, where = files.get(name, b""), str(folder / name)
+        if isinstance(cfg.tokenizer, WordsConfig):
+            return WordTokenizer(data, cfg.tokenizer, language, where)
+        return SentencePieceTokenizer(data, where)
+
+    source, target = map(load, SIDES, _languages(cfg.data))
     return source, target
 
 
@@ -114,15 +120,40 @@ def _pharaoh(links: Links) -> str:
     return " ".join(f"{i}-{j}" for i, j in links)
 
 
-def _learn_vocabularies(run: RunDir, cfg: SentencePieceConfig) -> None:
+def _languages(cfg: DataConfig) -> tuple[str, str]:
+    return cfg.source_language, cfg.target_language
+
+
+def _ending(cfg: Config) -> str:
+    return "words" if isinstance(cfg.tokenizer, WordsConfig) else "model"
+
+
+def _word_counters(cfg: Config) -> tuple[WordCounter, WordCounter]:
+    """Say how long a side is: in the words of the vocabulary, as the paper's limits are."""
+    if not isinstance(cfg.tokenizer, WordsConfig):
+        return between_blanks, between_blanks
+    source, target = map(Moses, _languages(cfg.data))
+    return lambda text: len(source.words(text)), lambda text: len(target.words(text))
+
+
+def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
     texts = [load_text(run, "train", side) for side in SIDES]
+    if isinstance(cfg.tokenizer, WordsConfig):
+        models = [
+            learn_words(text, cfg.tokenizer, language)
+            for text, language in zip(texts, _languages(cfg.data), strict=True)
+        ]
+    else:
+        models = _learn_pieces(texts, cfg.tokenizer)
+    names = (f"{side}.{_ending(cfg)}" for side in SIDES)
+    run.commit_folder(_TOKENIZERS, dict(zip(names, models, strict=True)))
+
+
+def _learn_pieces(texts: Sequence[Sequence[str]], cfg: SentencePieceConfig) -> list[bytes]:
     samples = [_spread(text, cfg.max_lines) for text in texts]
     if cfg.joint:
-        models = [train_sentencepiece([*samples[0], *samples[1]], cfg)] * 2
-    else:
-        models = _learn_separately(samples, cfg)
-    names = (f"{side}.model" for side in SIDES)
-    run.commit_folder(_TOKENIZERS, dict(zip(names, models, strict=True)))
+        return [train_sentencepiece([*samples[0], *samples[1]], cfg)] * 2
+    return _learn_separately(samples, cfg)
 
 
 def _learn_separately(samples: Sequence[Sequence[str]], cfg: SentencePieceConfig) -> list[bytes]:

@@ -1,4 +1,7 @@
-"""Text to ids and back. SentencePiece does the work; this file names it and explains its errors."""
+"""Text to ids and back: what the pipeline asks of a vocabulary, and subwords by SentencePiece.
+
+Words, the paper's choice, are in `word_vocabulary.py`.
+"""
 
 import io
 import re
@@ -12,6 +15,9 @@ from seq2seq.settings import SentencePieceConfig
 
 PAD, UNK, EOS = 0, 1, 2
 """There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector."""
+
+BLANK = "\u2581"
+"""How a blank is written in pieces."""
 
 
 class Tokenizer(Protocol):
@@ -29,12 +35,20 @@ class Tokenizer(Protocol):
         """Like `encode`, each text cut at random; the same seed cuts the same way."""
         ...
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Turn ids back into text."""
+    def tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        """Cut texts as `encode` does: for each id what stands in the text, blanks as U+2581."""
         ...
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the written form of each id, blanks shown as U+2581."""
+        ...
+
+    def join(self, pieces: Sequence[str]) -> str:
+        """Turn pieces, which need not be of this vocabulary, into text."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Turn ids back into text."""
         ...
 
 
@@ -72,14 +86,29 @@ class SentencePieceTokenizer:
         )
         return ids
 
+    def tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        """Cut texts as `encode` does: for each id what stands in the text, blanks as U+2581."""
+        tokens: list[list[str]] = self._processor.encode(list(texts), out_type=str)
+        return tokens
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the written form of each id, blanks shown as U+2581."""
+        return [self._processor.id_to_piece(int(i)) for i in ids]
+
+    def join(self, pieces: Sequence[str]) -> str:
+        """Turn pieces into text; padding and end symbols vanish."""
+        # Of a piece that it does not know the library would leave U+2581 as it is.
+        parts = ([BLANK, p[1:]] if self._is_foreign_word(p) else [p] for p in pieces)
+        text: str = self._processor.decode([part for some in parts for part in some])
+        return text
+
     def decode(self, ids: Sequence[int]) -> str:
         """Turn ids back into text; padding and end symbols vanish."""
         text: str = self._processor.decode([int(i) for i in ids])
         return text
 
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Return the written form of each id, blanks shown as U+2581."""
-        return [self._processor.id_to_piece(int(i)) for i in ids]
+    def _is_foreign_word(self, piece: str) -> bool:
+        return piece.startswith(BLANK) and self._processor.piece_to_id(piece) == UNK
 
 
 def train_sentencepiece(
@@ -162,7 +191,7 @@ def surface(pieces: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
     """
     text, offsets = "", []
     for piece in pieces:
-        written = piece.replace("\u2581", " ")
+        written = piece.replace(BLANK, " ")
         if not text:
             written = written.lstrip(" ")
         offsets.append((len(text), len(text) + len(written)))

@@ -11,7 +11,7 @@ import torch
 
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
-from seq2seq.inference.search import Hypothesis, SearchRules, beam_search
+from seq2seq.inference.search import Floats, Hypothesis, SearchRules, beam_search
 from seq2seq.model import RNNSearch
 from seq2seq.settings import DecodeConfig
 
@@ -29,7 +29,7 @@ class Candidate:
     """One translation of a line and how the search came to it."""
 
     text: str
-    tokens: tuple[str, ...]  # the end symbol included where it was reached
+    tokens: tuple[str, ...]  # as in the text; the end symbol included where it was reached
     token_log_probs: tuple[float, ...]  # nats
     log_prob: float  # nats, summed
     score: float  # log_prob / len(tokens) ** decode.length_penalty
@@ -42,7 +42,7 @@ class Translation:
     """A line and its translations, best first. A blank line has none, and blank text."""
 
     source: str
-    source_tokens: tuple[str, ...]  # the end symbol included
+    source_tokens: tuple[str, ...]  # as in the line, unknown ones too; the end symbol included
     candidates: tuple[Candidate, ...]
 
     @property
@@ -116,13 +116,40 @@ def _translate_chunk(
         hypotheses = search_batch(model, [[*rows[i], EOS] for i in batch], cfg)
         for i, best in zip(batch, hypotheses, strict=True):
             found[i] = best[: cfg.n_best]
-    return [
-        Translation(
-            source=text,
-            source_tokens=(*source.pieces(row), END) if row else (),
-            candidates=tuple(_candidate(target, h) for h in hypotheses),
+    texts = [text for _, text in chunk]
+    translations = []
+    for text, row, tokens, best in zip(texts, rows, source.tokens(texts), found, strict=True):
+        copied = tokens[: len(row)]
+        translations.append(
+            Translation(
+                source=text,
+                source_tokens=(*copied, END) if row else (),
+                candidates=tuple(
+                    _candidate(target, h, copied if cfg.replace_unknown else None) for h in best
+                ),
+            )
         )
-        for (_, text), row, hypotheses in zip(chunk, rows, found, strict=True)
+    return translations
+
+
+def replace_unknown(
+    ids: Sequence[int], pieces: Sequence[str], alpha: Floats, source_tokens: Sequence[str]
+) -> list[str]:
+    """Put the source token with the greatest weight in place of each unknown symbol.
+
+    The idea of Luong et al. 2015 (arXiv:1410.8206) and Jean et al. 2015 (arXiv:1412.2007),
+    without their dictionary: names and numbers often stay the same.
+
+    Args:
+        ids: Of the target, without the end symbol.
+        pieces: Their written form.
+        alpha: (at least len(ids), Tx); the end symbol's column is never looked at.
+        source_tokens: Tx - 1 tokens, the end symbol left out. Of equal weights the first counts.
+    """
+    most = alpha[:, : len(source_tokens)].argmax(axis=1)
+    return [
+        source_tokens[most[i]] if token == UNK else piece
+        for i, (token, piece) in enumerate(zip(ids, pieces, strict=True))
     ]
 
 
@@ -161,12 +188,15 @@ def _encode(
     return rows
 
 
-def _candidate(target: Tokenizer, h: Hypothesis) -> Candidate:
+def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -> Candidate:
+    """Write a hypothesis as text; source tokens in `copied` stand in for its unknown words."""
     words = h.ids[:-1] if h.finished else h.ids
-    tokens = (*target.pieces(words), END) if h.finished else tuple(target.pieces(words))
+    pieces = target.pieces(words)
+    if copied is not None:
+        pieces = replace_unknown(words, pieces, h.alpha, copied)
     return Candidate(
-        text=" ".join(target.decode(words).split()),
-        tokens=tokens,
+        text=" ".join(target.join(pieces).split()),
+        tokens=(*pieces, END) if h.finished else tuple(pieces),
         token_log_probs=h.token_log_probs,
         log_prob=h.log_prob,
         score=h.score,
