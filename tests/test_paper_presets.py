@@ -1,0 +1,82 @@
+"""The presets of Table 1: parameters counted, updates, lengths and words as printed."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from runs import ROOT, composed
+
+from seq2seq.config import to_config
+from seq2seq.data.tokenizer import PAD
+from seq2seq.model import build_model, rnnsearch
+from seq2seq.settings import AdadeltaConfig, AttentionKind, Config, WordsConfig
+
+# Table 2's updates; the number of parameters is that of the authors' program, run.
+TABLE = {
+    "rnnencdec30": ("fixed", 30, 846_000, 72_487_101),
+    "rnnsearch30": ("additive", 30, 471_000, 84_349_101),
+    "rnnencdec50": ("fixed", 50, 600_000, 72_487_101),
+    "rnnsearch50": ("additive", 50, 288_000, 84_349_101),
+    "rnnsearch50_star": ("additive", 50, 667_000, 84_349_101),
+}
+
+
+def num_parameters(cfg: Config, monkeypatch) -> int:
+    """Build the model without memory: nothing is drawn, K is what `vocab_size` says."""
+    monkeypatch.setattr(rnnsearch, "initialize_paper", lambda model: None)
+    size = cfg.tokenizer.vocab_size
+    with torch.device("meta"):
+        model = build_model(cfg.model, cfg.attention, num_source=size, num_target=size, pad=PAD)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_preset_is_a_row_of_the_tables(name, monkeypatch):
+    attention, words, updates, parameters = TABLE[name]
+    cfg = composed(name)
+    assert cfg.attention.name is AttentionKind[attention]
+    assert (cfg.data.max_words, cfg.trainer.max_updates) == (words, updates)
+    assert isinstance(cfg.tokenizer, WordsConfig)
+    assert cfg.tokenizer.vocab_size == 30_001
+    assert num_parameters(cfg, monkeypatch) == parameters
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_preset_trains_and_decodes_as_the_authors_did(name):
+    cfg = composed(name)
+    optimizer, trainer, decode = cfg.optimizer, cfg.trainer, cfg.decode
+    assert isinstance(optimizer, AdadeltaConfig)
+    assert (optimizer.lr, optimizer.rho, optimizer.eps) == (1.0, 0.95, 1e-6)
+    assert (trainer.batch_sentences, trainer.pool_batches, trainer.clip_norm) == (80, 20, 1.0)
+    assert (trainer.batch_order.name, trainer.reshuffle) == ("shortest_first", False)
+    assert (trainer.normalize.name, trainer.label_smoothing) == ("none", 0.0)
+    assert (trainer.patience is not None) == name.endswith("star")
+    assert (decode.beam_size, decode.length_penalty) == (10, 0.0)
+    assert (decode.min_ratio, decode.max_ratio, decode.extra_steps) == (0.5, 3.0, 0)
+    assert (decode.forbid_unknown, decode.replace_unknown) == (False, False)
+    assert cfg.data.validation == ["sacrebleu:wmt12+wmt13"]
+    assert cfg.data.test == ["sacrebleu:wmt14/full"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("rnnsearch50", 80_401_000), ("rnnencdec50", 68_540_000)]
+)
+def test_the_printed_equations_have_as_many_parameters_as_counted_by_hand(
+    name, expected, monkeypatch
+):
+    printed = ["model.bias=false", "model.embedding_bias=false", "model.output_rank=null"]
+    cfg = composed(name, [*printed, "tokenizer.vocab_size=30000"])
+    assert num_parameters(cfg, monkeypatch) == expected
+
+
+def test_the_base_config_differs_from_rnnsearch50_by_the_authors_additions_only():
+    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
+        raw = compose("config", ["threads=1"])
+    base = to_config(
+        OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in ("resume", "run_dir")])
+    )
+    preset = composed("rnnsearch50")
+    assert (base.model.embedding_bias, base.model.output_rank) == (False, None)
+    base.model.embedding_bias, base.model.output_rank = True, 620
+    base.name, base.evaluate.heatmap_words = "rnnsearch50", True
+    assert base == preset
