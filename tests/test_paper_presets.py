@@ -23,7 +23,8 @@ TABLE = {
 
 def num_parameters(cfg: Config, monkeypatch) -> int:
     """Build the model without memory: nothing is drawn, K is what `vocab_size` says."""
-    monkeypatch.setattr(rnnsearch, "initialize_paper", lambda model: None)
+    for initialize in ("initialize_paper", "initialize_glorot"):
+        monkeypatch.setattr(rnnsearch, initialize, lambda model: None)
     size = cfg.tokenizer.vocab_size
     with torch.device("meta"):
         model = build_model(cfg.model, cfg.attention, num_source=size, num_target=size, pad=PAD)
@@ -39,6 +40,27 @@ def test_preset_is_a_row_of_the_tables(name, monkeypatch):
     assert isinstance(cfg.tokenizer, WordsConfig)
     assert cfg.tokenizer.vocab_size == 30_001
     assert num_parameters(cfg, monkeypatch) == parameters
+
+
+SMALL = {
+    "quickstart": 1_836_112,
+    "figure2": 1_836_112,
+    "multi30k_en_fr": 4_450_632,
+    "debug": 25_112,
+}
+"""Counted by hand from the sizes, K being `vocab_size` on both sides."""
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_presets_have_as_many_parameters_as_counted_by_hand(name, monkeypatch):
+    assert num_parameters(composed(name), monkeypatch) == SMALL[name]
+
+
+def test_the_readme_says_so():
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    for name, count in (SMALL | {name: row[-1] for name, row in TABLE.items()}).items():
+        [line] = [x for x in lines if x.startswith("| ") and f"`{name}`" in x.split("|")[1]]
+        assert line.endswith(f"| {count:,} |")
 
 
 @pytest.mark.parametrize("name", TABLE)
