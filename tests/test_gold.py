@@ -234,11 +234,27 @@ def test_a_lag_shows_in_the_shifted_reading(lag, reading, rate):
 
 def test_sentences_whose_words_are_lost_are_counted():
     words = Words(" ".join(f"{a} {b}" for a, b in PAIRS))
-    pairs, gold = [*PAIRS, ("zebras sing .", "p q .")], [*GOLD, ((0, 0), (1, 1), (2, 2))]
+    pairs = [*PAIRS, ("the zebra sings .", "p t q .")]
+    gold = [*GOLD, ((0, 0), (1, 1), (2, 2), (3, 3))]
     found = score_alignment(Follows(0), (words, words), pairs, gold, 2)
     assert (found.error_rate, found.sentences, found.skipped) == (0, 4, 0), "unknown is a word, too"
     words.pieces = lambda ids: ["\u2581a\u2581b" for _ in ids]
     assert score_alignment(Follows(0), (words, words), pairs, gold, 2) is None
+
+
+def test_an_unknown_piece_may_be_a_part_of_a_word():
+    """As SentencePiece writes `caf` and a letter that the vocabulary lacks."""
+
+    class Letters:
+        def encode(self, texts):
+            return [[3, UNK, 4] for _ in texts]
+
+        def pieces(self, ids):
+            return [["", "<unk>", "", "\u2581caf", "\u2581noir"][i] for i in ids]
+
+    pairs = [("caf\u00e9 noir", "caf\u00e9 noir")]
+    [found] = force_align(Follows(0), (Letters(), Letters()), pairs, 1)
+    np.testing.assert_array_equal(found, [[1, 0], [0, 1], [0, 0]])
 
 
 def test_it_is_shown_in_percent():
