@@ -1,12 +1,14 @@
-"""Score translations with BLEU, chrF and TER, each with its sacreBLEU signature.
+"""Score translations: BLEU, also tokenised, chrF and TER, each with its signature.
 
-With RUN alone, translates the run's test set. With --hypotheses, scores any pair of files.
+With RUN alone, translates the run's test set. With --hypotheses, scores any pair of files. With
+--by-length, shows BLEU by source length for one or several runs, as a table and as a plot.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
@@ -14,60 +16,144 @@ from seq2seq.cli import output_stream, run_script
 from seq2seq.data.text import read_parallel
 from seq2seq.errors import UsageError
 
+if TYPE_CHECKING:
+    from seq2seq.inference.by_length import LengthBleu
+    from seq2seq.inference.evaluation import Results
+    from seq2seq.pretrained import Pretrained
+
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, nargs="?", help="run directory, as train.py prints it")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="RUN | KEY=VALUE",
+        help="run directory, as train.py prints it; overrides: decode.beam_size=12, device=cpu",
+    )
     parser.add_argument("--source", type=Path, help="translate this file instead of the test set")
     parser.add_argument("--reference", type=Path, help="its reference translations")
     parser.add_argument("--hypotheses", type=Path, help="score this file, translate nothing")
     parser.add_argument("--tokenizer", default="13a", help="BLEU's, without RUN (default: 13a)")
+    parser.add_argument("--language", help="of the files, without RUN: adds the tokenised BLEU")
+    parser.add_argument("--by-length", type=Path, metavar="PNG", help="BLEU by source length")
     parser.add_argument("--json", type=Path, help="write the scores to this file, too")
-    parser.add_argument("overrides", nargs="*", help="decode.beam_size=12, device=cpu, ...")
     args = parser.parse_intermixed_args()
-    if args.hypotheses and (args.run or args.source or not args.reference):
+    args.runs = [Path(word) for word in args.words if not is_override(word)]
+    args.overrides = [word for word in args.words if is_override(word)]
+    check(args)
+    return args
+
+
+def is_override(word: str) -> bool:
+    """Tell `decode.beam_size=12` from a run directory, even one with `=` in its name."""
+    return "=" in word and not Path(word).exists()
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse arguments that make no sense together."""
+    if args.hypotheses and (args.words or args.source or args.by_length or not args.reference):
         raise UsageError("--hypotheses", "scores a file against --reference", "Give just these.")
-    if not args.hypotheses and not args.run:
+    if not args.hypotheses and not args.runs:
         raise UsageError("evaluate.py", "nothing to score", "Give RUN, or --hypotheses.")
     if not args.hypotheses and bool(args.source) != bool(args.reference):
         raise UsageError("--source", "needs --reference, and it needs --source", "Give both.")
-    return args
+    if len(args.runs) > 1 and not args.by_length:
+        raise UsageError("evaluate.py", "several runs", "Give one, or add --by-length PNG.")
 
 
 def main() -> None:
     """Score and print."""
     args = parse()
-    from seq2seq.inference.scoring import score
-
-    if args.hypotheses:
-        pairs = list(read_parallel(args.hypotheses, args.reference))
-        tokenizer = args.tokenizer
+    if args.by_length:
+        shown, values = by_length(args)
     else:
-        pairs, tokenizer = translated(args)
-    scores = score([hyp for hyp, _ in pairs], [ref for _, ref in pairs], tokenizer)
+        results = score_files(args) if args.hypotheses else score_run(args)
+        shown, values = str(results), results.as_dict()
     if args.json:
         with output_stream(args.json) as file:
-            file.write(json.dumps(scores.as_dict(), indent=2).encode())
+            file.write(json.dumps(values, indent=2, ensure_ascii=False).encode())
     with output_stream(None) as output:
-        output.write(f"{scores.as_table()}\n".encode())
+        output.write(f"{shown}\n".encode())
 
 
-def translated(args: argparse.Namespace) -> tuple[list[tuple[str, str]], str]:
-    """Translate the test set of the run, or the given files; return output and reference."""
-    import seq2seq
-    from seq2seq.data.prepare import load_text
+def score_files(args: argparse.Namespace) -> "Results":
+    """Score one file against another."""
+    from seq2seq.inference.evaluation import Results
+    from seq2seq.inference.scoring import score
+
+    pairs = list(read_parallel(args.hypotheses, args.reference))
+    hypotheses, references = [hyp for hyp, _ in pairs], [ref for _, ref in pairs]
+    return Results(score(hypotheses, references, args.tokenizer, args.language))
+
+
+def score_run(args: argparse.Namespace) -> "Results":
+    """Translate the test set of the run, or the given files, and score that."""
+    import seq2seq  # torch takes seconds; --help does not need it
+    from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
+    from seq2seq.inference.gold import align_test_set
+    from seq2seq.inference.translate import translate
     from seq2seq.run import RunDir
 
-    model = seq2seq.load(args.run, args.overrides)
+    [folder] = args.runs
+    model = seq2seq.load(folder, args.overrides)
+    sources, references = parallel_text(args, folder)
+    outputs = texts(model, sources)
+    rows = known_rows(model.tokenizers, sources, references)
+    known = {row: outputs[row] for row in rows}
+    if again := second_pass(rows, len(sources), model.config.decode):
+        found = translate(model.model, model.tokenizers, (sources[row] for row in rows), again)
+        known = {row: translation.text for row, translation in zip(rows, found, strict=True)}
+    scores = score_all(model.config, outputs, references, known)
     if args.source:
-        sides = list(read_parallel(args.source, args.reference))
-    else:
-        run = RunDir.open(args.run)
-        sides = list(zip(*(load_text(run, "test", s) for s in ("source", "target")), strict=True))
-    outputs = (translation.text for translation in model.stream(src for src, _ in sides))
-    pairs = [(output, ref) for output, (_, ref) in zip(outputs, sides, strict=True)]
-    return pairs, model.config.evaluate.bleu_tokenizer
+        return Results(*scores)
+    size = model.config.decode.batch_sentences
+    alignment = align_test_set(RunDir.open(folder), model.model, model.tokenizers, size)
+    return Results(*scores, alignment)
+
+
+def by_length(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Score runs by source length and draw them; return the table and the numbers."""
+    from seq2seq.inference.alignment import to_png
+    from seq2seq.inference.by_length import as_table, plot_length_bleu, run_names
+
+    names = run_names(args.runs)
+    found = {name: length_bleu(args, run) for name, run in zip(names, args.runs, strict=True)}
+    with output_stream(args.by_length) as file:
+        file.write(to_png(plot_length_bleu({name: f.bins for name, f in found.items()})))
+    return as_table(found), {name: f.as_dict() for name, f in found.items()}
+
+
+def length_bleu(args: argparse.Namespace, folder: Path) -> "LengthBleu":
+    """Read a run's own numbers, or translate if they are not there or something is overridden."""
+    import seq2seq
+    from seq2seq.inference.by_length import LENGTH_BLEU, read_length_bleu, score_by_length
+    from seq2seq.run import RunDir
+
+    as_it_is = not args.source and not args.overrides
+    if as_it_is and RunDir.open(folder).path(LENGTH_BLEU).exists():
+        return read_length_bleu(folder)
+    model = seq2seq.load(folder, args.overrides)
+    sources, references = parallel_text(args, folder)
+    return score_by_length(model.config, sources, texts(model, sources), references)
+
+
+def parallel_text(args: argparse.Namespace, folder: Path) -> tuple[list[str], list[str]]:
+    """Return source and reference: of the given files, or of a run's test set."""
+    from seq2seq.data.prepare import SIDES, load_text
+    from seq2seq.run import RunDir
+
+    if args.source:
+        pairs = list(read_parallel(args.source, args.reference))
+        return [src for src, _ in pairs], [ref for _, ref in pairs]
+    run = RunDir.open(folder)
+    sources, references = (list(load_text(run, "test", side)) for side in SIDES)
+    return sources, references
+
+
+def texts(model: "Pretrained", sources: list[str]) -> list[str]:
+    """Return the best translations."""
+    return [translation.text for translation in model.stream(sources)]
 
 
 if __name__ == "__main__":

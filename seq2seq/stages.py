@@ -4,9 +4,8 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -17,13 +16,15 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seq2seq.cli import output_stream
-from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers, prepare
+from seq2seq.data.prepare import SIDES, load_pairs, load_text, load_tokenizers, prepare
 from seq2seq.data.tokenizer import surface
 from seq2seq.errors import InternalError, RunDirError, StoppedError, UserError
 from seq2seq.inference.alignment import group_pieces, merge_words, plot_alignment, to_png
+from seq2seq.inference.by_length import LENGTH_BLEU, plot_length_bleu, score_by_length
+from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
 from seq2seq.inference.gold import GOLD, GoldAlignment, align_test_set
-from seq2seq.inference.scoring import Scores, bleu_metric, score
-from seq2seq.inference.translate import END
+from seq2seq.inference.scoring import bleu_metric
+from seq2seq.inference.translate import END, Translation, translate
 from seq2seq.pretrained import Pretrained, new_model
 from seq2seq.run import RunDir, read_json
 from seq2seq.settings import Config, SentencePieceConfig, Stage
@@ -35,6 +36,7 @@ from seq2seq.training.trainer import Trainer, TrainingData
 log = logging.getLogger(__name__)
 
 DECODED = "decode/test"
+NO_UNKNOWN = "decode/test.no_unknown.txt"
 SCORES = "scores.json"
 
 
@@ -129,37 +131,60 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 
 
 def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
-    """Translate the test set with the best weights into `decode/test.txt` and `.jsonl`."""
+    """Translate the test set with the best weights into `decode/test.txt` and `.jsonl`.
+
+    If some of its sentences have unknown words and some have none, those without are translated
+    once more, with the unknown symbol forbidden: the "No UNK" of Table 1.
+    """
     model = Pretrained(run, cfg)
-    lines = load_text(run, "test", "source")
+    lines, references = (load_text(run, "test", side) for side in SIDES)
     with run.stream(f"{DECODED}.txt") as text, run.stream(f"{DECODED}.jsonl") as details:
-        for number, translation in enumerate(model.stream(lines), start=1):
-            if stop.exit_code is not None:
-                raise StoppedError(
-                    run.root,
-                    "decoding was interrupted",
-                    f"Continue with: python train.py resume={run.root}",
-                    stop.exit_code,
-                )
+        for translation in _decoded(model.stream(lines), len(lines), run, stop):
             text.write(f"{translation.text}\n".encode())
             line = json.dumps(translation.as_dict(), ensure_ascii=False)
             details.write(f"{line}\n".encode())
-            if number % 1000 == 0:
-                log.info("decoded %s of %s", f"{number:,}", f"{len(lines):,}")
+    rows = known_rows(model.tokenizers, lines, references)
+    if again := second_pass(rows, len(lines), cfg.decode):
+        log.info("once more %s sentences, without unknown words", f"{len(rows):,}")
+        known = translate(model.model, model.tokenizers, (lines[i] for i in rows), again)
+        with run.stream(NO_UNKNOWN) as text:
+            for translation in _decoded(known, len(rows), run, stop):
+                text.write(f"{translation.text}\n".encode())
 
 
-def evaluate(cfg: Config, run: RunDir) -> Scores:
-    """Score the translations of the test set and its alignment, and draw the chosen ones."""
+def _decoded(
+    found: Iterable[Translation], total: int, run: RunDir, stop: StopRequest
+) -> Iterator[Translation]:
+    """Pass translations on; count them in the log, and stop where that was asked for."""
+    for number, translation in enumerate(found, start=1):
+        if stop.exit_code is not None:
+            raise StoppedError(
+                run.root,
+                "decoding was interrupted",
+                f"Continue with: python train.py resume={run.root}",
+                stop.exit_code,
+            )
+        yield translation
+        if number % 1000 == 0:
+            log.info("decoded %s of %s", f"{number:,}", f"{total:,}")
+
+
+def evaluate(cfg: Config, run: RunDir) -> None:
+    """Score the translations of the test set and its alignment, and draw what is to be seen."""
     hypotheses = list(load_lines(run, f"{DECODED}.txt"))
-    references = list(load_text(run, "test", "target"))
-    scores = score(hypotheses, references, cfg.evaluate.bleu_tokenizer)
-    results = scores.as_dict()
-    if alignment := align(cfg, run):
-        results["alignment"] = asdict(alignment)
-    run.write_json(SCORES, results)
+    sources, references = (list(load_text(run, "test", side)) for side in SIDES)
+    rows = known_rows(load_tokenizers(run, cfg), sources, references)
+    if second_pass(rows, len(sources), cfg.decode):
+        known = dict(zip(rows, load_lines(run, NO_UNKNOWN), strict=True))
+    else:
+        known = {row: hypotheses[row] for row in rows}
+    results = Results(*score_all(cfg, hypotheses, references, known), align(cfg, run))
+    run.write_json(SCORES, results.as_dict())
+    by_length = score_by_length(cfg, sources, hypotheses, references)
+    run.write_json(LENGTH_BLEU, by_length.as_dict())
+    run.write("length_bleu.png", to_png(plot_length_bleu({cfg.name: by_length.bins})))
     draw_heatmaps(cfg, run)
     draw_curves(cfg, run)
-    return scores
 
 
 def align(cfg: Config, run: RunDir) -> GoldAlignment | None:
@@ -234,10 +259,7 @@ def summary(run: RunDir) -> str:
     """Return what a person wants to see at the end: scores, three translations, pictures."""
     parts = []
     if run.path(SCORES).exists():
-        results = read_json(run.path(SCORES))
-        parts += [Scores.from_dict(results).as_table(), ""]
-        if "alignment" in results:
-            parts += [f"alignment  {GoldAlignment(**results['alignment'])}", ""]
+        parts += [str(Results.from_dict(read_json(run.path(SCORES)))), ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
         for source, reference, output in islice(
             zip(*sides, load_lines(run, f"{DECODED}.txt"), strict=True), 3

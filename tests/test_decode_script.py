@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from runs import ROOT, call, environment, tiny_run
+from runs import ROOT, call, copy_of, environment, tiny_run
 
 import seq2seq
 from seq2seq.cli import run_script
@@ -224,8 +224,8 @@ def test_the_scores_of_the_test_set_are_those_of_the_run(run, script, tmp_path):
     assert saved["sentences"] == 20
     assert 50 < saved["scores"]["BLEU"]["value"] < 99
     for name, score in saved["scores"].items():
-        [row] = [r for r in result.out.decode().splitlines() if r.split()[0] == name]
-        assert row.split() == [name, f"{score['value']:.2f}", score["signature"]]
+        [row] = [r for r in result.out.decode().splitlines() if r.startswith(f"{name}  ")]
+        assert row.split()[-2:] == [f"{score['value']:.2f}", score["signature"]]
         assert "version:" in score["signature"]
 
 
@@ -234,12 +234,48 @@ def test_files_are_scored_alike(run, script, tmp_path):
     sides = [run / f"corpus/test.{side}" for side in ("source", "target")]
     own = script("evaluate", run)
     given = script("evaluate", run, "--source", sides[0], "--reference", sides[1])
-    read = script("evaluate", "--hypotheses", run / "decode/test.txt", "--reference", sides[1])
+    files = ("--hypotheses", run / "decode/test.txt", "--reference", sides[1])
+    read = script("evaluate", *files, "--language", "fr")
     assert own.code == given.code == read.code == 0
-    assert own.out == given.out == read.out
+    assert own.out == given.out
+    assert own.out == read.out + (
+        b"No UNK     no sentence has an unknown word, so the scores are the same\n"
+    )
+    plain = script("evaluate", *files).out.splitlines()
+    assert [row.split()[0] for row in plain] == [b"metric", b"BLEU", b"chrF", b"TER"]
     short = script("evaluate", run, "decode.max_ratio=0.2", "decode.extra_steps=0")
     assert short.code == 0
     assert short.out != own.out, "an override should reach the search"
+
+
+def test_lengths_of_several_runs_are_one_table_and_one_plot(run, script, tmp_path):
+    other = copy_of(run, tmp_path / "other")
+    config = (other / "config.yaml").read_text("utf-8")
+    (other / "config.yaml").write_text(config.replace("seed: 1\n", "seed: 2\n", 1), "utf-8")
+    args = ("--by-length", tmp_path / "plot.png", "--json", tmp_path / "bins.json")
+    result = script("evaluate", run, other, *args)
+    assert result.code == 0, result
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    rows = result.out.decode().splitlines()
+    assert rows[0].split() == ["words", "seed=1", "seed=2"]
+    own = json.loads((run / "length_bleu.json").read_text())
+    assert json.loads((tmp_path / "bins.json").read_text()) == {"seed=1": own, "seed=2": own}
+    assert rows[1].count(f"{own['bins'][0]['bleu']:.1f} (") == 2
+
+
+def test_lengths_are_translated_anew_where_they_must_be(run, script, tmp_path):
+    plot = ("--by-length", tmp_path / "plot.png")
+    read = script("evaluate", run, *plot)
+    changed = script("evaluate", run, *plot, "decode.max_ratio=0.2", "decode.extra_steps=0")
+    sides = [run / f"corpus/test.{side}" for side in ("source", "target")]
+    given = script("evaluate", run, *plot, "--source", sides[0], "--reference", sides[1])
+    assert read.code == changed.code == given.code == 0
+    assert read.out == given.out != changed.out
+    older = copy_of(run, tmp_path / "older")
+    (older / "length_bleu.json").unlink()
+    assert script("evaluate", older, *plot).out == read.out
+    none = tmp_path / "none"
+    assert_fails(script("evaluate", run, none, *plot), 4, f"{none}/config.yaml: no such file")
 
 
 def test_unequal_counts_are_both_named(script, tmp_path):
@@ -272,6 +308,9 @@ def test_a_perfect_and_an_empty_file(script, tmp_path):
         ("RUN", "--hypotheses", "a", "--reference", "b"),
         ("RUN", "--source", "a"),
         ("RUN", "--reference", "a"),
+        ("RUN", "RUN"),
+        ("a=b",),
+        ("--by-length", "a.png", "--hypotheses", "a", "--reference", "b"),
     ],
     ids=" ".join,
 )

@@ -1,14 +1,17 @@
 """Scores equal those of the sacrebleu command, and say how they were made."""
 
 import json
+import math
 import os
+import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
 from seq2seq.errors import ConfigError, DataError, PlatformError
-from seq2seq.inference.scoring import Score, Scores, bleu, bleu_metric, score
+from seq2seq.inference.scoring import Score, Scores, bleu, bleu_metric, score, tokenised_bleu
 
 REFERENCES = [
     "Le petit chat dort sur la chaise.",
@@ -51,6 +54,61 @@ def test_scores_are_those_of_the_command_to_the_digit(scores, tmp_path):
         assert row["name"].startswith(ours.name)
         assert round(ours.value, 12) == row["score"]
         assert ours.signature == row["signature"]
+
+
+MOSES = [
+    ("L'homme n'a pas dit : « Aujourd'hui, non ! »",
+     "L' homme n' a pas dit : « Aujourd' hui , non ! »"),
+    ("Il coûte 3,50 $ (dont 3 %), M. Dupont.", "Il coûte 3,50 $ ( dont 3 % ) , M. Dupont ."),
+    ("Jean-Pierre & <Marie> dorment...", "Jean-Pierre & < Marie > dorment ..."),
+]  # fmt: skip
+"""French text, and as Moses cuts it: nothing is escaped."""
+
+
+def multi_bleu(hypotheses: list[list[str]], references: list[list[str]]) -> float:
+    """BLEU of token lists as multi-bleu.perl defines it: 0 as soon as one precision is."""
+    log_precision = 0.0
+    for n in range(1, 5):
+        right = total = 0
+        for pair in zip(hypotheses, references, strict=True):
+            hyp, ref = (Counter(tuple(t[i : i + n]) for i in range(len(t) - n + 1)) for t in pair)
+            right += sum(min(count, ref[gram]) for gram, count in hyp.items())
+            total += sum(hyp.values())
+        if not right:
+            return 0.0
+        log_precision += math.log(right / total) / 4
+    lengths = [sum(map(len, side)) for side in (hypotheses, references)]
+    return 100 * math.exp(log_precision + min(0, 1 - lengths[1] / lengths[0]))
+
+
+def test_tokenised_bleu_is_that_of_multi_bleu_on_moses_tokens():
+    references = [text for text, _ in MOSES]
+    hypotheses = [text.replace("homme", "Homme").replace("dont ", "") for text in references]
+    tokens = [words.split() for _, words in MOSES]
+    output = [[w.replace("homme", "Homme") for w in words if w != "dont"] for words in tokens]
+    found = tokenised_bleu(hypotheses, references, "fr")
+    assert found.value == pytest.approx(multi_bleu(output, tokens), abs=1e-9)
+    assert 50 < found.value < 95
+    assert found.value != pytest.approx(bleu(hypotheses, references, "13a"), abs=0.5)
+
+
+def test_tokenised_bleu_is_not_smoothed_and_says_so():
+    found = tokenised_bleu(["a b c x d"], ["a b c y d"], "en")
+    assert (found.value, found.name) == (0, "BLEU, tokenised")
+    assert bleu(["a b c x d"], ["a b c y d"], "13a") > 0
+    assert re.fullmatch(
+        r"tokens:moses-en\.0\.2\.[\d]+\|nrefs:1\|case:mixed\|eff:no\|tok:none\|smooth:none\|version:.+",
+        found.signature,
+    )
+
+
+def test_tokenised_bleu_stands_beside_the_other_where_the_language_is_known(scores, caplog):
+    found = score(HYPOTHESES, REFERENCES, "13a", "fr")
+    assert [s.name for s in found.scores] == ["BLEU", "BLEU, tokenised", "chrF", "TER"]
+    assert tuple(s for s in found.scores if s.name != "BLEU, tokenised") == scores.scores
+    assert found["BLEU, tokenised"] == tokenised_bleu(HYPOTHESES, REFERENCES, "fr")
+    tokenised_bleu(["le chat ."] * 200, ["le chat ."] * 200, "fr")
+    assert not caplog.records, "sacreBLEU is told that the text is tokenised"
 
 
 def test_scores_are_not_trivial(scores):

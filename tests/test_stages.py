@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ PROMISED = [
     "decode/test.txt",
     "decode/test.jsonl",
     "scores.json",
+    "length_bleu.json",
+    "length_bleu.png",
     "heatmaps/test-0001.png",
     "heatmaps/test-0002.png",
     "curves.png",
@@ -147,17 +150,17 @@ def test_counts_agree(trained):
 
 def test_the_end_shows_scores_samples_and_pictures(trained):
     """A table with signatures, three translations, the paths of two pictures, the run."""
-    table = trained.out[:4]
+    table = trained.out[:5]
     assert re.fullmatch(r"metric +score +signature", table[0])
-    rows = {row.split()[0]: row for row in table[1:]}
-    assert set(rows) == {"BLEU", "chrF", "TER"}
+    rows = {re.split(r"  +", row)[0]: row for row in table[1:]}
+    assert list(rows) == ["BLEU", "BLEU, tokenised", "chrF", "TER"]
     signature = r"nrefs:1\|case:mixed\|eff:no\|tok:13a\|smooth:exp\|version:[\d.]+"
     assert re.fullmatch(rf"BLEU +\d+\.\d\d  {signature}", rows["BLEU"])
     saved = json.loads((trained.run / "scores.json").read_text())["scores"]
     assert f" {saved['BLEU']['value']:.2f} " in rows["BLEU"]
-    labels = [line.split(" ")[0] for line in trained.out[4:] if line]
+    labels = [line.split(" ")[0] for line in trained.out[5:] if line]
     gold = ["alignment"] if (trained.run / "corpus/test.links").exists() else []
-    assert labels == [*gold, *["source", "output", "reference"] * 3, *["heatmap"] * 2, "run"]
+    assert labels == ["No", *gold, *["source", "output", "reference"] * 3, *["heatmap"] * 2, "run"]
     references = (trained.run / "corpus/test.target").read_text("utf-8").splitlines()
     shown = [line[11:] for line in trained.out if line.startswith("reference")]
     assert shown == references[:3]
@@ -166,6 +169,14 @@ def test_the_end_shows_scores_samples_and_pictures(trained):
             path = trained.home / line.removeprefix("heatmap").strip()
             assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert trained.out[-1].split() == ["run", "run"]
+
+
+def test_lengths_add_up(trained):
+    bins = json.loads((trained.run / "length_bleu.json").read_text())["bins"]
+    lengths = [len(x.split()) for x in (trained.run / "corpus/test.source").open(encoding="utf-8")]
+    assert {b["first"]: b["sentences"] for b in bins} == Counter(
+        (n - 1) // 10 * 10 + 1 for n in lengths
+    )
 
 
 def test_attention_is_scored_where_there_are_gold_links(trained):

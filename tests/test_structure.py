@@ -81,6 +81,10 @@ MAY_IMPORT = [
         "seq2seq.inference.search",
         ["seq2seq.model.attention", "seq2seq.model.decoder", MODEL],
     ),
+    (
+        "seq2seq.inference.by_length",  # names runs by what their configs differ in
+        [INFERENCE, DATA, CONFIG, SETTINGS, ERRORS, RUN],
+    ),
     (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN]),
     (
         TRAINING,

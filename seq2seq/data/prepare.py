@@ -51,7 +51,7 @@ def prepare(run: RunDir, cfg: Config) -> None:
     if run.path(REPORT).exists():
         return
     report: dict[str, Any] = {"fingerprints": {}}
-    kept = keep(read_pairs(cfg.data, "train"), cfg.data, _word_counters(cfg))
+    kept = keep(read_pairs(cfg.data, "train"), cfg.data, word_counters(cfg))
     _write_text(run, "train", tqdm(kept, unit=" pairs", desc="reading", disable=None))
     log.info("training data: %s", kept.report.summary())
     report["train"] = kept.report.as_dict()
@@ -128,7 +128,7 @@ def _ending(cfg: Config) -> str:
     return "words" if isinstance(cfg.tokenizer, WordsConfig) else "model"
 
 
-def _word_counters(cfg: Config) -> tuple[WordCounter, WordCounter]:
+def word_counters(cfg: Config) -> tuple[WordCounter, WordCounter]:
     """Say how long a side is: in the words of the vocabulary, as the paper's limits are."""
     if not isinstance(cfg.tokenizer, WordsConfig):
         return between_blanks, between_blanks

@@ -14,7 +14,7 @@ import torch
 from seq2seq.data.batching import collate
 from seq2seq.data.pair import Links
 from seq2seq.data.prepare import load_text
-from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer, surface
+from seq2seq.data.tokenizer import EOS, PAD, Tokenizer, surface
 from seq2seq.data.words import split_words
 from seq2seq.inference.alignment import Weights, group_pieces, merge_words
 from seq2seq.model import RNNSearch
@@ -22,9 +22,6 @@ from seq2seq.run import RunDir
 
 GOLD = "corpus/test.links"
 """Gold links of a run's test set, `source-target` between words counted from 0; not all have it."""
-
-STAND_INS = ("X", "\u2581X")
-"""An unknown piece looks like a letter: SentencePiece's may be inside a word, others are a word."""
 
 
 @dataclass(frozen=True)
@@ -201,8 +198,8 @@ def force_align(
             output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
         for i, alpha in zip(numbers, output.alpha.double().cpu().numpy(), strict=True):
             src, tgt = (
-                _map_ids(text, row[:-1], tokenizer)
-                for text, row, tokenizer in zip(pairs[i], rows[i], tokenizers, strict=True)
+                map_words(text, tokenizer.tokens([text])[0])
+                for text, tokenizer in zip(pairs[i], tokenizers, strict=True)
             )
             if src is not None and tgt is not None:
                 num_src, num_tgt = map(len, rows[i])
@@ -210,25 +207,16 @@ def force_align(
     return found
 
 
-def _map_ids(text: str, ids: Sequence[int], tokenizer: Tokenizer) -> WordMap | None:
-    written = tokenizer.pieces(ids)
-    for stand_in in STAND_INS:
-        pieces = [stand_in if i == UNK else piece for i, piece in zip(ids, written, strict=True)]
-        if found := map_words(text, pieces):
-            return found
-    return None
-
-
 def map_words(text: str, pieces: Sequence[str]) -> WordMap | None:
     """Say which pieces make up which word of a sentence.
 
     Pieces are laid over the text by their printing characters, so blanks do not matter. Where
-    these differ (normalised or unknown characters), the words of the written pieces stand for
+    these differ (normalised characters), the words of the written pieces stand for
     those of the text, if they are equally many.
 
     Args:
         text: The sentence.
-        pieces: Its pieces, blanks shown as U+2581, without the end symbol.
+        pieces: Its pieces as `Tokenizer.tokens` gives them: unknown ones as they stand.
 
     Returns:
         None if pieces and words cannot be matched, or there are none.

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
+from seq2seq.data.word_vocabulary import Moses
 from seq2seq.errors import ConfigError, DataError, PlatformError
+
+TOKENISED = "BLEU, tokenised"
 
 
 @dataclass(frozen=True)
@@ -53,13 +57,19 @@ class Scores:
         return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in rows)
 
 
-def score(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> Scores:
-    """Score detokenised text with sacreBLEU: BLEU, chrF, TER.
+def score(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    tokenizer: str,
+    language: str | None = None,
+) -> Scores:
+    """Score detokenised text with sacreBLEU: BLEU, chrF, TER; and BLEU of its Moses tokens.
 
     Args:
         hypotheses: One translation a line.
         references: One reference a line.
         tokenizer: sacreBLEU's tokenizer for BLEU, 13a for most languages.
+        language: Of the text, for the tokenised BLEU; None leaves that out.
 
     Raises:
         DataError: different numbers of lines, or none. sacreBLEU's Python interface would score
@@ -69,6 +79,31 @@ def score(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) 
     """
     from sacrebleu.metrics import CHRF, TER
 
+    bleus = score_bleu(hypotheses, references, tokenizer, language)
+    others = (_measure(metric, hypotheses, references) for metric in (CHRF(), TER()))
+    return Scores(len(references), (*bleus.scores, *others))
+
+
+def score_bleu(
+    hypotheses: Sequence[str], references: Sequence[str], tokenizer: str, language: str | None
+) -> Scores:
+    """Score with BLEU alone, both kinds; arguments and errors are those of `score`."""
+    check_lines(hypotheses, references)
+    detokenised = _measure(bleu_metric(tokenizer), hypotheses, references)
+    if language is None:
+        return Scores(len(references), (detokenised,))
+    tokenised = tokenised_bleu(hypotheses, references, language)
+    return Scores(len(references), (detokenised, tokenised))
+
+
+def _measure(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+    found = metric.corpus_score(list(hypotheses), [list(references)])
+    name = found.name.rstrip("0123456789+")  # chrF2 says its beta; the signature has it too
+    return Score(name, float(found.score), str(metric.get_signature()))
+
+
+def check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    """Refuse what cannot be scored; see `score`."""
     if len(hypotheses) != len(references):
         raise DataError(
             "scoring",
@@ -77,12 +112,23 @@ def score(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) 
         )
     if not references:
         raise DataError("scoring", "no sentences", "Give at least one.")
-    scores = []
-    for metric in (bleu_metric(tokenizer), CHRF(), TER()):
-        found = metric.corpus_score(list(hypotheses), [list(references)])
-        name = found.name.rstrip("0123456789+")  # chrF2 says its beta; the signature has it too
-        scores.append(Score(name, float(found.score), str(metric.get_signature())))
-    return Scores(len(references), tuple(scores))
+
+
+def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> Score:
+    """Return BLEU between Moses tokens, cased, without smoothing: what multi-bleu.perl computes.
+
+    The usual assumption about Table 1, which names no script. Translations are detokenised text
+    and are tokenised anew, as the references are; nothing is escaped.
+    """
+    from sacrebleu.metrics import BLEU
+
+    moses = Moses(language)
+    tokens = ([" ".join(moses.words(t)) for t in texts] for texts in (hypotheses, references))
+    # force: or sacreBLEU would warn that this looks tokenised.
+    metric = BLEU(tokenize="none", smooth_method="none", force=True)
+    found = metric.corpus_score(next(tokens), [next(tokens)])
+    rules = f"tokens:moses-{language}.{version('sacremoses')}"
+    return Score(TOKENISED, float(found.score), f"{rules}|{metric.get_signature()}")
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> float:

@@ -1,0 +1,126 @@
+"""What is known to a vocabulary, and the scores of that part of a test set."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from runs import composed, config_of, copy_of, locked, tiny_run
+
+import seq2seq
+from seq2seq import stages
+from seq2seq.data.tokenizer import UNK
+from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
+from seq2seq.inference.gold import GoldAlignment
+from seq2seq.inference.scoring import Score, Scores, bleu
+from seq2seq.run import RunDir
+from seq2seq.signals import StopRequest
+
+
+class Knows:
+    """A vocabulary of a few words."""
+
+    def __init__(self, *words: str) -> None:
+        self.ids = {word: i for i, word in enumerate(words, start=3)}
+
+    def encode(self, texts):
+        return [[self.ids.get(word, UNK) for word in text.split()] for text in texts]
+
+
+def test_a_sentence_is_known_if_both_its_sides_are():
+    tokenizers = (Knows("a", "b"), Knows("x", "y"))
+    sources = ["a b", "a c", "b", "", "c"]
+    references = ["x y", "x", "z", "x", "z"]
+    assert known_rows(tokenizers, sources, references) == [0, 3]
+
+
+@pytest.mark.parametrize(
+    ("known", "forbidden", "again"),
+    [(3, False, True), (3, True, False), (0, False, False), (5, False, False)],
+)
+def test_a_second_pass_is_paid_only_where_it_can_differ(known, forbidden, again):
+    cfg = replace(composed("debug").decode, forbid_unknown=forbidden, replace_unknown=not forbidden)
+    found = second_pass(range(known), 5, cfg)
+    assert found == (replace(cfg, forbid_unknown=True, replace_unknown=False) if again else None)
+
+
+def test_no_unk_is_scored_on_its_own_sentences():
+    hypotheses = ["le chat voit un chien .", "une maison rouge", "il dort sur la table ."]
+    references = ["le chat voit le chien .", "la grande maison", "il dort sur une table ."]
+    known = {0: "le chat voit un chien .", 2: "il dort sur la grande table ."}
+    cfg = composed("debug")
+    scores, no_unknown = score_all(cfg, hypotheses, references, known)
+    assert (scores.num_sentences, no_unknown.num_sentences) == (3, 2)
+    assert scores["BLEU"].value == bleu(hypotheses, references, "13a")
+    chosen = [references[0], references[2]]
+    assert no_unknown["BLEU"].value == bleu(list(known.values()), chosen, "13a")
+    assert [s.name for s in no_unknown.scores] == ["BLEU", "BLEU, tokenised"]
+    assert score_all(cfg, hypotheses, references, {})[1] == Scores(0, ())
+
+
+SCORES = Scores(1200, (Score("BLEU", 20.0, "s"), Score("TER", 5.0, "t")))
+
+
+@pytest.mark.parametrize(
+    ("no_unknown", "line"),
+    [
+        (Scores(1200, SCORES.scores[:1]), "no sentence has an unknown word, so the scores are"),
+        (Scores(0, ()), "every sentence has an unknown word, so there is no score"),
+        (Scores(1100, (Score("BLEU", 25.0, "s"),)), "1,100 of 1,200 sentences: BLEU 25.00"),
+    ],
+)
+def test_results_say_what_the_second_column_is(no_unknown, line):
+    results = Results(SCORES, no_unknown, GoldAlignment(0.25, 0.5, 1.0, 0.75, 0.875, 1200, 3))
+    shown = str(results).splitlines()
+    assert "\n".join(shown[:3]) == SCORES.as_table()
+    assert shown[3].startswith(f"No UNK     {line}")
+    assert shown[4].startswith("alignment  error rate 25.0%, ")
+    assert len(shown) == 5
+    assert Results.from_dict(json.loads(json.dumps(results.as_dict()))) == results
+
+
+def test_scores_of_older_runs_are_still_read():
+    assert Results.from_dict(SCORES.as_dict()) == Results(SCORES)
+    assert str(Results(SCORES)) == SCORES.as_table()
+
+
+# A trained run ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
+def test_a_test_set_without_unknown_words_is_decoded_once(trained):
+    assert not (trained / stages.NO_UNKNOWN).exists()
+    results = json.loads((trained / "scores.json").read_text())
+    assert results["no_unknown"]["sentences"] == results["sentences"] == 20
+    for name in ("BLEU", "BLEU, tokenised"):
+        assert results["no_unknown"]["scores"][name] == results["scores"][name]
+
+
+def test_unknown_words_on_either_side_make_a_second_column(trained, tmp_path):
+    """A character that the vocabularies lack, in one source and in another reference."""
+    run = RunDir.open(copy_of(trained, tmp_path / "run"))
+    for side, row in (("source", 0), ("target", 2)):
+        path = run.path(f"corpus/test.{side}")
+        lines = path.read_text("utf-8").splitlines()
+        lines[row] = "\u6f22 " + lines[row]
+        path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    cfg = config_of(run.root)
+    cfg.decode.forbid_unknown = False
+    with locked(run):
+        stages.decode(cfg, run, StopRequest())
+        stages.evaluate(cfg, run)
+    sources = run.path("corpus/test.source").read_text("utf-8").splitlines()
+    rows = [1, *range(3, 20)]
+    model = seq2seq.load(run.root, ["decode.forbid_unknown=true"])
+    expected = [t.text for t in model.translate([sources[i] for i in rows])]
+    assert run.path(stages.NO_UNKNOWN).read_text("utf-8").splitlines() == expected
+    references = run.path("corpus/test.target").read_text("utf-8").splitlines()
+    results = json.loads(run.path("scores.json").read_text())
+    assert (results["sentences"], results["no_unknown"]["sentences"]) == (20, 18)
+    value = bleu(expected, [references[i] for i in rows], "13a")
+    assert results["no_unknown"]["scores"]["BLEU"]["value"] == value
+    assert results["scores"]["BLEU"]["value"] != value
+    assert "No UNK     18 of 20 sentences: BLEU " in stages.summary(run)
