@@ -5,19 +5,26 @@ whole session; a test that changes it works on `copy_of(...)`.
 """
 
 import functools
+import importlib.util
+import io
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 
+import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from seq2seq.cli import run_script
 from seq2seq.config import load_run_config, to_config, to_yaml
 from seq2seq.run import RunDir, provenance
 from seq2seq.settings import Config
@@ -151,3 +158,54 @@ def call(
         timeout=timeout,
         check=False,
     )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a script left behind."""
+
+    code: int
+    out: bytes
+    err: str
+
+
+def run_here(
+    monkeypatch: pytest.MonkeyPatch, name: str, *args: str | Path, stdin: bytes = b""
+) -> Result:
+    """Run a script as `python scripts/NAME.py ARGS < stdin` would, without starting python."""
+    out, err = io.BytesIO(), io.StringIO()
+    sigpipe, path = signal.getsignal(signal.SIGPIPE), list(sys.path)
+    try:
+        with monkeypatch.context() as patch:
+            patch.delenv("SEQ2SEQ_DEBUG", raising=False)
+            patch.setattr(sys, "argv", [f"scripts/{name}.py", *map(str, args)])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            patch.setattr(sys, "stdout", io.TextIOWrapper(out))
+            patch.setattr(sys, "stderr", err)
+            try:
+                run_script(_module(name).main)
+                code = 0
+            except SystemExit as exit_:
+                code = exit_.code
+            sys.stdout.flush()
+            return Result(code, out.getvalue(), err.getvalue())
+    finally:
+        signal.signal(signal.SIGPIPE, sigpipe)
+        sys.path[:] = path
+
+
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"scripts/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def assert_fails(result: Result, code: int, *parts: str) -> None:
+    """The exit code, nothing on stdout, and one line that holds these parts."""
+    assert result.code == code, result
+    assert result.out == b""
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    for part in parts:
+        assert part in result.err

@@ -4,8 +4,7 @@ What needs a real process (pipes, closed streams, the locale) is marked e2e; the
 script's `main` under the same `run_script` that a process runs.
 """
 
-import importlib.util
-import io
+import functools
 import json
 import os
 import random
@@ -13,15 +12,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pytest
-from runs import ROOT, call, copy_of, environment, tiny_run
+from runs import ROOT, assert_fails, call, copy_of, environment, run_here, tiny_run
 
 import seq2seq
-from seq2seq.cli import run_script
 
 TEXT = (
     "the cat sees the dog .\n\n  \nthe élève likes the \U0001f43a today .\n\u00a0\n"
@@ -44,55 +40,9 @@ def expected(run) -> list[seq2seq.pretrained.Translation]:
     return seq2seq.load(run).translate(lines)
 
 
-@dataclass(frozen=True)
-class Result:
-    code: int
-    out: bytes
-    err: str
-
-
 @pytest.fixture
 def script(monkeypatch):
-    """Run a script as `python scripts/NAME.py ARGS < stdin` would, without starting python."""
-
-    def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"scripts/{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    def start(name: str, *args: str | Path, stdin: bytes = b"") -> Result:
-        out, err = io.BytesIO(), io.StringIO()
-        sigpipe, path = signal.getsignal(signal.SIGPIPE), list(sys.path)
-        try:
-            with monkeypatch.context() as patch:
-                patch.delenv("SEQ2SEQ_DEBUG", raising=False)
-                patch.setattr(sys, "argv", [f"scripts/{name}.py", *map(str, args)])
-                patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-                patch.setattr(sys, "stdout", io.TextIOWrapper(out))
-                patch.setattr(sys, "stderr", err)
-                try:
-                    run_script(load(name).main)
-                    code = 0
-                except SystemExit as exit_:
-                    code = exit_.code
-                sys.stdout.flush()
-                return Result(code, out.getvalue(), err.getvalue())
-        finally:
-            signal.signal(signal.SIGPIPE, sigpipe)
-            sys.path[:] = path
-
-    return start
-
-
-def assert_fails(result: Result, code: int, *parts: str) -> None:
-    """The exit code, nothing on stdout, and one line that holds these parts."""
-    assert result.code == code, result
-    assert result.out == b""
-    assert result.err.startswith("error: ")
-    assert result.err.count("\n") == 1
-    for part in parts:
-        assert part in result.err
+    return functools.partial(run_here, monkeypatch)
 
 
 def test_files_and_streams_give_the_same(run, expected, script, tmp_path):

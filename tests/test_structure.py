@@ -85,6 +85,11 @@ MAY_IMPORT = [
         "seq2seq.inference.by_length",  # names runs by what their configs differ in
         [INFERENCE, DATA, CONFIG, SETTINGS, ERRORS, RUN],
     ),
+    (
+        "seq2seq.groundhog",
+        ["seq2seq.groundhog", MODEL, SETTINGS, ERRORS, "seq2seq.training.loss"]
+        + [f"{DATA}.{name}" for name in ("batching", "text")],
+    ),
     (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN]),
     (
         TRAINING,
@@ -156,6 +161,11 @@ def test_nobody_but_train_imports_the_stages():
     assert importers("seq2seq.stages") == {"train"}
 
 
+def test_nobody_but_its_script_imports_the_witness():
+    inside = {name for name in MODULES if within(name, "seq2seq.groundhog")}
+    assert importers("seq2seq.groundhog") - inside == {"scripts.check_authors_code"}
+
+
 def test_kernels_are_imported_in_one_function_only():
     assert {name for name in importers(KERNELS) if not within(name, KERNELS)} == {
         "seq2seq.model.rnnsearch"
@@ -170,7 +180,16 @@ def test_kernels_are_imported_in_one_function_only():
         tree.body.append(function)
 
 
-@pytest.mark.parametrize("script", ["train", "scripts.decode", "scripts.evaluate", "seq2seq.cli"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "train",
+        "scripts.decode",
+        "scripts.evaluate",
+        "scripts.check_authors_code",
+        "seq2seq.cli",
+    ],
+)
 def test_help_needs_no_torch(script):
     """What a script imports at its top, and all that this imports at its top."""
     waiting, seen = [script], set()
