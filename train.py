@@ -49,9 +49,11 @@ def main(raw: DictConfig) -> None:
             cfg, run = reopen(Path(raw.resume), hydra_config.overrides.task)
         else:
             cfg, run = begin(raw, Path(hydra_config.runtime.output_dir) if sweeping else None)
-        from seq2seq.stages import run_job  # imports torch, which takes seconds
+        from seq2seq.stages import draw_sweep, run_job  # imports torch, which takes seconds
 
         run_job(cfg, run)
+        if sweeping:
+            draw_sweep(run.root.parent)
     except UserError as error:
         exit_code = report(error)
         if sweeping and not isinstance(error, StoppedError):

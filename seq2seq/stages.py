@@ -20,7 +20,13 @@ from seq2seq.data.prepare import SIDES, load_pairs, load_text, load_tokenizers, 
 from seq2seq.data.tokenizer import surface
 from seq2seq.errors import InternalError, RunDirError, StoppedError, UserError
 from seq2seq.inference.alignment import group_pieces, merge_words, plot_alignment, to_png
-from seq2seq.inference.by_length import LENGTH_BLEU, plot_length_bleu, score_by_length
+from seq2seq.inference.by_length import (
+    LENGTH_BLEU,
+    LENGTH_PLOT,
+    compare_lengths,
+    plot_length_bleu,
+    score_by_length,
+)
 from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
 from seq2seq.inference.gold import GOLD, GoldAlignment, align_test_set
 from seq2seq.inference.scoring import bleu_metric
@@ -182,7 +188,7 @@ def evaluate(cfg: Config, run: RunDir) -> None:
     run.write_json(SCORES, results.as_dict())
     by_length = score_by_length(cfg, sources, hypotheses, references)
     run.write_json(LENGTH_BLEU, by_length.as_dict())
-    run.write("length_bleu.png", to_png(plot_length_bleu({cfg.name: by_length.bins})))
+    run.write(LENGTH_PLOT, to_png(plot_length_bleu({cfg.name: by_length.bins})))
     draw_heatmaps(cfg, run)
     draw_curves(cfg, run)
 
@@ -253,6 +259,14 @@ def _words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
     ends = [END] if pieces[-1] == END else []
     words, groups = group_pieces(*surface(pieces[: len(pieces) - len(ends)]))
     return [*words, *ends], [*groups, *([[len(pieces) - 1]] if ends else [])]
+
+
+def draw_sweep(folder: Path) -> None:
+    """Draw BLEU by source length of all runs of a sweep so far on one plot, in its folder."""
+    if picture := compare_lengths(folder):
+        path = RunDir(folder).write(LENGTH_PLOT, picture)
+        with output_stream(None) as output:
+            output.write(f"lengths    {path}\n".encode())
 
 
 def summary(run: RunDir) -> str:

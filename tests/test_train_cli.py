@@ -122,6 +122,31 @@ def test_a_job_of_a_sweep_that_fails_does_not_stop_the_others(tmp_path):
 
 
 @pytest.mark.e2e
+def test_figure2_trains_both_models_and_draws_them_on_one_plot(tmp_path):
+    few = [f"data.grammar.{split}_pairs={n}" for split, n in (("train", 200), ("test", 6))]
+    done = train(
+        tmp_path,
+        "+experiment=figure2",
+        *few,
+        "data.grammar.validation_pairs=4",
+        "tokenizer.vocab_size=400",
+        "trainer.max_updates=2",
+        "logging.tensorboard=false",
+    )
+    assert done.returncode == 0, done.stderr
+    [sweep] = (tmp_path / "outputs" / "figure2").iterdir()
+    assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == ["additive", "fixed"]
+    kinds = {
+        load_run_config(sweep / name / "config.yaml").attention.name.name
+        for name in ("additive", "fixed")
+    }
+    assert kinds == {"additive", "fixed"}
+    assert (sweep / "length_bleu.png").read_bytes().startswith(b"\x89PNG")
+    # Drawn after each job, so that a sweep that is stopped has its plot.
+    assert done.stdout.count(f"{sweep.name}/length_bleu.png\n") == 2
+
+
+@pytest.mark.e2e
 def test_a_stop_that_was_asked_for_ends_the_whole_sweep(tmp_path):
     done = train(
         tmp_path,

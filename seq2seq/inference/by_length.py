@@ -22,8 +22,8 @@ from seq2seq.settings import Config
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LENGTH_BLEU = "length_bleu.json"
-"""Name of the numbers in a run."""
+LENGTH_BLEU, LENGTH_PLOT = "length_bleu.json", "length_bleu.png"
+"""Names of the numbers and the picture, in a run."""
 
 WIDTH, LAST = 10, 60
 """Bins of Fig. 2: 1-10, 11-20, ... words; all that is longer than `LAST` is one bin."""
