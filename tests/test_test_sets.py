@@ -187,13 +187,14 @@ def serve(monkeypatch, body: bytes | Exception, md5: str | None = None) -> None:
 
 @pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")  # tarfile, theirs
 def test_a_set_is_downloaded_once(cache, monkeypatch, capfd):
-    serve(monkeypatch, packed("wmt12"))
+    archive = packed("wmt12")
+    serve(monkeypatch, archive)
     found = pairs("sacrebleu:wmt12")
     assert [pair.src for pair in found] == ["One .", "AT&amp;T wins"]
     serve(monkeypatch, AssertionError("asked again"))
     monkeypatch.setattr(test_sets, "answers", lambda url: False)
     assert pairs("sacrebleu:wmt12") == found
-    assert (cache / "wmt12/raw" / archive_name("wmt12")).read_bytes() == packed("wmt12")
+    assert (cache / "wmt12/raw" / archive_name("wmt12")).read_bytes() == archive
     assert capfd.readouterr().err == ""
 
 

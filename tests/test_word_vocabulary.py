@@ -2,12 +2,13 @@
 
 import random
 from collections import Counter
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import begin, composed, run_new, template_pairs, write_corpus
+from runs import begin, composed, locked, run_new, template_pairs, write_corpus
 
 import seq2seq
 from seq2seq.data.corpus import read_pairs
@@ -26,7 +27,7 @@ from seq2seq.errors import DataError, RunDirError
 from seq2seq.inference.alignment import group_pieces
 from seq2seq.inference.translate import END, replace_unknown
 from seq2seq.run import RunDir, read_json
-from seq2seq.settings import TokenizerKind, WordsConfig
+from seq2seq.settings import Config, TokenizerKind, WordsConfig
 from seq2seq.stages import heatmap_png
 
 STRANGE = [
@@ -203,12 +204,12 @@ def test_another_file_is_refused(data, what):
 
 
 @pytest.fixture
-def prepared(tmp_path) -> tuple[RunDir, object]:
+def prepared(tmp_path) -> Iterator[tuple[RunDir, Config]]:
     names = write_corpus(tmp_path / "corpus", template_pairs(80), held_out=10)
     cfg = composed("debug", [*names, *WORDS, "tokenizer.vocab_size=20"])
-    run = begin(tmp_path / "run", cfg)
-    prepare(run, cfg)
-    return run, cfg
+    with locked(begin(tmp_path / "run", cfg)) as run:
+        prepare(run, cfg)
+        yield run, cfg
 
 
 def test_a_run_keeps_both_vocabularies_and_their_ids(prepared):
@@ -248,8 +249,8 @@ def test_lengths_are_limited_in_the_words_of_the_vocabulary(tmp_path):
     splits = (("train", "train"), ("validation", "val"), ("test", "test"))
     names = [f"data.{split}=[{name}.en,{name}.fr]" for split, name in splits]
     cfg = composed("debug", [*WORDS, *names, f"data.root={tmp_path}", "data.max_words=2"])
-    run = begin(tmp_path / "run", cfg)
-    prepare(run, cfg)
+    with locked(begin(tmp_path / "run", cfg)) as run:
+        prepare(run, cfg)
     assert run.path("corpus/train.target").read_text("utf-8") == "eau.\n"
     pairs = read_pairs(cfg.data, "train")
     kept = keep(pairs, cfg.data, _word_counters(composed("debug")))
