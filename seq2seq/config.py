@@ -33,6 +33,7 @@ from seq2seq.settings import (
     ConstantConfig,
     DecayConfig,
     DecodeConfig,
+    Examples,
     HardConfig,
     LocalConfig,
     ModelConfig,
@@ -300,6 +301,13 @@ def _check_together(config: Config) -> None:
             "config",
             f"evaluate.heatmaps={config.evaluate.heatmaps} names no sentence",
             "1 is first.",
+        )
+    languages = (data.source_language, data.target_language)
+    if Examples.figure3 in config.evaluate.examples and languages != ("en", "fr"):
+        raise ConfigError(
+            "config",
+            f"evaluate.examples=[figure3] is English-French, data is {'-'.join(languages)}",
+            "Use evaluate.examples=[].",
         )
     if not config.stages:
         raise ConfigError("config", "stages is empty", "Name at least one.")

@@ -402,12 +402,20 @@ class DecodeConfig:
     """A longer source is cut, with a warning."""
 
 
+class Examples(Enum):
+    """A named set of sentences to look at."""
+
+    figure3 = "figure3"
+
+
 @dataclass(kw_only=True)
 class EvaluateConfig:
     """Scores and pictures of the test set."""
 
     heatmaps: list[int]
     """Test sentences (1 is the first) that are drawn."""
+    examples: list[Examples]
+    """Sets of sentences that are translated and drawn besides, whatever the test set is."""
     heatmap_words: bool
     """Join subwords to words in the pictures."""
     heatmap_font: str | None

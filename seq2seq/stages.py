@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,8 @@ from seq2seq.cli import output_stream
 from seq2seq.data.prepare import SIDES, load_pairs, load_text, load_tokenizers, prepare
 from seq2seq.data.tokenizer import surface
 from seq2seq.errors import InternalError, RunDirError, StoppedError, UserError
-from seq2seq.inference.alignment import group_pieces, merge_words, plot_alignment, to_png
+from seq2seq.fidelity import Report, compare
+from seq2seq.inference.alignment import Weights, group_pieces, merge_words, plot_alignment, to_png
 from seq2seq.inference.by_length import (
     LENGTH_BLEU,
     LENGTH_PLOT,
@@ -28,6 +28,7 @@ from seq2seq.inference.by_length import (
     score_by_length,
 )
 from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
+from seq2seq.inference.examples import EXAMPLES, force
 from seq2seq.inference.gold import GOLD, GoldAlignment, align_test_set
 from seq2seq.inference.scoring import bleu_metric
 from seq2seq.inference.translate import END, Translation, translate
@@ -93,6 +94,7 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     bleu_metric(cfg.evaluate.bleu_tokenizer)  # now, not at the first validation
+    fidelity = write_fidelity(cfg, run)
     for stage in Stage:
         if stage not in cfg.stages:
             continue
@@ -101,11 +103,24 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
             case Stage.tokenize:
                 prepare(run, cfg)
             case Stage.train:
+                for line in fidelity.lines():
+                    log.info("%s", line)
                 train(cfg, run, stop)
             case Stage.decode:
                 decode(cfg, run, stop)
             case Stage.evaluate:
                 evaluate(cfg, run)
+
+
+def write_fidelity(cfg: Config, run: RunDir) -> Report:
+    """Say in the run's folder what it does differently from the paper and the authors' code.
+
+    Anew for every job: a resumed run may decode by other settings.
+    """
+    report = compare(cfg)
+    run.write("fidelity.md", report.as_markdown())
+    run.write_json("fidelity.json", report.as_dict())
+    return report
 
 
 def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
@@ -190,6 +205,7 @@ def evaluate(cfg: Config, run: RunDir) -> None:
     run.write_json(LENGTH_BLEU, by_length.as_dict())
     run.write(LENGTH_PLOT, to_png(plot_length_bleu({cfg.name: by_length.bins})))
     draw_heatmaps(cfg, run)
+    draw_examples(cfg, run)
     draw_curves(cfg, run)
 
 
@@ -229,9 +245,37 @@ def draw_heatmaps(cfg: Config, run: RunDir) -> list[str]:
         translation = json.loads(line)
         if not translation["hypotheses"]:
             continue
+        best = translation["hypotheses"][0]
+        alpha = np.array(best["attention"], np.float32)
         name = f"heatmaps/test-{number:04d}.png"
-        run.write(name, heatmap_png(cfg, translation))
+        run.write(name, heatmap_png(cfg, alpha, translation["source_tokens"], best["tokens"]))
         names.append(name)
+    return names
+
+
+def draw_examples(cfg: Config, run: RunDir) -> list[str]:
+    """Translate and draw the sets in `evaluate.examples`; return the file names.
+
+    Each sentence gives two pictures: what the run says, and, ending in `-paper`, where it looks
+    while it is made to say what the paper prints.
+    """
+    if not cfg.evaluate.examples:
+        return []
+    model = Pretrained(run, cfg)
+    names = []
+    for examples in cfg.evaluate.examples:
+        for example in EXAMPLES[examples]:
+            name = f"heatmaps/{examples.name}-{example.label}"
+            [own] = model.translate([example.source])
+            log.info("%s-%s: %s", examples.name, example.label, own.text)
+            if own.candidates:
+                tokens = own.candidates[0].tokens
+                run.write(f"{name}.png", heatmap_png(cfg, own.alignment, own.source_tokens, tokens))
+                names.append(f"{name}.png")
+            forced = force(model.model, model.tokenizers, example)
+            picture = (forced.alignment, forced.source_tokens, forced.tokens)
+            run.write(f"{name}-paper.png", heatmap_png(cfg, *picture))
+            names.append(f"{name}-paper.png")
     return names
 
 
@@ -242,11 +286,8 @@ def draw_curves(cfg: Config, run: RunDir) -> None:
         run.write("curves.png", to_png(plot_curves(rows, cfg.name)))
 
 
-def heatmap_png(cfg: Config, translation: dict[str, Any]) -> bytes:
-    """Draw one line of a `.jsonl` file, laid out as the paper's Fig. 3."""
-    best = translation["hypotheses"][0]
-    source, target = translation["source_tokens"], best["tokens"]
-    alpha = np.array(best["attention"], np.float32)
+def heatmap_png(cfg: Config, alpha: Weights, source: Sequence[str], target: Sequence[str]) -> bytes:
+    """Draw attention (target tokens, source tokens), laid out as the paper's Fig. 3."""
     if cfg.evaluate.heatmap_words:
         source, source_groups = _words(source)
         target, target_groups = _words(target)

@@ -405,6 +405,10 @@ def test_enough_ranges_were_found():
         (["data.grammar.min_words=9", "data.grammar.max_words=8"], "min_words is above max_words"),
         (["stages=[]"], "stages is empty"),
         (["evaluate.heatmaps=[2,0]"], "evaluate.heatmaps=[2, 0] names no sentence. 1 is first."),
+        (
+            ["evaluate.examples=[figure3]", "data.source_language=de"],
+            "evaluate.examples=[figure3] is English-French, data is de-fr. Use evaluate.examples=[",
+        ),
         (["data.target_language=''"], "data.target_language='' is no language code"),
         (["data.target_language=de.at"], "data.target_language='de.at' is no language code"),
     ],
@@ -422,6 +426,8 @@ def test_settings_that_just_fit_together():
     to_config(composed(), ["trainer.batch_tokens=100", "trainer.batch_sentences=null"])
     to_config(composed(), ["decode.n_best=10"])
     to_config(composed(), ["decode.replace_unknown=true"])
+    to_config(composed(), ["evaluate.examples=[figure3]"])
+    to_config(composed(), ["evaluate.examples=[]", "data.target_language=de"])
     to_config(composed(), ["data.grammar.min_words=9", "data.grammar.max_words=9"])
     to_config(composed(), ["data.target_language=zh-Hans", "data.source_language=pt_BR"])
 

@@ -32,6 +32,8 @@ PROMISED = [
     "config.yaml",
     "run.json",
     "run.lock",
+    "fidelity.md",
+    "fidelity.json",
     "data_report.json",
     "tokenizers/source.model",
     "tokenizers/target.model",

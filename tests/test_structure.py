@@ -70,6 +70,7 @@ MAY_IMPORT = [
     (ERRORS, []),
     (SETTINGS, []),
     (CONFIG, [SETTINGS, ERRORS]),
+    ("seq2seq.fidelity", ["seq2seq.fidelity", CONFIG, SETTINGS]),
     ("seq2seq.signals", []),
     (RUN, [ERRORS, OURS]),  # the version
     ("seq2seq.model.rnnsearch", [MODEL, ERRORS, SETTINGS, KERNELS]),

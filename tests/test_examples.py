@@ -1,0 +1,132 @@
+"""The sentences of Figure 3: the paper's text, and pictures of the right weights."""
+
+import logging
+
+import matplotlib.image
+import numpy as np
+import pytest
+from runs import composed, config_of, copy_of, tiny_run
+
+import seq2seq
+from seq2seq import stages
+from seq2seq.config import plain, to_config
+from seq2seq.errors import ConfigError
+from seq2seq.inference.examples import EXAMPLES, Example, force
+from seq2seq.inference.translate import END
+from seq2seq.pretrained import Pretrained
+from seq2seq.run import RunDir
+from seq2seq.settings import Config, Examples
+from seq2seq.stages import draw_examples
+
+AS_PRINTED = {
+    # Tokenised, as Figure 3 shows it: source along the top, translation down the side.
+    "a": (
+        "The agreement on the European Economic Area was signed in August 1992 .",
+        "L' accord sur la zone économique européenne a été signé en août 1992 .",
+    ),
+    "b": (
+        "It should be noted that the marine environment is the least known of environments .",
+        "Il convient de noter que l' environnement marin est le moins connu de l' environnement .",
+    ),
+    "c": (
+        "Destruction of the equipment means that Syria can no longer produce new chemical weapons "
+        ".",
+        "La destruction de l' équipement signifie que la Syrie ne peut plus produire de nouvelles "
+        "armes chimiques .",
+    ),
+    "d": (
+        '" This will change my future with my family , " the man said .',
+        '" Cela va changer mon avenir avec ma famille " , a dit l\' homme .',
+    ),
+}
+
+
+def test_text_is_the_papers_but_for_blanks():
+    examples = {e.label: (e.source, e.target) for e in EXAMPLES[Examples.figure3]}
+    assert examples.keys() == AS_PRINTED.keys()
+    for label, sides in AS_PRINTED.items():
+        for found, printed in zip(examples[label], sides, strict=True):
+            assert found.replace(" ", "") == printed.replace(" ", "")
+            # Text as people write it: nothing stands apart that a tokeniser would cut off.
+            assert not [word for word in found.split() if not any(map(str.isalnum, word))]
+            assert "' " not in found
+
+
+def test_every_set_that_can_be_chosen_exists():
+    assert set(EXAMPLES) == set(Examples)
+
+
+@pytest.mark.parametrize("change", ["data.source_language=de", "data.target_language=de"])
+def test_other_languages_are_refused(change):
+    with pytest.raises(ConfigError, match=r"examples=\[figure3\] is English-French, data is"):
+        composed("quickstart", ["evaluate.examples=[figure3]", change])
+    composed("quickstart", [change])  # without the set any language will do
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def model(run) -> Pretrained:
+    return seq2seq.load(run, ["device=cpu"])
+
+
+def test_a_model_led_along_its_own_translation_looks_where_it_looked(model):
+    """The search goes word by word with `predict` and `advance`, `force` in one pass."""
+    source = "the wolf waits for the teacher today ."
+    [own] = model.translate([source])
+    [best, *_] = own.candidates
+    forced = force(model.model, model.tokenizers, Example("x", source, own.text))
+    assert forced.tokens == best.tokens
+    assert forced.source_tokens == own.source_tokens
+    np.testing.assert_allclose(forced.alignment, best.alignment, rtol=0, atol=1e-5)
+    assert np.ptp(forced.alignment) > 0.2  # it does look somewhere
+
+
+def with_figure3(cfg: Config, *overrides: str) -> Config:
+    return to_config(plain(cfg), ["evaluate.examples=[figure3]", *overrides])
+
+
+def test_four_sentences_are_drawn_twice(run, model, tmp_path, caplog, monkeypatch):
+    folder = RunDir.open(copy_of(run, tmp_path / "run"))
+    cfg = with_figure3(
+        config_of(folder.root), "decode.max_source_tokens=30", "evaluate.heatmap_words=false"
+    )
+    drawn = []
+    real = stages.plot_alignment
+
+    def spy(alpha, source, target, **options):
+        drawn.append((alpha, tuple(source), tuple(target)))
+        return real(alpha, source, target, **options)
+
+    monkeypatch.setattr(stages, "plot_alignment", spy)
+    with caplog.at_level(logging.INFO, "seq2seq.stages"):
+        names = draw_examples(cfg, folder)
+    assert names == [f"heatmaps/figure3-{x}{end}.png" for x in "abcd" for end in ("", "-paper")]
+    for name in names:
+        picture = matplotlib.image.imread(folder.path(name))
+        assert min(picture.shape[:2]) > 100
+    texts = [record.getMessage() for record in caplog.records]
+    said = [text for text in texts if text.startswith("figure3-")]
+    expected = Pretrained(folder, cfg)
+    for example, line, own, paper in zip(
+        EXAMPLES[Examples.figure3], said, drawn[::2], drawn[1::2], strict=True
+    ):
+        [translation] = expected.translate([example.source])  # 30 source tokens and the end symbol
+        assert line == f"figure3-{example.label}: {translation.text}"
+        forced = force(expected.model, expected.tokenizers, example)  # the source is not cut
+        for (alpha, source, target), tokens, found in (
+            (own, translation.source_tokens, translation.candidates[0]),
+            (paper, forced.source_tokens, forced),
+        ):
+            assert (source, target) == (tokens, found.tokens)
+            assert source[-1] == target[-1] == END
+            np.testing.assert_array_equal(alpha, found.alignment)
+        assert len(own[1]) == 31 < len(paper[1])
+
+
+def test_nothing_is_loaded_or_drawn_unless_asked_for(run, monkeypatch):
+    monkeypatch.setattr(stages, "Pretrained", lambda *_: pytest.fail("loaded"))
+    assert draw_examples(config_of(run), RunDir.open(run)) == []
