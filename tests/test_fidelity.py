@@ -189,6 +189,10 @@ SWITCHES = {
     "model.embedding_dropout=0.1": (set(), {"dropout"}),
     "model.annotation_dropout=0.1": (set(), {"dropout"}),
     "model.readout_dropout=0.1": (set(), {"dropout"}),
+    "attention=dot": ({"context"}, {"context"}),
+    "attention=hard": ({"context"}, {"context"}),
+    # The RNNencdec: 600,000 updates make it the paper's, pools of 10 the authors'.
+    "attention=fixed": ({"number of updates"}, {"pool that is sorted by length"}),
     "trainer.precision=bf16": (set(), {"precision"}),
     "data.source_language=de": ({"languages"}, set()),
     "data.target_language=de": ({"languages"}, set()),
