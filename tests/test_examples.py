@@ -10,6 +10,7 @@ from runs import composed, config_of, copy_of, tiny_run
 import seq2seq
 from seq2seq import stages
 from seq2seq.config import plain, to_config
+from seq2seq.data.word_vocabulary import Moses
 from seq2seq.errors import ConfigError
 from seq2seq.inference.examples import EXAMPLES, Example, force
 from seq2seq.inference.translate import END
@@ -50,6 +51,21 @@ def test_text_is_the_papers_but_for_blanks():
             # Text as people write it: nothing stands apart that a tokeniser would cut off.
             assert not [word for word in found.split() if not any(map(str.isalnum, word))]
             assert "' " not in found
+
+
+@pytest.mark.parametrize(("side", "language"), [(0, "en"), (1, "fr")])
+def test_moses_makes_the_papers_tokens_of_it(side, language):
+    moses = Moses(language)
+    for example in EXAMPLES[Examples.figure3]:
+        text = (example.source, example.target)[side]
+        assert moses.words(text) == AS_PRINTED[example.label][side].split()
+        assert moses.join(moses.words(text)) == text
+
+
+def test_the_rows_of_table_1_with_attention_draw_them():
+    for preset in ("rnnsearch50", "rnnsearch30", "rnnsearch50_star"):
+        assert composed(preset).evaluate.examples == [Examples.figure3]
+    assert composed("rnnencdec30").evaluate.examples == []
 
 
 def test_every_set_that_can_be_chosen_exists():

@@ -63,6 +63,14 @@ DECODING_POINTS = (
         source="Table 1; sample.py --ignore-unk",
     ),
     Point(
+        name="unknown words replaced",
+        keys=("decode.replace_unknown",),
+        here=value("decode.replace_unknown"),
+        paper=None,
+        authors=says("no"),
+        source="sample.py",
+    ),
+    Point(
         name="where no hypothesis finished",
         keys=(),
         here=fixed("the best unfinished one is given"),

@@ -51,10 +51,16 @@ def _updates(values: Values) -> str:
     return f"{values['trainer.max_updates']:,} ({_model(values)}-{values['data.max_words']})"
 
 
+def _early_stopping(values: Values) -> str:
+    if values["trainer.patience"] is None:
+        return "none"
+    return f"once validation improves no more ({_model(values)}-{values['data.max_words']})"
+
+
 def _patience(values: Values) -> str:
     patience = values["trainer.patience"]
     what = values["trainer.select_by"]
-    return "none" if patience is None else f"after {patience} validations without a better {what}"
+    return "none" if patience is None else f"{patience} validations without a better {what}"
 
 
 def _selection(values: Values) -> str:
@@ -92,7 +98,7 @@ DATA_POINTS = (
         name="validation set",
         keys=("data.validation",),
         here=value("data.validation"),
-        paper=Says("newstest2012 and newstest2013", ()),
+        paper=says("sacrebleu:wmt12+wmt13", text="newstest2012 and newstest2013"),
         authors=None,
         source="4.1",
     ),
@@ -100,7 +106,7 @@ DATA_POINTS = (
         name="test set",
         keys=("data.test",),
         here=value("data.test"),
-        paper=says("hub:wmt/wmt14:fr-en", text="newstest2014"),
+        paper=says("sacrebleu:wmt14/full", "hub:wmt/wmt14:fr-en", text="newstest2014"),
         authors=None,
         source="4.1",
     ),
@@ -117,7 +123,7 @@ DATA_POINTS = (
         keys=("tokenizer.*",),
         here=named("tokenizer", "vocab_size"),
         paper=says("words", text="words of the Moses tokeniser"),
-        authors=says("words", text="words between blanks"),
+        authors=says("words", text="words of the Moses tokeniser"),
         source="4.1; preprocess/preprocess.py",
     ),
     Point(
@@ -138,12 +144,14 @@ DATA_POINTS = (
     ),
     Point(
         name="words that the cap counts",
-        keys=(),
-        here=fixed("between the blanks of the text as given"),
-        paper=says("tokens"),
-        authors=says("tokens"),
+        keys=("tokenizer.name",),
+        here=choice(
+            "tokenizer.name",
+            {"words": "of the vocabulary", "sentencepiece": "what stands between blanks"},
+        ),
+        paper=says("of the vocabulary"),
+        authors=says("of the vocabulary"),
         source="4.1; encdec.py create_padded_batch",
-        note="the same for text that is tokenised already",
     ),
     Point(
         name="pairs dropped for their length ratio",
@@ -311,11 +319,23 @@ TRAINING_POINTS = (
     ),
     Point(
         name="early stopping",
-        keys=("trainer.patience", "trainer.select_by"),
-        here=_patience,
-        paper=says("none", text="none; RNNsearch-50* until the validation set improves no more"),
+        keys=("trainer.patience", "data.max_words", "attention.name"),
+        here=_early_stopping,
+        paper=says(
+            "none",
+            "once validation improves no more (RNNsearch-50)",
+            text="none; RNNsearch-50* once validation improves no more",
+        ),
         authors=says("none"),
         source=f"4.2, Table 1; {PROTOTYPES}",
+    ),
+    Point(
+        name="patience of early stopping",
+        keys=("trainer.patience", "trainer.select_by"),
+        here=_patience,
+        paper=None,
+        authors=None,
+        source="Table 1",
     ),
     Point(
         name="weights that are decoded",

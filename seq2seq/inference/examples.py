@@ -61,8 +61,8 @@ EXAMPLES: Mapping[Examples, tuple[Example, ...]] = {
 class Forced:
     """Where a model looks while it is made to say a given translation."""
 
-    source_tokens: tuple[str, ...]  # the end symbol included, as in the translation
-    tokens: tuple[str, ...]
+    source_tokens: tuple[str, ...]  # as in the text, unknown ones too; the end symbol included
+    tokens: tuple[str, ...]  # the same
     alignment: Weights  # (len(tokens), len(source_tokens))
 
 
@@ -75,7 +75,7 @@ def force(model: RNNSearch, tokenizers: tuple[Tokenizer, Tokenizer], example: Ex
     with torch.inference_mode():
         alpha = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).alpha[0]
     return Forced(
-        source_tokens=(*source.pieces(src), END),
-        tokens=(*target.pieces(tgt), END),
+        source_tokens=(*source.tokens([example.source])[0], END),
+        tokens=(*target.tokens([example.target])[0], END),
         alignment=alpha.float().cpu().numpy(),
     )
