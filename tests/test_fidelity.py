@@ -149,7 +149,6 @@ def test_the_base_config_is_the_paper_but_for_these():
     assert from_paper() == {
         "word that moves the state",
         "training corpus",
-        "score",
     }
     assert "word that moves the state" not in from_paper("model.state_word=previous")
 
@@ -282,7 +281,7 @@ def test_quickstart_is_another_recipe_and_the_same_model():
         "unknown word in translations",
     }
     paper = {"word that moves the state", "training corpus", "validation set", "test set"}
-    assert from_paper("+experiment=quickstart") == both | paper | {"number of updates", "score"}
+    assert from_paper("+experiment=quickstart") == both | paper | {"number of updates"}
     authors = {
         *("bias of embedded words", "output matrix", "pairs dropped for their length ratio"),
         *("duplicate pairs dropped", "order of the batches of a pool", "cost before clipping"),
