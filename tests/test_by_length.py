@@ -111,6 +111,12 @@ def test_words_are_those_of_the_length_limit(tokenizer, label):
     assert found.label == label
 
 
+def test_the_source_is_counted_by_the_rules_of_its_language(cfg, monkeypatch):
+    counters = (lambda text: 15, lambda text: 25)
+    monkeypatch.setattr(by_length, "word_counters", lambda cfg: counters)
+    assert [b.label for b in score_by_length(cfg, ["a"], ["b"], ["c"]).bins] == ["11-20"]
+
+
 def test_unequal_numbers_of_lines_are_refused(cfg):
     with pytest.raises(DataError, match="1 translations, 2 references"):
         score_by_length(cfg, ["a", "b"], ["a"], ["a", "b"])

@@ -155,7 +155,7 @@ def test_the_end_shows_scores_samples_and_pictures(trained):
     table = trained.out[:5]
     assert re.fullmatch(r"metric +score +signature", table[0])
     rows = {re.split(r"  +", row)[0]: row for row in table[1:]}
-    assert list(rows) == ["BLEU", "BLEU, tokenised", "chrF", "TER"]
+    assert set(rows) == {"BLEU", "BLEU, tokenised", "chrF", "TER"}
     signature = r"nrefs:1\|case:mixed\|eff:no\|tok:13a\|smooth:exp\|version:[\d.]+"
     assert re.fullmatch(rf"BLEU +\d+\.\d\d  {signature}", rows["BLEU"])
     saved = json.loads((trained.run / "scores.json").read_text())["scores"]
@@ -175,7 +175,8 @@ def test_the_end_shows_scores_samples_and_pictures(trained):
 
 def test_lengths_add_up(trained):
     bins = json.loads((trained.run / "length_bleu.json").read_text())["bins"]
-    lengths = [len(x.split()) for x in (trained.run / "corpus/test.source").open(encoding="utf-8")]
+    sources = (trained.run / "corpus/test.source").read_text("utf-8").splitlines()
+    lengths = [len(source.split()) for source in sources]
     assert {b["first"]: b["sentences"] for b in bins} == Counter(
         (n - 1) // 10 * 10 + 1 for n in lengths
     )
