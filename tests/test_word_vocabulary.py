@@ -16,10 +16,10 @@ from seq2seq.data.filters import keep
 from seq2seq.data.grammar import generate
 from seq2seq.data.prepare import (
     _learn_vocabularies,
-    _word_counters,
     load_pairs,
     load_tokenizers,
     prepare,
+    word_counters,
 )
 from seq2seq.data.tokenizer import EOS, PAD, UNK, surface
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
@@ -253,7 +253,7 @@ def test_lengths_are_limited_in_the_words_of_the_vocabulary(tmp_path):
         prepare(run, cfg)
     assert run.path("corpus/train.target").read_text("utf-8") == "eau.\n"
     pairs = read_pairs(cfg.data, "train")
-    kept = keep(pairs, cfg.data, _word_counters(composed("debug")))
+    kept = keep(pairs, cfg.data, word_counters(composed("debug")))
     assert [pair.tgt for pair in kept] == ["l'eau.", "eau."]
 
 
