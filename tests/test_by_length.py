@@ -205,8 +205,14 @@ def test_a_sweep_is_drawn_in_its_order_and_named_by_what_differs(tmp_path):
         ([["name=x"]], ["x"]),
         ([["attention=dot"], ["attention=fixed"]], ["attention=dot", "attention=fixed"]),
         (
-            [["seed=1", "decode.beam_size=3"], ["seed=2", "decode.beam_size=4"]],
-            ["seed=1, decode.beam_size=3", "seed=2, decode.beam_size=4"],
+            [
+                ["seed=1", "decode.beam_size=3", "trainer.max_updates=7"],
+                ["seed=2", "decode.beam_size=4", "trainer.max_updates=8"],
+            ],
+            [
+                "seed=1, trainer.max_updates=7, decode.beam_size=3",
+                "seed=2, trainer.max_updates=8, decode.beam_size=4",
+            ],
         ),
         ([["attention=dot"], ["attention=multi_head", "attention.heads=2"]],
          ["attention=dot", "attention=multi_head, attention.heads=2"]),
