@@ -45,6 +45,7 @@ def test_preset_is_a_row_of_the_tables(name, monkeypatch):
 SMALL = {
     "quickstart": 1_836_112,
     "figure2": 3_180_112,
+    "alignment": 1_836_112,
     "multi30k_en_fr": 4_450_632,
     "debug": 25_112,
 }
