@@ -70,7 +70,7 @@ TAGGED: dict[str, dict[str, type]] = {
 }
 """Groups whose options have different fields; the class follows from the group's `name`."""
 
-LATER_KEYS = ("decode", "evaluate", "device", "threads")
+LATER_KEYS = ("decode", "evaluate", "attention.inference", "device", "threads")
 """What decoding and evaluation may change; everything else is fixed by the checkpoint."""
 
 RESUME_KEYS = (

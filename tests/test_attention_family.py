@@ -7,7 +7,7 @@ import pytest
 from runs import ROOT, composed, run_new, template_pairs, write_corpus
 
 from seq2seq.inference.translate import translate
-from seq2seq.pretrained import Pretrained
+from seq2seq.pretrained import Pretrained, load
 from seq2seq.run import read_json
 from seq2seq.settings import AttentionKind
 
@@ -17,6 +17,21 @@ KINDS = [kind.name for kind in AttentionKind]
 def test_every_kind_has_a_config_and_every_config_a_kind():
     files = (ROOT / "configs/attention").glob("*.yaml")
     assert sorted(path.stem for path in files) == sorted(KINDS)
+
+
+@pytest.mark.e2e
+def test_hard_attention_takes_another_context_when_asked_later(tmp_path: Path):
+    """The choice is one of test time: it needs no new training."""
+    names = write_corpus(tmp_path / "corpus", template_pairs(120))
+    few = ["trainer.max_updates=4", "trainer.validate_every=4", "tokenizer.vocab_size=110"]
+    cfg = composed("debug", [*names, *few, "attention=hard", "stages=[tokenize,train]"])
+    run = run_new(tmp_path / "run", cfg)
+    line = ["the cat sees the dog ."]
+    [likely], [expected] = (
+        load(run.root, [f"attention.inference={how}"]).translate(line)
+        for how in ("most_likely", "expectation")
+    )
+    assert likely.candidates[0].log_prob != expected.candidates[0].log_prob
 
 
 @pytest.mark.e2e
