@@ -50,7 +50,7 @@ MISTAKES = {
     "an unknown preset": (
         ["+experiment=quickstrat"],
         1,
-        "error: config: In 'config': Could not find 'experiment/quickstrat'. Available: debug, ",
+        "error: config: In 'config': Could not find 'experiment/quickstrat'. Available: ",
     ),
     "a preset without its plus": (
         ["experiment=quickstart"],
