@@ -1,4 +1,4 @@
-"""From YAML and command line to the dataclasses of `settings.py`.
+"""From YAML and command line to the dataclasses of `settings/`.
 
 `to_config()` is the one door, for composed values as for those that a run saved;
 `load_run_config()` reads the latter. Behind this module nobody sees Hydra or OmegaConf.

@@ -68,7 +68,7 @@ TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
 MAY_IMPORT = [
     # The first line that fits a module says which modules of ours it may import.
     (ERRORS, []),
-    (SETTINGS, []),
+    (SETTINGS, [SETTINGS]),
     (CONFIG, [SETTINGS, ERRORS]),
     ("seq2seq.fidelity", ["seq2seq.fidelity", CONFIG, SETTINGS]),
     ("seq2seq.signals", []),
