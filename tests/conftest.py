@@ -48,6 +48,7 @@ HARD = HardConfig(
     inference=HardInference.most_likely,
     soft_share=0.5,
     reinforce_weight=1.0,
+    discount=1.0,
     entropy_weight=0.1,
 )
 FAMILY: dict[str, AnyAttentionConfig] = {

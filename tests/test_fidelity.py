@@ -97,7 +97,7 @@ def test_points_have_names_of_their_own_and_say_where_they_are_from():
 
 def test_what_a_setting_decides_is_read_from_it():
     """A point that no value of its settings changes would be a point fixed in the code."""
-    values = flatten(config())
+    values = flatten(config("data.max_ratio=9"))
     for point in POINTS:
         same = point.here(values) == point.here(Changed(values))
         assert same == point.fixed, point.name
@@ -141,7 +141,7 @@ FIXED = {
 }
 """What no setting removes."""
 
-AUTHORS = ["model.embedding_bias=true", "model.output_rank=620", "data.max_ratio=50"]
+AUTHORS = ["model.embedding_bias=true", "model.output_rank=620"]
 """What makes the base config the authors' code."""
 
 
@@ -156,7 +156,7 @@ def test_the_base_config_is_the_paper_but_for_these():
 def test_the_authors_code_is_reached_but_for_these():
     left = FIXED | {"longer sources are cut, in tokens"}
     assert from_authors(*AUTHORS) == left
-    removed = {"bias of embedded words", "output matrix", "pairs dropped for their length ratio"}
+    removed = {"bias of embedded words", "output matrix"}
     assert from_authors() == left | removed
 
 
@@ -166,7 +166,7 @@ def test_the_rows_of_table_1(model, words):
     """The presets take the authors' model, so the paper's output matrix is not in them."""
     row = f"+experiment={model}{words}"
     assert from_paper(row) == from_paper() | {"output matrix"}
-    left = FIXED | {"longer sources are cut, in tokens", "pairs dropped for their length ratio"}
+    left = FIXED | {"longer sources are cut, in tokens"}
     pool = {"pool that is sorted by length"} if model == "rnnencdec" else set()
     assert from_authors(row) == left | pool
 
@@ -207,6 +207,7 @@ SWITCHES = {
     "data.source_language=de": ({"languages"}, set()),
     "data.target_language=de": ({"languages"}, set()),
     "data.test=mine.tsv": ({"test set"}, set()),
+    "data.max_ratio=9": (set(), {"pairs dropped for their length ratio"}),
     "data.limit=1000": ({"training pairs used"}, {"training pairs used"}),
     "tokenizer.vocab_size=8000": 2 * [{"vocabulary size"}],
     "tokenizer=sentencepiece": (
@@ -257,7 +258,7 @@ def test_a_switch_makes_its_points_appear_and_no_other(change):
 def test_every_setting_with_a_point_was_switched():
     """Those of the corpus and of the embedded grammar only show what they are."""
     switched = {change.partition("=")[0] for change in SWITCHES}
-    own_text = {"data.train", "data.max_ratio", "model.embedding_bias"}
+    own_text = {"data.train", "model.embedding_bias"}
     silent = {"trainer.max_epochs", "trainer.select_by", "trainer.validate_every"}
     silent |= {"trainer.validation_sentences", "trainer.validation_beam"}
     own_text |= {"trainer.batch_tokens", "decode.max_source_tokens", "evaluate.bleu_tokenizer"}

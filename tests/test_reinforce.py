@@ -76,24 +76,25 @@ def drawn(seed: int, **changes):
     return cfg, model, batch, output
 
 
-def test_rewards_are_summed_from_a_word_to_the_end_of_its_own_sentence():
+@pytest.mark.parametrize("discount", [1.0, 0.5, 0.0])
+def test_rewards_are_summed_from_a_word_to_the_end_of_its_own_sentence(discount):
     _, _, batch, output = drawn(4)
-    reward, left = rewards_to_go(output.logits.detach(), batch)
+    reward, left = rewards_to_go(output.logits.detach(), batch, discount)
     log_p = output.logits.detach().log_softmax(-1)
     log_p = log_p.gather(1, batch.tgt[batch.tgt_mask][:, None]).squeeze(1)
     row = 0
     for length in batch.tgt_mask.sum(dim=1).tolist():
         for i in range(length):
-            expected = sum(log_p[row + k] for k in range(i, length))
+            expected = sum(discount ** (k - i) * log_p[row + k] for k in range(i, length))
             assert reward[row + i].item() == pytest.approx(expected.item(), abs=1e-12)
-            assert left[row + i] == length - i
+            assert left[row + i] == sum(discount ** (k - i) for k in range(i, length))
         row += length
 
 
 def test_the_baseline_learns_the_mean_reward_and_nothing_else_learns_from_it():
     cfg, model, batch, output = drawn(5, reinforce_weight=0.0, entropy_weight=0.0)
     cost = draws_cost(output, batch, cfg)
-    reward, left = rewards_to_go(output.logits.detach(), batch)
+    reward, left = rewards_to_go(output.logits.detach(), batch, cfg.discount)
     error = output.draw.baseline[batch.tgt_mask] - reward / left
     grads = dict(
         zip(

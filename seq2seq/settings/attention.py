@@ -51,7 +51,9 @@ class HardConfig:
     soft_share: float = number(0.0, 1.0)
     """Share of the looks that take the expectation in training, against variance."""
     reinforce_weight: float = at_least(0)
-    """Weight of the draws' gradient; 1 makes the gradient that of the expected cost."""
+    """Weight of the draws' gradient; 1, undiscounted, makes it that of the expected cost."""
+    discount: float = number(0.0, 1.0)
+    """What a word counts in the reward of the look before: 1 in full, 0 not at all."""
     entropy_weight: float = at_least(0)
     """Reward per nat of entropy of the weights, so that they do not settle too early."""
 

@@ -1,9 +1,10 @@
 """How hard attention learns where to look: REINFORCE, as in Xu et al. 2015, 4.1.
 
 A draw has no gradient. Moving its log-probability along (reward - baseline) moves the expected
-cost downhill. The reward of a look is the log-probability of all words from there on, since the
-drawn context enters the state; what came before cannot depend on it. The baseline is learned: the
-decoder state predicts the mean reward of the words that are left.
+cost downhill. The reward of a look is the log-probability of the words from there on, since the
+drawn context enters the state; what came before cannot depend on it. Later words tell less and
+less about a look but add their noise, so they may be discounted. The baseline is learned: the
+decoder state predicts the mean reward of a word to come.
 """
 
 import torch
@@ -27,7 +28,7 @@ def draws_cost(output: DecoderOutput, batch: Batch, cfg: HardConfig) -> Tensor:
     """
     assert output.draw is not None
     mask = batch.tgt_mask
-    reward, left = rewards_to_go(output.logits.detach(), batch)
+    reward, left = rewards_to_go(output.logits.detach(), batch, cfg.discount)
     baseline = output.draw.baseline[mask]
     advantage = reward - left * baseline.detach()
     policy = -(advantage * output.draw.log_prob[mask]).sum()
@@ -36,13 +37,18 @@ def draws_cost(output: DecoderOutput, batch: Batch, cfg: HardConfig) -> Tensor:
     return cfg.reinforce_weight * policy + cfg.entropy_weight * entropy + error / 2
 
 
-def rewards_to_go(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return, per real target word, log p summed from it to the end (N,), and its words (N,)."""
+def rewards_to_go(logits: Tensor, batch: Batch, discount: float) -> tuple[Tensor, Tensor]:
+    """Return, per real target word i, sum_{k >= i} discount^(k-i) log p(y_k) (N,).
+
+    Also the same sum of ones (N,): how many words that reward is made of.
+    """
     mask = batch.tgt_mask
     wide = torch.promote_types(logits.dtype, torch.float32)
     log_p = torch.log_softmax(logits, dim=-1, dtype=wide)
     reward = log_p.new_zeros(mask.shape)
     reward[mask] = log_p.gather(1, batch.tgt[mask][:, None]).squeeze(1)
-    from_the_end = reward.flip(1).cumsum(dim=1).flip(1)  # padding adds zero
-    left = mask.flip(1).cumsum(dim=1).flip(1)
-    return from_the_end[mask], left[mask]
+    left = mask.to(wide)
+    for i in reversed(range(mask.shape[1] - 1)):  # padding comes last and adds zero
+        reward[:, i] += discount * reward[:, i + 1]
+        left[:, i] += discount * left[:, i + 1]
+    return reward[mask], left[mask]
