@@ -189,6 +189,7 @@ def make_run(folder, changes, bins):
     return folder
 
 
+@pytest.mark.e2e
 def test_a_sweep_is_drawn_in_its_order_and_named_by_what_differs(tmp_path):
     assert compare_lengths(tmp_path) is None
     for job, seed, bins in (("10", 3, SHORT), ("2", 2, LONG), ("0", 1, LONG)):

@@ -99,6 +99,7 @@ def test_a_test_set_without_unknown_words_is_decoded_once(trained):
         assert results["no_unknown"]["scores"][name] == results["scores"][name]
 
 
+@pytest.mark.e2e
 def test_unknown_words_on_either_side_make_a_second_column(trained, tmp_path):
     """A character that the vocabularies lack, in one source and in another reference."""
     run = RunDir.open(copy_of(trained, tmp_path / "run"))

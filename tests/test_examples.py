@@ -105,6 +105,7 @@ def with_figure3(cfg: Config, *overrides: str) -> Config:
     return to_config(plain(cfg), ["evaluate.examples=[figure3]", *overrides])
 
 
+@pytest.mark.e2e
 def test_four_sentences_are_drawn_twice(run, model, tmp_path, caplog, monkeypatch):
     folder = RunDir.open(copy_of(run, tmp_path / "run"))
     cfg = with_figure3(

@@ -133,6 +133,7 @@ class CrashError(Exception):
     """Power cut, out of memory, kill -9."""
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("place", "update", "kept"),
     [
@@ -178,6 +179,7 @@ def test_no_step_appears_twice_after_a_crash(
     assert [e.step for e in texts.Tensors("validation/samples/text_summary")] == [4, 8]
 
 
+@pytest.mark.e2e
 def test_going_on_after_the_end_repeats_nothing(prepared, tmp_path):
     root = copy_of(prepared, tmp_path / "run")
     go(root)
