@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from seq2seq.model.encoder import Encoded
+from seq2seq.model.encoder import Encoded, pick
 
 
 @dataclass(frozen=True)
@@ -290,8 +290,3 @@ def expectation(alpha: Tensor, values: Tensor) -> Tensor:
 def products(query: Tensor, keys: Tensor) -> Tensor:
     """Return the dot product of each key (B, Tx, n) with its query (B, n), as (B, Tx)."""
     return torch.bmm(keys, query[..., None].to(keys.dtype)).squeeze(-1)
-
-
-def pick(values: Tensor, positions: Tensor) -> Tensor:
-    """Return one position (B,) of each sentence, (B, 2n) of (B, Tx, 2n)."""
-    return values[torch.arange(len(values), device=values.device), positions]

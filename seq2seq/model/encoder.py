@@ -55,7 +55,7 @@ class RecurrentEncoder(nn.Module):
         Ex = self.embedding_dropout(self.embedding(src))  # (B, Tx, m)
         units = [self.forward_unit] + ([self.backward_unit] if self.backward_unit else [])
         h_fwd, *h_bwd = self.read(units, Ex, mask)
-        start = h_bwd[0][:, 0] if h_bwd else h_fwd[torch.arange(len(mask)), mask.sum(dim=1) - 1]
+        start = h_bwd[0][:, 0] if h_bwd else pick(h_fwd, mask.sum(dim=1) - 1)
         h = self.annotation_dropout(torch.cat([h_fwd, *h_bwd], dim=-1))  # (B, Tx, 2n)
         return Encoded(h=h, start=start, mask=mask)
 
@@ -80,3 +80,8 @@ def run_unit(unit: GatedUnit, Ex: Tensor, mask: Tensor, order: Iterable[int]) ->
         h = torch.where(mask[:, j, None], unit(projected[:, j], h), h)
         states[j] = h
     return torch.stack([states[j] for j in range(Ex.shape[1])], dim=1)
+
+
+def pick(values: Tensor, positions: Tensor) -> Tensor:
+    """Return one position (B,) of each sentence, (B, d) of (B, Tx, d)."""
+    return values[torch.arange(len(values), device=values.device), positions]
