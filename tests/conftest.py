@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 from oracles import Oracle
 from torch import Tensor
@@ -166,3 +167,30 @@ def run(model: RNNSearch, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 def per_sentence(rows: Tensor, batch: Batch) -> list[Tensor]:
     """Cut rows that belong to real target tokens (N, ...) by sentence."""
     return list(rows.split(batch.tgt_mask.sum(dim=1).tolist()))
+
+
+# The table that ends a test run: what each storm survived.
+
+STORMS = pytest.StashKey[list[tuple[str, str, int, int, str]]]()
+
+
+@pytest.fixture
+def tally(request):
+    """Record a row of the reliability table: `tally("K1", "what happened", held, tried, note)`."""
+    rows = request.config.stash.setdefault(STORMS, [])
+
+    def record(row: str, fault: str, held: int, tried: int, note: str = "") -> None:
+        rows.append((row, fault, held, tried, note))
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    rows = config.stash.get(STORMS, [])
+    if not rows:
+        return
+    terminalreporter.section("reliability")
+    terminalreporter.write_line("| row | fault | held | of | note |")
+    terminalreporter.write_line("|---|---|---|---|---|")
+    for row, fault, held, tried, note in sorted(rows):
+        terminalreporter.write_line(f"| {row} | {fault} | {held:,} | {tried:,} | {note} |")
