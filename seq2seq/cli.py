@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from seq2seq.errors import DataError, InternalError, PlatformError, UserError, report
-from seq2seq.run import RunDir, explained
+from seq2seq.fsops import explained
+from seq2seq.run import RunDir
 
 _DEBUG = "SEQ2SEQ_DEBUG"
 

@@ -1,17 +1,14 @@
-"""The run directory: the only module that writes, renames or deletes files of a run.
+"""The run directory: what its files are called and how they come and go.
 
 A file or folder of a run is either whole or absent: it is written under a temporary name beside
 its place, synced, and renamed. Folders carry a manifest of SHA-256 sums, written last.
 """
 
 import contextlib
-import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
-import shutil
 import socket
 import sys
 import time
@@ -19,12 +16,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from seq2seq.errors import PlatformError, RunDirError, UntrustedError
+from seq2seq import fsops
+from seq2seq.errors import PlatformError, RunDirError
+from seq2seq.fsops import explained
+from seq2seq.reading import FORMAT, MANIFEST, check_tree, entry_of, seal, verify_folder
 
-MANIFEST = "manifest.json"
 _TEMPORARY = re.compile(r"\.(tmp|trash)-")
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_MAX_JSON_BYTES = 1 << 20
+_SPARE = 1.1
+"""Free space asked for before a folder is written, as a multiple of its size."""
 
 
 class RunDir:
@@ -32,24 +31,27 @@ class RunDir:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._lock: BinaryIO | None = None
+        self._lock: int | None = None
 
     @classmethod
     def create(cls, root: Path) -> "RunDir":
         """Make a new run folder and lock it.
 
         Raises:
-            RunDirError: the folder already holds a run.
+            RunDirError: the folder already holds a run, or another process has just taken it.
             PlatformError: it cannot be made or written.
+            UntrustedError: it holds links or pipes.
         """
+        with explained(root):
+            fsops.make_folder(root)
+            check_tree(root)
+        run = cls(root)
+        run.lock()
         if (root / "config.yaml").exists():
+            run.unlock()
             raise RunDirError(
                 root, "already holds a run", f"Continue it with resume={root}, or name another."
             )
-        with explained(root):
-            root.mkdir(parents=True, exist_ok=True)
-        run = cls(root)
-        run.lock()
         return run
 
     @classmethod
@@ -58,9 +60,12 @@ class RunDir:
 
         Raises:
             RunDirError: there is no run.
+            UntrustedError: it holds links, pipes or the like.
         """
-        if not (root / "config.yaml").is_file():
-            raise RunDirError(root, "holds no run (no config.yaml)", "Name a run directory.")
+        with explained(root):
+            if not (root / "config.yaml").is_file():
+                raise RunDirError(root, "holds no run (no config.yaml)", "Name a run directory.")
+            check_tree(root)
         return cls(root)
 
     def path(self, name: str) -> Path:
@@ -68,7 +73,7 @@ class RunDir:
         return self.root / name
 
     def lock(self) -> None:
-        """Take the run for this process until it ends.
+        """Take the run for this process until it ends, and clear away what a dead one left.
 
         `lockf` and not `flock`: it is free the moment its owner dies, forked children or not.
 
@@ -77,22 +82,27 @@ class RunDir:
         """
         path = self.path("run.lock")
         with explained(path):
-            handle = path.open("a+b")
+            descriptor = fsops.open_lock(path)
         try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            handle.seek(0)
-            owner = handle.read(500).decode("utf-8", "replace") or "another process"
-            handle.close()
+            owner = os.pread(descriptor, 500, 0).decode("utf-8", "replace") or "another process"
+            os.close(descriptor)
             raise RunDirError(
                 self.root, f"in use by {owner}", "Wait for it, or stop it first."
             ) from None
-        handle.truncate(0)
+        self._lock = descriptor  # closing any descriptor of the file would drop the lock
         started = time.strftime("%Y-%m-%d %H:%M:%S")
-        handle.write(f"pid {os.getpid()} on {socket.gethostname()} since {started}".encode())
-        handle.flush()
-        self._lock = handle  # closing any descriptor of the file would drop the lock
-        self._sweep()
+        owner = f"pid {os.getpid()} on {socket.gethostname()} since {started}"
+        with explained(path):
+            fsops.rewrite(descriptor, owner.encode())
+            self._sweep()
+
+    def unlock(self) -> None:
+        """Give the run back before the process ends."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     def write(self, name: str, data: bytes | str) -> Path:
         """Write a whole file, replacing an older one in one step."""
@@ -108,44 +118,49 @@ class RunDir:
     def stream(self, name: str) -> Iterator[BinaryIO]:
         """Write a file piece by piece; it appears, whole, when the block ends well."""
         final = self.path(name)
-        temporary = final.with_name(f".tmp-{os.getpid()}-{final.name}")
+        temporary = _temporary(final)
         with explained(final):
-            final.parent.mkdir(parents=True, exist_ok=True)
+            fsops.make_folder(final.parent)
+            fsops.delete(temporary)
             try:
-                with temporary.open("wb") as handle:
+                with fsops.new_file(temporary) as handle:
                     yield handle
-                    handle.flush()
-                    os.fsync(handle.fileno())
-                temporary.replace(final)
+                fsops.rename(temporary, final)
             except BaseException:
-                temporary.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # the first error is the one to tell
+                    fsops.delete(temporary)
                 raise
-            _sync_folder(final.parent)
 
-    def commit_folder(self, name: str, files: Mapping[str, bytes]) -> Path:
+    def commit_folder(
+        self, name: str, files: Mapping[str, bytes], about: Mapping[str, Any] | None = None
+    ) -> Path:
         """Write a folder of files with a manifest; it appears whole or not at all.
 
         An existing folder of that name is kept if it verifies, replaced if it is damaged.
+
+        Args:
+            name: Of the folder.
+            files: Its files.
+            about: What its manifest says besides: where the content comes from.
+
+        Raises:
+            PlatformError: no space, no permission, a failing disk; an older folder is untouched.
         """
         final = self.path(name)
-        temporary = final.with_name(f".tmp-{os.getpid()}-{final.name}")
-        sums = {key: _entry(data) for key, data in sorted(files.items())}
-        manifest = json.dumps({"format": 1, "files": sums}, indent=2, sort_keys=True).encode()
+        if final.exists() and verify_folder(final) is None:
+            return final
+        temporary = _temporary(final)
         with explained(final):
-            if final.exists() and verify_folder(final) is None:
-                return final
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            fsops.make_folder(final.parent)
+            _ask_for_space(final.parent, sum(map(len, files.values())))
             try:
-                for key, data in [*files.items(), (MANIFEST, manifest)]:  # manifest last
-                    _write_synced(temporary / key, data)
-                _sync_folder(temporary)
+                write_folder(temporary, files, about or {})
                 self.remove_folder(name)
-                temporary.rename(final)
+                fsops.rename(temporary, final)
             except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
+                with contextlib.suppress(OSError):  # the first error is the one to tell
+                    fsops.delete_folder(temporary)
                 raise
-            _sync_folder(final.parent)
         return final
 
     def remove_folder(self, name: str) -> None:
@@ -155,122 +170,72 @@ class RunDir:
             return
         trash = final.with_name(f".trash-{os.getpid()}-{final.name}")
         with explained(final):
-            final.rename(trash)
-            shutil.rmtree(trash)
+            fsops.delete_folder(trash)
+            fsops.rename(final, trash)
+            fsops.delete_folder(trash)
 
     def append_line(self, name: str, value: Mapping[str, Any]) -> int:
         """Append one JSON line and return the size of the file in bytes."""
         path = self.path(name)
-        with explained(path), path.open("ab") as handle:
-            handle.write((json.dumps(value, ensure_ascii=False) + "\n").encode())
-            return handle.tell()
+        with explained(path):
+            return fsops.append(path, (json.dumps(value, ensure_ascii=False) + "\n").encode())
 
     def cut(self, name: str, size: int) -> None:
         """Shorten a file to `size` bytes: what a resumed run will write again."""
         path = self.path(name)
-        if path.exists() and path.stat().st_size > size:
-            os.truncate(path, size)
+        with explained(path):
+            if path.exists() and path.stat().st_size > size:
+                fsops.truncate(path, size)
 
     def _sweep(self) -> None:
         """Delete what an interrupted process left under a temporary name."""
-        for folder in (self.root, *(p for p in self.root.iterdir() if p.is_dir())):
+        for folder in (self.root, *(p for p in self.root.iterdir() if _is_folder(p))):
             for leftover in folder.iterdir():
-                if not _TEMPORARY.match(leftover.name) or leftover.is_symlink():
+                if not _TEMPORARY.match(leftover.name):
                     continue
-                if leftover.is_dir():
-                    shutil.rmtree(leftover, ignore_errors=True)
+                if _is_folder(leftover):
+                    fsops.delete_folder(leftover)
                 else:
-                    leftover.unlink(missing_ok=True)
+                    fsops.delete(leftover)
 
 
-def verify_folder(folder: Path) -> str | None:
-    """Return what is wrong with a committed folder, None if all sums agree."""
-    try:
-        read_folder(folder)
-    except (RunDirError, UntrustedError) as error:
-        return error.what
-    return None
+def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, Any]) -> None:
+    """Write a folder of files, its manifest last, all of it synced."""
+    sums = {key: entry_of(data) for key, data in sorted(files.items())}
+    manifest = seal({"format": FORMAT, "files": sums, "about": dict(about)})
+    fsops.delete_folder(folder)
+    fsops.make_folder(folder)
+    for key, data in files.items():
+        fsops.write_new(folder / key, data)
+    fsops.write_new(folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True).encode())
+    fsops.sync_folder(folder)
 
 
-def read_folder(folder: Path) -> dict[str, bytes]:
-    """Read a committed folder: every file once, its bytes checked against the manifest.
-
-    Raises:
-        RunDirError: a file is missing, cut or changed.
-        UntrustedError: a link, or a name that leads elsewhere.
-    """
-    entries = read_json(folder / MANIFEST).get("files")
-    if not isinstance(entries, dict):
-        raise RunDirError(folder / MANIFEST, "not a manifest", "Restore it from a copy.")
-    return {name: _read_checked(folder / name, entry) for name, entry in entries.items()}
+def _temporary(final: Path) -> Path:
+    return final.with_name(f".tmp-{os.getpid()}-{final.name}")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a small JSON object of a run."""
-    try:
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise RunDirError(path, f"larger than {_MAX_JSON_BYTES} bytes", "Restore the file.")
-        value = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise RunDirError(path, "missing", "Restore it from a copy.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunDirError(path, f"unreadable ({error})", "Restore it from a copy.") from None
-    if not isinstance(value, dict):
-        raise RunDirError(path, "not a JSON object", "Restore it from a copy.")
-    return value
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
-def _read_checked(path: Path, entry: Any) -> bytes:
-    if not _SAFE_NAME.fullmatch(path.name) or path.is_symlink():
-        raise UntrustedError(path, "a link or a strange name", "No run of ours has one: refused.")
-    try:
-        size, digest = entry["size"], entry["sha256"]
-        if path.stat().st_size != size:
-            raise RunDirError(
-                path, f"is {path.stat().st_size} bytes, expected {size}", "Restore it from a copy."
-            )
-        data = path.read_bytes()
-    except (OSError, KeyError, TypeError) as error:
-        what = getattr(error, "strerror", None) or "not listed properly"
-        raise RunDirError(path, what, "Restore it from a copy.") from None
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise RunDirError(path, "SHA-256 differs from the manifest", "Restore it from a copy.")
-    return data
+def _ask_for_space(folder: Path, size: int) -> None:
+    free = fsops.free_bytes(folder)
+    if free < _SPARE * size:
+        raise PlatformError(
+            folder,
+            f"no space left: {readable(size)} to write, {readable(free)} free",
+            "Free some space and start again; what was saved before is intact.",
+        )
 
 
-def _entry(data: bytes) -> dict[str, Any]:
-    return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("xb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn a failed file operation into one line that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        fixes = {
-            errno.ENOSPC: "Free some space and start again; what was saved before is intact.",
-            errno.EDQUOT: "Free some of your quota and start again.",
-            errno.EACCES: "Choose a folder that you may write.",
-            errno.EROFS: "Choose a folder that can be written.",
-        }
-        fix = fixes.get(error.errno or 0, "Check the path and start again.")
-        raise PlatformError(path, error.strerror or str(error), fix) from error
+def readable(size: float) -> str:
+    """Return a number of bytes for people."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
 
 
 def provenance(command: list[str] | None = None) -> dict[str, Any]:

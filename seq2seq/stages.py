@@ -33,7 +33,8 @@ from seq2seq.inference.gold import GOLD, GoldAlignment, align_test_set
 from seq2seq.inference.scoring import bleu_metric
 from seq2seq.inference.translate import END, Translation, translate
 from seq2seq.pretrained import Pretrained, new_model
-from seq2seq.run import RunDir, read_json
+from seq2seq.reading import read_json
+from seq2seq.run import RunDir
 from seq2seq.settings import Config, SentencePieceConfig, Stage
 from seq2seq.signals import StopRequest
 from seq2seq.training.curves import plot_curves

@@ -84,8 +84,7 @@ def locked(run: RunDir) -> Iterator[RunDir]:
     try:
         yield run
     finally:
-        if run._lock is not None:
-            run._lock.close()
+        run.unlock()
 
 
 def begin(root: Path, cfg: Config) -> RunDir:

@@ -8,7 +8,7 @@ from runs import ROOT, composed, run_new, template_pairs, write_corpus
 
 from seq2seq.inference.translate import translate
 from seq2seq.pretrained import Pretrained, load
-from seq2seq.run import read_json
+from seq2seq.reading import read_json
 from seq2seq.settings import AttentionKind
 
 KINDS = [kind.name for kind in AttentionKind]

@@ -21,7 +21,8 @@ from torch import nn
 from seq2seq import stages
 from seq2seq.config import RESUME_KEYS, load_run_config
 from seq2seq.errors import DivergedError, RunDirError, StoppedError
-from seq2seq.run import RunDir, read_folder, read_json, verify_folder
+from seq2seq.reading import read_folder, read_json, verify_folder
+from seq2seq.run import RunDir
 from seq2seq.settings import Config, Stage
 from seq2seq.signals import StopRequest
 from seq2seq.stages import run_stages

@@ -62,39 +62,42 @@ def within(name: str, *packages: str) -> bool:
 OURS = "seq2seq"
 MODEL, DATA = "seq2seq.model", "seq2seq.data"
 CONFIG, SETTINGS = "seq2seq.config", "seq2seq.settings"
-ERRORS, RUN, KERNELS = "seq2seq.errors", "seq2seq.run", "seq2seq.kernels"
+ERRORS, KERNELS = "seq2seq.errors", "seq2seq.kernels"
+FSOPS, READING, RUN = "seq2seq.fsops", "seq2seq.reading", "seq2seq.run"
 TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
 
 MAY_IMPORT = [
     # The first line that fits a module says which modules of ours it may import.
     (ERRORS, []),
     (SETTINGS, [SETTINGS]),
-    (CONFIG, [SETTINGS, ERRORS]),
+    (CONFIG, [SETTINGS, ERRORS, READING]),
     ("seq2seq.fidelity", ["seq2seq.fidelity", CONFIG, SETTINGS]),
     ("seq2seq.signals", []),
-    (RUN, [ERRORS, OURS]),  # the version
+    (FSOPS, [ERRORS]),
+    (READING, [ERRORS]),
+    (RUN, [ERRORS, FSOPS, READING, OURS]),  # the version
     ("seq2seq.model.rnnsearch", [MODEL, ERRORS, SETTINGS, KERNELS]),
     (MODEL, [MODEL, ERRORS]),
     (KERNELS, [KERNELS, MODEL]),
     ("seq2seq.data.grammar", ["seq2seq.data.grammar", "seq2seq.data.pair", ERRORS]),
-    (DATA, [DATA, SETTINGS, ERRORS, RUN]),
+    (DATA, [DATA, SETTINGS, ERRORS, RUN, READING]),
     (
         "seq2seq.inference.search",
         ["seq2seq.model.attention", "seq2seq.model.decoder", MODEL],
     ),
     (
         "seq2seq.inference.by_length",  # names runs by what their configs differ in
-        [INFERENCE, DATA, CONFIG, SETTINGS, ERRORS, RUN],
+        [INFERENCE, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING],
     ),
     (
         "seq2seq.groundhog",
         ["seq2seq.groundhog", MODEL, SETTINGS, ERRORS, "seq2seq.training.loss"]
         + [f"{DATA}.{name}" for name in ("batching", "text")],
     ),
-    (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN]),
+    (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN, READING]),
     (
         TRAINING,
-        [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, "seq2seq.signals"]
+        [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING, "seq2seq.signals"]
         # validation decodes, scores and draws as the last two stages do
         + [f"{INFERENCE}.{name}" for name in ("translate", "scoring", "alignment")],
     ),

@@ -26,7 +26,8 @@ from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
 from seq2seq.errors import DataError, RunDirError
 from seq2seq.inference.alignment import group_pieces
 from seq2seq.inference.translate import END, replace_unknown
-from seq2seq.run import RunDir, read_json
+from seq2seq.reading import read_json
+from seq2seq.run import RunDir
 from seq2seq.settings import Config, TokenizerKind, WordsConfig
 from seq2seq.stages import heatmap_png
 

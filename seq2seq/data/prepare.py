@@ -29,7 +29,8 @@ from seq2seq.data.tokenizer import (
 )
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
 from seq2seq.errors import DataError
-from seq2seq.run import RunDir, read_folder
+from seq2seq.reading import read_folder
+from seq2seq.run import RunDir
 from seq2seq.settings import Config, DataConfig, SentencePieceConfig, WordsConfig
 
 log = logging.getLogger(__name__)

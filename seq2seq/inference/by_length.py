@@ -16,7 +16,7 @@ from seq2seq.data.prepare import word_counters
 from seq2seq.errors import RunDirError
 from seq2seq.inference.alignment import to_png
 from seq2seq.inference.scoring import bleu_metric, check_lines
-from seq2seq.run import read_json
+from seq2seq.reading import read_json
 from seq2seq.settings import Config
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.errors import RunDirError
-from seq2seq.run import RunDir, read_folder, read_json, verify_folder
+from seq2seq.reading import read_folder, read_json, verify_folder
+from seq2seq.run import RunDir
 from seq2seq.training.averaging import WeightAverage
 
 log = logging.getLogger(__name__)
