@@ -30,7 +30,8 @@ from seq2seq.config import (
     to_yaml,
 )
 from seq2seq.errors import StoppedError, UserError, report
-from seq2seq.run import RunDir, provenance
+from seq2seq.provenance import provenance, record
+from seq2seq.run import RunDir
 from seq2seq.settings import Config
 
 CONFIGS = str(Path(__file__).resolve().parent / "configs")
@@ -68,8 +69,8 @@ def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
     run = RunDir.create(Path(root))
-    run.write("config.yaml", to_yaml(cfg))
-    run.write_json("run.json", provenance())
+    record(run, provenance(cfg))
+    run.write("config.yaml", to_yaml(cfg))  # last: with it the folder is a run
     return cfg, run
 
 

@@ -27,6 +27,10 @@ _RESTORE = "Restore it from a copy."
 _REFUSED = "No run of ours has one: refused."
 
 
+class NewerVersionError(RunDirError):
+    """Not damage: a later version of this program wrote it."""
+
+
 def open_own(path: Path) -> int:
     """Open a regular file of a run for reading; return its descriptor.
 
@@ -109,7 +113,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_json(path)
     written = manifest.get("format")
     if isinstance(written, int) and written > FORMAT:
-        raise RunDirError(
+        raise NewerVersionError(
             path, f"of a newer version (format {written})", "Use the version that wrote this run."
         )
     if written not in (1, FORMAT) or not isinstance(manifest.get("files"), dict):
@@ -129,9 +133,15 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def verify_folder(folder: Path) -> str | None:
-    """Return what is wrong with a committed folder, None if all sums agree."""
+    """Return what is wrong with a committed folder, None if all sums agree.
+
+    Raises:
+        NewerVersionError: it cannot be judged.
+    """
     try:
         read_folder(folder)
+    except NewerVersionError:
+        raise
     except (RunDirError, UntrustedError) as error:
         return error.what
     return None

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import socket
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,6 +31,7 @@ class RunDir:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._lock: int | None = None
+        self._good: set[str] = set()
 
     @classmethod
     def create(cls, root: Path) -> "RunDir":
@@ -46,8 +46,10 @@ class RunDir:
             fsops.make_folder(root)
             check_tree(root)
         run = cls(root)
-        run.lock()
-        if (root / "config.yaml").exists():
+        taken = (root / "config.yaml").exists()
+        if not taken or (root / "run.lock").exists():  # then "in use by" is the better answer
+            run.lock()
+        if taken or (root / "config.yaml").exists():
             run.unlock()
             raise RunDirError(
                 root, "already holds a run", f"Continue it with resume={root}, or name another."
@@ -163,9 +165,33 @@ class RunDir:
                 raise
         return final
 
+    def is_good(self, name: str) -> bool:
+        """Whether a committed folder can be read back; looked at once in the life of a process."""
+        if name not in self._good and verify_folder(self.path(name)) is None:
+            self._good.add(name)
+        return name in self._good
+
+    @contextlib.contextmanager
+    def replace_tree(self, name: str) -> Iterator["RunDir"]:
+        """Fill a run directory inside this one; it takes the place of an older one as a whole."""
+        final = self.path(name)
+        inner = RunDir(_temporary(final))
+        with explained(final):
+            try:
+                fsops.delete_folder(inner.root)
+                fsops.make_folder(inner.root)
+                yield inner
+                self.remove_folder(name)
+                fsops.rename(inner.root, final)
+            except BaseException:
+                with contextlib.suppress(OSError):  # the first error is the one to tell
+                    fsops.delete_folder(inner.root)
+                raise
+
     def remove_folder(self, name: str) -> None:
         """Delete a folder: renamed away first, so that it never looks half whole."""
         final = self.path(name)
+        self._good.discard(name)
         if not final.exists():
             return
         trash = final.with_name(f".trash-{os.getpid()}-{final.name}")
@@ -236,25 +262,3 @@ def readable(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
-
-
-def provenance(command: list[str] | None = None) -> dict[str, Any]:
-    """Return what a result depends on besides config: versions, threads, command.
-
-    No host name, no environment, no path but those that the user typed.
-    """
-    from importlib.metadata import version
-
-    import torch
-
-    import seq2seq
-
-    packages = ("torch", "sentencepiece", "sacremoses", "sacrebleu", "datasets", "numpy")
-    return {
-        "format": 1,
-        "seq2seq": seq2seq.__version__,
-        "python": ".".join(map(str, sys.version_info[:3])),
-        "packages": {name: version(name) for name in packages},
-        "threads": torch.get_num_threads(),
-        "command": command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]],
-    }

@@ -15,9 +15,18 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seq2seq.cli import output_stream
-from seq2seq.data.prepare import SIDES, load_pairs, load_text, load_tokenizers, prepare
+from seq2seq.config import load_run_config
+from seq2seq.data.prepare import (
+    SIDES,
+    check_data,
+    load_pairs,
+    load_text,
+    load_tokenizers,
+    prepare,
+)
 from seq2seq.data.tokenizer import surface
 from seq2seq.errors import InternalError, RunDirError, StoppedError, UserError
+from seq2seq.export import export
 from seq2seq.fidelity import Report, compare
 from seq2seq.inference.alignment import Weights, group_pieces, merge_words, plot_alignment, to_png
 from seq2seq.inference.by_length import (
@@ -33,6 +42,7 @@ from seq2seq.inference.gold import GOLD, GoldAlignment, align_test_set
 from seq2seq.inference.scoring import bleu_metric
 from seq2seq.inference.translate import END, Translation, translate
 from seq2seq.pretrained import Pretrained, new_model
+from seq2seq.provenance import note_restart
 from seq2seq.reading import read_json
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, SentencePieceConfig, Stage
@@ -125,7 +135,10 @@ def write_fidelity(cfg: Config, run: RunDir) -> Report:
 
 
 def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
-    """Train, or go on training, on the tokenized corpus of the run."""
+    """Train, or go on training, on the tokenized corpus of the run; export the best weights."""
+    check_data(run)
+    for difference in note_restart(run, cfg):
+        log.warning("from here on not bit-exact: %s", difference)
     tokenizers = load_tokenizers(run, cfg)
     texts = None
     if isinstance(cfg.tokenizer, SentencePieceConfig) and cfg.tokenizer.sampling:
@@ -150,6 +163,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         progress.best_score if progress.best_score is not None else float("nan"),
         f"{progress.best_update:,}",
     )
+    export(run, load_run_config(run.path("config.yaml")))
 
 
 def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
@@ -158,6 +172,7 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     If some of its sentences have unknown words and some have none, those without are translated
     once more, with the unknown symbol forbidden: the "No UNK" of Table 1.
     """
+    check_data(run)
     model = Pretrained(run, cfg)
     lines, references = (load_text(run, "test", side) for side in SIDES)
     with run.stream(f"{DECODED}.txt") as text, run.stream(f"{DECODED}.jsonl") as details:
@@ -193,6 +208,7 @@ def _decoded(
 
 def evaluate(cfg: Config, run: RunDir) -> None:
     """Score the translations of the test set and its alignment, and draw what is to be seen."""
+    check_data(run)
     hypotheses = list(load_lines(run, f"{DECODED}.txt"))
     sources, references = (list(load_text(run, "test", side)) for side in SIDES)
     rows = known_rows(load_tokenizers(run, cfg), sources, references)

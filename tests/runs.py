@@ -26,7 +26,8 @@ from omegaconf import OmegaConf
 
 from seq2seq.cli import run_script
 from seq2seq.config import load_run_config, to_config, to_yaml
-from seq2seq.run import RunDir, provenance
+from seq2seq.provenance import provenance, record
+from seq2seq.run import RunDir
 from seq2seq.settings import Config
 from seq2seq.signals import StopRequest
 from seq2seq.stages import run_stages
@@ -90,8 +91,8 @@ def locked(run: RunDir) -> Iterator[RunDir]:
 def begin(root: Path, cfg: Config) -> RunDir:
     """A new run folder with its config, as `train.begin` makes it."""
     run = RunDir.create(root)
+    record(run, provenance(cfg, ["test"]))
     run.write("config.yaml", to_yaml(cfg))
-    run.write_json("run.json", provenance(["test"]))
     return run
 
 

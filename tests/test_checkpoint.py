@@ -333,7 +333,7 @@ def loaded(root: Path) -> Toy:
     fresh = toy(root)
     path = checkpoint.newest(fresh.run)
     assert path is not None
-    checkpoint.load(path, fresh.state)
+    checkpoint.load(fresh.run, path, fresh.state)
     return fresh
 
 
@@ -353,6 +353,7 @@ def flip(path: Path, bit: int) -> None:
 
 FILES = (
     "average.safetensors",
+    "config.yaml",
     "manifest.json",
     "model.safetensors",
     "optimizer.safetensors",
@@ -653,7 +654,7 @@ def test_death_at_any_file_operation_loses_nothing_acknowledged(tmp_path, monkey
             if path is None:
                 assert saved == 0, f"{case}: step {saved} is gone"
                 continue
-            checkpoint.load(path, survivor.state)
+            checkpoint.load(survivor.run, path, survivor.state)
         step = survivor.state.progress.update
         assert saved <= step <= in_flight, f"{case}: {step} found, {saved} acknowledged"
         # A step that was not acknowledged may be there, but then it is whole.

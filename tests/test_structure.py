@@ -75,6 +75,11 @@ MAY_IMPORT = [
     ("seq2seq.signals", []),
     (FSOPS, [ERRORS]),
     (READING, [ERRORS]),
+    ("seq2seq.provenance", [SETTINGS, RUN, READING, "seq2seq.pretrained", OURS]),
+    (
+        "seq2seq.export",
+        [CONFIG, SETTINGS, RUN, READING, "seq2seq.data.prepare"] + ["seq2seq.training.checkpoint"],
+    ),
     (RUN, [ERRORS, FSOPS, READING, OURS]),  # the version
     ("seq2seq.model.rnnsearch", [MODEL, ERRORS, SETTINGS, KERNELS]),
     (MODEL, [MODEL, ERRORS]),

@@ -3,7 +3,7 @@
 corpus/SPLIT.source, .target   text, one sentence a line (and .links of the embedded corpus)
 tokenizers/                    source.model, target.model (or .words), manifest
 tokens/SPLIT.SIDE.ids, .ends   ids as int32, row ends as int64, both end symbols included
-data_report.json               what was read, kept and dropped; written last
+data_report.json               what was read, kept and dropped, sums of these files; written last
 """
 
 import logging
@@ -28,8 +28,8 @@ from seq2seq.data.tokenizer import (
     train_sentencepiece,
 )
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
-from seq2seq.errors import DataError
-from seq2seq.reading import read_folder
+from seq2seq.errors import DataError, RunDirError
+from seq2seq.reading import entry_of_file, read_folder, read_sealed, seal
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, DataConfig, SentencePieceConfig, WordsConfig
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 SIDES = ("source", "target")
 SPLITS = ("train", "validation", "test")
 REPORT = "data_report.json"
-_TOKENIZERS = "tokenizers"
+TOKENIZERS = "tokenizers"
 _CHUNK = 10_000  # lines encoded at once
 
 
@@ -69,12 +69,30 @@ def prepare(run: RunDir, cfg: Config) -> None:
         for side, tokenizer in zip(SIDES, tokenizers, strict=True):
             _write_ids(run, split, side, tokenizer)
     report["vocabularies"] = [len(tokenizer) for tokenizer in tokenizers]
-    run.write_json(REPORT, report)
+    written = sorted(p for name in ("corpus", "tokens") for p in run.path(name).iterdir())
+    report["files"] = {str(p.relative_to(run.root)): entry_of_file(p) for p in written}
+    run.write_json(REPORT, seal(report))
+
+
+def check_data(run: RunDir) -> None:
+    """See that the text and the ids of a run are those that were written.
+
+    Raises:
+        RunDirError: a file is missing or has changed.
+    """
+    report = read_sealed(run.path(REPORT))
+    for name, entry in report["files"].items():
+        path = run.path(name)
+        if (found := entry_of_file(path)) != entry:
+            sizes = f"{found['size']} bytes, expected {entry['size']}"
+            same = found["size"] == entry["size"]
+            what = f"SHA-256 differs from the one in {REPORT}" if same else f"is {sizes}"
+            raise RunDirError(path, what, "Restore it from a copy.")
 
 
 def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
     """Return the source and the target vocabulary of a run, verified."""
-    folder = run.path(_TOKENIZERS)
+    folder = run.path(TOKENIZERS)
     files = read_folder(folder)
 
     def load(side: str, language: str) -> Tokenizer:
@@ -98,8 +116,15 @@ def load_pairs(run: RunDir, split: str) -> TokenizedPairs:
 
 
 def load_text(run: RunDir, split: str, side: str) -> TextStore:
-    """Return the text of one side of a split."""
-    return TextStore(run.path(f"corpus/{split}.{side}"))
+    """Return the text of one side of a split.
+
+    Raises:
+        RunDirError: the run has none, as an exported model.
+    """
+    path = run.path(f"corpus/{split}.{side}")
+    if not path.exists():
+        raise RunDirError(path, "missing", "Name a whole run, or give --source and --reference.")
+    return TextStore(path)
 
 
 def _write_text(run: RunDir, split: str, pairs: Iterable[Pair]) -> int:
@@ -147,7 +172,7 @@ def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
     else:
         models = _learn_pieces(texts, cfg.tokenizer)
     names = (f"{side}.{_ending(cfg)}" for side in SIDES)
-    run.commit_folder(_TOKENIZERS, dict(zip(names, models, strict=True)))
+    run.commit_folder(TOKENIZERS, dict(zip(names, models, strict=True)))
 
 
 def _learn_pieces(texts: Sequence[Sequence[str]], cfg: SentencePieceConfig) -> list[bytes]:

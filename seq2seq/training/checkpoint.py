@@ -1,12 +1,15 @@
 """Whole checkpoints: weights, optimizer, average and progress, verified when read.
 
-Tensors are safetensors, the rest is JSON; nothing that is read can run code.
+Tensors are safetensors, the rest is JSON; nothing that is read can run code. A checkpoint also
+holds the config, and sums of the vocabularies and the data that it was trained with: it serves no
+run in which they are others.
 """
 
 import json
 import logging
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +18,28 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from seq2seq.errors import RunDirError
-from seq2seq.reading import read_folder, read_json, verify_folder
-from seq2seq.run import RunDir
+from seq2seq.config import MAX_CONFIG_BYTES, read_plain_yaml
+from seq2seq.errors import PlatformError, RunDirError
+from seq2seq.reading import (
+    entry_of_file,
+    parse_json,
+    read_bytes,
+    read_folder,
+    read_manifest,
+    read_sealed,
+    seal,
+    verify_folder,
+)
+from seq2seq.run import RunDir, readable
 from seq2seq.training.averaging import WeightAverage
 
 log = logging.getLogger(__name__)
 
 FOLDER = "checkpoints"
 BEST = f"{FOLDER}/best.json"
+CONFIG = "config.yaml"
+ORIGINS = ("data_report.json", "tokenizers/source.*", "tokenizers/target.*")
+"""What the weights depend on besides the config."""
 _STEP = re.compile(r"step-(\d{8})")
 
 
@@ -64,29 +80,57 @@ class TrainingState:
 
 
 def save(run: RunDir, state: TrainingState) -> Path:
-    """Write a checkpoint; when this returns it is on disk, whole."""
+    """Write a checkpoint; when this returns it is on disk, whole.
+
+    Raises:
+        PlatformError: it could not be written; those before it are untouched.
+    """
     files = {
         "model.safetensors": _pack(dict(state.model.named_parameters())),
         "optimizer.safetensors": _pack(_optimizer_tensors(state)),
         "state.json": _json_bytes(asdict(state.progress)),
+        CONFIG: read_bytes(run.path(CONFIG), MAX_CONFIG_BYTES),
     }
     if state.average is not None:
         files["average.safetensors"] = _pack(state.average.weights)
-    return run.commit_folder(_name(state.progress.update), files)
+    update = state.progress.update
+    try:
+        return run.commit_folder(_name(update), files, about={"update": update, **origins(run)})
+    except PlatformError as error:
+        good = next((step for step in reversed(steps(run)) if step != update), None)
+        last = f"last good: update {good}" if good is not None else "there was none before"
+        size = readable(sum(map(len, files.values())))
+        what = f"{error.what} while saving update {update} (needs about {size}); {last}"
+        raise PlatformError(error.where, what, error.fix) from error
+
+
+def origins(run: RunDir) -> dict[str, str]:
+    """Return the SHA-256 of the files of a run that its weights depend on."""
+    paths = sorted(path for pattern in ORIGINS for path in run.root.glob(pattern))
+    return {str(path.relative_to(run.root)): entry_of_file(path)["sha256"] for path in paths}
 
 
 def mark_best(run: RunDir, progress: Progress, metric: str) -> None:
     """Record which checkpoint is the best so far."""
     found = {"step": progress.best_update, "metric": metric, "value": progress.best_score}
-    run.write_json(BEST, found)
+    run.write_json(BEST, seal(found))
 
 
 def prune(run: RunDir, keep: int) -> None:
-    """Delete old checkpoints; the newest `keep` and the best stay."""
+    """Delete old checkpoints; the newest `keep` and the best stay.
+
+    Only after those to keep have been read back: a disk that lied must not cost the last good one.
+    """
     best = best_step(run)
-    for step in steps(run)[:-keep]:
-        if step != best:
+    old = [step for step in steps(run)[:-keep] if step != best]
+    damaged = [step for step in steps(run)[-keep:] if old and not run.is_good(_name(step))]
+    for step in damaged:
+        log.warning("%s is damaged; older checkpoints are kept", run.path(_name(step)))
+    for step in old if not damaged else []:
+        try:
             run.remove_folder(_name(step))
+        except PlatformError as error:
+            log.warning("%s could not be deleted (%s); going on", error.where, error.what)
 
 
 def steps(run: RunDir) -> list[int]:
@@ -102,7 +146,11 @@ def best_step(run: RunDir) -> int | None:
     """Return the update of the best checkpoint, if one is recorded."""
     if not run.path(BEST).exists():
         return None
-    step = read_json(run.path(BEST)).get("step")
+    try:
+        step = read_sealed(run.path(BEST)).get("step")
+    except RunDirError as error:
+        log.warning("%s is damaged (%s)", error.where, error.what)
+        return None
     return step if isinstance(step, int) else None
 
 
@@ -123,25 +171,90 @@ def newest(run: RunDir) -> Path | None:
         raise RunDirError(
             run.path(FOLDER),
             f"all {len(found)} checkpoints are damaged",
-            "Restore one from a copy; to start over, use a new run directory.",
+            f"Restore one from a copy. To train again from the start: rm -r {run.path(FOLDER)}",
         )
     return None
 
 
-def load(path: Path, state: TrainingState) -> None:
-    """Put a checkpoint into a state that was built from the same config."""
+def load(run: RunDir, path: Path, state: TrainingState) -> None:
+    """Put a checkpoint into a state that was built from the same config.
+
+    Raises:
+        RunDirError: it is not of this run, or does not fit the model.
+    """
     files = read_folder(path)
+    check_origins(run, path, files)
     _fill(dict(state.model.named_parameters()), _unpack(path, files, "model.safetensors"), path)
     if state.average is not None:
         _fill(state.average.weights, _unpack(path, files, "average.safetensors"), path)
     _load_optimizer(state, _unpack(path, files, "optimizer.safetensors"), path)
-    saved = json.loads(files["state.json"])
-    for key in asdict(state.progress).keys() & saved.keys():
-        setattr(state.progress, key, saved[key])
+    _load_progress(state.progress, files, path / "state.json")
+
+
+def _load_progress(progress: Progress, files: Mapping[str, bytes], where: Path) -> None:
+    saved = parse_json(files.get("state.json", b""), where)
+    for field in fields(Progress):
+        value = saved.get(field.name, field.default)  # older formats know fewer
+        number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+        empty = value is None and field.default is None
+        if not (number or empty) or (isinstance(field.default, int) and not isinstance(value, int)):
+            raise RunDirError(where, f"{field.name} is {value!r}", "Restore it from a copy.")
+        setattr(progress, field.name, value)
+
+
+def check_origins(run: RunDir, path: Path, files: Mapping[str, bytes]) -> None:
+    """Refuse to use a checkpoint with other settings, vocabularies or data than it was made with.
+
+    Raises:
+        RunDirError: the first difference, by key or by file.
+    """
+    about = read_manifest(path).get("about", {})
+    if CONFIG in files and files[CONFIG] != read_bytes(run.path(CONFIG), MAX_CONFIG_BYTES):
+        raise RunDirError(
+            run.path(CONFIG),
+            _difference(read_plain_yaml(path / CONFIG), read_plain_yaml(run.path(CONFIG))),
+            f"Copy {path / CONFIG} back; what may change goes on the command line.",
+        )
+    for name, digest in origins(run).items():
+        if about.get(name, digest) != digest:
+            raise RunDirError(
+                run.path(name),
+                "SHA-256 differs from the one this model was trained with",
+                "Restore it from a copy.",
+            )
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    before, now = dict(_leaves(old)), dict(_leaves(new))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            return f"{key} is {now.get(key)!r}, this model was trained with {before.get(key)!r}"
+    return "is not the file that this model was trained with"
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict):
+        yield prefix.removesuffix("."), value
+        return
+    for key, inner in value.items():
+        yield from _leaves(inner, f"{prefix}{key}.")
 
 
 def load_weights(run: RunDir, model: nn.Module) -> int:
-    """Fill a model with the best weights of a run, averaged ones if there are; return the update.
+    """Fill a model with the weights to decode with; return their update.
+
+    Raises:
+        RunDirError: there is no checkpoint, or none that is whole and fits.
+    """
+    path, name = best_weights(run)
+    files = read_folder(path)
+    check_origins(run, path, files)
+    _fill(dict(model.named_parameters()), _unpack(path, files, name), path)
+    return step_of(path)
+
+
+def best_weights(run: RunDir) -> tuple[Path, str]:
+    """Return the checkpoint to decode with and its file of weights: averaged ones if there are.
 
     Without a usable best checkpoint the newest one serves, with a warning.
     """
@@ -154,9 +267,12 @@ def load_weights(run: RunDir, model: nn.Module) -> int:
         if path is not None:
             log.warning("%s cannot be read; using %s", path, fallback)
         path = fallback
-    files = read_folder(path)
-    name = "average.safetensors" if "average.safetensors" in files else "model.safetensors"
-    _fill(dict(model.named_parameters()), _unpack(path, files, name), path)
+    names = read_manifest(path)["files"]
+    return path, "average.safetensors" if "average.safetensors" in names else "model.safetensors"
+
+
+def step_of(path: Path) -> int:
+    """Return the update of a checkpoint folder."""
     return int(path.name.removeprefix("step-"))
 
 

@@ -67,7 +67,7 @@ class Trainer:
             progress=Progress(),
         )
         if (newest := checkpoint.newest(run)) is not None:
-            checkpoint.load(newest, self.state)
+            checkpoint.load(run, newest, self.state)
             log.info("continuing from %s", newest)
         self.progress = self.state.progress
         self.started = time.monotonic()

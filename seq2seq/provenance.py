@@ -1,0 +1,66 @@
+"""What a result depends on besides config and data: `run.json`.
+
+No host name, no environment, no path but those that the user typed.
+"""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from seq2seq.reading import read_sealed, seal
+from seq2seq.run import RunDir
+from seq2seq.settings import Config
+
+RECORD = "run.json"
+PACKAGES = ("torch", "sentencepiece", "sacremoses", "sacrebleu", "datasets", "numpy")
+
+
+def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
+    """Return versions, threads, device and command of this process."""
+    import torch
+
+    import seq2seq
+    from seq2seq.pretrained import pick_device
+
+    return {
+        "format": 1,
+        "seq2seq": seq2seq.__version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "packages": {name: version(name) for name in PACKAGES},
+        "threads": cfg.threads if cfg.threads is not None else torch.get_num_threads(),
+        "device": pick_device(cfg.device).type,
+        "command": command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def record(run: RunDir, found: dict[str, Any]) -> None:
+    """Write `run.json` of a new run."""
+    run.write_json(RECORD, seal(found | {"restarts": []}))
+
+
+def note_restart(run: RunDir, cfg: Config) -> list[str]:
+    """Add this process to the record of a run, and return in what it differs from the last one.
+
+    Only what can change the last bit of a sum is compared: torch, threads, device.
+
+    Raises:
+        RunDirError: the record is damaged.
+    """
+    path = run.path(RECORD)
+    kept = read_sealed(path)
+    last = (kept["restarts"] or [kept])[-1]
+    now = provenance(cfg)
+    differences = [
+        f"{name} {before} -> {after}"
+        for name, before, after in (
+            ("torch", last["packages"]["torch"], now["packages"]["torch"]),
+            ("threads", last["threads"], now["threads"]),
+            ("device", last["device"], now["device"]),
+        )
+        if before != after
+    ]
+    if differences:
+        restart = now | {"differences": differences}
+        run.write_json(RECORD, seal(kept | {"restarts": [*kept["restarts"], restart]}))
+    return differences
