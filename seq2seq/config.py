@@ -143,25 +143,29 @@ def parse_overrides(texts: Sequence[str]) -> DictConfig:
 def load_run_config(
     path: Path, overrides: Sequence[str] = (), may_change: Sequence[str] = LATER_KEYS
 ) -> Config:
-    """Read the config that a run saved; only keys under `may_change` may be overridden.
+    """Read the config that a run saved; only values under `may_change` may become others.
 
     Raises:
-        RunDirError: the file is missing, too large or no longer fits the schema.
+        RunDirError: the file is missing, too large or no longer fits the schema, or an override
+            changes what the run fixes.
         UntrustedError: it holds an alias, a tag or an interpolation.
-        ConfigError: an override is wrong or touches what the checkpoint fixes.
+        ConfigError: an override is wrong.
     """
-    for text in overrides:
-        key = text.split("=")[0]
-        if not any(key == free or key.startswith(f"{free}.") for free in may_change):
-            raise ConfigError(
-                "config", f"{key} is fixed by the run", f"Only {', '.join(may_change)} may change."
-            )
     saved = read_plain_yaml(path)
     try:
-        to_config(saved)
+        config = to_config(saved)
     except ConfigError as error:
         raise RunDirError(path, error.what, "Use the version that wrote this run.") from None
-    return to_config(saved, overrides)
+    if not overrides:
+        return config
+    changed = to_config(saved, overrides)
+    before, now = flatten(config), flatten(changed)
+    for key in sorted(before.keys() | now.keys()):
+        free = any(key == name or key.startswith(f"{name}.") for name in may_change)
+        if before.get(key) != now.get(key) and not free:
+            what = f"{key} is {before.get(key)!r} in this run, not {now.get(key)!r}"
+            raise RunDirError(path, what, f"Only {', '.join(may_change)} may change.")
+    return changed
 
 
 def read_plain_yaml(path: Path) -> dict[str, Any]:

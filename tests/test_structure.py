@@ -78,7 +78,7 @@ MAY_IMPORT = [
     ("seq2seq.provenance", [SETTINGS, RUN, READING, "seq2seq.pretrained", OURS]),
     (
         "seq2seq.export",
-        [CONFIG, SETTINGS, RUN, READING, "seq2seq.data.prepare"] + ["seq2seq.training.checkpoint"],
+        [CONFIG, SETTINGS, RUN, READING, "seq2seq.data.prepare", "seq2seq.training.checkpoint"],
     ),
     (RUN, [ERRORS, FSOPS, READING, OURS]),  # the version
     ("seq2seq.model.rnnsearch", [MODEL, ERRORS, SETTINGS, KERNELS]),
