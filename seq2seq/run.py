@@ -214,15 +214,16 @@ class RunDir:
                 fsops.truncate(path, size)
 
     def _sweep(self) -> None:
-        """Delete what an interrupted process left under a temporary name."""
-        for folder in (self.root, *(p for p in self.root.iterdir() if _is_folder(p))):
-            for leftover in folder.iterdir():
-                if not _TEMPORARY.match(leftover.name):
-                    continue
-                if _is_folder(leftover):
-                    fsops.delete_folder(leftover)
-                else:
-                    fsops.delete(leftover)
+        """Delete what an interrupted process left under a temporary name, here and one below."""
+        _delete_leftovers(self.root)
+        for folder in filter(_is_folder, list(self.root.iterdir())):
+            _delete_leftovers(folder)
+
+
+def _delete_leftovers(folder: Path) -> None:
+    for path in list(folder.iterdir()):
+        if _TEMPORARY.match(path.name):
+            (fsops.delete_folder if _is_folder(path) else fsops.delete)(path)
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, Any]) -> None:

@@ -8,27 +8,24 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from faults import Act, Operations
 from runs import ROOT, composed, config_of, copy_of, locked, run_new, template_pairs, write_corpus
-from safetensors.torch import load_file, save
-from torch import nn
+from toys import cut, folder, toy
 
 from seq2seq import stages
 from seq2seq.config import RESUME_KEYS, load_run_config
 from seq2seq.errors import DivergedError, RunDirError, StoppedError
-from seq2seq.reading import read_folder, read_json, verify_folder
+from seq2seq.reading import read_folder, read_json
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, Stage
 from seq2seq.signals import StopRequest
 from seq2seq.stages import run_stages
 from seq2seq.training import checkpoint, trainer
-from seq2seq.training.averaging import WeightAverage
-from seq2seq.training.checkpoint import Progress, TrainingState
+from seq2seq.training.checkpoint import Progress
 from seq2seq.training.trainer import Trainer
 
 pytestmark = pytest.mark.e2e
@@ -284,158 +281,9 @@ def test_divergence_is_caught_before_the_weights_move(prepared, tmp_path, monkey
     assert checkpoint.steps(RunDir(root)) == [2], "nothing of it may be saved"
 
 
-# Damage. A one-layer model is enough from here on.
-
-
-@dataclass
-class Toy:
-    """A run with a state that `update()` changes in every part."""
-
-    run: RunDir
-    state: TrainingState
-
-    def update(self) -> None:
-        progress = self.state.progress
-        progress.update += 1
-        torch.manual_seed(progress.update)
-        self.state.optimizer.zero_grad()
-        self.state.model(torch.randn(3, 4)).square().sum().backward()
-        self.state.optimizer.step()
-        self.state.average.update(self.state.model, progress.update)
-        progress.best_update, progress.best_score = progress.update, float(progress.update)
-
-    def save(self, step: int, *, best: bool = False) -> None:
-        while self.state.progress.update < step:
-            self.update()
-        checkpoint.save(self.run, self.state)
-        if best:
-            checkpoint.mark_best(self.run, self.state.progress, "bleu")
-
-    def tensors(self) -> list[list[float]]:
-        model, optimizer = self.state.model, self.state.optimizer.state_dict()["state"]
-        moments = [each[key] for _, each in sorted(optimizer.items()) for key in sorted(each)]
-        every = [*model.parameters(), *moments, *self.state.average.weights.values()]
-        return [t.detach().flatten().tolist() for t in every]
-
-
-def toy(root: Path) -> Toy:
-    root.mkdir(exist_ok=True)
-    (root / "config.yaml").touch()
-    torch.manual_seed(0)
-    model = nn.Linear(4, 2)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
-    state = TrainingState(model, optimizer, WeightAverage(model, 0.9), Progress())
-    return Toy(RunDir(root), state)
-
-
-def loaded(root: Path) -> Toy:
-    """A fresh state, filled from the newest checkpoint."""
-    fresh = toy(root)
-    path = checkpoint.newest(fresh.run)
-    assert path is not None
-    checkpoint.load(fresh.run, path, fresh.state)
-    return fresh
-
-
-def folder(root: Path, step: int) -> Path:
-    return root / f"checkpoints/step-{step:08d}"
-
-
-def cut(path: Path, size: int) -> None:
-    os.truncate(path, size)
-
-
-def flip(path: Path, bit: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(data)
-
-
-FILES = (
-    "average.safetensors",
-    "config.yaml",
-    "manifest.json",
-    "model.safetensors",
-    "optimizer.safetensors",
-    "state.json",
-)
-
-
-def test_a_checkpoint_holds_everything(tmp_path):
-    made = toy(tmp_path / "run")
-    made.save(3)
-    assert sorted(p.name for p in folder(made.run.root, 3).iterdir()) == sorted(FILES)
-    again = loaded(made.run.root)
-    assert again.tensors() == made.tensors()
-    assert again.state.progress == made.state.progress
-    made.update()
-    again.update()
-    assert again.tensors() == made.tensors(), "the optimizer forgot something"
-
-
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("damage", ["cut", "empty", "gone", "flipped", "longer"])
-def test_a_damaged_checkpoint_is_named_and_the_older_one_used(tmp_path, caplog, name, damage):
-    made = toy(tmp_path / "run")
-    made.save(1)
-    expected = made.tensors()
-    made.save(2)
-    path = folder(made.run.root, 2) / name
-    size = path.stat().st_size
-    match damage:
-        case "cut":
-            cut(path, size - 1)
-        case "empty":
-            cut(path, 0)
-        case "gone":
-            path.unlink()
-        case "flipped":
-            flip(path, 4 * size + 1)
-        case _:
-            path.write_bytes(path.read_bytes() + b"\0")
-    with caplog.at_level(logging.WARNING):
-        again = loaded(made.run.root)
-    assert again.state.progress.update == 1
-    assert again.tensors() == expected
-    [record] = caplog.records
-    assert f"{folder(made.run.root, 2)} is damaged" in record.getMessage()
-    if damage == "cut" and name != "manifest.json":
-        assert f"is {size - 1} bytes, expected {size}" in record.getMessage()
-
-
-def test_no_cut_and_no_flipped_bit_goes_unnoticed(tmp_path):
-    """64 lengths and 100 bits a file. Bits of the manifest that say nothing do no harm."""
-    made = toy(tmp_path / "run")
-    made.save(1)
-    root = folder(made.run.root, 1)
-    good = {name: (root / name).read_bytes() for name in FILES}
-    tensors = read_folder(root)
-    for name, data in good.items():
-        path = root / name
-        for size in {len(data) * i // 64 for i in range(64)}:
-            path.write_bytes(data[:size])
-            assert verify_folder(root) is not None, f"{name} cut to {size} bytes"
-        for bit in range(0, 8 * len(data), max(1, 8 * len(data) // 100)):
-            path.write_bytes(data)
-            flip(path, bit)
-            harmless = name == "manifest.json" and verify_folder(root) is None
-            same = harmless and read_folder(root) == tensors
-            assert same or verify_folder(root) is not None, f"{name}: bit {bit}"
-        path.write_bytes(data)
-    assert verify_folder(root) is None, "the undamaged folder should verify"
-
-
-def test_all_damaged_never_starts_afresh(tmp_path):
-    made = toy(tmp_path / "run")
-    for step in (1, 2, 3):
-        made.save(step)
-        cut(folder(made.run.root, step) / "model.safetensors", 10)
-    with pytest.raises(RunDirError, match=r"all 3 checkpoints are damaged\. Restore one") as caught:
-        checkpoint.newest(made.run)
-    assert caught.value.exit_code == 4
-
-
-def test_a_training_with_damaged_checkpoints_goes_back_or_stops(prepared, whole, tmp_path, caplog):
+def test_S6_a_training_with_damaged_checkpoints_goes_back_or_stops(
+    prepared, whole, tmp_path, caplog
+):
     root = copy_of(prepared, tmp_path / "run")
     go(root, "trainer.max_updates=4", "trainer.keep_checkpoints=3")
     cut(folder(root, 4) / "optimizer.safetensors", 100)
@@ -452,236 +300,25 @@ def test_a_training_with_damaged_checkpoints_goes_back_or_stops(prepared, whole,
     assert (kept / "metrics.jsonl").read_bytes() == before
 
 
-def test_a_link_is_no_checkpoint(tmp_path):
-    made = toy(tmp_path / "run")
-    made.save(1)
-    made.save(2)
-    target = folder(made.run.root, 2)
-    target.rename(tmp_path / "elsewhere")
-    target.symlink_to(tmp_path / "elsewhere")
-    assert checkpoint.newest(made.run) == folder(made.run.root, 1)
-    moved = folder(made.run.root, 1) / "model.safetensors"
-    moved.rename(tmp_path / "model.safetensors")
-    moved.symlink_to(tmp_path / "model.safetensors")
-    with pytest.raises(RunDirError, match="damaged"):
-        checkpoint.newest(made.run)
-
-
-def rewrite(made: Toy, step: int, name: str, tensors: dict[str, torch.Tensor]) -> None:
-    """A whole checkpoint, sums and all, with other tensors in it."""
-    files = read_folder(folder(made.run.root, step))
-    made.run.remove_folder(f"checkpoints/step-{step:08d}")
-    made.run.commit_folder(f"checkpoints/step-{step:08d}", files | {name: save(tensors)})
-
-
-@pytest.mark.parametrize("name", ["model.safetensors", "average.safetensors"])
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.pop("bias"), "tensor bias is missing from the checkpoint"),
-        (lambda t: t.update(extra=torch.zeros(1)), "tensor extra is unknown in the checkpoint"),
-        (
-            lambda t: t.update(weight=torch.zeros(4, 2)),
-            r"tensor weight is \(4, 2\), expected \(2, 4\)",
-        ),
-    ],
-    ids=["missing", "unknown", "shape"],
-)
-def test_a_tensor_that_does_not_fit_is_named(tmp_path, name, change, message):
-    made = toy(tmp_path / "run")
-    made.save(1)
-    tensors = load_file(folder(made.run.root, 1) / name)
-    change(tensors)
-    rewrite(made, 1, name, tensors)
-    with pytest.raises(RunDirError, match=message):
-        loaded(made.run.root)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.pop("bias/exp_avg"), "bias/exp_avg is missing"),
-        (lambda t: t.update({"bias/more": torch.zeros(2)}), "weight/more is missing"),
-        (lambda t: t.update({"other/exp_avg": torch.zeros(2)}), "other/exp_avg is unknown"),
-        (lambda t: t.update({"bias/exp_avg": torch.zeros(3)}), r"bias/exp_avg is \(3,\)"),
-    ],
-    ids=["missing", "unknown", "unknown weight", "shape"],
-)
-def test_an_optimizer_tensor_that_does_not_fit_is_named(tmp_path, change, message):
-    made = toy(tmp_path / "run")
-    made.save(1)
-    tensors = load_file(folder(made.run.root, 1) / "optimizer.safetensors")
-    change(tensors)
-    rewrite(made, 1, "optimizer.safetensors", tensors)
-    with pytest.raises(RunDirError, match=message):
-        loaded(made.run.root)
-
-
-@pytest.mark.parametrize("name", ["model", "optimizer", "average"])
-def test_a_whole_checkpoint_without_a_file_is_refused(tmp_path, name):
-    made = toy(tmp_path / "run")
-    made.save(1)
-    files = read_folder(folder(made.run.root, 1))
-    made.run.remove_folder("checkpoints/step-00000001")
-    del files[f"{name}.safetensors"]
-    made.run.commit_folder("checkpoints/step-00000001", files)
-    with pytest.raises(RunDirError, match=rf"{name}\.safetensors: missing"):
-        loaded(made.run.root)
-
-
-# Which checkpoints stay, and which one is used.
-
-
-def test_the_newest_and_the_best_stay(tmp_path):
-    made = toy(tmp_path / "run")
-    for step in range(1, 8):
-        made.save(step, best=step == 3)
-        checkpoint.prune(made.run, keep=2)
-    assert checkpoint.steps(made.run) == [3, 6, 7]
-    made.save(8, best=True)
-    checkpoint.prune(made.run, keep=2)
-    assert checkpoint.steps(made.run) == [7, 8]
-
-
-def weights_of(made: Toy) -> tuple[int, list[float]]:
-    model = nn.Linear(4, 2)
-    step = checkpoint.load_weights(made.run, model)
-    return step, model.weight.detach().flatten().tolist()
-
-
-def test_the_averaged_weights_of_the_best_are_used(tmp_path):
-    made = toy(tmp_path / "run")
-    made.save(1)
-    made.save(2, best=True)
-    expected = made.state.average.weights["weight"].flatten().tolist()
-    made.save(3)
-    assert weights_of(made) == (2, expected)
-    assert expected != load_file(folder(made.run.root, 2) / "model.safetensors")["weight"].tolist()
-
-
-@pytest.mark.parametrize("fault", ["missing", "damaged"])
-def test_a_best_that_cannot_be_read_gives_way_to_the_newest(tmp_path, caplog, fault):
-    made = toy(tmp_path / "run")
-    made.save(1, best=True)
-    made.save(2)
-    made.save(3)
-    if fault == "missing":
-        shutil.rmtree(folder(made.run.root, 1))
-    else:
-        flip(folder(made.run.root, 1) / "average.safetensors", 800)
-    with caplog.at_level(logging.WARNING):
-        step, _ = weights_of(made)
-    assert step == 3
-    [record] = caplog.records
-    assert "step-00000001 cannot be read; using " in record.getMessage()
-    assert record.getMessage().endswith("step-00000003")
-
-
-def test_no_mark_means_the_newest(tmp_path):
-    made = toy(tmp_path / "run")
-    with pytest.raises(RunDirError, match=r"holds no checkpoint\. Train it first"):
-        weights_of(made)
-    made.save(1)
-    made.save(2)
-    assert weights_of(made)[0] == 2
-
-
-# Death in the middle of writing.
-
-
 class DiedError(BaseException):
     """Not an Exception: no handler may tidy up, as after SIGKILL or a power cut."""
 
 
-@dataclass
-class Mortal:
-    """Counts file operations; at number `dies_at` the process is dead, and stays dead."""
+def dying_at(number: int) -> Act:
+    """The process is dead from the n-th rename on."""
+    seen = 0
 
-    monkeypatch: pytest.MonkeyPatch
-    operations: tuple[str, ...]
-    dies_at: int
-    count: int = 0
+    def act(_count, name, _args, proceed):
+        nonlocal seen
+        seen += name == "replace"
+        if seen >= number:
+            raise DiedError
+        return proceed()
 
-    def __enter__(self) -> "Mortal":
-        for name in self.operations:
-            self.monkeypatch.setattr(os, name, self.wrapped(name, getattr(os, name)))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.monkeypatch.undo()
-
-    def wrapped(self, name, original):
-        def operation(*args, **kwargs):
-            self.count += 1
-            if self.count >= self.dies_at:
-                raise DiedError(f"{name} {args}")
-            # Syncing to a real disk would take minutes, and nothing here cuts the power.
-            return None if name == "fsync" else original(*args, **kwargs)
-
-        return operation
+    return act
 
 
-OPERATIONS = ("fsync", "rename", "replace", "mkdir", "rmdir", "unlink", "truncate")
-
-
-def test_death_at_any_file_operation_loses_nothing_acknowledged(tmp_path, monkeypatch):
-    expected, acknowledged_at = {}, Counter()
-    for dies_at in itertools.count(1):
-        made = toy(tmp_path / f"run{dies_at}")
-        saved = marked = in_flight = 0
-        try:
-            with Mortal(monkeypatch, OPERATIONS, dies_at):
-                for step in (1, 2, 3, 4):
-                    in_flight = step
-                    made.save(step)
-                    expected[step] = made.tensors()
-                    saved = step
-                    if step != 3:
-                        checkpoint.mark_best(made.run, made.state.progress, "bleu")
-                        marked = step
-                    checkpoint.prune(made.run, keep=2)
-        except DiedError as death:
-            case = f"death at operation {dies_at}, {death}"
-        else:
-            break
-        acknowledged_at[saved] += 1
-        survivor = toy(made.run.root)
-        with locked(survivor.run):
-            survivor.run.lock()
-            left = [p.name for p in made.run.root.rglob("*") if ".tmp-" in p.name]
-            assert not left, f"{case}: {left}"
-            path = checkpoint.newest(survivor.run)
-            if path is None:
-                assert saved == 0, f"{case}: step {saved} is gone"
-                continue
-            checkpoint.load(survivor.run, path, survivor.state)
-        step = survivor.state.progress.update
-        assert saved <= step <= in_flight, f"{case}: {step} found, {saved} acknowledged"
-        # A step that was not acknowledged may be there, but then it is whole.
-        assert survivor.tensors() == expected.get(step, made.tensors()), case
-        assert marked <= (checkpoint.best_step(survivor.run) or 0) <= in_flight, case
-        assert weights_of(survivor)[0] >= marked, case
-    assert dies_at > 60, "there should be that many operations to die at"
-    assert set(acknowledged_at) == {0, 1, 2, 3, 4}
-
-
-def test_a_failing_disk_leaves_no_half_folder(tmp_path, monkeypatch):
-    """Unlike death, an error is handled: what was begun is removed at once."""
-    made = toy(tmp_path / "run")
-    made.save(1)
-    made.update()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(Exception, match=r"No space left on device\. Free some space") as caught:
-        checkpoint.save(made.run, made.state)
-    assert caught.value.exit_code == 5
-    assert [p.name for p in made.run.path("checkpoints").iterdir()] == ["step-00000001"]
-
-
-def test_a_training_killed_at_any_commit_ends_the_same(prepared, tmp_path, monkeypatch):
+def test_K2_a_training_killed_at_any_commit_ends_the_same(prepared, tmp_path):
     """Also between a checkpoint and its mark as the best."""
     source = copy_of(prepared, tmp_path / "source")
     text = (source / "config.yaml").read_text().replace("select_by: bleu", "select_by: loss")
@@ -689,13 +326,13 @@ def test_a_training_killed_at_any_commit_ends_the_same(prepared, tmp_path, monke
     expected = outcome(go(copy_of(source, tmp_path / "reference")))
     for dies_at in itertools.count(1):
         root = copy_of(source, tmp_path / f"run{dies_at}")
-        with Mortal(monkeypatch, ("rename", "replace"), dies_at):
-            try:
+        try:
+            with Operations(dying_at(dies_at)) as operations:
                 go(root)
-            except DiedError as death:
-                case = str(death)
-            else:
-                break
+        except DiedError:
+            case = f"operation {operations.count}"
+        else:
+            break
         found = outcome(go(root))
         try:
             assert_equal(found, expected)
@@ -721,7 +358,7 @@ time.sleep(60)
 """
 
 
-def test_a_run_belongs_to_one_process_until_that_dies(tmp_path):
+def test_K11_S15_a_run_belongs_to_one_process_until_that_dies(tmp_path):
     root = toy(tmp_path / "run").run.root
     (root / ".tmp-1-scores.json").touch()
     code = HOLDER.format(root=str(ROOT))

@@ -209,6 +209,8 @@ def check_origins(run: RunDir, path: Path, files: Mapping[str, bytes]) -> None:
         RunDirError: the first difference, by key or by file.
     """
     about = read_manifest(path).get("about", {})
+    if (update := about.get("update", step_of(path))) != step_of(path):
+        raise RunDirError(path, f"is of update {update}", "Restore the folder's name.")
     if CONFIG in files and files[CONFIG] != read_bytes(run.path(CONFIG), MAX_CONFIG_BYTES):
         raise RunDirError(
             run.path(CONFIG),
@@ -269,6 +271,11 @@ def best_weights(run: RunDir) -> tuple[Path, str]:
         path = fallback
     names = read_manifest(path)["files"]
     return path, "average.safetensors" if "average.safetensors" in names else "model.safetensors"
+
+
+def folder_of(run: RunDir, step: int) -> Path:
+    """Return the place of the checkpoint of an update."""
+    return run.path(_name(step))
 
 
 def step_of(path: Path) -> int:

@@ -1,0 +1,45 @@
+"""Check a run: a line for every file that something is computed from, compared with its sum.
+
+It shows damage, not bad intent: whoever writes a folder also writes its sums.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
+
+from seq2seq.cli import output_stream, run_script
+from seq2seq.errors import RunDirError
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="run directory, as train.py prints it")
+    parser.add_argument("--quiet", action="store_true", help="only what is damaged")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print a line a file; exit with 4 if one is damaged."""
+    args = parse()
+    from seq2seq.run import RunDir
+    from seq2seq.verify import inspect
+
+    damaged = count = 0
+    with output_stream(None) as output:
+        for finding in inspect(RunDir.open(args.run)):
+            count += 1
+            damaged += finding.problem is not None
+            if finding.problem or not args.quiet:
+                state = f"DAMAGED  {finding.problem}" if finding.problem else "ok"
+                output.write(f"{finding.path.relative_to(args.run)}  {state}\n".encode())
+    if damaged:
+        raise RunDirError(
+            args.run, f"{damaged} of {count} files are damaged", "Restore them from a copy."
+        )
+
+
+if __name__ == "__main__":
+    run_script(main)
