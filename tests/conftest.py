@@ -171,26 +171,30 @@ def per_sentence(rows: Tensor, batch: Batch) -> list[Tensor]:
 
 # The table that ends a test run: what each storm survived.
 
-STORMS = pytest.StashKey[list[tuple[str, str, int, int, str]]]()
+STORMS = pytest.StashKey[dict[tuple[str, str], tuple[int, int, str]]]()
 
 
 @pytest.fixture
 def tally(request):
-    """Record a row of the reliability table: `tally("K1", "what happened", held, tried, note)`."""
-    rows = request.config.stash.setdefault(STORMS, [])
+    """Record a row of the reliability table: `tally("K1", "what happened", held, tried, note)`.
+
+    Of two rows about the same the one with more trials is shown.
+    """
+    rows = request.config.stash.setdefault(STORMS, {})
 
     def record(row: str, fault: str, held: int, tried: int, note: str = "") -> None:
-        rows.append((row, fault, held, tried, note))
+        if tried >= rows.get((row, fault), (0, 0))[1]:
+            rows[row, fault] = (held, tried, note)
 
     return record
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash.get(STORMS, [])
+    rows = config.stash.get(STORMS, {})
     if not rows:
         return
     terminalreporter.section("reliability")
     terminalreporter.write_line("| row | fault | held | of | note |")
     terminalreporter.write_line("|---|---|---|---|---|")
-    for row, fault, held, tried, note in sorted(rows):
+    for (row, fault), (held, tried, note) in sorted(rows.items()):
         terminalreporter.write_line(f"| {row} | {fault} | {held:,} | {tried:,} | {note} |")
