@@ -11,7 +11,7 @@ import pytest
 from seq2seq.data.filters import MAX_WORD_CHARACTERS, NUM_EXAMPLES, is_blank, keep
 from seq2seq.data.pair import Pair
 from seq2seq.errors import DataError
-from seq2seq.settings import DataConfig, GrammarConfig
+from seq2seq.settings import DataConfig, GrammarConfig, OnBadLine
 
 
 def data_config(**changes) -> DataConfig:
@@ -28,6 +28,7 @@ def data_config(**changes) -> DataConfig:
         max_words=4,
         max_ratio=3.0,
         drop_duplicates=True,
+        on_bad_line=OnBadLine.error,
         limit=None,
         grammar=grammar,
     )

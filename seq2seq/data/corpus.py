@@ -6,20 +6,34 @@ fingerprinting branch on the type.
 
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from seq2seq.data.hub import HubDataset, hub_fingerprint, parse_hub_name, read_hub_rows
 from seq2seq.data.pair import Pair
-from seq2seq.data.test_sets import SacreBleuSets, find_test_sets, parse_test_sets, read_test_sets
-from seq2seq.data.text import check_text, open_regular, read_lines, read_parallel
+from seq2seq.data.test_sets import SacreBleuSets, find_test_sets, parse_test_sets, scan_test_sets
+from seq2seq.data.text import (
+    FileReport,
+    check_text,
+    file_digest,
+    open_steady,
+    scan_lines,
+    scan_parallel,
+    strict,
+)
 from seq2seq.errors import ConfigError, DataError
 from seq2seq.settings import DataConfig
 
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_ARCHIVES = (".gz", ".xz")
 _LINE_ENDS = re.compile(r"[\r\n]+")
 _PARQUET_ROWS = 1000  # read at a time
 
@@ -79,21 +93,53 @@ def read_pairs(cfg: DataConfig, split: str) -> Iterator[Pair]:
         PlatformError: unreadable file, no network.
         UntrustedError: the dataset consists of a program.
     """
+    return strict(scan_pairs(cfg, split))
+
+
+def scan_pairs(cfg: DataConfig, split: str) -> "Scan":
+    """Read like `read_pairs`, but give a line that cannot be read as its error and go on."""
     assert split in ("train", "validation", "test")
-    place = _locate(cfg, split)
-    match place:
-        case Embedded():
-            pairs = _generate(place, cfg, split)
-        case ParallelFiles():
-            pairs = (Pair(src, tgt) for src, tgt in read_parallel(place.source, place.target))
-        case TableFile():
-            pairs = _read_table(place, cfg)
-        case HubDataset():
-            rows = enumerate(read_hub_rows(place, cfg), 1)
-            pairs = (_pair_of(row, cfg, f"{place.spec} row {number}") for number, row in rows)
-        case SacreBleuSets():
-            pairs = read_test_sets(place)
-    return _not_empty(pairs, ", ".join(getattr(cfg, split)))
+    return Scan(cfg, split)
+
+
+class Scan(Iterator[Pair | DataError]):
+    """The pairs of a split; `files` and `fingerprint` are complete when there are no more."""
+
+    def __init__(self, cfg: DataConfig, split: str) -> None:
+        self.files: list[FileReport] = []
+        """In the order in which the config names them; none of them for what is no file."""
+        self._cfg, self._split, self._place = cfg, split, _locate(cfg, split)
+        if isinstance(self._place, ParallelFiles):
+            _warn_of_swapped(self._place, cfg)
+        self._items = _not_empty(self._scan(), ", ".join(getattr(cfg, split)))
+
+    def __next__(self) -> Pair | DataError:
+        return next(self._items)
+
+    @property
+    def fingerprint(self) -> str:
+        """What `fingerprint` returns, but of the very bytes that were read."""
+        return _fingerprint(
+            self._cfg, self._split, self._place, [file.sha256 for file in self.files]
+        )
+
+    def _scan(self) -> Iterator[Pair | DataError]:
+        cfg, place = self._cfg, self._place
+        match place:
+            case Embedded():
+                return _generate(place, cfg, self._split)
+            case ParallelFiles():
+                return map(_pair, scan_parallel(place.source, place.target, self.files))
+            case TableFile():
+                return _scan_table(place, cfg, self.files)
+            case HubDataset():
+                return _parsed(
+                    read_hub_rows(place, cfg),
+                    f"{place.spec} row ",
+                    lambda row, where: _pair_of(row, cfg, where),
+                )
+            case SacreBleuSets():
+                return map(_pair, scan_test_sets(place, self.files))
 
 
 def fingerprint(cfg: DataConfig, split: str) -> str:
@@ -106,20 +152,56 @@ def fingerprint(cfg: DataConfig, split: str) -> str:
         UserError: as in `read_pairs`.
     """
     place = _locate(cfg, split)
+    return _fingerprint(cfg, split, place, [file_digest(path) for path in _files(place)])
+
+
+def _fingerprint(cfg: DataConfig, split: str, place: Place, sums: list[str]) -> str:
     identity: dict[str, Any] = {"languages": [cfg.source_language, cfg.target_language]}
     match place:
         case Embedded():
             identity |= {"grammar": asdict(cfg.grammar), "split": split}
         case ParallelFiles():
-            identity |= {"files": [_sha256(place.source), _sha256(place.target)]}
+            identity |= {"files": sums}
         case TableFile():
-            identity |= {"files": [_sha256(place.path)], "form": place.form.name}
+            identity |= {"files": sums, "form": place.form.name}
         case HubDataset():
             identity |= {"hub": hub_fingerprint(place, cfg)}
         case SacreBleuSets():
-            files = [path for pair in find_test_sets(place) for path in pair]
-            identity |= {"test sets": [_sha256(path) for path in files]}
+            identity |= {"test sets": sums}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _files(place: Place) -> list[Path]:
+    match place:
+        case ParallelFiles():
+            return [place.source, place.target]
+        case TableFile():
+            return [place.path]
+        case SacreBleuSets():
+            return [path for pair in find_test_sets(place) for path in pair]
+        case _:
+            return []
+
+
+def _pair(texts: tuple[str, str] | DataError) -> Pair | DataError:
+    return texts if isinstance(texts, DataError) else Pair(*texts)
+
+
+def _warn_of_swapped(place: ParallelFiles, cfg: DataConfig) -> None:
+    """Warn if the file names say that the source is the target."""
+    languages = (cfg.source_language, cfg.target_language)
+    named = [_language_in_name(path, languages) for path in (place.source, place.target)]
+    if languages[0] != languages[1] and (named[0] == languages[1] or named[1] == languages[0]):
+        logger.warning(
+            "%s is read as %s and %s as %s: are the languages swapped?",
+            place.source, languages[0], place.target, languages[1],
+        )  # fmt: skip
+
+
+def _language_in_name(path: Path, languages: tuple[str, str]) -> str | None:
+    """Return the language of `train.en`, `train.en.gz`, `train.en.txt` or `en/train.txt`."""
+    parts = [part for part in path.name.split(".") if f".{part}" not in _ARCHIVES]
+    return next((part for part in [*parts[:0:-1], path.parent.name] if part in languages), None)
 
 
 def _locate(cfg: DataConfig, split: str) -> Place:
@@ -157,15 +239,10 @@ def _table_form(name: str) -> TableForm | None:
     return TableForm.tsv if plain.endswith(".tsv") else None
 
 
-def _sha256(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _not_empty(pairs: Iterator[Pair], where: str) -> Iterator[Pair]:
+def _not_empty(items: Iterable[T], where: str) -> Iterator[T]:
     number = 0
-    for number, pair in enumerate(pairs, 1):  # noqa: B007 - asked for after the loop
-        yield pair
+    for number, item in enumerate(items, 1):  # noqa: B007 - asked for after the loop
+        yield item
     if number == 0:
         raise DataError(where, "holds no sentence pair", "Give a file with at least one.")
 
@@ -190,57 +267,70 @@ def _generate(place: Embedded, cfg: DataConfig, split: str) -> Iterator[Pair]:
     )
 
 
-def _read_table(place: TableFile, cfg: DataConfig) -> Iterator[Pair]:
+def _scan_table(
+    place: TableFile, cfg: DataConfig, reports: list[FileReport]
+) -> Iterator[Pair | DataError]:
+    path, report = place.path, FileReport(place.path.name)
+    reports.append(report)
     match place.form:
         case TableForm.tsv:
-            return _read_tsv(place.path)
+            return _parsed(scan_lines(path, report), f"{path}:", _tsv_pair)
         case TableForm.json_lines:
-            return _read_json_lines(place.path, cfg)
+            lines = scan_lines(path, report)
+            return _parsed(lines, f"{path}:", lambda line, where: _json_pair(line, cfg, where))
         case TableForm.parquet:
-            return _read_parquet(place.path, cfg)
+            rows = _parquet_rows(path, cfg, report)
+            return _parsed(rows, f"{path} row ", lambda row, where: _pair_of(row, cfg, where))
 
 
-def _read_tsv(path: Path) -> Iterator[Pair]:
-    for number, line in enumerate(read_lines(path), 1):
-        columns = line.split("\t")
-        if len(columns) != 2:
-            raise DataError(
-                f"{path}:{number}",
-                f"expected 2 columns, found {len(columns)}",
-                "Write source, one tab, target; quotes have no meaning.",
-            )
-        yield Pair(columns[0], columns[1])
-
-
-def _read_json_lines(path: Path, cfg: DataConfig) -> Iterator[Pair]:
-    for number, line in enumerate(read_lines(path), 1):
-        where = f"{path}:{number}"
+def _parsed(
+    rows: Iterable[T | DataError], place: str, parse: Callable[[T, str], Pair]
+) -> Iterator[Pair | DataError]:
+    """Make pairs of rows, and of a row that holds none its error."""
+    for number, row in enumerate(rows, 1):
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            what = f"not JSON ({error})"
-            raise DataError(where, what, "Write one whole object a line.") from None
-        if not isinstance(row, dict):
-            what = f"expected an object, found {type(row).__name__}"
-            raise DataError(where, what, "Write one object a line, no list around them.")
-        yield _pair_of(row, cfg, where)
+            pair = row if isinstance(row, DataError) else parse(row, f"{place}{number}")
+        except DataError as error:
+            pair = error
+        yield pair
 
 
-def _read_parquet(path: Path, cfg: DataConfig) -> Iterator[Pair]:
+def _tsv_pair(line: str, where: str) -> Pair:
+    columns = line.split("\t")
+    if len(columns) != 2:
+        what = f"expected 2 columns, found {len(columns)}"
+        raise DataError(where, what, "Write source, one tab, target; quotes have no meaning.")
+    return Pair(columns[0], columns[1])
+
+
+def _json_pair(line: str, cfg: DataConfig, where: str) -> Pair:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        what = f"not JSON ({error})"
+        raise DataError(where, what, "Write one whole object a line.") from None
+    if not isinstance(row, dict):
+        what = f"expected an object, found {type(row).__name__}"
+        raise DataError(where, what, "Write one object a line, no list around them.")
+    return _pair_of(row, cfg, where)
+
+
+def _parquet_rows(path: Path, cfg: DataConfig, report: FileReport) -> Iterator[dict[str, Any]]:
     # Read directly: `datasets` would first copy the file into its cache.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    number = 0
-    with open_regular(path) as file:
+    with open_steady(path) as file:
+        report.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
         try:
             table = pq.ParquetFile(file)
             wanted = {"translation", cfg.source_language, cfg.target_language}
             columns = [name for name in table.schema_arrow.names if name in wanted]
-            batches = table.iter_batches(_PARQUET_ROWS, columns=columns or None)
-            for row in (row for batch in batches for row in batch.to_pylist()):
-                number += 1
-                yield _pair_of(row, cfg, f"{path} row {number}")
+            for batch in table.iter_batches(_PARQUET_ROWS, columns=columns or None):
+                rows = batch.to_pylist()
+                report.lines += len(rows)
+                yield from rows
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             what = f"damaged Parquet file ({str(error).splitlines()[0]})"
             raise DataError(path, what, "Fetch or write it again.") from None

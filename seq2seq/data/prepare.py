@@ -9,17 +9,20 @@ data_report.json               what was read, kept and dropped, sums of these fi
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from seq2seq.data.batching import TokenizedPairs
-from seq2seq.data.corpus import fingerprint, read_pairs
-from seq2seq.data.filters import WordCounter, between_blanks, keep
+from seq2seq.data.corpus import scan_pairs
+from seq2seq.data.filters import HeldOut, WordCounter, between_blanks, keep
 from seq2seq.data.pair import Links, Pair
 from seq2seq.data.store import IdStore, TextStore
+from seq2seq.data.text import strict
 from seq2seq.data.tokenizer import (
     EOS,
     SentencePieceTokenizer,
@@ -28,7 +31,7 @@ from seq2seq.data.tokenizer import (
     train_sentencepiece,
 )
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
-from seq2seq.errors import DataError, RunDirError
+from seq2seq.errors import RunDirError
 from seq2seq.reading import entry_of_file, read_folder, read_sealed, seal
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, DataConfig, SentencePieceConfig, WordsConfig
@@ -51,18 +54,7 @@ def prepare(run: RunDir, cfg: Config) -> None:
     """
     if run.path(REPORT).exists():
         return
-    report: dict[str, Any] = {"fingerprints": {}}
-    kept = keep(read_pairs(cfg.data, "train"), cfg.data, word_counters(cfg))
-    _write_text(run, "train", tqdm(kept, unit=" pairs", desc="reading", disable=None))
-    log.info("training data: %s", kept.report.summary())
-    report["train"] = kept.report.as_dict()
-    for split in SPLITS[1:]:
-        count = _write_text(run, split, read_pairs(cfg.data, split))
-        if not count:
-            raise DataError(f"data.{split}", "holds no sentence pairs", "Give at least one.")
-        report[split] = {"read": count}
-    for split in SPLITS:
-        report["fingerprints"][split] = fingerprint(cfg.data, split)
+    report = _read_corpus(run, cfg)
     _learn_vocabularies(run, cfg)
     tokenizers = load_tokenizers(run, cfg)
     for split in SPLITS[:2]:
@@ -88,6 +80,26 @@ def check_data(run: RunDir) -> None:
             same = found["size"] == entry["size"]
             what = f"SHA-256 differs from the one in {REPORT}" if same else f"is {sizes}"
             raise RunDirError(path, what, "Restore it from a copy.")
+
+
+def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
+    """Write the text of all splits and return the account of it."""
+    counts, held_out = {}, {split: HeldOut(f"data.{split}") for split in SPLITS[1:]}
+    scans = {split: scan_pairs(cfg.data, split) for split in SPLITS}
+    for split, pairs in held_out.items():  # first, so that training pairs need not be remembered
+        counts[split] = _write_text(run, split, pairs.note(strict(scans[split])))
+    kept = keep(scans["train"], cfg.data, word_counters(cfg))
+    passing: Iterable[Pair] = tqdm(kept, unit=" pairs", desc="reading", disable=None)
+    for pairs in held_out.values():
+        passing = pairs.watch(passing)
+    _write_text(run, "train", passing)
+    log.info("training data: %s", kept.report.summary())
+    report: dict[str, Any] = {"train": kept.report.as_dict()}
+    for split, pairs in held_out.items():
+        report[split] = {"read": counts[split], "in_training": pairs.in_training}
+    for split, scan in scans.items():
+        report[split]["inputs"] = [asdict(file) for file in scan.files]
+    return report | {"fingerprints": {split: scan.fingerprint for split, scan in scans.items()}}
 
 
 def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
@@ -170,29 +182,39 @@ def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
             for text, language in zip(texts, _languages(cfg.data), strict=True)
         ]
     else:
-        models = _learn_pieces(texts, cfg.tokenizer)
+        models = _learn_pieces(texts, cfg)
     names = (f"{side}.{_ending(cfg)}" for side in SIDES)
     run.commit_folder(TOKENIZERS, dict(zip(names, models, strict=True)))
 
 
-def _learn_pieces(texts: Sequence[Sequence[str]], cfg: SentencePieceConfig) -> list[bytes]:
-    samples = [_spread(text, cfg.max_lines) for text in texts]
-    if cfg.joint:
-        return [train_sentencepiece([*samples[0], *samples[1]], cfg)] * 2
-    return _learn_separately(samples, cfg)
+def _learn_pieces(texts: Sequence[Sequence[str]], cfg: Config) -> list[bytes]:
+    """Learn one vocabulary a side, or one for both; where one is too large, name a size that fits.
 
-
-def _learn_separately(samples: Sequence[Sequence[str]], cfg: SentencePieceConfig) -> list[bytes]:
-    """Learn one vocabulary a side; where one is too large, name a size that fits both."""
+    Returns:
+        The models of the source and of the target.
+    """
+    assert isinstance(cfg.tokenizer, SentencePieceConfig)
+    samples = [_spread(text, cfg.tokenizer.max_lines) for text in texts]
+    names = _text_names(cfg.data)
+    if cfg.tokenizer.joint:
+        samples, names = [[*samples[0], *samples[1]]], [" and ".join(names)]
     models, too_large = [], []
-    for sample in samples:
+    for sample, name in zip(samples, names, strict=True):
         try:
-            models.append(train_sentencepiece(sample, cfg))
+            models.append(train_sentencepiece(sample, cfg.tokenizer))
         except VocabularyTooLargeError as error:
-            too_large.append(error.largest)
+            too_large.append((error.largest, error.asked, name))
     if too_large:
-        raise VocabularyTooLargeError(cfg.vocab_size, min(too_large))
-    return models
+        largest, asked, name = min(too_large)
+        raise VocabularyTooLargeError(asked, largest, name)
+    return models * (2 if cfg.tokenizer.joint else 1)
+
+
+def _text_names(cfg: DataConfig) -> list[str]:
+    """What the two sides of the training text are called in an error."""
+    if len(cfg.train) == len(SIDES):
+        return [Path(name).name for name in cfg.train]
+    return [f"the {side} side of {cfg.train[0]}" for side in SIDES]
 
 
 def _spread(text: Sequence[str], most: int) -> list[str]:

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.data.hub import answers
-from seq2seq.data.pair import Pair
-from seq2seq.data.text import read_parallel
+from seq2seq.data.text import FileReport, scan_parallel
 from seq2seq.errors import ConfigError, DataError, PlatformError
 
 _LOCAL = "name local files instead, data.test=[test.en,test.fr]"
@@ -48,8 +47,10 @@ def parse_test_sets(spec: str, source_language: str, target_language: str) -> Sa
     return SacreBleuSets(spec, names, f"{source_language}-{target_language}")
 
 
-def read_test_sets(place: SacreBleuSets) -> Iterator[Pair]:
-    """Yield the pairs of all sets; where a set has several references, the first one.
+def scan_test_sets(
+    place: SacreBleuSets, reports: list[FileReport]
+) -> Iterator[tuple[str, str] | DataError]:
+    """Yield the pairs of all sets as `scan_parallel` does; of several references, the first one.
 
     The first use downloads a set into sacreBLEU's cache (the variable SACREBLEU moves it).
 
@@ -58,14 +59,14 @@ def read_test_sets(place: SacreBleuSets) -> Iterator[Pair]:
         PlatformError: it cannot be downloaded.
     """
     for source, target in find_test_sets(place):
-        yield from (Pair(src, tgt) for src, tgt in read_parallel(source, target))
+        yield from scan_parallel(source, target, reports)
 
 
 def find_test_sets(place: SacreBleuSets) -> list[tuple[Path, Path]]:
     """Return the source and reference file of each set, downloaded where need be.
 
     Raises:
-        UserError: as in `read_test_sets`.
+        UserError: as in `scan_test_sets`.
     """
     return [_files(place, _dataset(place, name)) for name in place.names]
 

@@ -6,17 +6,20 @@ corpus against each other. Nothing is replaced: what cannot be read is an error 
 """
 
 import gzip
+import hashlib
+import io
 import logging
 import lzma
+import os
 import re
 import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, TypeVar, cast
 
 from seq2seq.errors import DataError, PlatformError
 
@@ -27,6 +30,28 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 _MAGIC = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_UTF8_MARK = b"\xef\xbb\xbf"
+_CONTROL = re.compile(rb"[\x01-\x08\x0b-\x1f\x7f]")
+_BUFFER = 1 << 20
+
+T = TypeVar("T")
+
+
+@dataclass
+class FileReport:
+    r"""What was met in one file; complete when its last line has been read."""
+
+    name: str
+    sha256: str = ""
+    """Of the bytes as they lie on the disk, in hex."""
+    lines: int = 0
+    """Lines, or rows of a table."""
+    carriage_returns: int = 0
+    r"""Lines whose end was `\r\n`; the `\r` was dropped."""
+    byte_order_marks: int = 0
+    """1 if the file began with one; it was dropped."""
+    control_characters: int = 0
+    """Lines that hold some, tabs apart; they were kept."""
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -37,23 +62,49 @@ def read_lines(path: Path) -> Iterator[str]:
 
     Raises:
         DataError: no such file, not a regular file, damaged archive, line above `MAX_LINE_BYTES`,
-            bytes that are not UTF-8, a NUL. Lines and bytes are counted from 1.
+            bytes that are not UTF-8, a NUL, a change of the file meanwhile. Lines and bytes are
+            counted from 1.
         PlatformError: the file may not be read, or the disk fails.
     """
-    with open_regular(path) as file, _unpacked(path, file) as unpacked, _read_errors(path):
-        yield from read_stream(unpacked, path)
+    yield from strict(scan_lines(path, FileReport(path.name)))
+
+
+def scan_lines(path: Path, report: FileReport) -> Iterator[str | DataError]:
+    """Read like `read_lines`, but give a line that is no text as its error and go on behind it."""
+    with _open_hashed(path, report) as file, _read_errors(path), _unpacked(path, file) as unpacked:
+        yield from scan_stream(unpacked, path, report)
 
 
 def read_stream(stream: IO[bytes], name: Path | str) -> Iterator[str]:
     """Read lines from an open stream by the rules of `read_lines`; `name` is for errors."""
-    number = 0
+    yield from strict(scan_stream(stream, name, FileReport(str(name))))
+
+
+def scan_stream(
+    stream: IO[bytes], name: Path | str, report: FileReport
+) -> Iterator[str | DataError]:
+    """Read like `read_stream`, but give a line that is no text as its error and go on behind it."""
     while raw := stream.readline(MAX_LINE_BYTES + 1):
-        number += 1
+        report.lines += 1
         if len(raw) > MAX_LINE_BYTES:
             raise DataError(
-                f"{name}:{number}", f"line above {MAX_LINE_BYTES} bytes", "Is this a text file?"
+                f"{name}:{report.lines}",
+                f"line above {MAX_LINE_BYTES} bytes",
+                "Is this a text file?",
             )
-        yield _decode(raw, number, name)
+        try:
+            line: str | DataError = _decode(raw, name, report)
+        except DataError as error:
+            line = error
+        yield line
+
+
+def strict(items: Iterable[T | DataError]) -> Iterator[T]:
+    """Pass on what was read; the first error among it is raised."""
+    for item in items:
+        if isinstance(item, DataError):
+            raise item
+        yield item
 
 
 def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
@@ -66,26 +117,77 @@ def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
         DataError: the files differ in their number of lines, or as in `read_lines`.
         PlatformError: as in `read_lines`.
     """
-    if source.absolute() == target.absolute():
+    yield from strict(scan_parallel(source, target, []))
+
+
+def scan_parallel(
+    source: Path, target: Path, reports: list[FileReport]
+) -> Iterator[tuple[str, str] | DataError]:
+    """Read like `read_parallel`; a pair of which a side is no text is given as its error.
+
+    Args:
+        source: One file.
+        target: The other.
+        reports: Grows by the reports of the two files.
+    """
+    if _same_file(source, target):
         logger.warning("%s is both source and target: the model would learn to copy", source)
-    num_src = num_tgt = 0
-    for src, tgt in zip_longest(read_lines(source), read_lines(target)):
-        num_src += src is not None
-        num_tgt += tgt is not None
-        if src is not None and tgt is not None:
+    src_report, tgt_report = FileReport(source.name), FileReport(target.name)
+    reports += [src_report, tgt_report]
+    both = zip_longest(scan_lines(source, src_report), scan_lines(target, tgt_report))
+    for src, tgt in both:
+        if isinstance(src, DataError):
+            yield src
+        elif isinstance(tgt, DataError):
+            yield tgt
+        elif src is not None and tgt is not None:
             yield src, tgt
-    if num_src != num_tgt:
+    if src_report.lines != tgt_report.lines:
         # en/train.txt and fr/train.txt need their folders to be told apart
         same = source.name == target.name
         src_name, tgt_name = (source, target) if same else (source.name, target.name)
         raise DataError(
             source,
-            f"{src_name} has {num_src} lines, {tgt_name} has {num_tgt}",
+            f"{src_name} has {src_report.lines} lines, {tgt_name} has {tgt_report.lines}",
             "Line n of one file must translate line n of the other.",
         )
 
 
-def open_regular(path: Path) -> BufferedReader:
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.absolute() == other.absolute() or one.samefile(other)
+    except (OSError, ValueError):  # reading says better what is wrong with it
+        return False
+
+
+@contextmanager
+def open_steady(path: Path) -> Iterator[io.FileIO]:
+    """Open a regular file, unbuffered; at the end see that nobody has written to it meanwhile.
+
+    Raises:
+        DataError: as in `open_regular`, or its size or time of change is another than before.
+        PlatformError: as in `open_regular`.
+    """
+    with open_regular(path) as file:
+        before = os.fstat(file.fileno())
+        yield file
+        after = os.fstat(file.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            what = f"was changed while it was read ({before.st_size} bytes, then {after.st_size})"
+            raise DataError(path, what, "Let nothing write to it, and start again.")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hex.
+
+    Raises:
+        UserError: as in `open_steady`.
+    """
+    with open_steady(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_regular(path: Path) -> io.FileIO:
     """Open a regular file for reading bytes; nothing else, so that no pipe or device hangs.
 
     Raises:
@@ -98,7 +200,7 @@ def open_regular(path: Path) -> BufferedReader:
             raise DataError(path, "is a directory", "Name a file.")
         if not stat.S_ISREG(mode):
             raise DataError(path, "is not a regular file", "Name a file; pipes cannot be read.")
-        return path.open("rb")
+        return path.open("rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(path, "no such file", "Check the name and data.root.") from None
     except PermissionError:
@@ -124,11 +226,32 @@ def check_text(text: str, where: str) -> str:
     return text
 
 
-def _unpacked(path: Path, file: BufferedReader) -> IO[bytes]:
+class _Hashed(io.RawIOBase):
+    """A file whose bytes are summed up as they are read."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file, self.sha256 = file, hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = self._file.readinto(buffer)
+        self.sha256.update(buffer[:count])
+        return count
+
+
+@contextmanager
+def _open_hashed(path: Path, report: FileReport) -> Iterator[io.BufferedReader]:
+    with open_steady(path) as file:
+        hashed = _Hashed(file)
+        yield io.BufferedReader(hashed, _BUFFER)
+    report.sha256 = hashed.sha256.hexdigest()
+
+
+def _unpacked(path: Path, file: io.BufferedReader) -> IO[bytes]:
     """Look at the first bytes, never only at the name, and undo the compression."""
-    with _read_errors(path):
-        start = file.read(8)
-        file.seek(0)
+    start = file.peek(8)[:8]
     kind = next((ending for ending, magic in _MAGIC.items() if start.startswith(magic)), None)
     named = path.suffix.lower()
     if named in _MAGIC and named != kind:
@@ -153,9 +276,9 @@ def _read_errors(path: Path) -> Iterator[None]:
         raise PlatformError(path, what, "Check the disk.") from None
 
 
-def _decode(raw: bytes, number: int, path: Path | str) -> str:
-    where = f"{path}:{number}"
-    if number == 1 and raw.startswith(_UTF16_MARKS):
+def _decode(raw: bytes, path: Path | str, report: FileReport) -> str:
+    where, first = f"{path}:{report.lines}", report.lines == 1
+    if first and raw.startswith(_UTF16_MARKS):
         what = f"invalid UTF-8 byte 0x{raw[0]:02x} at byte 1"
         raise DataError(where, what, "It is UTF-16: convert it, iconv -f UTF-16 -t UTF-8.")
     try:
@@ -168,8 +291,16 @@ def _decode(raw: bytes, number: int, path: Path | str) -> str:
         wide = re.search(rb"[^\0]\0[^\0]\0|\0[^\0]\0[^\0]", raw)
         fix = "It looks like UTF-16: iconv -f UTF-16LE -t UTF-8." if wide else "Remove it."
         raise DataError(where, f"NUL at byte {raw.index(0) + 1}", fix)
-    text = text.removesuffix("\n").removesuffix("\r")
-    return text.removeprefix("\ufeff") if number == 1 else text
+    text = text.removesuffix("\n")
+    ended_by_return = text.endswith("\r")
+    report.carriage_returns += ended_by_return
+    text = text.removesuffix("\r")
+    end = len(raw) - raw.endswith(b"\n") - ended_by_return
+    report.control_characters += _CONTROL.search(raw, 0, end) is not None
+    if first and raw.startswith(_UTF8_MARK):
+        report.byte_order_marks += 1
+        text = text.removeprefix("\ufeff")
+    return text
 
 
 def _utf8_hint(raw: bytes, start: int) -> str:

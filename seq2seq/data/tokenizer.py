@@ -19,6 +19,9 @@ PAD, UNK, EOS = 0, 1, 2
 BLANK = "\u2581"
 """How a blank is written in pieces."""
 
+MOST_PIECES = 8000
+"""What `vocab_size=null` is at most, unless the alphabet is larger."""
+
 
 class Tokenizer(Protocol):
     """What the pipeline asks of a vocabulary."""
@@ -121,16 +124,27 @@ def train_sentencepiece(
 
     Raises:
         VocabularyTooLargeError: with the largest size that works.
-        ConfigError: the vocabulary is smaller than the alphabet.
+        AlphabetTooLargeError: with the smallest.
+        ConfigError: the normalization is unknown.
         DataError: there is no usable text.
     """
+    if cfg.vocab_size is not None:
+        return _train(lines, cfg, cfg.vocab_size, threads)
+    lines = list(lines)
+    try:
+        return _train(lines, cfg, MOST_PIECES, threads)
+    except AlphabetTooLargeError as error:
+        return _train(lines, cfg, error.smallest, threads)
+
+
+def _train(lines: Iterable[str], cfg: SentencePieceConfig, size: int, threads: int) -> bytes:
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines),
             model_writer=model,
             model_type=cfg.kind.name,
-            vocab_size=cfg.vocab_size,
+            vocab_size=size,
             normalization_rule_name=cfg.normalization,
             character_coverage=cfg.character_coverage,
             max_sentence_length=1 << 20,  # bytes; longer lines would be dropped in silence
@@ -139,11 +153,11 @@ def train_sentencepiece(
             unk_id=UNK,
             eos_id=EOS,
             bos_id=-1,
-            hard_vocab_limit=True,
+            hard_vocab_limit=cfg.vocab_size is not None,  # otherwise what the text gives
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise _explain(str(error), cfg) from None
+        raise _explain(str(error), cfg, size) from None
     return model.getvalue()
 
 
@@ -153,26 +167,40 @@ class VocabularyTooLargeError(DataError):
     Args:
         asked: The vocabulary size of the config.
         largest: The largest that this text supports.
+        text: What the text is called.
     """
 
-    def __init__(self, asked: int, largest: int) -> None:
+    def __init__(self, asked: int, largest: int, text: str = "this corpus") -> None:
         self.asked, self.largest = asked, largest
         super().__init__(
             "config",
-            f"tokenizer.vocab_size={asked} is too large for this corpus",
-            f"At most {largest} works: set tokenizer.vocab_size={largest} or less.",
+            f"tokenizer.vocab_size={asked} is too large for {text}; at most {largest}",
+            f"Set tokenizer.vocab_size={largest} or less, or null for as many as the text gives.",
         )
 
 
-def _explain(message: str, cfg: SentencePieceConfig) -> ConfigError | DataError:
-    if found := re.search(r"set it to a value <= (\d+)", message):
-        return VocabularyTooLargeError(cfg.vocab_size, int(found.group(1)))
-    if found := re.search(r"required_chars\. (\d+) vs (\d+)", message):
-        return ConfigError(
+class AlphabetTooLargeError(ConfigError):
+    """The vocabulary has no place for each letter.
+
+    Args:
+        asked: The vocabulary size of the config.
+        smallest: The smallest that holds the alphabet.
+    """
+
+    def __init__(self, asked: int, smallest: int) -> None:
+        self.smallest = smallest
+        super().__init__(
             "config",
-            f"tokenizer.vocab_size={cfg.vocab_size} is smaller than the alphabet of the corpus",
-            f"Use {found.group(2)} or more, or lower tokenizer.character_coverage.",
+            f"tokenizer.vocab_size={asked} is smaller than the alphabet of the corpus",
+            f"Use {smallest} or more, or lower tokenizer.character_coverage.",
         )
+
+
+def _explain(message: str, cfg: SentencePieceConfig, size: int) -> ConfigError | DataError:
+    if found := re.search(r"set it to a value <= (\d+)", message):
+        return VocabularyTooLargeError(size, int(found.group(1)))
+    if found := re.search(r"required_chars\. (\d+) vs (\d+)", message):
+        return AlphabetTooLargeError(size, int(found.group(2)))
     if "charsmap" in message:
         return ConfigError(
             "config",

@@ -33,6 +33,11 @@ def _limit(values: Values) -> str:
     return "all" if limit is None else f"the first {limit:,}"
 
 
+def _vocabulary_size(values: Values) -> str:
+    size = values["tokenizer.vocab_size"]
+    return "as many ids as the text gives" if size is None else f"{size:,} ids"
+
+
 def _batch(values: Values) -> str:
     if values["trainer.batch_sentences"] is not None:
         return f"{values['trainer.batch_sentences']} sentences"
@@ -129,7 +134,7 @@ DATA_POINTS = (
     Point(
         name="vocabulary size",
         keys=("tokenizer.vocab_size",),
-        here=value("tokenizer.vocab_size", "{} ids"),
+        here=_vocabulary_size,
         paper=says("30,000 ids", "30,001 ids", "30,003 ids", text="30,000 words"),
         authors=says("30,001 ids", text="30,001 ids: 29,998 words, unknown, end, one unused"),
         source=f"4.1; preprocess/preprocess.py, {PROTOTYPES}",

@@ -26,6 +26,7 @@ IRRELEVANT = (
     "threads",
     "stages",
     "data.root",
+    "data.on_bad_line",  # the paper's text has no such line
     "model.backend",  # the same numbers, faster
     "trainer.max_minutes",  # a stopped run goes on as if it had not been
     "trainer.checkpoint_every",

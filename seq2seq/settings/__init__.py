@@ -16,6 +16,7 @@ from seq2seq.settings.attention import (
 from seq2seq.settings.data import (
     DataConfig,
     GrammarConfig,
+    OnBadLine,
     PieceModel,
     SentencePieceConfig,
     TokenizerKind,
@@ -80,6 +81,7 @@ __all__ = [
     "ModelConfig",
     "MultiHeadConfig",
     "Normalize",
+    "OnBadLine",
     "OptimizerKind",
     "PieceModel",
     "PlateauConfig",

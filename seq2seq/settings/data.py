@@ -21,6 +21,13 @@ class GrammarConfig:
     """Longest English sentence, in words."""
 
 
+class OnBadLine(Enum):
+    """What becomes of a training pair of which a line cannot be read."""
+
+    error = "error"
+    skip = "skip"
+
+
 @dataclass(kw_only=True)
 class DataConfig:
     """Where sentence pairs come from, and which of them are kept for training."""
@@ -41,6 +48,10 @@ class DataConfig:
     """Training pairs whose longer side has over this many times the words are dropped."""
     drop_duplicates: bool
     """Keep only the first of equal training pairs."""
+    on_bad_line: OnBadLine
+    """`error` stops at a line that is not UTF-8, holds a NUL, or is no row of its table; `skip`
+    drops the training pair and counts it in `data_report.json`. Nothing is ever replaced, and the
+    validation and test sets are always read strictly."""
     limit: int | None = at_least(1)
     """Use only the first so many training pairs; null for all."""
     grammar: GrammarConfig
@@ -58,7 +69,7 @@ class WordsConfig:
     """Moses words, the most frequent of the training text; the rest is unknown (4.1)."""
 
     name: TokenizerKind
-    vocab_size: int = at_least(4)
+    vocab_size: int = number(4, 1_000_000)
     """Ids per language: y_0 (never produced), the unknown word, the end symbol, then words."""
 
 
@@ -77,8 +88,9 @@ class SentencePieceConfig:
     kind: PieceModel
     joint: bool
     """One vocabulary for both languages."""
-    vocab_size: int = at_least(5)
-    """Pieces per vocabulary, the four special ones included."""
+    vocab_size: int | None = number(5, 1_000_000)
+    """Pieces per vocabulary, the special ones included; null for as many as the text gives, at
+    most 8,000 or its alphabet."""
     normalization: str
     """SentencePiece rule: `nmt_nfkc` (folds compatibility characters) or `identity`."""
     character_coverage: float = number(0.9, 1.0)
