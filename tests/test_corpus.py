@@ -1,6 +1,8 @@
 """Reading: lines against an independent count, every fault with its file and line, all places."""
 
 import gzip
+import hashlib
+import io
 import json
 import logging
 import lzma
@@ -20,11 +22,12 @@ import pytest
 from test_filters import data_config
 
 from seq2seq.data import hub, text
-from seq2seq.data.corpus import fingerprint, read_pairs
+from seq2seq.data.corpus import fingerprint, read_pairs, scan_pairs
 from seq2seq.data.filters import keep
 from seq2seq.data.pair import Pair
-from seq2seq.data.text import read_lines, read_parallel
+from seq2seq.data.text import FileReport, read_lines, read_parallel, read_stream, scan_lines
 from seq2seq.errors import ConfigError, DataError, PlatformError, UntrustedError, one_line
+from seq2seq.settings import OnBadLine
 
 PAIRS = [Pair("the cat .", "le chat ."), Pair("é\u2028ü", '"'), Pair("NA", "null")]
 
@@ -49,21 +52,28 @@ def fails(error, wanted: str, call, *args) -> None:
 # Lines
 
 
-def test_only_newline_ends_a_line(tmp_path):
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_C5_only_newline_ends_a_line(tmp_path, tally, count):
     seed = 5
     draw = random.Random(seed)
     breaks = ["\n", "\r\n", "\r", "\u2028", "\u2029", "\u0085", "\v", "\f", "\x1c", "a", "é", " "]
     path = tmp_path / "random.txt"
-    for _ in range(300):
+    for _ in range(count):
         data = "".join(draw.choices(breaks, k=draw.randrange(12))).encode()
         path.write_bytes(data)
         lines = list(read_lines(path))
         unterminated = data != b"" and not data.endswith(b"\n")
         assert len(lines) == data.count(b"\n") + unterminated, (seed, data)
+        assert len(lines) == len(list(read_stream(io.BytesIO(data), "stdin")))
         parts = data.split(b"\n")[: len(lines)]
         assert [line.encode() for line in lines] == [
             part[:-1] if part.endswith(b"\r") else part for part in parts
         ], (seed, data)
+        report = FileReport("random.txt")
+        list(scan_lines(path, report))
+        assert report.carriage_returns == sum(part.endswith(b"\r") for part in parts), (seed, data)
+        assert report.sha256 == hashlib.sha256(data).hexdigest()
+    tally("C5", "random line ends", count, count, "as many lines as line feeds say")
 
 
 @pytest.mark.parametrize(
@@ -102,9 +112,13 @@ def test_lines(tmp_path, data, expected):
         ("h\n".encode("utf-16-le"), "a.txt:1: NUL at byte 2"),
         ("hello\n".encode("utf-16-be"), "a.txt:1: NUL at byte 1. It looks like UTF-16"),
         (b"a\nb\0\n", "a.txt:2: NUL at byte 2. Remove it."),
+        (
+            b"x\n" * 1233 + b"0123456789abcdef\xff\n",
+            "a.txt:1234: invalid UTF-8 byte 0xff at byte 17",
+        ),
     ],
 )
-def test_bad_bytes(tmp_path, data, wanted):
+def test_C3_C4_bad_bytes(tmp_path, data, wanted):
     fails(DataError, wanted, read_lines, write(tmp_path / "a.txt", data))
 
 
@@ -119,7 +133,7 @@ def test_line_limit(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["a.gz", "a.xz", "a.txt"])
 @pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
-def test_archives_by_content(tmp_path, name, pack):
+def test_C9_archives_by_content(tmp_path, name, pack):
     path = write(tmp_path / name, pack("é\nb".encode()) + pack(b"c\n"))  # joined members
     if (name, pack) in [("a.gz", lzma.compress), ("a.xz", gzip.compress)]:
         fails(DataError, f"is named {name[1:]} but holds something else", read_lines, path)
@@ -128,7 +142,7 @@ def test_archives_by_content(tmp_path, name, pack):
 
 
 @pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress)])
-def test_damaged_archives(tmp_path, ending, pack):
+def test_C9_damaged_archives(tmp_path, ending, pack):
     packed = pack(random.Random(1).randbytes(300).hex().encode() + b"\n")
     path = tmp_path / f"train.en{ending}"
     flipped = bytearray(packed)
@@ -140,7 +154,7 @@ def test_damaged_archives(tmp_path, ending, pack):
     fails(DataError, wanted, read_lines, write(path, b"plain text\n"))
 
 
-def test_gzip_checksum(tmp_path):
+def test_C9_gzip_checksum(tmp_path):
     packed = bytearray(gzip.compress(b"a\n" * 100))
     packed[-8] ^= 1
     fails(DataError, "CRC", read_lines, write(tmp_path / "a.gz", bytes(packed)))
@@ -150,7 +164,7 @@ def test_gzip_checksum(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing", "file/below", "folder", "pipe", "loop", "n" * 300])
-def test_no_file(tmp_path, name):
+def test_C10_no_file(tmp_path, name):
     write(tmp_path / "file", b"a\n")
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
@@ -165,16 +179,16 @@ def test_no_file(tmp_path, name):
     fails(DataError, wanted.get(name, "File name too long"), read_lines, tmp_path / name)
 
 
-def test_devices_and_odd_names():
+def test_C10_devices_and_odd_names():
     for device in ("/dev/null", "/dev/zero"):
         fails(DataError, f"{device}: is not a regular file", read_lines, Path(device))
     fails(DataError, "cannot be opened", read_lines, Path("a\0b"))
 
 
-def test_unreadable(tmp_path, monkeypatch):
+def test_C10_unreadable(tmp_path, monkeypatch):
     path = write(tmp_path / "a.txt", b"a\n")
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)  # as root, no mode would stop us
@@ -196,7 +210,7 @@ def test_disk_fails(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("difference", [1, -1, 1000, -1000])
 @pytest.mark.parametrize("ending", ["\n", ""])
-def test_unequal_counts(tmp_path, difference, ending):
+def test_C1_unequal_counts(tmp_path, difference, ending):
     counts = {"train.fr": 1500, "train.en": 1500 + difference}
     for name, count in counts.items():
         write(tmp_path / name, ("\n".join(["x"] * count) + ending).encode())
@@ -210,18 +224,26 @@ def test_unequal_counts_of_one_name(tmp_path):
     fails(DataError, f"{paths[0]} has 1 lines, {paths[1]} has 0", read_parallel, *paths)
 
 
-def test_limit_does_not_hide_unequal_counts(tmp_path):
+def test_C1_limit_does_not_hide_unequal_counts(tmp_path):
     write(tmp_path / "train.en", b"a\nb\nc\n")
     write(tmp_path / "train.fr", b"a\nb\n")
     cfg = data_config(root=str(tmp_path), limit=1)
     fails(DataError, "train.en has 3 lines", keep, read_pairs(cfg, "train"), cfg)
 
 
-def test_one_file_for_both_sides_warns(tmp_path, caplog):
+def test_C17_one_file_for_both_sides_warns(tmp_path, caplog):
     path = write(tmp_path / "a", b"x\n")
-    with caplog.at_level(logging.WARNING):
-        assert list(read_parallel(path, path)) == [("x", "x")]
-    assert "is both source and target" in caplog.text
+    (tmp_path / "link").symlink_to("a")
+    (tmp_path / "other").hardlink_to(path)
+    for name in ("a", "link", "other"):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert list(read_parallel(path, tmp_path / name)) == [("x", "x")]
+        assert "is both source and target" in caplog.text
+    caplog.clear()
+    write(tmp_path / "equal", b"x\n")
+    assert list(read_parallel(path, tmp_path / "equal")) == [("x", "x")]
+    assert not caplog.text
 
 
 # Places: every form gives the same pairs
@@ -298,12 +320,12 @@ def test_each_split_reads_its_own_file(tmp_path):
         (b"", "p.tsv: holds no sentence pair"),
     ],
 )
-def test_bad_tsv(tmp_path, data, wanted):
+def test_C8_bad_tsv(tmp_path, data, wanted):
     write(tmp_path / "p.tsv", data)
     fails(DataError, wanted, read_pairs, place(tmp_path, "p.tsv"), "train")
 
 
-def test_tsv_takes_quotes_and_empty_fields_as_they_are(tmp_path):
+def test_C8_tsv_takes_quotes_and_empty_fields_as_they_are(tmp_path):
     write(tmp_path / "p.tsv", b'"a\tb\n\tb\na\t\n')
     pairs = list(read_pairs(place(tmp_path, "p.tsv"), "train"))
     assert pairs == [Pair('"a', "b"), Pair("", "b"), Pair("a", "")]
@@ -637,6 +659,254 @@ def test_probe_leaves_certificates_to_the_library(monkeypatch):
 
     monkeypatch.setattr(hub, "urlopen", refuse)
     assert hub.answers("https://x.invalid")
+
+
+# What was met in the files
+
+
+@pytest.mark.parametrize(
+    ("data", "carriage_returns", "byte_order_marks", "control_characters"),
+    [
+        (b"", 0, 0, 0),
+        (b"a\tb\n\n", 0, 0, 0),
+        (b"a\r\nb\nc\r", 2, 0, 0),
+        (b"a\r\r\nb\rc\n", 1, 0, 2),  # what is left of a \r counts among the others
+        (b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n", 0, 1, 0),
+        (b"a\n\xef\xbb\xbfb\n", 0, 0, 0),
+        *((b"a\n" + bytes([i]) + b"\n", 0, 0, 1) for i in (*range(1, 9), 11, 12, *range(14, 32))),
+        (b"\x7f\n\x7f\x01\n", 0, 0, 2),
+        ("\u0085\u2028\u200b\n".encode(), 0, 0, 0),
+    ],
+)
+def test_C4_C6_what_is_dropped_or_odd_is_counted(
+    tmp_path, data, carriage_returns, byte_order_marks, control_characters
+):
+    report = FileReport("a")
+    lines = list(scan_lines(write(tmp_path / "a", data), report))
+    unterminated = data != b"" and not data.endswith(b"\n")
+    assert report == FileReport(
+        "a",
+        hashlib.sha256(data).hexdigest(),
+        data.count(b"\n") + unterminated,
+        carriage_returns,
+        byte_order_marks,
+        control_characters,
+    )
+    assert len("".join(lines).encode()) == (
+        len(data) - data.count(b"\n") - carriage_returns - 3 * byte_order_marks
+    )
+
+
+def test_C3_C4_skipped_lines_leave_the_others_as_they_were(tmp_path):
+    seed = 11
+    draw = random.Random(seed)
+    bad = [b"\xff", b"a\0b", b"\xed\xa0\x80", b"\xc0\xaf", b"caf\xe9", b"\xf0\x9f\x98"]
+    sides: list[list[bytes]] = [[], []]
+    for number in range(600):
+        for side in sides:
+            side.append(draw.choice(bad) if draw.random() < 0.1 else f"é {number}".encode())
+    for name, side in zip(("train.en", "train.fr"), sides, strict=True):
+        write(tmp_path / name, b"\n".join(side) + b"\n")
+    wanted = [n for n in range(600) if sides[0][n] not in bad and sides[1][n] not in bad]
+    cfg = data_config(root=str(tmp_path), on_bad_line=OnBadLine.skip)
+    kept = keep(scan_pairs(cfg, "train"), cfg)
+    assert [(p.src, p.tgt) for p in kept] == [(f"é {n}", f"é {n}") for n in wanted], seed
+    dropped = [n + 1 for n in range(600) if n not in wanted]
+    assert kept.report.bad_line == len(dropped)
+    assert kept.report.examples["bad_line"] == dropped[:20]
+    assert kept.report.read == 600
+    cfg = data_config(root=str(tmp_path))
+    wanted = rf"train\.(en|fr):{dropped[0]}: "
+    with pytest.raises(DataError, match=wanted):
+        list(keep(scan_pairs(cfg, "train"), cfg))
+    with pytest.raises(DataError, match=wanted):
+        list(read_pairs(data_config(root=str(tmp_path), on_bad_line=OnBadLine.skip), "train"))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("p.tsv", [b"a\tb", b"c", b"a\tb\tc", b"\xff\tb", b"d\te"]),
+        (
+            "p.jsonl",
+            [b'{"en":"a","fr":"b"}', b"{", b"[]", b'{"en":1,"fr":""}', b'{"en":"d","fr":"e"}'],
+        ),
+    ],
+)
+def test_C3_C8_skipped_rows(tmp_path, caplog, name, rows):
+    write(tmp_path / name, b"\n".join(rows) + b"\n")
+    cfg = place(tmp_path, name, on_bad_line=OnBadLine.skip)
+    kept = keep(scan_pairs(cfg, "train"), cfg)
+    with caplog.at_level(logging.WARNING):
+        assert list(kept) == [Pair("a", "b"), Pair("d", "e")]
+    assert (kept.report.bad_line, kept.report.examples["bad_line"]) == (3, [2, 3, 4])
+    assert f"{name}: 3 of 5 pairs cannot be read and were skipped. The first" in caplog.text
+    assert f"{name}:2: " in caplog.text
+
+
+def test_C3_C8_skipped_rows_of_parquet(tmp_path):
+    rows = [flat(PAIRS[0]), {"en": "a\0", "fr": "b"}, flat(PAIRS[2])]
+    write_parquet(tmp_path / "p.parquet", rows)
+    cfg = place(tmp_path, "p.parquet", on_bad_line=OnBadLine.skip)
+    scan = scan_pairs(cfg, "train")
+    assert list(keep(scan, cfg)) == [PAIRS[0], PAIRS[2]]
+    assert scan.files[0].lines == 3
+
+
+def test_C3_nothing_but_bad_lines(tmp_path):
+    write(tmp_path / "train.en", "the cat\nthe dog\n".encode("utf-16"))
+    write(tmp_path / "train.fr", "le chat\nle chien\n".encode("utf-16"))
+    cfg = data_config(root=str(tmp_path), on_bad_line=OnBadLine.skip)
+    wanted = "no training pair is left: 3 pairs read, 0 kept (dropped: 3 unreadable). The first"
+    fails(DataError, wanted, keep, scan_pairs(cfg, "train"), cfg)
+    fails(DataError, "It is UTF-16: convert it", keep, scan_pairs(cfg, "train"), cfg)
+
+
+def test_C1_skipping_does_not_hide_unequal_counts(tmp_path):
+    write(tmp_path / "train.en", b"a\n\xff\nc\n")
+    write(tmp_path / "train.fr", b"a\nb\n")
+    cfg = data_config(root=str(tmp_path), on_bad_line=OnBadLine.skip)
+    wanted = "train.en has 3 lines, train.fr has 2"
+    fails(DataError, wanted, keep, scan_pairs(cfg, "train"), cfg)
+
+
+@pytest.mark.parametrize("side", ["en", "fr"])
+@pytest.mark.parametrize(
+    "fault", ["empty", "missing", "folder", "null", "loop", "pipe", "forbidden"]
+)
+def test_C10_either_side(tmp_path, monkeypatch, side, fault):
+    """Through the reader of pairs, at once."""
+    for name in ("train.en", "train.fr"):
+        write(tmp_path / name, b"a\n")
+    path = tmp_path / f"train.{side}"
+    path.unlink()
+    make = {
+        "empty": path.touch,
+        "missing": lambda: None,
+        "folder": path.mkdir,
+        "null": lambda: path.symlink_to("/dev/null"),
+        "loop": lambda: path.symlink_to(path.name),
+        "pipe": lambda: os.mkfifo(path),
+        "forbidden": path.touch,
+    }
+    make[fault]()
+    if fault == "forbidden":
+        real = Path.open
+
+        def refuse(self, *args, **options):
+            if self == path:
+                raise PermissionError(13, "Permission denied")
+            return real(self, *args, **options)
+
+        monkeypatch.setattr(Path, "open", refuse)
+    started = time.monotonic()
+    error = PlatformError if fault == "forbidden" else DataError
+    fails(error, f"train.{side}", read_pairs, data_config(root=str(tmp_path)), "train")
+    if fault == "empty":
+        write(tmp_path / f"train.{'fr' if side == 'en' else 'en'}", b"")
+        wanted = "holds no sentence pair"
+        fails(DataError, wanted, read_pairs, data_config(root=str(tmp_path)), "train")
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "warns"),
+    [
+        ("train.fr", "train.en", True),
+        ("train.fr.gz", "train.en.gz", True),
+        ("corpus.en-fr.fr", "corpus.en-fr.en", True),
+        ("fr/train.txt", "en/train.txt", True),
+        ("train.fr.txt", "train.en.txt", True),
+        ("train.fr", "train.txt", True),
+        ("train.en", "train.fr", False),
+        ("corpus.fr.en", "corpus.fr.fr", False),
+        ("en/train", "fr/train", False),
+        ("source.txt", "target.txt", False),
+        ("train.de", "train.es", False),
+    ],
+)
+def test_C17_file_names_of_swapped_languages_warn(tmp_path, caplog, source, target, warns):
+    for name in (source, target):
+        write(tmp_path / name, gzip.compress(b"a\n") if name.endswith("gz") else b"a\n")
+    with caplog.at_level(logging.WARNING):
+        list(read_pairs(place(tmp_path, source, target), "train"))
+    assert ("are the languages swapped?" in caplog.text) == warns
+    assert not warns or f"{source} is read as en and" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["appended", "cut", "rewritten"])
+@pytest.mark.parametrize("name", ["train.en", "train.fr", "p.tsv", "p.jsonl", "p.parquet"])
+def test_C18_a_file_that_changes_while_it_is_read(tmp_path, name, change):
+    """By whole lines, which as such are as good as the others."""
+    names = ["train.en", "train.fr"] if name.startswith("train") else [name]
+    rows = [flat(Pair("a", "b"))] * 2000
+    contents = {
+        "train.en": b"a\n" * len(rows),
+        "train.fr": b"b\n" * len(rows),
+        "p.tsv": b"a\tb\n" * len(rows),
+        "p.jsonl": json_lines(rows[:1]) * len(rows),
+    }
+    for one in names:
+        if one == "p.parquet":
+            write_parquet(tmp_path / one, rows)
+        else:
+            write(tmp_path / one, contents[one])
+    path = tmp_path / name
+    os.utime(path, ns=(0, 0))  # so that the clock's grain cannot hide the change
+    data = path.read_bytes()
+    line = data[: data.index(b"\n") + 1] if name != "p.parquet" else b"PAR1"
+    pairs = read_pairs(place(tmp_path, *names), "train")
+    assert next(pairs) == Pair("a", "b")
+    if change == "appended":
+        with path.open("ab") as file:
+            file.write(line)
+    elif change == "cut":
+        os.truncate(path, len(data) - len(line))
+    else:
+        with path.open("r+b") as file:
+            file.write(data)
+    with pytest.raises(DataError) as caught:
+        list(pairs)
+    message = one_line(caught.value)
+    assert name in message
+    assert "was changed while it was read (" in message
+
+
+def test_C18_fingerprint_of_a_file_that_changes(tmp_path, monkeypatch):
+    path = write(tmp_path / "p.tsv", b"a\tb\n")
+    os.utime(path, ns=(0, 0))
+    real = hashlib.file_digest
+
+    def slow(file, name):
+        digest = real(file, name)
+        path.write_bytes(b"a\tb\nc\td\n")
+        return digest
+
+    monkeypatch.setattr(hashlib, "file_digest", slow)
+    cfg = place(tmp_path, "p.tsv")
+    wanted = "p.tsv: was changed while it was read (4 bytes, then 8). Let nothing write to it"
+    with pytest.raises(DataError) as caught:
+        fingerprint(cfg, "train")
+    assert wanted in str(caught.value)
+
+
+def test_C18_a_fingerprint_is_of_the_bytes_that_were_read(tmp_path):
+    """Not of those that lie there when it is asked for."""
+    write(tmp_path / "a.en", b"a\n")
+    write(tmp_path / "a.fr", gzip.compress(b"b\n"))
+    write(tmp_path / "p.tsv", b"a\tb\n")
+    write(tmp_path / "p.jsonl", json_lines([flat(PAIRS[0])]))
+    write_parquet(tmp_path / "p.parquet", [flat(PAIRS[0])])
+    for names in (["a.en", "a.fr"], ["p.tsv"], ["p.jsonl"], ["p.parquet"], ["embedded"]):
+        cfg = place(tmp_path, *names)
+        scan = scan_pairs(cfg, "train")
+        list(scan)
+        expected = fingerprint(cfg, "train")
+        assert scan.fingerprint == expected
+        if names != ["embedded"]:
+            path = tmp_path / names[0]
+            path.write_bytes(path.read_bytes() + b" ")
+            assert fingerprint(cfg, "train") != expected == scan.fingerprint
 
 
 # Fingerprints

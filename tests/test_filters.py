@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from seq2seq.data.filters import MAX_WORD_CHARACTERS, NUM_EXAMPLES, is_blank, keep
+from seq2seq.data.filters import MAX_WORD_CHARACTERS, NUM_EXAMPLES, HeldOut, is_blank, keep
 from seq2seq.data.pair import Pair
 from seq2seq.errors import DataError
 from seq2seq.settings import DataConfig, GrammarConfig, OnBadLine
@@ -62,7 +62,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("pair", "expected", "why"), CASES)
-def test_each_rule(pair, expected, why):
+def test_C2_C16_each_rule(pair, expected, why):
     kept = keep([Pair("first", "first'"), pair], data_config())
     passed = list(kept)
     assert passed[1:] == ([pair] if expected == "kept" else []), why
@@ -73,7 +73,7 @@ def test_each_rule(pair, expected, why):
         assert (counts["kept"], counts[expected], counts["examples"][expected]) == (1, 1, [2])
 
 
-def test_counts_equal_a_second_account():
+def test_C2_C16_counts_equal_a_second_account():
     seed = 7
     draw = random.Random(seed)
     sides = ["", " ", "\u200b", "a", "b", "a b", "a b c d", "a b c d e"]
@@ -150,7 +150,7 @@ def test_summary_names_each_reason():
     assert kept.report.summary() == "1 pairs read, 1 kept"
 
 
-def test_nothing_left():
+def test_C2_nothing_left():
     with pytest.raises(DataError) as caught:
         list(keep([Pair("", "x"), Pair("a b c d e", "x")], data_config()))
     assert str(caught.value) == (
@@ -160,7 +160,7 @@ def test_nothing_left():
 
 
 @pytest.mark.parametrize(("empty", "warns"), [(1, False), (2, True)])
-def test_many_empty_sides_warn(caplog, empty, warns):
+def test_C2_many_empty_sides_warn(caplog, empty, warns):
     pairs = [Pair("", "x")] * empty + [Pair(str(n), f"x{n}") for n in range(10 - empty)]
     with caplog.at_level(logging.WARNING):
         list(keep(pairs, data_config()))
@@ -168,11 +168,55 @@ def test_many_empty_sides_warn(caplog, empty, warns):
 
 
 @pytest.mark.parametrize(("copies", "warns"), [(5, False), (6, True)])
-def test_copies_warn(caplog, copies, warns):
+def test_C15_copies_warn(caplog, copies, warns):
     pairs = [Pair(str(n), str(n) if n < copies else "x") for n in range(10)]
     with caplog.at_level(logging.WARNING):
         assert len(list(keep(pairs, data_config()))) == 10
     assert ("in 6 of 10 pairs source and target are the same text" in caplog.text) == warns
+
+
+@pytest.mark.parametrize(("repeats", "warns"), [(4, False), (5, False), (6, True)])
+def test_C15_repeats_warn(caplog, repeats, warns):
+    pairs = [Pair("a", "b")] * (repeats + 1) + [Pair(str(n), "x") for n in range(9 - repeats)]
+    with caplog.at_level(logging.WARNING):
+        assert len(list(keep(pairs, data_config()))) == 10 - repeats
+    assert ("train.en, train.fr: 6 of 10 pairs repeat an earlier one" in caplog.text) == warns
+
+
+def test_C15_held_out_pairs_among_the_training_pairs_are_counted(caplog):
+    """Pairs of equal text on both sides; each line of the held-out set counts once."""
+    held_out = [Pair("a", "b"), Pair("a", "b"), Pair("c", "d"), Pair("e", "f"), Pair("b", "a")]
+    training = [Pair("a", "b"), Pair("x", "y"), Pair("a", "b"), Pair("c", "other"), Pair("e", "f")]
+    test = HeldOut("data.test")
+    with caplog.at_level(logging.WARNING):
+        assert list(test.note(held_out)) == held_out
+        assert list(test.watch(training)) == training
+    assert test.in_training == 3
+    assert "data.test: 3 of 5 pairs are training pairs, too" in caplog.text
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        list(HeldOut("data.test").watch(training))
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("max_words", "reason"), [(2000, "ratio"), (999, "too_long")])
+def test_C16_one_to_a_thousand(max_words, reason):
+    long = "w " * 1000
+    pairs = [GOOD, Pair("w", long), Pair(long, "w"), Pair(long, long)]
+    kept = keep(pairs, data_config(max_words=max_words))
+    assert list(kept) == ([GOOD, pairs[3]] if reason == "ratio" else [GOOD])
+    assert kept.report.examples[reason][:2] == [2, 3]
+    assert getattr(kept.report, reason) == (2 if reason == "ratio" else 3)
+
+
+def test_C3_bad_lines_beyond_the_limit():
+    """With `skip` they are beyond the limit as others are; with `error` they still stop."""
+    pairs = [GOOD, DataError("a:2", "bad", "Mend it."), Pair("x", "y")]
+    kept = keep(pairs, data_config(limit=1, on_bad_line=OnBadLine.skip))
+    assert list(kept) == [GOOD]
+    assert (kept.report.beyond_limit, kept.report.bad_line, kept.report.read) == (2, 0, 3)
+    with pytest.raises(DataError, match="a:2: bad"):
+        list(keep(pairs, data_config(limit=1)))
 
 
 def test_links_ride_along():
@@ -181,7 +225,7 @@ def test_links_ride_along():
 
 
 @pytest.mark.parametrize("line", ["w " * 5_000_000, "x" * 10_000_000])
-def test_huge_line_takes_little_memory(line):
+def test_C7_huge_line_takes_little_memory(line):
     tracemalloc.start()
     try:
         kept = keep([GOOD, Pair(line, "c")], data_config(max_words=1_000_000))

@@ -108,7 +108,7 @@ def test_decoding_drops_padding_and_end(kind):
 
 
 @every_kind
-def test_text_that_looks_like_a_symbol_is_text(kind):
+def test_C14_text_that_looks_like_a_symbol_is_text(kind):
     tok = tokenizer(kind)
     for text in EVIL:
         for ids in (tok.encode([text])[0], tok.sample([text], 0.3, 1)[0]):
@@ -184,7 +184,7 @@ def test_more_dropout_gives_more_pieces():
 
 
 @every_kind
-def test_too_large_vocabulary_names_the_largest_and_that_works(kind):
+def test_C12_too_large_vocabulary_names_the_largest_and_that_works(kind):
     with pytest.raises(VocabularyTooLargeError) as caught:
         train_sentencepiece(corpus()[1], config(kind, vocab_size=50_000))
     largest = caught.value.largest
@@ -198,7 +198,7 @@ def test_too_large_vocabulary_names_the_largest_and_that_works(kind):
 
 
 @every_kind
-def test_vocabulary_below_the_alphabet_names_the_bound_and_that_is_right(kind):
+def test_C12_vocabulary_below_the_alphabet_names_the_bound_and_that_is_right(kind):
     with pytest.raises(ConfigError) as caught:
         train_sentencepiece(corpus()[1], config(kind, vocab_size=10))
     assert "tokenizer.vocab_size=10 is smaller than the alphabet" in str(caught.value)
@@ -298,7 +298,7 @@ def test_separate_vocabularies_know_their_own_language(run):
     assert UNK in chain(*source.encode(["où été"]))
 
 
-def test_too_large_for_either_language_names_a_size_that_fits_both(run):
+def test_C12_too_large_for_either_language_names_a_size_that_fits_both(run):
     with pytest.raises(VocabularyTooLargeError) as caught:
         _learn_vocabularies(run, whole(vocab_size=50_000))
     assert not run.path("tokenizers").exists()
