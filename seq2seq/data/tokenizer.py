@@ -5,6 +5,7 @@ Words, the paper's choice, are in `word_vocabulary.py`.
 
 import io
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -55,6 +56,19 @@ class Tokenizer(Protocol):
         ...
 
 
+_E_ACUTE = ("\u00e9", "e\u0301")
+"""One letter in two spellings; `identity` alone keeps them apart."""
+
+
+def compose(texts: Iterable[str]) -> list[str]:
+    """Spell letters with marks in one way (NFC), whatever the order of the marks.
+
+    The rules of SentencePiece compose neighbours only: with a mark between them, two spellings of
+    one text would become different pieces.
+    """
+    return [unicodedata.normalize("NFC", text) for text in texts]
+
+
 class SentencePieceTokenizer:
     """A trained SentencePiece model.
 
@@ -71,13 +85,14 @@ class SentencePieceTokenizer:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError:
             raise damaged from None
+        self._composes = _E_ACUTE[0] in self._processor.normalize(_E_ACUTE[1])
 
     def __len__(self) -> int:
         return int(self._processor.get_piece_size())
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Turn texts into ids, without the end symbol; a blank text gives no ids."""
-        ids: list[list[int]] = self._processor.encode(list(texts))
+        ids: list[list[int]] = self._processor.encode(self._composed(texts))
         return ids
 
     def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
@@ -85,13 +100,17 @@ class SentencePieceTokenizer:
         sentencepiece.set_random_generator_seed(seed)
         # One thread: with several, the order in which they draw is not fixed.
         ids: list[list[int]] = self._processor.encode(
-            list(texts), enable_sampling=True, alpha=rate, nbest_size=-1, num_threads=1
+            self._composed(texts),
+            enable_sampling=True,
+            alpha=rate,
+            nbest_size=-1,
+            num_threads=1,
         )
         return ids
 
     def tokens(self, texts: Sequence[str]) -> list[list[str]]:
         """Cut texts as `encode` does: for each id what stands in the text, blanks as U+2581."""
-        tokens: list[list[str]] = self._processor.encode(list(texts), out_type=str)
+        tokens: list[list[str]] = self._processor.encode(self._composed(texts), out_type=str)
         return tokens
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
@@ -109,6 +128,9 @@ class SentencePieceTokenizer:
         """Turn ids back into text; padding and end symbols vanish."""
         text: str = self._processor.decode([int(i) for i in ids])
         return text
+
+    def _composed(self, texts: Sequence[str]) -> list[str]:
+        return compose(texts) if self._composes else list(texts)
 
     def _is_foreign_word(self, piece: str) -> bool:
         return piece.startswith(BLANK) and self._processor.piece_to_id(piece) == UNK
@@ -128,9 +150,9 @@ def train_sentencepiece(
         ConfigError: the normalization is unknown.
         DataError: there is no usable text.
     """
+    lines = list(lines) if cfg.normalization == "identity" else compose(lines)
     if cfg.vocab_size is not None:
         return _train(lines, cfg, cfg.vocab_size, threads)
-    lines = list(lines)
     try:
         return _train(lines, cfg, MOST_PIECES, threads)
     except AlphabetTooLargeError as error:
@@ -201,6 +223,12 @@ def _explain(message: str, cfg: SentencePieceConfig, size: int) -> ConfigError |
         return VocabularyTooLargeError(size, int(found.group(1)))
     if found := re.search(r"required_chars\. (\d+) vs (\d+)", message):
         return AlphabetTooLargeError(size, int(found.group(2)))
+    if "all_chars_count" in message or "sentences_.empty" in message:
+        return DataError(
+            "tokenizer",
+            f"no vocabulary could be learnt: {cfg.normalization!r} leaves no letter of the text",
+            "Give more text, or set tokenizer.normalization=identity.",
+        )
     if "charsmap" in message:
         return ConfigError(
             "config",
