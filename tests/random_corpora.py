@@ -22,7 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from runs import begin, composed, locked, template_pairs
 
+from seq2seq.data.prepare import load_pairs
+from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.errors import UserError, one_line
+from seq2seq.run import RunDir
 from seq2seq.settings import Config, OnBadLine, PieceModel, SentencePieceConfig, Stage
 from seq2seq.signals import StopRequest
 from seq2seq.stages import run_stages
@@ -142,9 +145,22 @@ def try_one(folder: Path, draw: random.Random) -> dict[str, object]:
     with locked(begin(folder / "run", cfg)) as run:
         try:
             run_stages(cfg, run, StopRequest())
+            check_rows(run)
         except UserError as error:
             return {"code": error.exit_code, "line": one_line(error)}
     return {"code": 0, "line": "trained" if len(cfg.stages) == 2 else "tokenized"}
+
+
+def check_rows(run: RunDir) -> None:
+    """Every row that training reads has a token: its end symbol, last and alone (N4)."""
+    for split in ("train", "validation"):
+        pairs = load_pairs(run, split)
+        assert len(pairs.src) == len(pairs.tgt) > 0
+        for rows in (pairs.src, pairs.tgt):
+            for i in range(len(rows)):
+                ids = rows[i].tolist()
+                assert ids.index(EOS) == len(ids) - 1
+                assert PAD not in ids
 
 
 def main() -> None:

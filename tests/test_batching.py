@@ -6,10 +6,12 @@ from itertools import chain, pairwise
 import numpy as np
 import pytest
 import torch
+from conftest import tiny_model
 
 from seq2seq.data.batching import Batch, TokenizedPairs, collate, pad_ids, plan_epoch
 from seq2seq.data.store import IdStore, TextStore
 from seq2seq.settings import BatchOrder, Normalize, Precision, SelectBy, TrainerConfig
+from seq2seq.training.loss import nll
 
 PAD = 0
 BY_SENTENCES = TrainerConfig(
@@ -178,6 +180,54 @@ def test_padding_is_what_was_asked_for_and_real_tokens_may_look_like_it():
     ids, mask = pad_ids([np.array([9, 0], np.int32), np.array([9], np.int32)], 9)
     assert ids.tolist() == [[9, 0], [9, 9]]
     assert mask.tolist() == [[True, True], [True, False]]
+
+
+@pytest.mark.parametrize("row", [[], np.zeros(0, np.int32)])
+def test_N4_a_row_of_padding_cannot_be_built(row):
+    with pytest.raises(AssertionError, match="a row without tokens"):
+        pad_ids([[5, 2], row], PAD)
+    with pytest.raises(AssertionError, match="a row without tokens"):
+        collate([([5, 2], row)], PAD)
+
+
+@pytest.mark.e2e  # four seconds
+def test_N4_no_batch_of_padding_only(tally):
+    """10,000 corpora, many of whose sides are nothing but the end symbol, as prepare writes them.
+
+    Each row of each batch has a token, and the cost per word of the batch is a number.
+    """
+    seed, count = 4, 10_000
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        size = int(rng.integers(1, 9))
+        src, tgt = (np.maximum(1, rng.integers(-4, 7, size)) for _ in range(2))
+        by_tokens = rng.random() < 0.5
+        cfg = replace(
+            BY_TOKENS if by_tokens else BY_SENTENCES,
+            batch_tokens=int(rng.integers(1, 20)) if by_tokens else None,
+            batch_sentences=None if by_tokens else int(rng.integers(1, 5)),
+            pool_batches=int(rng.integers(1, 3)),
+        )
+        plan_ = plan_epoch(src, tgt, cfg, seed=seed, epoch=0)
+        assert sorted(chain(*plan_)) == list(range(size))
+        for rows in plan_:
+            batch = collate([(np.full(src[i], 2), np.full(tgt[i], 2)) for i in rows], PAD)
+            for mask in (batch.src_mask.numpy(), batch.tgt_mask.numpy()):
+                assert mask[:, 0].all(), (seed, src, tgt, cfg)
+    tally("N4", "batch of padding only", count, count, "no such batch")
+
+
+def test_N4_cost_of_the_shortest_targets_is_a_number():
+    """Nothing but end symbols on both sides, through a model and back."""
+    model = tiny_model(pad=0)
+    batch = collate([([1], [1]), ([1], [1])], 0)
+    output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    for normalize in Normalize:
+        loss = nll(output, batch, 0.1).objective(normalize)
+        assert loss.isfinite()
+        [gradient] = torch.autograd.grad(loss, model.decoder.embedding.E.weight, retain_graph=True)
+        assert gradient.isfinite().all()
+    assert output.alpha.isfinite().all()
 
 
 def test_collate_pads_each_side_to_its_own_length():

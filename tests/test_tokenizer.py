@@ -1,7 +1,9 @@
 """Vocabularies: what they learn, what they refuse, and that text survives them."""
 
 import getpass
+import random
 import tempfile
+import unicodedata
 from functools import cache
 from itertools import chain, pairwise
 from pathlib import Path
@@ -13,6 +15,7 @@ from seq2seq.data.grammar import generate
 from seq2seq.data.prepare import _learn_vocabularies, _spread, load_tokenizers
 from seq2seq.data.tokenizer import (
     EOS,
+    MOST_PIECES,
     PAD,
     UNK,
     SentencePieceTokenizer,
@@ -115,6 +118,69 @@ def test_C14_text_that_looks_like_a_symbol_is_text(kind):
             assert not {PAD, EOS} & set(ids), text
         # Its letters are known, so nothing of it is lost.
         assert tok.decode(tok.encode([text])[0]) == text.strip("▁")
+
+
+@every_kind
+def test_C14_no_text_becomes_a_control_id(kind, tally):
+    """Pieces of symbols in random company, in training text as in what is encoded."""
+    seed = 14
+    draw = random.Random(seed)
+    parts = ["<s>", "</s>", "<unk>", "<pad>", "▁", "<0x0A>", "<", ">", "/", "s", "pad", " ", "0x"]
+    texts = ["".join(draw.choices(parts, k=draw.randrange(1, 9))) for _ in range(1000)]
+    for vocabulary in (tokenizer(kind), symbols(kind)):
+        rows = vocabulary.encode(texts) + vocabulary.sample(texts, 0.3, seed)
+        bad = [text for text, ids in zip(texts * 2, rows, strict=True) if {PAD, EOS} & set(ids)]
+        assert not bad, seed
+    trained = symbols(kind).encode(texts)
+    assert UNK not in chain(*trained)  # nor does `<unk>`: all letters are known
+    for text, ids in zip(texts, trained, strict=True):
+        assert symbols(kind).decode(ids).split() == text.replace("▁", " ").split(), seed
+    tally("C14", f"texts like symbols, {kind.name}", len(texts), len(texts), "none a control id")
+
+
+@cache
+def symbols(kind: PieceModel) -> SentencePieceTokenizer:
+    """Learnt from text that is full of what looks like symbols."""
+    lines = [*corpus()[1], *EVIL * 20, "<0x0A> < > / 0 x A s p a d u n k"]
+    return SentencePieceTokenizer(train_sentencepiece(lines, config(kind, vocab_size=None)), "test")
+
+
+@pytest.mark.parametrize("rule", ["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf"])
+def test_C13_the_order_of_marks_makes_no_difference(rule):
+    """A dot below behind another mark: SentencePiece's own rules compose neighbours only."""
+    text = "Z\u0336\u0321\u0323 a\u0300\u0301 e\u0301 ệ"
+    forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]
+    for learnt in ([forms[0]], [forms[1]]):
+        data = train_sentencepiece(learnt * 3, config(normalization=rule, vocab_size=None))
+        tok = SentencePieceTokenizer(data, "test")
+        composed_, decomposed = tok.encode(forms)
+        assert composed_ == decomposed
+        assert UNK not in composed_
+        assert tok.tokens(forms)[0] == tok.tokens(forms)[1]
+        assert tok.sample(forms[:1], 0.0, 1) == tok.sample(forms[1:], 0.0, 1)
+
+
+@every_kind
+def test_identity_keeps_spellings_apart(kind):
+    texts = ["\u00e9t\u00e9", "e\u0301te\u0301"]
+    tok = SentencePieceTokenizer(train_sentencepiece(texts, config(kind, vocab_size=None)), "test")
+    assert [tok.decode(ids) for ids in tok.encode(texts)] == texts
+
+
+@every_kind
+def test_C12_as_many_pieces_as_the_text_gives(kind):
+    """At most 8,000, and never fewer than it has letters."""
+    alphabet = ["".join(map(chr, range(start, start + 50))) for start in range(0x4E00, 0x7000, 50)]
+    for lines, low, high in (
+        (["a"], 5, 6),
+        (corpus()[1], 200, MOST_PIECES),
+        (alphabet, 8700, 8760),
+    ):
+        data = train_sentencepiece(lines, config(kind, vocab_size=None))
+        tok = SentencePieceTokenizer(data, "test")
+        assert low <= len(tok) <= high
+        assert UNK not in chain(*tok.encode(lines))
+        assert train_sentencepiece(lines, config(kind, vocab_size=None)) == data
 
 
 @every_kind
@@ -221,9 +287,10 @@ def test_every_normalization_that_the_message_names_works(rule):
 
 
 @every_kind
-@pytest.mark.parametrize("lines", [[], ["", ""], ["   "]], ids=["none", "empty", "blank"])
+@pytest.mark.parametrize("lines", [[], ["", ""], ["   "], ["▅"]], ids=["none", "", "blank", "▅"])
 def test_no_text_is_a_data_error(kind, lines):
-    with pytest.raises(DataError, match="no vocabulary could be learnt") as caught:
+    wanted = "no vocabulary could be learnt: 'identity' leaves no letter of the text"
+    with pytest.raises(DataError, match=wanted) as caught:
         train_sentencepiece(lines, config(kind))
     assert "\n" not in str(caught.value)
 

@@ -151,7 +151,7 @@ def test_rare_words_are_unknown_and_shown_as_such():
 
 
 @pytest.mark.parametrize("language", ["fr", "cs", "fi", "xx"])
-def test_no_text_is_too_strange(language):
+def test_C14_no_text_is_too_strange(language):
     texts = [*STRANGE, " ".join(["mot", "l'eau", ".", "😀"] * 1250)]
     tok = tokenizer([t for t in texts if "\ud800" not in t], language, 5000)
     for ids, tokens, text in zip(tok.encode(texts), tok.tokens(texts), texts, strict=True):

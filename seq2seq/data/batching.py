@@ -35,6 +35,7 @@ class Batch:
 def pad_ids(rows: Sequence[npt.ArrayLike], pad: int) -> tuple[Tensor, Tensor]:
     """Fill rows of ids to one length; return ids (B, T) and their mask (B, T)."""
     lengths = np.array([np.size(row) for row in rows])
+    assert lengths.all(), "a row without tokens: its softmax would be 0/0"
     ids = np.full((len(rows), lengths.max()), pad, dtype=np.int64)
     for i, row in enumerate(rows):
         ids[i, : lengths[i]] = row
