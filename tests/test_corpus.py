@@ -818,6 +818,7 @@ def test_C10_either_side(tmp_path, monkeypatch, side, fault):
         ("fr/train.txt", "en/train.txt", True),
         ("train.fr.txt", "train.en.txt", True),
         ("train.fr", "train.txt", True),
+        ("train.txt", "train.en", True),
         ("train.en", "train.fr", False),
         ("corpus.fr.en", "corpus.fr.fr", False),
         ("en/train", "fr/train", False),

@@ -180,7 +180,8 @@ def test_C15_repeats_warn(caplog, repeats, warns):
     pairs = [Pair("a", "b")] * (repeats + 1) + [Pair(str(n), "x") for n in range(9 - repeats)]
     with caplog.at_level(logging.WARNING):
         assert len(list(keep(pairs, data_config()))) == 10 - repeats
-    assert ("train.en, train.fr: 6 of 10 pairs repeat an earlier one" in caplog.text) == warns
+    assert ("repeat an earlier one" in caplog.text) == warns
+    assert not warns or "train.en, train.fr: 6 of 10 pairs repeat" in caplog.text
 
 
 def test_C15_held_out_pairs_among_the_training_pairs_are_counted(caplog):
