@@ -22,7 +22,8 @@ from seq2seq.data.corpus import fingerprint
 from seq2seq.data.prepare import load_tokenizers, prepare
 from seq2seq.data.tokenizer import EOS, PAD, UNK
 from seq2seq.errors import ConfigError, DataError, one_line
-from seq2seq.run import RunDir, read_json
+from seq2seq.reading import read_json
+from seq2seq.run import RunDir
 from seq2seq.settings import Config
 
 PIECES = ["tokenizer.vocab_size=null", "tokenizer.sampling=0"]
@@ -91,7 +92,7 @@ def test_C2_C3_C4_C6_C16_the_report_accounts_for_every_line(tmp_path, caplog):
         assert found[reason] == expected[reason], reason
         rows = [n for n, (_, _, what) in enumerate(odd, len(train) + 1) if what == reason]
         assert found["examples"][reason] == rows
-    source, target = found["files"]
+    source, target = found["inputs"]
     assert (source["name"], source["lines"], target["lines"]) == ("train.en", 61, 61)
     assert (source["byte_order_marks"], target["byte_order_marks"]) == (1, 0)
     assert (source["carriage_returns"], target["carriage_returns"]) == (1, 1)
