@@ -194,24 +194,31 @@ def test_C7_endless_lines_are_dropped_and_counted(tmp_path, tokenizer, line):
 TWO_UPDATES = ["trainer.max_updates=2", "trainer.validate_every=1", "logging.tensorboard=false"]
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize(
-    ("count", "batch"), [(1, 1), (2, 1), (2, 80), (7, 80)], ids=["1", "2", "batch", "batch, too"]
-)
-def test_C11_few_pairs_train_and_translate(tmp_path, count, batch):
-    names = write_corpus(tmp_path, GOOD[: count + 2], held_out=1)
-    sizes = ["trainer.batch_tokens=null", f"trainer.batch_sentences={batch}"]
-    stages = "stages=[tokenize,train]" if count > 1 else "evaluate.heatmaps=[1]"
-    run = run_new(
-        tmp_path / "run", composed("debug", [*names, *PIECES, *TWO_UPDATES, *sizes, stages])
-    )
+def trained_on(folder: Path, count: int, *changes: str) -> RunDir:
+    """A run on so few pairs and one pair in each other set; all that it measured is a number."""
+    names = write_corpus(folder, GOOD[: count + 2], held_out=1)
+    run = run_new(folder / "run", composed("debug", [*names, *PIECES, *TWO_UPDATES, *changes]))
     rows = [json.loads(line) for line in run.path("metrics.jsonl").read_text().splitlines()]
     numbers = [value for row in rows for value in row.values() if isinstance(value, float)]
     assert numbers
     assert all(map(math.isfinite, numbers))
-    if count == 1:
-        scores = read_json(run.path("scores.json"))["scores"]
-        assert all(math.isfinite(score["value"]) for score in scores.values())
+    return run
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("count", "batch"), [(1, 1), (1, 80), (2, 1), (2, 80), (7, 80)])
+def test_C11_few_pairs_train(tmp_path, count, batch):
+    sizes = ["trainer.batch_tokens=null", f"trainer.batch_sentences={batch}"]
+    run = trained_on(tmp_path, count, *sizes, "stages=[tokenize,train]")
+    assert read_json(run.path("data_report.json"))["train"]["kept"] == count
+    assert any("bleu" in row.lower() for row in run.path("metrics.jsonl").read_text().split("\n"))
+
+
+@pytest.mark.slow
+def test_C11_one_pair_through_all_stages(tmp_path):
+    run = trained_on(tmp_path, 1, "evaluate.heatmaps=[1]")
+    scores = read_json(run.path("scores.json"))["scores"]
+    assert all(math.isfinite(score["value"]) for score in scores.values())
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
@@ -361,6 +368,6 @@ def test_C19_N4_random_corpora_train_or_are_refused_in_one_line(tmp_path, tally,
             assert found["code"] == 3 or small, found
     assert child.returncode == 0
     assert "Traceback" not in errors.read_text()
-    assert min(outcomes[what] for what in ("trained", "tokenized", "refused")) >= count // 20
+    assert min(outcomes[what] for what in ("trained", "tokenized", "refused")) >= count // 25
     note = ", ".join(f"{outcomes[what]:,} {what}" for what in ("trained", "tokenized", "refused"))
     tally("C19", "random corpora", sum(outcomes.values()), count, note)
