@@ -4,6 +4,7 @@ Read from top to bottom: a config is checked, a run folder made or reopened, sta
 """
 
 import os
+import signal
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,9 @@ os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us
 # A waiting OpenMP thread gives its core away after some 10 us. The default spins for milliseconds,
 # and where another program wants the core, training then slows down fifteen-fold, not two-fold.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to save: no traceback
 
 import hydra
 from hydra.core.hydra_config import HydraConfig

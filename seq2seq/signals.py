@@ -1,8 +1,18 @@
-"""Asking a long job to stop: the handler only notes the signal, the job looks at safe points."""
+"""Asking a long job to stop: it stops at the next safe point, or within seconds where none comes.
+
+A signal is noted, and the job looks for it between updates, validation batches and decoded batches.
+An update of a large model may take longer than a machine that shuts down waits; so a second later
+an alarm raises `Interrupted` wherever the job has said that it may be cut off.
+"""
 
 import os
 import signal
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 EXIT_CODES = {
     signal.SIGINT: 130,
@@ -10,23 +20,74 @@ EXIT_CODES = {
     signal.SIGHUP: 143,
     signal.SIGUSR1: 75,  # the early warning of a cluster
 }
+GRACE = 1.0
+"""Seconds in which a job may come to a safe point by itself."""
+_TICK = 0.05
+"""Seconds between two looks whether a job is now where it may be cut off."""
+
+
+class Interrupted(BaseException):
+    """What was being computed is given up; raised inside `StopRequest.interruptible` alone.
+
+    No `Exception`: whoever goes on after an error must not go on after this.
+    """
 
 
 class StopRequest:
-    """Set by a signal; polled between updates, validation batches and decoded batches."""
+    """Set by the first signal; polled, and raised where polling would take too long."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self._inside = False
 
-    def install(self) -> None:
-        """Catch the signals from now on."""
-        for number in EXIT_CODES:
-            signal.signal(number, self._note)
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Catch the signals within this block; one that is ignored (`nohup`) stays so."""
+        caught = [n for n in EXIT_CODES if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self._note) for number in caught}
+        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._hurry)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, handler in before.items():
+                signal.signal(number, handler or signal.SIG_DFL)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Allow `Interrupted` within this block: it computes, and changes nothing that is kept.
+
+        Raises:
+            Interrupted: a stop was asked for more than `GRACE` ago.
+        """
+        self._inside = True
+        try:
+            yield
+        finally:
+            self._inside = False
+
+    def each(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Pass items on; waiting for the next one is interruptible, what is done with it is not."""
+        waiting = iter(items)
+        while True:
+            with self.interruptible():
+                try:
+                    item = next(waiting)
+                except StopIteration:
+                    return
+            yield item
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal is signal.SIGINT and number == signal.SIGINT:
+        if number == self.signal == signal.SIGINT:
             os._exit(EXIT_CODES[signal.SIGINT])  # a second Ctrl-C does not wait
-        self.signal = signal.Signals(number)
+        if self.signal is None:
+            self.signal = signal.Signals(number)
+            signal.setitimer(signal.ITIMER_REAL, GRACE, _TICK)
+
+    def _hurry(self, _number: int, _frame: FrameType | None) -> None:
+        if self._inside:
+            self._inside = False  # not again while the first one is on its way out
+            raise Interrupted
 
     @property
     def exit_code(self) -> int | None:

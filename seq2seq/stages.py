@@ -4,10 +4,10 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,14 @@ from seq2seq.data.prepare import (
     prepare,
 )
 from seq2seq.data.tokenizer import surface
-from seq2seq.errors import InternalError, RunDirError, StoppedError, UserError
+from seq2seq.errors import InternalError, RunDirError, UserError
 from seq2seq.export import export
 from seq2seq.fidelity import Report, compare
 from seq2seq.inference.alignment import Weights, group_pieces, merge_words, plot_alignment, to_png
 from seq2seq.inference.by_length import (
     LENGTH_BLEU,
     LENGTH_PLOT,
+    LengthBleu,
     compare_lengths,
     plot_length_bleu,
     score_by_length,
@@ -46,10 +47,10 @@ from seq2seq.provenance import note_restart
 from seq2seq.reading import read_json
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, SentencePieceConfig, Stage
-from seq2seq.signals import StopRequest
+from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.training.curves import plot_curves
 from seq2seq.training.monitor import METRICS
-from seq2seq.training.trainer import Trainer, TrainingData
+from seq2seq.training.trainer import Trainer, TrainingData, stopped
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,6 @@ def run_job(cfg: Config, run: RunDir) -> None:
         InternalError: a bug; the traceback is in the run's `crash/`.
     """
     stop = StopRequest()
-    stop.install()
     with logging_to(run.path("train.log")), logging_redirect_tqdm():
         try:
             run_stages(cfg, run, stop)
@@ -101,26 +101,29 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
-    """Run the stages that the config names, in their order."""
+    """Run the stages that the config names, in their order.
+
+    Raises:
+        StoppedError: a signal asked for it. While corpus and vocabularies are prepared signals end
+            the process at once: C++ would keep a handler waiting, and what is there is whole.
+    """
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     bleu_metric(cfg.evaluate.bleu_tokenizer)  # now, not at the first validation
     fidelity = write_fidelity(cfg, run)
-    for stage in Stage:
-        if stage not in cfg.stages:
-            continue
+    for stage in (stage for stage in Stage if stage in cfg.stages):
         log.info("== %s", stage.name)
-        match stage:
-            case Stage.tokenize:
-                prepare(run, cfg)
-            case Stage.train:
-                for line in fidelity.lines():
-                    log.info("%s", line)
-                train(cfg, run, stop)
-            case Stage.decode:
-                decode(cfg, run, stop)
-            case Stage.evaluate:
-                evaluate(cfg, run)
+        if stage is Stage.tokenize:
+            prepare(run, cfg)
+            continue
+        if stage is Stage.train:
+            for line in fidelity.lines():
+                log.info("%s", line)
+        with stop.installed():
+            try:
+                _STAGES[stage](cfg, run, stop)
+            except Interrupted:
+                raise stopped(run, stop, f"interrupted in stage {stage.name}") from None
 
 
 def write_fidelity(cfg: Config, run: RunDir) -> Report:
@@ -136,9 +139,26 @@ def write_fidelity(cfg: Config, run: RunDir) -> Report:
 
 def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Train, or go on training, on the tokenized corpus of the run; export the best weights."""
-    check_data(run)
+    with stop.interruptible():
+        check_data(run)
     for difference in note_restart(run, cfg):
         log.warning("from here on not bit-exact: %s", difference)
+    with stop.interruptible():
+        trainer = _trainer(cfg, run, stop)
+    progress = trainer.fit()
+    log.info(
+        "trained %s updates in %.1f minutes; best %s %.2f after update %s",
+        f"{progress.update:,}",
+        progress.seconds / 60,
+        cfg.trainer.select_by.name,
+        progress.best_score if progress.best_score is not None else float("nan"),
+        f"{progress.best_update:,}",
+    )
+    export(run, load_run_config(run.path("config.yaml")))
+
+
+def _trainer(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
+    """Load what training needs; changes nothing on disk."""
     tokenizers = load_tokenizers(run, cfg)
     texts = None
     if isinstance(cfg.tokenizer, SentencePieceConfig) and cfg.tokenizer.sampling:
@@ -154,16 +174,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     model = new_model(cfg, tokenizers)
     count = sum(p.numel() for p in model.parameters())
     log.info("model: %s parameters on %s", f"{count:,}", next(model.parameters()).device)
-    progress = Trainer(model, data, cfg, run, stop).fit()
-    log.info(
-        "trained %s updates in %.1f minutes; best %s %.2f after update %s",
-        f"{progress.update:,}",
-        progress.seconds / 60,
-        cfg.trainer.select_by.name,
-        progress.best_score if progress.best_score is not None else float("nan"),
-        f"{progress.best_update:,}",
-    )
-    export(run, load_run_config(run.path("config.yaml")))
+    return Trainer(model, data, cfg, run, stop)
 
 
 def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
@@ -172,11 +183,12 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     If some of its sentences have unknown words and some have none, those without are translated
     once more, with the unknown symbol forbidden: the "No UNK" of Table 1.
     """
-    check_data(run)
-    model = Pretrained(run, cfg)
+    with stop.interruptible():
+        check_data(run)
+        model = Pretrained(run, cfg)
     lines, references = (load_text(run, "test", side) for side in SIDES)
     with run.stream(f"{DECODED}.txt") as text, run.stream(f"{DECODED}.jsonl") as details:
-        for translation in _decoded(model.stream(lines), len(lines), run, stop):
+        for translation in _decoded(model.stream(lines), len(lines), stop):
             text.write(f"{translation.text}\n".encode())
             line = json.dumps(translation.as_dict(), ensure_ascii=False)
             details.write(f"{line}\n".encode())
@@ -185,30 +197,36 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         log.info("once more %s sentences, without unknown words", f"{len(rows):,}")
         known = translate(model.model, model.tokenizers, (lines[i] for i in rows), again)
         with run.stream(NO_UNKNOWN) as text:
-            for translation in _decoded(known, len(rows), run, stop):
+            for translation in _decoded(known, len(rows), stop):
                 text.write(f"{translation.text}\n".encode())
 
 
-def _decoded(
-    found: Iterable[Translation], total: int, run: RunDir, stop: StopRequest
-) -> Iterator[Translation]:
+def _decoded(found: Iterable[Translation], total: int, stop: StopRequest) -> Iterator[Translation]:
     """Pass translations on; count them in the log, and stop where that was asked for."""
-    for number, translation in enumerate(found, start=1):
+    for number, translation in enumerate(stop.each(found), start=1):
         if stop.exit_code is not None:
-            raise StoppedError(
-                run.root,
-                "decoding was interrupted",
-                f"Continue with: python train.py resume={run.root}",
-                stop.exit_code,
-            )
+            raise Interrupted
         yield translation
         if number % 1000 == 0:
             log.info("decoded %s of %s", f"{number:,}", f"{total:,}")
 
 
-def evaluate(cfg: Config, run: RunDir) -> None:
+def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Score the translations of the test set and its alignment, and draw what is to be seen."""
-    check_data(run)
+    with stop.interruptible():
+        check_data(run)
+        results, by_length = score(cfg, run)
+        plot = to_png(plot_length_bleu({cfg.name: by_length.bins}))
+    run.write_json(SCORES, results.as_dict())
+    run.write_json(LENGTH_BLEU, by_length.as_dict())
+    run.write(LENGTH_PLOT, plot)
+    pictures = chain(draw_heatmaps(cfg, run), draw_examples(cfg, run), draw_curves(cfg, run))
+    for name, picture in stop.each(pictures):
+        run.write(name, picture)
+
+
+def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
+    """Score what the decode stage wrote, as a whole and by source length."""
     hypotheses = list(load_lines(run, f"{DECODED}.txt"))
     sources, references = (list(load_text(run, "test", side)) for side in SIDES)
     rows = known_rows(load_tokenizers(run, cfg), sources, references)
@@ -217,13 +235,7 @@ def evaluate(cfg: Config, run: RunDir) -> None:
     else:
         known = {row: hypotheses[row] for row in rows}
     results = Results(*score_all(cfg, hypotheses, references, known), align(cfg, run))
-    run.write_json(SCORES, results.as_dict())
-    by_length = score_by_length(cfg, sources, hypotheses, references)
-    run.write_json(LENGTH_BLEU, by_length.as_dict())
-    run.write(LENGTH_PLOT, to_png(plot_length_bleu({cfg.name: by_length.bins})))
-    draw_heatmaps(cfg, run)
-    draw_examples(cfg, run)
-    draw_curves(cfg, run)
+    return results, score_by_length(cfg, sources, hypotheses, references)
 
 
 def align(cfg: Config, run: RunDir) -> GoldAlignment | None:
@@ -249,12 +261,11 @@ def load_lines(run: RunDir, name: str) -> Iterator[str]:
             yield line.decode().removesuffix("\n")
 
 
-def draw_heatmaps(cfg: Config, run: RunDir) -> list[str]:
-    """Draw the attention of the test sentences in `evaluate.heatmaps`; return the file names.
+def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
+    """Draw the attention of the test sentences in `evaluate.heatmaps`; yield file and picture.
 
     The weights are those of the best beam hypothesis.
     """
-    names = []
     wanted = set(cfg.evaluate.heatmaps)
     for number, line in enumerate(load_lines(run, f"{DECODED}.jsonl"), start=1):
         if number not in wanted:
@@ -264,22 +275,19 @@ def draw_heatmaps(cfg: Config, run: RunDir) -> list[str]:
             continue
         best = translation["hypotheses"][0]
         alpha = np.array(best["attention"], np.float32)
-        name = f"heatmaps/test-{number:04d}.png"
-        run.write(name, heatmap_png(cfg, alpha, translation["source_tokens"], best["tokens"]))
-        names.append(name)
-    return names
+        picture = heatmap_png(cfg, alpha, translation["source_tokens"], best["tokens"])
+        yield f"heatmaps/test-{number:04d}.png", picture
 
 
-def draw_examples(cfg: Config, run: RunDir) -> list[str]:
-    """Translate and draw the sets in `evaluate.examples`; return the file names.
+def draw_examples(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
+    """Translate and draw the sets in `evaluate.examples`; yield file and picture.
 
     Each sentence gives two pictures: what the run says, and, ending in `-paper`, where it looks
     while it is made to say what the paper prints.
     """
     if not cfg.evaluate.examples:
-        return []
+        return
     model = Pretrained(run, cfg)
-    names = []
     for examples in cfg.evaluate.examples:
         for example in EXAMPLES[examples]:
             name = f"heatmaps/{examples.name}-{example.label}"
@@ -287,20 +295,17 @@ def draw_examples(cfg: Config, run: RunDir) -> list[str]:
             log.info("%s-%s: %s", examples.name, example.label, own.text)
             if own.candidates:
                 tokens = own.candidates[0].tokens
-                run.write(f"{name}.png", heatmap_png(cfg, own.alignment, own.source_tokens, tokens))
-                names.append(f"{name}.png")
+                yield f"{name}.png", heatmap_png(cfg, own.alignment, own.source_tokens, tokens)
             forced = force(model.model, model.tokenizers, example)
             picture = (forced.alignment, forced.source_tokens, forced.tokens)
-            run.write(f"{name}-paper.png", heatmap_png(cfg, *picture))
-            names.append(f"{name}-paper.png")
-    return names
+            yield f"{name}-paper.png", heatmap_png(cfg, *picture)
 
 
-def draw_curves(cfg: Config, run: RunDir) -> None:
-    """Draw the learning curves, if the run has trained."""
+def draw_curves(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
+    """Draw the learning curves, if the run has trained; yield file and picture."""
     if run.path(METRICS).exists():
         rows = [json.loads(line) for line in load_lines(run, METRICS)]
-        run.write("curves.png", to_png(plot_curves(rows, cfg.name)))
+        yield "curves.png", to_png(plot_curves(rows, cfg.name))
 
 
 def heatmap_png(cfg: Config, alpha: Weights, source: Sequence[str], target: Sequence[str]) -> bytes:
@@ -317,6 +322,13 @@ def _words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
     ends = [END] if pieces[-1] == END else []
     words, groups = group_pieces(*surface(pieces[: len(pieces) - len(ends)]))
     return [*words, *ends], [*groups, *([[len(pieces) - 1]] if ends else [])]
+
+
+_STAGES: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {
+    Stage.train: train,
+    Stage.decode: decode,
+    Stage.evaluate: evaluate,
+}
 
 
 def draw_sweep(folder: Path) -> None:

@@ -112,7 +112,7 @@ def test_unknown_words_on_either_side_make_a_second_column(trained, tmp_path):
     cfg.decode.forbid_unknown = False
     with locked(run):
         stages.decode(cfg, run, StopRequest())
-        stages.evaluate(cfg, run)
+        stages.evaluate(cfg, run, StopRequest())
     sources = run.path("corpus/test.source").read_text("utf-8").splitlines()
     rows = [1, *range(3, 20)]
     model = seq2seq.load(run.root, ["decode.forbid_unknown=true"])

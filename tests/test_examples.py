@@ -1,5 +1,6 @@
 """The sentences of Figure 3: the paper's text, and pictures of the right weights."""
 
+import io
 import logging
 
 import matplotlib.image
@@ -120,10 +121,12 @@ def test_four_sentences_are_drawn_twice(run, model, tmp_path, caplog, monkeypatc
 
     monkeypatch.setattr(stages, "plot_alignment", spy)
     with caplog.at_level(logging.INFO, "seq2seq.stages"):
-        names = draw_examples(cfg, folder)
-    assert names == [f"heatmaps/figure3-{x}{end}.png" for x in "abcd" for end in ("", "-paper")]
-    for name in names:
-        picture = matplotlib.image.imread(folder.path(name))
+        pictures = dict(draw_examples(cfg, folder))
+    assert list(pictures) == [
+        f"heatmaps/figure3-{x}{end}.png" for x in "abcd" for end in ("", "-paper")
+    ]
+    for png in pictures.values():
+        picture = matplotlib.image.imread(io.BytesIO(png))
         assert min(picture.shape[:2]) > 100
     texts = [record.getMessage() for record in caplog.records]
     said = [text for text in texts if text.startswith("figure3-")]
@@ -146,4 +149,4 @@ def test_four_sentences_are_drawn_twice(run, model, tmp_path, caplog, monkeypatc
 
 def test_nothing_is_loaded_or_drawn_unless_asked_for(run, monkeypatch):
     monkeypatch.setattr(stages, "Pretrained", lambda *_: pytest.fail("loaded"))
-    assert draw_examples(config_of(run), RunDir.open(run)) == []
+    assert not list(draw_examples(config_of(run), RunDir.open(run)))

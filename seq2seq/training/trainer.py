@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 import torch
 
@@ -18,11 +19,11 @@ from seq2seq.inference.translate import translate
 from seq2seq.model import RNNSearch
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, DecodeConfig, HardConfig, PlateauConfig, Precision, SelectBy
-from seq2seq.signals import StopRequest
+from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
-from seq2seq.training.loss import nll
+from seq2seq.training.loss import Loss, nll
 from seq2seq.training.monitor import Monitor, UpdateStats, Validated
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
 from seq2seq.training.reinforce import draws_cost
@@ -82,8 +83,8 @@ class Trainer:
         self.monitor = Monitor(self.run, self.cfg, self.progress)
         try:
             self._catch_up()
-            for batch in self._batches():
-                self._update(batch)
+            for rows in self._batches():
+                self._update(rows)
                 if self.progress.update % self.cfg.trainer.validate_every == 0:
                     self._validate()
                 elif self.progress.update % self.cfg.trainer.checkpoint_every == 0:
@@ -92,6 +93,8 @@ class Trainer:
             if self.progress.validated != self.progress.update:
                 self._validate()
             self.monitor.close(best=self.progress.best_score)
+        except Interrupted:  # the state is that of the last whole update
+            self._stop()
         finally:
             self.monitor.close()
         return self.progress
@@ -105,18 +108,20 @@ class Trainer:
         if due and progress.validated != progress.update:  # it was stopped while validating
             self._validate()
 
-    def _batches(self) -> Iterator[Batch]:
-        """Yield batches from where progress stands, until a limit is reached."""
+    def _batches(self) -> Iterator[Sequence[int]]:
+        """Yield the pairs of each batch from where progress stands, until a limit is reached.
+
+        Whoever takes them counts them in `progress.batch`, when they are used.
+        """
         cfg, progress = self.cfg.trainer, self.progress
         lengths = self.data.train.src.lengths(), self.data.train.tgt.lengths()
         while cfg.max_epochs is None or progress.epoch < cfg.max_epochs:
-            plan = plan_epoch(*lengths, cfg, seed=self.cfg.seed, epoch=progress.epoch)
+            with self.stop.interruptible():
+                plan = plan_epoch(*lengths, cfg, seed=self.cfg.seed, epoch=progress.epoch)
             while progress.batch < len(plan):
                 if progress.update >= cfg.max_updates or self._given_up():
                     return
-                rows = plan[progress.batch]
-                progress.batch += 1
-                yield self._batch(rows)
+                yield plan[progress.batch]
             progress.epoch, progress.batch = progress.epoch + 1, 0
 
     def _batch(self, rows: Sequence[int]) -> Batch:
@@ -130,7 +135,7 @@ class Trainer:
             seed=update_seed(self.cfg.seed, self.progress.update + 1),
         ).to(self.device)
 
-    def _update(self, batch: Batch) -> None:
+    def _update(self, rows: Sequence[int]) -> None:
         cfg, state = self.cfg.trainer, self.state
         start = time.perf_counter()
         number = self.progress.update + 1
@@ -138,14 +143,8 @@ class Trainer:
         # restart, can change what it draws.
         torch.manual_seed(update_seed(self.cfg.seed, number))
         rate = self._set_rate(number)
-        with explained_memory(batch, self.run):
-            with autocast(self.device, cfg.precision):
-                output = self.model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-            loss = nll(output, batch, cfg.label_smoothing)
-            if isinstance(self.cfg.attention, HardConfig):
-                loss = replace(loss, draws=draws_cost(output, batch, self.cfg.attention))
-            state.optimizer.zero_grad(set_to_none=True)
-            loss.objective(cfg.normalize).backward()
+        with self.stop.interruptible():
+            loss = self._gradients(self._batch(rows))
         norm = clip_gradients(self.model, cfg.clip_norm)
         summed = loss.nll.item()  # waits for the device, so once
         self._check_finite(summed, norm, number)
@@ -154,10 +153,23 @@ class Trainer:
             state.average.update(self.model, number)
         seconds = time.perf_counter() - start
         self.progress.update = number
+        self.progress.batch += 1
         self.progress.words += loss.words
         self.progress.seconds += seconds
         clipped = norm > cfg.clip_norm
         self.monitor.update(UpdateStats(summed, loss.words, norm, clipped, rate, seconds))
+
+    def _gradients(self, batch: Batch) -> Loss:
+        cfg = self.cfg.trainer
+        with explained_memory(batch, self.run):
+            with autocast(self.device, cfg.precision):
+                output = self.model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+            loss = nll(output, batch, cfg.label_smoothing)
+            if isinstance(self.cfg.attention, HardConfig):
+                loss = replace(loss, draws=draws_cost(output, batch, self.cfg.attention))
+            self.state.optimizer.zero_grad(set_to_none=True)
+            loss.objective(cfg.normalize).backward()
+        return loss
 
     def _set_rate(self, number: int) -> float:
         factor = rate_factor(
@@ -183,10 +195,11 @@ class Trainer:
     def _validate(self) -> None:
         """Score the averaged weights, remember the best, write a checkpoint."""
         average = self.state.average
-        with average.applied(self.model) if average else contextlib.nullcontext():
+        lent = average.applied(self.model) if average else contextlib.nullcontext()
+        with lent, self.stop.interruptible():  # in this order: what was lent comes back untouched
             result = validate(self.model, self.data, self.cfg, self.stop)
-        if result is None:  # interrupted: the next run validates again
-            return
+        if result is None:
+            self._stop()  # the next run validates again
         score = result.bleu if self.cfg.trainer.select_by is SelectBy.bleu else -result.loss
         so_far = self.progress.best_score
         best = math.isfinite(score) and (so_far is None or score > so_far)
@@ -218,19 +231,28 @@ class Trainer:
         return patience is not None and self.progress.waiting >= patience
 
     def _stop_if_asked(self) -> None:
+        if self.stop.exit_code is not None or self._late():
+            self._stop()
+
+    def _late(self) -> bool:
         limit = self.cfg.trainer.max_minutes
-        late = limit is not None and time.monotonic() - self.started > limit * 60
-        code = self.stop.exit_code or (75 if late else None)
-        if code is None:
-            return
-        self._save()
-        why = self.stop.signal.name if self.stop.signal else "trainer.max_minutes"
-        raise StoppedError(
-            self.run.root,
-            f"saved at update {self.progress.update} ({why})",
-            f"Continue with: python train.py resume={self.run.root}",
-            code,
-        )
+        return limit is not None and time.monotonic() - self.started > limit * 60
+
+    def _stop(self) -> NoReturn:
+        """Save the last whole update and leave."""
+        if self.progress.update:
+            self._save()
+            what = f"saved at update {self.progress.update}"
+        else:
+            what = "stopped before its first update was done"
+        raise stopped(self.run, self.stop, what)
+
+
+def stopped(run: RunDir, stop: StopRequest, what: str) -> StoppedError:
+    """Say why a run stopped and how it goes on."""
+    why = stop.signal.name if stop.signal else "trainer.max_minutes"
+    fix = f"Continue with: python train.py resume={run.root}"
+    return StoppedError(run.root, f"{what} ({why})", fix, stop.exit_code or 75)
 
 
 def validate(

@@ -1,0 +1,299 @@
+"""Whole runs of `train.py`, many and soon: one process imports everything, its children run.
+
+`Zygote` starts this file as a program that imports torch once, starts no thread, and then forks a
+child for every run asked for. A child runs `train.py` as `python train.py ARGUMENTS` would; only
+the seconds of importing are saved. It says on a pipe what it enters and leaves, so that a test can
+send it a signal at the right moment.
+"""
+
+import contextlib
+import functools
+import gc
+import json
+import os
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# The test's side --------------------------------------------------------------------------------
+
+
+class Child:
+    """A run of train.py, from its start to its end."""
+
+    def __init__(self, zygote: "Zygote", pid: int, folder: Path, pipe: int | None) -> None:
+        self.zygote, self.pid, self.folder, self.pipe = zygote, pid, folder, pipe
+        self.marks: list[str] = []
+        self.times: list[float] = []
+        self._rest = b""
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)  # the zygote has not reaped it: the pid is still its own
+
+    def next_mark(self, timeout: float = 60) -> str | None:
+        """The next thing it says; None at its end."""
+        while b"\n" not in self._rest:
+            ready, _, _ = select.select([self.pipe], [], [], timeout)
+            assert ready, f"silent for {timeout} s after {self.marks[-3:]}: {self.err}"
+            data = os.read(self.pipe, 1 << 16)
+            if not data:
+                return None
+            self._rest += data
+        line, self._rest = self._rest.split(b"\n", 1)
+        seconds, mark = line.decode().split(" ", 1)
+        self.times.append(float(seconds))
+        self.marks.append(mark)
+        return mark
+
+    def until(self, mark: str, count: int = 1) -> bool:
+        """Wait until it says this so many times; False if it ends before."""
+        while count:
+            found = self.next_mark()
+            if found is None:
+                return False
+            count -= found == mark
+        return True
+
+    def wait(self, timeout: float = 120) -> int:
+        """Its exit code, minus the signal if one killed it; reads what it still said."""
+        code = self.zygote.ask({"wait": self.pid, "timeout": timeout})
+        assert code is not None, f"still running after {timeout} s: {self.err}"
+        if self.pipe is not None:
+            while self.next_mark() is not None:
+                pass
+            os.close(self.pipe)
+            self.pipe = None
+        return int(code)
+
+    @property
+    def out(self) -> str:
+        return (self.folder / "out").read_text("utf-8")
+
+    @property
+    def err(self) -> str:
+        return (self.folder / "err").read_text("utf-8")
+
+    @property
+    def error(self) -> str:
+        """Its one line of error."""
+        lines = self.err.splitlines()
+        assert "Traceback" not in self.err, self.err
+        [line] = [line for line in lines if line.startswith(("error: ", "stopped: "))]
+        return line
+
+
+class Zygote:
+    """The process whose children run train.py; use it as a context."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+
+    def __enter__(self) -> "Zygote":
+        environment = {k: v for k, v in os.environ.items() if k != "SEQ2SEQ_DEBUG"}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            text=True,
+        )
+        assert self.process.stdout.readline() == "ready\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def ask(self, request: Mapping[str, Any]) -> Any:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(
+        self,
+        *arguments: str,
+        cwd: Path,
+        marks: bool = False,
+        hooks: Sequence[Sequence[Any]] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Child:
+        """Run `python train.py ARGUMENTS` in a folder.
+
+        Args:
+            arguments: Of train.py.
+            cwd: Its current directory.
+            marks: Let it say what it enters and leaves.
+            hooks: Functions of `HOOKS` with their arguments, called before it begins.
+            environment: What is different from ours.
+        """
+        self.count += 1
+        folder = self.folder / str(self.count)
+        folder.mkdir(parents=True)
+        pipe = None
+        if marks:
+            os.mkfifo(folder / "marks")
+            pipe = os.open(folder / "marks", os.O_RDONLY | os.O_NONBLOCK)
+        pid = self.ask(
+            {
+                "argv": arguments,
+                "cwd": str(cwd),
+                "folder": str(folder),
+                "hooks": [*(["marks"] for _ in range(marks)), *hooks],
+                "environment": environment or {},
+            }
+        )
+        return Child(self, pid, folder, pipe)
+
+    def run(self, *arguments: str, cwd: Path, **options: Any) -> Child:
+        """Run it to its good end."""
+        child = self.start(*arguments, cwd=cwd, **options)
+        code = child.wait()
+        assert code == 0, f"{arguments}: {code}\n{child.err}"
+        return child
+
+
+# The zygote's side ------------------------------------------------------------------------------
+
+
+def serve() -> None:
+    """Fork a run for each line that asks for one, and say how runs ended."""
+    sys.path.insert(0, str(ROOT))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # as train.py sets it, before Hydra is imported
+    import hydra._internal.hydra
+    import matplotlib.backends.backend_agg
+    import sacrebleu.metrics
+    import torch._dynamo  # the optimizer does, when it is made
+    import torch.utils.tensorboard.writer
+
+    import seq2seq.stages  # noqa: F401 - all that train.py imports now or later
+
+    assert len(os.listdir("/proc/self/task")) == 1, "a thread would not live on in a child"
+    gc.freeze()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in iter(sys.stdin.readline, ""):
+        request = json.loads(line)
+        if "wait" in request:
+            answer = _status(request["wait"], request["timeout"])
+        elif not (answer := os.fork()):
+            _run(request)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+def _status(pid: int, timeout: float) -> int | None:
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return None
+
+
+def _run(request: dict[str, Any]) -> None:
+    """Be `python train.py`; never returns."""
+    code: object = 70
+    try:
+        folder = Path(request["folder"])
+        for number, name, flags in (
+            (0, "/dev/null", os.O_RDONLY),
+            (1, folder / "out", os.O_WRONLY | os.O_CREAT),
+            (2, folder / "err", os.O_WRONLY | os.O_CREAT),
+        ):
+            os.dup2(os.open(name, flags), number)
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(number, mode, encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
+            for number, mode in ((0, "r"), (1, "w"), (2, "w"))
+        )
+        os.environ.update(request["environment"])
+        time.tzset()
+        os.chdir(request["cwd"])
+        sys.argv = [str(ROOT / "train.py"), *request["argv"]]
+        for name, *arguments in request["hooks"]:
+            HOOKS[name](folder, *arguments)
+        runpy.run_path(sys.argv[0], run_name="__main__")
+        code = 0
+    except SystemExit as ended:
+        code = ended.code or 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+# What a child does differently from train.py ----------------------------------------------------
+
+
+def say_what_happens(folder: Path) -> None:
+    """Write `+name` on a pipe when a function begins and `-name` when it ends."""
+    from seq2seq import stages
+    from seq2seq.data import prepare
+    from seq2seq.run import RunDir
+    from seq2seq.training import checkpoint, monitor, trainer
+
+    pipe = os.open(folder / "marks", os.O_WRONLY)
+
+    def say(mark: str) -> None:
+        os.write(pipe, f"{time.monotonic()} {mark}\n".encode())
+
+    def marked(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def wrapper(*arguments: Any, **options: Any) -> Any:
+            say(f"+{name}")
+            result = function(*arguments, **options)
+            say(f"-{name}")  # not after an exception
+            return result
+
+        return wrapper
+
+    for place, attribute, name in (
+        (prepare, "_write_text", "corpus"),
+        (prepare, "_learn_vocabularies", "vocabularies"),
+        (trainer, "plan_epoch", "batching"),
+        (trainer.Trainer, "_gradients", "gradients"),
+        (trainer.Trainer, "_update", "update"),
+        (trainer, "validate", "validation"),
+        (monitor.Monitor, "_heatmap", "heatmap"),
+        (checkpoint, "save", "save"),
+        (checkpoint, "mark_best", "best"),
+        (checkpoint, "prune", "retention"),
+        (stages, "heatmap_png", "picture"),
+        (stages, "score_all", "scores"),
+        (RunDir, "write", "write"),
+    ):
+        setattr(place, attribute, marked(name, getattr(place, attribute)))
+
+    stream = RunDir.stream
+
+    @contextlib.contextmanager
+    def told(self: RunDir, name: str) -> Iterator[Any]:
+        say(f"+file {name}")
+        with stream(self, name) as handle:
+            yield handle
+        say(f"-file {name}")
+
+    RunDir.stream = told
+    say("+start")
+
+
+HOOKS: dict[str, Callable[..., None]] = {"marks": say_what_happens}
+
+
+if __name__ == "__main__":
+    serve()
