@@ -11,6 +11,7 @@ from typing import Protocol
 
 import sentencepiece
 
+from seq2seq.data.sampling import Sampler
 from seq2seq.errors import ConfigError, DataError, RunDirError
 from seq2seq.settings import SentencePieceConfig
 
@@ -86,6 +87,7 @@ class SentencePieceTokenizer:
         except RuntimeError:
             raise damaged from None
         self._composes = _E_ACUTE[0] in self._processor.normalize(_E_ACUTE[1])
+        self._sampler: Sampler | None = None
 
     def __len__(self) -> int:
         return int(self._processor.get_piece_size())
@@ -97,16 +99,9 @@ class SentencePieceTokenizer:
 
     def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
         """Cut each text at random: BPE-dropout, or sampling from the unigram lattice."""
-        sentencepiece.set_random_generator_seed(seed)
-        # One thread: with several, the order in which they draw is not fixed.
-        ids: list[list[int]] = self._processor.encode(
-            self._composed(texts),
-            enable_sampling=True,
-            alpha=rate,
-            nbest_size=-1,
-            num_threads=1,
-        )
-        return ids
+        if self._sampler is None or self._sampler.rate != rate:
+            self._sampler = Sampler(self._processor, rate)
+        return self._sampler.sample(self._composed(texts), seed)
 
     def tokens(self, texts: Sequence[str]) -> list[list[str]]:
         """Cut texts as `encode` does: for each id what stands in the text, blanks as U+2581."""

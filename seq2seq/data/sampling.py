@@ -1,0 +1,204 @@
+"""Cutting text into subwords at random, decided by a seed alone.
+
+SentencePiece can sample, too, but what it draws cannot be repeated: its generator is salted anew
+in every process, so neither a resumed run nor a second one would see the same pieces.
+
+BPE-dropout (Provilkov et al. 2020) leaves each merge out with a probability. Of a unigram model a
+cut is drawn with p(cut) ~ exp(rate * sum of its pieces' log probabilities) (Kudo 2018).
+"""
+
+import heapq
+import math
+import random
+import re
+from bisect import bisect
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import sentencepiece
+
+_WORDS = re.compile("^[^\u2581]+|\u2581[^\u2581]*")
+"""No piece goes over a blank, so words are cut one by one; the blank is the word's first letter."""
+_KNOWN = 1 << 17
+"""Words of which the cut, or the lattice, is remembered."""
+_UNKNOWN_PENALTY = 10.0
+"""How far an unknown letter lies below the rarest piece, as in SentencePiece, nats."""
+
+Lattice = list[tuple[list[float], list[tuple[int, int]]]]
+"""For each end in a word: growing sums of weights, and to each the start of a piece and its id."""
+
+
+class Cutter(Protocol):
+    """Cuts words at random."""
+
+    def cut(self, word: str, rng: random.Random) -> Sequence[int]:
+        """Return the ids of a word."""
+        ...
+
+
+class Sampler:
+    """Cuts text into the pieces of a SentencePiece model at random.
+
+    Args:
+        processor: The model.
+        rate: What the cutters make of it; 0 is no choice for a unigram model.
+    """
+
+    def __init__(self, processor: sentencepiece.SentencePieceProcessor, rate: float) -> None:
+        from sentencepiece import sentencepiece_model_pb2 as proto
+
+        model = proto.ModelProto.FromString(processor.serialized_model_proto())
+        kinds = proto.ModelProto.SentencePiece
+        pieces = {
+            p.piece: (i, p.score) for i, p in enumerate(model.pieces) if p.type == kinds.NORMAL
+        }
+        self.rate = rate
+        self._normalize = processor.normalize
+        self._unknown = int(processor.unk_id())
+        unigram = model.trainer_spec.model_type == proto.TrainerSpec.UNIGRAM
+        make = UnigramCutter if unigram else BpeCutter
+        self._cutter: Cutter = make(pieces, self._unknown, rate)
+
+    def sample(self, texts: Sequence[str], seed: int) -> list[list[int]]:
+        """Return the ids of each text; a run of unknown letters is one unknown symbol."""
+        rng = random.Random(seed)
+        return [list(self._line(text, rng)) for text in self._normalize(list(texts))]
+
+    def _line(self, text: str, rng: random.Random) -> Iterator[int]:
+        before = None
+        for word in _WORDS.findall(text):
+            for token in self._cutter.cut(word, rng):
+                if token != before or token != self._unknown:
+                    yield token
+                before = token
+
+
+class BpeCutter:
+    """BPE-dropout: each merge that comes up is left out with probability `rate`.
+
+    Which merges are left out is drawn as the number of those kept until the next one, so that most
+    words, of which every merge is kept, cost a look into a table.
+    """
+
+    def __init__(self, pieces: dict[str, tuple[int, float]], unknown: int, rate: float) -> None:
+        self._pieces, self._unknown, self._rate = pieces, unknown, rate
+        self._kept: dict[str, tuple[list[int], int]] = {}
+        self._rng: random.Random | None = None
+        self._until_next = 0
+
+    def cut(self, word: str, rng: random.Random) -> Sequence[int]:
+        """Return the ids of a word."""
+        if rng is not self._rng:
+            self._rng, self._until_next = rng, self._gap(rng)
+        whole = self._kept.get(word)
+        if whole is None:
+            whole = self._merge(word, None)
+            if len(self._kept) < _KNOWN:
+                self._kept[word] = whole
+        ids, merges = whole
+        if self._until_next >= merges:
+            self._until_next -= merges
+            return ids
+        return self._merge(word, rng)[0]
+
+    def _gap(self, rng: random.Random) -> int:
+        """Draw how many merges are kept before the next one is left out."""
+        if self._rate <= 0:
+            return 1 << 62
+        if self._rate >= 1:
+            return 0
+        return int(math.log(1 - rng.random()) / math.log(1 - self._rate))
+
+    def _left_out(self, rng: random.Random) -> bool:
+        self._until_next -= 1
+        if self._until_next >= 0:
+            return False
+        self._until_next = self._gap(rng)
+        return True
+
+    def _merge(self, word: str, rng: random.Random | None) -> tuple[list[int], int]:
+        """Merge letters, the best pair first; with a generator some merges are left out.
+
+        Returns:
+            The ids, and how many merges came up.
+        """
+        parts = list(word)  # a part that was merged into the one before it is ""
+        after = list(range(1, len(word) + 1))  # where the next part begins
+        queue: list[tuple[float, int, int, str]] = []
+
+        def offer(left: int, right: int) -> None:
+            if left >= 0 and right < len(parts):
+                found = self._pieces.get(parts[left] + parts[right])
+                if found is not None:
+                    heapq.heappush(queue, (-found[1], left, right, parts[left] + parts[right]))
+
+        for left in range(len(parts) - 1):
+            offer(left, left + 1)
+        count = 0
+        while queue:
+            _, left, right, merged = heapq.heappop(queue)
+            if not parts[left] or not parts[right] or parts[left] + parts[right] != merged:
+                continue  # one of them is part of something else by now
+            count += 1
+            if rng is not None and self._left_out(rng):
+                continue
+            parts[left], parts[right] = merged, ""
+            after[left] = after[right]
+            offer(next((i for i in range(left - 1, -1, -1) if parts[i]), -1), left)
+            offer(left, after[left])
+        return [self._pieces.get(p, (self._unknown, 0.0))[0] for p in parts if p], count
+
+
+class UnigramCutter:
+    """Draws a cut of each word from the lattice of its pieces.
+
+    `rate` is the exponent: the smaller, the more evenly cuts are drawn.
+    """
+
+    def __init__(self, pieces: dict[str, tuple[int, float]], unknown: int, rate: float) -> None:
+        self._pieces, self._unknown, self._rate = pieces, unknown, rate
+        self._longest = max(map(len, pieces), default=1)
+        lowest = min((score for _, score in pieces.values()), default=0.0)
+        self._unknown_score = lowest - _UNKNOWN_PENALTY
+        self._lattices: dict[str, Lattice] = {}
+
+    def cut(self, word: str, rng: random.Random) -> Sequence[int]:
+        """Return the ids of a word."""
+        lattice = self._lattices.get(word)
+        if lattice is None:
+            lattice = self._lattice(word)
+            if len(self._lattices) < _KNOWN:
+                self._lattices[word] = lattice
+        ids: list[int] = []
+        end = len(word)
+        while end:
+            sums, entries = lattice[end]
+            chosen = bisect(sums, rng.random() * sums[-1]) if len(sums) > 1 else 0
+            end, token = entries[min(chosen, len(entries) - 1)]
+            ids.append(token)
+        return ids[::-1]
+
+    def _lattice(self, word: str) -> Lattice:
+        """Sum the weights of all cuts of each beginning of a word, and keep what they are made of.
+
+        All in logarithms, relative to the heaviest piece that ends at the same place.
+        """
+        totals = [0.0]  # log of the summed weights of all cuts up to here
+        lattice: Lattice = [([], [])]
+        for end in range(1, len(word) + 1):
+            entries, weights = [], []
+            for start in range(max(0, end - self._longest), end):
+                found = self._pieces.get(word[start:end])
+                if found is None and end - start == 1:
+                    found = (self._unknown, self._unknown_score)
+                if found is not None:
+                    entries.append((start, found[0]))
+                    weights.append(totals[start] + self._rate * found[1])
+            most = max(weights)
+            sums, total = [], 0.0
+            for weight in weights:
+                total += math.exp(weight - most)
+                sums.append(total)
+            totals.append(most + math.log(total))
+            lattice.append((sums, entries))
+        return lattice
