@@ -1,7 +1,7 @@
 """Say whether two runs came to the same result, bit for bit; print the first difference.
 
-Compared are the newest checkpoint (weights, optimizer, average, state), the best one, metrics.jsonl,
-the scalars in TensorBoard and the translations of the test set. Times and speeds may differ.
+Compared are the newest and the best checkpoint (weights, optimizer, average, state), metrics.jsonl,
+the curves in TensorBoard and the translations of the test set. Times and speeds may differ.
 Exit code 0: equal. 1: not equal. 4: one of them is no run.
 """
 

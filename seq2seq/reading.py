@@ -5,11 +5,13 @@ of SHA-256 sums shows damage; it does not show intent, as whoever writes a folde
 manifest. What protects from intent is that no reader of this project can run code.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -222,17 +224,23 @@ def check_tree(root: Path) -> None:
     """
     folders, count = [root], 0
     while folders:
-        with os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                count += 1
-                found = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(found.st_mode):
-                    folders.append(Path(entry.path))
-                elif not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-                    what = "a hard link" if stat.S_ISREG(found.st_mode) else _kind(found.st_mode)
-                    raise UntrustedError(entry.path, what, _REFUSED)
-                if count > MAX_ENTRIES:
-                    raise UntrustedError(root, f"over {MAX_ENTRIES} files", _REFUSED)
+        for path, found in _entries(folders.pop()):
+            count += 1
+            if stat.S_ISDIR(found.st_mode):
+                folders.append(path)
+            elif not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                what = "a hard link" if stat.S_ISREG(found.st_mode) else _kind(found.st_mode)
+                raise UntrustedError(path, what, _REFUSED)
+            if count > MAX_ENTRIES:
+                raise UntrustedError(root, f"over {MAX_ENTRIES} files", _REFUSED)
+
+
+def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield what is in a folder; a run in progress may have deleted some of it meanwhile."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                yield Path(entry.path), entry.stat(follow_symlinks=False)
 
 
 def _kind(mode: int) -> str:

@@ -18,9 +18,12 @@ from typing import Any, BinaryIO
 from seq2seq import fsops
 from seq2seq.errors import PlatformError, RunDirError
 from seq2seq.fsops import explained
-from seq2seq.reading import FORMAT, MANIFEST, check_tree, entry_of, seal, verify_folder
+from seq2seq.reading import FORMAT, MANIFEST, check_tree, entry_of, read_folder, seal, verify_folder
 
-_TEMPORARY = re.compile(r"\.(tmp|trash)-")
+_ASIDE = ".old-"
+_TEMPORARY = re.compile(r"\.(tmp|trash|old)-")
+_OWNER_WRITES = 0.2
+"""Seconds in which whoever has just taken a lock will have written who it is."""
 _SPARE = 1.1
 """Free space asked for before a folder is written, as a multiple of its size."""
 
@@ -88,7 +91,7 @@ class RunDir:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            owner = os.pread(descriptor, 500, 0).decode("utf-8", "replace") or "another process"
+            owner = _owner(descriptor)
             os.close(descriptor)
             raise RunDirError(
                 self.root, f"in use by {owner}", "Wait for it, or stop it first."
@@ -138,7 +141,7 @@ class RunDir:
     ) -> Path:
         """Write a folder of files with a manifest; it appears whole or not at all.
 
-        An existing folder of that name is kept if it verifies, replaced if it is damaged.
+        An existing folder of that name is kept if it holds just this, and replaced otherwise.
 
         Args:
             name: Of the folder.
@@ -149,7 +152,7 @@ class RunDir:
             PlatformError: no space, no permission, a failing disk; an older folder is untouched.
         """
         final = self.path(name)
-        if final.exists() and verify_folder(final) is None:
+        if final.exists() and _holds(final, files):
             return final
         temporary = _temporary(final)
         with explained(final):
@@ -157,13 +160,29 @@ class RunDir:
             _ask_for_space(final.parent, sum(map(len, files.values())))
             try:
                 write_folder(temporary, files, about or {})
-                self.remove_folder(name)
-                fsops.rename(temporary, final)
+                self._put(temporary, final)
             except BaseException:
                 with contextlib.suppress(OSError):  # the first error is the one to tell
                     fsops.delete_folder(temporary)
                 raise
         return final
+
+    def _put(self, temporary: Path, final: Path) -> None:
+        """Give a whole folder its name; if the process dies meanwhile, `_sweep` finds the old one.
+
+        Two renames, as a folder cannot take the place of another in one.
+        """
+        self._good.discard(str(final.relative_to(self.root)))
+        aside = final.with_name(f"{_ASIDE}{final.name}")
+        if final.exists():
+            fsops.rename(final, aside)
+        try:
+            fsops.rename(temporary, final)
+        except OSError:
+            if not final.exists() and aside.exists():
+                fsops.rename(aside, final)
+            raise
+        fsops.delete_folder(aside)
 
     def is_good(self, name: str) -> bool:
         """Whether a committed folder can be read back; looked at once in the life of a process."""
@@ -200,6 +219,11 @@ class RunDir:
             fsops.rename(final, trash)
             fsops.delete_folder(trash)
 
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name."""
+        with explained(self.path(old)):
+            fsops.rename(self.path(old), self.path(new))
+
     def append_line(self, name: str, value: Mapping[str, Any]) -> int:
         """Append one JSON line and return the size of the file in bytes."""
         path = self.path(name)
@@ -221,9 +245,17 @@ class RunDir:
 
 
 def _delete_leftovers(folder: Path) -> None:
+    """Delete what has a temporary name; a folder that was about to be replaced gets its own back."""
     for path in list(folder.iterdir()):
-        if _TEMPORARY.match(path.name):
+        replaced = folder / path.name.removeprefix(_ASIDE)
+        if path.name.startswith(_ASIDE) and not replaced.exists():
+            fsops.rename(path, replaced)
+        elif _TEMPORARY.match(path.name):
             (fsops.delete_folder if _is_folder(path) else fsops.delete)(path)
+
+
+def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
+    return verify_folder(folder) is None and read_folder(folder) == dict(files)
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, Any]) -> None:
@@ -236,6 +268,12 @@ def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, A
         fsops.write_new(folder / key, data)
     fsops.write_new(folder / MANIFEST, json.dumps(manifest, indent=2, sort_keys=True).encode())
     fsops.sync_folder(folder)
+
+
+def _owner(descriptor: int) -> str:
+    """Return what a lock file says of its owner, who may have taken it a moment ago."""
+    time.sleep(_OWNER_WRITES)
+    return os.pread(descriptor, 500, 0).decode("utf-8", "replace") or "another process"
 
 
 def _temporary(final: Path) -> Path:

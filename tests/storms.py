@@ -9,8 +9,11 @@ send it a signal at the right moment.
 import contextlib
 import functools
 import gc
+import importlib
+import itertools
 import json
 import os
+import random
 import runpy
 import select
 import signal
@@ -23,6 +26,61 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+UPDATES = 60
+
+# A run of seconds ---------------------------------------------------------------------------------
+
+ANIMALS = {
+    "cat": "chat",
+    "dog": "chien",
+    "wolf": "loup",
+    "bear": "ours",
+    "boy": "ami",
+    "hen": "coq",
+}
+ACTS = {"sees": "voit", "hears": "entend", "likes": "aime", "leads": "guide", "bites": "mord"}
+WHEN = {"today": "hui", "often": "souvent", "again": "encore"}
+
+
+def micro_corpus(folder: Path) -> list[str]:
+    """Write 200 training, 20 validation and 50 test pairs; return what makes a run of them.
+
+    Everything that draws, adapts or looks back is on: dropout, subword sampling, the plateau rule,
+    early stopping, averaged weights, TensorBoard.
+    """
+    words = list(itertools.product(ANIMALS, ACTS, ANIMALS, WHEN))
+    random.Random(1).shuffle(words)
+    folder.mkdir(parents=True)
+    for name, rows in (("test", words[:50]), ("val", words[50:70]), ("train", words[70:270])):
+        english = "".join(f"the {a} {v} the {b} {w} .\n" for a, v, b, w in rows)
+        french = "".join(
+            f"le {ANIMALS[a]} {ACTS[v]} le {ANIMALS[b]} {WHEN[w]} .\n" for a, v, b, w in rows
+        )
+        (folder / f"{name}.en").write_text(english, "utf-8")
+        (folder / f"{name}.fr").write_text(french, "utf-8")
+    return [
+        "+experiment=debug",
+        "data=multi30k",
+        f"data.root={folder}",
+        *(f"data.{s}=[{n}.en,{n}.fr]" for s, n in (("train", "train"), ("validation", "val"))),
+        "data.test=[test.en,test.fr]",
+        "threads=1",
+        "tokenizer.vocab_size=60",
+        "model.hidden_size=16",
+        "trainer.batch_tokens=120",
+        f"trainer.max_updates={UPDATES}",
+        "trainer.checkpoint_every=3",
+        "trainer.validate_every=6",
+        "trainer.validation_sentences=4",
+        "trainer.patience=9",
+        "scheduler.patience=0",
+        "logging.every=4",  # at other updates than checkpoints: what is summed must be saved
+        "logging.samples=1",
+        "logging.heatmaps=0",
+        "optimizer.lr=0.02",
+        "decode.beam_size=2",
+    ]
+
 
 # The test's side --------------------------------------------------------------------------------
 
@@ -169,15 +227,18 @@ def serve() -> None:
     """Fork a run for each line that asks for one, and say how runs ended."""
     sys.path.insert(0, str(ROOT))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # as train.py sets it, before Hydra is imported
-    import hydra._internal.hydra
-    import matplotlib.backends.backend_agg
-    import sacrebleu.metrics
-    import torch._dynamo  # the optimizer does, when it is made
-    import torch.utils.tensorboard.writer
-
-    import seq2seq.stages  # noqa: F401 - all that train.py imports now or later
-
-    assert len(os.listdir("/proc/self/task")) == 1, "a thread would not live on in a child"
+    for name in (  # all that train.py imports now or later
+        "hydra._internal.hydra",
+        "matplotlib.backends.backend_agg",
+        "sacrebleu.metrics",
+        "sentencepiece.sentencepiece_model_pb2",
+        "torch._dynamo",
+        "torch.utils.tensorboard.writer",
+        "seq2seq.stages",
+    ):
+        importlib.import_module(name)
+    threads = list(Path("/proc/self/task").iterdir())
+    assert len(threads) == 1, "a thread would not live on in a child"
     gc.freeze()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -215,7 +276,7 @@ def _run(request: dict[str, Any]) -> None:
         ):
             os.dup2(os.open(name, flags), number)
         sys.stdin, sys.stdout, sys.stderr = (
-            open(number, mode, encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115
+            open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
             for number, mode in ((0, "r"), (1, "w"), (2, "w"))
         )
         os.environ.update(request["environment"])

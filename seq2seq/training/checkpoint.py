@@ -67,6 +67,13 @@ class Progress:
     plateau_waiting: int = 0
     metrics_bytes: int = 0
     """Size of metrics.jsonl; a resumed run cuts what was written after."""
+    window_updates: int = 0
+    """Updates since the last line of the log; with them, sums over these updates."""
+    window_nll: float = 0.0
+    window_words: int = 0
+    window_grad_norm: float = 0.0
+    window_clipped: int = 0
+    window_seconds: float = 0.0
 
 
 @dataclass

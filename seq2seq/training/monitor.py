@@ -21,6 +21,7 @@ from seq2seq.training.checkpoint import Progress
 log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
+EVENTS = "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -33,26 +34,6 @@ class UpdateStats:
     clipped: bool
     lr: float
     seconds: float
-
-
-@dataclass
-class _Window:
-    """Sums since the last line."""
-
-    updates: int = 0
-    nll: float = 0.0
-    words: int = 0
-    grad_norm: float = 0.0
-    clipped: int = 0
-    seconds: float = 0.0
-
-    def add(self, stats: UpdateStats) -> None:
-        self.updates += 1
-        self.nll += stats.nll
-        self.words += stats.words
-        self.grad_norm += stats.grad_norm
-        self.clipped += stats.clipped
-        self.seconds += stats.seconds
 
 
 @dataclass
@@ -76,7 +57,6 @@ class Monitor:
 
     def __init__(self, run: RunDir, cfg: Config, progress: Progress) -> None:
         self.run, self.cfg, self.progress = run, cfg, progress
-        self.window = _Window()
         self.recorded = False
         run.cut(METRICS, progress.metrics_bytes)
         self.writer = _open_writer(run, progress.update) if cfg.logging.tensorboard else None
@@ -92,22 +72,31 @@ class Monitor:
 
     def update(self, stats: UpdateStats) -> None:
         """Take in one update; report every `logging.every` of them."""
-        self.window.add(stats)
+        progress = self.progress
+        progress.window_updates += 1
+        progress.window_nll += stats.nll
+        progress.window_words += stats.words
+        progress.window_grad_norm += stats.grad_norm
+        progress.window_clipped += stats.clipped
+        progress.window_seconds += stats.seconds
         self.bar.update()
-        if self.progress.update % self.cfg.logging.every == 0:
+        if progress.update % self.cfg.logging.every == 0:
             self._report(stats.lr)
 
     def _report(self, lr: float) -> None:
-        window, self.window = self.window, _Window()
+        progress = self.progress
+        updates, seconds = progress.window_updates, progress.window_seconds
         values = {
-            "train/loss": window.nll / window.words,
-            "train/grad_norm": window.grad_norm / window.updates,
-            "train/clip_rate": window.clipped / window.updates,
+            "train/loss": progress.window_nll / progress.window_words,
+            "train/grad_norm": progress.window_grad_norm / updates,
+            "train/clip_rate": progress.window_clipped / updates,
             "train/lr": lr,
-            "train/words_per_second": window.words / window.seconds,
+            "train/words_per_second": progress.window_words / seconds,
         }
+        progress.window_updates = progress.window_words = progress.window_clipped = 0
+        progress.window_nll = progress.window_grad_norm = progress.window_seconds = 0.0
         self._record(values)
-        left = self._eta(window.seconds / window.updates)
+        left = self._eta(seconds / updates)
         line = f"loss {values['train/loss']:.3f}  {values['train/words_per_second']:,.0f} tokens/s"
         self.bar.set_postfix_str(f"{line}  ETA {left}")
         if self.bar.disable:
@@ -182,8 +171,22 @@ class Monitor:
 def _open_writer(run: RunDir, update: int) -> Any:
     from torch.utils.tensorboard.writer import SummaryWriter
 
+    _number_events(run)
     # purge_step hides what a killed run had logged after its last checkpoint; step 0 is the config.
-    return SummaryWriter(str(run.path("tensorboard")), purge_step=update + 1 if update else 0)
+    return SummaryWriter(str(run.path(EVENTS)), purge_step=update + 1 if update else 0)
+
+
+def _number_events(run: RunDir) -> None:
+    """Rename what earlier processes of this run logged, so that it sorts before what comes.
+
+    TensorBoard reads event files in the order of their names: the second of their beginning, host,
+    process. A clock that was set back, or two starts in a second, would put them in disorder.
+    """
+    files = sorted(run.path(EVENTS).glob("events.out.tfevents.*"))
+    for number, path in enumerate(files):
+        name = f"events.out.tfevents.{number:010d}"
+        if path.name != name:
+            run.rename(f"{EVENTS}/{path.name}", f"{EVENTS}/{name}")
 
 
 def _code(text: str) -> str:
