@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import Oracle
+from storms import Micro, Zygote
 from torch import Tensor
 
 from seq2seq.data.batching import Batch, collate
@@ -167,6 +168,20 @@ def run(model: RNNSearch, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 def per_sentence(rows: Tensor, batch: Batch) -> list[Tensor]:
     """Cut rows that belong to real target tokens (N, ...) by sentence."""
     return list(rows.split(batch.tgt_mask.sum(dim=1).tolist()))
+
+
+# Whole runs, by the hundred.
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory):
+    """A run of a second, and processes that make more of it at once."""
+    folder = tmp_path_factory.mktemp("micro")
+    runs = Micro(folder)
+    with Zygote(folder / "first") as first, Zygote(folder / "second") as second:
+        for zygote in (first, second):
+            runs.zygotes.put(zygote)
+        yield runs
 
 
 # The table that ends a test run: what each storm survived.

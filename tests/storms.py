@@ -10,9 +10,11 @@ import contextlib
 import functools
 import gc
 import importlib
+import importlib.util
 import itertools
 import json
 import os
+import queue
 import random
 import runpy
 import select
@@ -22,6 +24,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +83,7 @@ def micro_corpus(folder: Path) -> list[str]:
         "logging.heatmaps=0",
         "optimizer.lr=0.02",
         "decode.beam_size=2",
+        "stages=[tokenize,train,decode]",
     ]
 
 
@@ -152,8 +157,8 @@ class Child:
 class Zygote:
     """The process whose children run train.py; use it as a context."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, 0
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder, self.count, self.environment = folder, 0, environment
 
     def __enter__(self) -> "Zygote":
         environment = {k: v for k, v in os.environ.items() if k != "SEQ2SEQ_DEBUG"}
@@ -161,7 +166,9 @@ class Zygote:
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            env=environment
+            | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+            | self.environment,
             text=True,
         )
         assert self.process.stdout.readline() == "ready\n"
@@ -218,6 +225,95 @@ class Zygote:
         code = child.wait()
         assert code == 0, f"{arguments}: {code}\n{child.err}"
         return child
+
+
+class Micro:
+    """The micro run: what makes it, one that was left alone, and two zygotes for more of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.overrides = micro_corpus(folder / "corpus")
+        self.zygotes: queue.SimpleQueue[Zygote] = queue.SimpleQueue()
+
+    @contextlib.contextmanager
+    def zygote(self) -> Iterator[Zygote]:
+        """One that nobody else uses meanwhile."""
+        free = self.zygotes.get()
+        try:
+            yield free
+        finally:
+            self.zygotes.put(free)
+
+    def start(self, root: Path, *changes: str, **options: Any) -> Child:
+        """Begin a run in a folder of this name, or go on with the one that is there."""
+        with self.zygote() as zygote:
+            return self.start_in(zygote, root, *changes, **options)
+
+    def start_in(self, zygote: Zygote, root: Path, *changes: str, **options: Any) -> Child:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        begun = (root / "config.yaml").exists()
+        what = [f"resume={root.name}"] if begun else [*self.overrides, f"run_dir={root.name}"]
+        return zygote.start(*what, *changes, cwd=root.parent, **options)
+
+    def finish(self, zygote: Zygote, root: Path, *changes: str, **options: Any) -> Child:
+        """Go on to the good end."""
+        child = self.start_in(zygote, root, *changes, **options)
+        code = child.wait()
+        assert code == 0, f"{root.name}: {code}\n{child.err}"
+        assert not leftovers(root)
+        return child
+
+    @functools.cached_property
+    def whole(self) -> "Whole":
+        """The run that nobody disturbed."""
+        root = self.folder / "whole/run"
+        with self.zygote() as zygote:
+            child = self.finish(zygote, root, marks=True)
+        return Whole(root, child.marks, child.times)
+
+    def many(self, count: int, trial: Callable[[Zygote, int], Any]) -> list[Any]:
+        """Try something so many times, two at once; return what came out."""
+
+        def one(number: int) -> Any:
+            with self.zygote() as zygote:
+                return trial(zygote, number)
+
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(one, range(count)))
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A run from start to end, and what it said meanwhile."""
+
+    root: Path
+    marks: list[str]
+    times: list[float]
+
+
+def leftovers(root: Path) -> list[Path]:
+    """What nobody but a process that is at work should leave behind."""
+    return [path for path in root.rglob(".*") if path.name.startswith((".tmp", ".trash", ".old"))]
+
+
+def difference(root: Path, other: Path) -> str | None:
+    """What `scripts/compare_runs.py` says of two runs; None if they are equal."""
+    spec = importlib.util.spec_from_file_location("compare_runs", ROOT / "scripts/compare_runs.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    found: str | None = script.compare(script.RunDir.open(root), script.RunDir.open(other))
+    return found
+
+
+def inside(marks: Sequence[str]) -> list[str]:
+    """What was entered and not left."""
+    left: list[str] = []
+    for mark in marks:
+        if mark.startswith("+"):
+            left.append(mark[1:])
+        else:
+            left.remove(mark[1:])
+    return left
 
 
 # The zygote's side ------------------------------------------------------------------------------
@@ -334,9 +430,9 @@ def say_what_happens(folder: Path) -> None:
         (checkpoint, "save", "save"),
         (checkpoint, "mark_best", "best"),
         (checkpoint, "prune", "retention"),
+        (stages, "export", "export"),
         (stages, "heatmap_png", "picture"),
         (stages, "score_all", "scores"),
-        (RunDir, "write", "write"),
     ):
         setattr(place, attribute, marked(name, getattr(place, attribute)))
 
