@@ -278,6 +278,7 @@ class Micro:
             with self.zygote() as zygote:
                 return trial(zygote, number)
 
+        _ = self.whole  # now, as the threads take all zygotes
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(one, range(count)))
 
@@ -449,7 +450,71 @@ def say_what_happens(folder: Path) -> None:
     say("+start")
 
 
-HOOKS: dict[str, Callable[..., None]] = {"marks": say_what_happens}
+def slow_attention(_: Path, seconds: float, after: int) -> None:
+    """Let attention take so long for each target word, once so many updates are done."""
+    from seq2seq.model.attention import AdditiveAttention
+    from seq2seq.training.trainer import Trainer
+
+    forward, update, done = AdditiveAttention.forward, Trainer._update, 0
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        if done >= after:
+            time.sleep(seconds)
+        return forward(*arguments, **options)
+
+    def counted(self: Trainer, *arguments: Any) -> None:
+        nonlocal done
+        update(self, *arguments)
+        done = self.progress.update
+
+    AdditiveAttention.forward, Trainer._update = slow, counted
+
+
+def slow_search(_: Path, seconds: float) -> None:
+    """Let the translation of a batch of the test set take so long."""
+    from seq2seq import stages
+    from seq2seq.inference import translate
+
+    decode, search = stages.decode, translate.search_batch
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(seconds)
+        return search(*arguments)
+
+    def decode_slowly(*arguments: Any) -> None:
+        translate.search_batch = slow
+        decode(*arguments)
+
+    stages._STAGES[stages.Stage.decode] = decode_slowly
+
+
+def slow_saves(_: Path, seconds: float) -> None:
+    """Let a checkpoint take so long to write."""
+    from seq2seq.run import RunDir
+
+    commit = RunDir.commit_folder
+
+    def slow(self: RunDir, name: str, *arguments: Any, **options: Any) -> Path:
+        if name.startswith("checkpoints/"):
+            time.sleep(seconds)
+        return commit(self, name, *arguments, **options)
+
+    RunDir.commit_folder = slow
+
+
+def clock(_: Path, shift: float) -> None:
+    """Let the clock on the wall be so many seconds off."""
+    real = time.time
+    time.time = lambda: real() + shift
+
+
+HOOKS: dict[str, Callable[..., None]] = {
+    "marks": say_what_happens,
+    "slow_attention": slow_attention,
+    "slow_search": slow_search,
+    "slow_saves": slow_saves,
+    "clock": clock,
+}
 
 
 if __name__ == "__main__":

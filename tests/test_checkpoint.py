@@ -185,24 +185,6 @@ def test_a_stop_at_any_moment_changes_nothing(prepared, whole, tmp_path):
     assert stopped_at == set(range(1, UPDATES + 1))
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGUSR1, 75)],
-)
-def test_a_signal_becomes_its_exit_code(number, code):
-    before = {each: signal.getsignal(each) for each in signal.valid_signals()}
-    stop = StopRequest()
-    try:
-        stop.install()
-        assert stop.exit_code is None
-        os.kill(os.getpid(), number)
-        assert stop.exit_code == code
-    finally:
-        for each, handler in before.items():
-            if signal.getsignal(each) is not handler:
-                signal.signal(each, handler)
-
-
 def test_the_time_limit_saves_and_says_so(prepared, whole, tmp_path):
     root = copy_of(prepared, tmp_path / "run")
     with pytest.raises(StoppedError, match=r"trainer\.max_minutes") as caught:
