@@ -21,6 +21,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -130,6 +131,7 @@ class Child:
         """Its exit code, minus the signal if one killed it; reads what it still said."""
         code = self.zygote.ask({"wait": self.pid, "timeout": timeout})
         assert code is not None, f"still running after {timeout} s: {self.err}"
+        self.ended = max((self.folder / name).stat().st_mtime for name in ("out", "err"))
         if self.pipe is not None:
             while self.next_mark() is not None:
                 pass
@@ -502,6 +504,17 @@ def slow_saves(_: Path, seconds: float) -> None:
     RunDir.commit_folder = slow
 
 
+def no_tempfile(_: Path) -> None:
+    """Let nobody make a temporary file where the system has them."""
+    tempfile.tempdir = None
+
+    def refused(*_: object, **__: object) -> None:
+        raise AssertionError("a file in TMPDIR")
+
+    tempfile.mkstemp = tempfile.mkdtemp = tempfile.TemporaryFile = refused
+    tempfile.NamedTemporaryFile = refused
+
+
 def clock(_: Path, shift: float) -> None:
     """Let the clock on the wall be so many seconds off."""
     real = time.time
@@ -514,6 +527,7 @@ HOOKS: dict[str, Callable[..., None]] = {
     "slow_search": slow_search,
     "slow_saves": slow_saves,
     "clock": clock,
+    "no_tempfile": no_tempfile,
 }
 
 

@@ -3,17 +3,14 @@
 import itertools
 import json
 import logging
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from faults import Act, Operations
-from runs import ROOT, composed, config_of, copy_of, locked, run_new, template_pairs, write_corpus
+from runs import composed, config_of, copy_of, locked, run_new, template_pairs, write_corpus
 from toys import cut, folder, toy
 
 from seq2seq import stages
@@ -324,45 +321,6 @@ def test_K2_a_training_killed_at_any_commit_ends_the_same(prepared, tmp_path):
 
 
 # One trainer at a time.
-
-HOLDER = """
-import os, sys, time
-from pathlib import Path
-sys.path.insert(0, {root!r})
-from seq2seq.run import RunDir
-run = RunDir.open(Path(sys.argv[1]))
-run.lock()
-child = os.fork()  # a data loader, say, that outlives its parent
-if child == 0:
-    time.sleep(60)
-print(child, flush=True)
-time.sleep(60)
-"""
-
-
-def test_K11_S15_a_run_belongs_to_one_process_until_that_dies(tmp_path):
-    root = toy(tmp_path / "run").run.root
-    (root / ".tmp-1-scores.json").touch()
-    code = HOLDER.format(root=str(ROOT))
-    with subprocess.Popen(
-        [sys.executable, "-c", code, root], stdout=subprocess.PIPE, text=True
-    ) as holder:
-        try:
-            grandchild = int(holder.stdout.readline())
-            with pytest.raises(RunDirError, match=f"in use by pid {holder.pid} on ") as caught:
-                RunDir.open(root).lock()
-            assert caught.value.exit_code == 4
-        finally:
-            holder.kill()
-            holder.wait()
-        try:
-            os.kill(grandchild, 0)  # it lives, and holds the file open
-            run = RunDir.open(root)
-            with locked(run):
-                run.lock()
-        finally:
-            os.kill(grandchild, signal.SIGKILL)
-    assert not list(root.glob(".tmp-*")), "what an interrupted process left should be gone"
 
 
 def test_a_new_run_never_takes_the_place_of_an_old_one(tmp_path):
