@@ -16,6 +16,7 @@ import json
 import os
 import queue
 import random
+import resource
 import runpy
 import select
 import signal
@@ -521,6 +522,41 @@ def clock(_: Path, shift: float) -> None:
     time.time = lambda: real() + shift
 
 
+def measure(folder: Path, every: int) -> None:
+    """Write down, every so many updates, what the process holds and how long updates take."""
+    from seq2seq.training.trainer import Trainer
+
+    update, process = Trainer._update, Path("/proc/self")
+    before, seconds = time.monotonic(), 0.0
+
+    def measured(self: Trainer, *arguments: Any) -> None:
+        nonlocal before, seconds
+        update(self, *arguments)
+        number = self.progress.update
+        if number % every == 0:
+            row = {
+                "update": number,
+                "resident": int((process / "statm").read_text().split()[1])
+                * resource.getpagesize(),
+                "descriptors": len(list((process / "fd").iterdir())),
+                "threads": len(list((process / "task").iterdir())),
+                "files": sum(1 for _ in self.run.root.rglob("*")),
+                "bytes": sum(f.stat().st_size for f in self.run.root.rglob("*") if f.is_file()),
+                "seconds": (self.progress.seconds - seconds) / every,
+                "wall": (time.monotonic() - before) / every,
+            }
+            before, seconds = time.monotonic(), self.progress.seconds
+            with (folder / "measured").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+    Trainer._update = measured
+
+
+def limit_memory(_: Path, size: int) -> None:
+    """Let the process have so many bytes of addresses."""
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+
 HOOKS: dict[str, Callable[..., None]] = {
     "marks": say_what_happens,
     "slow_attention": slow_attention,
@@ -528,6 +564,8 @@ HOOKS: dict[str, Callable[..., None]] = {
     "slow_saves": slow_saves,
     "clock": clock,
     "no_tempfile": no_tempfile,
+    "measure": measure,
+    "limit_memory": limit_memory,
 }
 
 
