@@ -187,7 +187,7 @@ def run_here(
             patch.setattr(sys, "stdout", io.TextIOWrapper(out))
             patch.setattr(sys, "stderr", err)
             try:
-                run_script(_module(name).main)
+                run_script(module_of(name).main)
                 code = 0
             except SystemExit as exit_:
                 code = exit_.code
@@ -199,7 +199,7 @@ def run_here(
         sys.path[:] = path
 
 
-def _module(name: str) -> ModuleType:
+def module_of(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"scripts/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
