@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -86,6 +86,23 @@ def run_script(main: Callable[[], None]) -> None:
         if os.environ.get(_DEBUG):
             raise
         sys.exit(report(InternalError(Path(sys.argv[0]).name, error, f"{_DEBUG}=1 in front")))
+
+
+def check_command_line(arguments: Sequence[str]) -> None:
+    """See that a run's records, which are UTF-8, can hold the command.
+
+    Raises:
+        PlatformError: the locale knows ASCII alone, and an argument is more.
+    """
+    for text in arguments:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise PlatformError(
+                "command line",
+                f"{text!a} cannot be read in this locale",
+                "Set one with UTF-8: LC_ALL=C.UTF-8.",
+            ) from None
 
 
 class LiveInput:
