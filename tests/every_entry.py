@@ -27,6 +27,7 @@ def run(script: str, arguments: list[str]) -> int:
 
 
 def main() -> None:
+    warnings.filterwarnings("ignore", category=EncodingWarning)
     warnings.filterwarnings("error", category=EncodingWarning, module=OURS)
     codes = []
     said = os.dup(1)

@@ -65,6 +65,7 @@ def text(tmp_path_factory, run) -> dict[str, bytes]:
     overrides = [
         *corpus,
         "tokenizer.vocab_size=90",
+        "tokenizer.sampling=0",
         "trainer.max_updates=2",
         "trainer.validate_every=2",
         "trainer.checkpoint_every=2",
@@ -100,15 +101,16 @@ def test_L1_L2_all_entry_points_write_the_same_bytes(setting, run, text, locales
     Each of them also fails once, over a name that is not ASCII.
     """
     (tmp_path / "\u00e9.txt").write_bytes(text["lines"])
-    (tmp_path / "out.txt").write_bytes(text["translations"])
+    for name in ("out.txt", "ref.txt"):
+        (tmp_path / name).write_bytes(text["translations"])
     training = ["+experiment=debug", "threads=1", *json.loads(text["overrides"])]
     jobs = [
         ("scripts/decode.py", [run], "stdin.txt"),
         ("scripts/decode.py", [run, "--input", "\u00e9.txt"], None),
-        ("scripts/evaluate.py", ["--hypotheses", "out.txt", "--reference", "out.txt"], None),
+        ("scripts/evaluate.py", ["--hypotheses", "out.txt", "--reference", "ref.txt"], None),
         ("train.py", [*training, "run_dir=trained"], None),
         ("scripts/decode.py", [run, "--input", "\u00fc.txt"], None),
-        ("scripts/evaluate.py", ["--hypotheses", "\u00fc", "--reference", "out.txt"], None),
+        ("scripts/evaluate.py", ["--hypotheses", "\u00fc", "--reference", "ref.txt"], None),
         ("train.py", [*training, 'data.train="\u00fc.tsv"', "run_dir=failed"], None),
     ]
     (tmp_path / "stdin.txt").write_bytes(text["lines"])
