@@ -501,6 +501,7 @@ def test_D14_live_input_reads_as_a_file_does(seed, tmp_path):
             size = rng.randrange(1, 40)
             sent += os.write(send, data[sent : sent + size])
             while live.ready():
+                assert b"\n" in data[sum(map(len, found)) : sent]
                 found.append(live.readline(50))
         os.close(send)
         assert live.ready()
@@ -607,6 +608,29 @@ def test_D12_a_signal_while_nobody_types(start):
         os.kill(child.pid, signal.SIGTERM)
         assert child.wait(5) == 143
         assert child.stderr == ""
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_D12_a_line_that_is_being_written_is_finished(start, number):
+    """It is longer than what a pipe takes in one piece, and half of it is in the pipe."""
+    out, write = os.pipe()
+    with closing(out, write):
+        rules = ("--format", "jsonl", "decode.beam_size=12", "decode.n_best=12")
+        child = start(*rules, stdin=as_bytes(LINES[:64]), stdout=write)
+        while select.select([], [write], [], 0)[1]:
+            time.sleep(0.01)
+        os.close(write)
+        time.sleep(0.1)
+        os.kill(child.pid, number)
+        time.sleep(0.1)
+        got = b""
+        while block := os.read(out, 1 << 16):
+            got += block
+        assert child.wait(5) == stopped_by(number)
+    assert got.endswith(b"\n")
+    assert len(max(got.splitlines(), key=len)) > 4096  # PIPE_BUF
+    assert all(json.loads(line) for line in got.splitlines())
 
 
 @pytest.mark.e2e
