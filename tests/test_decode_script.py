@@ -125,7 +125,8 @@ def test_a_missing_input_or_run_is_named(run, script, tmp_path):
 
 def test_a_wrong_override_is_named(run, script):
     assert_fails(script("decode", run, "decode.beam_sise=2"), 1, "Did you mean 'decode.beam_size'")
-    assert_fails(script("decode", run, "model.hidden_size=2"), 1, "fixed by the run")
+    refused = script("decode", run, "model.hidden_size=2")
+    assert_fails(refused, 4, "model.hidden_size is 24 in this run, not 2")
 
 
 def test_the_output_file_is_whole_or_absent(run, script, tmp_path):
