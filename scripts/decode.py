@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
 from seq2seq.cli import input_stream, interrupt, output_stream, run_script
-from seq2seq.data.text import read_lines, read_stream
+from seq2seq.data.text import FileReport, scan_lines, scan_stream
 from seq2seq.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def parse() -> argparse.Namespace:
         "--on-bad-line",
         choices=("error", "empty"),
         default="error",
-        help="a line that is not UTF-8, holds a NUL or is above 64 MB ends everything, or gives "
-        "an empty line and is counted on stderr",
+        help="a line that is not UTF-8 or holds a NUL ends everything, or gives an empty line and "
+        "is counted on stderr",
     )
     parser.add_argument(
         "overrides", nargs="*", help="decode.beam_size=12, decode.n_best=5, device=cpu, ..."
@@ -79,12 +79,14 @@ class BadLines:
         self.number = 0
         self.first: DataError | None = None
 
-    def __call__(self, error: DataError) -> str:
-        """Return what is translated in place of a bad line."""
+    def __call__(self, line: str | DataError) -> str:
+        """Return what is translated: the line, or nothing in place of a bad one."""
+        if isinstance(line, str):
+            return line
         if self.refused:
-            raise error
+            raise line
         self.number += 1
-        self.first = self.first or error
+        self.first = self.first or line
         return ""
 
     def report(self) -> None:
@@ -97,9 +99,9 @@ class BadLines:
 def open_input(path: Path | None, bad: BadLines) -> tuple[Iterator[str], Callable[[], bool]]:
     """Return lines of text, and what says whether the next one is there."""
     if path is not None:
-        return read_lines(path, bad), lambda: True
+        return map(bad, scan_lines(path, FileReport(path.name))), lambda: True
     stream = input_stream()
-    return read_stream(stream, "stdin", bad), stream.ready
+    return map(bad, scan_stream(stream, "stdin", FileReport("stdin"))), stream.ready
 
 
 def as_text(translation: "Translation", number: int, form: str) -> str:
