@@ -25,6 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from seq2seq.cli import check_command_line
 from seq2seq.config import (
     RESUME_KEYS,
     composing_error,
@@ -50,6 +51,7 @@ def main(raw: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
     try:
+        check_command_line(sys.argv)
         if raw.resume is not None:
             cfg, run = reopen(Path(raw.resume), hydra_config.overrides.task)
         else:

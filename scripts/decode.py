@@ -1,17 +1,27 @@
 """Translate lines of text with a trained run.
 
-One line out for each line in, in order; a blank line gives a blank line.
+One line out for each line in, in order; a blank line gives a blank line. Lines that are typed or
+piped in are answered as they come.
 """
 
 import argparse
 import json
+import logging
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from seq2seq.cli import input_stream, output_stream, run_script
-from seq2seq.data.text import read_lines, read_stream
+from seq2seq.cli import input_stream, interrupt, output_stream, run_script
+from seq2seq.data.text import FileReport, scan_lines, scan_stream
+from seq2seq.errors import DataError
+
+if TYPE_CHECKING:
+    from seq2seq.inference.translate import Translation
+
+log = logging.getLogger("seq2seq.decode")
 
 
 def parse() -> argparse.Namespace:
@@ -25,7 +35,14 @@ def parse() -> argparse.Namespace:
         choices=("text", "nbest", "jsonl"),
         default="text",
         help="text: the best translation; nbest: line number, score, text, one hypothesis a line; "
-        "jsonl: tokens, scores and attention of every hypothesis",
+        "jsonl: tokens, scores and attention of every hypothesis, and whether it came to an end",
+    )
+    parser.add_argument(
+        "--on-bad-line",
+        choices=("error", "empty"),
+        default="error",
+        help="a line that is not UTF-8 or holds a NUL ends everything, or gives an empty line and "
+        "is counted on stderr",
     )
     parser.add_argument(
         "overrides", nargs="*", help="decode.beam_size=12, decode.n_best=5, device=cpu, ..."
@@ -39,19 +56,63 @@ def main() -> None:
     import seq2seq  # torch takes seconds; --help does not need it
 
     model = seq2seq.load(args.run, args.overrides)
-    lines = read_lines(args.input) if args.input else read_stream(input_stream(), "stdin")
+    bad = BadLines(refused=args.on_bad_line == "error")
+    lines, ready = open_input(args.input, bad)
     with output_stream(args.output) as output:
-        for number, translation in enumerate(model.stream(lines), start=1):
-            match args.format:
-                case "text":
-                    text = translation.text
-                case "jsonl":
-                    text = json.dumps(translation.as_dict(), ensure_ascii=False)
-                case _:
-                    found = translation.candidates
-                    text = "\n".join(f"{number}\t{c.score:.4f}\t{c.text}" for c in found)
-            output.write(f"{text}\n".encode())
-        output.flush()
+        for number, translation in enumerate(model.stream(lines, ready), start=1):
+            text = f"{as_text(translation, number, args.format)}\n".encode()
+            with interrupt.held():
+                output.write(text)
+                output.flush()  # now: whoever sent the line may be waiting for it
+    bad.report()
+
+
+class BadLines:
+    """Lines that cannot be read: an error, or blank lines and a word about them at the end.
+
+    Args:
+        refused: An error.
+    """
+
+    def __init__(self, *, refused: bool) -> None:
+        self.refused = refused
+        self.number = 0
+        self.first: DataError | None = None
+
+    def __call__(self, line: str | DataError) -> str:
+        """Return what is translated: the line, or nothing in place of a bad one."""
+        if isinstance(line, str):
+            return line
+        if self.refused:
+            raise line
+        self.number += 1
+        self.first = self.first or line
+        return ""
+
+    def report(self) -> None:
+        """Warn if there was one."""
+        if self.first is not None:
+            found = f"{self.first.where}: {self.first.what}"
+            log.warning("%d bad lines gave empty ones; the first is %s", self.number, found)
+
+
+def open_input(path: Path | None, bad: BadLines) -> tuple[Iterator[str], Callable[[], bool]]:
+    """Return lines of text, and what says whether the next one is there."""
+    if path is not None:
+        return map(bad, scan_lines(path, FileReport(path.name))), lambda: True
+    stream = input_stream()
+    return map(bad, scan_stream(stream, "stdin", FileReport("stdin"))), stream.ready
+
+
+def as_text(translation: "Translation", number: int, form: str) -> str:
+    """Write the translation of line `number`."""
+    match form:
+        case "text":
+            return translation.text
+        case "jsonl":
+            return json.dumps(translation.as_dict(), ensure_ascii=False)
+    found = translation.candidates
+    return "\n".join(f"{number}\t{c.score:.4f}\t{c.text}" for c in found)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A trained run as one object: raw text in, translations out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -9,7 +9,7 @@ from seq2seq.config import load_run_config
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.errors import PlatformError
-from seq2seq.inference.translate import Translation, translate
+from seq2seq.inference.translate import Translation, always, translate
 from seq2seq.model import RNNSearch, build_model
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, Device
@@ -40,9 +40,17 @@ class Pretrained:
         """
         return list(self.stream(sentences))
 
-    def stream(self, lines: Iterable[str]) -> Iterator[Translation]:
-        """Translate lines as they come, in order."""
-        return translate(self.model, self.tokenizers, lines, self.config.decode)
+    def stream(
+        self, lines: Iterable[str], ready: Callable[[], bool] = always
+    ) -> Iterator[Translation]:
+        """Translate lines as they come, in order.
+
+        Args:
+            lines: Any number of them, without line ends.
+            ready: Says whether the next line is there; rather than wait for it, those that were
+                read are translated.
+        """
+        return translate(self.model, self.tokenizers, lines, self.config.decode, ready)
 
 
 def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:

@@ -28,7 +28,14 @@ from seq2seq.data.tokenizer import surface
 from seq2seq.errors import InternalError, RunDirError, UserError
 from seq2seq.export import export
 from seq2seq.fidelity import Report, compare
-from seq2seq.inference.alignment import Weights, group_pieces, merge_words, plot_alignment, to_png
+from seq2seq.inference.alignment import (
+    Weights,
+    group_pieces,
+    merge_words,
+    plot_alignment,
+    printable_line,
+    to_png,
+)
 from seq2seq.inference.by_length import (
     LENGTH_BLEU,
     LENGTH_PLOT,
@@ -292,7 +299,7 @@ def draw_examples(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
         for example in EXAMPLES[examples]:
             name = f"heatmaps/{examples.name}-{example.label}"
             [own] = model.translate([example.source])
-            log.info("%s-%s: %s", examples.name, example.label, own.text)
+            log.info("%s-%s: %s", examples.name, example.label, printable_line(own.text))
             if own.candidates:
                 tokens = own.candidates[0].tokens
                 yield f"{name}.png", heatmap_png(cfg, own.alignment, own.source_tokens, tokens)
@@ -345,9 +352,9 @@ def summary(run: RunDir) -> str:
     if run.path(SCORES).exists():
         parts += [str(Results.from_dict(read_json(run.path(SCORES)))), ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
-        for source, reference, output in islice(
-            zip(*sides, load_lines(run, f"{DECODED}.txt"), strict=True), 3
-        ):
+        rows = islice(zip(*sides, load_lines(run, f"{DECODED}.txt"), strict=True), 3)
+        for row in rows:  # shown in a terminal: nothing in a text may move its cursor
+            source, reference, output = (printable_line(text) for text in row)
             parts += [f"source     {source}", f"output     {output}", f"reference  {reference}", ""]
         parts += [f"heatmap    {path}" for path in sorted(run.path("heatmaps").glob("*.png"))[:4]]
     parts.append(f"run        {run.root}")

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -174,27 +175,31 @@ def run_here(
 ) -> Result:
     """Run a script as `python scripts/NAME.py ARGS < stdin` would, without starting python."""
     out, err = io.BytesIO(), io.StringIO()
-    sigpipe, path = signal.getsignal(signal.SIGPIPE), list(sys.path)
+    caught = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    handlers, path = {number: signal.getsignal(number) for number in caught}, list(sys.path)
     try:
-        with monkeypatch.context() as patch:
+        with monkeypatch.context() as patch, tempfile.TemporaryFile() as file:
+            file.write(stdin)
+            file.seek(0)
             patch.delenv("SEQ2SEQ_DEBUG", raising=False)
             patch.setattr(sys, "argv", [f"scripts/{name}.py", *map(str, args)])
-            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+            patch.setattr(sys, "stdin", io.TextIOWrapper(file))
             patch.setattr(sys, "stdout", io.TextIOWrapper(out))
             patch.setattr(sys, "stderr", err)
             try:
-                run_script(_module(name).main)
+                run_script(module_of(name).main)
                 code = 0
             except SystemExit as exit_:
                 code = exit_.code
             sys.stdout.flush()
             return Result(code, out.getvalue(), err.getvalue())
     finally:
-        signal.signal(signal.SIGPIPE, sigpipe)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         sys.path[:] = path
 
 
-def _module(name: str) -> ModuleType:
+def module_of(name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / f"scripts/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

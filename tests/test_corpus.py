@@ -25,7 +25,7 @@ from seq2seq.data import hub, text
 from seq2seq.data.corpus import fingerprint, read_pairs, scan_pairs
 from seq2seq.data.filters import keep
 from seq2seq.data.pair import Pair
-from seq2seq.data.text import FileReport, read_lines, read_parallel, read_stream, scan_lines
+from seq2seq.data.text import FileReport, read_lines, read_parallel, scan_lines, scan_stream
 from seq2seq.errors import ConfigError, DataError, PlatformError, UntrustedError, one_line
 from seq2seq.settings import OnBadLine
 
@@ -64,7 +64,7 @@ def test_C5_only_newline_ends_a_line(tmp_path, tally, count):
         lines = list(read_lines(path))
         unterminated = data != b"" and not data.endswith(b"\n")
         assert len(lines) == data.count(b"\n") + unterminated, (seed, data)
-        assert len(lines) == len(list(read_stream(io.BytesIO(data), "stdin")))
+        assert len(lines) == len(list(scan_stream(io.BytesIO(data), "stdin", FileReport("stdin"))))
         parts = data.split(b"\n")[: len(lines)]
         assert [line.encode() for line in lines] == [
             part[:-1] if part.endswith(b"\r") else part for part in parts

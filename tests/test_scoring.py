@@ -3,12 +3,15 @@
 import json
 import math
 import os
+import random
 import re
+import socket
 import subprocess
 import sys
 from collections import Counter
 
 import pytest
+from runs import run_here
 
 from seq2seq.errors import ConfigError, DataError, PlatformError
 from seq2seq.inference.scoring import Score, Scores, bleu, bleu_metric, score, tokenised_bleu
@@ -35,7 +38,7 @@ def scores() -> Scores:
 
 
 @pytest.mark.e2e
-def test_scores_are_those_of_the_command_to_the_digit(scores, tmp_path):
+def test_V2_scores_are_those_of_the_command_to_the_digit(scores, tmp_path):
     for name, lines in (("ref", REFERENCES), ("hyp", HYPOTHESES)):
         (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     command = [sys.executable, "-m", "sacrebleu", "ref", "-i", "hyp", "-m", "bleu", "chrf", "ter"]
@@ -54,6 +57,55 @@ def test_scores_are_those_of_the_command_to_the_digit(scores, tmp_path):
         assert row["name"].startswith(ours.name)
         assert round(ours.value, 12) == row["score"]
         assert ours.signature == row["signature"]
+
+
+def random_lines(rng: random.Random, count: int) -> list[str]:
+    """Words of the sentences above in any order, with odd blanks and empty lines among them."""
+    words = [*" ".join(REFERENCES).split(), "\u2028", "a\rb", "\t", "\x85", "x" * 50, "\u0301"]
+    return [
+        rng.choice([" ", " ", "  ", "\t"]).join(rng.choices(words, k=rng.choice([0, 3, 9, 15])))
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.e2e
+def test_V2_files_score_as_with_the_command_and_without_a_network(monkeypatch, tmp_path, tally):
+    """100 pairs of files: five references, twenty translations of each."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    rng = random.Random(2)
+    for number in range(5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        references = random_lines(rng, 5)
+        (folder / "ref").write_text("".join(f"{x}\n" for x in references), "utf-8", newline="")
+        names = [f"hyp-{i}" for i in range(20)]
+        for name in names:
+            mixed = [
+                rng.choice(pair) for pair in zip(references, random_lines(rng, 5), strict=True)
+            ]
+            (folder / name).write_text("".join(f"{x}\n" for x in mixed), "utf-8", newline="")
+        command = [sys.executable, "-m", "sacrebleu", "ref", "-i", *names]
+        command += ["-m", "bleu", "chrf", "ter", "--format", "json", "--width", "10"]
+        done = subprocess.run(
+            command, cwd=folder, env={**os.environ, "PYTHONUTF8": "1"}, capture_output=True,
+            check=True,
+        )  # fmt: skip
+        expected = {row["system"]: row for row in json.loads(done.stdout)}
+        assert list(expected) == names
+        for name in names:
+            args = ("--hypotheses", folder / name, "--reference", folder / "ref")
+            result = run_here(monkeypatch, "evaluate", *args, "--json", folder / "scores.json")
+            assert (result.code, result.err) == (0, "")
+            found = Scores.from_dict(json.loads((folder / "scores.json").read_text("utf-8")))
+            for metric, ours in (("BLEU", "BLEU"), ("chrF2", "chrF"), ("TER", "TER")):
+                assert f"{found[ours].value:.10f}" == expected[name][metric], (name, metric)
+                assert found[ours].signature in result.out.decode()
+    tally("V2", "files scored against the sacrebleu command", 100, 100, "equal in 10 digits")
 
 
 MOSES = [

@@ -110,7 +110,7 @@ def greedy(model: RNNSearch, source: Sequence[int], most: int) -> list[int]:
     return ids
 
 
-def test_a_beam_of_one_is_greedy():
+def test_D10_a_beam_of_one_is_greedy():
     ended = Counter()
     for seed in range(20):
         model = tiny_model(seed, scale=1.0)

@@ -111,22 +111,41 @@ def test_the_comparison_below_can_fail(translations):
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 128])
-def test_the_batch_size_changes_nothing(run, lines, translations, size):
+def test_D9_the_batch_size_changes_nothing(run, lines, translations, size):
     other = seq2seq.load(run, [f"decode.batch_sentences={size}"])
     assert_same(other.translate(lines), translations)
 
 
-def test_the_order_changes_nothing(model, lines, translations):
+def test_D9_the_order_changes_nothing(model, lines, translations):
     order = list(range(len(lines)))
     random.Random(6).shuffle(order)
     found = model.translate([lines[i] for i in order])
     assert_same(found, [translations[i] for i in order])
 
 
-def test_a_line_alone_and_among_very_long_ones(model, lines, translations):
+def test_D9_a_line_alone_and_among_very_long_ones(model, lines, translations):
     long = " ".join(PLAIN * 3)
     found = model.translate([x for line in lines for x in (line, long)])
     assert_same(found[::2], translations)
+
+
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_D9_a_line_alone_is_the_line_in_any_batch(run, model, tally, count):
+    """Five ways to batch: size, order, mates."""
+    rng = random.Random(count)
+    lines = [
+        " ".join(rng.choices(" ".join(PLAIN).split(), k=rng.randint(1, 15))) for _ in range(count)
+    ]
+    alone = [model.translate([line])[0] for line in lines]
+    order = rng.sample(range(count), count)
+    for size in (3, 64, 1000):
+        other = seq2seq.load(run, [f"decode.batch_sentences={size}"])
+        assert_same(other.translate(lines), alone)
+    found = model.translate([lines[i] for i in order])
+    assert_same(found, [alone[i] for i in order])
+    mates = model.translate([x for line in lines for x in (line, " ".join(PLAIN), "")])
+    assert_same(mates[::3], alone)
+    tally("D9", "lines batched in five other ways", count, count, "same text, scores within 1e-5")
 
 
 def test_lines_are_read_as_they_are_needed(run):
@@ -147,7 +166,7 @@ def test_lines_are_read_as_they_are_needed(run):
 
 
 @pytest.mark.parametrize("line", [*BLANK, *NOTHING_LEFT], ids=ascii)
-def test_a_blank_line_stays_blank(model, line):
+def test_D1_a_blank_line_stays_blank(model, line):
     [found] = model.translate([line])
     assert found.text == ""
     assert found.source == line
@@ -162,7 +181,7 @@ def test_blank_lines_alone_and_no_line_at_all(model):
 
 
 @pytest.mark.parametrize("line", STRANGE, ids=ascii)
-def test_strange_text_gives_one_printable_line(model, line):
+def test_D3_strange_text_gives_one_printable_line(model, line):
     [found] = model.translate([line])
     found.text.encode("utf-8")
     assert len(found.text.splitlines()) <= 1
@@ -187,7 +206,7 @@ def test_unknown_characters_reach_the_model_as_unknown(model):
     )
 
 
-def test_a_line_that_is_too_long_is_cut_and_named(run, caplog):
+def test_D2_a_line_that_is_too_long_is_cut_and_named(run, caplog):
     model = seq2seq.load(run, ["decode.max_source_tokens=40", "decode.max_ratio=0.5"])
     long = "the cat sees the dog again " * 834
     alone = model.translate(PLAIN[:2])
@@ -202,7 +221,7 @@ def test_a_line_that_is_too_long_is_cut_and_named(run, caplog):
     assert_same([found[0], found[2]], alone)
 
 
-def test_five_thousand_words_without_a_cut(run, caplog):
+def test_D2_five_thousand_words_without_a_cut(run, caplog):
     """Slow to search, so only a few steps are allowed."""
     model = seq2seq.load(run, ["decode.max_source_tokens=20000", "decode.max_ratio=0.0001"])
     [found] = model.translate(["the cat sees the dog again " * 834])
@@ -285,7 +304,7 @@ def test_as_dict_is_json(many, model):
 # Loading.
 
 
-def test_load_takes_text_and_paths_and_keeps_the_run_as_it_is(run, model):
+def test_D13_load_keeps_the_run_as_it_is(run, model):
     before = sorted((str(p), p.stat().st_mtime_ns) for p in run.rglob("*"))
     other = seq2seq.load(str(run))
     assert [t.text for t in other.translate(PLAIN)] == [t.text for t in model.translate(PLAIN)]
@@ -303,6 +322,25 @@ def test_an_override_reaches_the_search(run):
     assert {len(c.tokens) for t in short.translate(PLAIN) for c in t.candidates} <= {1, 2}
 
 
+def test_D10_a_beam_wider_than_the_vocabulary(run):
+    size = len(seq2seq.load(run).tokenizers[1])
+    wide = seq2seq.load(run, [f"decode.beam_size={size + 30}", "decode.n_best=7"])
+    usual = seq2seq.load(run, ["decode.beam_size=60", "decode.n_best=7"]).translate(PLAIN[:2])
+    for a, b in zip(wide.translate(PLAIN[:2]), usual, strict=True):
+        assert len(a.candidates) == 7
+        assert a.score >= b.score - 1e-5
+        assert len({c.tokens for c in a.candidates}) == 7
+
+
+def test_D10_one_step_and_no_more(run):
+    short = seq2seq.load(run, ["decode.max_ratio=0.0001", "decode.extra_steps=1"])
+    for t in short.translate([*PLAIN, *STRANGE]):
+        assert {len(c.tokens) for c in t.candidates} == {1}
+        assert all(c.finished == (c.tokens == (END,)) for c in t.candidates)
+    none = seq2seq.load(run, ["decode.max_ratio=0.0001", "decode.extra_steps=0"])
+    assert_same(none.translate(PLAIN), short.translate(PLAIN))
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -317,7 +355,7 @@ def test_an_override_reaches_the_search(run):
         ("decoder.beam_size=1", "unknown key 'decoder'"),
     ],
 )
-def test_a_refused_override_says_why(run, override, message):
+def test_D10_a_refused_override_says_why(run, override, message):
     with pytest.raises(UserError, match=message):
         seq2seq.load(run, [override])
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, TypeVar, cast
+from typing import IO, Protocol, TypeVar, cast
 
 from seq2seq.errors import DataError, PlatformError
 
@@ -35,6 +35,14 @@ _CONTROL = re.compile(rb"[\x01-\x08\x0b-\x1f\x7f]")
 _BUFFER = 1 << 20
 
 T = TypeVar("T")
+
+
+class Lines(Protocol):
+    """What the reader asks of an open stream."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """Return the next line with its end, or as much of it as `limit` bytes; b"" at the end."""
+        ...
 
 
 @dataclass
@@ -75,15 +83,8 @@ def scan_lines(path: Path, report: FileReport) -> Iterator[str | DataError]:
         yield from scan_stream(unpacked, path, report)
 
 
-def read_stream(stream: IO[bytes], name: Path | str) -> Iterator[str]:
-    """Read lines from an open stream by the rules of `read_lines`; `name` is for errors."""
-    yield from strict(scan_stream(stream, name, FileReport(str(name))))
-
-
-def scan_stream(
-    stream: IO[bytes], name: Path | str, report: FileReport
-) -> Iterator[str | DataError]:
-    """Read like `read_stream`, but give a line that is no text as its error and go on behind it."""
+def scan_stream(stream: Lines, name: Path | str, report: FileReport) -> Iterator[str | DataError]:
+    """Read like `scan_lines`, from what is open already; `name` is for errors."""
     while raw := stream.readline(MAX_LINE_BYTES + 1):
         report.lines += 1
         if len(raw) > MAX_LINE_BYTES:

@@ -35,6 +35,8 @@ FONT_RATIO = 0.66  # of the cell
 MAX_LABEL = 32  # characters: a "word" of Chinese can be a whole sentence
 BASE_FONT = "DejaVu Sans"  # ships with matplotlib; Latin, Greek, Cyrillic, Arabic, U+2581
 BOX = "\u25a1"  # stands for a character that no font has
+_JOINERS = "\u200c\u200d"  # shape letters
+_BLANKS = "\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 logger = logging.getLogger(__name__)
 _warned: list[str] = []
@@ -212,18 +214,22 @@ def _fit(figure: "Figure", axes: "Axes", width: float, height: float, pad: float
     )
 
 
+def printable(text: str, keep: str = _JOINERS) -> str:
+    r"""Escape what has no shape of its own or moves its neighbours: `\x00`, `\x1b`, `\u202e`."""
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def printable_line(text: str) -> str:
+    """Do the same to a sentence, where blanks of any width belong."""
+    return printable(text, _JOINERS + _BLANKS)
+
+
 def _readable(texts: Sequence[str], font: str | None) -> tuple[list[str], list[str]]:
     """Return font families for some texts, and the texts as these can show them."""
-    shown = [_printable(text) for text in texts]
+    shown = [printable(text) for text in texts]
     families, absent = _choose_fonts(set("".join(shown)), font)
     boxes = dict.fromkeys(map(ord, absent), BOX)
     return families, [text.translate(boxes) for text in shown]
-
-
-def _printable(text: str) -> str:
-    r"""Escape what has no shape of its own (`\x00`, `\u202e`); joiners shape letters and stay."""
-    joiners = "\u200c\u200d"
-    return "".join(c if c.isprintable() or c in joiners else ascii(c)[1:-1] for c in text)
 
 
 def _shorten(label: str) -> str:

@@ -1,9 +1,8 @@
 """From lines to translations: one out for each one in, in order, whatever the batch."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,16 @@ END = "</s>"
 
 _CHUNK_BATCHES = 16
 """Lines are sorted by length inside so many batches, so that a batch has little padding."""
+
+_CHUNK_CHARACTERS = 1 << 20
+"""No line is added to a chunk that holds so many."""
+
+_LINE_CHARACTERS = 1 << 17
+"""So many characters of a line are read.
+
+Without a bound a line of megabytes would be cut into pieces, at some hundred bytes each, before
+all but the first `max_source_tokens` are dropped.
+"""
 
 
 @dataclass(frozen=True)
@@ -82,22 +91,51 @@ class Translation:
         }
 
 
+def always() -> bool:
+    """All lines are there already, as in a file or a list."""
+    return True
+
+
 def translate(
     model: RNNSearch,
     tokenizers: tuple[Tokenizer, Tokenizer],
     lines: Iterable[str],
     cfg: DecodeConfig,
+    ready: Callable[[], bool] = always,
 ) -> Iterator[Translation]:
     """Translate lines of text; yields one translation a line, in order.
 
     Memory holds one chunk of lines. A line longer than `max_source_tokens` is cut, with a warning
     that names it.
+
+    Args:
+        model: In evaluation mode.
+        tokenizers: Of its source and of its target.
+        lines: Any number of them, without line ends.
+        cfg: How to search.
+        ready: Says whether the next of `lines` is there or has yet to be waited for; rather than
+            wait, those that were read are translated.
     """
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
-    numbered = enumerate(lines, start=1)
-    while chunk := list(islice(numbered, cfg.batch_sentences * _CHUNK_BATCHES)):
+    for chunk in _chunks(lines, cfg.batch_sentences * _CHUNK_BATCHES, ready):
         yield from _translate_chunk(model, tokenizers, chunk, cfg)
+
+
+def _chunks(
+    lines: Iterable[str], size: int, ready: Callable[[], bool]
+) -> Iterator[list[tuple[int, str]]]:
+    """Number lines from 1 and group them."""
+    chunk: list[tuple[int, str]] = []
+    characters = 0
+    for number, text in enumerate(lines, start=1):
+        chunk.append((number, text))
+        characters += len(text)
+        if len(chunk) == size or characters >= _CHUNK_CHARACTERS or not ready():
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
 
 def _translate_chunk(
@@ -107,7 +145,10 @@ def _translate_chunk(
     cfg: DecodeConfig,
 ) -> list[Translation]:
     source, target = tokenizers
-    rows = _encode(source, chunk, cfg.max_source_tokens)
+    texts = [text[:_LINE_CHARACTERS] for _, text in chunk]
+    rows = source.encode(texts)
+    for (number, text), read, row in zip(chunk, texts, rows, strict=True):
+        _cut(number, text, read, row, cfg.max_source_tokens)
     found: list[list[Hypothesis]] = [[] for _ in rows]
     # Blank lines never reach the model: their translation is blank.
     by_length = sorted((i for i, row in enumerate(rows) if row), key=lambda i: len(rows[i]))
@@ -116,9 +157,8 @@ def _translate_chunk(
         hypotheses = search_batch(model, [[*rows[i], EOS] for i in batch], cfg)
         for i, best in zip(batch, hypotheses, strict=True):
             found[i] = best[: cfg.n_best]
-    texts = [text for _, text in chunk]
     translations = []
-    for text, row, tokens, best in zip(texts, rows, source.tokens(texts), found, strict=True):
+    for (_, text), row, tokens, best in zip(chunk, rows, source.tokens(texts), found, strict=True):
         copied = tokens[: len(row)]
         translations.append(
             Translation(
@@ -177,15 +217,20 @@ def search_rules(cfg: DecodeConfig) -> SearchRules:
     )
 
 
-def _encode(
-    source: Tokenizer, chunk: Sequence[tuple[int, str]], max_tokens: int
-) -> list[list[int]]:
-    rows = source.encode([text for _, text in chunk])
-    for (number, _), row in zip(chunk, rows, strict=True):
-        if len(row) > max_tokens:
-            log.warning("line %d: cut from %d to %d tokens", number, len(row), max_tokens)
-            del row[max_tokens:]
-    return rows
+def _cut(number: int, text: str, read: str, row: list[int], max_tokens: int) -> None:
+    """Shorten the tokens of a line that is too long, and say so.
+
+    Args:
+        number: Of the line.
+        text: The line.
+        read: The beginning of it that was made into tokens.
+        row: These tokens; changed in place.
+        max_tokens: How many may stay.
+    """
+    if len(row) > max_tokens or len(read) < len(text):
+        whole = f"{len(row)}" if len(read) == len(text) else f"{len(text)} characters"
+        del row[max_tokens:]
+        log.warning("line %d: cut from %s to %d tokens", number, whole, len(row))
 
 
 def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -> Candidate:

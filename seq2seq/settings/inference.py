@@ -27,7 +27,7 @@ class DecodeConfig:
     """Hypotheses kept per sentence, at most `beam_size`."""
     batch_sentences: int = at_least(1)
     max_source_tokens: int = at_least(1)
-    """A longer source is cut, with a warning."""
+    """A longer source is cut, with a warning; and so is one above 131,072 characters."""
 
 
 class Examples(Enum):

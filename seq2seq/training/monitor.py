@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from seq2seq.config import flatten, to_yaml
-from seq2seq.inference.alignment import plot_alignment
+from seq2seq.inference.alignment import plot_alignment, printable_line
 from seq2seq.inference.translate import Translation
 from seq2seq.run import RunDir
 from seq2seq.settings import Config
@@ -190,5 +190,6 @@ def _number_events(run: RunDir) -> None:
 
 
 def _code(text: str) -> str:
-    """Wrap text so that TensorBoard's markdown leaves it alone."""
-    return "".join(f"    {html.escape(line, quote=False)}\n" for line in text.splitlines())
+    """Wrap text so that TensorBoard's markdown leaves it alone; its lines end at line feeds."""
+    lines = (printable_line(line) for line in text.split("\n"))
+    return "".join(f"    {html.escape(line, quote=False)}\n" for line in lines)
