@@ -167,6 +167,8 @@ def _texts(node: ast.expr, scope: Scope, site: ast.AST) -> list[str]:
             return [text]
         case ast.JoinedStr(values=parts):
             return ["".join(texts) for texts in product(*(wordings(p, scope, site) for p in parts))]
+        case ast.FormattedValue(value=ast.Call(func=ast.Name())):
+            return []
         case ast.FormattedValue(value=value, conversion=conversion):
             quote = "'" if conversion == ord("r") else ""
             return [f"{quote}{text}{quote}" for text in wordings(value, scope, site)]

@@ -64,6 +64,7 @@ MODEL, DATA = "seq2seq.model", "seq2seq.data"
 CONFIG, SETTINGS = "seq2seq.config", "seq2seq.settings"
 ERRORS, KERNELS = "seq2seq.errors", "seq2seq.kernels"
 FSOPS, READING, RUN = "seq2seq.fsops", "seq2seq.reading", "seq2seq.run"
+PRIVACY = "seq2seq.privacy"
 TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
 
 MAY_IMPORT = [
@@ -73,9 +74,10 @@ MAY_IMPORT = [
     (CONFIG, [SETTINGS, ERRORS, READING]),
     ("seq2seq.fidelity", ["seq2seq.fidelity", CONFIG, SETTINGS]),
     ("seq2seq.signals", []),
+    (PRIVACY, [SETTINGS]),
     (FSOPS, [ERRORS]),
     (READING, [ERRORS]),
-    ("seq2seq.provenance", [SETTINGS, RUN, READING, "seq2seq.pretrained", OURS]),
+    ("seq2seq.provenance", [SETTINGS, PRIVACY, RUN, READING, "seq2seq.pretrained", OURS]),
     (
         "seq2seq.export",
         [CONFIG, SETTINGS, RUN, READING, "seq2seq.data.prepare", "seq2seq.training.checkpoint"],
@@ -102,7 +104,7 @@ MAY_IMPORT = [
     (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN, READING]),
     (
         TRAINING,
-        [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING, "seq2seq.signals"]
+        [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING, PRIVACY, "seq2seq.signals"]
         # validation decodes, scores and draws as the last two stages do
         + [f"{INFERENCE}.{name}" for name in ("translate", "scoring", "alignment")],
     ),
