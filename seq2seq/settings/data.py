@@ -37,7 +37,8 @@ class DataConfig:
     root: str
     """Folder that relative file names start from."""
     train: list[str]
-    """`[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]`, or
+    """`[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]`
+    (`hub:NAME@COMMIT` stays what it is), or
     `[sacrebleu:NAME+NAME]`."""
     validation: list[str]
     test: list[str]
