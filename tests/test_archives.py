@@ -110,7 +110,7 @@ def test_U11_archives_in_a_run_stay_packed(tmp_path, tmp_path_factory, monkeypat
     for name, data in ARCHIVES.items():
         (run / name).write_bytes(data)
     before = sorted(tmp_path.rglob("*"))
-    result = run_here(monkeypatch, "decode", run, stdin="the cat sees the dog .\n".encode())
+    result = run_here(monkeypatch, "decode", run, stdin=b"the cat sees the dog .\n")
     assert result.code in (0, 7), result.err  # left alone, or refused by name
     if result.code == 7:
         assert result.err.count("\n") == 1

@@ -38,8 +38,7 @@ class DataConfig:
     """Folder that relative file names start from."""
     train: list[str]
     """`[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]`
-    (`hub:NAME@COMMIT` stays what it is), or
-    `[sacrebleu:NAME+NAME]`."""
+    (a pinned commit: `hub:NAME@COMMIT:CONFIG`), or `[sacrebleu:NAME+NAME]`."""
     validation: list[str]
     test: list[str]
     max_words: int = at_least(1)
