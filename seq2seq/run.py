@@ -63,11 +63,17 @@ class RunDir:
         Raises:
             RunDirError: there is no run.
             UntrustedError: it holds links, pipes or the like.
+            PlatformError: it may not be read.
         """
         with explained(root):
-            if not (root / "config.yaml").is_file():
-                raise RunDirError(root, "holds no run (no config.yaml)", "Name a run directory.")
-            check_tree(root)
+            try:
+                if not (root / "config.yaml").is_file():
+                    what = "holds no run (no config.yaml)"
+                    raise RunDirError(root, what, "Name a run directory.")
+                check_tree(root)
+            except PermissionError as error:
+                where = error.filename or root
+                raise PlatformError(where, "may not be read", "Change its permissions.") from None
         return cls(root)
 
     def path(self, name: str) -> Path:
