@@ -1,7 +1,5 @@
 """Write docs/errors.md: every exit code and every message, read from the source.
 
-python scripts/document_errors.py
-
 A message is wherever an error class of `seq2seq/errors.py` is made; `<name>` stands for what the
 program fills in.
 """
@@ -13,7 +11,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from seq2seq.signals import EXIT_CODES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "errors.md"
+VARIES = 71  # of an error that takes the code of another
 STOPPED = sorted({75, *EXIT_CODES.values()})
 KINDS = {
     name: kind
@@ -49,10 +48,9 @@ the source by `python scripts/document_errors.py`; a test fails while they are o
 """
 
 AFTER_CODES = """
-128 and the number of a signal is what a shell shows when a signal ends the process at once: 137
-is SIGKILL, also that of a system without memory; 141 is SIGPIPE, the quiet end of
-`decode.py RUN | head`; 143 and 130 where nothing has to be saved, as in the scripts and while
-data is prepared. [What is saved then](reliability.md).
+A signal that ends the process at once shows as 128 and its number: 137 is SIGKILL, also that of a
+system without memory, 141 the quiet end of `decode.py RUN | head`; 130 and 143 while data is
+prepared and in the scripts, where there is nothing to save. [More](reliability.md).
 
 ## Messages
 
@@ -80,19 +78,17 @@ Place = tuple[tuple[ast.AST, str, int], ...]
 
 @dataclass(frozen=True)
 class Scope:
-    """A function (None at the top of a module) and the module around it."""
+    """A function (None at the top of a module), the module, and constants of all modules."""
 
     module: str
     tree: ast.Module
     function: FUNCTIONS | None
+    constants: dict[str, list[ast.expr]]
 
     def parameters(self) -> list[str]:
         """Return the names of the function's parameters, without self."""
-        given = (
-            self.function.args if self.function else ast.arguments([], [], None, [], [], None, [])
-        )
-        names = [arg.arg for arg in (*given.args, *given.kwonlyargs)]
-        return [name for name in names if name not in ("self", "cls")]
+        given = [*self.function.args.args, *self.function.args.kwonlyargs] if self.function else []
+        return [argument.arg for argument in given if argument.arg not in ("self", "cls")]
 
     def values(self, name: str, before: ast.AST) -> list[ast.expr]:
         """Return what a name can be at a node."""
@@ -106,13 +102,14 @@ class Scope:
                     found = []  # whatever it was before, it is this now
                 if step:
                     found.append(value)
-        return found or [value for node in self.tree.body for value in _assigned(node, name)]
+        own = [value for node in self.tree.body for value in _assigned(node, name)]
+        return found or own or self.constants.get(name, [])
 
     def returned(self, name: str) -> list[tuple[ast.expr, "Scope"]]:
         """Return what a function of the module returns, with its scope."""
         for node in self.tree.body:
             if isinstance(node, FUNCTIONS) and node.name == name and node is not self.function:
-                scope = Scope(self.module, self.tree, node)
+                scope = replace(self, function=node)
                 found = [n.value for n in ast.walk(node) if isinstance(n, ast.Return)]
                 return [(value, scope) for value in found if value is not None]
         return []
@@ -187,24 +184,20 @@ def _looked_up(node: ast.expr, scope: Scope, site: ast.AST) -> list[str]:
     match node:
         case ast.Name(id=name):
             found = [t for value in scope.values(name, site) for t in _texts(value, scope, value)]
-        case ast.Subscript(value=ast.Name(id=name)):
-            found = _entries(name, scope, site)
-        case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="get"), args=[_, default]):
-            found = _entries(name, scope, site)
-            found += _texts(default, scope, site) if found else []
+        case (
+            ast.Subscript(value=ast.Name(id=name))
+            | ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="get"))
+        ):
+            tables = [table for table in scope.values(name, site) if isinstance(table, ast.Dict)]
+            values = [value for table in tables for value in table.values]
+            values += node.args[1:] if tables and isinstance(node, ast.Call) else []
+            found = [text for value in values for text in _texts(value, scope, site)]
         case ast.Call(func=ast.Name(id=name)):
             returned = scope.returned(name)
             found = [text for value, inner in returned for text in _texts(value, inner, value)]
         case _:
             found = []
     return list(dict.fromkeys(found))
-
-
-def _entries(name: str, scope: Scope, site: ast.AST) -> list[str]:
-    """Return the texts of a dictionary that is written out."""
-    tables = [table for table in scope.values(name, site) if isinstance(table, ast.Dict)]
-    values = [value for table in tables for value in table.values]
-    return [text for value in values for text in _texts(value, scope, site)]
 
 
 def hole(node: ast.AST) -> str:
@@ -249,12 +242,19 @@ class Sources:
     def __init__(self, texts: dict[str, str]) -> None:
         self.trees = {name: ast.parse(text) for name, text in texts.items()}
         self.codes = {name: kind.exit_code for name, kind in KINDS.items()}
+        self.codes |= {name: VARIES for name, kind in KINDS.items() if _varies(kind)}
         self.codes["StoppedError"] = min(STOPPED)
         self.own_words: set[str] = set()
+        self.constants: dict[str, list[ast.expr]] = {}
         for tree in self.trees.values():
             for node in ast.walk(tree):
                 if isinstance(node, ast.ClassDef):
                     self._note(node)
+                if (
+                    isinstance(node, ast.Assign)
+                    and (name := ast.unparse(node.targets[0])).isupper()
+                ):
+                    self.constants.setdefault(name, []).append(node.value)
 
     def _note(self, node: ast.ClassDef) -> None:
         """Remember a subclass, and whether it words its messages itself."""
@@ -272,7 +272,7 @@ class Sources:
             while waiting:
                 node, function, owner = waiting.pop()
                 if isinstance(node, ast.Call):
-                    yield Scope(module, tree, function), node, owner
+                    yield Scope(module, tree, function, self.constants), node, owner
                 if isinstance(node, ast.ClassDef):
                     owner = node.name
                 elif isinstance(node, FUNCTIONS):
@@ -287,20 +287,16 @@ class Sources:
             if _super_arguments(call) and owner in self.own_words:
                 yield from _worded(self.codes[owner], Made(scope, call, _arguments(call)))
             elif name in self.codes and name not in self.own_words:
-                made = Made(scope, call, _arguments(call))
-                for one in _callers(made, calls):
-                    yield from _worded(self.codes[name], one)
+                for made in _callers(Made(scope, call, _arguments(call)), calls):
+                    yield from _worded(self.codes[name], made)
 
 
 def _callers(made: Made, calls: Sequence[tuple[Scope, ast.Call, str | None]]) -> Iterator[Made]:
     """Where a function is handed the words of an error, go on to those who call it."""
     scope, parts = made.scope, made.parts
     parameters = scope.parameters()
-    handed = {
-        key: node.id
-        for key, node in parts.items()
-        if key != "where" and isinstance(node, ast.Name) and node.id in parameters
-    }
+    words = {key: node.id for key, node in parts.items() if isinstance(node, ast.Name)}
+    handed = {k: name for k, name in words.items() if k != "where" and name in parameters}
     if not handed or scope.function is None:
         yield made
         return
@@ -308,10 +304,9 @@ def _callers(made: Made, calls: Sequence[tuple[Scope, ast.Call, str | None]]) ->
         near = caller.module == scope.module or isinstance(call.func, ast.Name)
         if near and _called(call) == scope.function.name:
             given = _arguments(call, parameters)
-            own: dict[str, ast.expr] = {
-                key: ast.Constant(" / ".join(wordings(node, scope, made.call)))
-                for key, node in parts.items()
-            }
+            own: dict[str, ast.expr] = {}
+            for key, node in parts.items():
+                own[key] = ast.Constant(" / ".join(wordings(node, scope, made.call)))
             if isinstance(parts["where"], ast.Name):
                 own["where"] = given.get(parts["where"].id, own["where"])
             own |= {key: given[name] for key, name in handed.items() if name in given}
@@ -325,10 +320,9 @@ def _worded(code: int, made: Made) -> Iterator[Message]:
 
 
 def _super_arguments(call: ast.AST) -> list[ast.expr]:
-    match call:
-        case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="super"))), args=args):
-            return args if len(args) == 3 else []
-    return []
+    if not isinstance(call, ast.Call) or ast.unparse(call.func) != "super().__init__":
+        return []
+    return call.args if len(call.args) == len(PARTS) else []
 
 
 def _called(call: ast.Call) -> str:
@@ -369,26 +363,30 @@ def exit_codes() -> list[tuple[int, str, str]]:
         (0, "", "Done; also training that ended by its own rule."),
         (1, "", "`check_authors_code.py`: the numbers do not agree."),
         (2, "", "argparse or Hydra does not know the option."),
-        (75, "`StoppedError`", f"{_signals(75)}, or `trainer.max_minutes` is over. {SAVED}"),
     ]
-    rows += [(c, "`StoppedError`", f"{_signals(c)}. {SAVED}") for c in STOPPED if c != 75]
+    rows += [(code, "`StoppedError`", f"{_why(code)}. {SAVED}") for code in STOPPED]
     for name, kind in KINDS.items():
         meaning = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
-        if kind not in (errors.UserError, errors.StoppedError):
+        if kind is not errors.UserError and not _varies(kind):
             rows.append((kind.exit_code, f"`{name}`", meaning))
     return sorted(rows, key=lambda row: (row[0], row[1] == "", row[1]))
 
 
-def _signals(code: int) -> str:
-    return ", ".join(signal.name for signal, value in EXIT_CODES.items() if value == code)
+def _varies(kind: type[errors.UserError]) -> bool:
+    return "exit_code" in inspect.signature(kind).parameters
+
+
+def _why(code: int) -> str:
+    names = [signal.name for signal, value in EXIT_CODES.items() if value == code]
+    return ", ".join([*names, "`trainer.max_minutes`"] if code == 75 else names)
 
 
 def _row(message: Message) -> str:
-    code = ", ".join(map(str, STOPPED)) if message.code == min(STOPPED) else message.code
+    labels = {min(STOPPED): ", ".join(map(str, STOPPED)), VARIES: "as before"}
     text = f"{message.text}".replace("`", "'").replace("|", "\\|")
     fix = re.sub(r"(<[^<>]*>)", r"`\1`", message.fix.replace("`", "'")).replace("|", "\\|")
     module = message.module.removesuffix(".__init__").removeprefix("seq2seq.")
-    return f"| {code} | `{text}` | {fix} | {module} |\n"
+    return f"| {labels.get(message.code, message.code)} | `{text}` | {fix} | {module} |\n"
 
 
 def main() -> None:
