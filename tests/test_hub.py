@@ -3,6 +3,7 @@
 A server on this machine plays the Hub; what reads folders of its layout is in `test_corpus.py`.
 """
 
+import hashlib
 import json
 import logging
 import socket
@@ -17,7 +18,7 @@ from test_corpus import fails, flat, json_lines, write
 from test_filters import data_config
 
 from seq2seq.data import hub
-from seq2seq.data.corpus import fingerprint, read_pairs
+from seq2seq.data.corpus import fingerprint, read_pairs, scan_pairs
 from seq2seq.data.pair import Pair
 from seq2seq.errors import ConfigError, DataError, PlatformError, UntrustedError, one_line
 
@@ -259,6 +260,20 @@ def test_L4_a_pinned_commit_stays_what_it_was(served, tmp_path, caplog, monkeypa
     ]
     assert fingerprint(config(tmp_path, "hub:me/pairs"), "train") != first
     assert fingerprint(config(tmp_path, f"hub:me/pairs@{old}"), "train") == first
+
+
+def test_L4_rows_and_their_sum_are_recorded(served, tmp_path):
+    commit = served.add(files(PAIRS))
+    scan = scan_pairs(config(tmp_path, "hub:me/pairs"), "train")
+    assert len(list(scan)) == len(PAIRS)
+    rows = "".join(f'{{"en": "{pair.src}", "fr": "{pair.tgt}"}}\n' for pair in PAIRS)
+    [report] = scan.files
+    assert (report.name, report.lines) == (f"me/pairs@{commit}", len(PAIRS))
+    assert report.sha256 == hashlib.sha256(rows.encode()).hexdigest()
+    write(tmp_path / "set/train.jsonl", json_lines(map(flat, PAIRS)))
+    again = scan_pairs(config(tmp_path, f"hub:{tmp_path}/set"), "train")
+    assert len(list(again)) == len(PAIRS)
+    assert [(r.name, r.sha256) for r in again.files] == [("set", report.sha256)]
 
 
 def test_L4_a_commit_that_is_not_there(served, tmp_path):

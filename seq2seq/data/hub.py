@@ -4,6 +4,8 @@ The library retries an unreachable host for 23 s and talks meanwhile; here the h
 and without it only the library's cache is used. No dataset runs a program: the library refuses.
 """
 
+import hashlib
+import json
 import logging
 import queue
 import re
@@ -19,6 +21,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
+from seq2seq.data.text import FileReport
 from seq2seq.errors import ConfigError, DataError, PlatformError, UntrustedError
 from seq2seq.settings import DataConfig
 
@@ -78,24 +81,34 @@ def parse_hub_name(spec: str, cfg: DataConfig, role: str) -> HubDataset:
     return HubDataset(spec, name, local, revision, config, split, role)
 
 
-def read_hub_rows(place: HubDataset, cfg: DataConfig) -> Iterator[dict[str, Any]]:
+def read_hub_rows(
+    place: HubDataset, cfg: DataConfig, reports: list[FileReport]
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of a dataset, with a column for each language or one called `translation`.
 
     The first use downloads the dataset into the library's cache (`HF_HOME` moves it). CONFIG may
     be left out if there is only one, or one named after the languages; either direction will do.
+    Adds a report: NAME@COMMIT, the rows, and the SHA-256 of what was read of them, as JSON lines.
 
     Raises:
         DataError: no such config, split or data file.
         PlatformError: no network, no such dataset, or no access to it.
         UntrustedError: the dataset consists of a program.
     """
-    _, table = _load(place, cfg)
+    builder, table = _load(place, cfg)
+    name = place.folder.name if place.folder else f"{place.name}@{builder.hash}"
+    digest, report = hashlib.sha256(), FileReport(name)
+    reports.append(report)
     wanted = {"translation", cfg.source_language, cfg.target_language}
     if columns := [name for name in table.column_names if name in wanted]:
         table = table.select_columns(columns)
     for batch in table.iter(BATCH_ROWS):  # a single row of `table[i]` takes 100 times as long
         for values in zip(*batch.values(), strict=True):
-            yield dict(zip(batch, values, strict=True))
+            row = dict(zip(batch, values, strict=True))
+            report.lines += 1
+            digest.update(f"{json.dumps(row, sort_keys=True, default=str)}\n".encode())
+            yield row
+    report.sha256 = digest.hexdigest()
 
 
 def hub_fingerprint(place: HubDataset, cfg: DataConfig) -> list[str]:
@@ -106,12 +119,12 @@ def hub_fingerprint(place: HubDataset, cfg: DataConfig) -> list[str]:
     Raises:
         UserError: as in `read_hub_rows`.
     """
-    config, table = _load(place, cfg)
-    return [place.name, config, str(table.split), table._fingerprint]
+    builder, table = _load(place, cfg)
+    return [place.name, builder.config.name, str(table.split), table._fingerprint]
 
 
-def _load(place: HubDataset, cfg: DataConfig) -> tuple[str, Any]:
-    """Download or find the dataset; return the name of its config and a `datasets.Dataset`."""
+def _load(place: HubDataset, cfg: DataConfig) -> tuple[Any, Any]:
+    """Download or find the dataset; return its builder and a `datasets.Dataset`."""
     reachable = place.folder is not None or _can_ask_hub(place)
     builder = None
     if reachable:
@@ -126,7 +139,7 @@ def _load(place: HubDataset, cfg: DataConfig) -> tuple[str, Any]:
             _check_revision(place, str(builder.hash), reachable=reachable)
         builder.download_and_prepare()
         table = builder.as_dataset(split=_split(place, list(builder.info.splits)))
-    return builder.config.name, table
+    return builder, table
 
 
 def _can_ask_hub(place: HubDataset) -> bool:
