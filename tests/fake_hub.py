@@ -21,6 +21,11 @@ class FakeHub:
     """A status such as 404, `late 404` (of files alone), `cut` (data files end early), `silent`."""
     url: str = ""
     asked: list[str] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def stop(self) -> None:
+        """Let go whoever waits for an answer."""
+        self.ended.set()
 
     def add(self, files: dict[str, bytes]) -> str:
         """Commit files; return the commit's name."""
@@ -41,7 +46,6 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     hub: FakeHub
-    ended: threading.Event
 
     def do_HEAD(self) -> None:
         self._answer()
@@ -60,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
         hub = self.hub
         hub.asked.append(f"{self.command} {path}")
         if hub.fault == "silent":
-            self.ended.wait(60)
+            hub.ended.wait(60)
             self.close_connection = True
             return None
         status = hub.fault.removeprefix("late ")
@@ -125,8 +129,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(hub: FakeHub) -> Iterator[FakeHub]:
     """Serve it on a free port."""
-    ended = threading.Event()
-    handler = type("Bound", (Handler,), {"hub": hub, "ended": ended})
+    handler = type("Bound", (Handler,), {"hub": hub})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         hub.url = f"http://127.0.0.1:{server.server_port}"
@@ -135,6 +138,6 @@ def serving(hub: FakeHub) -> Iterator[FakeHub]:
         try:
             yield hub
         finally:
-            ended.set()
+            hub.stop()
             server.shutdown()
             thread.join()

@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import socket
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,11 @@ def served(tmp_path, monkeypatch):
     """The libraries ask the fake Hub, keep what they get below tmp_path, and wait for nothing."""
     import datasets
     import huggingface_hub.constants as constants
+    import huggingface_hub.utils._http as http
     from huggingface_hub import HfFileSystem
+
+    library = logging.getLogger("huggingface_hub")
+    monkeypatch.setattr(library, "level", library.level)
 
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -70,6 +75,14 @@ def served(tmp_path, monkeypatch):
         monkeypatch.setattr(config, "HF_DATASETS_CACHE", tmp_path / "sets")
         monkeypatch.setattr(config, "HF_HUB_OFFLINE", False)
         yield server
+        # A search that was given up must end here, not on the real network.
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        monkeypatch.setattr(http.time, "sleep", lambda seconds: None)
+        server.stop()
+        for thread in threading.enumerate():
+            if thread.name == hub.SEARCH_THREAD:
+                thread.join(30)
+                assert not thread.is_alive()
     HfFileSystem.clear_instance_cache()
 
 
@@ -169,17 +182,30 @@ def test_L3_a_hub_that_falls_silent(served, tmp_path, monkeypatch, seconds):
     if seconds is not None:  # what it has seen before it finds in its cache
         served.fault = ""
         monkeypatch.setattr(hub, "SEARCH_SECONDS", 40)
+        ask_again(monkeypatch)
         assert read(tmp_path) == PAIRS
+        ask_again(monkeypatch)
         served.fault = "silent"
         monkeypatch.setattr(hub, "SEARCH_SECONDS", seconds)
         assert read(tmp_path) == PAIRS
+        started = time.monotonic()
+        assert read(tmp_path) == PAIRS  # and it does not wait again
+        assert time.monotonic() - started < 0.5
+
+
+def ask_again(monkeypatch) -> None:
+    """As a new process would."""
+    import datasets
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
 
 
 @pytest.mark.parametrize("reply", [b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b""])
 def test_L3_a_proxy_that_fails(served, slept, tmp_path, monkeypatch, reply):
     """It answers for the Hub with an error, or hangs up."""
     with socket.create_server(("127.0.0.1", 0)) as proxy:
-        import threading
 
         def answer() -> None:
             while True:

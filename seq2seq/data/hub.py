@@ -36,6 +36,7 @@ SEARCH_SECONDS = 40.0
 BATCH_ROWS = 1000
 
 _OVERLOADED = (429, 500, 502, 503, 504)  # for these the library would wait, 23 s each time
+SEARCH_THREAD = "search on the Hub"
 _COMMIT = re.compile(r"[0-9a-f]{7,40}")
 _OTHER_NAMES = {"validation": ("validation", "val", "dev", "valid")}
 
@@ -130,6 +131,8 @@ def _load(place: HubDataset, cfg: DataConfig) -> tuple[Any, Any]:
     if reachable:
         with _calm_library(offline=False), _library_errors(place):
             builder = _within(SEARCH_SECONDS, lambda: _builder(place, cfg))
+        if builder is None:
+            _ask_no_more()
     if builder is None:
         logger.info("%s: the Hub does not answer, looking into the cache", place.spec)
         reachable = False
@@ -160,7 +163,7 @@ def _within(seconds: float, call: Callable[[], T]) -> T | None:
         except BaseException as error:  # handed on, whatever it is
             results.put(error)
 
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=run, daemon=True, name=SEARCH_THREAD).start()
     try:
         result = results.get(timeout=seconds)
     except queue.Empty:
@@ -168,6 +171,15 @@ def _within(seconds: float, call: Callable[[], T]) -> T | None:
     if isinstance(result, BaseException):
         raise result
     return result
+
+
+def _ask_no_more() -> None:
+    """Take the Hub for unreachable until the process ends; this ends a search left to itself."""
+    import datasets
+    import huggingface_hub.constants as hub
+
+    hub.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # it would tell of its retries
 
 
 def _check_revision(place: HubDataset, commit: str, *, reachable: bool) -> None:
