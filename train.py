@@ -18,6 +18,11 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to save: no traceback
 
+from seq2seq.requirements import leave_if_too_old
+
+if __name__ == "__main__":
+    leave_if_too_old()
+
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -37,7 +42,7 @@ from seq2seq.config import (
 from seq2seq.errors import StoppedError, UserError, report
 from seq2seq.provenance import provenance, record
 from seq2seq.run import RunDir
-from seq2seq.settings import Config
+from seq2seq.settings import Config, Device, Stage
 
 CONFIGS = str(Path(__file__).resolve().parent / "configs")
 
@@ -72,6 +77,7 @@ def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
     """Check the composed config and make its run folder."""
     values = OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in ("resume", "run_dir")])
     cfg = to_config(values)
+    check_device(cfg)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
     run = RunDir.create(Path(root))
@@ -85,8 +91,17 @@ def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
     run = RunDir.open(root)
     changes = [text for text in overrides if not text.startswith("resume=")]
     cfg = load_run_config(run.path("config.yaml"), changes, RESUME_KEYS)
+    check_device(cfg)
     run.lock()
     return cfg, run
+
+
+def check_device(cfg: Config) -> None:
+    """Look for CUDA before any work, if it is asked for by name."""
+    if cfg.device is Device.cuda and cfg.stages != [Stage.tokenize]:
+        from seq2seq.pretrained import pick_device
+
+        pick_device(cfg.device)
 
 
 if __name__ == "__main__":

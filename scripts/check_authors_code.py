@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
+from seq2seq.requirements import leave_if_too_old
+
+if __name__ == "__main__":
+    leave_if_too_old()
+
 from seq2seq.cli import output_stream, run_script
 from seq2seq.errors import UserError
 

@@ -14,6 +14,11 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
+from seq2seq.requirements import leave_if_too_old
+
+if __name__ == "__main__":
+    leave_if_too_old()
+
 from seq2seq.cli import input_stream, interrupt, output_stream, run_script
 from seq2seq.data.text import FileReport, scan_lines, scan_stream
 from seq2seq.errors import DataError

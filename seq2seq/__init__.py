@@ -6,6 +6,8 @@ model = seq2seq.load("outputs/quickstart/...")
 [translation] = model.translate(["The small cat sleeps."])
 """
 
+from __future__ import annotations  # an old Python must be able to read this
+
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def load(run: str | Path, overrides: Sequence[str] = ()) -> "Pretrained":
+def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
     """Load a trained run; see `seq2seq.pretrained.load`."""
     # torch takes seconds to import, and `import seq2seq` alone does not need it.
     from seq2seq.pretrained import load as load_run

@@ -365,14 +365,18 @@ def composing_error(error: Exception) -> ConfigError:
         node = cause.parent_node
         known = [str(key) for key in node] if isinstance(node, DictConfig) else []
         return _unknown_key(cause, known)
-    what, fix = str(error).splitlines()[0], "See python train.py --help."
     if isinstance(error, OverrideParseException):
-        what = f"cannot read override {error.override!r}"
-        fix = "Write key=value; quote a value with commas, brackets or letters beyond ASCII."
-    elif isinstance(error, MissingConfigException) and error.options:
-        fix = f"Available: {', '.join(error.options)}."
-    elif is_about_a_group(error):
+        return ConfigError(
+            "config",
+            f"cannot read override {error.override!r}",
+            "Write key=value; quote a value with commas, brackets or letters beyond ASCII.",
+        )
+    if is_about_a_group(error):
         what, fix = "a group was given something else than a name", "Write it as in model=small."
+        return ConfigError("config", what, fix)
+    what, fix = str(error).splitlines()[0], "See python train.py --help."
+    if isinstance(error, MissingConfigException) and error.options:
+        fix = f"Available: {', '.join(error.options)}."
     elif "'experiment'" in what and "No match in the defaults list" in what:
         fix = "Write +experiment=NAME, with the plus."
     return ConfigError("config", what, fix)

@@ -3,6 +3,8 @@
 This module imports nothing of the project and knows no library.
 """
 
+from __future__ import annotations  # an old Python must be able to read this
+
 import re
 import sys
 from pathlib import Path

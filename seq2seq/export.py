@@ -36,7 +36,11 @@ def export(run: RunDir, cfg: Config) -> Path:
     """
     best, weights = best_weights(run)
     config = to_yaml(
-        replace(cfg, data=replace(cfg.data, root="", train=[], validation=[], test=[]))
+        replace(
+            cfg,
+            data=replace(cfg.data, root="", train=[], validation=[], test=[]),
+            evaluate=replace(cfg.evaluate, heatmap_font=None),
+        )
     )
     files = {"model.safetensors": read_folder(best)[weights], "config.yaml": config.encode()}
     name = f"checkpoints/{best.name}"

@@ -1,5 +1,7 @@
 """A trained run as one object: raw text in, translations out."""
 
+import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +16,10 @@ from seq2seq.model import RNNSearch, build_model
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, Device
 from seq2seq.training.checkpoint import load_weights
+
+log = logging.getLogger(__name__)
+
+_NO_CUDA = "no CUDA device was found"
 
 
 class Pretrained:
@@ -82,13 +88,33 @@ def new_model(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch
 
 
 def pick_device(device: Device) -> torch.device:
-    """Return the device of a config.
+    """Return the device of a config; where CUDA cannot be used, auto says why.
 
     Raises:
-        PlatformError: CUDA was asked for and is not there.
+        PlatformError: CUDA was asked for and is not there or does not work.
     """
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise PlatformError("device", "no CUDA device was found", "Use device=cpu or device=auto.")
-    if device is Device.cpu or not torch.cuda.is_available():
+    if device is Device.cpu:
         return torch.device("cpu")
-    return torch.device("cuda")
+    problem = _cuda_problem()
+    if problem is None:
+        return torch.device("cuda")
+    if device is Device.cuda:
+        raise PlatformError("device", problem, "Use device=cpu or device=auto.")
+    if problem != _NO_CUDA:
+        log.warning("device=auto takes the CPU: %s", problem)
+    return torch.device("cpu")
+
+
+def _cuda_problem() -> str | None:
+    """Say why CUDA does not work: no device, a driver too old, a device that others hold."""
+    with warnings.catch_warnings(record=True) as told:  # that is how torch speaks of the driver
+        warnings.simplefilter("always")
+        if not torch.cuda.is_available():
+            reasons = [str(warning.message).split(" (Triggered")[0] for warning in told]
+            return f"CUDA cannot be used ({' '.join(reasons[0].split())})" if reasons else _NO_CUDA
+    try:
+        torch.zeros(1, device="cuda")
+    except RuntimeError as error:  # torch's class for whatever the driver answers
+        first, *_ = str(error).splitlines() or [type(error).__name__]
+        return f"CUDA cannot be used ({first})"
+    return None

@@ -1,6 +1,6 @@
 """What a result depends on besides config and data: `run.json`.
 
-No host name, no environment, no path but those that the user typed.
+No host name, no environment, no folder of the machine.
 """
 
 import sys
@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from seq2seq.privacy import without_folders
 from seq2seq.reading import read_sealed, seal
 from seq2seq.run import RunDir
 from seq2seq.settings import Config
@@ -30,8 +31,13 @@ def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "threads": cfg.threads if cfg.threads is not None else torch.get_num_threads(),
         "device": pick_device(cfg.device).type,
-        "command": command if command is not None else [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command if command is not None else typed_command(),
     }
+
+
+def typed_command() -> list[str]:
+    """Return the command line, absolute paths shortened to their last part."""
+    return [Path(sys.argv[0]).name, *map(without_folders, sys.argv[1:])]
 
 
 def record(run: RunDir, found: dict[str, Any]) -> None:

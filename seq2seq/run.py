@@ -66,11 +66,17 @@ class RunDir:
         Raises:
             RunDirError: there is no run.
             UntrustedError: it holds links, pipes or the like.
+            PlatformError: it may not be read.
         """
         with explained(root):
-            if not (root / "config.yaml").is_file():
-                raise RunDirError(root, "holds no run (no config.yaml)", "Name a run directory.")
-            check_tree(root)
+            try:
+                if not (root / "config.yaml").is_file():
+                    what = "holds no run (no config.yaml)"
+                    raise RunDirError(root, what, "Name a run directory.")
+                check_tree(root)
+            except PermissionError as error:
+                where = error.filename or root
+                raise PlatformError(where, "may not be read", "Change its permissions.") from None
         return cls(root)
 
     def path(self, name: str) -> Path:
@@ -245,7 +251,7 @@ class RunDir:
 
 
 def _delete_leftovers(folder: Path) -> None:
-    """Delete what has a temporary name; a folder that was about to be replaced gets its own back."""
+    """Delete what has a temporary name; a folder that was being replaced gets its own back."""
     for path in list(folder.iterdir()):
         replaced = folder / path.name.removeprefix(_ASIDE)
         if path.name.startswith(_ASIDE) and not replaced.exists():

@@ -509,7 +509,7 @@ def test_hub_other_names_of_validation(tmp_path, name):
 
 
 @pytest.mark.usefixtures("cache")
-def test_hub_program_is_refused_and_not_run(tmp_path):
+def test_L5_hub_program_is_refused_and_not_run(tmp_path):
     write(tmp_path / "evil/evil.py", f"open({str(tmp_path / 'ran')!r}, 'w')".encode())
     wanted = "hub:./evil: the dataset is a program, which is never run"
     fails(UntrustedError, wanted, read_pairs, place(tmp_path, "hub:./evil"), "train")
@@ -529,7 +529,7 @@ def test_hub_without_a_name(tmp_path):
         ("RuntimeError", RuntimeError, ""),  # a bug stays a bug
     ],
 )
-def test_hub_answers_with_an_error(tmp_path, monkeypatch, raised, error, wanted):
+def test_L3_L4_hub_answers_with_an_error(tmp_path, monkeypatch, raised, error, wanted):
     import datasets
     from datasets.exceptions import DatasetNotFoundError
     from huggingface_hub.errors import HfHubHTTPError
@@ -540,7 +540,7 @@ def test_hub_answers_with_an_error(tmp_path, monkeypatch, raised, error, wanted)
         "RuntimeError": RuntimeError("something else"),
     }
 
-    def refuse(path):
+    def refuse(path, revision):
         raise kinds[raised]
 
     monkeypatch.setattr(hub, "answers", lambda url: True)
@@ -551,7 +551,7 @@ def test_hub_answers_with_an_error(tmp_path, monkeypatch, raised, error, wanted)
 
 
 @pytest.mark.usefixtures("multi30k")
-def test_hub_without_network_uses_the_cache(cache, tmp_path):
+def test_L3_hub_without_network_uses_the_cache(cache, tmp_path):
     cfg = place(tmp_path, "hub:multi30k")
     pairs = list(read_pairs(cfg, "train"))
     (cache / "multi30k").rename(cache / "bentrevett___multi30k")  # where a download would lie
@@ -560,7 +560,7 @@ def test_hub_without_network_uses_the_cache(cache, tmp_path):
 
 
 @pytest.mark.usefixtures("cache")
-def test_hub_without_network_or_cache(tmp_path, capfd, monkeypatch):
+def test_L3_hub_without_network_or_cache(tmp_path, capfd, monkeypatch):
     import datasets
     import huggingface_hub.constants
 
@@ -598,7 +598,7 @@ def in_a_process(tmp_path, spec: str, endpoint: str) -> subprocess.CompletedProc
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "http://192.0.2.1", "http://x.invalid"])
-def test_unreachable_host(tmp_path, endpoint):
+def test_L3_unreachable_host(tmp_path, endpoint):
     """Refused, never answered (an address reserved for documentation), and unknown by name."""
     done = in_a_process(tmp_path, "hub:bentrevett/multi30k", endpoint)
     assert (done.returncode, done.stdout) == (5, "")
@@ -616,7 +616,7 @@ def test_the_library_is_quiet(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-def test_probe():
+def test_L3_probe():
     """A refusal is an answer; silence, a closed port and nonsense are none."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -639,7 +639,7 @@ def test_probe():
     assert not hub.answers("nonsense")
 
 
-def test_probe_does_not_wait_for_a_slow_name_server(monkeypatch):
+def test_L3_probe_does_not_wait_for_a_slow_name_server(monkeypatch):
     end = threading.Event()
 
     def wait(*_, **__):
@@ -653,7 +653,7 @@ def test_probe_does_not_wait_for_a_slow_name_server(monkeypatch):
     end.set()
 
 
-def test_probe_leaves_certificates_to_the_library(monkeypatch):
+def test_L3_probe_leaves_certificates_to_the_library(monkeypatch):
     def refuse(*_, **__):
         raise URLError(ssl.SSLError("certificate verify failed"))
 

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import pytest
 from runs import (
     composed,
+    config_of,
     copy_of,
     environment,
     locked,
@@ -26,7 +27,8 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
 )
 
 from seq2seq import stages
-from seq2seq.config import RESUME_KEYS, load_run_config
+from seq2seq.config import RESUME_KEYS, load_run_config, to_yaml
+from seq2seq.privacy import without_paths
 from seq2seq.run import RunDir
 from seq2seq.settings import Stage
 from seq2seq.signals import StopRequest
@@ -76,7 +78,7 @@ def test_the_config_and_the_samples_are_there(run):
     [config] = events.Tensors("config/text_summary")
     [text] = config.tensor_proto.string_val
     lines = [line.removeprefix("    ") for line in text.decode().splitlines()]
-    assert lines == (run / "config.yaml").read_text("utf-8").splitlines()
+    assert lines == to_yaml(without_paths(config_of(run))).splitlines()
     samples = events.Tensors("validation/samples/text_summary")
     assert [e.step for e in samples] == [80, 160]
     last = samples[-1].tensor_proto.string_val[0].decode()

@@ -134,7 +134,7 @@ class Scan(Iterator[Pair | DataError]):
                 return _scan_table(place, cfg, self.files)
             case HubDataset():
                 return _parsed(
-                    read_hub_rows(place, cfg),
+                    read_hub_rows(place, cfg, self.files),
                     f"{place.spec} row ",
                     lambda row, where: _pair_of(row, cfg, where),
                 )

@@ -51,7 +51,7 @@ class FileReport:
 
     name: str
     sha256: str = ""
-    """Of the bytes as they lie on the disk, in hex."""
+    """Of the bytes as they lie on the disk, or of the rows of a dataset, in hex."""
     lines: int = 0
     """Lines, or rows of a table."""
     carriage_returns: int = 0

@@ -37,8 +37,8 @@ class DataConfig:
     root: str
     """Folder that relative file names start from."""
     train: list[str]
-    """`[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]`, or
-    `[sacrebleu:NAME+NAME]`."""
+    """`[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]`
+    (a pinned commit: `hub:NAME@COMMIT:CONFIG`), or `[sacrebleu:NAME+NAME]`."""
     validation: list[str]
     test: list[str]
     max_words: int = at_least(1)

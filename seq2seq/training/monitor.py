@@ -14,6 +14,7 @@ from tqdm import tqdm
 from seq2seq.config import flatten, to_yaml
 from seq2seq.inference.alignment import plot_alignment, printable_line
 from seq2seq.inference.translate import Translation
+from seq2seq.privacy import without_paths
 from seq2seq.run import RunDir
 from seq2seq.settings import Config
 from seq2seq.training.checkpoint import Progress
@@ -61,7 +62,7 @@ class Monitor:
         run.cut(METRICS, progress.metrics_bytes)
         self.writer = _open_writer(run, progress.update) if cfg.logging.tensorboard else None
         if self.writer is not None and progress.update == 0:
-            self.writer.add_text("config", _code(to_yaml(cfg)), 0)
+            self.writer.add_text("config", _code(to_yaml(without_paths(cfg))), 0)
         self.bar = tqdm(
             total=cfg.trainer.max_updates,
             initial=progress.update,
@@ -161,7 +162,7 @@ class Monitor:
             # add_hparams refuses lists and None; run_name "." keeps it in this run.
             values = {
                 k: v if isinstance(v, int | float | str | bool) else str(v)
-                for k, v in flatten(self.cfg).items()
+                for k, v in flatten(without_paths(self.cfg)).items()
             }
             scores, step = {"best/validation": best}, self.progress.update
             self.writer.add_hparams(values, scores, run_name=".", global_step=step)

@@ -1,0 +1,57 @@
+"""docs/reliability.md says what the code says."""
+
+import re
+
+import pytest
+from runs import ROOT
+
+from seq2seq.config import RESUME_KEYS
+from seq2seq.data import hub
+from seq2seq.signals import EXIT_CODES
+
+PAGE = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+MATRIX = PAGE.split("## Fault matrix")[1]
+COUNTS = {"K": 12, "S": 15, "M": 7, "N": 7, "C": 19, "D": 14, "V": 4, "U": 13, "T": 8, "L": 12}
+COUNTS |= {"O": 5}
+
+
+def section(title: str) -> str:
+    return PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_matrix_has_every_row_once():
+    cells = re.findall(r"^\| ([A-Z]\d+(?:, [A-Z]\d+)*) \|", MATRIX, re.M)
+    rows = [row for cell in cells for row in cell.split(", ")]
+    wanted = [f"{letter}{n}" for letter, count in COUNTS.items() for n in range(1, count + 1)]
+    assert sorted(rows) == sorted([*wanted, "X8"])
+
+
+def test_every_row_that_a_test_names_is_in_the_matrix():
+    named = set()
+    for path in (ROOT / "tests").glob("test_*.py"):
+        for ids in re.findall(r"^def test_((?:[A-Z]\d+_)+)", path.read_text("utf-8"), re.M):
+            named |= {*ids.split("_")[:-1]}
+    assert len(named) > 10
+    assert not [row for row in named if not re.search(rf"^\| .*\b{row}\b.* \|", MATRIX, re.M)]
+
+
+def test_what_a_resumed_run_may_change():
+    table = re.findall(r"^\| (`.+?) \|", section("Resuming"), re.M)
+    assert set(re.findall(r"`([\w.]+)`", " ".join(table))) == {*RESUME_KEYS}
+
+
+@pytest.mark.parametrize("number", EXIT_CODES)
+def test_signals_and_their_codes(number):
+    rows = [line for line in section("Stopping").splitlines() if number.name in line]
+    assert rows[0].endswith(f"| {EXIT_CODES[number]} |")
+
+
+def test_names_and_numbers():
+    assert f"{hub.PROBE_SECONDS:g} seconds to answer and {hub.SEARCH_SECONDS:g} to find" in PAGE
+    for name in re.findall(r"`((?:scripts|tests|docs)/[\w./]+)", PAGE):
+        assert (ROOT / name).exists(), name
+    for name in re.findall(r"python (scripts/\w+\.py|train\.py)", PAGE):
+        assert (ROOT / name).exists(), name
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert "docs/reliability.md" in readme
+    assert "docs/errors.md" in readme

@@ -1,0 +1,168 @@
+"""L11: too old a Python, torch or driver, and CUDA that is not there: one line, before any work."""
+
+import ast
+import importlib.metadata
+import logging
+import re
+import subprocess
+import sys
+import tomllib
+import warnings
+from types import SimpleNamespace
+
+import pytest
+import torch
+from runs import ROOT, environment
+
+from seq2seq import pretrained, requirements
+from seq2seq.errors import PlatformError, one_line
+from seq2seq.settings import Device
+
+EARLY = ["train.py", "seq2seq/__init__.py", "seq2seq/errors.py", "seq2seq/requirements.py"]
+
+
+def left(capsys) -> str:
+    """The one line with which the program leaves; exit code 5."""
+    with pytest.raises(SystemExit) as caught:
+        requirements.leave_if_too_old()
+    assert caught.value.code == 5
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err.strip()
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 9), (2, 7), (3, 14)])
+def test_L11_python_of_a_wrong_version(monkeypatch, capsys, version):
+    monkeypatch.setattr(sys, "version_info", (*version, 1))
+    wanted = ".".join(map(str, version))
+    assert left(capsys) == (
+        f"error: python: is version {wanted}, which will not do. Use Python 3.11 to 3.13."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("torch", "2.9.1+cu126"), ("torch", "1.13"), ("hydra-core", "1.3.4")]
+)
+def test_L11_package_too_old(monkeypatch, capsys, name, version):
+    real = importlib.metadata.version
+    monkeypatch.setattr(
+        importlib.metadata, "version", lambda asked: version if asked == name else real(asked)
+    )
+    needed = requirements.PACKAGES[name]
+    assert left(capsys).startswith(f"error: {name}: is version {version}, {needed} is needed. Make")
+
+
+def test_L11_package_missing(monkeypatch, capsys):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert left(capsys).startswith("error: torch: is not installed. Make a fresh environment")
+
+
+def test_what_is_installed_will_do():
+    requirements.check_versions()
+    assert requirements._numbers("2.13.0+cpu") == [2, 13, 0]
+
+
+def test_the_versions_are_those_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    low, high = re.findall(r"[<>=]+([\d.]+)", project["requires-python"])
+    assert ".".join(map(str, requirements.PYTHON[0])) == low
+    assert ".".join(map(str, requirements.PYTHON[1])) == high
+    floors = dict(
+        re.match(r"([\w-]+)>=([\d.]+)", text).groups() for text in project["dependencies"]
+    )
+    optional = {"matplotlib", "tensorboard"}  # a run without them only shows less
+    assert {k: v for k, v in floors.items() if k not in optional} == requirements.PACKAGES
+
+
+@pytest.mark.parametrize("name", EARLY)
+def test_L11_an_old_python_can_read_what_refuses_it(name):
+    ast.parse((ROOT / name).read_text("utf-8"), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("name", ["train", "decode", "evaluate", "verify", "check_authors_code"])
+def test_L11_versions_are_compared_before_anything_else_is_imported(name):
+    path = ROOT / ("train.py" if name == "train" else f"scripts/{name}.py")
+    body = ast.parse(path.read_text("utf-8")).body
+    at = [i for i, node in enumerate(body) if "leave_if_too_old()" in ast.unparse(node)]
+    before = {ast.unparse(node) for node in body[: at[0]] if isinstance(node, ast.ImportFrom)}
+    assert "from seq2seq.requirements import leave_if_too_old" in before
+    assert not [text for text in before if "seq2seq" in text and "requirements" not in text]
+    names = {a.name for node in body[: at[0]] if isinstance(node, ast.Import) for a in node.names}
+    assert names <= set(sys.stdlib_module_names)
+
+
+# CUDA
+
+
+def no_cuda(monkeypatch, *told: str) -> None:
+    def is_available() -> bool:
+        for text in told:
+            warnings.warn(text, stacklevel=1)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
+
+
+OLD_DRIVER = (
+    "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040).\n"
+    "Please update your GPU driver (Triggered internally at /pytorch/c10/cuda/x.cpp:109.)"
+)
+
+
+@pytest.mark.parametrize(
+    ("told", "problem"),
+    [
+        ([], "no CUDA device was found"),
+        (
+            [OLD_DRIVER],
+            "CUDA cannot be used (CUDA initialization: The NVIDIA driver on your system is too "
+            "old (found version 11040). Please update your GPU driver)",
+        ),
+    ],
+)
+def test_L11_cuda_absent_or_driver_too_old(monkeypatch, told, problem):
+    no_cuda(monkeypatch, *told)
+    with pytest.raises(PlatformError) as caught:
+        pretrained.pick_device(Device.cuda)
+    fix = "Use device=cpu or device=auto."
+    assert one_line(caught.value) == f"error: device: {problem}. {fix}"
+
+
+def test_L11_a_device_that_does_not_answer(monkeypatch):
+    def zeros(*_, **__):
+        raise RuntimeError("CUDA error: all CUDA-capable devices are busy\nCUDA kernel errors ...")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(pretrained, "torch", SimpleNamespace(**vars(torch) | {"zeros": zeros}))
+    with pytest.raises(PlatformError, match=r"^device: CUDA cannot .*are busy\)\. Use device=cpu"):
+        pretrained.pick_device(Device.cuda)
+
+
+def test_L11_auto_takes_the_cpu_and_says_why(monkeypatch, caplog):
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+    no_cuda(monkeypatch)
+    assert pretrained.pick_device(Device.auto).type == "cpu"
+    assert not caplog.records  # a machine without CUDA is nothing to speak of
+    no_cuda(monkeypatch, OLD_DRIVER)
+    assert pretrained.pick_device(Device.auto).type == "cpu"
+    [record] = caplog.records
+    assert record.getMessage().startswith("device=auto takes the CPU: CUDA cannot be used (CUDA in")
+    assert "\n" not in record.getMessage()
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the case is a machine without CUDA")
+def test_L11_cuda_absent_leaves_no_run_behind(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", "+experiment=debug", "device=cuda"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 5
+    wanted = "error: device: no CUDA device was found. Use device=cpu or device=auto.\n"
+    assert (done.stdout, done.stderr) == ("", wanted)
+    assert list(tmp_path.iterdir()) == []
