@@ -65,7 +65,7 @@ class RunDir:
             UntrustedError: it holds links, pipes or the like.
         """
         with explained(root):
-            if not (root / "config.yaml").is_file():
+            if not os.path.lexists(root / "config.yaml"):
                 raise RunDirError(root, "holds no run (no config.yaml)", "Name a run directory.")
             check_tree(root)
         return cls(root)

@@ -127,7 +127,7 @@ def test_a_missing_input_or_run_is_named(run, script, tmp_path):
 
 def test_a_wrong_override_is_named(run, script):
     assert_fails(script("decode", run, "decode.beam_sise=2"), 1, "Did you mean 'decode.beam_size'")
-    assert_fails(script("decode", run, "model.hidden_size=2"), 1, "fixed by the run")
+    assert_fails(script("decode", run, "model.hidden_size=2"), 4, "model.hidden_size is ")
 
 
 def test_the_output_file_is_whole_or_absent(run, script, tmp_path):
@@ -225,7 +225,7 @@ def test_lengths_are_translated_anew_where_they_must_be(run, script, tmp_path):
     (older / "length_bleu.json").unlink()
     assert script("evaluate", older, *plot).out == read.out
     none = tmp_path / "none"
-    assert_fails(script("evaluate", run, none, *plot), 4, f"{none}/config.yaml: no such file")
+    assert_fails(script("evaluate", run, none, *plot), 4, f"{none}: holds no run")
 
 
 def test_unequal_counts_are_both_named(script, tmp_path):
