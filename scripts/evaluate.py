@@ -121,7 +121,10 @@ def by_length(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Score runs by source length and draw them; return the table and the numbers."""
     from seq2seq.inference.alignment import to_png
     from seq2seq.inference.by_length import as_table, plot_length_bleu, run_names
+    from seq2seq.run import RunDir
 
+    for run in args.runs:
+        RunDir.open(run)  # names come from its files
     names = run_names(args.runs)
     found = {name: length_bleu(args, run) for name, run in zip(names, args.runs, strict=True)}
     with output_stream(args.by_length) as file:

@@ -5,7 +5,9 @@
 """
 
 import difflib
+import logging
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from enum import Enum
@@ -24,6 +26,7 @@ from omegaconf.errors import (
 )
 
 from seq2seq.errors import ConfigError, RunDirError, UntrustedError
+from seq2seq.plain_yaml import read_plain_yaml
 from seq2seq.settings import (
     AdadeltaConfig,
     AdamConfig,
@@ -43,9 +46,11 @@ from seq2seq.settings import (
     WordsConfig,
 )
 
-MAX_CONFIG_BYTES = 64 * 1024
-MAX_CONFIG_DEPTH = 8  # ours is 4; OmegaConf recurses
+MAX_NUMBER = 10**15
+"""Of whole numbers; arithmetic with them stays within 64 bits."""
 
+_NAME = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(\.|$))[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Of a run: a folder's name on every system."""
 
 TAGGED: dict[str, dict[str, type]] = {
     "tokenizer": {"words": WordsConfig, "sentencepiece": SentencePieceConfig},
@@ -69,6 +74,8 @@ TAGGED: dict[str, dict[str, type]] = {
     },
 }
 """Groups whose options have different fields; the class follows from the group's `name`."""
+
+log = logging.getLogger(__name__)
 
 LATER_KEYS = ("decode", "evaluate", "attention.inference", "device", "threads")
 """What decoding and evaluation may change; everything else is fixed by the checkpoint."""
@@ -148,14 +155,19 @@ def load_run_config(
     Raises:
         RunDirError: the file is missing, too large or no longer fits the schema, or an override
             changes what the run fixes.
-        UntrustedError: it holds an alias, a tag or an interpolation.
+        UntrustedError: it holds an alias, a tag or an interpolation, or a name that is none.
         ConfigError: an override is wrong.
     """
     saved = read_plain_yaml(path)
+    if not _NAME.fullmatch(str(saved.get("name"))):
+        raise UntrustedError(path, "name is not that of a run", "No run of ours has it: refused.")
     try:
         config = to_config(saved)
     except ConfigError as error:
         raise RunDirError(path, error.what, "Use the version that wrote this run.") from None
+    if config.evaluate.heatmap_font is not None:  # a file outside the run, for a parser in C
+        log.info("evaluate.heatmap_font of the run is not used: give it again if you want it")
+        config.evaluate.heatmap_font = saved["evaluate"]["heatmap_font"] = None
     if not overrides:
         return config
     changed = to_config(saved, overrides)
@@ -166,44 +178,6 @@ def load_run_config(
             what = f"{key} is {before.get(key)!r} in this run, not {now.get(key)!r}"
             raise RunDirError(path, what, f"Only {', '.join(may_change)} may change.")
     return changed
-
-
-def read_plain_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping that may come from a stranger: no alias, no tag, no interpolation."""
-    try:
-        data = path.read_bytes()
-        text = data.decode("utf-8")
-    except FileNotFoundError:
-        raise RunDirError(path, "no such file", "Name a run directory.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunDirError(path, str(error), "Restore the file from a copy.") from None
-    if len(data) > MAX_CONFIG_BYTES:
-        raise RunDirError(path, f"larger than {MAX_CONFIG_BYTES} bytes", "Restore the file.")
-    try:
-        _refuse_tricks(path, text)
-        values = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise RunDirError(path, f"not YAML ({type(error).__name__})", "Restore it.") from None
-    if not isinstance(values, dict):
-        raise RunDirError(path, "not a mapping", "Restore the file from a copy.")
-    return values
-
-
-def _refuse_tricks(path: Path, text: str) -> None:
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # lazy: stops at the first trick
-        # A tag is None on plain scalars; only a written "!tag" is one.
-        marked = getattr(event, "anchor", None) or getattr(event, "tag", None)
-        interpolated = "${" in str(getattr(event, "value", ""))
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or marked or interpolated or depth > MAX_CONFIG_DEPTH:
-            line = event.start_mark.line + 1 if event.start_mark else 0
-            raise UntrustedError(
-                f"{path}:{line}",
-                "alias, tag, interpolation or deep nesting",
-                "No run of ours has one: refused.",
-            )
 
 
 def to_yaml(config: Config) -> str:
@@ -270,6 +244,8 @@ def _check_ranges(config: Config) -> None:
         if "low" not in f.metadata or value is None:
             continue
         low, high, open_ends = (f.metadata[k] for k in ("low", "high", "open"))
+        if isinstance(value, int) and value > MAX_NUMBER:
+            raise ConfigError("config", f"{key}={value} is too large", f"Use {MAX_NUMBER} or less.")
         above = value > low if open_ends in ("low", "both") else value >= low
         below = value < high if open_ends in ("high", "both") or high == math.inf else value <= high
         if not (above and below):  # written so that NaN fails
@@ -283,6 +259,10 @@ def _check_ranges(config: Config) -> None:
 def _check_together(config: Config) -> None:
     """Rules that join two settings."""
     data, trainer = config.data, config.trainer
+    if not _NAME.fullmatch(config.name):
+        raise ConfigError(
+            "config", f"name={config.name!r} is no name", "Use up to 100 of A-Z a-z 0-9 . _ -"
+        )
     for key in ("source_language", "target_language"):
         code = getattr(data, key)
         # YAML reads an unquoted `no` as False, and the schema makes that the text "False".

@@ -9,7 +9,11 @@ import re
 import sys
 from pathlib import Path
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What moves a cursor, ends a line, turns its direction round, or is half a character."""
+_LONGEST = 2000
 
 
 class UserError(Exception):
@@ -107,11 +111,18 @@ class InternalError(UserError):
         super().__init__(where, what, f"Please report it with {traceback}.")
 
 
+def printable(text: str) -> str:
+    """Return text that may come from anywhere as a terminal can show it: controls escaped."""
+    return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
+
+
 def one_line(error: UserError) -> str:
-    """Return the message as a single printable line; control characters are escaped."""
+    """Return the message as a single printable line, cut where somebody made it very long."""
     word = "stopped" if isinstance(error, StoppedError) else "error"
-    escaped = _CONTROL.sub(lambda match: repr(match.group())[1:-1], str(error))
-    return f"{word}: {escaped}"
+    text = str(error)
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return f"{word}: {printable(text)}"
 
 
 def report(error: UserError) -> int:

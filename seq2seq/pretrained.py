@@ -33,9 +33,9 @@ class Pretrained:
     def __init__(self, run: RunDir, config: Config) -> None:
         self.config = config
         self.tokenizers = load_tokenizers(run, config)
-        self.model = new_model(config, self.tokenizers)
+        self.model = outline(config, self.tokenizers)
         self.update = load_weights(run, self.model)
-        self.model.eval()
+        self.model.to(pick_device(config.device)).eval()
 
     def translate(self, sentences: Sequence[str]) -> list[Translation]:
         """Translate sentences: text, score and alignment of each, in order.
@@ -79,12 +79,19 @@ def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
 
 def new_model(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
     """Build the model of a config on its device, initialised from the run's seed."""
-    source, target = tokenizers
     torch.manual_seed(cfg.seed)
-    model = build_model(
-        cfg.model, cfg.attention, num_source=len(source), num_target=len(target), pad=PAD
-    )
-    return model.to(pick_device(cfg.device))
+    return _build(cfg, tokenizers).to(pick_device(cfg.device))
+
+
+def outline(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
+    """Build a model without memory for its weights: their names and shapes alone."""
+    with torch.device("meta"):
+        return _build(cfg, tokenizers)
+
+
+def _build(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
+    source, target = map(len, tokenizers)
+    return build_model(cfg.model, cfg.attention, num_source=source, num_target=target, pad=PAD)
 
 
 def pick_device(device: Device) -> torch.device:

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from seq2seq.errors import printable
 from seq2seq.privacy import without_folders
-from seq2seq.reading import read_sealed, seal
+from seq2seq.reading import expected, read_sealed, seal
 from seq2seq.run import RunDir
 from seq2seq.settings import Config
 
@@ -55,17 +56,18 @@ def note_restart(run: RunDir, cfg: Config) -> list[str]:
     """
     path = run.path(RECORD)
     kept = read_sealed(path)
-    last = (kept["restarts"] or [kept])[-1]
     now = provenance(cfg)
-    differences = [
-        f"{name} {before} -> {after}"
-        for name, before, after in (
-            ("torch", last["packages"]["torch"], now["packages"]["torch"]),
-            ("threads", last["threads"], now["threads"]),
-            ("device", last["device"], now["device"]),
-        )
-        if before != after
-    ]
+    with expected(path):
+        last = ([*kept["restarts"]] or [kept])[-1]
+        differences = [
+            printable(f"{name} {before} -> {after}")
+            for name, before, after in (
+                ("torch", last["packages"]["torch"], now["packages"]["torch"]),
+                ("threads", last["threads"], now["threads"]),
+                ("device", last["device"], now["device"]),
+            )
+            if before != after
+        ]
     if differences:
         restart = now | {"differences": differences}
         run.write_json(RECORD, seal(kept | {"restarts": [*kept["restarts"], restart]}))

@@ -70,7 +70,7 @@ class RunDir:
         """
         with explained(root):
             try:
-                if not (root / "config.yaml").is_file():
+                if not os.path.lexists(root / "config.yaml"):
                     what = "holds no run (no config.yaml)"
                     raise RunDirError(root, what, "Name a run directory.")
                 check_tree(root)

@@ -25,9 +25,10 @@ from seq2seq.data.prepare import (
     prepare,
 )
 from seq2seq.data.tokenizer import surface
-from seq2seq.errors import InternalError, RunDirError, UserError
+from seq2seq.errors import InternalError, RunDirError, UserError, printable
 from seq2seq.export import export
 from seq2seq.fidelity import Report, compare
+from seq2seq.fsops import explained
 from seq2seq.inference.alignment import (
     Weights,
     group_pieces,
@@ -49,12 +50,13 @@ from seq2seq.inference.examples import EXAMPLES, force
 from seq2seq.inference.gold import GOLD, GoldAlignment, align_test_set
 from seq2seq.inference.scoring import bleu_metric
 from seq2seq.inference.translate import END, Translation, translate
-from seq2seq.pretrained import Pretrained, new_model
+from seq2seq.pretrained import Pretrained, new_model, outline
 from seq2seq.provenance import note_restart
-from seq2seq.reading import read_json
+from seq2seq.reading import expected, opened, read_json
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, SentencePieceConfig, Stage
 from seq2seq.signals import Interrupted, StopRequest
+from seq2seq.training.checkpoint import check_size
 from seq2seq.training.curves import plot_curves
 from seq2seq.training.monitor import METRICS
 from seq2seq.training.trainer import Trainer, TrainingData, stopped
@@ -64,6 +66,7 @@ log = logging.getLogger(__name__)
 DECODED = "decode/test"
 NO_UNKNOWN = "decode/test.no_unknown.txt"
 SCORES = "scores.json"
+MAX_LINE_BYTES = 1 << 28  # of what a stage wrote; attention is written as text
 
 
 def run_job(cfg: Config, run: RunDir) -> None:
@@ -91,7 +94,8 @@ def run_job(cfg: Config, run: RunDir) -> None:
 def logging_to(path: Path) -> Iterator[None]:
     """Send our log to stderr and to a UTF-8 file."""
     logger = logging.getLogger("seq2seq")
-    file = logging.FileHandler(path, encoding="utf-8")
+    with explained(path):
+        file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), file]
     before, logger.propagate = logger.propagate, False
@@ -171,13 +175,14 @@ def _trainer(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
     if isinstance(cfg.tokenizer, SentencePieceConfig) and cfg.tokenizer.sampling:
         texts = (load_text(run, "train", "source"), load_text(run, "train", "target"))
     data = TrainingData(
-        train=load_pairs(run, "train"),
+        train=load_pairs(run, "train", tokenizers),
         texts=texts,
-        validation=load_pairs(run, "validation"),
+        validation=load_pairs(run, "validation", tokenizers),
         validation_source=load_text(run, "validation", "source"),
         validation_references=load_text(run, "validation", "target"),
         tokenizers=tokenizers,
     )
+    check_size(run, outline(cfg, tokenizers))
     model = new_model(cfg, tokenizers)
     count = sum(p.numel() for p in model.parameters())
     log.info("model: %s parameters on %s", f"{count:,}", next(model.parameters()).device)
@@ -236,9 +241,12 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
     """Score what the decode stage wrote, as a whole and by source length."""
     hypotheses = list(load_lines(run, f"{DECODED}.txt"))
     sources, references = (list(load_text(run, "test", side)) for side in SIDES)
+    _check_count(run, f"{DECODED}.txt", hypotheses, sources)
     rows = known_rows(load_tokenizers(run, cfg), sources, references)
     if second_pass(rows, len(sources), cfg.decode):
-        known = dict(zip(rows, load_lines(run, NO_UNKNOWN), strict=True))
+        outputs = list(load_lines(run, NO_UNKNOWN))
+        _check_count(run, NO_UNKNOWN, outputs, rows)
+        known = dict(zip(rows, outputs, strict=True))
     else:
         known = {row: hypotheses[row] for row in rows}
     results = Results(*score_all(cfg, hypotheses, references, known), align(cfg, run))
@@ -263,9 +271,19 @@ def load_lines(run: RunDir, name: str) -> Iterator[str]:
     path = run.path(name)
     if not path.exists():
         raise RunDirError(path, "missing", "Run the decode stage first.")
-    with path.open("rb") as handle:
-        for line in handle:
-            yield line.decode().removesuffix("\n")
+    with opened(path) as handle:
+        for number, line in enumerate(iter(lambda: handle.readline(MAX_LINE_BYTES), b""), start=1):
+            if not line.endswith(b"\n"):
+                what = "a line without an end, or far too long"
+                raise RunDirError(f"{path}:{number}", what, "Run the stage that wrote it again.")
+            with expected(f"{path}:{number}"):
+                yield line.decode().removesuffix("\n")
+
+
+def _check_count(run: RunDir, name: str, lines: Sequence[str], wanted: Sequence[object]) -> None:
+    if len(lines) != len(wanted):
+        what = f"has {len(lines)} lines, expected {len(wanted)}"
+        raise RunDirError(run.path(name), what, "Run the decode stage again.")
 
 
 def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
@@ -277,12 +295,13 @@ def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
     for number, line in enumerate(load_lines(run, f"{DECODED}.jsonl"), start=1):
         if number not in wanted:
             continue
-        translation = json.loads(line)
-        if not translation["hypotheses"]:
-            continue
-        best = translation["hypotheses"][0]
-        alpha = np.array(best["attention"], np.float32)
-        picture = heatmap_png(cfg, alpha, translation["source_tokens"], best["tokens"])
+        with expected(f"{run.path(DECODED)}.jsonl:{number}"):
+            translation = json.loads(line)
+            if not translation["hypotheses"]:
+                continue
+            best = translation["hypotheses"][0]
+            alpha = np.array(best["attention"], np.float32)
+            picture = heatmap_png(cfg, alpha, translation["source_tokens"], best["tokens"])
         yield f"heatmaps/test-{number:04d}.png", picture
 
 
@@ -311,8 +330,12 @@ def draw_examples(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
 def draw_curves(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
     """Draw the learning curves, if the run has trained; yield file and picture."""
     if run.path(METRICS).exists():
-        rows = [json.loads(line) for line in load_lines(run, METRICS)]
-        yield "curves.png", to_png(plot_curves(rows, cfg.name))
+        with expected(run.path(METRICS)):
+            rows = [json.loads(line) for line in load_lines(run, METRICS)]
+            if any(not isinstance(value, int | float) for row in rows for value in row.values()):
+                raise TypeError("no number")
+            picture = to_png(plot_curves(rows, cfg.name))
+        yield "curves.png", picture
 
 
 def heatmap_png(cfg: Config, alpha: Weights, source: Sequence[str], target: Sequence[str]) -> bytes:
@@ -350,12 +373,15 @@ def summary(run: RunDir) -> str:
     """Return what a person wants to see at the end: scores, three translations, pictures."""
     parts = []
     if run.path(SCORES).exists():
-        parts += [str(Results.from_dict(read_json(run.path(SCORES)))), ""]
+        with expected(run.path(SCORES)):
+            parts += [str(Results.from_dict(read_json(run.path(SCORES)))), ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
-        rows = islice(zip(*sides, load_lines(run, f"{DECODED}.txt"), strict=True), 3)
-        for row in rows:  # shown in a terminal: nothing in a text may move its cursor
+        outputs = load_lines(run, f"{DECODED}.txt")
+        for row in islice(zip(*sides, outputs, strict=False), 3):
+            # Shown in a terminal: nothing in a text may move its cursor.
             source, reference, output = (printable_line(text) for text in row)
             parts += [f"source     {source}", f"output     {output}", f"reference  {reference}", ""]
         parts += [f"heatmap    {path}" for path in sorted(run.path("heatmaps").glob("*.png"))[:4]]
     parts.append(f"run        {run.root}")
-    return "\n".join(parts)
+    # Text may come from anywhere, and this is for a terminal.
+    return "\n".join(printable(line) for part in parts for line in part.split("\n"))

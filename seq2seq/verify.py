@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.config import load_run_config
-from seq2seq.data.prepare import REPORT, TOKENIZERS
+from seq2seq.data.prepare import REPORT, TOKENIZERS, reported_files
 from seq2seq.errors import RunDirError, UntrustedError
 from seq2seq.export import MODEL
 from seq2seq.provenance import RECORD
-from seq2seq.reading import MANIFEST, entry_of_file, read_checked, read_manifest, read_sealed
+from seq2seq.reading import MANIFEST, entries_of, entry_of_file, read_checked, read_sealed
 from seq2seq.run import RunDir
 from seq2seq.training.checkpoint import BEST, CONFIG, check_origins, folder_of, steps
 
@@ -45,10 +45,10 @@ def inspect(run: RunDir) -> Iterator[Finding]:
 
 
 def _data(run: RunDir) -> Iterator[Finding]:
-    report = _finding(run.path(REPORT), lambda: read_sealed(run.path(REPORT)))
+    report = _finding(run.path(REPORT), lambda: reported_files(run))
     yield report
     if report.problem is None:
-        for name, entry in read_sealed(run.path(REPORT))["files"].items():
+        for name, entry in reported_files(run).items():
             yield _finding(run.path(name), partial(_compare, run.path(name), entry))
 
 
@@ -69,10 +69,10 @@ def _checkpoint(run: RunDir, folder: Path) -> Iterator[Finding]:
 
 
 def _folder(folder: Path) -> Iterator[Finding]:
-    manifest = _finding(folder / MANIFEST, lambda: read_manifest(folder))
+    manifest = _finding(folder / MANIFEST, lambda: entries_of(folder))
     yield manifest
     if manifest.problem is None:
-        for name, entry in read_manifest(folder)["files"].items():
+        for name, entry in entries_of(folder).items():
             yield _finding(folder / name, partial(read_checked, folder, name, entry))
 
 

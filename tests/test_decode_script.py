@@ -224,7 +224,7 @@ def test_lengths_are_translated_anew_where_they_must_be(run, script, tmp_path):
     (older / "length_bleu.json").unlink()
     assert script("evaluate", older, *plot).out == read.out
     none = tmp_path / "none"
-    assert_fails(script("evaluate", run, none, *plot), 4, f"{none}/config.yaml: no such file")
+    assert_fails(script("evaluate", run, none, *plot), 4, f"{none}: holds no run")
 
 
 HYP, REF = b"the cat sees the dog\n" * 9, b"the cat sees the dog\n" * 10

@@ -65,19 +65,21 @@ CONFIG, SETTINGS = "seq2seq.config", "seq2seq.settings"
 ERRORS, KERNELS = "seq2seq.errors", "seq2seq.kernels"
 FSOPS, READING, RUN = "seq2seq.fsops", "seq2seq.reading", "seq2seq.run"
 PRIVACY = "seq2seq.privacy"
+PLAIN_YAML = "seq2seq.plain_yaml"
 TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
 
 MAY_IMPORT = [
     # The first line that fits a module says which modules of ours it may import.
     (ERRORS, []),
     (SETTINGS, [SETTINGS]),
-    (CONFIG, [SETTINGS, ERRORS, READING]),
+    (PLAIN_YAML, [ERRORS, READING]),
+    (CONFIG, [SETTINGS, ERRORS, PLAIN_YAML]),
     ("seq2seq.fidelity", ["seq2seq.fidelity", CONFIG, SETTINGS]),
     ("seq2seq.signals", []),
     (PRIVACY, [SETTINGS]),
     (FSOPS, [ERRORS]),
     (READING, [ERRORS]),
-    ("seq2seq.provenance", [SETTINGS, PRIVACY, RUN, READING, "seq2seq.pretrained", OURS]),
+    ("seq2seq.provenance", [SETTINGS, ERRORS, PRIVACY, RUN, READING, "seq2seq.pretrained", OURS]),
     (
         "seq2seq.export",
         [CONFIG, SETTINGS, RUN, READING, "seq2seq.data.prepare", "seq2seq.training.checkpoint"],
@@ -94,7 +96,7 @@ MAY_IMPORT = [
     ),
     (
         "seq2seq.inference.by_length",  # names runs by what their configs differ in
-        [INFERENCE, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING],
+        [INFERENCE, DATA, SETTINGS, ERRORS, RUN, READING, PLAIN_YAML],
     ),
     (
         "seq2seq.groundhog",
@@ -104,7 +106,8 @@ MAY_IMPORT = [
     (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN, READING]),
     (
         TRAINING,
-        [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING, PRIVACY, "seq2seq.signals"]
+        [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING, PRIVACY, PLAIN_YAML]
+        + ["seq2seq.signals"]
         # validation decodes, scores and draws as the last two stages do
         + [f"{INFERENCE}.{name}" for name in ("translate", "scoring", "alignment")],
     ),

@@ -348,7 +348,7 @@ def test_D10_one_step_and_no_more(run):
         ("data.limit=3", "data.limit is None in this run, not 3"),
         ("trainer.max_updates=1", "trainer.max_updates is 160 in this run, not 1"),
         ("decode.beam_sise=3", r"unknown key 'decode.beam_sise'. Did you mean 'decode.beam_size'"),
-        ("decode.beam_size=0", r"decode.beam_size=0 is out of range. Use \[1, inf\)"),
+        ("decode.beam_size=0", r"decode.beam_size=0 is out of range. Use \[1, 1000\]"),
         ("decode.beam_size=1", "decode.n_best=2 is above decode.beam_size=1"),
         ("decode.beam_size=wide", "decode.beam_size"),
         ("decode.beam_size", "cannot read override 'decode.beam_size'"),

@@ -217,7 +217,7 @@ def test_a_run_keeps_both_vocabularies_and_their_ids(prepared):
     run, cfg = prepared
     tokenizers = load_tokenizers(run, cfg)
     assert read_json(run.path("data_report.json"))["vocabularies"] == [20, 20]
-    pairs = load_pairs(run, "train")
+    pairs = load_pairs(run, "train", tokenizers)
     for side, tok, store in zip(
         ("source", "target"), tokenizers, (pairs.src, pairs.tgt), strict=True
     ):

@@ -7,6 +7,7 @@ data_report.json               what was read, kept and dropped, sums of these fi
 """
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -31,8 +32,8 @@ from seq2seq.data.tokenizer import (
     train_sentencepiece,
 )
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
-from seq2seq.errors import RunDirError
-from seq2seq.reading import entry_of_file, read_folder, read_sealed, seal
+from seq2seq.errors import RunDirError, UntrustedError
+from seq2seq.reading import entry_of_file, expected, read_folder, read_sealed, seal
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, DataConfig, SentencePieceConfig, WordsConfig
 
@@ -42,6 +43,8 @@ SIDES = ("source", "target")
 SPLITS = ("train", "validation", "test")
 REPORT = "data_report.json"
 TOKENIZERS = "tokenizers"
+MAX_VOCABULARY_BYTES = 1 << 26  # 60 times that of the paper's 30,000 words
+_OWN_FILE = re.compile(r"(corpus|tokens)/[a-z]+(\.[a-z]+)+")
 _CHUNK = 10_000  # lines encoded at once
 
 
@@ -54,6 +57,8 @@ def prepare(run: RunDir, cfg: Config) -> None:
     """
     if run.path(REPORT).exists():
         return
+    if run.path("checkpoints").exists():  # no run of ours has trained on what it has not read
+        raise RunDirError(run.path(REPORT), "missing", "Restore it from a copy.")
     report = _read_corpus(run, cfg)
     _learn_vocabularies(run, cfg)
     tokenizers = load_tokenizers(run, cfg)
@@ -66,18 +71,34 @@ def prepare(run: RunDir, cfg: Config) -> None:
     run.write_json(REPORT, seal(report))
 
 
+def reported_files(run: RunDir) -> dict[str, Any]:
+    """Return what the data report says of the text and the ids of a run.
+
+    Raises:
+        RunDirError: it says nothing that makes sense.
+        UntrustedError: it names a file elsewhere.
+    """
+    with expected(run.path(REPORT)):
+        files = dict(read_sealed(run.path(REPORT))["files"])
+    for name in files:
+        if not _OWN_FILE.fullmatch(name):
+            what = f"names a file {name[:80]!r}"
+            raise UntrustedError(run.path(REPORT), what, "No run of ours has one: refused.")
+    return files
+
+
 def check_data(run: RunDir) -> None:
     """See that the text and the ids of a run are those that were written.
 
     Raises:
         RunDirError: a file is missing or has changed.
     """
-    report = read_sealed(run.path(REPORT))
-    for name, entry in report["files"].items():
+    for name, entry in reported_files(run).items():
         path = run.path(name)
         if (found := entry_of_file(path)) != entry:
-            sizes = f"{found['size']} bytes, expected {entry['size']}"
-            same = found["size"] == entry["size"]
+            with expected(run.path(REPORT)):
+                sizes = f"{found['size']} bytes, expected {int(entry['size'])}"
+                same = found["size"] == entry["size"]
             what = f"SHA-256 differs from the one in {REPORT}" if same else f"is {sizes}"
             raise RunDirError(path, what, "Restore it from a copy.")
 
@@ -105,7 +126,7 @@ def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
 def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
     """Return the source and the target vocabulary of a run, verified."""
     folder = run.path(TOKENIZERS)
-    files = read_folder(folder)
+    files = read_folder(folder, MAX_VOCABULARY_BYTES)
 
     def load(side: str, language: str) -> Tokenizer:
         name = f"{side}.{_ending(cfg)}"
@@ -118,12 +139,24 @@ def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
     return source, target
 
 
-def load_pairs(run: RunDir, split: str) -> TokenizedPairs:
-    """Return the ids of a split."""
+def load_pairs(run: RunDir, split: str, tokenizers: tuple[Tokenizer, Tokenizer]) -> TokenizedPairs:
+    """Return the ids of a split.
+
+    Raises:
+        RunDirError: they are not those of as many pairs, at least one, as its text has.
+    """
     src, tgt = (
-        IdStore(run.path(f"tokens/{split}.{side}.ids"), run.path(f"tokens/{split}.{side}.ends"))
-        for side in SIDES
+        IdStore(
+            run.path(f"tokens/{split}.{side}.ids"),
+            run.path(f"tokens/{split}.{side}.ends"),
+            len(tokenizer),
+        )
+        for side, tokenizer in zip(SIDES, tokenizers, strict=True)
     )
+    counts = {len(src), len(tgt), *(len(load_text(run, split, side)) for side in SIDES)}
+    if len(counts) > 1 or 0 in counts:
+        what = f"{split} has files of {sorted(counts)} pairs"
+        raise RunDirError(run.path("tokens"), what, "Restore the folders tokens and corpus.")
     return TokenizedPairs(src, tgt)
 
 

@@ -1,5 +1,6 @@
 """Token ids and text lines in memory-mapped files: a corpus need not fit in memory."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -7,7 +8,11 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from seq2seq.errors import RunDirError
+from seq2seq.reading import opened
+
 Ids = npt.NDArray[np.int32]
+_RESTORE = "Restore it from a copy."
 Lengths = npt.NDArray[np.int64]
 
 
@@ -15,18 +20,33 @@ class IdStore:
     """Rows of ids in one memory-mapped file: row i is ids[ends[i-1]:ends[i]].
 
     Only what a batch touches is read, so a corpus need not fit in memory.
+
+    Args:
+        ids_file: The ids, int32.
+        ends_file: The ends, int64.
+        num_ids: Ids are less than this, the size of the vocabulary.
+
+    Raises:
+        RunDirError: the files are not such rows, or (when a row is read) an id is too large.
     """
 
-    def __init__(self, ids_file: Path, ends_file: Path) -> None:
+    def __init__(self, ids_file: Path, ends_file: Path, num_ids: int) -> None:
+        self._where, self._num_ids = ids_file, num_ids
         self._ids = _map(ids_file, np.dtype(np.int32))
         self._ends = _map(ends_file, np.dtype(np.int64))
+        last = int(self._ends[-1]) if len(self._ends) else 0
+        if last != len(self._ids) or (self.lengths() < 1).any():
+            raise RunDirError(ends_file, f"does not fit {ids_file.name}", _RESTORE)
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def __getitem__(self, row: int) -> Ids:
         start = self._ends[row - 1] if row else 0
-        return self._ids[start : self._ends[row]]
+        ids = self._ids[start : self._ends[row]]
+        if int(ids.min()) < 0 or int(ids.max()) >= self._num_ids:
+            raise RunDirError(self._where, f"row {row + 1} has an id of no word", _RESTORE)
+        return ids
 
     def lengths(self) -> Lengths:
         """Return the number of ids of every row."""
@@ -34,17 +54,28 @@ class IdStore:
 
 
 def _map(path: Path, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if path.stat().st_size == 0:  # an empty file cannot be mapped
-        return np.zeros(0, dtype)
-    return np.memmap(path, dtype=dtype, mode="r")
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size % dtype.itemsize:
+            raise RunDirError(path, f"is {size} bytes, no whole number of {dtype}", _RESTORE)
+        if size == 0:  # an empty file cannot be mapped
+            return np.zeros(0, dtype)
+        return np.memmap(file, dtype=dtype, mode="r")
 
 
 class TextStore(Sequence[str]):
-    """The lines of a file that a run wrote, read on demand."""
+    """The lines of a file that a run wrote, read on demand.
+
+    Raises:
+        RunDirError: the last line has no end, or (when it is read) a line is no UTF-8.
+    """
 
     def __init__(self, path: Path) -> None:
+        self._where = path
         self._bytes = _map(path, np.dtype(np.uint8))
         self._ends = np.flatnonzero(self._bytes == ord("\n"))
+        if len(self._bytes) and self._bytes[-1] != ord("\n"):
+            raise RunDirError(path, "its last line has no end", _RESTORE)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -58,4 +89,7 @@ class TextStore(Sequence[str]):
             return [self[i] for i in range(*row.indices(len(self)))]
         row = range(len(self))[row]  # counts from the end, too
         start = int(self._ends[row - 1]) + 1 if row else 0
-        return bytes(self._bytes[start : self._ends[row]]).decode()
+        try:
+            return bytes(self._bytes[start : self._ends[row]]).decode()
+        except UnicodeDecodeError:
+            raise RunDirError(f"{self._where}:{row + 1}", "invalid UTF-8", _RESTORE) from None

@@ -6,7 +6,8 @@ Words, the paper's choice, are in `word_vocabulary.py`.
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 import sentencepiece
@@ -86,8 +87,14 @@ class SentencePieceTokenizer:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         except RuntimeError:
             raise damaged from None
-        self._composes = _E_ACUTE[0] in self._processor.normalize(_E_ACUTE[1])
         self._sampler: Sampler | None = None
+        p = self._processor
+        if (p.pad_id(), p.unk_id(), p.eos_id(), p.bos_id()) != (PAD, UNK, EOS, -1):
+            raise RunDirError(where, "has other special ids than ours", "Restore it from a copy.")
+        self._where = where
+        with self._text():  # now, not in the middle of a decoding
+            self._composes = _E_ACUTE[0] in p.normalize(_E_ACUTE[1])
+            p.id_to_piece(list(range(len(self))))
 
     def __len__(self) -> int:
         return int(self._processor.get_piece_size())
@@ -105,7 +112,8 @@ class SentencePieceTokenizer:
 
     def tokens(self, texts: Sequence[str]) -> list[list[str]]:
         """Cut texts as `encode` does: for each id what stands in the text, blanks as U+2581."""
-        tokens: list[list[str]] = self._processor.encode(self._composed(texts), out_type=str)
+        with self._text():
+            tokens: list[list[str]] = self._processor.encode(self._composed(texts), out_type=str)
         return tokens
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
@@ -116,16 +124,26 @@ class SentencePieceTokenizer:
         """Turn pieces into text; padding and end symbols vanish."""
         # Of a piece that it does not know the library would leave U+2581 as it is.
         parts = ([BLANK, p[1:]] if self._is_foreign_word(p) else [p] for p in pieces)
-        text: str = self._processor.decode([part for some in parts for part in some])
+        with self._text():
+            text: str = self._processor.decode([part for some in parts for part in some])
         return text
 
     def decode(self, ids: Sequence[int]) -> str:
         """Turn ids back into text; padding and end symbols vanish."""
-        text: str = self._processor.decode([int(i) for i in ids])
+        with self._text():
+            text: str = self._processor.decode([int(i) for i in ids])
         return text
 
     def _composed(self, texts: Sequence[str]) -> list[str]:
         return compose(texts) if self._composes else list(texts)
+
+    @contextmanager
+    def _text(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeDecodeError:
+            what = "makes text that is no UTF-8"
+            raise RunDirError(self._where, what, "Restore it from a copy.") from None
 
     def _is_foreign_word(self, piece: str) -> bool:
         return piece.startswith(BLANK) and self._processor.piece_to_id(piece) == UNK

@@ -11,11 +11,11 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seq2seq.config import read_plain_yaml
 from seq2seq.data.prepare import word_counters
-from seq2seq.errors import RunDirError
+from seq2seq.errors import RunDirError, printable
 from seq2seq.inference.alignment import to_png
 from seq2seq.inference.scoring import bleu_metric, check_lines
+from seq2seq.plain_yaml import read_plain_yaml
 from seq2seq.reading import read_json
 from seq2seq.settings import Config
 
@@ -67,7 +67,10 @@ class LengthBleu:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "LengthBleu":
         """Read what `as_dict` gave."""
-        return cls(values["signature"], tuple(LengthBin(**b) for b in values["bins"]))
+        bins = tuple(LengthBin(**b) for b in values["bins"])
+        if not all(isinstance(v, int | float | None) for b in bins for v in asdict(b).values()):
+            raise TypeError("no number")
+        return cls(str(values["signature"]), bins)
 
 
 def score_by_length(
@@ -167,7 +170,8 @@ def as_table(runs: Mapping[str, LengthBleu]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     signatures = dict.fromkeys(found.signature for found in runs.values())
-    return "\n".join([*lines, "", *(f"BLEU ({signature})" for signature in signatures)])
+    table = [*lines, "", *(f"BLEU ({signature})" for signature in signatures)]
+    return "\n".join(map(printable, table))
 
 
 def _cell(found: LengthBin) -> str:
@@ -202,9 +206,10 @@ def read_length_bleu(run: Path) -> LengthBleu:
         RunDirError: they are missing or damaged.
     """
     path = run / LENGTH_BLEU
+    values = read_json(path)
     try:
-        return LengthBleu.from_dict(read_json(path))
-    except (KeyError, TypeError):
+        return LengthBleu.from_dict(values)
+    except (KeyError, TypeError, AttributeError):
         raise RunDirError(path, "holds no BLEU by length", "Run the evaluate stage.") from None
 
 

@@ -18,6 +18,7 @@ from seq2seq.data.tokenizer import EOS, PAD, Tokenizer, surface
 from seq2seq.data.words import split_words
 from seq2seq.inference.alignment import Weights, group_pieces, merge_words
 from seq2seq.model import RNNSearch
+from seq2seq.reading import expected
 from seq2seq.run import RunDir
 
 GOLD = "corpus/test.links"
@@ -103,8 +104,9 @@ def align_test_set(
     if not run.path(GOLD).exists():
         return None
     sides = (load_text(run, "test", side) for side in ("source", "target"))
-    gold = [read_links(line) for line in load_text(run, "test", "links")]
-    pairs = list(zip(*sides, strict=True))
+    with expected(run.path(GOLD)):
+        gold = [read_links(line) for line in load_text(run, "test", "links")]
+        pairs = [pair for pair, _ in zip(zip(*sides, strict=True), gold, strict=True)]
     return score_alignment(model, tokenizers, pairs, gold, batch_sentences)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from seq2seq.settings.ranges import at_least, number
+from seq2seq.settings.ranges import at_least, number, size
 
 
 class AttentionKind(Enum):
@@ -31,7 +31,7 @@ class MultiHeadConfig:
     """Several scaled dot products side by side, Vaswani et al. 2017."""
 
     name: AttentionKind
-    heads: int = at_least(1)
+    heads: int = size()
     """Divides `model.align_size` and twice `model.hidden_size`."""
 
 
@@ -63,7 +63,7 @@ class LocalConfig:
     """A window around a predicted position, local-p of Luong et al. 2015."""
 
     name: AttentionKind
-    window: int = at_least(1)
+    window: int = size()
     """D: words on either side."""
 
 

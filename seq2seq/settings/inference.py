@@ -10,14 +10,14 @@ from seq2seq.settings.ranges import at_least, number
 class DecodeConfig:
     """Beam search."""
 
-    beam_size: int = at_least(1)
+    beam_size: int = number(1, 1000)
     length_penalty: float = at_least(0)
     """Scores are divided by (words + end symbol) to this power; 0 sums, 1 averages."""
     min_ratio: float = at_least(0)
     """The end symbol is forbidden before this share of the source length (end included)."""
-    max_ratio: float = number(0, open_ends="low")
+    max_ratio: float = number(0, 100, open_ends="low")
     """At most this many times the source length (end included) in steps."""
-    extra_steps: int = at_least(0)
+    extra_steps: int = number(0, 10_000)
     """Steps allowed beyond `max_ratio`, for short sources."""
     forbid_unknown: bool
     """Never emit the unknown symbol."""
@@ -25,8 +25,8 @@ class DecodeConfig:
     """Write the source token that it attends to most in place of an unknown symbol."""
     n_best: int = at_least(1)
     """Hypotheses kept per sentence, at most `beam_size`."""
-    batch_sentences: int = at_least(1)
-    max_source_tokens: int = at_least(1)
+    batch_sentences: int = number(1, 100_000)
+    max_source_tokens: int = number(1, 100_000)
     """A longer source is cut, with a warning; and so is one above 131,072 characters."""
 
 

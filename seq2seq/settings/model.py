@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from seq2seq.settings.ranges import at_least, share
+from seq2seq.settings.ranges import share, size
 
 
 class StateWord(Enum):
@@ -46,13 +46,13 @@ class Backend(Enum):
 class ModelConfig:
     """RNNsearch, Appendix A; sizes of A.2.3."""
 
-    embedding_size: int = at_least(1)
+    embedding_size: int = size()
     """m, word embedding."""
-    hidden_size: int = at_least(1)
+    hidden_size: int = size()
     """n, gated units: per direction of the encoder, and of the decoder."""
-    align_size: int = at_least(1)
+    align_size: int = size()
     """n', hidden units of the alignment model."""
-    readout_size: int = at_least(1)
+    readout_size: int = size()
     """l, units of the readout; maxout takes the larger of two for each."""
     readout: Readout
     state_word: StateWord
@@ -61,7 +61,7 @@ class ModelConfig:
     """Biases of the candidate state, the start state, the readout and the output."""
     embedding_bias: bool
     """A bias on embedded words, as in the authors' code."""
-    output_rank: int | None = at_least(1)
+    output_rank: int | None = size()
     """Factor W_o into (l, rank)(rank, K_y); null keeps it whole."""
     init: InitialWeights
     embedding_dropout: float = share()

@@ -15,6 +15,11 @@ def at_least(low: float) -> Any:
     return number(low)
 
 
+def size() -> Any:
+    """A required size of a layer; a square matrix of the largest still has a size in 64 bits."""
+    return number(1, 1_000_000)
+
+
 def share() -> Any:
     """A probability that must leave something over: [0, 1)."""
     return number(0.0, 1.0, open_ends="high")

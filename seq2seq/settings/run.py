@@ -7,7 +7,7 @@ from typing import Any
 from seq2seq.settings.data import DataConfig
 from seq2seq.settings.inference import DecodeConfig, EvaluateConfig
 from seq2seq.settings.model import ModelConfig
-from seq2seq.settings.ranges import at_least
+from seq2seq.settings.ranges import at_least, number
 from seq2seq.settings.training import TrainerConfig
 
 
@@ -47,7 +47,7 @@ class Config:
     name: str
     seed: int = at_least(0)
     device: Device
-    threads: int | None = at_least(1)
+    threads: int | None = number(1, 1024)
     """CPU threads; null leaves torch's choice. Results are exact only at an equal count."""
     stages: list[Stage]
     data: DataConfig

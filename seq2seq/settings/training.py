@@ -139,5 +139,5 @@ class TrainerConfig:
     """Stop after so many validations without a better score; null never stops."""
     validation_sentences: int | None = at_least(1)
     """Decode only the first so many validation sentences; the loss uses all."""
-    validation_beam: int = at_least(1)
+    validation_beam: int = number(1, 1000)
     """Beam of the decoding in validation."""

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from seq2seq.config import MAX_CONFIG_BYTES, read_plain_yaml
+from seq2seq.config import MAX_NUMBER
 from seq2seq.errors import PlatformError, RunDirError
+from seq2seq.plain_yaml import MAX_CONFIG_BYTES, read_plain_yaml
 from seq2seq.reading import (
     entry_of_file,
     parse_json,
@@ -32,6 +32,7 @@ from seq2seq.reading import (
 )
 from seq2seq.run import RunDir, readable
 from seq2seq.training.averaging import WeightAverage
+from seq2seq.training.tensors import unpack
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +190,7 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
     Raises:
         RunDirError: it is not of this run, or does not fit the model.
     """
-    files = read_folder(path)
+    files = read_folder(path, _most(state.model))
     check_origins(run, path, files)
     _fill(dict(state.model.named_parameters()), _unpack(path, files, "model.safetensors"), path)
     if state.average is not None:
@@ -204,7 +205,9 @@ def _load_progress(progress: Progress, files: Mapping[str, bytes], where: Path) 
         value = saved.get(field.name, field.default)  # older formats know fewer
         number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
         empty = value is None and field.default is None
-        if not (number or empty) or (isinstance(field.default, int) and not isinstance(value, int)):
+        whole = isinstance(field.default, int)
+        fits = not whole or (isinstance(value, int) and 0 <= value <= MAX_NUMBER)
+        if not ((number and fits) or empty):
             raise RunDirError(where, f"{field.name} is {value!r}", "Restore it from a copy.")
         setattr(progress, field.name, value)
 
@@ -252,14 +255,33 @@ def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def load_weights(run: RunDir, model: nn.Module) -> int:
     """Fill a model with the weights to decode with; return their update.
 
+    A model on the meta device, an outline, gets memory when the weights have been seen to fit.
+
     Raises:
         RunDirError: there is no checkpoint, or none that is whole and fits.
     """
     path, name = best_weights(run)
-    files = read_folder(path)
+    files = read_folder(path, _most(model))
     check_origins(run, path, files)
-    _fill(dict(model.named_parameters()), _unpack(path, files, name), path)
+    tensors = _unpack(path, files, name)
+    _check_shapes({key: p.shape for key, p in model.named_parameters()}, tensors, path)
+    if any(p.is_meta for p in model.parameters()):
+        model.to_empty(device="cpu")
+    _fill(dict(model.named_parameters()), tensors, path)
     return step_of(path)
+
+
+def check_size(run: RunDir, model: nn.Module) -> None:
+    """See from sizes alone that the checkpoints of a run may be those of a model.
+
+    Raises:
+        RunDirError: there are some, and all are too small: building it would be in vain.
+    """
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    files = [run.path(_name(step)) / "model.safetensors" for step in steps(run)]
+    if files and all(not path.is_file() or path.stat().st_size < size for path in files):
+        what = f"no checkpoint has the {readable(size)} of the model in {CONFIG}"
+        raise RunDirError(run.path(FOLDER), what, "Restore the folder.")
 
 
 def best_weights(run: RunDir) -> tuple[Path, str]:
@@ -290,6 +312,11 @@ def step_of(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
+def _most(model: nn.Module) -> int:
+    """Bytes of a checkpoint: weights, their average, up to three numbers for each, and texts."""
+    return 5 * sum(p.numel() * p.element_size() for p in model.parameters()) + (1 << 22)
+
+
 def _name(step: int) -> str:
     return f"{FOLDER}/step-{step:08d}"
 
@@ -301,10 +328,7 @@ def _pack(tensors: dict[str, Tensor]) -> bytes:
 def _unpack(path: Path, files: dict[str, bytes], name: str) -> dict[str, Tensor]:
     if name not in files:
         raise RunDirError(path / name, "missing", "Restore it from a copy.")
-    try:
-        return safetensors.torch.load(files[name])
-    except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise RunDirError(path / name, f"unreadable ({error})", "Restore it from a copy.") from None
+    return unpack(files[name], path / name)
 
 
 @torch.no_grad()
@@ -312,6 +336,9 @@ def _fill(own: dict[str, Tensor], saved: dict[str, Tensor], path: Path) -> None:
     """Copy saved tensors into place; names and shapes must agree."""
     _check_shapes({name: tensor.shape for name, tensor in own.items()}, saved, path)
     for name, tensor in own.items():
+        if saved[name].dtype != tensor.dtype:
+            what = f"tensor {name} is {saved[name].dtype}, expected {tensor.dtype}"
+            raise RunDirError(path, what, "Restore the folder.")
         tensor.copy_(saved[name])
 
 
