@@ -9,8 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from seq2seq.errors import DataError, InternalError, PlatformError, UserError, report
+from seq2seq.errors import (
+    DataError,
+    InternalError,
+    MemoryLimitError,
+    PlatformError,
+    UserError,
+    report,
+)
 from seq2seq.fsops import explained
+from seq2seq.memory import ADVICE, is_out_of_memory
 from seq2seq.run import RunDir
 
 _DEBUG = "SEQ2SEQ_DEBUG"
@@ -35,7 +43,10 @@ def run_script(main: Callable[[], None]) -> None:
     except Exception as error:  # the one place that turns a bug into a line
         if os.environ.get(_DEBUG):
             raise
-        sys.exit(report(InternalError(Path(sys.argv[0]).name, error, f"{_DEBUG}=1 in front")))
+        name = Path(sys.argv[0]).name
+        if is_out_of_memory(error):
+            sys.exit(report(MemoryLimitError(name, "out of memory", ADVICE)))
+        sys.exit(report(InternalError(name, error, f"{_DEBUG}=1 in front")))
 
 
 def input_stream() -> BinaryIO:

@@ -3,10 +3,9 @@
 import json
 import logging
 import sys
-import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from seq2seq.data.prepare import (
     prepare,
 )
 from seq2seq.data.tokenizer import surface
-from seq2seq.errors import InternalError, RunDirError, StoppedError, UserError
+from seq2seq.errors import MemoryLimitError, RunDirError, StoppedError, UserError
 from seq2seq.export import export
 from seq2seq.fidelity import Report, compare
 from seq2seq.inference.alignment import Weights, group_pieces, merge_words, plot_alignment, to_png
@@ -41,12 +40,14 @@ from seq2seq.inference.examples import EXAMPLES, force
 from seq2seq.inference.gold import GOLD, GoldAlignment, align_test_set
 from seq2seq.inference.scoring import bleu_metric
 from seq2seq.inference.translate import END, Translation, translate
+from seq2seq.memory import ADVICE, is_out_of_memory
 from seq2seq.pretrained import Pretrained, new_model
 from seq2seq.provenance import note_restart
 from seq2seq.reading import read_json
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, SentencePieceConfig, Stage
 from seq2seq.signals import StopRequest
+from seq2seq.training import crash
 from seq2seq.training.curves import plot_curves
 from seq2seq.training.monitor import METRICS
 from seq2seq.training.trainer import Trainer, TrainingData
@@ -73,9 +74,9 @@ def run_job(cfg: Config, run: RunDir) -> None:
         except UserError:
             raise
         except Exception as error:  # the one place that turns a bug into a line
-            name = f"crash/{datetime.now():%Y-%m-%d_%H-%M-%S}.txt"
-            run.write(name, traceback.format_exc())
-            raise InternalError(run.root, error, run.path(name)) from error
+            if is_out_of_memory(error):
+                raise MemoryLimitError(run.root, "out of memory", ADVICE) from None
+            raise crash.keep_bug(run, error) from error
     with output_stream(None) as output:  # UTF-8, whatever the locale
         output.write(f"{summary(run)}\n".encode())
 
@@ -86,6 +87,7 @@ def logging_to(path: Path) -> Iterator[None]:
     logger = logging.getLogger("seq2seq")
     file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.handleError = partial(_give_up, logger, file)  # type: ignore[method-assign]
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), file]
     before, logger.propagate = logger.propagate, False
     logger.setLevel(logging.INFO)
@@ -98,6 +100,12 @@ def logging_to(path: Path) -> Iterator[None]:
         for handler in handlers:
             logger.removeHandler(handler)
         file.close()
+
+
+def _give_up(logger: logging.Logger, file: logging.Handler, _record: logging.LogRecord) -> None:
+    """Stop writing a log that cannot be written; one line instead of a traceback for each."""
+    logger.removeHandler(file)
+    logger.warning("train.log gets no more of this run: %s", sys.exc_info()[1])
 
 
 def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
@@ -220,10 +228,23 @@ def evaluate(cfg: Config, run: RunDir) -> None:
     run.write_json(SCORES, results.as_dict())
     by_length = score_by_length(cfg, sources, hypotheses, references)
     run.write_json(LENGTH_BLEU, by_length.as_dict())
-    run.write(LENGTH_PLOT, to_png(plot_length_bleu({cfg.name: by_length.bins})))
+    draw(run, LENGTH_PLOT, lambda: to_png(plot_length_bleu({cfg.name: by_length.bins})))
     draw_heatmaps(cfg, run)
     draw_examples(cfg, run)
     draw_curves(cfg, run)
+
+
+def draw(run: RunDir, name: str, picture: Callable[[], bytes]) -> bool:
+    """Write a picture; one that cannot be drawn is a warning, as nothing depends on it."""
+    try:
+        data = picture()
+    except UserError:
+        raise
+    except Exception as error:  # no matplotlib, no font, strange numbers
+        log.warning("no %s: %s", name, error)
+        return False
+    run.write(name, data)
+    return True
 
 
 def align(cfg: Config, run: RunDir) -> GoldAlignment | None:
@@ -265,8 +286,9 @@ def draw_heatmaps(cfg: Config, run: RunDir) -> list[str]:
         best = translation["hypotheses"][0]
         alpha = np.array(best["attention"], np.float32)
         name = f"heatmaps/test-{number:04d}.png"
-        run.write(name, heatmap_png(cfg, alpha, translation["source_tokens"], best["tokens"]))
-        names.append(name)
+        tokens = (translation["source_tokens"], best["tokens"])
+        if draw(run, name, partial(heatmap_png, cfg, alpha, *tokens)):
+            names.append(name)
     return names
 
 
@@ -287,12 +309,13 @@ def draw_examples(cfg: Config, run: RunDir) -> list[str]:
             log.info("%s-%s: %s", examples.name, example.label, own.text)
             if own.candidates:
                 tokens = own.candidates[0].tokens
-                run.write(f"{name}.png", heatmap_png(cfg, own.alignment, own.source_tokens, tokens))
-                names.append(f"{name}.png")
+                picture = partial(heatmap_png, cfg, own.alignment, own.source_tokens, tokens)
+                if draw(run, f"{name}.png", picture):
+                    names.append(f"{name}.png")
             forced = force(model.model, model.tokenizers, example)
-            picture = (forced.alignment, forced.source_tokens, forced.tokens)
-            run.write(f"{name}-paper.png", heatmap_png(cfg, *picture))
-            names.append(f"{name}-paper.png")
+            shown = (forced.alignment, forced.source_tokens, forced.tokens)
+            if draw(run, f"{name}-paper.png", partial(heatmap_png, cfg, *shown)):
+                names.append(f"{name}-paper.png")
     return names
 
 
@@ -300,7 +323,7 @@ def draw_curves(cfg: Config, run: RunDir) -> None:
     """Draw the learning curves, if the run has trained."""
     if run.path(METRICS).exists():
         rows = [json.loads(line) for line in load_lines(run, METRICS)]
-        run.write("curves.png", to_png(plot_curves(rows, cfg.name)))
+        draw(run, "curves.png", lambda: to_png(plot_curves(rows, cfg.name)))
 
 
 def heatmap_png(cfg: Config, alpha: Weights, source: Sequence[str], target: Sequence[str]) -> bytes:

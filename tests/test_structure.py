@@ -64,6 +64,7 @@ MODEL, DATA = "seq2seq.model", "seq2seq.data"
 CONFIG, SETTINGS = "seq2seq.config", "seq2seq.settings"
 ERRORS, KERNELS = "seq2seq.errors", "seq2seq.kernels"
 FSOPS, READING, RUN = "seq2seq.fsops", "seq2seq.reading", "seq2seq.run"
+MEMORY = "seq2seq.memory"
 TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
 
 MAY_IMPORT = [
@@ -80,6 +81,7 @@ MAY_IMPORT = [
         "seq2seq.export",
         [CONFIG, SETTINGS, RUN, READING, "seq2seq.data.prepare", "seq2seq.training.checkpoint"],
     ),
+    (MEMORY, []),
     (RUN, [ERRORS, FSOPS, READING, OURS]),  # the version
     ("seq2seq.model.rnnsearch", [MODEL, ERRORS, SETTINGS, KERNELS]),
     (MODEL, [MODEL, ERRORS]),
@@ -99,10 +101,10 @@ MAY_IMPORT = [
         ["seq2seq.groundhog", MODEL, SETTINGS, ERRORS, "seq2seq.training.loss"]
         + [f"{DATA}.{name}" for name in ("batching", "text")],
     ),
-    (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN, READING]),
+    (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN, READING, MEMORY]),
     (
         TRAINING,
-        [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING, "seq2seq.signals"]
+        [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING, MEMORY, "seq2seq.signals"]
         # validation decodes, scores and draws as the last two stages do
         + [f"{INFERENCE}.{name}" for name in ("translate", "scoring", "alignment")],
     ),

@@ -65,6 +65,11 @@ class Progress:
     reductions: int = 0
     """Times that a plateau lowered the rate."""
     plateau_waiting: int = 0
+    explosions: int = 0
+    """Updates in a row, up to now, whose gradient exploded."""
+    updates_in_parts: int = 0
+    """Updates for which memory did not suffice in one go. From the first on the run is not exact:
+    another machine would have drawn other dropout."""
     metrics_bytes: int = 0
     """Size of metrics.jsonl; a resumed run cuts what was written after."""
 
