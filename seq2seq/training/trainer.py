@@ -143,6 +143,11 @@ class Trainer:
         ).to(self.device)
 
     def _update(self, rows: Sequence[int]) -> None:
+        if isinstance(attempt(partial(self._make_update, rows)), NoRoom):
+            self.model.zero_grad(set_to_none=True)
+            raise self._too_large(self._batch(rows), rows)
+
+    def _make_update(self, rows: Sequence[int]) -> None:
         cfg, progress = self.cfg.trainer, self.progress
         start = time.perf_counter()
         number = progress.update + 1
@@ -154,8 +159,7 @@ class Trainer:
         progress.explosions = self.guard.check(
             step, loss=summed, norm=norm, explosions=progress.explosions
         )
-        if isinstance(attempt(partial(self._move, number)), NoRoom):
-            raise self._too_large(step)
+        self._move(number)
         seconds = time.perf_counter() - start
         progress.update = number
         progress.words += loss.words
@@ -173,16 +177,15 @@ class Trainer:
         # Every update draws from its own seed: nothing that happens between updates, and no
         # restart, can change what it draws.
         torch.manual_seed(step.seed)
+        if self.cfg.trainer.on_out_of_memory is OnOutOfMemory.stop:
+            return batch_gradient(self.model, step.batch, self.cfg), 1
         loss = attempt(partial(batch_gradient, self.model, step.batch, self.cfg))
         if not isinstance(loss, NoRoom):
             return loss, 1
-        self.model.zero_grad(set_to_none=True)
-        if self.cfg.trainer.on_out_of_memory is OnOutOfMemory.stop:
-            raise self._too_large(step)
         torch.manual_seed(step.seed)  # the update must not depend on how far the first try got
         found = gradient_in_parts(self.model, step.batch, self.cfg)
         if isinstance(found, NoRoom):
-            raise self._too_large(step)
+            raise MemoryError(found.what)
         text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
         log.warning(text, step.number, loss.what, found.parts)
         return found.loss, found.parts
@@ -192,15 +195,15 @@ class Trainer:
         if self.state.average is not None:
             self.state.average.update(self.model, number)
 
-    def _too_large(self, step: Step) -> MemoryLimitError:
+    def _too_large(self, batch: Batch, rows: Sequence[int]) -> MemoryLimitError:
         cfg = self.cfg.trainer
         key = "batch_tokens" if cfg.batch_sentences is None else "batch_sentences"
         lower = f"trainer.{key} (now {getattr(cfg, key)}) or data.max_words in a new run."
         split = "Resume with trainer.on_out_of_memory=split, or lower "
         return MemoryLimitError(
             self.run.root,
-            f"out of memory at update {step.number} with "
-            + shape(step.batch, step.rows, "corpus/train.source"),
+            f"out of memory at update {self.progress.update + 1} with "
+            + shape(batch, rows, "corpus/train.source"),
             f"{split if cfg.on_out_of_memory is OnOutOfMemory.stop else 'Lower '}{lower}",
         )
 
