@@ -1,7 +1,6 @@
 """Memory that runs out: told apart from other failures, and given back before anything is said."""
 
 import errno
-import gc
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +36,6 @@ def attempt(step: Callable[[], T]) -> T | NoRoom:
         if not is_out_of_memory(error):
             raise
         what = " ".join(str(error).split())[:200]
-    gc.collect()
     return NoRoom(what)
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import errno
-import gc
 import json
 import resource
 import subprocess
@@ -301,7 +300,6 @@ class Shortage(TorchDispatchMode):
 
     def kept(self, known: set[int]) -> int:
         """Bytes of what was made and is still there, outside the known storages."""
-        gc.collect()
         alive = [tensor for ref in self.made if (tensor := ref()) is not None]
         sizes = {t.untyped_storage().data_ptr(): t.nbytes for t in alive}
         return sum(size for place, size in sizes.items() if place not in known)

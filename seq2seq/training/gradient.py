@@ -1,9 +1,10 @@
 """The gradient of a batch: forward, cost, backward; in parts where memory does not suffice."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from seq2seq.settings import Config, HardConfig, Precision
 from seq2seq.training.loss import Loss, nll
 from seq2seq.training.reinforce import draws_cost
 
+T = TypeVar("T")
+
 
 def batch_gradient(model: RNNSearch, batch: Batch, cfg: Config) -> Loss:
     """Put the gradient of a batch into the parameters; return its cost."""
@@ -22,6 +25,17 @@ def batch_gradient(model: RNNSearch, batch: Batch, cfg: Config) -> Loss:
     model.zero_grad(set_to_none=True)
     loss.objective(cfg.trainer.normalize).backward()
     return loss
+
+
+def attempt_pass(step: Callable[[], T], device: torch.device) -> T | NoRoom:
+    """Attempt something with a backward pass in it, and free what a failed one held.
+
+    Autograd's engine keeps the tensors of the operation that failed until its next pass.
+    """
+    found = attempt(step)
+    if isinstance(found, NoRoom):
+        torch.zeros((), requires_grad=True, device=device).neg().backward()
+    return found
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,8 @@ def gradient_in_parts(model: RNNSearch, batch: Batch, cfg: Config) -> InParts | 
     waiting, total, parts = [batch], 0.0, 0
     while waiting:
         part = waiting.pop()
-        found = NoRoom("") if part is batch else attempt(partial(_part, model, part, cfg, whole))
+        step = partial(_part, model, part, cfg, whole)
+        found = NoRoom("") if part is batch else attempt_pass(step, part.src.device)
         if not isinstance(found, NoRoom):
             cost, grads = found
             _add(model, grads)

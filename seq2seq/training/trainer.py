@@ -25,7 +25,7 @@ from seq2seq.training import checkpoint, crash
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.divergence import Guard, Step, check_weights
-from seq2seq.training.gradient import batch_gradient, gradient_in_parts
+from seq2seq.training.gradient import attempt_pass, batch_gradient, gradient_in_parts
 from seq2seq.training.loss import Loss, nll
 from seq2seq.training.monitor import Monitor, UpdateStats, Validated
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
@@ -143,7 +143,7 @@ class Trainer:
         ).to(self.device)
 
     def _update(self, rows: Sequence[int]) -> None:
-        if isinstance(attempt(partial(self._make_update, rows)), NoRoom):
+        if isinstance(attempt_pass(partial(self._make_update, rows), self.device), NoRoom):
             self.model.zero_grad(set_to_none=True)
             raise self._too_large(self._batch(rows), rows)
 
@@ -179,7 +179,8 @@ class Trainer:
         torch.manual_seed(step.seed)
         if self.cfg.trainer.on_out_of_memory is OnOutOfMemory.stop:
             return batch_gradient(self.model, step.batch, self.cfg), 1
-        loss = attempt(partial(batch_gradient, self.model, step.batch, self.cfg))
+        gradient = partial(batch_gradient, self.model, step.batch, self.cfg)
+        loss = attempt_pass(gradient, self.device)
         if not isinstance(loss, NoRoom):
             return loss, 1
         torch.manual_seed(step.seed)  # the update must not depend on how far the first try got
