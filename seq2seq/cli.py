@@ -11,8 +11,16 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from seq2seq.errors import DataError, InternalError, PlatformError, UserError, report
+from seq2seq.errors import (
+    DataError,
+    InternalError,
+    MemoryLimitError,
+    PlatformError,
+    UserError,
+    report,
+)
 from seq2seq.fsops import explained
+from seq2seq.memory import ADVICE, is_out_of_memory
 from seq2seq.run import RunDir
 from seq2seq.signals import EXIT_CODES
 
@@ -85,7 +93,10 @@ def run_script(main: Callable[[], None]) -> None:
             sys.exit(interrupt.code)
         if os.environ.get(_DEBUG):
             raise
-        sys.exit(report(InternalError(Path(sys.argv[0]).name, error, f"{_DEBUG}=1 in front")))
+        name = Path(sys.argv[0]).name
+        if is_out_of_memory(error):
+            sys.exit(report(MemoryLimitError(name, "out of memory", ADVICE)))
+        sys.exit(report(InternalError(name, error, f"{_DEBUG}=1 in front")))
 
 
 def check_command_line(arguments: Sequence[str]) -> None:

@@ -89,6 +89,7 @@ RESUME_KEYS = (
     "trainer.max_minutes",
     "trainer.patience",
     "trainer.keep_checkpoints",
+    "trainer.on_out_of_memory",
 )
 """What a resumed training may change. `max_updates` also moves the end of a falling schedule."""
 

@@ -63,7 +63,7 @@ class PlatformError(UserError):
 
 
 class DivergedError(UserError):
-    """Loss or gradient is not finite; raised before the weights move."""
+    """Loss or gradient is not finite, or explodes; raised before the weights move."""
 
     exit_code = 6
 
@@ -88,6 +88,21 @@ class StoppedError(UserError):
         what: Why it stopped.
         fix: How to go on.
         exit_code: 130 (interrupt), 143 (terminate) or 75 (early warning, time limit).
+    """
+
+    def __init__(self, where: str | Path, what: str, fix: str, exit_code: int) -> None:
+        super().__init__(where, what, fix)
+        self.exit_code = exit_code
+
+
+class RepeatedError(UserError):
+    """The same failure has ended a training time and again.
+
+    Args:
+        where: The run directory.
+        what: Which failure, and the files that tell of it.
+        fix: How to go on.
+        exit_code: Of that failure.
     """
 
     def __init__(self, where: str | Path, what: str, fix: str, exit_code: int) -> None:

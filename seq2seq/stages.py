@@ -3,10 +3,9 @@
 import json
 import logging
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from seq2seq.data.prepare import (
     prepare,
 )
 from seq2seq.data.tokenizer import surface
-from seq2seq.errors import InternalError, RunDirError, UserError, printable
+from seq2seq.errors import MemoryLimitError, RunDirError, UserError, printable
 from seq2seq.export import export
 from seq2seq.fidelity import Report, compare
 from seq2seq.fsops import explained
@@ -50,12 +49,14 @@ from seq2seq.inference.examples import EXAMPLES, force
 from seq2seq.inference.gold import GOLD, GoldAlignment, align_test_set
 from seq2seq.inference.scoring import bleu_metric
 from seq2seq.inference.translate import END, Translation, translate
+from seq2seq.memory import ADVICE, is_out_of_memory
 from seq2seq.pretrained import Pretrained, new_model, outline
 from seq2seq.provenance import note_restart
 from seq2seq.reading import expected, opened, read_json
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, SentencePieceConfig, Stage
 from seq2seq.signals import Interrupted, StopRequest
+from seq2seq.training import crash
 from seq2seq.training.checkpoint import check_size
 from seq2seq.training.curves import plot_curves
 from seq2seq.training.monitor import METRICS
@@ -83,9 +84,9 @@ def run_job(cfg: Config, run: RunDir) -> None:
         except UserError:
             raise
         except Exception as error:  # the one place that turns a bug into a line
-            name = f"crash/{datetime.now():%Y-%m-%d_%H-%M-%S}.txt"
-            run.write(name, traceback.format_exc())
-            raise InternalError(run.root, error, run.path(name)) from error
+            if is_out_of_memory(error):
+                raise MemoryLimitError(run.root, "out of memory", ADVICE) from None
+            raise crash.keep_bug(run, error) from error
     with output_stream(None) as output:  # UTF-8, whatever the locale
         output.write(f"{summary(run)}\n".encode())
 
@@ -97,6 +98,7 @@ def logging_to(path: Path) -> Iterator[None]:
     with explained(path):
         file = logging.FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.handleError = partial(_give_up, logger, file)  # type: ignore[method-assign]
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), file]
     before, logger.propagate = logger.propagate, False
     logger.setLevel(logging.INFO)
@@ -109,6 +111,12 @@ def logging_to(path: Path) -> Iterator[None]:
         for handler in handlers:
             logger.removeHandler(handler)
         file.close()
+
+
+def _give_up(logger: logging.Logger, file: logging.Handler, _record: logging.LogRecord) -> None:
+    """Stop writing a log that cannot be written; one line instead of a traceback for each."""
+    logger.removeHandler(file)
+    logger.warning("train.log gets no more of this run: %s", sys.exc_info()[1])
 
 
 def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
@@ -228,13 +236,17 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     with stop.interruptible():
         check_data(run)
         results, by_length = score(cfg, run)
-        plot = to_png(plot_length_bleu({cfg.name: by_length.bins}))
     run.write_json(SCORES, results.as_dict())
     run.write_json(LENGTH_BLEU, by_length.as_dict())
-    run.write(LENGTH_PLOT, plot)
-    pictures = chain(draw_heatmaps(cfg, run), draw_examples(cfg, run), draw_curves(cfg, run))
-    for name, picture in stop.each(pictures):
-        run.write(name, picture)
+    plot = partial(plot_length_bleu, {cfg.name: by_length.bins})
+    pictures = chain(
+        [(LENGTH_PLOT, lambda: to_png(plot()))],
+        draw_heatmaps(cfg, run),
+        draw_examples(cfg, run),
+        draw_curves(cfg, run),
+    )
+    for name, data in stop.each(drawn(pictures)):
+        run.write(name, data)
 
 
 def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
@@ -251,6 +263,23 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
         known = {row: hypotheses[row] for row in rows}
     results = Results(*score_all(cfg, hypotheses, references, known), align(cfg, run))
     return results, score_by_length(cfg, sources, hypotheses, references)
+
+
+Picture = tuple[str, Callable[[], bytes]]
+"""The name of a file of the run, and how to draw what is in it."""
+
+
+def drawn(pictures: Iterable[Picture]) -> Iterator[tuple[str, bytes]]:
+    """Draw pictures; one that cannot be drawn is a warning, as nothing depends on it."""
+    for name, draw in pictures:
+        try:
+            data = draw()
+        except UserError:
+            raise
+        except Exception as error:  # no matplotlib, no font, strange numbers
+            log.warning("no %s: %s", name, error)
+        else:
+            yield name, data
 
 
 def align(cfg: Config, run: RunDir) -> GoldAlignment | None:
@@ -286,8 +315,8 @@ def _check_count(run: RunDir, name: str, lines: Sequence[str], wanted: Sequence[
         raise RunDirError(run.path(name), what, "Run the decode stage again.")
 
 
-def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
-    """Draw the attention of the test sentences in `evaluate.heatmaps`; yield file and picture.
+def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Picture]:
+    """Show the attention of the test sentences in `evaluate.heatmaps`.
 
     The weights are those of the best beam hypothesis.
     """
@@ -301,12 +330,12 @@ def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
                 continue
             best = translation["hypotheses"][0]
             alpha = np.array(best["attention"], np.float32)
-            picture = heatmap_png(cfg, alpha, translation["source_tokens"], best["tokens"])
-        yield f"heatmaps/test-{number:04d}.png", picture
+            tokens = (list(translation["source_tokens"]), list(best["tokens"]))
+        yield f"heatmaps/test-{number:04d}.png", partial(heatmap_png, cfg, alpha, *tokens)
 
 
-def draw_examples(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
-    """Translate and draw the sets in `evaluate.examples`; yield file and picture.
+def draw_examples(cfg: Config, run: RunDir) -> Iterator[Picture]:
+    """Translate and show the sets in `evaluate.examples`.
 
     Each sentence gives two pictures: what the run says, and, ending in `-paper`, where it looks
     while it is made to say what the paper prints.
@@ -321,21 +350,21 @@ def draw_examples(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
             log.info("%s-%s: %s", examples.name, example.label, printable_line(own.text))
             if own.candidates:
                 tokens = own.candidates[0].tokens
-                yield f"{name}.png", heatmap_png(cfg, own.alignment, own.source_tokens, tokens)
+                shown = (own.alignment, own.source_tokens, tokens)
+                yield f"{name}.png", partial(heatmap_png, cfg, *shown)
             forced = force(model.model, model.tokenizers, example)
-            picture = (forced.alignment, forced.source_tokens, forced.tokens)
-            yield f"{name}-paper.png", heatmap_png(cfg, *picture)
+            paper = (forced.alignment, forced.source_tokens, forced.tokens)
+            yield f"{name}-paper.png", partial(heatmap_png, cfg, *paper)
 
 
-def draw_curves(cfg: Config, run: RunDir) -> Iterator[tuple[str, bytes]]:
-    """Draw the learning curves, if the run has trained; yield file and picture."""
+def draw_curves(cfg: Config, run: RunDir) -> Iterator[Picture]:
+    """Show the learning curves, if the run has trained."""
     if run.path(METRICS).exists():
         with expected(run.path(METRICS)):
             rows = [json.loads(line) for line in load_lines(run, METRICS)]
             if any(not isinstance(value, int | float) for row in rows for value in row.values()):
                 raise TypeError("no number")
-            picture = to_png(plot_curves(rows, cfg.name))
-        yield "curves.png", picture
+        yield "curves.png", lambda: to_png(plot_curves(rows, cfg.name))
 
 
 def heatmap_png(cfg: Config, alpha: Weights, source: Sequence[str], target: Sequence[str]) -> bytes:

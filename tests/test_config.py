@@ -347,7 +347,7 @@ def placed(option: str, key: str) -> tuple[Config, Any, str]:
 
 
 @pytest.mark.parametrize(("option", "key", "last", "outside", "allowed"), list(bounds()))
-def test_value_just_outside_its_range_is_refused(option, key, last, outside, allowed):
+def test_N7_value_just_outside_its_range_is_refused(option, key, last, outside, allowed):
     config, owner, name = placed(option, key)
     setattr(owner, name, last)
     _check_ranges(config)
@@ -378,7 +378,7 @@ FLOATS = [(option, key) for option, key, kind, _ in numbers() if kind is float]
 
 
 @pytest.mark.parametrize(("option", "key"), FLOATS)
-def test_nan_is_in_no_range(option, key):
+def test_N7_nan_is_in_no_range(option, key):
     config, owner, name = placed(option, key)
     setattr(owner, name, math.nan)
     with pytest.raises(ConfigError, match=f"{key}=nan is out of range"):
@@ -388,6 +388,24 @@ def test_nan_is_in_no_range(option, key):
 def test_enough_ranges_were_found():
     assert len({key for _, key, _, _ in numbers()}) > 50
     assert len(FLOATS) > 20
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("optimizer.lr=0", "optimizer.lr=0.0 is out of range. Use (0, inf)."),
+        ("optimizer.lr=-1", "optimizer.lr=-1.0 is out of range. Use (0, inf)."),
+        ("model.annotation_dropout=1", "model.annotation_dropout=1.0 is out of range. Use [0, 1)."),
+        ("trainer.clip_norm=0", "trainer.clip_norm=0.0 is out of range. Use (0, inf)."),
+        ("model.hidden_size=0", "model.hidden_size=0 is out of range. Use [1, inf)."),
+        ("decode.beam_size=0", "decode.beam_size=0 is out of range. Use [1, inf)."),
+        ("tokenizer.vocab_size=3", "tokenizer.vocab_size=3 is out of range. Use [4, inf)."),
+    ],
+)
+def test_N7_what_is_out_of_range_stops_before_data_is_read(change, text):
+    """There is no such data, and the first thing said is the range."""
+    missing = "data.train=[/nowhere/train.en,/nowhere/train.fr]"
+    assert refused(composed(), missing, change) == f"config: {text}"
 
 
 # Rules that join settings -----------------------------------------------------------------------
@@ -704,6 +722,7 @@ RESUMED = {
     "trainer.max_minutes": "trainer.max_minutes=7.5",
     "trainer.patience": "trainer.patience=7",
     "trainer.keep_checkpoints": "trainer.keep_checkpoints=7",
+    "trainer.on_out_of_memory": "trainer.on_out_of_memory=split",
 }
 
 

@@ -291,11 +291,20 @@ def test_a_gradient_that_is_no_number_changes_no_other(bad):
     assert model[1].grad.item() == 4.0
 
 
-def test_a_norm_that_overflows_changes_nothing():
-    """Every gradient is a number, their float32 norm is none."""
-    model = with_gradients([3e38, 3e38], [4.0])
-    assert clip_gradients(model, 1.0) == math.inf
-    assert torch.equal(model[0].grad, torch.tensor([3e38, 3e38]))
+@pytest.mark.parametrize("huge", [1e19, 1e20, 1e30, 3e38])
+def test_N2_a_norm_whose_square_overflows_is_the_true_one(huge):
+    """Every gradient is a number, the sum of their squares in float32 is none."""
+    model = with_gradients([0.6 * huge, 0.0], [0.0, 0.8 * huge, 1.0])
+    assert clip_gradients(model, 0.5) == pytest.approx(huge, rel=1e-6)
+    torch.testing.assert_close(model[0].grad, torch.tensor([0.3, 0.0]))
+    torch.testing.assert_close(model[1].grad[:2], torch.tensor([0.0, 0.4]))
+    assert abs(model[1].grad[2].item()) < 1e-18
+
+
+def test_N2_a_limit_above_a_huge_norm_leaves_it_alone():
+    model = with_gradients([3e25, 4e25])
+    assert clip_gradients(model, 1e30) == pytest.approx(5e25, rel=1e-6)
+    torch.testing.assert_close(model[0].grad, torch.tensor([3e25, 4e25]))
 
 
 # Averaged weights -----------------------------------------------------------------------------

@@ -17,14 +17,15 @@ class Writer:
     def __init__(self) -> None:
         self.figures: list[str] = []
 
-    def add_figure(self, tag: str, _figure: object, _step: int) -> None:
+    def add(self, kind: str, tag: str, _figure: object, _step: int) -> None:
+        assert kind == "figure"
         self.figures.append(tag)
 
 
 @pytest.fixture
 def watching() -> monitor.Monitor:
     found = monitor.Monitor.__new__(monitor.Monitor)  # without the files of a run
-    found.writer, found.progress = Writer(), Progress(update=7)
+    found.board, found.progress = Writer(), Progress(update=7)
     return found
 
 
@@ -36,16 +37,29 @@ def translation(weight: float) -> Translation:
 
 def test_a_heatmap_is_drawn(watching) -> None:
     watching._heatmap(3, translation(0.5))
-    assert watching.writer.figures == ["alignment/3"]
+    assert watching.board.figures == ["alignment/3"]
 
 
-def test_a_heatmap_that_fails_is_a_warning(watching, caplog, monkeypatch) -> None:
-    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
-    watching._heatmap(3, translation(float("nan")))
-    assert watching.writer.figures == []
-    [record] = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.getMessage().startswith("no heatmap of validation sentence 3: ")
+def test_a_translation_of_nothing_has_no_heatmap(watching) -> None:
+    watching._heatmap(3, Translation("", (), ()))
+    assert watching.board.figures == []
+
+
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with logging_to(tmp_path / "train.log"):
+        logger = logging.getLogger("seq2seq")
+        logger.info("before")
+        monkeypatch.setattr(logging.FileHandler, "flush", full)
+        for number in range(5):
+            logger.info("later %d", number)
+        monkeypatch.undo()
+    said = capsys.readouterr().err.splitlines()
+    later = [f"later {number}" for number in range(5)]
+    warning = "train.log gets no more of this run: [Errno 28] No space left on device"
+    assert sorted(said) == sorted(["before", *later, warning])
 
 
 def test_logging_leaves_the_logger_as_it_was(tmp_path) -> None:

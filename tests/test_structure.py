@@ -66,6 +66,7 @@ ERRORS, KERNELS = "seq2seq.errors", "seq2seq.kernels"
 FSOPS, READING, RUN = "seq2seq.fsops", "seq2seq.reading", "seq2seq.run"
 PRIVACY = "seq2seq.privacy"
 PLAIN_YAML = "seq2seq.plain_yaml"
+MEMORY = "seq2seq.memory"
 TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
 
 MAY_IMPORT = [
@@ -84,6 +85,7 @@ MAY_IMPORT = [
         "seq2seq.export",
         [CONFIG, SETTINGS, RUN, READING, "seq2seq.data.prepare", "seq2seq.training.checkpoint"],
     ),
+    (MEMORY, []),
     (RUN, [ERRORS, FSOPS, READING, OURS]),  # the version
     ("seq2seq.model.rnnsearch", [MODEL, ERRORS, SETTINGS, KERNELS]),
     (MODEL, [MODEL, ERRORS]),
@@ -103,11 +105,11 @@ MAY_IMPORT = [
         ["seq2seq.groundhog", MODEL, SETTINGS, ERRORS, "seq2seq.training.loss"]
         + [f"{DATA}.{name}" for name in ("batching", "text")],
     ),
-    (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN, READING]),
+    (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN, READING, MEMORY]),
     (
         TRAINING,
         [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING, PRIVACY, PLAIN_YAML]
-        + ["seq2seq.signals"]
+        + [MEMORY, "seq2seq.signals"]
         # validation decodes, scores and draws as the last two stages do
         + [f"{INFERENCE}.{name}" for name in ("translate", "scoring", "alignment")],
     ),

@@ -31,6 +31,7 @@ IRRELEVANT = (
     "trainer.max_minutes",  # a stopped run goes on as if it had not been
     "trainer.checkpoint_every",
     "trainer.keep_checkpoints",
+    "trainer.on_out_of_memory",  # the same gradient
     "decode.n_best",  # how many are shown, not which is best
     "decode.batch_sentences",  # a sentence is translated as if it were alone
     "evaluate.heatmaps",

@@ -54,6 +54,7 @@ def plot_alignment(
 
     Grey scale, 0 black and 1 white. Labels are shown as they are (end symbols too, if the caller
     has them), except that unprintable characters are escaped and long labels end in an ellipsis.
+    A weight that is no number is a red cell.
 
     Args:
         alpha: (Ty, Tx), weights in [0, 1].
@@ -64,8 +65,9 @@ def plot_alignment(
 
     Raises:
         ConfigError: `font` is not a font file.
-        ValueError: `alpha` does not fit the labels or is not finite.
+        ValueError: `alpha` does not fit the labels.
     """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     weights = np.asarray(alpha, dtype=np.float64)
@@ -74,9 +76,6 @@ def plot_alignment(
             f"alpha is {weights.shape} for {len(tgt_labels)} target and {len(src_labels)} source "
             "labels"
         )
-    if not np.isfinite(weights).all():
-        raise ValueError("alpha holds a weight that is not finite")
-
     labels = [_shorten(label) for label in (*src_labels, *tgt_labels)]
     families, texts = _readable([title or "", *labels], font)
     heading, columns, rows = texts[0], texts[1 : 1 + len(src_labels)], texts[1 + len(src_labels) :]
@@ -92,7 +91,9 @@ def plot_alignment(
     }
     figure = Figure(dpi=DPI, facecolor="white")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.imshow(weights, cmap="gray", vmin=0, vmax=1, interpolation="nearest", origin="upper")
+    grey = colormaps["gray"].with_extremes(bad="red")
+    shown = np.ma.masked_invalid(weights)
+    axes.imshow(shown, cmap=grey, vmin=0, vmax=1, interpolation="nearest", origin="upper")
     axes.xaxis.tick_top()
     axes.tick_params(length=0, pad=3)
     axes.set_xticks(range(len(columns)), columns, rotation=90, ha="left", **style)

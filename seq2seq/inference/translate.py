@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
+from seq2seq.errors import MemoryLimitError
 from seq2seq.inference.search import Floats, Hypothesis, SearchRules, beam_search
+from seq2seq.memory import NoRoom, attempt
 from seq2seq.model import RNNSearch
 from seq2seq.settings import DecodeConfig
 
@@ -154,7 +157,16 @@ def _translate_chunk(
     by_length = sorted((i for i, row in enumerate(rows) if row), key=lambda i: len(rows[i]))
     for start in range(0, len(by_length), cfg.batch_sentences):
         batch = by_length[start : start + cfg.batch_sentences]
-        hypotheses = search_batch(model, [[*rows[i], EOS] for i in batch], cfg)
+        ids = [[*rows[i], EOS] for i in batch]
+        hypotheses = attempt(partial(search_batch, model, ids, cfg))
+        if isinstance(hypotheses, NoRoom):
+            raise MemoryLimitError(
+                f"line {chunk[batch[-1]][0]}",
+                f"out of memory with {len(ids)} sentences of up to {len(ids[-1])} tokens, this the "
+                f"longest, and a beam of {cfg.beam_size}",
+                f"Lower decode.batch_sentences (now {cfg.batch_sentences}), decode.beam_size or "
+                "decode.max_source_tokens.",
+            )
         for i, best in zip(batch, hypotheses, strict=True):
             found[i] = best[: cfg.n_best]
     translations = []

@@ -97,6 +97,13 @@ class BatchOrder(Enum):
     shuffled = "shuffled"
 
 
+class OnOutOfMemory(Enum):
+    """What becomes of an update for which memory does not suffice."""
+
+    stop = "stop"
+    split = "split"
+
+
 class SelectBy(Enum):
     """The validation figure that decides which checkpoint is best."""
 
@@ -122,6 +129,11 @@ class TrainerConfig:
     """Greatest gradient norm over all parameters."""
     label_smoothing: float = share()
     precision: Precision
+    on_out_of_memory: OnOutOfMemory
+    """Stop, or compute the gradient in parts of the batch, halved until they fit.
+
+    It is the same gradient up to rounding and random draws, so such a run is not exact: metrics
+    name every update that was split."""
     ema_decay: float = share()
     """Decay per update of the averaged weights that are validated and decoded; 0 is off."""
     max_updates: int = at_least(1)

@@ -66,6 +66,11 @@ class Progress:
     reductions: int = 0
     """Times that a plateau lowered the rate."""
     plateau_waiting: int = 0
+    explosions: int = 0
+    """Updates in a row, up to now, whose gradient exploded."""
+    updates_in_parts: int = 0
+    """Updates for which memory did not suffice in one go. From the first on the run is not exact:
+    another machine would have drawn other dropout."""
     metrics_bytes: int = 0
     """Size of metrics.jsonl; a resumed run cuts what was written after."""
     window_updates: int = 0
@@ -74,6 +79,7 @@ class Progress:
     window_words: int = 0
     window_grad_norm: float = 0.0
     window_clipped: int = 0
+    window_exploded: int = 0
     window_seconds: float = 0.0
 
 

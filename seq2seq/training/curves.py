@@ -39,6 +39,6 @@ def plot_curves(rows: Sequence[dict[str, Any]], title: str) -> "Figure":
 def _line(
     axes: "Axes", rows: Sequence[dict[str, Any]], tag: str, label: str, color: str | None = None
 ) -> None:
-    points = [(row["update"], row[tag]) for row in rows if tag in row]
+    points = [(row["update"], float(row[tag])) for row in rows if tag in row]  # or "nan"
     if points:
         axes.plot(*zip(*points, strict=True), ".-", label=label, color=color, markersize=4)

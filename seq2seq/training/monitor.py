@@ -1,11 +1,14 @@
 """What a run shows of itself: progress on stderr, metrics.jsonl, TensorBoard.
 
-Nothing here touches weights or random states.
+Nothing here touches weights or random states, and nothing but a `metrics.jsonl` that cannot be
+written ends a training.
 """
 
+import contextlib
 import html
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +20,12 @@ from seq2seq.inference.translate import Translation
 from seq2seq.privacy import without_paths
 from seq2seq.run import RunDir
 from seq2seq.settings import Config
+from seq2seq.training.board import Board
 from seq2seq.training.checkpoint import Progress
 
 log = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
-EVENTS = "tensorboard"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class UpdateStats:
     words: int  # target tokens, end symbols included
     grad_norm: float  # before clipping
     clipped: bool
+    exploded: bool
     lr: float
     seconds: float
 
@@ -59,17 +63,20 @@ class Monitor:
     def __init__(self, run: RunDir, cfg: Config, progress: Progress) -> None:
         self.run, self.cfg, self.progress = run, cfg, progress
         self.recorded = False
+        self.warned: set[str] = set()
         run.cut(METRICS, progress.metrics_bytes)
-        self.writer = _open_writer(run, progress.update) if cfg.logging.tensorboard else None
-        if self.writer is not None and progress.update == 0:
-            self.writer.add_text("config", _code(to_yaml(without_paths(cfg))), 0)
-        self.bar = tqdm(
-            total=cfg.trainer.max_updates,
-            initial=progress.update,
-            unit="update",
-            dynamic_ncols=True,
-            disable=None,  # silent unless stderr is a terminal
-        )
+        self.board = Board(run, progress.update, wanted=cfg.logging.tensorboard)
+        if progress.update == 0:
+            self.board.add("text", "config", _code(to_yaml(without_paths(cfg))), 0)
+        self.bar = tqdm(disable=True)
+        with self._harmless("progress bar"):
+            self.bar = tqdm(
+                total=cfg.trainer.max_updates,
+                initial=progress.update,
+                unit="update",
+                dynamic_ncols=True,
+                disable=None,  # silent unless stderr is a terminal
+            )
 
     def update(self, stats: UpdateStats) -> None:
         """Take in one update; report every `logging.every` of them."""
@@ -79,10 +86,16 @@ class Monitor:
         progress.window_words += stats.words
         progress.window_grad_norm += stats.grad_norm
         progress.window_clipped += stats.clipped
+        progress.window_exploded += stats.exploded
         progress.window_seconds += stats.seconds
-        self.bar.update()
+        with self._harmless("progress bar"):
+            self.bar.update()
         if progress.update % self.cfg.logging.every == 0:
             self._report(stats.lr)
+
+    def in_parts(self, parts: int) -> None:
+        """Record that the last update was computed in parts: from here on the run is not exact."""
+        self._record({"train/out_of_memory_parts": parts})
 
     def _report(self, lr: float) -> None:
         progress = self.progress
@@ -91,13 +104,18 @@ class Monitor:
             "train/loss": progress.window_nll / progress.window_words,
             "train/grad_norm": progress.window_grad_norm / updates,
             "train/clip_rate": progress.window_clipped / updates,
+            "train/explosions": progress.window_exploded,
             "train/lr": lr,
             "train/words_per_second": progress.window_words / seconds,
         }
-        progress.window_updates = progress.window_words = progress.window_clipped = 0
+        progress.window_updates = progress.window_words = 0
+        progress.window_clipped = progress.window_exploded = 0
         progress.window_nll = progress.window_grad_norm = progress.window_seconds = 0.0
         self._record(values)
-        left = self._eta(seconds / updates)
+        with self._harmless("progress report"):
+            self._print(values, self._eta(seconds / updates))
+
+    def _print(self, values: dict[str, float], left: str) -> None:
         line = f"loss {values['train/loss']:.3f}  {values['train/words_per_second']:,.0f} tokens/s"
         self.bar.set_postfix_str(f"{line}  ETA {left}")
         if self.bar.disable:
@@ -111,53 +129,64 @@ class Monitor:
     def validation(self, result: Validated, *, best: bool) -> None:
         """Report a validation, with some translations against their references."""
         self._record({"validation/loss": result.loss, "validation/bleu": result.bleu})
-        log.info(
-            "validation after update %s: loss %.3f nats/token, BLEU %.2f%s",
-            f"{self.progress.update:,}",
-            result.loss,
-            result.bleu,
-            "  (best so far)" if best else "",
-        )
-        if self.writer is None:
+        with self._harmless("validation report"):
+            log.info(
+                "validation after update %s: loss %.3f nats/token, BLEU %.2f%s",
+                f"{self.progress.update:,}",
+                result.loss,
+                result.bleu,
+                "  (best so far)" if best else "",
+            )
+        with self._harmless("validation samples"):
+            self._samples(result)
+
+    def _samples(self, result: Validated) -> None:
+        if not self.board.on:
             return
         shown = list(zip(result.translations, result.references, strict=False))
         shown = shown[: self.cfg.logging.samples]
         text = "\n\n".join(
             f"source:    {t.source}\noutput:    {t.text}\nreference: {r}" for t, r in shown
         )
-        self.writer.add_text("validation/samples", _code(text), self.progress.update)
+        self.board.add("text", "validation/samples", _code(text), self.progress.update)
         for number, (translation, _) in enumerate(shown[: self.cfg.logging.heatmaps], start=1):
-            self._heatmap(number, translation)
+            with self._harmless("heatmaps of validation sentences"):
+                self._heatmap(number, translation)
 
     def _heatmap(self, number: int, translation: Translation) -> None:
-        if self.writer is None or not translation.candidates:
+        if not translation.candidates:
             return
         best = translation.candidates[0]
-        try:
-            figure = plot_alignment(best.alignment, translation.source_tokens, best.tokens)
-            self.writer.add_figure(f"alignment/{number}", figure, self.progress.update)
-        except Exception as error:  # a picture must not end a run of days
-            log.warning("no heatmap of validation sentence %d: %s", number, error)
+        figure = plot_alignment(best.alignment, translation.source_tokens, best.tokens)
+        self.board.add("figure", f"alignment/{number}", figure, self.progress.update)
 
     def _record(self, values: dict[str, float]) -> None:
         progress, self.recorded = self.progress, True
         line: dict[str, Any] = {"update": progress.update, "epoch": progress.epoch}
-        line |= {"seconds": round(progress.seconds, 2), **values}
+        line["seconds"] = round(progress.seconds, 2)
+        line |= {tag: x if math.isfinite(x) else str(x) for tag, x in values.items()}  # JSON
         progress.metrics_bytes = self.run.append_line(METRICS, line)
-        if self.writer is not None:
-            for tag, value in values.items():
-                self.writer.add_scalar(tag, value, progress.update)
+        for tag, value in values.items():
+            self.board.add("scalar", tag, value, progress.update)
+
+    @contextlib.contextmanager
+    def _harmless(self, what: str) -> Iterator[None]:
+        """Keep a failure of showing something from ending a run of days; say it once."""
+        try:
+            yield
+        except Exception as error:
+            if what not in self.warned:
+                self.warned.add(what)
+                log.warning("no %s: %s", what, error or type(error).__name__)
 
     def flush(self) -> None:
         """Bring events to disk; called when a checkpoint is written."""
-        if self.writer is not None:
-            self.writer.flush()
+        self.board.flush()
 
     def close(self, best: float | None = None) -> None:
         """Write the hyper-parameters with the best score and end all output."""
-        self.bar.close()
-        if self.writer is None:
-            return
+        with self._harmless("progress bar"):
+            self.bar.close()
         if best is not None and self.recorded:  # not if a finished run was only opened again
             # add_hparams refuses lists and None; run_name "." keeps it in this run.
             values = {
@@ -165,29 +194,8 @@ class Monitor:
                 for k, v in flatten(without_paths(self.cfg)).items()
             }
             scores, step = {"best/validation": best}, self.progress.update
-            self.writer.add_hparams(values, scores, run_name=".", global_step=step)
-        self.writer.close()
-
-
-def _open_writer(run: RunDir, update: int) -> Any:
-    from torch.utils.tensorboard.writer import SummaryWriter
-
-    _number_events(run)
-    # purge_step hides what a killed run had logged after its last checkpoint; step 0 is the config.
-    return SummaryWriter(str(run.path(EVENTS)), purge_step=update + 1 if update else 0)
-
-
-def _number_events(run: RunDir) -> None:
-    """Rename what earlier processes of this run logged, so that it sorts before what comes.
-
-    TensorBoard reads event files in the order of their names: the second of their beginning, host,
-    process. A clock that was set back, or two starts in a second, would put them in disorder.
-    """
-    files = sorted(run.path(EVENTS).glob("events.out.tfevents.*"))
-    for number, path in enumerate(files):
-        name = f"events.out.tfevents.{number:010d}"
-        if path.name != name:
-            run.rename(f"{EVENTS}/{path.name}", f"{EVENTS}/{name}")
+            self.board.add("hparams", values, scores, run_name=".", global_step=step)
+        self.board.close()
 
 
 def _code(text: str) -> str:

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from seq2seq.settings import (
     AdadeltaConfig,
@@ -76,9 +76,24 @@ def _decayed(cfg: DecayConfig, update: int, max_updates: int) -> float:
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> float:
-    """Scale all gradients to at most `max_norm` together; return the norm before."""
-    norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    """Scale all gradients to at most `max_norm` together; return the norm before.
+
+    If it is not finite, neither is a gradient, and all are left as they are: one NaN would spread
+    to every other.
+    """
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(grads)
     value = float(norm)
-    if math.isfinite(value):  # one NaN would spread to every gradient
+    if math.isfinite(value):
         nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
-    return value
+        return value
+    largest = float(nn.utils.get_total_norm(grads, math.inf))
+    return _clip_huge(grads, max_norm, largest) if math.isfinite(largest) else value
+
+
+def _clip_huge(grads: list[Tensor], max_norm: float, largest: float) -> float:
+    """Clip gradients whose squares overflow, in float32 those above 1e19."""
+    torch._foreach_div_(grads, largest)
+    relative = float(nn.utils.get_total_norm(grads))  # at least 1
+    torch._foreach_mul_(grads, min(largest, max_norm / relative))
+    return largest * relative

@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NoReturn
 
 import torch
@@ -14,21 +15,23 @@ from torch import Tensor, nn
 
 from seq2seq.data.batching import Batch, TokenizedPairs, collate, plan_epoch
 from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
-from seq2seq.errors import DivergedError, MemoryLimitError, StoppedError
+from seq2seq.errors import MemoryLimitError, StoppedError, UserError
 from seq2seq.inference.scoring import bleu
 from seq2seq.inference.translate import translate
+from seq2seq.memory import NoRoom, attempt
 from seq2seq.model import RNNSearch
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.run import RunDir
-from seq2seq.settings import Config, DecodeConfig, HardConfig, PlateauConfig, Precision, SelectBy
+from seq2seq.settings import Config, DecodeConfig, OnOutOfMemory, PlateauConfig, SelectBy
 from seq2seq.signals import Interrupted, StopRequest
-from seq2seq.training import checkpoint
+from seq2seq.training import checkpoint, crash
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
+from seq2seq.training.divergence import Guard, Step, check_weights
+from seq2seq.training.gradient import attempt_pass, batch_gradient, gradient_in_parts
 from seq2seq.training.loss import Loss, nll
 from seq2seq.training.monitor import Monitor, UpdateStats, Validated
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
-from seq2seq.training.reinforce import draws_cost
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ class Trainer:
             checkpoint.load(run, newest, self.state)
             log.info("continuing from %s", newest)
         self.progress = self.state.progress
+        self.guard = Guard(run, model, cfg)
         self.started = time.monotonic()
         answer_signals(model)
 
@@ -82,7 +86,10 @@ class Trainer:
         Raises:
             StoppedError: a signal or the time limit; a checkpoint is written first.
             DivergedError: loss or gradient is not finite; the weights are those before it.
+            MemoryLimitError: an update or a validation does not fit in memory.
+            RepeatedError: three trainings before this one ended in the same failure.
         """
+        crash.refuse_repeated(self.run, self.progress.update)
         self.monitor = Monitor(self.run, self.cfg, self.progress)
         try:
             self._catch_up()
@@ -98,6 +105,11 @@ class Trainer:
             self.monitor.close(best=self.progress.best_score)
         except Interrupted:  # the state is that of the last whole update
             self._stop()
+        except UserError:
+            raise
+        except Exception as error:
+            crash.mark(error, self.progress.update)
+            raise
         finally:
             self.monitor.close()
         return self.progress
@@ -111,8 +123,8 @@ class Trainer:
         if due and progress.validated != progress.update:  # it was stopped while validating
             self._validate()
 
-    def _batches(self) -> Iterator[Sequence[int]]:
-        """Yield the pairs of each batch from where progress stands, until a limit is reached.
+    def _batches(self) -> Iterator[list[int]]:
+        """Yield the rows of batches from where progress stands, until a limit is reached.
 
         Whoever takes them counts them in `progress.batch`, when they are used.
         """
@@ -139,40 +151,72 @@ class Trainer:
         ).to(self.device)
 
     def _update(self, rows: Sequence[int]) -> None:
-        cfg, state = self.cfg.trainer, self.state
+        if isinstance(attempt_pass(partial(self._make_update, rows), self.device), NoRoom):
+            self.model.zero_grad(set_to_none=True)
+            raise self._too_large(self._batch(rows), rows)
+
+    def _make_update(self, rows: Sequence[int]) -> None:
+        cfg, progress = self.cfg.trainer, self.progress
         start = time.perf_counter()
-        number = self.progress.update + 1
-        # Every update draws from its own seed: nothing that happens between updates, and no
-        # restart, can change what it draws.
-        torch.manual_seed(update_seed(self.cfg.seed, number))
+        number = progress.update + 1
         rate = self._set_rate(number)
         with self.stop.interruptible():
-            loss = self._gradients(self._batch(rows))
+            step = Step(number, update_seed(self.cfg.seed, number), rows, self._batch(rows))
+            loss, parts = self._gradient(step)
         norm = clip_gradients(self.model, cfg.clip_norm)
         summed = loss.nll.item()  # waits for the device, so once
-        self._check_finite(summed, norm, number)
-        state.optimizer.step()
-        if state.average is not None:
-            state.average.update(self.model, number)
+        progress.explosions = self.guard.check(
+            step, loss=summed, norm=norm, explosions=progress.explosions
+        )
+        self._move(number)
         seconds = time.perf_counter() - start
-        self.progress.update = number
-        self.progress.batch += 1
-        self.progress.words += loss.words
-        self.progress.seconds += seconds
-        clipped = norm > cfg.clip_norm
-        self.monitor.update(UpdateStats(summed, loss.words, norm, clipped, rate, seconds))
+        progress.update = number
+        progress.batch += 1
+        progress.words += loss.words
+        progress.seconds += seconds
+        clipped, exploded = norm > cfg.clip_norm, progress.explosions > 0
+        if exploded:
+            log.warning("update %d: gradient norm %.3g, clipped to %g", number, norm, cfg.clip_norm)
+        self.monitor.update(UpdateStats(summed, loss.words, norm, clipped, exploded, rate, seconds))
+        if parts > 1:
+            progress.updates_in_parts += 1
+            self.monitor.in_parts(parts)
 
-    def _gradients(self, batch: Batch) -> Loss:
+    def _gradient(self, step: Step) -> tuple[Loss, int]:
+        """Compute the gradient; return the cost and the number of parts it was computed in."""
+        # Every update draws from its own seed: nothing that happens between updates, and no
+        # restart, can change what it draws.
+        torch.manual_seed(step.seed)
+        if self.cfg.trainer.on_out_of_memory is OnOutOfMemory.stop:
+            return batch_gradient(self.model, step.batch, self.cfg), 1
+        gradient = partial(batch_gradient, self.model, step.batch, self.cfg)
+        loss = attempt_pass(gradient, self.device)
+        if not isinstance(loss, NoRoom):
+            return loss, 1
+        torch.manual_seed(step.seed)  # the update must not depend on how far the first try got
+        found = gradient_in_parts(self.model, step.batch, self.cfg)
+        if isinstance(found, NoRoom):
+            raise MemoryError(found.what)
+        text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
+        log.warning(text, step.number, loss.what, found.parts)
+        return found.loss, found.parts
+
+    def _move(self, number: int) -> None:
+        self.state.optimizer.step()
+        if self.state.average is not None:
+            self.state.average.update(self.model, number)
+
+    def _too_large(self, batch: Batch, rows: Sequence[int]) -> MemoryLimitError:
         cfg = self.cfg.trainer
-        with explained_memory(batch, self.run):
-            with autocast(self.device, cfg.precision):
-                output = self.model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-            loss = nll(output, batch, cfg.label_smoothing)
-            if isinstance(self.cfg.attention, HardConfig):
-                loss = replace(loss, draws=draws_cost(output, batch, self.cfg.attention))
-            self.state.optimizer.zero_grad(set_to_none=True)
-            loss.objective(cfg.normalize).backward()
-        return loss
+        key = "batch_tokens" if cfg.batch_sentences is None else "batch_sentences"
+        lower = f"trainer.{key} (now {getattr(cfg, key)}) or data.max_words in a new run."
+        split = "Resume with trainer.on_out_of_memory=split, or lower "
+        return MemoryLimitError(
+            self.run.root,
+            f"out of memory at update {self.progress.update + 1} with "
+            + shape(batch, rows, "corpus/train.source"),
+            f"{split if cfg.on_out_of_memory is OnOutOfMemory.stop else 'Lower '}{lower}",
+        )
 
     def _set_rate(self, number: int) -> float:
         factor = rate_factor(
@@ -186,15 +230,6 @@ class Trainer:
             group["lr"] = rate
         return rate
 
-    def _check_finite(self, loss: float, norm: float, number: int) -> None:
-        for what, value in (("loss", loss), ("gradient norm", norm)):
-            if not math.isfinite(value):
-                raise DivergedError(
-                    self.run.root,
-                    f"{what} is {value} at update {number}",
-                    "Lower optimizer.lr or trainer.clip_norm and resume.",
-                )
-
     def _validate(self) -> None:
         """Score the averaged weights, remember the best, write a checkpoint."""
         average = self.state.average
@@ -205,7 +240,8 @@ class Trainer:
             self._stop()  # the next run validates again
         score = result.bleu if self.cfg.trainer.select_by is SelectBy.bleu else -result.loss
         so_far = self.progress.best_score
-        best = math.isfinite(score) and (so_far is None or score > so_far)
+        worthless = not math.isfinite(score) or score == 0  # BLEU 0: no sequence of words is right
+        best = not worthless and (so_far is None or score > so_far)
         self.progress.validated = self.progress.update
         if best:
             self.progress.best_score, self.progress.best_update = score, self.progress.update
@@ -225,6 +261,7 @@ class Trainer:
             progress.reductions, progress.plateau_waiting = progress.reductions + 1, 0
 
     def _save(self) -> None:
+        check_weights(self.run, self.state)
         self.monitor.flush()
         checkpoint.save(self.run, self.state)
         checkpoint.prune(self.run, self.cfg.trainer.keep_checkpoints)
@@ -293,12 +330,22 @@ def validation_loss(
     for start in range(0, len(order), size):
         if stop.exit_code is not None:
             break
-        batch = pairs.batch(order[start : start + size], PAD).to(device)
-        with torch.inference_mode():
-            output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-            loss = nll(output, batch)
+        rows = order[start : start + size]
+        batch = pairs.batch(rows, PAD).to(device)
+        loss = attempt(partial(_validation_cost, model, batch))
+        if isinstance(loss, NoRoom):
+            raise MemoryLimitError(
+                "validation",
+                f"out of memory with {shape(batch, rows, 'corpus/validation.source')}",
+                f"Resume with a decode.batch_sentences below {size}.",
+            )
         total, words = total + loss.nll.item(), words + loss.words
     return total / max(1, words)
+
+
+@torch.inference_mode()
+def _validation_cost(model: RNNSearch, batch: Batch) -> Loss:
+    return nll(model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask), batch)
 
 
 def _validation_rules(cfg: Config) -> DecodeConfig:
@@ -326,13 +373,6 @@ def update_seed(seed: int, update: int) -> int:
     return zlib.crc32(f"{seed}/{update}".encode())
 
 
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[None]:
-    """Run matrix products in bfloat16 if asked; softmax, energies and loss stay in float32."""
-    if precision is Precision.fp32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
-
-
 def answer_signals(model: nn.Module) -> None:
     """Let a backward pass come back to Python at each step of a recurrence.
 
@@ -353,15 +393,10 @@ def _look_up(_gradient: Tensor) -> None:
     """Do nothing, in Python."""
 
 
-@contextlib.contextmanager
-def explained_memory(batch: Batch, run: RunDir) -> Iterator[None]:
-    """Say which batch did not fit, and what to lower."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError):
-        raise MemoryLimitError(
-            run.root,
-            f"out of memory with {batch.num_sentences} pairs of up to {batch.src.shape[1]} and "
-            f"{batch.tgt.shape[1]} tokens",
-            "Lower trainer.batch_sentences, trainer.batch_tokens or data.max_words and resume.",
-        ) from None
+def shape(batch: Batch, rows: Sequence[int], file: str) -> str:
+    """Say how large a batch is, and which line makes it so."""
+    lengths = torch.maximum(batch.src_mask.sum(dim=1), batch.tgt_mask.sum(dim=1))
+    return (
+        f"{batch.num_sentences} pairs of up to {batch.src.shape[1]} and {batch.tgt.shape[1]} "
+        f"tokens, the longest in line {rows[int(lengths.argmax())] + 1} of {file}"
+    )

@@ -1,0 +1,137 @@
+"""The gradient of a batch: forward, cost, backward; in parts where memory does not suffice."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from seq2seq.data.batching import Batch
+from seq2seq.memory import NoRoom, attempt
+from seq2seq.model import DecoderOutput, RNNSearch
+from seq2seq.settings import Config, HardConfig, Precision
+from seq2seq.training.loss import Loss, nll
+from seq2seq.training.reinforce import draws_cost
+
+T = TypeVar("T")
+
+
+def batch_gradient(model: RNNSearch, batch: Batch, cfg: Config) -> Loss:
+    """Put the gradient of a batch into the parameters; return its cost."""
+    loss = _cost(model, batch, cfg)
+    model.zero_grad(set_to_none=True)
+    loss.objective(cfg.trainer.normalize).backward()
+    return loss
+
+
+def attempt_pass(step: Callable[[], T], device: torch.device) -> T | NoRoom:
+    """Attempt something with a backward pass in it, and free what a failed one held.
+
+    Autograd's engine keeps the tensors of the operation that failed until its next pass.
+    """
+    found = attempt(step)
+    if isinstance(found, NoRoom):
+        torch.zeros((), requires_grad=True, device=device).neg().backward()
+    return found
+
+
+@dataclass(frozen=True)
+class InParts:
+    """A gradient that was put together from parts of its batch."""
+
+    loss: Loss  # of the whole batch
+    parts: int
+
+
+def gradient_in_parts(model: RNNSearch, batch: Batch, cfg: Config) -> InParts | NoRoom:
+    """Put the gradient of a batch into the parameters, of one half after the other.
+
+    A half for which memory does not suffice is halved again. Costs are sums over words, and each
+    is divided by what the whole batch is divided by: without dropout and draws, which come out
+    differently, this is the gradient of the whole batch up to rounding.
+    """
+    model.zero_grad(set_to_none=True)
+    whole = Loss(torch.zeros(()), torch.zeros(()), batch.num_sentences, int(batch.tgt_mask.sum()))
+    waiting, total, parts = [batch], 0.0, 0
+    while waiting:
+        part = waiting.pop()
+        step = partial(_part, model, part, cfg, whole)
+        found = NoRoom("") if part is batch else attempt_pass(step, part.src.device)
+        if not isinstance(found, NoRoom):
+            cost, grads = found
+            _add(model, grads)
+            total, parts = total + cost, parts + 1
+        elif part.num_sentences > 1:
+            waiting += reversed(halves(part))
+        else:
+            model.zero_grad(set_to_none=True)
+            return found
+    return InParts(replace(whole, nll=torch.tensor(total)), parts)
+
+
+def _part(
+    model: RNNSearch, part: Batch, cfg: Config, whole: Loss
+) -> tuple[float, Sequence[Tensor | None]]:
+    """Return the summed cost of a part and its share of the gradient.
+
+    The parameters stay untouched until it is whole: memory may run out in the middle.
+    """
+    loss = _cost(model, part, cfg)
+    share = replace(loss, sentences=whole.sentences, words=whole.words)
+    objective = share.objective(cfg.trainer.normalize)
+    grads = torch.autograd.grad(objective, list(model.parameters()), allow_unused=True)
+    return loss.nll.item(), grads
+
+
+def _add(model: RNNSearch, grads: Sequence[Tensor | None]) -> None:
+    for parameter, grad in zip(model.parameters(), grads, strict=True):
+        if parameter.grad is None:
+            parameter.grad = grad
+        elif grad is not None:
+            parameter.grad.add_(grad)
+
+
+def halves(batch: Batch) -> tuple[Batch, Batch]:
+    """Cut a batch in two, each no wider than its own longest sentences."""
+    middle = batch.num_sentences // 2
+    return _rows(batch, slice(middle)), _rows(batch, slice(middle, None))
+
+
+def _rows(batch: Batch, rows: slice) -> Batch:
+    src_mask, tgt_mask = batch.src_mask[rows], batch.tgt_mask[rows]
+    tx, ty = (int(mask.sum(dim=1).max()) for mask in (src_mask, tgt_mask))
+    return Batch(batch.src[rows, :tx], src_mask[:, :tx], batch.tgt[rows, :ty], tgt_mask[:, :ty])
+
+
+@torch.no_grad()
+def sentence_costs(model: RNNSearch, batch: Batch, cfg: Config) -> list[float]:
+    """Return the nats of each sentence, with the draws that the caller has seeded."""
+    logits = _forward(model, batch, cfg).logits.float()
+    targets = batch.tgt[batch.tgt_mask]
+    log_p = torch.log_softmax(logits, dim=-1).gather(1, targets[:, None]).squeeze(1)
+    rows = log_p.split(batch.tgt_mask.sum(dim=1).tolist())
+    return [-row.sum().item() for row in rows]
+
+
+def _cost(model: RNNSearch, batch: Batch, cfg: Config) -> Loss:
+    output = _forward(model, batch, cfg)
+    loss = nll(output, batch, cfg.trainer.label_smoothing)
+    if isinstance(cfg.attention, HardConfig):
+        loss = replace(loss, draws=draws_cost(output, batch, cfg.attention))
+    return loss
+
+
+def _forward(model: RNNSearch, batch: Batch, cfg: Config) -> DecoderOutput:
+    with autocast(batch.src.device, cfg.trainer.precision):
+        output: DecoderOutput = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    return output
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[None]:
+    """Run matrix products in bfloat16 if asked; softmax, energies and loss stay in float32."""
+    if precision is Precision.fp32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)

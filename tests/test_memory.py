@@ -1,0 +1,576 @@
+"""Memory that runs out: one line, nothing left behind, or the same gradient from parts."""
+
+import copy
+import errno
+import json
+import resource
+import subprocess
+import sys
+import weakref
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import FAMILY, SIZES, random_batch, tiny_model
+from runs import (
+    ROOT,
+    composed,
+    copy_of,
+    environment,
+    locked,
+    run_here,
+    run_new,
+    template_pairs,
+    tiny_run,
+    write_corpus,
+)
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import seq2seq
+from seq2seq import memory, stages
+from seq2seq.config import RESUME_KEYS, load_run_config
+from seq2seq.errors import MemoryLimitError
+from seq2seq.inference import translate
+from seq2seq.memory import NoRoom, attempt, is_out_of_memory
+from seq2seq.reading import read_json
+from seq2seq.run import RunDir
+from seq2seq.settings import Config, Normalize, OnOutOfMemory, Stage
+from seq2seq.signals import StopRequest
+from seq2seq.training import checkpoint, trainer
+from seq2seq.training.gradient import batch_gradient, gradient_in_parts, halves, sentence_costs
+from seq2seq.training.monitor import Validated
+from seq2seq.training.trainer import Trainer
+
+CPU = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: "
+CPU += "you tried to allocate 4000000000 bytes. Error code 12 (Cannot allocate memory)"
+EXHAUSTED = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError(CPU),
+    MemoryError(),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+]
+OTHERS = [
+    RuntimeError("view size is not compatible"),
+    ValueError("out of memory"),
+    OSError(errno.ENOSPC, "No space left on device"),
+    KeyError("DefaultCPUAllocator"),
+]
+
+
+@pytest.mark.parametrize("error", EXHAUSTED, ids=lambda e: type(e).__name__)
+def test_N5_memory_that_runs_out_is_known_in_every_form(error):
+    def step():
+        raise error
+
+    assert is_out_of_memory(error)
+    found = attempt(step)
+    assert isinstance(found, NoRoom)
+    assert "\n" not in found.what
+
+
+@pytest.mark.parametrize("error", OTHERS, ids=lambda e: type(e).__name__)
+def test_N5_other_errors_stay_what_they_are(error):
+    def step():
+        raise error
+
+    assert not is_out_of_memory(error)
+    with pytest.raises(type(error)) as caught:
+        attempt(step)
+    assert caught.value is error
+
+
+def test_N5_a_real_allocation_that_fails_is_known():
+    """2^55 bytes: more than an address space holds, so nothing is touched."""
+    assert isinstance(attempt(lambda: torch.empty(1 << 55, dtype=torch.uint8)), NoRoom)
+    assert attempt(lambda: 3) == 3
+
+
+# The gradient in parts ------------------------------------------------------------------------
+
+
+@cache
+def base() -> Config:
+    return composed("debug")
+
+
+def config(normalize: Normalize, **changes) -> Config:
+    cfg = copy.deepcopy(base())
+    cfg.trainer.normalize = normalize
+    for name, value in changes.items():
+        setattr(cfg, name, value)
+    return cfg
+
+
+@contextmanager
+def room_for(model: torch.nn.Module, sentences: int):
+    """A machine on which so many sentences fit, and fail half way through the forward pass."""
+
+    def check(_module, args, _output) -> None:
+        sizes.append(len(args[0]))
+        if sizes[-1] > sentences:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    sizes: list[int] = []
+    handle = model.encoder.register_forward_hook(check)
+    try:
+        yield sizes
+    finally:
+        handle.remove()
+
+
+def gradient(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
+    """Relative, over all parameters together."""
+    assert found.keys() == expected.keys()
+    error = sum((found[n] - g).double().square().sum() for n, g in expected.items())
+    return float((error / sum(g.double().square().sum() for g in expected.values())).sqrt())
+
+
+RAGGED = (*SIZES, (6, 2), (3, 3), (1, 1), (2, 7))
+
+
+@pytest.mark.parametrize(
+    ("kind", "normalize"),
+    [*((kind, Normalize.none) for kind in FAMILY)]
+    + [(kind, n) for kind in ("additive", "hard") for n in (Normalize.sentences, Normalize.words)],
+)
+def test_T6_N5_a_gradient_in_parts_is_that_of_the_batch(kind, normalize, monkeypatch):
+    """2 x b against 1 x 2b, and down to single sentences; smoothing on, dropout off, float32."""
+    cfg = config(normalize, attention=FAMILY[kind])
+    model = tiny_model(3, attention=FAMILY[kind], align_size=4).float().train()
+    if kind == "hard" or hasattr(model.decoder.attention, "draw"):
+        monkeypatch.setattr(model.decoder.attention, "draw", foreseeable)
+    batch = random_batch(3, RAGGED)
+    loss = batch_gradient(model, batch, cfg)
+    whole = gradient(model)
+    assert cfg.trainer.label_smoothing > 0
+    for fits, parts in ((4, 2), (3, 4), (1, 8)):
+        with room_for(model, fits) as sizes:
+            found = gradient_in_parts(model, batch, cfg)
+        assert found.parts == parts
+        assert max(sizes) == 4, "the whole batch should not be tried again"
+        assert distance(gradient(model), whole) <= 1e-6
+        assert found.loss.nll.item() == pytest.approx(loss.nll.item(), rel=1e-6)
+        assert (found.loss.sentences, found.loss.words) == (loss.sentences, loss.words)
+
+
+def foreseeable(alpha: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draws that depend on their own sentence alone."""
+    return alpha.argmax(dim=-1), alpha.amax(dim=-1) > 0.6
+
+
+def test_N5_memory_that_fails_in_the_middle_of_a_backward_pass_adds_nothing_twice():
+    model = tiny_model(4).float().train()
+    cfg, batch = config(Normalize.words), random_batch(4, RAGGED)
+    batch_gradient(model, batch, cfg)
+    whole = gradient(model)
+    failed = []
+
+    def fail(grad):  # of the source words: the last that a backward pass comes to
+        if len(failed) < 2:
+            failed.append(1)
+            raise MemoryError
+        return grad
+
+    handle = model.encoder.embedding.E.weight.register_hook(fail)
+    found = gradient_in_parts(model, batch, cfg)
+    handle.remove()
+    assert (len(failed), found.parts) == (2, 4)
+    assert distance(gradient(model), whole) <= 1e-6
+
+
+def test_N5_one_sentence_that_does_not_fit_is_the_end():
+    model = tiny_model(5).train()
+    with room_for(model, 0) as sizes:
+        found = gradient_in_parts(model, random_batch(5), config(Normalize.none))
+    assert isinstance(found, NoRoom)
+    assert sizes == [2, 1]
+    assert not gradient(model)
+    alone = random_batch(5, ((3, 4),))
+    assert isinstance(gradient_in_parts(model, alone, config(Normalize.none)), NoRoom)
+
+
+def test_N5_halves_are_the_batch_and_no_wider_than_they_must_be():
+    batch = random_batch(6, (*RAGGED, (5, 2)))
+    first, second = halves(batch)
+    assert (first.num_sentences, second.num_sentences) == (4, 5)
+    assert (first.src.shape, first.tgt.shape) == ((4, 5), (4, 5))
+    assert (second.src.shape, second.tgt.shape) == ((5, 6), (5, 7))
+    rows = [
+        ids[mask].tolist()
+        for part in halves(batch)
+        for ids, mask in zip(part.src, part.src_mask, strict=True)
+    ]
+    assert rows == [i[m].tolist() for i, m in zip(batch.src, batch.src_mask, strict=True)]
+
+
+def test_costs_of_sentences_add_up_to_that_of_the_batch():
+    """Each is that of the sentence alone; in training mode with the draws that were seeded."""
+    cfg = config(Normalize.none)
+    model, batch = tiny_model(7).train(), random_batch(7, RAGGED)
+    loss = batch_gradient(model, batch, cfg)
+    costs = sentence_costs(model, batch, cfg)
+    assert sum(costs) == pytest.approx(loss.nll.item(), rel=1e-6)
+    for cost, size, pair in zip(costs, RAGGED, range(len(RAGGED)), strict=True):
+        alone = halves_of(batch, pair)
+        assert alone.tgt.shape[1] == size[1]
+        assert cost == pytest.approx(batch_gradient(model, alone, cfg).nll.item(), rel=1e-5)
+
+
+def halves_of(batch, row: int):
+    """One sentence, found by halving."""
+    first, second = halves(batch)
+    if batch.num_sentences == 1:
+        return batch
+    middle = first.num_sentences
+    part, row = (first, row) if row < middle else (second, row - middle)
+    return part if part.num_sentences == 1 else halves_of(part, row)
+
+
+# Whole trainings ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A tokenized run that has not been trained."""
+    where = tmp_path_factory.mktemp("memory")
+    changes = [
+        *write_corpus(where / "corpus", template_pairs(60), held_out=5),
+        "tokenizer.vocab_size=100",
+        "tokenizer.sampling=0",
+        "trainer.batch_tokens=300",
+        "trainer.max_updates=6",
+        "trainer.validate_every=3",
+        "trainer.checkpoint_every=2",
+        "trainer.validation_sentences=2",
+        "decode.extra_steps=0",
+        "logging.every=2",
+        "logging.tensorboard=false",
+    ]
+    cfg = composed("debug", changes)
+    cfg.stages = [Stage.tokenize]
+    return run_new(where / "run", cfg).root
+
+
+@pytest.fixture
+def root(prepared, tmp_path) -> Path:
+    return copy_of(prepared, tmp_path / "run")
+
+
+@cache
+def settings(_text: bytes, path: Path, changes: tuple[str, ...]) -> Config:
+    """Reading it takes longer than the training."""
+    return load_run_config(path, ["stages=[train]", *changes], RESUME_KEYS)
+
+
+def go(root: Path, *changes: str) -> RunDir:
+    run = RunDir.open(root)
+    path = root / "config.yaml"
+    cfg = settings(path.read_bytes(), path, changes)
+    run.lock()
+    with locked(run):
+        stages.train(cfg, run, StopRequest())
+    return run
+
+
+class Shortage(TorchDispatchMode):
+    """Let the n-th operation of an update fail, and remember every tensor that was made."""
+
+    def __init__(self, at: int, error: Exception | None = None) -> None:
+        super().__init__()
+        self.at, self.error, self.seen, self.bytes = at, error, 0, 0
+        self.made: list[weakref.ref[torch.Tensor]] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.seen += 1
+        if self.seen == self.at:
+            raise copy.copy(self.error)
+        out = function(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(tensor, torch.Tensor):
+                self.made.append(weakref.ref(tensor))
+                self.bytes += tensor.nbytes
+        return out
+
+    def kept(self, known: set[int]) -> int:
+        """Bytes of what was made and is still there, outside the known storages."""
+        alive = [tensor for ref in self.made if (tensor := ref()) is not None]
+        sizes = {t.untyped_storage().data_ptr(): t.nbytes for t in alive}
+        return sum(size for place, size in sizes.items() if place not in known)
+
+
+def places(trainer: Trainer) -> set[int]:
+    """Where the tensors are that outlive an update."""
+    state = trainer.state
+    moments = [t for each in state.optimizer.state.values() for t in each.values()]
+    every = [*trainer.model.parameters(), *state.average.weights.values(), *moments]
+    return {t.untyped_storage().data_ptr() for t in every}
+
+
+@pytest.mark.e2e
+def test_N5_memory_is_given_back_wherever_it_ran_out(root, monkeypatch, tally):
+    """20 operations of an update, from the first of the forward pass to the last of the step."""
+    held = []
+
+    class Short(Trainer):
+        def _update(self, rows):
+            if self.progress.update != 1:
+                return super()._update(rows)
+            with Shortage(at=0) as watched:
+                super()._update(rows)
+            assert watched.seen > 200
+            assert watched.bytes > 1e6
+            for case in range(20):
+                self.progress.update = 1
+                shortage = Shortage(1 + case * (watched.seen - 1) // 19, EXHAUSTED[case % 3])
+                with pytest.raises(MemoryLimitError) as caught, shortage:
+                    super()._update(rows)
+                error = caught.value  # alive, with its traceback, while memory is looked at
+                assert error.__traceback__ is not None
+                kept = shortage.kept(places(self))
+                assert kept <= 0.01 * watched.bytes, f"operation {shortage.at}"
+                check_line(root, error)
+                held.append(case)
+            self.progress.update = 2  # or it would be the second again
+
+    monkeypatch.setattr(stages, "Trainer", Short)
+    monkeypatch.setattr(trainer, "validate", lambda *_: Validated(1.0, 1.0))
+    go(root, "trainer.max_updates=1")
+    assert checkpoint.steps(RunDir(root)) == [1]
+    go(root, "trainer.max_updates=2")
+    tally("N5", "out of memory: E8, all of it given back", len(held), 20)
+
+
+@cache
+def languages(run: Path):
+    return stages.load_tokenizers(RunDir(run), load_run_config(run / "config.yaml"))
+
+
+def check_line(run: Path, error: MemoryLimitError) -> None:
+    """The shape of the batch, its longest line, and what to do."""
+    assert error.exit_code == 8
+    assert error.where == str(run)
+    assert error.what.startswith("out of memory at update 2 with ")
+    *_, pairs = error.what.partition("update 2 with ")
+    count, tx, ty, line = (int(w) for w in pairs.replace(",", " ").split() if w.isdigit())
+    assert pairs.endswith(f" in line {line} of corpus/train.source")
+    source, target = (
+        (run / f"corpus/train.{side}").read_text("utf-8").splitlines()
+        for side in ("source", "target")
+    )
+    lengths = [
+        len(t.encode([text[line - 1]])[0]) + 1
+        for t, text in zip(languages(run), (source, target), strict=True)
+    ]
+    assert max(lengths) == max(tx, ty)
+    assert lengths[0] <= tx
+    assert lengths[1] <= ty
+    assert count * max(tx, ty) <= 300
+    assert error.fix == (
+        "Resume with trainer.on_out_of_memory=split, or lower trainer.batch_tokens (now 300) or "
+        "data.max_words in a new run."
+    )
+
+
+class Cramped(Trainer):
+    """From the third update on, no batch of more than five pairs fits."""
+
+    def _update(self, rows):
+        if self.progress.update < 2:
+            return super()._update(rows)
+        with room_for(self.model, 5):
+            super()._update(rows)
+
+
+@pytest.mark.e2e
+def test_N5_a_split_update_is_made_logged_and_recorded(root, monkeypatch, caplog):
+    monkeypatch.setattr(stages, "Trainer", Cramped)
+    with pytest.raises(MemoryLimitError, match="out of memory at update 3 with"):
+        go(root)
+    assert checkpoint.steps(RunDir(root)) == [2]
+    run = go(root, "trainer.on_out_of_memory=split")
+    state = json.loads((checkpoint.newest(run) / "state.json").read_bytes())
+    assert (state["update"], state["updates_in_parts"]) == (6, 4)
+    rows = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    parts = {r["update"]: r["train/out_of_memory_parts"] for r in rows if len(r) == 4}
+    assert sorted(parts) == [3, 4, 5, 6]
+    assert all(2 <= n <= 8 for n in parts.values())
+    said = [r.getMessage() for r in caplog.records if "so this run is not exact" in r.getMessage()]
+    assert len(said) == 4
+    assert said[0].startswith("update 3: out of memory (CUDA out of memory.); computed in ")
+
+
+@pytest.mark.e2e
+def test_N5_without_dropout_a_split_update_reports_the_same(root, monkeypatch):
+    """Loss, norm and words of the third update, whole and in parts."""
+    text = (root / "config.yaml").read_text()
+    for side in ("embedding", "annotation", "readout"):
+        text = text.replace(f"{side}_dropout: 0.1", f"{side}_dropout: 0.0")
+    (root / "config.yaml").write_text(text)
+    monkeypatch.setattr(trainer, "validate", lambda *_: Validated(1.0, 1.0))
+    rows = []
+    for kind in (Trainer, Cramped):
+        monkeypatch.setattr(stages, "Trainer", kind)
+        limits = ("trainer.max_updates=3", "logging.every=1", "trainer.on_out_of_memory=split")
+        run = go(copy_of(root, root.with_name(kind.__name__)), *limits)
+        lines = run.path("metrics.jsonl").read_text().splitlines()
+        row = next(row for row in map(json.loads, lines) if row["update"] == 3)
+        rows.append([row[f"train/{key}"] for key in ("loss", "grad_norm", "clip_rate", "lr")])
+    assert rows[1] == pytest.approx(rows[0], rel=1e-5)
+    assert rows[1][0] != rows[0][0], "it should have been computed in another way"
+
+
+@pytest.mark.e2e
+def test_N5_a_pair_that_never_fits_ends_a_split_training_too(root, monkeypatch):
+    class Tiny(Trainer):
+        def _update(self, rows):
+            with room_for(self.model, 0):
+                super()._update(rows)
+
+    monkeypatch.setattr(stages, "Trainer", Tiny)
+    with pytest.raises(MemoryLimitError) as caught:
+        go(root, "trainer.on_out_of_memory=split")
+    assert (
+        caught.value.fix == "Lower trainer.batch_tokens (now 300) or data.max_words in a new run."
+    )
+
+
+@pytest.mark.e2e
+def test_N5_a_validation_names_its_batch(root, monkeypatch):
+    def no_room(*_):
+        raise RuntimeError(CPU)
+
+    monkeypatch.setattr(trainer, "_validation_cost", no_room)
+    with pytest.raises(MemoryLimitError) as caught:
+        go(root)
+    assert str(caught.value).startswith("validation: out of memory with 5 pairs of up to ")
+    assert "in line " in caught.value.what
+    assert caught.value.what.endswith(" of corpus/validation.source")
+    assert caught.value.fix == "Resume with a decode.batch_sentences below 64."
+
+
+# Decoding -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
+LINES = ["the cat sees .", "", "the teacher waits for the boy today .", "the dog ."]
+
+
+@pytest.mark.parametrize("error", EXHAUSTED[:3], ids=lambda e: type(e).__name__)
+def test_N5_decoding_names_its_longest_line(run, monkeypatch, error):
+    def no_room(*_):
+        raise error
+
+    monkeypatch.setattr(translate, "beam_search", no_room)
+    with pytest.raises(MemoryLimitError) as caught:
+        seq2seq.load(run).translate(LINES)
+    text = str(caught.value)
+    assert text.startswith("line 3: out of memory with 3 sentences of up to ")
+    assert " tokens, this the longest, and a beam of 5. Lower decode.batch_sentences (" in text
+
+
+def test_N5_a_script_says_it_in_one_line(run, monkeypatch, tmp_path):
+    def no_room(*_):
+        raise MemoryError
+
+    (tmp_path / "in.txt").write_text("\n".join(LINES), "utf-8")
+    monkeypatch.setattr(translate, "beam_search", no_room)
+    result = run_here(monkeypatch, "decode", run, "--input", tmp_path / "in.txt")
+    assert (result.code, result.out) == (8, b"")
+    assert result.err.startswith("error: line 3: out of memory")
+    monkeypatch.setattr(seq2seq, "load", no_room)  # where nobody expects it
+    result = run_here(monkeypatch, "decode", run, "--input", tmp_path / "in.txt")
+    assert (result.code, result.out) == (8, b"")
+    assert result.err == f"error: decode.py: out of memory. {memory.ADVICE}\n"
+
+
+@pytest.mark.e2e
+def test_N5_any_stage_says_it_in_one_line(root, monkeypatch):
+    def no_room(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(StopRequest, "install", lambda _: None)
+    monkeypatch.setattr(stages, "run_stages", no_room)
+    with pytest.raises(MemoryLimitError, match="out of memory") as caught:
+        stages.run_job(load_run_config(root / "config.yaml"), RunDir(root))
+    assert caught.value.fix == memory.ADVICE
+    assert not (root / "crash").exists(), "it is no bug"
+
+
+# A limit of the system ------------------------------------------------------------------------
+
+CHILD = """
+import resource, sys
+from pathlib import Path
+from seq2seq.cli import run_script
+from seq2seq.config import RESUME_KEYS, load_run_config
+from seq2seq.run import RunDir
+from seq2seq.stages import run_job
+from seq2seq.training.trainer import Trainer
+
+root, *changes = sys.argv[1:]
+update = Trainer._update
+
+def limited(self, rows):
+    if self.progress.update == 1:  # all is loaded, the optimizer has its state
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (24 << 20), resource.RLIM_INFINITY))
+        rows = list(rows) * 200  # one batch that is far too large
+    try:
+        update(self, rows)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+def main():
+    Trainer._update = limited
+    run = RunDir.open(Path(root))
+    run.lock()
+    run_job(load_run_config(run.path("config.yaml"), changes, RESUME_KEYS), run)
+
+sys.argv[0] = "child.py"
+run_script(main)
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
+@pytest.mark.parametrize(
+    "what", [OnOutOfMemory.stop, pytest.param(OnOutOfMemory.split, marks=pytest.mark.slow)]
+)
+def test_N5_a_limit_of_the_address_space(root, what):
+    """The real allocator fails; stop: E8. split: parts that fit, and the training ends well."""
+    assert resource.RLIMIT_AS
+    changes = [
+        "stages=[train]",
+        "trainer.max_updates=2",
+        f"trainer.on_out_of_memory={what.name}",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, root, *changes],
+        capture_output=True,
+        cwd=ROOT,
+        env=environment(),
+        timeout=240,
+        text=True,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    if what is OnOutOfMemory.stop:
+        assert done.returncode == 8, done.stderr
+        [line] = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
+        assert "out of memory at update 2 with " in line
+        assert not (root / "crash").exists()
+    else:
+        assert done.returncode == 0, done.stderr
+        state = read_json(root / "checkpoints/step-00000002/state.json")
+        assert state["updates_in_parts"] == 1

@@ -1,0 +1,217 @@
+"""What only shows a run may fail: one line about it, and the same weights bit for bit."""
+
+import json
+import logging
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+
+import pytest
+from runs import ROOT, call, composed, copy_of, locked, run_new, template_pairs, write_corpus
+from tensorboard.summary.writer.record_writer import RecordWriter
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from seq2seq import stages
+from seq2seq.config import RESUME_KEYS, load_run_config
+from seq2seq.reading import read_folder
+from seq2seq.run import RunDir
+from seq2seq.settings import Config, Stage
+from seq2seq.signals import StopRequest
+from seq2seq.training import board, checkpoint, monitor
+
+pytestmark = pytest.mark.e2e
+
+WEIGHTS = ("model.safetensors", "optimizer.safetensors", "average.safetensors")
+TIMES = ("seconds", "train/words_per_second")
+PICTURES = ["curves.png", "heatmaps/test-0001.png", "heatmaps/test-0002.png", "length_bleu.png"]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A tokenized run that has not been trained; everything is shown."""
+    base = tmp_path_factory.mktemp("watching")
+    changes = [
+        *write_corpus(base / "corpus", template_pairs(40), held_out=3),
+        "tokenizer.vocab_size=100",
+        "trainer.max_updates=4",
+        "trainer.validate_every=2",
+        "trainer.validation_sentences=1",
+        "decode.extra_steps=0",
+        "decode.beam_size=2",
+        "logging.every=1",
+        "logging.samples=1",
+        "logging.heatmaps=1",
+        "tokenizer.sampling=0",  # sentencepiece draws differently in every process
+    ]
+    cfg = composed("debug", changes)
+    cfg.stages = [Stage.tokenize]
+    return run_new(base / "run", cfg).root
+
+
+@cache
+def config(path: Path, *changes: str) -> Config:
+    return load_run_config(path, changes, RESUME_KEYS)
+
+
+def go(root: Path, prepared: Path, *changes: str) -> RunDir:
+    run = RunDir.open(root)
+    run.lock()
+    with locked(run):
+        cfg = config(prepared / "config.yaml", *(changes or ("stages=[train]",)))
+        stages.run_stages(cfg, run, StopRequest())
+    return run
+
+
+def outcome(run: RunDir) -> dict[str, object]:
+    """Weights of every checkpoint, and metrics without times."""
+    found: dict[str, object] = {}
+    for step in checkpoint.steps(run):
+        files = read_folder(run.path(f"checkpoints/step-{step:08d}"))
+        found |= {f"{step}/{name}": files[name] for name in WEIGHTS}
+    lines = run.path("metrics.jsonl").read_text().splitlines()
+    found["metrics"] = [
+        {k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines
+    ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def whole(prepared, tmp_path_factory) -> dict[str, object]:
+    """What a run leaves that nothing disturbs."""
+    found = outcome(go(copy_of(prepared, tmp_path_factory.mktemp("whole") / "run"), prepared))
+    assert len(found) == 7
+    return found
+
+
+def full(*_args, **_kwargs) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def broken(*_args, **_kwargs) -> None:
+    raise ValueError("a bug in here")
+
+
+def info(text: str, *_args) -> None:
+    if text.startswith("validation after"):
+        raise ValueError("cannot be printed")
+
+
+TENSORBOARD = "TensorBoard gets no more of this run: [Errno 28] No space left on device"
+FAULTS = {
+    "opening": (board, "_open_writer", full, TENSORBOARD),
+    "text": (SummaryWriter, "add_text", full, TENSORBOARD),
+    "scalar": (SummaryWriter, "add_scalar", full, TENSORBOARD),
+    "figure": (SummaryWriter, "add_figure", full, TENSORBOARD),
+    "hparams": (SummaryWriter, "add_hparams", full, TENSORBOARD),
+    "flush": (SummaryWriter, "flush", full, TENSORBOARD),
+    "close": (SummaryWriter, "close", full, TENSORBOARD),
+    "disk full": (RecordWriter, "write", full, TENSORBOARD),
+    "heatmap": (
+        monitor,
+        "plot_alignment",
+        broken,
+        "no heatmaps of validation sentences: a bug in here",
+    ),
+    "print": (monitor.log, "info", info, "no validation report: cannot be printed"),
+    "bar": (monitor.tqdm, "update", broken, "no progress bar: a bug in here"),
+    "samples": (monitor, "_code", broken, None),
+}
+
+
+@pytest.mark.parametrize("fault", [name for name in FAULTS if FAULTS[name][3]])
+def test_O5_what_is_shown_may_fail(prepared, whole, tmp_path, monkeypatch, caplog, fault):
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+    before = threading.excepthook
+    place, name, failure, said = FAULTS[fault]
+    monkeypatch.setattr(place, name, failure)
+    found = outcome(go(copy_of(prepared, tmp_path / "run"), prepared))
+    monkeypatch.undo()
+    warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert warnings == [said]
+    assert found == whole
+    assert threading.excepthook is before
+
+
+def test_O5_samples_that_cannot_be_written_end_nothing(prepared, whole, tmp_path, monkeypatch):
+    code = monitor._code
+    monkeypatch.setattr(
+        monitor, "_code", lambda text: code(text) if text.startswith("name:") else broken()
+    )
+    assert outcome(go(copy_of(prepared, tmp_path / "run"), prepared)) == whole
+
+
+def test_O5_a_thread_of_others_still_tells_its_errors(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    (tmp_path / "config.yaml").touch()
+    shown = board.Board(RunDir(tmp_path), 0, wanted=True)
+    thread = threading.Thread(target=broken)
+    thread.start()
+    thread.join()
+    shown.close()
+    assert [args.exc_type for args in told] == [ValueError]
+
+
+# Packages and surroundings --------------------------------------------------------------------
+
+
+def blocked(monkeypatch, package: str) -> None:
+    """Let a package be as if it were not installed."""
+    for name in list(sys.modules):
+        ours = name.startswith("torch.utils.tensorboard") and package == "tensorboard"
+        if name == package or name.startswith(f"{package}.") or ours:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "tensorboard"])
+def test_L10_a_package_for_pictures_may_be_missing(
+    prepared, whole, tmp_path, monkeypatch, caplog, package
+):
+    """One line for each output that is left out; scores and weights are there."""
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+    blocked(monkeypatch, package)
+    root = copy_of(prepared, tmp_path / "run")
+    run = go(root, prepared, "stages=[train,decode,evaluate]")
+    said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert outcome(run) == whole
+    assert run.path("scores.json").exists()
+    there = [name for name in PICTURES if run.path(name).exists()]
+    if package == "matplotlib":
+        assert there == []
+        assert sorted(line.partition(":")[0] for line in said) == sorted(
+            [f"no {name}" for name in PICTURES] + ["no heatmaps of validation sentences"]
+        )
+        assert all("matplotlib" in line for line in said)
+    else:
+        assert there == PICTURES
+        [line] = said
+        assert line.startswith("TensorBoard gets no more of this run: ")
+        assert not list(run.root.glob("tensorboard/events*"))
+
+
+@pytest.mark.parametrize("home", ["/proc/nowhere", pytest.param("/proc", marks=pytest.mark.slow)])
+def test_L10_no_screen_and_no_home(prepared, whole, tmp_path, home):
+    """HOME is missing and cannot be made, or nothing can be written there; no display."""
+    root = copy_of(prepared, tmp_path / "run")
+    done = call(
+        ROOT / "train.py",
+        f"resume={root}",
+        "stages=[train,decode,evaluate]",
+        cwd=tmp_path,
+        HOME=home,
+        DISPLAY="",
+        WAYLAND_DISPLAY="",
+        MPLCONFIGDIR="",
+        XDG_CACHE_HOME="",
+        XDG_CONFIG_HOME="",
+    )
+    said = done.stderr.decode()
+    assert done.returncode == 0, said
+    assert "Traceback" not in said
+    run = RunDir.open(root)
+    assert outcome(run) == whole
+    assert [name for name in PICTURES if run.path(name).exists()] == PICTURES
+    about = [line for line in said.splitlines() if home in line and "config" in line.lower()]
+    assert len(about) <= 2, "one line of matplotlib's, or two"
