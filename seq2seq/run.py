@@ -245,7 +245,7 @@ class RunDir:
 
 
 def _delete_leftovers(folder: Path) -> None:
-    """Delete what has a temporary name; a folder that was about to be replaced gets its own back."""
+    """Delete what has a temporary name; a folder about to be replaced gets its own back."""
     for path in list(folder.iterdir()):
         replaced = folder / path.name.removeprefix(_ASIDE)
         if path.name.startswith(_ASIDE) and not replaced.exists():

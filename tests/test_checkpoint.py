@@ -170,10 +170,6 @@ def test_a_stop_at_any_moment_changes_nothing(prepared, whole, tmp_path):
         assert f"resume={root}" in str(caught.value)
         stopped_at.add(checkpoint.steps(RunDir(root))[-1])
         found = outcome(go(root))
-        if found["state"]["validated"] != UPDATES:
-            # Stopped in the last validation: that checkpoint was written before it, and stays.
-            assert poll > number - 4
-            found["state"] = whole["state"]
         try:
             assert_equal(found, whole)
         except AssertionError as error:
