@@ -85,6 +85,16 @@ def rewrite(descriptor: int, data: bytes) -> None:
     os.pwrite(descriptor, data, 0)
 
 
+def sync(path: Path) -> None:
+    """Bring the bytes of a file that was appended to to the disk; no harm if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def truncate(path: Path, size: int) -> None:
     """Cut a file."""
     os.truncate(path, size)

@@ -236,6 +236,11 @@ class RunDir:
         with explained(path):
             return fsops.append(path, (json.dumps(value, ensure_ascii=False) + "\n").encode())
 
+    def sync(self, name: str) -> None:
+        """Bring a file that grew to the disk, before something is committed that counts on it."""
+        with explained(self.path(name)):
+            fsops.sync(self.path(name))
+
     def cut(self, name: str, size: int) -> None:
         """Shorten a file to `size` bytes: what a resumed run will write again."""
         path = self.path(name)

@@ -84,7 +84,10 @@ def test_L11_an_old_python_can_read_what_refuses_it(name):
     ast.parse((ROOT / name).read_text("utf-8"), feature_version=(3, 8))
 
 
-@pytest.mark.parametrize("name", ["train", "decode", "evaluate", "verify", "check_authors_code"])
+SCRIPTS = ["train", "decode", "evaluate", "verify", "compare_runs", "check_authors_code"]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_L11_versions_are_compared_before_anything_else_is_imported(name):
     path = ROOT / ("train.py" if name == "train" else f"scripts/{name}.py")
     body = ast.parse(path.read_text("utf-8")).body

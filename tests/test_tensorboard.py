@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlencode
@@ -112,10 +111,6 @@ def prepared(tmp_path_factory) -> Path:
 
 
 def go(root: Path, *changes: str) -> None:
-    # Event files are read in the order of their names: second, host, process, a count without
-    # leading zeros. Two writers of one process in one second, the ninth and the tenth, would
-    # change places; two runs of train.py never share a second and a process.
-    time.sleep(1 - time.time() % 1)
     cfg = load_run_config(root / "config.yaml", ["stages=[train]", *changes], RESUME_KEYS)
     run = RunDir.open(root)
     with locked(run):

@@ -180,7 +180,8 @@ class Monitor:
                 log.warning("no %s: %s", what, error or type(error).__name__)
 
     def flush(self) -> None:
-        """Bring events to disk; called when a checkpoint is written."""
+        """Bring metrics and events to disk; called before a checkpoint, which counts on them."""
+        self.run.sync(METRICS)
         self.board.flush()
 
     def close(self, best: float | None = None) -> None:

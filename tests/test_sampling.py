@@ -1,0 +1,66 @@
+"""Cuts drawn by a seed: the library's own cuts where nothing is left to chance, and its chances."""
+
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+from runs import ROOT, template_pairs
+from test_tokenizer import EVIL, ODD, every_kind, model, tokenizer
+
+from seq2seq.data.sampling import Sampler
+from seq2seq.settings import PieceModel
+
+TEXTS = [french for _, french in template_pairs(300)]
+STRANGE = [*EVIL, *ODD, "漢字 et 😀😀x", "x漢", "", " ", "▁▁a", "a ▁ b", "▁", "é" * 90]
+CERTAIN = {PieceModel.bpe: 0.0, PieceModel.unigram: 500.0}
+"""No merge is left out; the best cut has all the weight."""
+
+
+@every_kind
+def test_without_chance_it_is_the_cut_of_the_library(kind):
+    tok = tokenizer(kind)
+    texts = TEXTS + STRANGE
+    assert Sampler(tok._processor, CERTAIN[kind]).sample(texts, 1) == tok.encode(texts)
+
+
+@every_kind
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+@pytest.mark.parametrize("word", ["professeur", "▁aujourd'hui", "漢voit"])
+def test_cuts_are_as_frequent_as_those_of_the_library(kind, rate, word):
+    """2,000 draws of each; a share that is really p differs by more than 0.08 in one of 10^6."""
+    tok, count = tokenizer(kind), 2000
+    ours = Counter(map(tuple, tok.sample([word] * count, rate, 3)))
+    drawn = tok._processor.encode(
+        [word] * count, enable_sampling=True, alpha=rate, nbest_size=-1, num_threads=1
+    )
+    theirs = Counter(map(tuple, drawn))
+    assert len(ours) > 1 or len(theirs) < 3
+    for cut in ours | theirs:
+        assert ours[cut] / count == pytest.approx(theirs[cut] / count, abs=0.08), cut
+
+
+ELSEWHERE = """
+import sys
+sys.path.insert(0, {root!r})
+from seq2seq.data.tokenizer import SentencePieceTokenizer
+tok = SentencePieceTokenizer(sys.stdin.buffer.read(), "test")
+print(tok.sample({texts!r}, 0.3, 7))
+"""
+
+
+@every_kind
+@pytest.mark.e2e
+def test_T1_another_process_draws_the_same(kind):
+    """SentencePiece itself does not: its generator is salted in every process."""
+    code = ELSEWHERE.format(root=str(ROOT), texts=TEXTS[:40])
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=model(kind), capture_output=True, check=True
+    )
+    assert done.stdout.decode().strip() == str(tokenizer(kind).sample(TEXTS[:40], 0.3, 7))
+
+
+def test_everything_left_out_is_letters():
+    tok = tokenizer(PieceModel.bpe)
+    [ids] = Sampler(tok._processor, 1.0).sample(["le chat"], 1)
+    assert tok.pieces(ids) == list("▁le▁chat")
