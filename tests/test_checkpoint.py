@@ -86,10 +86,13 @@ def outcome(run: RunDir) -> dict[str, object]:
     assert state.pop("metrics_bytes") <= run.path("metrics.jsonl").stat().st_size
     lines = run.path("metrics.jsonl").read_text().splitlines()
     metrics = [{k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines]
+    found = files | {"state": state, "metrics": metrics}
+    if not run.path(checkpoint.BEST).exists():  # a translation that is worth nothing is no best
+        return found
     best = read_json(run.path(checkpoint.BEST))
     best_files = read_folder(run.path(f"checkpoints/step-{best['step']:08d}"))
     weights = {name: data for name, data in best_files.items() if name != "state.json"}
-    return files | {"state": state, "metrics": metrics, "best": best, "best weights": weights}
+    return found | {"best": best, "best weights": weights}
 
 
 @pytest.fixture(scope="module")
