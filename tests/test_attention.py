@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from conftest import FAMILY, random_batch, tiny_model
 from torch import nn
 
 from seq2seq.model import Annotations
 from seq2seq.model.attention import AdditiveAttention, masked_softmax
 from seq2seq.model.encoder import Encoded
+from seq2seq.settings import Backend
 
 LENGTHS = (4, 1, 6, 3)
 NUM_QUERY, NUM_ANNOTATION, NUM_ALIGN = 3, 8, 5
@@ -132,3 +134,28 @@ def test_number_format_of_weights_and_context(given, weights):
     # Not merely cast at the end: rows of bf16 weights would miss 1 by about 1e-3.
     error = (attended.alpha.sum(dim=-1) - 1).abs().max().item()
     assert error < 1e-6
+
+
+@pytest.mark.parametrize("backend", [Backend.reference, Backend.fused], ids=lambda b: b.name)
+@pytest.mark.parametrize("kind", FAMILY)
+def test_O4_ten_thousand_rows_are_distributions(kind, backend):
+    """In float32, over all kinds together at least 10,000: sums, and zeros on padding."""
+    if backend is Backend.fused and kind not in ("additive", "fixed"):
+        backend = Backend.auto
+    model = tiny_model(5, attention=FAMILY[kind], align_size=4, backend=backend, scale=2.0).float()
+    rows = 0
+    for seed in range(4):
+        sizes = np.random.default_rng(seed).integers(1, 30, (32, 2)).tolist()
+        batch = random_batch(seed, sizes)
+        with torch.no_grad():
+            alpha = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).alpha
+        padding = ~batch.src_mask[:, None].expand_as(alpha)
+        assert (alpha[padding] == 0).all()
+        assert (alpha >= 0).all()
+        sums = alpha[batch.tgt_mask].double().sum(dim=-1)
+        if kind == "local":  # its Gaussian is not normalised again
+            assert (sums <= 1 + 1e-5).all()
+        else:
+            torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-5)
+        rows += len(sums)
+    assert rows * 2 * len(FAMILY) >= 10_000

@@ -208,7 +208,8 @@ def test_N1_what_is_not_finite_stops_before_the_update(
         for was, parameter in zip(trainer.found, trainer.model.parameters(), strict=True):
             assert torch.equal(was.nan_to_num(7), parameter.detach().nan_to_num(7)), "it moved"
         steps = checkpoint.steps(RunDir(root))
-        assert steps == [n for n in (number - 2, number - 1) if n > 0]
+        newest = [n for n in (number - 2, number - 1) if n > 0]
+        assert {*steps} - {checkpoint.best_step(RunDir(root))} <= {*newest} <= {*steps}
         tensors = saved_tensors(root)
         assert bool(tensors) == bool(steps)
         assert all(tensor.isfinite().all() for tensor in tensors.values())
@@ -283,9 +284,9 @@ def test_N1_a_record_of_costs_and_norms_is_that_of_the_update(root, cfg, monkeyp
 def test_N1_it_works_without_the_corpus_and_on_a_full_disk(root, cfg, monkeypatch, caplog):
     def poison(trainer: Trainer) -> None:
         poison_parameter(trainer, 3)
+        for name in ("source", "target"):  # deleted while training
+            (root / f"corpus/train.{name}").rename(root / name)
 
-    for name in ("source", "target"):
-        (root / f"corpus/train.{name}").unlink()
     no_sampling = changed(cfg)
     no_sampling.tokenizer.sampling = 0.0
     with hooked(monkeypatch, poison), pytest.raises(DivergedError, match="loss is nan"):
@@ -295,6 +296,8 @@ def test_N1_it_works_without_the_corpus_and_on_a_full_disk(root, cfg, monkeypatc
     (root / "crash/failures.json").unlink()
     (root / "crash").rmdir()
     (root / "crash").touch()  # a folder cannot be made
+    for name in ("source", "target"):
+        (root / name).rename(root / f"corpus/train.{name}")
     with hooked(monkeypatch, poison), pytest.raises(DivergedError, match="loss is nan"):
         go(root, no_sampling)
     assert "no record of update 1" in caplog.text
@@ -486,6 +489,7 @@ def test_N6_a_model_of_nothing_but_nan_is_validated(root, cfg, monkeypatch):
         for weights in trainer.state.average.weights.values():
             weights.fill_(torch.nan)
 
+    monkeypatch.setattr(stages, "export", lambda *_: None)  # there is nothing
     with hooked(monkeypatch, spoil) as made:
         run = go(root, changed(cfg, validate_every=2, max_updates=4, checkpoint_every=50))
     assert made[0].progress.best_score is None
@@ -511,10 +515,8 @@ def start(root: Path, cfg: Config) -> Exception:
     """Start the job as train.py does; return what ended it."""
     run = RunDir.open(root)
     run.lock()
-    with locked(run), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StopRequest, "install", lambda _: None)
-        with pytest.raises(stages.UserError) as caught:
-            stages.run_job(cfg, run)
+    with locked(run), pytest.raises(stages.UserError) as caught:
+        stages.run_job(cfg, run)
     return caught.value
 
 

@@ -280,7 +280,7 @@ def test_log_prob_is_that_of_the_model(model, many):
             np.testing.assert_allclose(log_p, c.token_log_probs, atol=1e-4)
 
 
-def test_attention_rows_are_distributions(translations, many):
+def test_O4_attention_rows_are_distributions(translations, many):
     for t in [*translations, *many]:
         for c in t.candidates:
             assert c.alignment.shape == (len(c.tokens), len(t.source_tokens))

@@ -201,5 +201,5 @@ class Monitor:
 
 def _code(text: str) -> str:
     """Wrap text so that TensorBoard's markdown leaves it alone; its lines end at line feeds."""
-    lines = (printable_line(line) for line in text.split("\n"))
+    lines = (printable_line(line) for line in text.removesuffix("\n").split("\n"))
     return "".join(f"    {html.escape(line, quote=False)}\n" for line in lines)
