@@ -203,7 +203,7 @@ def test_N1_what_is_not_finite_stops_before_the_update(
                 said.append(poison(trainer, case))
 
         with hooked(monkeypatch, before) as made, pytest.raises(DivergedError) as caught:
-            go(root, cfg)
+            go(root, changed(cfg, patience=None))
         [trainer] = made
         for was, parameter in zip(trainer.found, trainer.model.parameters(), strict=True):
             assert torch.equal(was.nan_to_num(7), parameter.detach().nan_to_num(7)), "it moved"

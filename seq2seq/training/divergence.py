@@ -11,7 +11,7 @@ from torch import Tensor
 
 from seq2seq.data.batching import Batch
 from seq2seq.data.prepare import SIDES, load_text
-from seq2seq.errors import DivergedError, PlatformError
+from seq2seq.errors import DivergedError, PlatformError, RunDirError
 from seq2seq.model import RNNSearch
 from seq2seq.run import RunDir
 from seq2seq.settings import Config
@@ -130,7 +130,7 @@ class Guard:
     def _texts(self, side: str, rows: Sequence[int]) -> list[str] | None:
         try:
             text = load_text(self.run, "train", side)
-        except OSError:  # deleted to save space: training needs the ids alone
+        except (OSError, RunDirError):  # deleted meanwhile: training needs the ids alone
             return None
         return [text[row] for row in rows]
 
