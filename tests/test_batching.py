@@ -10,7 +10,14 @@ from conftest import tiny_model
 
 from seq2seq.data.batching import Batch, TokenizedPairs, collate, pad_ids, plan_epoch
 from seq2seq.data.store import IdStore, TextStore
-from seq2seq.settings import BatchOrder, Normalize, Precision, SelectBy, TrainerConfig
+from seq2seq.settings import (
+    BatchOrder,
+    Normalize,
+    OnOutOfMemory,
+    Precision,
+    SelectBy,
+    TrainerConfig,
+)
 from seq2seq.training.loss import nll
 
 PAD = 0
@@ -24,6 +31,7 @@ BY_SENTENCES = TrainerConfig(
     clip_norm=1.0,
     label_smoothing=0.0,
     precision=Precision.fp32,
+    on_out_of_memory=OnOutOfMemory.stop,
     ema_decay=0.0,
     max_updates=1,
     max_epochs=None,

@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from runs import ROOT, _module
+from runs import ROOT, module_of
 
 from seq2seq import errors
 from seq2seq.signals import EXIT_CODES
 
-document = _module("document_errors")
+document = module_of("document_errors")
 PAGE = (ROOT / "docs" / "errors.md").read_text("utf-8")
 
 
@@ -131,7 +131,7 @@ def f():
     assert messages(text) == [(3, "config: <asked> is too large", "Lower it.")]
 
 
-def test_a_constant_of_another_module():
+def test_a_constant_of_anothermodule_of():
     texts = {
         "seq2seq.a": "ADVICE = 'Lower it.'",
         "seq2seq.b": "def f(path):\n    raise MemoryLimitError(path, 'out of memory', ADVICE)",
