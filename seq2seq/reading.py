@@ -26,6 +26,8 @@ MAX_JSON_BYTES = 1 << 20
 MAX_JSON_DEPTH = 32
 MAX_FILE_BYTES = 1 << 33
 """Of a file with a known sum that is read as a whole; the paper's checkpoints have 0.7 GB."""
+MAX_LINE_BYTES = 1 << 28
+"""Of what a stage wrote; attention is written as text."""
 MAX_ENTRIES = 100_000
 """Files and folders in a run; a training has some hundred."""
 
@@ -125,6 +127,23 @@ def _can_carry_code(data: bytes) -> str | None:
     if data[:1] == b"\x80" and 2 <= int.from_bytes(data[1:2]) <= 5 and data[2:3] >= b" ":
         return "a pickle"
     return "a zip archive (.pt, .pt2, .npz)" if data.startswith(b"PK\x03\x04") else None
+
+
+def read_lines_of(path: Path) -> Iterator[str]:
+    """Yield the lines of a text file that a stage of a run wrote.
+
+    Raises:
+        RunDirError: missing, or a line without an end, far too long or not UTF-8.
+    """
+    if not path.exists():
+        raise RunDirError(path, "missing", "Run the stage that writes it first.")
+    with opened(path) as handle:
+        for number, line in enumerate(iter(lambda: handle.readline(MAX_LINE_BYTES), b""), start=1):
+            if not line.endswith(b"\n"):
+                what = "a line without an end, or far too long"
+                raise RunDirError(f"{path}:{number}", what, "Run the stage that wrote it again.")
+            with expected(f"{path}:{number}"):
+                yield line.decode().removesuffix("\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

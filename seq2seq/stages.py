@@ -9,7 +9,6 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -23,16 +22,11 @@ from seq2seq.data.prepare import (
     load_tokenizers,
     prepare,
 )
-from seq2seq.data.tokenizer import surface
 from seq2seq.errors import MemoryLimitError, RunDirError, UserError, printable
 from seq2seq.export import export
 from seq2seq.fidelity import Report, compare
 from seq2seq.fsops import explained
 from seq2seq.inference.alignment import (
-    Weights,
-    group_pieces,
-    merge_words,
-    plot_alignment,
     printable_line,
     to_png,
 )
@@ -45,21 +39,19 @@ from seq2seq.inference.by_length import (
     score_by_length,
 )
 from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
-from seq2seq.inference.examples import EXAMPLES, force
 from seq2seq.inference.gold import GOLD, GoldAlignment, align_test_set
 from seq2seq.inference.scoring import bleu_metric
-from seq2seq.inference.translate import END, Translation, translate
+from seq2seq.inference.translate import Translation, translate
 from seq2seq.memory import ADVICE, is_out_of_memory
+from seq2seq.pictures import DETAILS, draw_curves, draw_examples, draw_heatmaps, drawn
 from seq2seq.pretrained import Pretrained, new_model, outline
 from seq2seq.provenance import note_restart
-from seq2seq.reading import expected, opened, read_json
+from seq2seq.reading import expected, read_json, read_lines_of
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, SentencePieceConfig, Stage
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.training import crash
 from seq2seq.training.checkpoint import check_size
-from seq2seq.training.curves import plot_curves
-from seq2seq.training.monitor import METRICS
 from seq2seq.training.trainer import Trainer, TrainingData, stopped
 
 log = logging.getLogger(__name__)
@@ -67,7 +59,6 @@ log = logging.getLogger(__name__)
 DECODED = "decode/test"
 NO_UNKNOWN = "decode/test.no_unknown.txt"
 SCORES = "scores.json"
-MAX_LINE_BYTES = 1 << 28  # of what a stage wrote; attention is written as text
 
 
 def run_job(cfg: Config, run: RunDir) -> None:
@@ -207,7 +198,7 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         check_data(run)
         model = Pretrained(run, cfg)
     lines, references = (load_text(run, "test", side) for side in SIDES)
-    with run.stream(f"{DECODED}.txt") as text, run.stream(f"{DECODED}.jsonl") as details:
+    with run.stream(f"{DECODED}.txt") as text, run.stream(DETAILS) as details:
         for translation in _decoded(model.stream(lines), len(lines), stop):
             text.write(f"{translation.text}\n".encode())
             line = json.dumps(translation.as_dict(), ensure_ascii=False)
@@ -251,35 +242,18 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 
 def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
     """Score what the decode stage wrote, as a whole and by source length."""
-    hypotheses = list(load_lines(run, f"{DECODED}.txt"))
+    hypotheses = list(read_lines_of(run.path(f"{DECODED}.txt")))
     sources, references = (list(load_text(run, "test", side)) for side in SIDES)
     _check_count(run, f"{DECODED}.txt", hypotheses, sources)
     rows = known_rows(load_tokenizers(run, cfg), sources, references)
     if second_pass(rows, len(sources), cfg.decode):
-        outputs = list(load_lines(run, NO_UNKNOWN))
+        outputs = list(read_lines_of(run.path(NO_UNKNOWN)))
         _check_count(run, NO_UNKNOWN, outputs, rows)
         known = dict(zip(rows, outputs, strict=True))
     else:
         known = {row: hypotheses[row] for row in rows}
     results = Results(*score_all(cfg, hypotheses, references, known), align(cfg, run))
     return results, score_by_length(cfg, sources, hypotheses, references)
-
-
-Picture = tuple[str, Callable[[], bytes]]
-"""The name of a file of the run, and how to draw what is in it."""
-
-
-def drawn(pictures: Iterable[Picture]) -> Iterator[tuple[str, bytes]]:
-    """Draw pictures; one that cannot be drawn is a warning, as nothing depends on it."""
-    for name, draw in pictures:
-        try:
-            data = draw()
-        except UserError:
-            raise
-        except Exception as error:  # no matplotlib, no font, strange numbers
-            log.warning("no %s: %s", name, error)
-        else:
-            yield name, data
 
 
 def align(cfg: Config, run: RunDir) -> GoldAlignment | None:
@@ -295,92 +269,10 @@ def align(cfg: Config, run: RunDir) -> GoldAlignment | None:
     return found
 
 
-def load_lines(run: RunDir, name: str) -> Iterator[str]:
-    """Yield the lines of a text file that a stage wrote."""
-    path = run.path(name)
-    if not path.exists():
-        raise RunDirError(path, "missing", "Run the decode stage first.")
-    with opened(path) as handle:
-        for number, line in enumerate(iter(lambda: handle.readline(MAX_LINE_BYTES), b""), start=1):
-            if not line.endswith(b"\n"):
-                what = "a line without an end, or far too long"
-                raise RunDirError(f"{path}:{number}", what, "Run the stage that wrote it again.")
-            with expected(f"{path}:{number}"):
-                yield line.decode().removesuffix("\n")
-
-
 def _check_count(run: RunDir, name: str, lines: Sequence[str], wanted: Sequence[object]) -> None:
     if len(lines) != len(wanted):
         what = f"has {len(lines)} lines, expected {len(wanted)}"
         raise RunDirError(run.path(name), what, "Run the decode stage again.")
-
-
-def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Picture]:
-    """Show the attention of the test sentences in `evaluate.heatmaps`.
-
-    The weights are those of the best beam hypothesis.
-    """
-    wanted = set(cfg.evaluate.heatmaps)
-    for number, line in enumerate(load_lines(run, f"{DECODED}.jsonl"), start=1):
-        if number not in wanted:
-            continue
-        with expected(f"{run.path(DECODED)}.jsonl:{number}"):
-            translation = json.loads(line)
-            if not translation["hypotheses"]:
-                continue
-            best = translation["hypotheses"][0]
-            alpha = np.array(best["attention"], np.float32)
-            tokens = (list(translation["source_tokens"]), list(best["tokens"]))
-        yield f"heatmaps/test-{number:04d}.png", partial(heatmap_png, cfg, alpha, *tokens)
-
-
-def draw_examples(cfg: Config, run: RunDir) -> Iterator[Picture]:
-    """Translate and show the sets in `evaluate.examples`.
-
-    Each sentence gives two pictures: what the run says, and, ending in `-paper`, where it looks
-    while it is made to say what the paper prints.
-    """
-    if not cfg.evaluate.examples:
-        return
-    model = Pretrained(run, cfg)
-    for examples in cfg.evaluate.examples:
-        for example in EXAMPLES[examples]:
-            name = f"heatmaps/{examples.name}-{example.label}"
-            [own] = model.translate([example.source])
-            log.info("%s-%s: %s", examples.name, example.label, printable_line(own.text))
-            if own.candidates:
-                tokens = own.candidates[0].tokens
-                shown = (own.alignment, own.source_tokens, tokens)
-                yield f"{name}.png", partial(heatmap_png, cfg, *shown)
-            forced = force(model.model, model.tokenizers, example)
-            paper = (forced.alignment, forced.source_tokens, forced.tokens)
-            yield f"{name}-paper.png", partial(heatmap_png, cfg, *paper)
-
-
-def draw_curves(cfg: Config, run: RunDir) -> Iterator[Picture]:
-    """Show the learning curves, if the run has trained."""
-    if run.path(METRICS).exists():
-        with expected(run.path(METRICS)):
-            rows = [json.loads(line) for line in load_lines(run, METRICS)]
-            if any(not isinstance(value, int | float) for row in rows for value in row.values()):
-                raise TypeError("no number")
-        yield "curves.png", lambda: to_png(plot_curves(rows, cfg.name))
-
-
-def heatmap_png(cfg: Config, alpha: Weights, source: Sequence[str], target: Sequence[str]) -> bytes:
-    """Draw attention (target tokens, source tokens), laid out as the paper's Fig. 3."""
-    if cfg.evaluate.heatmap_words:
-        source, source_groups = _words(source)
-        target, target_groups = _words(target)
-        alpha = merge_words(alpha, source_groups, target_groups)
-    return to_png(plot_alignment(alpha, source, target, font=cfg.evaluate.heatmap_font))
-
-
-def _words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
-    """Return the words that pieces make up, and the pieces of each; the end symbol stays one."""
-    ends = [END] if pieces[-1] == END else []
-    words, groups = group_pieces(*surface(pieces[: len(pieces) - len(ends)]))
-    return [*words, *ends], [*groups, *([[len(pieces) - 1]] if ends else [])]
 
 
 _STAGES: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {
@@ -405,7 +297,7 @@ def summary(run: RunDir) -> str:
         with expected(run.path(SCORES)):
             parts += [str(Results.from_dict(read_json(run.path(SCORES)))), ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
-        outputs = load_lines(run, f"{DECODED}.txt")
+        outputs = read_lines_of(run.path(f"{DECODED}.txt"))
         for row in islice(zip(*sides, outputs, strict=False), 3):
             # Shown in a terminal: nothing in a text may move its cursor.
             source, reference, output = (printable_line(text) for text in row)

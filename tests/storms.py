@@ -403,7 +403,7 @@ def _run(request: dict[str, Any]) -> None:
 
 def say_what_happens(folder: Path) -> None:
     """Write `+name` on a pipe when a function begins and `-name` when it ends."""
-    from seq2seq import stages
+    from seq2seq import pictures, stages
     from seq2seq.data import prepare
     from seq2seq.run import RunDir
     from seq2seq.training import checkpoint, monitor, trainer
@@ -435,7 +435,7 @@ def say_what_happens(folder: Path) -> None:
         (checkpoint, "mark_best", "best"),
         (checkpoint, "prune", "retention"),
         (stages, "export", "export"),
-        (stages, "heatmap_png", "picture"),
+        (pictures, "heatmap_png", "picture"),
         (stages, "score_all", "scores"),
     ):
         setattr(place, attribute, marked(name, getattr(place, attribute)))

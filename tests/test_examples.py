@@ -9,16 +9,16 @@ import pytest
 from runs import composed, config_of, copy_of, tiny_run
 
 import seq2seq
-from seq2seq import stages
+from seq2seq import pictures
 from seq2seq.config import plain, to_config
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.errors import ConfigError
 from seq2seq.inference.examples import EXAMPLES, Example, force
 from seq2seq.inference.translate import END
+from seq2seq.pictures import draw_examples
 from seq2seq.pretrained import Pretrained
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, Examples
-from seq2seq.stages import draw_examples
 
 AS_PRINTED = {
     # Tokenised, as Figure 3 shows it: source along the top, translation down the side.
@@ -113,19 +113,19 @@ def test_four_sentences_are_drawn_twice(run, model, tmp_path, caplog, monkeypatc
         config_of(folder.root), "decode.max_source_tokens=30", "evaluate.heatmap_words=false"
     )
     drawn = []
-    real = stages.plot_alignment
+    real = pictures.plot_alignment
 
     def spy(alpha, source, target, **options):
         drawn.append((alpha, tuple(source), tuple(target)))
         return real(alpha, source, target, **options)
 
-    monkeypatch.setattr(stages, "plot_alignment", spy)
-    with caplog.at_level(logging.INFO, "seq2seq.stages"):
-        pictures = dict(draw_examples(cfg, folder))
-    assert list(pictures) == [
+    monkeypatch.setattr(pictures, "plot_alignment", spy)
+    with caplog.at_level(logging.INFO, "seq2seq.pictures"):
+        found = dict(pictures.drawn(draw_examples(cfg, folder)))
+    assert list(found) == [
         f"heatmaps/figure3-{x}{end}.png" for x in "abcd" for end in ("", "-paper")
     ]
-    for png in pictures.values():
+    for png in found.values():
         picture = matplotlib.image.imread(io.BytesIO(png))
         assert min(picture.shape[:2]) > 100
     texts = [record.getMessage() for record in caplog.records]
@@ -148,5 +148,5 @@ def test_four_sentences_are_drawn_twice(run, model, tmp_path, caplog, monkeypatc
 
 
 def test_nothing_is_loaded_or_drawn_unless_asked_for(run, monkeypatch):
-    monkeypatch.setattr(stages, "Pretrained", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(pictures, "Pretrained", lambda *_: pytest.fail("loaded"))
     assert not list(draw_examples(config_of(run), RunDir.open(run)))

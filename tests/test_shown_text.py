@@ -14,7 +14,9 @@ from tensorboard.plugin_util import markdown_to_safe_html
 from seq2seq import stages
 from seq2seq.inference.alignment import plot_alignment, to_png
 from seq2seq.inference.translate import Candidate, Translation
+from seq2seq.pictures import draw_heatmaps, drawn
 from seq2seq.run import RunDir
+from seq2seq.training.board import Board
 from seq2seq.training.checkpoint import Progress
 from seq2seq.training.monitor import METRICS, Monitor, Validated
 
@@ -83,14 +85,15 @@ def test_U9_in_tensorboard(kind, tmp_path, caplog):
     """As its server makes HTML of it."""
     text = TEXTS[kind]
     found = Monitor.__new__(Monitor)  # without the files of a run
-    found.run, found.cfg, found.writer = RunDir(tmp_path), composed("debug"), Writer()
-    found.progress = Progress(update=7)
+    found.run, found.cfg, found.warned = RunDir(tmp_path), composed("debug"), set()
+    found.board, found.progress = Board.__new__(Board), Progress(update=7)
+    found.board._writer = writer = Writer()
     with caplog.at_level(logging.WARNING):
         found.validation(Validated(1.0, 2.0, [translation(text)], [text]), best=True)
     assert not caplog.records
-    assert found.writer.figures == ["alignment/1"]
+    assert writer.figures == ["alignment/1"]
     assert json.loads((tmp_path / METRICS).read_text("utf-8"))["update"] == 7
-    page = markdown_to_safe_html(found.writer.texts["validation/samples"].encode())
+    page = markdown_to_safe_html(writer.texts["validation/samples"].encode())
     assert set(re.findall(r"</?(\w+)", page)) == {"pre", "code"}
     [block] = re.findall(r"<pre><code>(.*)\n</code></pre>", page, re.DOTALL)
     line = shown(text)
@@ -119,9 +122,9 @@ def test_U9_in_the_pictures_of_a_run(tmp_path, tmp_path_factory):
     run.write("decode/test.jsonl", "".join(f"{line}\n" for line in lines))
     cfg = composed("debug", [f"evaluate.heatmaps={[*range(1, len(TEXTS) + 1)]}"])
     for cfg.evaluate.heatmap_words in (False, True):
-        names = stages.draw_heatmaps(cfg, run)
-        assert len(names) == len(TEXTS)
-        assert all(run.path(name).read_bytes().startswith(b"\x89PNG") for name in names)
+        found = dict(drawn(draw_heatmaps(cfg, run)))
+        assert len(found) == len(TEXTS)
+        assert all(data.startswith(b"\x89PNG") for data in found.values())
 
 
 def test_U9_blanks_and_joiners_of_a_sentence_stay(tmp_path, tmp_path_factory):

@@ -26,10 +26,10 @@ from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
 from seq2seq.errors import DataError, RunDirError
 from seq2seq.inference.alignment import group_pieces
 from seq2seq.inference.translate import END, replace_unknown
+from seq2seq.pictures import heatmap_png
 from seq2seq.reading import read_json
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, TokenizerKind, WordsConfig
-from seq2seq.stages import heatmap_png
 
 STRANGE = [
     "😀👨\u200d👩\u200d👧 🎉", "\x00\x01 a\x7f\x85b", "▁ a▁b ▁▁", "</s> <pad> <unk> &amp; &#124; |",

@@ -11,7 +11,6 @@ from functools import partial
 from typing import NoReturn
 
 import torch
-from torch import Tensor, nn
 
 from seq2seq.data.batching import Batch, TokenizedPairs, collate, plan_epoch
 from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
@@ -20,7 +19,6 @@ from seq2seq.inference.scoring import bleu
 from seq2seq.inference.translate import translate
 from seq2seq.memory import NoRoom, attempt
 from seq2seq.model import RNNSearch
-from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, DecodeConfig, OnOutOfMemory, PlateauConfig, SelectBy
 from seq2seq.signals import Interrupted, StopRequest
@@ -28,7 +26,12 @@ from seq2seq.training import checkpoint, crash
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.divergence import Guard, Step, check_weights
-from seq2seq.training.gradient import attempt_pass, batch_gradient, gradient_in_parts
+from seq2seq.training.gradient import (
+    answer_signals,
+    attempt_pass,
+    batch_gradient,
+    gradient_in_parts,
+)
 from seq2seq.training.loss import Loss, nll
 from seq2seq.training.monitor import Monitor, UpdateStats, Validated
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
@@ -371,26 +374,6 @@ def sampled_batch(
 def update_seed(seed: int, update: int) -> int:
     """Return the seed of one update, 32 bits."""
     return zlib.crc32(f"{seed}/{update}".encode())
-
-
-def answer_signals(model: nn.Module) -> None:
-    """Let a backward pass come back to Python at each step of a recurrence.
-
-    On the reference backend it is one call of C++, half a minute at the paper's sizes, and Python
-    handles no signal meanwhile. The fused kernels are Python anyway.
-    """
-    for module in model.modules():
-        if isinstance(module, GatedUnit):
-            module.register_forward_hook(_listen)
-
-
-def _listen(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-    if output.requires_grad:
-        output.register_hook(_look_up)
-
-
-def _look_up(_gradient: Tensor) -> None:
-    """Do nothing, in Python."""
 
 
 def shape(batch: Batch, rows: Sequence[int], file: str) -> str:
