@@ -182,8 +182,9 @@ def test_O3_a_weight_that_is_no_number_is_a_red_cell(bad):
         np.testing.assert_allclose(found, grey, atol=1 / 128)
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(300, 300), (1, 1), (1, 300), (300, 1)])
-@pytest.mark.parametrize("weight", ["soft", "nan"])
+@pytest.mark.parametrize(
+    ("rows", "columns", "weight"), [(300, 300, "soft"), (1, 1, "nan"), (1, 300, "nan")]
+)
 def test_O3_300_tokens_and_1_token_of_any_kind_make_a_file(rows, columns, weight, caplog):
     """With warnings as errors, and with one line of log at most, for characters without a font."""
     strange = ["$_$", "$x^$", "_^{}", r"\frac", CRAB, "العربية", "a\x00b"]

@@ -399,7 +399,7 @@ def test_enough_ranges_were_found():
         ("trainer.clip_norm=0", "trainer.clip_norm=0.0 is out of range. Use (0, inf)."),
         ("model.hidden_size=0", "model.hidden_size=0 is out of range. Use [1, inf)."),
         ("decode.beam_size=0", "decode.beam_size=0 is out of range. Use [1, inf)."),
-        ("tokenizer.vocab_size=3", "tokenizer.vocab_size=3 is out of range. Use [4, inf)."),
+        ("tokenizer.vocab_size=3", "tokenizer.vocab_size=3 is out of range. Use [4, 1e+06]."),
     ],
 )
 def test_N7_what_is_out_of_range_stops_before_data_is_read(change, text):
