@@ -108,21 +108,23 @@ def test_there_is_time_to_come_to_a_safe_point():
 
 
 @contextlib.contextmanager
-def slow_to_leave() -> Iterator[None]:
+def slow_to_leave(left: list[bool]) -> Iterator[None]:
     try:
         yield
     finally:
         spin(0.2)
+        left.append(True)
 
 
 @pytest.mark.usefixtures("hasty")
 def test_it_is_raised_once():
     """What follows is saving, and nothing may disturb that."""
-    stop = StopRequest()
+    stop, left = StopRequest(), []
     with stop.installed():
-        with pytest.raises(Interrupted), stop.interruptible(), slow_to_leave():
+        with pytest.raises(Interrupted), stop.interruptible(), slow_to_leave(left):
             be_asked()
         spin(0.2)
+    assert left
 
 
 @pytest.mark.usefixtures("hasty")
