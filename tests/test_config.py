@@ -397,8 +397,8 @@ def test_enough_ranges_were_found():
         ("optimizer.lr=-1", "optimizer.lr=-1.0 is out of range. Use (0, inf)."),
         ("model.annotation_dropout=1", "model.annotation_dropout=1.0 is out of range. Use [0, 1)."),
         ("trainer.clip_norm=0", "trainer.clip_norm=0.0 is out of range. Use (0, inf)."),
-        ("model.hidden_size=0", "model.hidden_size=0 is out of range. Use [1, inf)."),
-        ("decode.beam_size=0", "decode.beam_size=0 is out of range. Use [1, inf)."),
+        ("model.hidden_size=0", "model.hidden_size=0 is out of range. Use [1, 1e+06]."),
+        ("decode.beam_size=0", "decode.beam_size=0 is out of range. Use [1, 1000]."),
         ("tokenizer.vocab_size=3", "tokenizer.vocab_size=3 is out of range. Use [4, 1e+06]."),
     ],
 )

@@ -499,7 +499,6 @@ def test_N5_any_stage_says_it_in_one_line(root, monkeypatch):
     def no_room(*_):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(StopRequest, "install", lambda _: None)
     monkeypatch.setattr(stages, "run_stages", no_room)
     with pytest.raises(MemoryLimitError, match="out of memory") as caught:
         stages.run_job(load_run_config(root / "config.yaml"), RunDir(root))
