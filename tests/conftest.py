@@ -1,5 +1,6 @@
 """Tiny models with live weights and ragged batches, the same for every test."""
 
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -38,6 +39,10 @@ from seq2seq.settings import (
     StateWord,
 )
 from seq2seq.training.loss import nll
+
+for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)  # a background job would hand down that it ignores some
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)  # results at larger sizes depend on the thread count
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from runs import begin, composed, locked, template_pairs
+from runs import begin, composed, config_of, locked, template_pairs
 
-from seq2seq.data.prepare import load_pairs
+from seq2seq.data.prepare import load_pairs, load_tokenizers
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.errors import UserError, one_line
 from seq2seq.run import RunDir
@@ -153,8 +153,9 @@ def try_one(folder: Path, draw: random.Random) -> dict[str, object]:
 
 def check_rows(run: RunDir) -> None:
     """Every row that training reads has a token: its end symbol, last and alone (N4)."""
+    tokenizers = load_tokenizers(run, config_of(run.root))
     for split in ("train", "validation"):
-        pairs = load_pairs(run, split)
+        pairs = load_pairs(run, split, tokenizers)
         assert len(pairs.src) == len(pairs.tgt) > 0
         for rows in (pairs.src, pairs.tgt):
             for i in range(len(rows)):

@@ -579,7 +579,7 @@ def test_D12_a_signal_while_decoding_leaves_whole_lines(start, run, tally, monke
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_D12_a_signal_inside_a_long_batch(start, run, tmp_path, monkeypatch, number):
     """Searching on for an hour."""
-    model = rigged(run, ["decode.max_ratio=10000"])
+    model = rigged(run, ["decode.max_ratio=100", "decode.extra_steps=10000"])
     monkeypatch.setattr(seq2seq, "load", lambda *_: model)
     place = tmp_path / "place"
     child = start("--output", place / "out.txt", stdin=as_bytes(LINES[:20]))

@@ -56,7 +56,7 @@ def train(run: RunDir, cfg: Config) -> torch.nn.Module:
     """Train without validating."""
     tokenizers = load_tokenizers(run, cfg)
     texts = [load_text(run, "validation", side) for side in ("source", "target")]
-    pairs = load_pairs(run, "train"), load_pairs(run, "validation")
+    pairs = [load_pairs(run, split, tokenizers) for split in ("train", "validation")]
     model = new_model(cfg, tokenizers)
     data = TrainingData(pairs[0], None, pairs[1], *texts, tokenizers)
     trainer = Trainer(model, data, cfg, run, StopRequest())

@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from runs import composed, run_new, tiny_run
+from runs import composed, config_of, run_new, tiny_run
 from test_structure import MODULES, imports, within
 
 from seq2seq.data.batching import plan_epoch
-from seq2seq.data.prepare import load_pairs
+from seq2seq.data.prepare import load_pairs, load_tokenizers
 from seq2seq.run import RunDir
 
 PARALLEL = ("multiprocessing", "concurrent", "subprocess", "torch.distributed", "joblib")
@@ -87,12 +87,13 @@ def test_X8_a_run_is_one_process(tmp_path, started):
 def test_L9_the_order_of_batches_knows_no_workers(tmp_path_factory):
     """The same whatever reads meanwhile, from one flat array a side (no list of arrays to copy)."""
     run = RunDir(tiny_run(tmp_path_factory.getbasetemp()))
+    tokenizers = load_tokenizers(run, config_of(run.root))
     cfg = composed("debug").trainer
     seen = []
     try:
         for threads in (1, 2, 4):
             torch.set_num_threads(threads)
-            pairs = load_pairs(run, "train")
+            pairs = load_pairs(run, "train", tokenizers)
             for side in (pairs.src, pairs.tgt):
                 assert type(side._ids) is type(side._ends) is np.memmap
                 assert (side._ids.ndim, side._ids.dtype) == (1, np.int32)

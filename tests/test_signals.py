@@ -18,7 +18,7 @@ from storms import Child, Micro, Zygote, difference, leftovers
 
 from seq2seq import signals
 from seq2seq.signals import EXIT_CODES, Interrupted, StopRequest
-from seq2seq.training import trainer
+from seq2seq.training import gradient
 
 LIMIT = 5.0
 """Seconds from the signal to the end of the process."""
@@ -158,8 +158,8 @@ def test_every_step_of_a_backward_pass_looks_up(attention):
     batch = random_batch(1)
     looks = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_look_up", looks.append)
-        trainer.answer_signals(model)
+        patch.setattr(gradient, "_look_up", looks.append)
+        gradient.answer_signals(model)
         run(model, batch)[1].backward()
     assert len(looks) >= batch.src.shape[1] + batch.tgt.shape[1] - 1
 

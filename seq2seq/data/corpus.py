@@ -21,6 +21,7 @@ from seq2seq.data.text import (
     FileReport,
     check_text,
     file_digest,
+    open_regular,
     open_steady,
     scan_lines,
     scan_parallel,
@@ -140,6 +141,18 @@ class Scan(Iterator[Pair | DataError]):
                 )
             case SacreBleuSets():
                 return map(_pair, scan_test_sets(place, self.files))
+
+
+def check_files(cfg: DataConfig, split: str) -> None:
+    """See that the files of a split, if it is files, can be opened: before anything takes long.
+
+    Raises:
+        UserError: as in `read_pairs`.
+    """
+    place = _locate(cfg, split)
+    if isinstance(place, ParallelFiles | TableFile):
+        for path in _files(place):
+            open_regular(path).close()
 
 
 def fingerprint(cfg: DataConfig, split: str) -> str:

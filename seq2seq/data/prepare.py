@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from seq2seq.data.batching import TokenizedPairs
-from seq2seq.data.corpus import scan_pairs
+from seq2seq.data.corpus import check_files, scan_pairs
 from seq2seq.data.filters import HeldOut, WordCounter, between_blanks, keep
 from seq2seq.data.pair import Links, Pair
 from seq2seq.data.store import IdStore, TextStore
@@ -59,6 +59,8 @@ def prepare(run: RunDir, cfg: Config) -> None:
         return
     if run.path("checkpoints").exists():  # no run of ours has trained on what it has not read
         raise RunDirError(run.path(REPORT), "missing", "Restore it from a copy.")
+    for split in SPLITS:
+        check_files(cfg.data, split)
     report = _read_corpus(run, cfg)
     _learn_vocabularies(run, cfg)
     tokenizers = load_tokenizers(run, cfg)
