@@ -137,7 +137,9 @@ def test_K11_the_lock_of_a_dead_process_is_free_although_its_child_lives(tmp_pat
 NAMES = ["with spaces", 'it\'s "quoted"', "d'été 漢字", "a=b,c [d] $HOME", "two\nlines"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", ["-".join(NAMES), *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES)]
+)
 def test_S13_a_run_may_be_moved_anywhere(micro, tmp_path, name):
     """Killed, moved, renamed, and gone on with; nothing in it says where it was."""
     home, root = tmp_path / "first home", tmp_path / "first home/run"

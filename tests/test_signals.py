@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import FAMILY, random_batch, run, tiny_model
 from runs import ROOT
-from storms import Child, Micro, Zygote, difference, leftovers
+from storms import Child, Micro, Zygote, difference, inside, leftovers
 
 from seq2seq import signals
 from seq2seq.signals import EXIT_CODES, Interrupted, StopRequest
@@ -213,7 +213,7 @@ PHASES = {
     "corpus check": ("+corpus", 2, "signal"),
     "vocabulary": ("+vocabularies", 1, "signal"),
     "batching": ("+batching", 2, "saved"),
-    "mid-step": ("+gradients", 20, "saved"),
+    "mid-step": ("+gradient", 20, "saved"),
     "mid-save": ("+save", 5, "saved"),
     "validation": ("+validation", 4, "saved"),
     "heatmap": ("+heatmap", 2, "saved"),
@@ -321,14 +321,14 @@ def test_K6_an_update_of_minutes_is_given_up(micro, tmp_path):
     with micro.zygote() as zygote:
         micro.finish(zygote, whole, *slow)
         child = micro.start_in(zygote, root, *slow, marks=True, hooks=[["slow_attention", 0.2, 4]])
-        assert child.until("+gradients", 5)
+        assert child.until("+gradient", 5)
         time.sleep(0.3)
         sent = time.monotonic()
         child.send(signal.SIGTERM)
         assert child.wait() == 143
         took = time.monotonic() - sent
         assert signals.GRACE <= took <= LIMIT, took
-        assert "-gradients" not in child.marks[child.marks.index("+gradients", 4) :][-1:]
+        assert "gradient" in inside(child.marks), "it was never left"
         assert child.error.startswith("stopped: run: saved at update 4 (SIGTERM). Continue with: ")
         assert (root / "checkpoints/step-00000004").is_dir()
         micro.finish(zygote, root)
@@ -340,7 +340,7 @@ def test_K6_an_update_of_minutes_is_given_up(micro, tmp_path):
 def test_K6_nothing_slow_holds_up_a_stop(micro, tmp_path, phase):
     root = tmp_path / "run"
     mark, updates = {
-        "first update": ("+gradients", 0),
+        "first update": ("+gradient", 0),
         "validation": ("+validation", 6),
         "decoding": ("+file decode/test.txt", 60),
     }[phase]
