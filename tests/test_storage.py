@@ -525,21 +525,6 @@ def test_no_mark_means_the_newest(tmp_path):
 
 # Where a run lies.
 
-PLACES = ["with blanks", "quotes'\"", "line\nend", "ünï-語", "-dash", "a=b", "$(id)", "%s{}"]
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("name", PLACES)
-def test_S13_a_run_may_be_moved_anywhere(run, tmp_path, monkeypatch, name):
-    root = copy_of(run, tmp_path / name)
-    found = run_here(monkeypatch, "decode", root, stdin=b"the cat sees the dog .\n")
-    assert found.code == 0, found.err
-    assert found.out == run_here(monkeypatch, "decode", run, stdin=b"the cat sees the dog .\n").out
-    assert run_here(monkeypatch, "verify", root, "--quiet").code == 0
-    cut(root / "tokenizers/source.model", 5)
-    broken = run_here(monkeypatch, "decode", root, stdin=b"the cat\n")
-    assert_fails(broken, 4, "tokenizers/source.model: is 5 bytes, expected ")
-
 
 def test_S13_no_place_of_a_run_is_written_into_it(run):
     """But for the folder of the corpus, which the user named, in config.yaml."""
