@@ -32,6 +32,7 @@ from seq2seq.run import RunDir
 from seq2seq.settings import Stage
 from seq2seq.signals import StopRequest
 from seq2seq.training import checkpoint
+from seq2seq.training.monitor import Monitor
 from seq2seq.training.trainer import Trainer
 
 
@@ -174,6 +175,28 @@ def test_no_step_appears_twice_after_a_crash(
     texts = ServerAccumulator(str(root / "tensorboard")).Reload()
     assert [e.step for e in texts.Tensors("config/text_summary")] == [0]
     assert [e.step for e in texts.Tensors("validation/samples/text_summary")] == [4, 8]
+
+
+@pytest.mark.e2e
+def test_O1_killed_between_the_last_checkpoint_and_the_last_event(
+    prepared, whole, tmp_path, monkeypatch
+):
+    root = copy_of(prepared, tmp_path / "run")
+    original = Monitor.close
+
+    def fragile(self: Monitor, best: float | None = None) -> None:
+        if best is not None:
+            raise CrashError
+        original(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "close", fragile)
+        with pytest.raises(CrashError):
+            go(root)
+    assert "best/validation" not in scalars_of(root)
+    for _ in range(2):
+        go(root)
+        assert scalars_of(root)["best/validation"] == whole["best/validation"]
 
 
 @pytest.mark.e2e

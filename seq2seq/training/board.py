@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import threading
+from pathlib import Path
 from typing import Any
 
 from seq2seq.run import RunDir
@@ -43,6 +44,16 @@ class Board:
         """Call the writer's `add_...`."""
         self._do(f"add_{kind}", *args, **kwargs)
 
+    def shows(self, tag: str, step: int) -> bool:
+        """Whether the events on disk hold a point of a curve; reads them all."""
+        if self._writer is None:
+            return False
+        try:
+            return _is_there(Path(self._writer.log_dir), tag, step)
+        except Exception as error:  # watching must not end a run of days
+            self._give_up(error)
+            return False
+
     def flush(self) -> None:
         """Bring events to disk."""
         self._do("flush")
@@ -81,6 +92,20 @@ def _open_writer(run: RunDir, update: int) -> Any:
     _number_events(run)
     # purge_step hides what a killed run had logged after its last checkpoint; step 0 is the config.
     return SummaryWriter(str(run.path(EVENTS)), purge_step=update + 1 if update else 0)
+
+
+def _is_there(folder: Path, tag: str, step: int) -> bool:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    theirs = logging.getLogger("tensorboard")
+    before = theirs.level
+    theirs.setLevel(logging.ERROR)  # restarts are no news
+    try:
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    finally:
+        theirs.setLevel(before)
+    known = tag in events.Tags()["scalars"]
+    return known and any(event.step == step for event in events.Scalars(tag))
 
 
 def _number_events(run: RunDir) -> None:

@@ -188,14 +188,15 @@ class Monitor:
         """Write the hyper-parameters with the best score and end all output."""
         with self._harmless("progress bar"):
             self.bar.close()
-        if best is not None and self.recorded:  # not if a finished run was only opened again
+        # A finished run that is only opened again has them, unless it was killed before the end.
+        step, tag = self.progress.update, "best/validation"
+        if best is not None and (self.recorded or not self.board.shows(tag, step)):
             # add_hparams refuses lists and None; run_name "." keeps it in this run.
             values = {
                 k: v if isinstance(v, int | float | str | bool) else str(v)
                 for k, v in flatten(without_paths(self.cfg)).items()
             }
-            scores, step = {"best/validation": best}, self.progress.update
-            self.board.add("hparams", values, scores, run_name=".", global_step=step)
+            self.board.add("hparams", values, {tag: best}, run_name=".", global_step=step)
         self.board.close()
 
 
