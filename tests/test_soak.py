@@ -74,6 +74,7 @@ def test_L6_little_memory_is_enough_or_is_named(tmp_path, tally, pairs):
         )
         code = child.wait(timeout=600)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    tally("L6", "2 GB of address space: trains, or exit code 8", code in (0, 8), 1, f"exit {code}")
+    fault = f"2 GB of address space, {'small' if pairs == 64 else 'large'} model: trains, or E8"
+    tally("L6", fault, code in (0, 8), 1, f"exit {code}")
     assert code == (0 if pairs == 64 else 8), child.err[-500:]
     assert peak > 0
