@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from runs import _module  # noqa: E402
+from runs import module_of  # noqa: E402
 
 import train  # noqa: E402
 from seq2seq.cli import run_script  # noqa: E402
@@ -111,7 +111,7 @@ def resume(run: str, *stages: str) -> None:
         opened.unlock()
 
 
-SCRIPTS = {name: _module(name) for name in ("decode", "evaluate")}
+SCRIPTS = {name: module_of(name) for name in ("decode", "evaluate")}
 ACTIONS = {
     "decode": decode,
     "evaluate": evaluate,
