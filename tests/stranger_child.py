@@ -126,7 +126,10 @@ def attempt(name: str, run: str) -> tuple[int, str, float]:
     """Do one thing with a run; return exit code, stderr and seconds."""
     global armed
     kept = sys.stdin, sys.stdout, sys.stderr
-    sys.stdin = io.TextIOWrapper(io.BytesIO(b"the cat sees the dog .\n"))
+    reader, writer = os.pipe()
+    os.write(writer, b"the cat sees the dog .\n")
+    os.close(writer)
+    sys.stdin = os.fdopen(reader, encoding="utf-8")
     sys.stdout = io.TextIOWrapper(io.BytesIO())
     sys.stderr = errors = io.StringIO()
     logging.getLogger().handlers.clear()
@@ -140,6 +143,7 @@ def attempt(name: str, run: str) -> tuple[int, str, float]:
     finally:
         armed = False
         signal.alarm(0)
+        sys.stdin.close()
         sys.stdin, sys.stdout, sys.stderr = kept
     return code, errors.getvalue(), time.monotonic() - started
 
