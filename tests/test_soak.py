@@ -36,6 +36,12 @@ def growth(rows: Sequence[dict[str, Any]], name: str, after: int) -> float:
     return float(max(warm) - warm[0])
 
 
+def shift(early: Sequence[dict[str, Any]], late: Sequence[dict[str, Any]], name: str) -> float:
+    """How much more there is at the end than at the beginning, by medians."""
+    first, last = (statistics.median(row[name] for row in rows) for rows in (early, late))
+    return last - first
+
+
 def test_L7_nothing_grows_in_a_long_run(tmp_path, tally):
     overrides = micro_corpus(tmp_path / "corpus")
     with Zygote(tmp_path / "zygote") as zygote:
@@ -51,11 +57,14 @@ def test_L7_nothing_grows_in_a_long_run(tmp_path, tally):
     )
     drift = late / early - 1
     note = f"+{resident:.1f} MB after update 5,000; update {1000 * late:.1f} ms, drift {drift:+.1%}"
-    constant = [growth(rows, name, 5000) for name in ("descriptors", "threads", "files")]
-    held = resident <= 5 and constant == [0, 0, 0]
-    tally("L7", f"{UPDATES:,} updates: memory, files, threads constant", held, 1, note)
+    # By medians: a file that is open just while it is counted is no leak.
+    names = ("descriptors", "threads", "files")
+    grown = [shift(rows[5:25], rows[-20:], name) for name in names]
+    held = resident <= 5 and grown == [0, 0, 0]
+    fault = f"{UPDATES:,} updates: memory, descriptors, threads, files constant"
+    tally("L7", fault, UPDATES if held else 0, UPDATES, note)
     assert resident <= 5, note
-    assert constant == [0, 0, 0], rows[-1]
+    assert grown == [0, 0, 0], rows[-1]
     # Two logs grow, by a line each: that is what they are for.
     assert growth(rows, "bytes", 5000) < UPDATES / 100 * 2000
 
