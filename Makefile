@@ -7,6 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 .DEFAULT_GOAL := help
+# A file's tests stay together: they share fixtures. One thread each, as the cores are taken.
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 .PHONY: help install demo test test-fast test-all check clean
 
 help: ## this list
@@ -25,10 +27,10 @@ demo: $(READY) ## train, translate, score and draw on the embedded corpus, about
 	$(BIN)/python train.py +experiment=quickstart
 
 test: check ## the whole gate: checks and tests
-	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+	$(PARALLEL) -m "not slow and not gpu"
 
 test-fast: $(READY) ## the quick tests, for the loop while working
-	$(BIN)/python -m pytest -q -m "not slow and not gpu and not e2e"
+	$(PARALLEL) -m "not slow and not gpu and not e2e"
 
 test-all: check ## everything, with what takes long
 	$(BIN)/python -m pytest -q

@@ -209,6 +209,19 @@ def tally(request):
     return record
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):  # one of several processes: hand the rows on
+        rows = session.config.stash.get(STORMS, {})
+        session.config.workeroutput["storms"] = [[*key, *row] for key, row in rows.items()]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    rows = node.config.stash.setdefault(STORMS, {})
+    for row, fault, *held_tried_note in getattr(node, "workeroutput", {}).get("storms", []):
+        rows[row, fault] = tuple(held_tried_note)
+
+
 def pytest_terminal_summary(terminalreporter, config):
     rows = config.stash.get(STORMS, {})
     if not rows:

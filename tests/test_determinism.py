@@ -167,10 +167,10 @@ def prepared(micro, tmp_path_factory) -> tuple[Path, Config]:
 @pytest.mark.parametrize(
     "stops",
     [
-        [range(first, 60, 15) for first in (2, 7, 12)],
+        [range(7, 60, 15)],
         pytest.param([[k] for k in range(1, 61)], marks=pytest.mark.slow),
     ],
-    ids=["12", "60"],
+    ids=["4", "60"],
 )
 def test_T5_a_planned_stop_at_any_update(prepared, micro, tmp_path, tally, monkeypatch, stops):
     """Asked to stop during update k, and continued from what is on disk alone.

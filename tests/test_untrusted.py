@@ -111,12 +111,13 @@ def refused(answer: tuple[int, str, float]) -> bool:
 
 
 @pytest.mark.e2e
-def test_U1_U2_U3_U4_no_directory_runs_code_or_writes_outside(stranger, tmp_path, tally):
-    held, faults = 0, []
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_U1_U2_U3_U4_no_directory_runs_code_or_writes_outside(stranger, tmp_path, tally, every):
+    held, faults, traps = 0, [], list(strangers.DIRECTORIES.items())[::every]
     with child(tmp_path / "cwd") as opener:
         answer = opener.open(copy_of(stranger, tmp_path / "good"))
         assert [answer[name][0] for name in ALL] == [0, 0, 0], answer
-        for name, trap in strangers.DIRECTORIES.items():
+        for name, trap in traps:
             place = tmp_path / "case"
             outside, run = outside_of(place), copy_of(stranger, place / "run")
             trap(run, outside)
@@ -134,10 +135,10 @@ def test_U1_U2_U3_U4_no_directory_runs_code_or_writes_outside(stranger, tmp_path
                 faults.append((name, codes, answer))
             held += not (fault or wrong)
             shutil.rmtree(place)
-    total = len(strangers.DIRECTORIES)
+    total = len(traps)
     tally("U1-U8", "malicious run directories", held, total, "decode, evaluate, resume on each")
     assert not faults, "\n".join(map(str, faults))
-    assert total >= 60
+    assert total * every >= 60
 
 
 # U2, U8: configs ---------------------------------------------------------------------------------
