@@ -170,10 +170,10 @@ def readout_from_the_new_state(model):
     unroll, unit = model.decoder.unroll, model.decoder.unit
     forward = unit.forward
 
-    def mutated(decoder, Ey_prev, Ey, source):
+    def mutated(decoder, Ey_prev, Ey, source, mask):
         states = []
         unit.forward = lambda *args: states.append(forward(*args)) or states[-1]
-        steps = unroll(decoder, Ey_prev, Ey, source)
+        steps = unroll(decoder, Ey_prev, Ey, source, mask)
         return dataclasses.replace(steps, s_prev=torch.stack(states, dim=1))
 
     model.decoder.unroll = mutated
@@ -182,7 +182,7 @@ def readout_from_the_new_state(model):
 def query_with_the_new_state(model):
     """First move the state, then attend with it, as common re-implementations do."""
 
-    def mutated(decoder, Ey_prev, Ey, source):
+    def mutated(decoder, Ey_prev, Ey, source, mask):
         s, rows = decoder.initial_state(source).s, []
         for i in range(Ey.shape[1]):
             old = s
@@ -216,7 +216,7 @@ def transposed_alignment(model):
 def maxout_over_halves(model):
     def readout(self, s_prev, Ey, c):
         t_tilde = self.U_o(s_prev) + self.V_o(Ey) + self.C_o(c)
-        return self.W_o(torch.maximum(*t_tilde.chunk(2, dim=-1)))
+        return torch.maximum(*t_tilde.chunk(2, dim=-1))
 
     model.decoder.readout = types.MethodType(readout, model.decoder)
 

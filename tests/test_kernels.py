@@ -6,20 +6,21 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import FAMILY, random_batch, tiny_model
+from conftest import FAMILY, VOCAB, random_batch, tiny_model
 from torch import Tensor
 
 import seq2seq.kernels
 from seq2seq.data.batching import Batch
 from seq2seq.errors import ConfigError
 from seq2seq.kernels import read_fused, unroll_fused
-from seq2seq.kernels.scan import GatedScan, reversal, take
+from seq2seq.kernels.packing import Packing, shifted
+from seq2seq.kernels.scan import GatedScan
 from seq2seq.kernels.unroll import AttentiveScan
 from seq2seq.model import RNNSearch
 from seq2seq.model.decoder import unroll
 from seq2seq.model.encoder import read
 from seq2seq.settings import Backend, Normalize, Reset, StateWord
-from seq2seq.training.loss import nll
+from seq2seq.training.loss import cost, nll
 
 TOLERANCE = 1e-12  # float64
 READINGS = [(state_word, reset) for state_word in StateWord for reset in Reset]
@@ -58,11 +59,8 @@ def costly(model: RNNSearch, batch: Batch, seed: int) -> tuple[Tensor, Tensor, T
     """Logits, alpha, and a cost that leans on both, so that gradients come through both."""
     output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
     cost = nll(output, batch).objective(Normalize.none)
-    return (
-        output.logits,
-        output.alpha,
-        cost + (random(*output.alpha.shape, seed=seed) * output.alpha).sum(),
-    )
+    alpha = output.alpha * batch.tgt_mask[..., None]  # kernels leave padding out
+    return output.logits, alpha, cost + (random(*alpha.shape, seed=seed) * alpha).sum()
 
 
 def compare(model: RNNSearch, other: RNNSearch, batch: Batch, seed: int, note: str) -> None:
@@ -127,6 +125,37 @@ def test_no_bias_and_plain_output():
     compare(fused, reference, random_batch(4), 4, "no bias")
 
 
+# The output layer -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 8 * VOCAB * 40, 1 << 23])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("changes", [{}, {"output_rank": None}, {"bias": False}], ids=str)
+def test_costs_are_equal_in_chunks(monkeypatch, changes, smoothing, chunk_bytes):
+    monkeypatch.setattr("seq2seq.kernels.output._CHUNK_BYTES", chunk_bytes)
+    fused, reference = pair(11, **changes)
+    batch = random_batch(11, [(2, 9), (3, 30), (5, 22)])
+    losses = [cost(model, batch, smoothing) for model in (fused, reference)]
+    close(losses[0].nll, losses[1].nll, "cost")
+    gradients = [
+        torch.autograd.grad(3 * loss.smoothed, list(model.parameters()), materialize_grads=True)
+        for model, loss in zip((fused, reference), losses, strict=True)
+    ]
+    for (name, _), actual, expected in zip(fused.named_parameters(), *gradients, strict=True):
+        close(actual, expected, f"gradient of {name}")
+    with torch.no_grad():
+        close(cost(fused, batch, smoothing).smoothed, losses[1].smoothed, "without gradients")
+
+
+def test_a_word_that_is_all_but_impossible_has_a_finite_cost():
+    model = tiny_model(12, backend=Backend.fused, output_rank=None).float()
+    batch = random_batch(12)
+    with torch.no_grad():
+        model.decoder.W_o.bias[batch.tgt[0, 0]] = -1e4
+    loss = cost(model, batch).nll
+    assert 9e3 < loss.item() < 1e5
+
+
 # Parts ------------------------------------------------------------------------------------------
 
 
@@ -162,13 +191,20 @@ def test_what_stands_on_padding_does_not_reach_the_fused_encoder():
         close(actual, expected, "padding")
 
 
-def test_reversal_turns_each_sentence_round_within_its_length():
-    mask = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
-    order = reversal(mask)
-    assert order.tolist() == [[2, 1, 0], [1, 0, 2], [0, 1, 2]]
-    rows = random(3, 3, 2, seed=1)
-    assert torch.equal(take(rows, order)[1], rows[1, [1, 0, 2]])
-    assert torch.equal(take(take(rows, order), order), rows)
+def test_packing_goes_step_by_step_through_sentences_of_falling_length():
+    mask = torch.arange(4) < torch.tensor([2, 3, 1])[:, None]  # the last column is empty
+    packing = Packing.of(mask)
+    padded = torch.tensor([[11, 12, 0, 0], [21, 22, 23, 0], [31, 0, 0, 0]])[..., None]
+    packed = packing.pack(padded)
+    assert packed[:, 0].tolist() == [21, 11, 31, 22, 12, 23]
+    assert packing.sizes == (3, 2, 1)
+    assert torch.equal(packing.unpack(packed), padded)
+    turned = padded.flatten().index_select(0, packing.mirrored)
+    assert turned.tolist() == [23, 12, 31, 22, 11, 21]
+    by_length = packing.unpack(packed, packing.ranked)
+    assert torch.equal(by_length, padded[packing.order])
+    before = shifted(torch.tensor([[1], [2], [3]]), packed, packing.sizes)
+    assert before[:, 0].tolist() == [1, 2, 3, 21, 11, 22]
 
 
 # Gradients against finite differences, and nothing else -----------------------------------------
@@ -182,27 +218,33 @@ def checked(scan: Callable[..., object], *tensors: Tensor) -> bool:
 
 @pytest.mark.parametrize("reset_before", [True, False])
 def test_gradcheck_of_the_encoder(reset_before):
-    D, T, B, n = 2, 3, 2, 2
-    shapes = [(D, T, B, 3 * n), (D, B, n), (D, n, n), (D, n, 2 * n)]
+    D, sizes, n = 2, (3, 2, 2), 2
+    shapes = [(D, sum(sizes), 3 * n), (D, sizes[0], n), (D, n, n), (D, n, 2 * n)]
     given = [random(*shape, seed=i) for i, shape in enumerate(shapes)]
-    assert checked(lambda *given: GatedScan.apply(*given, reset_before), *given)
+    options = sizes, reset_before, torch.float64
+    assert checked(lambda *given: GatedScan.apply(*given, *options), *given)
 
 
+@pytest.mark.parametrize("large", [1, 50])
 @pytest.mark.parametrize("reset_before", [True, False])
-def test_gradcheck_of_the_decoder(reset_before):
-    Ty, Tx, B, n, n_align = 3, 3, 2, 2, 3
-    shapes = [(Ty, B, 3 * n), (B, Tx, n_align), (B, Tx, 2 * n), (B, n)]
-    shapes += [(n, n_align + 2 * n), (n, n), (2 * n, 3 * n), (n_align,)]
+def test_gradcheck_of_the_decoder(reset_before, large):
+    """Also where keys are too large for exponentials."""
+    packing = Packing.of(torch.arange(3) < torch.tensor([3, 1])[:, None])
+    Tx, B, n, n_align = 3, 2, 2, 3
+    shapes = [(4, 3 * n), (B, Tx, n_align), (B, Tx, 3 * n), (B, n)]
+    shapes += [(n, n_align + 2 * n), (n, n), (n_align,)]
     projected, keys, values, *rest = (random(*shape, seed=i) for i, shape in enumerate(shapes))
+    keys[0, 0, 0] *= large
     mask = torch.tensor([[True, True, True], [True, False, False]])
 
-    def scan(projected, keys, values, *rest):
-        return AttentiveScan.apply(projected, keys, values, mask, *rest, reset_before)
+    def scan(projected, keys, values, s_0, *rest):
+        options = packing, reset_before, torch.float64
+        return AttentiveScan.apply(projected, keys, values, s_0, mask, *rest, *options)
 
     assert checked(scan, projected, keys, values, *rest)
     # No alpha on padding, so no gradient to what stands there.
     outputs = scan(projected, keys, values, *rest)
-    assert not outputs[2][:, ~mask].any()
+    assert not packing.unpack(outputs[1], packing.ranked).mT[~mask].any()
     for gradient in torch.autograd.grad(sum(o.sum() for o in outputs), [keys, values]):
         assert not gradient[~mask].any()
         assert gradient[mask].any()
@@ -237,13 +279,14 @@ def test_bf16_products_around_float32_recurrences(state_word, reset):
     seen = recorded(fused)
     with torch.autocast("cpu", torch.bfloat16):
         output = fused(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+        loss = cost(fused, batch).objective(Normalize.words)
     assert {t.dtype for t in itertools.chain(*seen.values())} == {torch.float32}
     assert output.logits.dtype == torch.bfloat16  # autocast was on
-    loss = nll(output, batch).objective(Normalize.words)
     loss.backward()
     exact = reference(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
     # bfloat16 keeps 8 bits: 0.4 % a product, over a few layers.
-    torch.testing.assert_close(output.alpha, exact.alpha, rtol=0, atol=0.05)
+    real = batch.tgt_mask
+    torch.testing.assert_close(output.alpha[real], exact.alpha[real], rtol=0, atol=0.05)
     torch.testing.assert_close(output.logits.float(), exact.logits, rtol=0.05, atol=0.1)
     nll(exact, batch).objective(Normalize.words).backward()
     for name, parameter in fused.named_parameters():
@@ -261,7 +304,7 @@ def test_inference_mode_gives_the_same_values():
         output = fused(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
     assert output.logits.is_inference()
     close(output.logits, expected.logits, "logits")
-    close(output.alpha, expected.alpha, "alpha")
+    close(output.alpha[batch.tgt_mask], expected.alpha[batch.tgt_mask], "alpha")
 
 
 @pytest.mark.gpu

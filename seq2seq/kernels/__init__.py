@@ -4,11 +4,12 @@ Nothing needs this folder: without it `model.backend: auto` runs the reference, 
 and trains with its import blocked. What it computes is proven equal, values and gradients.
 """
 
+from seq2seq.kernels.output import nll_fused
 from seq2seq.kernels.scan import read_fused
 from seq2seq.kernels.unroll import unroll_fused
 from seq2seq.model.attention import AdditiveAttention, Attention, FixedContext
 
-__all__ = ["obstacle", "read_fused", "unroll_fused"]
+__all__ = ["nll_fused", "obstacle", "read_fused", "unroll_fused"]
 
 
 def obstacle(attention: Attention) -> str | None:

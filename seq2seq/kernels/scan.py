@@ -1,7 +1,8 @@
-"""The encoder's recurrence: both directions in one loop, with a hand-derived backward pass.
+"""Gated units over whole sequences, with a hand-derived backward pass.
 
 Autograd over a loop adds every step's weight gradient to a running sum; here they are one product
-over all steps. Both directions advance together, as one batched product a step.
+over all steps. Both directions of an encoder advance together, as one batched product a step, and
+sentences that have ended leave the batch.
 """
 
 from collections.abc import Sequence
@@ -9,15 +10,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from seq2seq.kernels.packing import Packing, shifted, slices
+from seq2seq.kernels.precision import plus_product, product, product_format
 from seq2seq.model.gated_unit import GatedUnit
 
 
 def read_fused(units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor) -> list[Tensor]:
-    """Run one or two units over a batch; equals `encoder.read` on real positions.
+    """Run one or two units over a batch; equals `encoder.read` on real positions, 0 elsewhere.
 
-    Each sentence is reversed within its own length for the backward unit, so that padding comes
-    last in both directions and needs no mask: its states are never looked at.
+    Each sentence is reversed within its own length for the backward unit.
 
     Args:
         units: The first reads from left to right, the second from right to left; of equal sizes.
@@ -27,116 +30,126 @@ def read_fused(units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor) -> list[Ten
     Returns:
         h_fwd and, if there are two units, h_bwd, (B, Tx, n) each.
     """
-    flipped = reversal(mask)  # (B, Tx)
-    orders = [Ex, take(Ex, flipped)] if len(units) == 2 else [Ex]
-    words = torch.stack([unit.project(x) for unit, x in zip(units, orders, strict=True)])
-    h_fwd, *h_rev = scan(units, words)
-    return [h_fwd, *(take(h, flipped) for h in h_rev)]
+    packing = Packing.of(mask)
+    orders = [packing.places, packing.mirrored][: len(units)]
+    flat = Ex.flatten(0, 1)
+    words = torch.stack(
+        [project(u, flat.index_select(0, o)) for u, o in zip(units, orders, strict=True)]
+    )
+    states = scan(units, words, packing.sizes)
+    return [packing.unpack(h, order) for h, order in zip(states, orders, strict=True)]
 
 
-def scan(units: Sequence[GatedUnit], words: Tensor, start: Tensor | None = None) -> Tensor:
-    """Run D units side by side over `project`ed words (D, B, T, 3n).
+def project(unit: GatedUnit, words: Tensor) -> Tensor:
+    """Return `unit.project(words)` (..., 3n) by one product."""
+    weight = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])
+    bias: Tensor | None = unit.W.bias
+    if bias is not None:
+        bias = functional.pad(bias, (0, 2 * unit.hidden_size))  # gates have none
+    return functional.linear(words, weight, bias)
+
+
+def scan(
+    units: Sequence[GatedUnit], words: Tensor, sizes: tuple[int, ...], start: Tensor | None = None
+) -> Tensor:
+    """Run D units side by side over projected, packed words (D, N, 3n).
 
     Args:
         units: Without context, or with the context already added to the words.
-        words: (D, B, T, 3n).
-        start: (D, B, n) first states; zero if not given.
+        words: (D, N, 3n).
+        sizes: Sentences in each step, see `Packing`.
+        start: (D, B, n) first states in the order of the packing; zero if not given.
 
     Returns:
-        (D, B, T, n) states after each word.
+        (D, N, n) states after each word.
     """
-    exact = units[0].U.weight.dtype  # under autocast the recurrence keeps the weights' type
+    exact = units[0].U.weight.dtype  # under autocast the state keeps the weights' type
     if start is None:
-        start = words.new_zeros(len(units), words.shape[1], units[0].hidden_size)
+        start = words.new_zeros(len(units), sizes[0], units[0].hidden_size)
     U = torch.stack([unit.U.weight.T for unit in units])  # (D, n, n)
     U_gates = torch.stack([torch.cat([u.U_z.weight, u.U_r.weight]).T for u in units])  # (D, n, 2n)
+    narrow = product_format(U)
     with torch.autocast(words.device.type, enabled=False):
-        time_first = words.to(exact).transpose(1, 2)
         h: Tensor = GatedScan.apply(  # type: ignore[no-untyped-call]
-            time_first, start.to(exact), U, U_gates, units[0].reset_before
+            words.to(exact), start.to(exact), U, U_gates, sizes, units[0].reset_before, narrow
         )
-    return h.transpose(1, 2)
-
-
-def reversal(mask: Tensor) -> Tensor:
-    """Return, per row, the positions that turn its real tokens round and leave padding in place."""
-    positions = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
-    lengths = mask.sum(dim=1, keepdim=True)
-    return torch.where(mask, lengths - 1 - positions, positions)
-
-
-def take(rows: Tensor, positions: Tensor) -> Tensor:
-    """Pick positions (B, T) from rows (B, T, d)."""
-    return rows.gather(1, positions[..., None].expand(-1, -1, rows.shape[-1]))
+    return h
 
 
 class GatedScan(torch.autograd.Function):
     """A gated unit over time, A.1.1 without context, for D directions at once.
 
-    Inputs: projected words (D, T, B, 3n) as `GatedUnit.project` orders them, first states
-    (D, B, n), U (D, n, n) and [U_z, U_r] (D, n, 2n), both transposed, and whether the reset gate
-    acts before U.
-    Output: states (D, T, B, n).
+    Inputs: packed projected words (D, N, 3n) as `GatedUnit.project` orders them, first states
+    (D, B, n), U (D, n, n) and [U_z, U_r] (D, n, 2n), both transposed, the sizes of the packing,
+    whether the reset gate acts before U, and the format of the products.
+    Output: states (D, N, n).
     """
 
     @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any, projected: Tensor, start: Tensor, U: Tensor, U_gates: Tensor, reset_before: bool
+    def forward(  # noqa: D102, PLR0913 - autograd functions take tensors one by one
+        ctx: Any,
+        projected: Tensor,
+        start: Tensor,
+        U: Tensor,
+        U_gates: Tensor,
+        sizes: tuple[int, ...],
+        reset_before: bool,
+        narrow: torch.dtype,
     ) -> Tensor:
-        _, num_steps, _, width = projected.shape
-        n = width // 3
+        n = start.shape[-1]
         We, We_gates = projected.split([n, 2 * n], dim=-1)
+        U_fast, U_gates_fast = U.to(narrow), U_gates.to(narrow)
+        h_all = torch.empty_like(We, memory_format=torch.contiguous_format)
+        candidates = torch.empty_like(h_all)
+        products = h_all.new_empty(0) if reset_before else torch.empty_like(h_all)
+        gates = torch.empty_like(We_gates, memory_format=torch.contiguous_format)
         h = start
-        states, gates, candidates, products = [], [], [], []
-        for j in range(num_steps):
-            z_r = torch.baddbmm(We_gates[:, j], h, U_gates).sigmoid_()
+        for step, size in zip(slices(sizes), sizes, strict=True):
+            h = h[:, :size]
+            z_r = plus_product(We_gates[:, step], h, U_gates_fast).sigmoid_()
+            gates[:, step] = z_r
             z, r = z_r.chunk(2, dim=-1)
             if reset_before:
-                h_tilde = torch.baddbmm(We[:, j], r * h, U).tanh_()
+                h_tilde = plus_product(We[:, step], r * h, U_fast).tanh_()
             else:
-                products.append(Uh := torch.bmm(h, U))
-                h_tilde = torch.addcmul(We[:, j], r, Uh).tanh_()
+                products[:, step] = Uh = torch.bmm(h.to(narrow), U_fast)
+                h_tilde = (We[:, step] + r * Uh).tanh_()
+            candidates[:, step] = h_tilde
             h = torch.lerp(h, h_tilde, z)  # (1 - z) h + z h_tilde
-            states.append(h)
-            gates.append(z_r)
-            candidates.append(h_tilde)
-        h_all = torch.stack(states, dim=1)
-        saved = [torch.stack(part, dim=1) for part in (gates, candidates, products) if part]
-        ctx.save_for_backward(start, U, U_gates, h_all, *saved)
-        ctx.reset_before = reset_before
+            h_all[:, step] = h
+        ctx.save_for_backward(start, U, U_gates, h_all, gates, candidates, products)
+        ctx.options = sizes, reset_before, narrow
         return h_all
 
     @staticmethod
-    def backward(  # noqa: D102
-        ctx: Any, grad: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, None]:
-        start, U, U_gates, h_all, gates, candidates, *products = ctx.saved_tensors
-        num_directions, num_steps, num_rows, n = h_all.shape
-        h_prev = torch.cat([start[:, None], h_all[:, :-1]], dim=1)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        start, U, U_gates, h_all, gates, candidates, products = ctx.saved_tensors
+        sizes, reset_before, narrow = ctx.options
+        n = start.shape[-1]
+        h_prev = shifted(start, h_all, sizes)
         z, r = gates.chunk(2, dim=-1)
         # What multiplies the incoming gradient at each step does not depend on it: all at once.
         to_gate = (candidates - h_prev) * z * (1 - z)  # d s / d (z before the sigmoid)
         to_candidate = z * (1 - candidates.square())
-        r_slope = r * (1 - r) * (h_prev if ctx.reset_before else products[0])
-        d_projected = grad.new_empty(num_directions, num_steps, num_rows, 3 * n)
+        r_slope = r * (1 - r) * (h_prev if reset_before else products)
+        d_projected = grad.new_empty(*grad.shape[:-1], 3 * n)
         d_candidate, d_gates = d_projected.split([n, 2 * n], dim=-1)
-        U_T, U_gates_T = U.mT.contiguous(), U_gates.mT.contiguous()
-        d_h = grad.new_zeros(num_directions, num_rows, n)
-        for j in reversed(range(num_steps)):
-            d_h = d_h + grad[:, j]
-            d_cand = torch.mul(d_h, to_candidate[:, j], out=d_candidate[:, j])
-            torch.mul(d_h, to_gate[:, j], out=d_gates[:, j, :, :n])
-            d_h = d_h * (1 - z[:, j])
-            if ctx.reset_before:
-                d_rh = torch.bmm(d_cand, U_T)
-                torch.mul(d_rh, r_slope[:, j], out=d_gates[:, j, :, n:])
-                d_h.addcmul_(d_rh, r[:, j])
+        U_T, U_gates_T = U.mT.to(narrow).contiguous(), U_gates.mT.to(narrow).contiguous()
+        d_start = torch.zeros_like(start)  # holds the gradient of the state along the way
+        for step, size in zip(reversed([*slices(sizes)]), reversed(sizes), strict=True):
+            d_h = d_start[:, :size] + grad[:, step]
+            d_cand = torch.mul(d_h, to_candidate[:, step], out=d_candidate[:, step])
+            torch.mul(d_h, to_gate[:, step], out=d_gates[:, step, :n])
+            d_h = d_h * (1 - z[:, step])
+            if reset_before:
+                d_rh = torch.bmm(d_cand.to(narrow), U_T)
+                torch.mul(d_rh, r_slope[:, step], out=d_gates[:, step, n:])
+                d_h.addcmul_(d_rh.to(d_h.dtype), r[:, step])
             else:
-                torch.mul(d_cand, r_slope[:, j], out=d_gates[:, j, :, n:])
-                d_h.baddbmm_(d_cand * r[:, j], U_T)
-            d_h.baddbmm_(d_gates[:, j], U_gates_T)
-        flat = (num_directions, num_steps * num_rows, -1)
-        into_U = (r * h_prev, d_candidate) if ctx.reset_before else (h_prev, d_candidate * r)
-        d_U = torch.bmm(into_U[0].reshape(flat).mT, into_U[1].reshape(flat))
-        d_U_gates = torch.bmm(h_prev.reshape(flat).mT, d_gates.reshape(flat))
-        return d_projected, d_h, d_U, d_U_gates, None
+                torch.mul(d_cand, r_slope[:, step], out=d_gates[:, step, n:])
+                d_h = plus_product(d_h, d_cand * r[:, step], U_T)
+            d_start[:, :size] = plus_product(d_h, d_gates[:, step], U_gates_T)
+        into_U = (r * h_prev, d_candidate) if reset_before else (h_prev, d_candidate * r)
+        d_U = product(into_U[0].mT, into_U[1], narrow)
+        d_U_gates = product(h_prev.mT, d_gates, narrow)
+        return d_projected, d_start, d_U, d_U_gates, None, None, None

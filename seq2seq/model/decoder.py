@@ -58,8 +58,8 @@ class Decoder(Protocol):
         ...
 
 
-Unroll = Callable[["RecurrentDecoder", Tensor, Tensor, Annotations], Unrolled]
-"""Runs a decoder along E y_{i-1} and E y_i (B, Ty, m)."""
+Unroll = Callable[["RecurrentDecoder", Tensor, Tensor, Annotations, Tensor], Unrolled]
+"""Runs a decoder along E y_{i-1} and E y_i (B, Ty, m), with the mask (B, Ty) of real words."""
 
 
 class RecurrentDecoder(nn.Module):
@@ -118,18 +118,18 @@ class RecurrentDecoder(nn.Module):
         return embedded
 
     def readout(self, s_prev: Tensor, Ey: Tensor, c: Tensor) -> Tensor:
-        """Return logits (..., K_y) from s_{i-1} (..., n), E y_{i-1} (..., m), c_i (..., 2n)."""
+        """Return t_i (..., l) from s_{i-1} (..., n), E y_{i-1} (..., m), c_i (..., 2n)."""
         # s_{i-1}, not s_i: A.2.2 and the authors' code, although Eq. (4) writes s_i.
         t_tilde = self.U_o(s_prev) + self.V_o(Ey) + self.C_o(c)
         t = max_of_pairs(t_tilde) if self.maxout else torch.tanh(t_tilde)
-        logits: Tensor = self.W_o(self.readout_dropout(t))
-        return logits
+        dropped: Tensor = self.readout_dropout(t)
+        return dropped
 
     def predict(self, y_prev: Tensor, state: DecoderState, source: Annotations) -> Prediction:
         """Score every next word after y_{i-1} (B,), from s_{i-1}."""
         attended = self.attention(query=state.s, source=source)
-        logits = self.readout(state.s, self.embed(y_prev), attended.c)
-        return Prediction(logits, attended.c, attended.alpha)
+        t = self.readout(state.s, self.embed(y_prev), attended.c)
+        return Prediction(self.W_o(t), attended.c, attended.alpha)
 
     def advance(self, state: DecoderState, c: Tensor, *, y_prev: Tensor, y: Tensor) -> DecoderState:
         """Move s_{i-1} to s_i with the c_i that `predict` returned."""
@@ -143,11 +143,13 @@ def max_of_pairs(t_tilde: Tensor) -> Tensor:
     return t
 
 
-def unroll(decoder: RecurrentDecoder, Ey_prev: Tensor, Ey: Tensor, source: Annotations) -> Unrolled:
+def unroll(
+    decoder: RecurrentDecoder, Ey_prev: Tensor, Ey: Tensor, source: Annotations, mask: Tensor
+) -> Unrolled:
     """Run along a known target, given E y_{i-1} and E y_i (B, Ty, m).
 
     The same attention and the same unit as `predict` and `advance`; what does not depend on the
-    state is computed before the loop.
+    state is computed before the loop. `mask` lets kernels leave padding out; here it is run, too.
     """
     unit = decoder.unit
     projected = unit.project(Ey if decoder.moved_by_emitted else Ey_prev)  # (B, Ty, 3n)

@@ -1,6 +1,7 @@
 """The whole model, and the only file of this folder that sees config."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,12 +45,25 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Along:
+    """The decoder along known targets, before its output layer."""
+
+    t: Tensor  # (N, l)             one row per real target token, sentence after sentence
+    alpha: Tensor  # (B, Ty, Tx)    attention at each real target position
+    draw: Draw | None = None  # (B, Ty) each; hard attention in training
+
+
+@dataclass(frozen=True)
 class DecoderOutput:
     """Predictions along known targets."""
 
     logits: Tensor  # (N, K_y)      one row per real target token, sentence after sentence
-    alpha: Tensor  # (B, Ty, Tx)    attention at each target position, padding included
+    alpha: Tensor  # (B, Ty, Tx)    attention at each real target position
     draw: Draw | None = None  # (B, Ty) each; hard attention in training
+
+
+NLL = Callable[[nn.Module, Tensor, Tensor, float], tuple[Tensor, Tensor]]
+"""Cost of targets (N,) from the output layer and t (N, l), with label smoothing."""
 
 
 class RNNSearch(nn.Module):
@@ -64,6 +78,7 @@ class RNNSearch(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.pad = pad
+        self.nll: NLL | None = None  # `kernels.nll_fused`: the cost without all logits at once
 
     def annotate(self, src: Tensor, src_mask: Tensor) -> Annotations:
         """Encode source ids (B, Tx) into what the decoder looks at."""
@@ -73,13 +88,19 @@ class RNNSearch(nn.Module):
         self, src: Tensor, src_mask: Tensor, tgt: Tensor, tgt_mask: Tensor
     ) -> DecoderOutput:
         """Predict every target token (B, Ty) from the source and the tokens before it."""
+        along = self.along(src, src_mask, tgt, tgt_mask)
+        return DecoderOutput(self.decoder.W_o(along.t), along.alpha, along.draw)
+
+    def along(self, src: Tensor, src_mask: Tensor, tgt: Tensor, tgt_mask: Tensor) -> Along:
+        """Do all that `forward` does but the output layer."""
         source = self.annotate(src, src_mask)
         Ey = self.decoder.embed(tgt)  # (B, Ty, m)
         # y_0 is the zero vector. Dropout draws one mask for a word, for both of its uses.
         Ey_prev = torch.cat([torch.zeros_like(Ey[:, :1]), Ey[:, :-1]], dim=1)
-        steps = self.decoder.unroll(self.decoder, Ey_prev, Ey, source)
-        logits = self.decoder.readout(steps.s_prev[tgt_mask], Ey_prev[tgt_mask], steps.c[tgt_mask])
-        return DecoderOutput(logits, steps.alpha, steps.draw)
+        steps = self.decoder.unroll(self.decoder, Ey_prev, Ey, source, tgt_mask)
+        real = tgt_mask.flatten().nonzero()[:, 0]
+        words = (x.flatten(0, 1).index_select(0, real) for x in (steps.s_prev, Ey_prev, steps.c))
+        return Along(self.decoder.readout(*words), steps.alpha, steps.draw)
 
 
 def build_model(
@@ -117,6 +138,7 @@ def choose_backend(model: RNNSearch, backend: Backend) -> None:
     else:
         reason = kernels.obstacle(model.decoder.attention)
         model.encoder.read = kernels.read_fused
+        model.nll = kernels.nll_fused
         if reason is None:
             model.decoder.unroll = kernels.unroll_fused
     if reason is not None and backend is Backend.fused:

@@ -14,7 +14,7 @@ from seq2seq.memory import NoRoom, attempt
 from seq2seq.model import DecoderOutput, RNNSearch
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.settings import Config, HardConfig, Precision
-from seq2seq.training.loss import Loss, nll
+from seq2seq.training.loss import Loss, cost, nll
 from seq2seq.training.reinforce import draws_cost
 
 T = TypeVar("T")
@@ -118,11 +118,12 @@ def sentence_costs(model: RNNSearch, batch: Batch, cfg: Config) -> list[float]:
 
 
 def _cost(model: RNNSearch, batch: Batch, cfg: Config) -> Loss:
-    output = _forward(model, batch, cfg)
-    loss = nll(output, batch, cfg.trainer.label_smoothing)
     if isinstance(cfg.attention, HardConfig):
-        loss = replace(loss, draws=draws_cost(output, batch, cfg.attention))
-    return loss
+        output = _forward(model, batch, cfg)
+        loss = nll(output, batch, cfg.trainer.label_smoothing)
+        return replace(loss, draws=draws_cost(output, batch, cfg.attention))
+    with autocast(batch.src.device, cfg.trainer.precision):
+        return cost(model, batch, cfg.trainer.label_smoothing)
 
 
 def _forward(model: RNNSearch, batch: Batch, cfg: Config) -> DecoderOutput:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.data.batching import Batch
-from seq2seq.model import DecoderOutput
+from seq2seq.model import DecoderOutput, RNNSearch
 from seq2seq.settings import Normalize
 
 
@@ -43,6 +43,16 @@ def nll(output: DecoderOutput, batch: Batch, label_smoothing: float = 0.0) -> Lo
     total, smoothed = SmoothedNLL.apply(  # type: ignore[no-untyped-call]
         output.logits, targets, label_smoothing
     )
+    return Loss(total, smoothed, batch.num_sentences, len(targets))
+
+
+def cost(model: RNNSearch, batch: Batch, label_smoothing: float = 0.0) -> Loss:
+    """Return the cost of a batch, by the kernel if the model has it: the same, in less memory."""
+    given = (batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    if model.nll is None:
+        return nll(model(*given), batch, label_smoothing)
+    targets = batch.tgt[batch.tgt_mask]  # (N,)
+    total, smoothed = model.nll(model.decoder.W_o, model.along(*given).t, targets, label_smoothing)
     return Loss(total, smoothed, batch.num_sentences, len(targets))
 
 

@@ -32,7 +32,7 @@ from seq2seq.training.gradient import (
     batch_gradient,
     gradient_in_parts,
 )
-from seq2seq.training.loss import Loss, nll
+from seq2seq.training.loss import Loss, cost
 from seq2seq.training.monitor import Monitor, UpdateStats, Validated
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
 
@@ -348,7 +348,7 @@ def validation_loss(
 
 @torch.inference_mode()
 def _validation_cost(model: RNNSearch, batch: Batch) -> Loss:
-    return nll(model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask), batch)
+    return cost(model, batch)
 
 
 def _validation_rules(cfg: Config) -> DecodeConfig:
