@@ -242,6 +242,7 @@ SWITCHES = {
     "decode.extra_steps=10": (set(), {"steps beyond the longest translation"}),
     "decode.length_penalty=1": (set(), {"score divided by length to the power of"}),
     "decode.replace_unknown=true": (set(), {"unknown words replaced"}),
+    "decode.precision=bf16": (set(), {"precision of decoding"}),
     "decode.forbid_unknown=true": 2 * [{"unknown word in translations"}],
 }
 

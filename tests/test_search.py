@@ -15,6 +15,7 @@ from oracles import Oracle
 from seq2seq.data.batching import collate, pad_ids
 from seq2seq.inference.search import Hypothesis, SearchRules, beam_search
 from seq2seq.model import Annotations, DecoderState, Prediction, RNNSearch
+from seq2seq.model.decoder import Repeated
 from seq2seq.settings import Reset, StateWord
 
 # The search sums float32 log-probabilities, whatever the model computes in.
@@ -23,6 +24,7 @@ ALPHA_TOLERANCE = 1e-6
 
 RULES = SearchRules(
     beam_size=4,
+    n_best=1000,
     length_penalty=0.0,
     min_ratio=0.5,
     max_ratio=3.0,
@@ -305,6 +307,9 @@ class Bigrams:
         for y_prev, row in table.items():
             for y, p in row.items():
                 self.logits[y_prev, y] = math.log(p)
+
+    def stepping(self, source: Annotations, times: int) -> Repeated:
+        return Repeated(self, source, times)
 
     def initial_state(self, source: Annotations) -> DecoderState:
         return DecoderState(source.start)

@@ -66,7 +66,7 @@ ERRORS, KERNELS = "seq2seq.errors", "seq2seq.kernels"
 FSOPS, READING, RUN = "seq2seq.fsops", "seq2seq.reading", "seq2seq.run"
 PRIVACY = "seq2seq.privacy"
 PLAIN_YAML = "seq2seq.plain_yaml"
-MEMORY = "seq2seq.memory"
+MEMORY, PRECISION = "seq2seq.memory", "seq2seq.precision"
 TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
 
 MAY_IMPORT = [
@@ -77,6 +77,7 @@ MAY_IMPORT = [
     (CONFIG, [SETTINGS, ERRORS, PLAIN_YAML]),
     ("seq2seq.fidelity", ["seq2seq.fidelity", CONFIG, SETTINGS]),
     ("seq2seq.signals", []),
+    (PRECISION, [SETTINGS]),
     (PRIVACY, [SETTINGS]),
     (FSOPS, [ERRORS]),
     (READING, [ERRORS]),
@@ -105,11 +106,11 @@ MAY_IMPORT = [
         ["seq2seq.groundhog", MODEL, SETTINGS, ERRORS, "seq2seq.training.loss"]
         + [f"{DATA}.{name}" for name in ("batching", "text")],
     ),
-    (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN, READING, MEMORY]),
+    (INFERENCE, [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, RUN, READING, MEMORY, PRECISION]),
     (
         TRAINING,
         [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING, PRIVACY, PLAIN_YAML]
-        + [MEMORY, "seq2seq.signals"]
+        + [MEMORY, PRECISION, "seq2seq.signals"]
         # validation decodes, scores and draws as the last two stages do
         + [f"{INFERENCE}.{name}" for name in ("translate", "scoring", "alignment")],
     ),

@@ -87,6 +87,14 @@ DECODING_POINTS = (
         source="sample.py",
     ),
     Point(
+        name="precision of decoding",
+        keys=("decode.precision",),
+        here=value("decode.precision"),
+        paper=None,
+        authors=says("fp32"),
+        source="floatX",
+    ),
+    Point(
         name="score",
         keys=("evaluate.bleu_tokenizer",),
         here=value("evaluate.bleu_tokenizer", "BLEU of Moses tokens; of text, by sacreBLEU's {}"),

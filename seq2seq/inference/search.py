@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.model.attention import Annotations
-from seq2seq.model.decoder import Decoder
+from seq2seq.model.decoder import Decoder, Prediction
 
 Floats = npt.NDArray[np.float32]
 
@@ -22,6 +22,7 @@ class SearchRules:
     """What the search may do; `settings.DecodeConfig` says the same in words."""
 
     beam_size: int
+    n_best: int
     length_penalty: float
     min_ratio: float
     max_ratio: float
@@ -54,10 +55,11 @@ class Hypothesis:
 class _Step:
     """What one step leaves behind for the walk back; slots as in the batch at that step."""
 
-    sentences: list[int]  # sentence of each batch row
-    parent: npt.NDArray[np.int64]  # (B, K)  slot that each candidate extends
-    token: npt.NDArray[np.int64]  # (B, K)
-    total: Floats  # (B, K)  summed log-probability
+    row: npt.NDArray[np.int64]  # (sentences,)  batch row of each sentence, -1 once it is done
+    parent: npt.NDArray[np.int64]  # (B, K')  slot before the step that each candidate extends
+    before: npt.NDArray[np.int64]  # (B, K')  the same as a candidate of the step before
+    token: npt.NDArray[np.int64]  # (B, K')
+    total: Floats  # (B, K')  summed log-probability; -inf where a slot is not used
     alpha: Floats  # (B, K, Tx)  by slot before the step
 
 
@@ -68,9 +70,9 @@ def beam_search(
     """Translate every sentence of `source`.
 
     Returns:
-        For each sentence its hypotheses, best score first: the finished ones, or, where none
-        ended within the bound, the unfinished ones. None at all if every word is impossible,
-        as with weights that are not numbers.
+        For each sentence its hypotheses, best score first, at most `rules.n_best`: the finished
+        ones, or, where none ended within the bound, the unfinished ones. None at all if every word
+        is impossible, as with weights that are not numbers.
     """
     search = _Search(decoder, source, rules)
     while search.step():
@@ -82,131 +84,180 @@ class _Search:
     """State of a search. Rows of the tensors are (sentence still open, slot), sentence first."""
 
     def __init__(self, decoder: Decoder, source: Annotations, rules: SearchRules) -> None:
-        self.decoder, self.rules = decoder, rules
+        self.rules = rules
+        device = source.mask.device
         lengths = source.mask.sum(dim=1).tolist()
         bounds = [rules.bounds(length) for length in lengths]
         self.lengths = lengths
-        self.first_end = torch.tensor([low for low, _ in bounds], device=source.mask.device)
+        self.first_end = torch.tensor([low for low, _ in bounds], device=device)
         self.last_step = [high for _, high in bounds]
         self.open = list(range(len(lengths)))
-        self.width = torch.full((len(lengths),), rules.beam_size, device=source.mask.device)
-        self.source = source.select(_repeat(torch.arange(len(lengths)), rules.beam_size))
-        self.state = decoder.initial_state(self.source)
-        self.y = torch.full((len(self.source.mask),), rules.start, device=source.mask.device)
-        # One live slot a sentence: the others would only repeat it.
-        self.total = torch.full((len(lengths), rules.beam_size), -torch.inf)
-        self.total[:, 0] = 0.0
-        self.total = self.total.to(source.mask.device)
+        self.slots = 1  # a sentence; all hypotheses begin alike
+        self.width = torch.full((len(lengths),), rules.beam_size, device=device)
+        self.forbidden = torch.tensor(rules.forbidden, dtype=torch.long, device=device)
+        self.stepping = decoder.stepping(source, self.slots)
+        self.state = self.stepping.initial_state()
+        self.y = torch.full((len(lengths),), rules.start, device=device)
+        self.total = torch.zeros(len(lengths), 1, device=device)
+        self.order = torch.zeros(len(lengths), 1, dtype=torch.long, device=device)
         self.steps: list[_Step] = []
-        self.ended: list[list[tuple[int, int, int]]] = [[] for _ in lengths]  # step, row, slot
+        self.ended: list[list[tuple[int, int]]] = [[] for _ in lengths]  # step, slot
 
     def step(self) -> bool:
         """Take one step; return whether any sentence is still open."""
-        prediction = self.decoder.predict(self.y, self.state, self.source)
-        total, parent, token = self._best(prediction.logits)
+        prediction = self.stepping.predict(self.y, self.state)
+        total, parent, token = self._best(prediction)
+        allowed = torch.arange(total.shape[1], device=total.device) < self.width[:, None]
+        total = total.masked_fill(~allowed, -torch.inf)
         self._keep(prediction.alpha, total, parent, token)
-        allowed = torch.arange(self.rules.beam_size, device=total.device) < self.width[:, None]
-        allowed &= total > -torch.inf
-        ends = allowed & (token == self.rules.eos)
+        ends = (token == self.rules.eos) & (total > -torch.inf)
         for row, slot in ends.nonzero().tolist():
-            self.ended[self.open[row]].append((len(self.steps) - 1, row, slot))
+            self.ended[self.open[row]].append((len(self.steps) - 1, slot))
         self.width = self.width - ends.sum(dim=1)
-        self.total = total.masked_fill(~allowed | ends, -torch.inf)
-        rows = (parent + self._first_slots(len(parent))).flatten()
-        y_prev, self.y = self.y[rows], token.flatten()
-        self.state = self.decoder.advance(
-            self.state.select(rows), prediction.c[rows], y_prev=y_prev, y=self.y
-        )
-        return self._close()
+        return self._go_on(prediction.c, total.masked_fill(ends, -torch.inf), parent, token)
 
-    def _best(self, logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _best(self, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
         """Return the best `beam_size` continuations of each sentence: total, slot, token."""
-        beam, num_words = self.rules.beam_size, logits.shape[-1]
-        log_p = torch.log_softmax(logits.float(), dim=-1)
-        log_p[:, list(self.rules.forbidden)] = -torch.inf
-        log_p = log_p.view(-1, beam, num_words)
+        beam = self.rules.beam_size
         too_early = len(self.steps) < self.first_end
-        log_p[:, :, self.rules.eos].masked_fill_(too_early[:, None], -torch.inf)
-        # Each slot's best words are enough, and cheaper to sort than all of them.
-        per_slot, words = log_p.topk(min(beam, num_words), dim=-1)
-        candidates = (self.total[:, :, None] + per_slot).flatten(1)
-        total, index = candidates.topk(beam, dim=-1)
-        parent = index // per_slot.shape[-1]
-        return total, parent, words.flatten(1).gather(1, index)
+        log_p, words = best_words(
+            prediction,
+            beam,
+            forbidden=self.forbidden,
+            eos=self.rules.eos,
+            too_early=too_early.repeat_interleave(self.slots),
+        )
+        candidates = self.total[:, :, None] + log_p.unflatten(0, (-1, self.slots))
+        candidates = candidates.flatten(1)
+        total, index = candidates.topk(min(beam, candidates.shape[1]), dim=-1)
+        parent = index // log_p.shape[-1]
+        return total, parent, words.view(len(candidates), -1).gather(1, index)
 
     def _keep(self, alpha: Tensor, total: Tensor, parent: Tensor, token: Tensor) -> None:
-        by_slot = alpha.float().view(len(total), self.rules.beam_size, -1)
+        row = np.full(len(self.lengths), -1)
+        row[self.open] = np.arange(len(self.open))
         self.steps.append(
             _Step(
-                sentences=list(self.open),
+                row=row,
                 parent=parent.cpu().numpy(),
+                before=self.order.gather(1, parent).cpu().numpy(),
                 token=token.cpu().numpy(),
                 total=total.cpu().numpy(),
-                alpha=by_slot.cpu().numpy(),
+                alpha=alpha.float().view(len(total), self.slots, -1).cpu().numpy(),
             )
         )
 
-    def _first_slots(self, num_rows: int) -> Tensor:
-        """Return, for each batch row, the index of its slot 0, as a column."""
-        return torch.arange(num_rows, device=self.y.device)[:, None] * self.rules.beam_size
-
-    def _close(self) -> bool:
-        """Drop the sentences that are done; return whether any is left."""
-        alive = (self.total > -torch.inf).any(dim=1).tolist()
+    def _go_on(self, c: Tensor, total: Tensor, parent: Tensor, token: Tensor) -> bool:
+        """Move on with the hypotheses that live, of the sentences that are open."""
+        alive = (total > -torch.inf).sum(dim=1).tolist()
         keep = [
             row
             for row, sentence in enumerate(self.open)
             if alive[row] and len(self.steps) < self.last_step[sentence]
         ]
-        if len(keep) == len(self.open):
-            return True
-        self.open = [self.open[row] for row in keep]
-        rows = torch.tensor(keep, dtype=torch.long, device=self.y.device)
-        slots = (
-            (rows[:, None] * self.rules.beam_size)
-            .add(torch.arange(self.rules.beam_size, device=self.y.device))
-            .flatten()
-        )
-        self.first_end, self.width, self.total = (
-            tensor[rows] for tensor in (self.first_end, self.width, self.total)
-        )
-        self.y = self.y[slots]
-        self.source, self.state = self.source.select(slots), self.state.select(slots)
-        return bool(keep)
+        if not keep:
+            return False
+        slots = max(alive[row] for row in keep)
+        rows = torch.tensor(keep, dtype=torch.long, device=total.device)
+        # The living ones first, in their order: what follows them is not computed.
+        order = (total == -torch.inf).to(torch.int8).argsort(dim=1, stable=True)[rows, :slots]
+        self.order = order
+        self.total = total[rows].gather(1, order)
+        before = (rows[:, None] * self.slots + parent[rows].gather(1, order)).flatten()
+        y_prev, self.y = self.y[before], token[rows].gather(1, order).flatten()
+        if len(keep) < len(self.open) or slots != self.slots:
+            self.stepping = self.stepping.select(rows, slots)
+            self.first_end, self.width = self.first_end[rows], self.width[rows]
+            self.open = [self.open[row] for row in keep]
+            self.slots = slots
+        state = self.state.select(before)
+        self.state = self.stepping.advance(state, c[before], y_prev=y_prev, y=self.y)
+        return True
 
     def hypotheses(self) -> list[list[Hypothesis]]:
         """Collect what ended, or the last candidates of a sentence where nothing did."""
-        return [
-            sorted(self._of_sentence(i), key=lambda h: -h.score) for i in range(len(self.ended))
-        ]
+        return [self._of_sentence(i) for i in range(len(self.ended))]
 
     def _of_sentence(self, sentence: int) -> list[Hypothesis]:
-        if self.ended[sentence]:
-            return [self._walk_back(*end, finished=True) for end in self.ended[sentence]]
-        last = max(i for i, step in enumerate(self.steps) if sentence in step.sentences)
-        row = self.steps[last].sentences.index(sentence)
-        slots = [k for k, total in enumerate(self.steps[last].total[row]) if total > -np.inf]
-        return [self._walk_back(last, row, slot, finished=False) for slot in slots]
+        ends, finished = self.ended[sentence], True
+        if not ends:
+            last = max(i for i, step in enumerate(self.steps) if step.row[sentence] >= 0)
+            total = self.steps[last].total[self.steps[last].row[sentence]]
+            ends = [(last, slot) for slot in np.flatnonzero(total > -np.inf).tolist()]
+            finished = False
+        ranked = sorted(ends, key=lambda end: -self._score(sentence, *end))
+        best = ranked[: self.rules.n_best]
+        return [self._walk_back(sentence, *end, finished=finished) for end in best]
 
-    def _walk_back(self, last: int, row: int, slot: int, *, finished: bool) -> Hypothesis:
-        sentence = self.steps[last].sentences[row]
-        log_prob = float(self.steps[last].total[row, slot])
+    def _score(self, sentence: int, last: int, slot: int) -> float:
+        step = self.steps[last]
+        log_prob = float(step.total[step.row[sentence], slot])
+        return log_prob / float((last + 1) ** self.rules.length_penalty)
+
+    def _walk_back(self, sentence: int, last: int, slot: int, *, finished: bool) -> Hypothesis:
+        score = self._score(sentence, last, slot)
         ids, totals, weights = [], [], []
         for step in reversed(self.steps[: last + 1]):
-            row = step.sentences.index(sentence)
+            row = step.row[sentence]
             ids.append(int(step.token[row, slot]))
             totals.append(float(step.total[row, slot]))
-            slot = int(step.parent[row, slot])
-            weights.append(step.alpha[row, slot, : self.lengths[sentence]])
+            weights.append(step.alpha[row, step.parent[row, slot], : self.lengths[sentence]])
+            slot = int(step.before[row, slot])
         return Hypothesis(
             ids=tuple(reversed(ids)),
-            log_prob=log_prob,
-            score=log_prob / len(ids) ** self.rules.length_penalty,
+            log_prob=totals[0],
+            score=score,
             token_log_probs=tuple(np.diff(totals[::-1], prepend=0.0).tolist()),
             alpha=np.stack(weights[::-1]),
             finished=finished,
         )
 
 
-def _repeat(rows: Tensor, times: int) -> Tensor:
-    return rows.repeat_interleave(times)
+def best_words(
+    prediction: Prediction, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the log-probabilities of the best words of each row, and their ids, (rows, count).
+
+    Args:
+        prediction: Its logits are overwritten.
+        count: At most all words are returned.
+        forbidden: Ids that must not be returned.
+        eos: The end symbol.
+        too_early: (rows,) bool, where the end symbol is forbidden, too.
+    """
+    logits = prediction.logits.float()
+    log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
+    logits[:, forbidden] = -torch.inf
+    logits[:, eos].masked_fill_(too_early, -torch.inf)
+    count = min(count, logits.shape[1])
+    if prediction.exact is None:
+        values, words = largest(logits, count)
+        return values - log_sum, words
+    # Rounded logits are good enough to find some that contain the best, and for all others' sum.
+    rounded, words = largest(logits, min(2 * count, logits.shape[1]))
+    exact = prediction.exact(words).float().masked_fill(rounded == -torch.inf, -torch.inf)
+    others = 1 - (rounded - log_sum).exp().sum(dim=-1, keepdim=True)
+    log_sum = log_sum + (others.clamp_min(0) + (exact - log_sum).exp().sum(-1, keepdim=True)).log()
+    values, order = exact.topk(count, dim=-1)
+    return values - log_sum, words.gather(1, order)
+
+
+def largest(scores: Tensor, count: int, block: int = 64) -> tuple[Tensor, Tensor]:
+    """Return the largest scores of each row (rows, count), falling, and where they are.
+
+    `topk` alone looks at every score with a branch. The maxima of blocks are found without, and the
+    best are in the blocks of the largest maxima.
+    """
+    num_scores = scores.shape[1]
+    whole = num_scores // block * block
+    if whole <= count * block:
+        return scores.topk(count, dim=-1)
+    maxima = scores[:, :whole].unflatten(1, (-1, block)).amax(dim=-1)
+    if whole < num_scores:
+        maxima = torch.cat([maxima, scores[:, whole:].amax(dim=-1, keepdim=True)], dim=-1)
+    blocks = maxima.topk(count, dim=-1).indices
+    places = (blocks[..., None] * block + torch.arange(block, device=scores.device)).flatten(1)
+    beyond = places >= num_scores  # of the last block, which is shorter
+    inside = scores.gather(1, places.clamp_max(num_scores - 1)).masked_fill_(beyond, -torch.inf)
+    values, order = inside.topk(count, dim=-1)
+    return values, places.gather(1, order)

@@ -15,7 +15,9 @@ from seq2seq.errors import MemoryLimitError
 from seq2seq.inference.search import Floats, Hypothesis, SearchRules, beam_search
 from seq2seq.memory import NoRoom, attempt
 from seq2seq.model import RNNSearch
-from seq2seq.settings import DecodeConfig
+from seq2seq.model.decoder import Decoder
+from seq2seq.precision import autocast
+from seq2seq.settings import DecodeConfig, Precision
 
 log = logging.getLogger(__name__)
 
@@ -121,8 +123,9 @@ def translate(
     """
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
+    decoder = search_decoder(model, cfg)
     for chunk in _chunks(lines, cfg.batch_sentences * _CHUNK_BATCHES, ready):
-        yield from _translate_chunk(model, tokenizers, chunk, cfg)
+        yield from _translate_chunk(model, decoder, tokenizers, chunk, cfg)
 
 
 def _chunks(
@@ -143,6 +146,7 @@ def _chunks(
 
 def _translate_chunk(
     model: RNNSearch,
+    decoder: Decoder,
     tokenizers: tuple[Tokenizer, Tokenizer],
     chunk: Sequence[tuple[int, str]],
     cfg: DecodeConfig,
@@ -158,7 +162,7 @@ def _translate_chunk(
     for start in range(0, len(by_length), cfg.batch_sentences):
         batch = by_length[start : start + cfg.batch_sentences]
         ids = [[*rows[i], EOS] for i in batch]
-        hypotheses = attempt(partial(search_batch, model, ids, cfg))
+        hypotheses = attempt(partial(search_batch, model, decoder, ids, cfg))
         if isinstance(hypotheses, NoRoom):
             raise MemoryLimitError(
                 f"line {chunk[batch[-1]][0]}",
@@ -168,7 +172,7 @@ def _translate_chunk(
                 "decode.max_source_tokens.",
             )
         for i, best in zip(batch, hypotheses, strict=True):
-            found[i] = best[: cfg.n_best]
+            found[i] = best
     translations = []
     for (_, text), row, tokens, best in zip(chunk, rows, source.tokens(texts), found, strict=True):
         copied = tokens[: len(row)]
@@ -205,20 +209,29 @@ def replace_unknown(
     ]
 
 
+@torch.inference_mode()
+def search_decoder(model: RNNSearch, cfg: DecodeConfig) -> Decoder:
+    """Return what `search_batch` searches with, as long as the weights stay as they are."""
+    weights = next(model.parameters()).dtype
+    return model.for_search(weights if cfg.precision is Precision.fp32 else torch.bfloat16)
+
+
+@torch.inference_mode()
 def search_batch(
-    model: RNNSearch, rows: Sequence[Sequence[int]], cfg: DecodeConfig
+    model: RNNSearch, decoder: Decoder, rows: Sequence[Sequence[int]], cfg: DecodeConfig
 ) -> list[list[Hypothesis]]:
     """Search translations of token rows that already end with the end symbol."""
     device = next(model.parameters()).device
     src, mask = (tensor.to(device) for tensor in pad_ids(rows, PAD))
-    with torch.inference_mode():
-        return beam_search(model.decoder, model.annotate(src, mask), search_rules(cfg))
+    with autocast(device, cfg.precision):
+        return beam_search(decoder, model.annotate(src, mask), search_rules(cfg))
 
 
 def search_rules(cfg: DecodeConfig) -> SearchRules:
     """Translate the config into ids."""
     return SearchRules(
         beam_size=cfg.beam_size,
+        n_best=cfg.n_best,
         length_penalty=cfg.length_penalty,
         min_ratio=cfg.min_ratio,
         max_ratio=cfg.max_ratio,

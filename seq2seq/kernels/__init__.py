@@ -4,12 +4,13 @@ Nothing needs this folder: without it `model.backend: auto` runs the reference, 
 and trains with its import blocked. What it computes is proven equal, values and gradients.
 """
 
+from seq2seq.kernels.decoding import FusedDecoder
 from seq2seq.kernels.output import nll_fused
 from seq2seq.kernels.scan import read_fused
 from seq2seq.kernels.unroll import unroll_fused
 from seq2seq.model.attention import AdditiveAttention, Attention, FixedContext
 
-__all__ = ["nll_fused", "obstacle", "read_fused", "unroll_fused"]
+__all__ = ["FusedDecoder", "nll_fused", "obstacle", "read_fused", "unroll_fused"]
 
 
 def obstacle(attention: Attention) -> str | None:

@@ -6,6 +6,8 @@ exp(2 k) is computed once a sentence and exp(2 q) once a word, so that one of Tx
 product and a division. The sum of v_a is the same for all positions: softmax does not see it.
 """
 
+from copy import copy
+
 import torch
 from torch import Tensor
 
@@ -28,13 +30,30 @@ class Energies:
         self.factored = keys.device.type == "cpu" and _is_small(keys)
         self.exp_keys = keys.mul(2).exp_() if self.factored else keys
         self.one = keys.new_ones(())
-        self.buffer = torch.empty_like(keys)
+        self._buffer: Tensor | None = None
         self.d_v = torch.zeros_like(v_a)
         self._d_keys: Tensor | None = None
 
     def __call__(self, query: Tensor) -> Tensor:
         """Return energies (b, Tx), less a constant, of queries (b, n') of the first sentences."""
         return torch.matmul(self._complements(query), self.v_a).mul_(-2)
+
+    def of_hypotheses(self, query: Tensor) -> Tensor:
+        """Return energies (B, K, Tx) of K queries a sentence (B, K, n')."""
+        if self.factored and _is_small(query):
+            exp_query = query.mul(2).exp_()[:, :, None]
+            R = torch.addcmul(self.one, exp_query, self.exp_keys[:, None]).reciprocal_()
+        else:
+            R = (query[:, :, None] + self.keys[:, None]).mul_(-2).sigmoid_()
+        return torch.matmul(R, self.v_a).mul_(-2)
+
+    def select(self, rows: Tensor) -> "Energies":
+        """Go on with some of the sentences."""
+        chosen = copy(self)
+        chosen.keys = chosen.exp_keys = self.keys[rows]
+        if self.factored:
+            chosen.exp_keys = self.exp_keys[rows]
+        return chosen
 
     def backward(self, query: Tensor, d_energy: Tensor) -> Tensor:
         """Return the gradient of a query (b, n') from that of its energies (b, Tx)."""
@@ -54,7 +73,9 @@ class Energies:
     def _complements(self, query: Tensor) -> Tensor:
         """Return R (b, Tx, n') in a buffer that the next call overwrites."""
         size = len(query)
-        out = self.buffer[:size]
+        if self._buffer is None:
+            self._buffer = torch.empty_like(self.keys)
+        out = self._buffer[:size]
         if self.factored and _is_small(query):
             exp_query = query.mul(2).exp_()[:, None]
             torch.addcmul(self.one, exp_query, self.exp_keys[:size], out=out)

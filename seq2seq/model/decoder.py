@@ -30,6 +30,8 @@ class Prediction:
     logits: Tensor  # (B, K_y)
     c: Tensor  # (B, 2n)
     alpha: Tensor  # (B, Tx)
+    exact: Callable[[Tensor], Tensor] | None = None
+    """Computes the logits of some words of each row (B, k) again, if `logits` are rounded."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +44,34 @@ class Unrolled:
     draw: Draw | None = None  # (B, Ty) each; hard attention in training
 
 
-class Decoder(Protocol):
-    """All that search asks of a decoder."""
+class Stepping(Protocol):
+    """A decoder with a batch of sentences before it, several hypotheses each.
 
-    def initial_state(self, source: Annotations) -> DecoderState:
+    Rows of states, words and predictions are hypotheses: the first sentence's, the second's, ...
+    """
+
+    def initial_state(self) -> DecoderState:
         """Return the state before the first word."""
         ...
 
-    def predict(self, y_prev: Tensor, state: DecoderState, source: Annotations) -> Prediction:
+    def predict(self, y_prev: Tensor, state: DecoderState) -> Prediction:
         """Look at the source and score every next word."""
         ...
 
     def advance(self, state: DecoderState, c: Tensor, *, y_prev: Tensor, y: Tensor) -> DecoderState:
-        """Move the state past the word y."""
+        """Move the state past the word y, with the c of the prediction."""
+        ...
+
+    def select(self, sentences: Tensor, times: int) -> "Stepping":
+        """Go on with some of the sentences, and so many hypotheses each."""
+        ...
+
+
+class Decoder(Protocol):
+    """All that search asks of a decoder."""
+
+    def stepping(self, source: Annotations, times: int) -> Stepping:
+        """Begin the translation of a batch, with so many hypotheses for each sentence."""
         ...
 
 
@@ -117,6 +134,10 @@ class RecurrentDecoder(nn.Module):
         embedded: Tensor = self.embedding_dropout(self.embedding(y))
         return embedded
 
+    def stepping(self, source: Annotations, times: int) -> "Repeated":
+        """Begin a search over hypotheses, each with its own copy of the annotations."""
+        return Repeated(self, source, times)
+
     def readout(self, s_prev: Tensor, Ey: Tensor, c: Tensor) -> Tensor:
         """Return t_i (..., l) from s_{i-1} (..., n), E y_{i-1} (..., m), c_i (..., 2n)."""
         # s_{i-1}, not s_i: A.2.2 and the authors' code, although Eq. (4) writes s_i.
@@ -135,6 +156,31 @@ class RecurrentDecoder(nn.Module):
         """Move s_{i-1} to s_i with the c_i that `predict` returned."""
         word = y if self.moved_by_emitted else y_prev
         return DecoderState(self.unit(self.unit.project(self.embed(word)), state.s, c))
+
+
+class Repeated:
+    """`Stepping` with any attention: the annotations of a sentence once for each hypothesis."""
+
+    def __init__(self, decoder: RecurrentDecoder, source: Annotations, times: int) -> None:
+        self.decoder, self.source = decoder, source
+        rows = torch.arange(len(source.mask), device=source.mask.device)
+        self.rows = source.select(rows.repeat_interleave(times))
+
+    def initial_state(self) -> DecoderState:
+        """Return s_0 of every hypothesis."""
+        return self.decoder.initial_state(self.rows)
+
+    def predict(self, y_prev: Tensor, state: DecoderState) -> Prediction:
+        """Score every next word of every hypothesis."""
+        return self.decoder.predict(y_prev, state, self.rows)
+
+    def advance(self, state: DecoderState, c: Tensor, *, y_prev: Tensor, y: Tensor) -> DecoderState:
+        """Move every hypothesis on by a word."""
+        return self.decoder.advance(state, c, y_prev=y_prev, y=y)
+
+    def select(self, sentences: Tensor, times: int) -> "Repeated":
+        """Go on with some of the sentences."""
+        return Repeated(self.decoder, self.source.select(sentences), times)
 
 
 def max_of_pairs(t_tilde: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from seq2seq.model.attention import (
     LocalAttention,
     MultiHeadAttention,
 )
-from seq2seq.model.decoder import RecurrentDecoder
+from seq2seq.model.decoder import Decoder, RecurrentDecoder
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.gated_unit import GatedUnit
@@ -64,6 +64,8 @@ class DecoderOutput:
 
 NLL = Callable[[nn.Module, Tensor, Tensor, float], tuple[Tensor, Tensor]]
 """Cost of targets (N,) from the output layer and t (N, l), with label smoothing."""
+Searching = Callable[[RecurrentDecoder, torch.dtype], Decoder]
+"""Makes a faster decoder for search of one in evaluation mode."""
 
 
 class RNNSearch(nn.Module):
@@ -78,7 +80,13 @@ class RNNSearch(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.pad = pad
-        self.nll: NLL | None = None  # `kernels.nll_fused`: the cost without all logits at once
+        # What kernels have instead: the cost without all logits at once, and a faster search.
+        self.nll: NLL | None = None
+        self.searching: Searching | None = None
+
+    def for_search(self, narrow: torch.dtype) -> Decoder:
+        """Return what to search with; kernels take factors of products in the format `narrow`."""
+        return self.decoder if self.searching is None else self.searching(self.decoder, narrow)
 
     def annotate(self, src: Tensor, src_mask: Tensor) -> Annotations:
         """Encode source ids (B, Tx) into what the decoder looks at."""
@@ -141,6 +149,8 @@ def choose_backend(model: RNNSearch, backend: Backend) -> None:
         model.nll = kernels.nll_fused
         if reason is None:
             model.decoder.unroll = kernels.unroll_fused
+        if type(model.decoder.attention) is AdditiveAttention:
+            model.searching = kernels.FusedDecoder
     if reason is not None and backend is Backend.fused:
         raise ConfigError("config", f"model.backend=fused: {reason}", "Use model.backend=auto.")
     if reason is not None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from seq2seq.settings.ranges import at_least, number
+from seq2seq.settings.training import Precision
 
 
 @dataclass(kw_only=True)
@@ -26,6 +27,8 @@ class DecodeConfig:
     n_best: int = at_least(1)
     """Hypotheses kept per sentence, at most `beam_size`."""
     batch_sentences: int = number(1, 100_000)
+    precision: Precision
+    """Of matrix products; probabilities of the words that are chosen come from float32 ones."""
     max_source_tokens: int = number(1, 100_000)
     """A longer source is cut, with a warning; and so is one above 131,072 characters."""
 

@@ -1,6 +1,5 @@
 """The gradient of a batch: forward, cost, backward; in parts where memory does not suffice."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,7 +12,8 @@ from seq2seq.data.batching import Batch
 from seq2seq.memory import NoRoom, attempt
 from seq2seq.model import DecoderOutput, RNNSearch
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.settings import Config, HardConfig, Precision
+from seq2seq.precision import autocast
+from seq2seq.settings import Config, HardConfig
 from seq2seq.training.loss import Loss, cost, nll
 from seq2seq.training.reinforce import draws_cost
 
@@ -130,13 +130,6 @@ def _forward(model: RNNSearch, batch: Batch, cfg: Config) -> DecoderOutput:
     with autocast(batch.src.device, cfg.trainer.precision):
         output: DecoderOutput = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
     return output
-
-
-def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[None]:
-    """Run matrix products in bfloat16 if asked; softmax, energies and loss stay in float32."""
-    if precision is Precision.fp32:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 def answer_signals(model: nn.Module) -> None:

@@ -1,0 +1,124 @@
+"""Search on the kernels against search on the reference decoder."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import EOS, PAD, tiny_model
+from test_search import RULES, random_sources, search
+
+from seq2seq.data.batching import pad_ids
+from seq2seq.inference.search import beam_search, best_words, largest
+from seq2seq.kernels import FusedDecoder
+from seq2seq.model.decoder import Prediction
+from seq2seq.settings import Backend, Readout, Reset, StateWord
+
+LENGTHS = (6, 3, 9, 1, 4)
+
+
+def fused(model, sources, rules, narrow=torch.float64):
+    src, mask = pad_ids(sources, PAD)
+    with torch.inference_mode():
+        decoder = FusedDecoder(model.decoder, narrow)
+        return beam_search(decoder, model.annotate(src, mask), rules)
+
+
+@pytest.mark.parametrize("readout", Readout)
+@pytest.mark.parametrize("state_word", StateWord)
+@pytest.mark.parametrize("reset", Reset)
+@pytest.mark.parametrize("changes", [{}, {"bias": False, "output_rank": None}], ids=str)
+def test_both_find_the_same(changes, reset, state_word, readout):
+    for seed, beam in ((1, 1), (2, 3), (3, 12)):
+        model = tiny_model(
+            seed, vocab=11, reset=reset, state_word=state_word, readout=readout, **changes
+        )
+        sources = random_sources(seed, LENGTHS, 11)
+        rules = replace(RULES, beam_size=beam)
+        for found, expected in zip(
+            fused(model, sources, rules), search(model, sources, rules), strict=True
+        ):
+            assert [h.ids for h in found] == [h.ids for h in expected], f"seed {seed}"
+            for ours, theirs in zip(found, expected, strict=True):
+                assert ours.log_prob == pytest.approx(theirs.log_prob, abs=1e-5)
+                assert ours.token_log_probs == pytest.approx(theirs.token_log_probs, abs=1e-5)
+                assert ours.alpha == pytest.approx(theirs.alpha, abs=1e-6)
+                assert ours.finished == theirs.finished
+
+
+def test_a_table_of_words_changes_nothing(monkeypatch):
+    model, sources = tiny_model(4, vocab=11), random_sources(4, LENGTHS, 11)
+    src, mask = pad_ids(sources, PAD)
+    found = []
+    for size in (0, 1 << 20):
+        monkeypatch.setattr("seq2seq.kernels.decoding._TABLE_BYTES", size)
+        with torch.inference_mode():
+            decoder = FusedDecoder(model.decoder, torch.float64)
+            found.append(beam_search(decoder, model.annotate(src, mask), RULES))
+        assert (decoder.table is not None) == (size > 0)
+    for some, others in zip(*found, strict=True):
+        assert [h.ids for h in some] == [h.ids for h in others]
+        assert [h.score for h in some] == pytest.approx([h.score for h in others], abs=1e-6)
+
+
+def test_bf16_scores_what_it_finds_almost_as_float32_does():
+    """Products with the state are rounded to 8 bits; the output layer's probabilities are not."""
+    near = 0
+    for seed in range(5):
+        model = tiny_model(seed, vocab=40, scale=0.5).float()
+        sources = random_sources(seed, LENGTHS, 40)
+        rules = replace(RULES, n_best=1)
+        exact = search(model, sources, rules)
+        for [ours], [theirs] in zip(
+            fused(model, sources, rules, torch.bfloat16), exact, strict=True
+        ):
+            assert abs(sum(ours.token_log_probs) - ours.log_prob) < 1e-4
+            near += ours.ids == theirs.ids
+            if ours.ids == theirs.ids:
+                assert ours.log_prob == pytest.approx(theirs.log_prob, abs=0.05 * len(ours.ids))
+    assert near >= 20, f"only {near} of 25 are the same"
+
+
+def test_for_search_takes_the_kernel_where_there_is_one():
+    model = tiny_model(1, backend=Backend.auto)
+    assert isinstance(model.for_search(torch.float32), FusedDecoder)
+    reference = tiny_model(1, backend=Backend.reference)
+    assert reference.for_search(torch.float32) is reference.decoder
+
+
+# Best words -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [5, 63, 64, 400, 401, 1000])
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_largest_is_topk(width, count):
+    for seed in range(5):
+        scores = torch.randn(7, width, generator=torch.Generator().manual_seed(seed))
+        scores[:, ::7] = -torch.inf
+        values, places = largest(scores, count, block=16)
+        expected = scores.topk(count, dim=-1)
+        assert torch.equal(values, expected.values)
+        assert torch.equal(places, expected.indices)
+
+
+def test_largest_finds_what_the_last_short_block_holds():
+    scores = torch.zeros(1, 1001)
+    scores[0, 1000] = 1
+    assert largest(scores, 1)[1].item() == 1000
+
+
+def test_rounded_logits_are_computed_again_where_they_count():
+    generator = torch.Generator().manual_seed(3)
+    exact = 3 * torch.randn(6, 300, generator=generator)
+    rounded = exact.bfloat16()
+    too_early = torch.tensor([True, False] * 3)
+    options = {"forbidden": torch.tensor([0, 7]), "eos": EOS, "too_early": too_early}
+    prediction = Prediction(
+        rounded.clone(), torch.empty(0), torch.empty(0), lambda words: exact.gather(1, words)
+    )
+    log_p, words = best_words(prediction, 4, **options)
+    expected = torch.log_softmax(exact, dim=-1)
+    expected[:, [0, 7]] = -torch.inf
+    expected[too_early, EOS] = -torch.inf
+    best = expected.topk(4, dim=-1)
+    assert torch.equal(words, best.indices)
+    torch.testing.assert_close(log_p, best.values, rtol=0, atol=5e-3)
