@@ -455,22 +455,28 @@ def say_what_happens(folder: Path) -> None:
 
 def slow_attention(_: Path, seconds: float, after: int) -> None:
     """Let attention take so long for each target word, once so many updates are done."""
+    from seq2seq.kernels.decoding import FusedStepping
     from seq2seq.model.attention import AdditiveAttention
     from seq2seq.training.trainer import Trainer
 
-    forward, update, done = AdditiveAttention.forward, Trainer._update, 0
+    update, done = Trainer._update, 0
 
-    def slow(*arguments: Any, **options: Any) -> Any:
-        if done >= after:
-            time.sleep(seconds)
-        return forward(*arguments, **options)
+    def slow(look: Callable[..., Any]) -> Callable[..., Any]:
+        def slowed(*arguments: Any, **options: Any) -> Any:
+            if done >= after:
+                time.sleep(seconds)
+            return look(*arguments, **options)
+
+        return slowed
 
     def counted(self: Trainer, *arguments: Any) -> None:
         nonlocal done
         update(self, *arguments)
         done = self.progress.update
 
-    AdditiveAttention.forward, Trainer._update = slow, counted
+    Trainer._update = counted
+    AdditiveAttention.forward = slow(AdditiveAttention.forward)
+    FusedStepping.predict = slow(FusedStepping.predict)
 
 
 def slow_search(_: Path, seconds: float) -> None:
