@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -118,6 +119,17 @@ def to_config(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str] = ()
     _check_ranges(config)
     _check_together(config)
     return config
+
+
+def preset(name: str, overrides: Sequence[str] = ()) -> Config:
+    """Return the checked config of a preset under `configs/experiment`, without a run of it."""
+    root = Path(__file__).resolve().parent
+    configs = next(p for p in (root.parent / "configs", root / "configs") if p.is_dir())
+    with initialize_config_dir(str(configs), version_base="1.3"):
+        raw = compose("config", [f"+experiment={name}", *overrides])
+    return to_config(
+        OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in ("resume", "run_dir")])
+    )
 
 
 def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Config:

@@ -22,11 +22,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
+import seq2seq.config
 from seq2seq.cli import run_script
-from seq2seq.config import load_run_config, to_config, to_yaml
+from seq2seq.config import load_run_config, to_yaml
 from seq2seq.provenance import provenance, record
 from seq2seq.run import RunDir
 from seq2seq.settings import Config
@@ -73,11 +72,7 @@ def write_corpus(folder: Path, pairs: Sequence[tuple[str, str]], held_out: int =
 
 def composed(preset: str, overrides: Iterable[str] = ()) -> Config:
     """The checked config of a preset, as `train.py` makes it."""
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        raw = compose("config", [f"+experiment={preset}", "threads=1", *overrides])
-    return to_config(
-        OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in ("resume", "run_dir")])
-    )
+    return seq2seq.config.preset(preset, ["threads=1", *overrides])
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""What `scripts/benchmark.py` measures: sizes, work, clocks, and a peer beside us."""
