@@ -1,4 +1,4 @@
-"""Measure speed and memory: `benchmark.py train`, `benchmark.py decode RUN`.
+"""Measure speed and memory: `benchmark.py train`, `decode RUN` or `growth RUN`.
 
 Contenders take turns in one process, round by round, and the median round counts. A peer's program
 takes its turn in each round, too.
@@ -38,7 +38,7 @@ Row = dict[str, Any]
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["train", "decode"])
+    parser.add_argument("what", choices=["train", "decode", "growth"])
     parser.add_argument("run", nargs="?", type=Path, help="decode: a trained run")
     parser.add_argument("--sizes", default="medium", help="train: small,medium,paper")
     parser.add_argument("--vocabulary", default="8000", help="train: 8000,30000")
@@ -55,12 +55,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--against", type=Path, help="script of a peer, which needs --data")
     parser.add_argument("--peer-updates", type=int, default=30, help="of the peer, a round")
     parser.add_argument("--memory", action="store_true", help="train: measure an update's peak")
+    parser.add_argument("--pairs", default="10000,100000,1000000", help="growth: corpora")
+    parser.add_argument("--plot", type=Path, help="growth: PNG")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     args = parser.parse_args()
     if args.against and not args.data:
         raise UsageError("--against", "the peer reads text", "Give --data, too.")
-    if args.what == "decode" and not args.run:
-        raise UsageError("decode", "no run to decode with", "Give RUN, as train.py prints it.")
+    if args.what != "train" and not args.run:
+        raise UsageError(args.what, "no run to decode with", "Give RUN, as train.py prints it.")
     return args
 
 
@@ -70,7 +72,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    rows = {"train": train, "decode": decode}[args.what](args)
+    rows = {"train": train, "decode": decode, "growth": growth}[args.what](args)
     with output_stream(None) as output:
         output.write(f"{as_table(rows)}\n\n{machine(args)}\n".encode())
     if args.json:
@@ -255,6 +257,29 @@ class Decoding:
         from seq2seq.inference.scoring import bleu
 
         return bleu(self.texts, self.references, self.model.config.evaluate.bleu_tokenizer)
+
+
+def growth(args: argparse.Namespace) -> list[Row]:
+    """Measure how speed, time and memory grow with what there is to do."""
+    from seq2seq.benchmark.growth import memory_of_data_stage, plot, speed_by_corpus, time_by_length
+    from seq2seq.config import preset
+    from seq2seq.data.prepare import load_text
+    from seq2seq.pretrained import load
+    from seq2seq.run import RunDir
+
+    pairs = [int(number) for number in args.pairs.split(",")]
+    root = Path(__file__).resolve().parents[1]
+    sentences = load_text(RunDir.open(args.run), "test", "source")
+    with TemporaryDirectory() as folder:
+        cfg = preset("multi30k_en_fr", [f"trainer.batch_sentences={args.batch}"])
+        speed = speed_by_corpus(cfg, pairs, args.updates, Path(folder))
+        model = load(args.run, ["decode.max_ratio=2"])
+        times = time_by_length(model, sentences[:], (10, 20, 40, 80, 160), 32)
+        memory = memory_of_data_stage(root, [n for n in pairs if n <= 10**6], Path(folder))
+    if args.plot:
+        with output_stream(args.plot) as file:
+            file.write(plot(speed, times, memory))
+    return [{k: f"{v:,.3g}" for k, v in row.items()} for row in (*speed, *times, *memory)]
 
 
 def as_table(rows: list[Row]) -> str:
