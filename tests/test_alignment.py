@@ -182,6 +182,7 @@ def test_O3_a_weight_that_is_no_number_is_a_red_cell(bad):
         np.testing.assert_allclose(found, grey, atol=1 / 128)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("rows", "columns", "weight"), [(300, 300, "soft"), (1, 1, "nan"), (1, 300, "nan")]
 )

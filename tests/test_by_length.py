@@ -24,6 +24,8 @@ from seq2seq.inference.by_length import (
 )
 from seq2seq.inference.scoring import bleu
 
+pytestmark = pytest.mark.e2e
+
 WORDS = "le la un chat chien maison rouge petit dans sur dort mange".split()  # noqa: SIM905
 
 

@@ -100,6 +100,7 @@ def preset_name(path: Path) -> str:
     return path.relative_to(CONFIGS / "experiment").with_suffix("").as_posix()
 
 
+@pytest.mark.e2e
 def test_every_preset_composes():
     names = {_config((f"+experiment={preset_name(path)}",)).name: path for path in PRESETS}
     # As many files as names: none was overlooked, no two presets share a run folder.

@@ -41,6 +41,8 @@ from seq2seq.inference.translate import translate
 from seq2seq.pretrained import Pretrained, new_model
 from seq2seq.settings import TokenizerKind, WordsConfig
 
+pytestmark = pytest.mark.e2e
+
 LINES = [source for source, _ in template_pairs(300)]
 
 

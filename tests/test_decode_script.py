@@ -18,6 +18,8 @@ from runs import ROOT, assert_fails, call, copy_of, environment, run_here, tiny_
 
 import seq2seq
 
+pytestmark = pytest.mark.e2e
+
 TEXT = (
     "the cat sees the dog .\n\n  \nthe élève likes the \U0001f43a today .\n\u00a0\n"
     "the boy\twaits for\u2028the\u0085bear\rhere .\nthe sailor hears the baker often .\n"

@@ -20,6 +20,8 @@ from seq2seq.pretrained import Pretrained
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, Examples
 
+pytestmark = pytest.mark.e2e
+
 AS_PRINTED = {
     # Tokenised, as Figure 3 shows it: source along the top, translation down the side.
     "a": (

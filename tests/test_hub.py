@@ -30,7 +30,10 @@ README = (
 )
 LOCAL = "name local files instead, data.train=[train.en,train.fr], or a folder, [hub:./FOLDER]."
 
-pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # of connections that break
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of connections that break
+]
 
 
 def files(pairs: list[Pair]) -> dict[str, bytes]:

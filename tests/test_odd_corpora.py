@@ -26,6 +26,8 @@ from seq2seq.reading import read_json
 from seq2seq.run import RunDir
 from seq2seq.settings import Config
 
+pytestmark = pytest.mark.e2e
+
 PIECES = ["tokenizer.vocab_size=null", "tokenizer.sampling=0"]
 WORDS = ["tokenizer=words", "~tokenizer.sampling"]
 GOOD = template_pairs(60)

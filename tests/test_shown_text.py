@@ -20,6 +20,8 @@ from seq2seq.training.board import Board
 from seq2seq.training.checkpoint import Progress
 from seq2seq.training.monitor import METRICS, Monitor, Validated
 
+pytestmark = pytest.mark.e2e
+
 TEXTS = {
     "script": "<script>alert(1)</script>",
     "image": '<img src=x onerror="alert(1)">',

@@ -25,6 +25,8 @@ from seq2seq.run import RunDir
 from seq2seq.training import checkpoint
 from seq2seq.verify import inspect
 
+pytestmark = pytest.mark.e2e
+
 
 def test_a_checkpoint_holds_everything(tmp_path):
     made = toy(tmp_path / "run")

@@ -39,6 +39,8 @@ from seq2seq.run import RunDir
 from seq2seq.stages import summary
 from seq2seq.training.checkpoint import best_weights, load_weights
 
+pytestmark = pytest.mark.e2e
+
 ALL = ("decode", "evaluate", "resume")
 REFUSED = (1, 4, 5, 7)
 """Damaged, not trusted; a folder where a file is written (5), a tokenizer to be fetched (1)."""
