@@ -14,6 +14,7 @@ from seq2seq.data.batching import Batch
 from seq2seq.errors import ConfigError
 from seq2seq.kernels import read_fused, unroll_fused
 from seq2seq.kernels.packing import Packing, shifted
+from seq2seq.kernels.precision import dense
 from seq2seq.kernels.scan import GatedScan
 from seq2seq.kernels.unroll import AttentiveScan
 from seq2seq.model import RNNSearch
@@ -232,7 +233,7 @@ def test_gradcheck_of_the_decoder(reset_before, large):
     packing = Packing.of(torch.arange(3) < torch.tensor([3, 1])[:, None])
     Tx, B, n, n_align = 3, 2, 2, 3
     shapes = [(4, 3 * n), (B, Tx, n_align), (B, Tx, 3 * n), (B, n)]
-    shapes += [(n, n_align + 2 * n), (n, n), (n_align,)]
+    shapes += [(n_align + 2 * n, n), (n, n), (n_align,)]
     projected, keys, values, *rest = (random(*shape, seed=i) for i, shape in enumerate(shapes))
     keys[0, 0, 0] *= large
     mask = torch.tensor([[True, True, True], [True, False, False]])
@@ -248,6 +249,21 @@ def test_gradcheck_of_the_decoder(reset_before, large):
     for gradient in torch.autograd.grad(sum(o.sum() for o in outputs), [keys, values]):
         assert not gradient[~mask].any()
         assert gradient[mask].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("without", [False, True])
+def test_dense_is_a_product_with_the_transposed_weight(monkeypatch, without, dtype):
+    if without:
+        monkeypatch.setattr("seq2seq.kernels.precision._ONEDNN", None)
+    x, weight = random(5, 7, seed=1), random(3, 7, seed=2).to(dtype)
+    expected = x.to(dtype).double() @ weight.double().T
+    found = dense(x, weight)
+    assert found.dtype == dtype
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.03}[dtype]
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
+    turned = dense(x.T.contiguous().T, weight.T.contiguous().T)
+    torch.testing.assert_close(turned.double(), expected, rtol=0, atol=tolerance)
 
 
 # Number formats ---------------------------------------------------------------------------------

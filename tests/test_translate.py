@@ -254,6 +254,18 @@ def test_more_hypotheses_do_not_change_the_best(run, many):
     assert {len(t.candidates) for t in one} == {1}
 
 
+@pytest.mark.parametrize("backend", ["fused", "reference"])
+def test_bf16_translates_almost_alike(run, model, backend):
+    rounded = seq2seq.load(run, ["device=cpu", "decode.precision=bf16"])
+    if backend == "reference":
+        rounded.model.searching = None
+    found, expected = rounded.translate(PLAIN), model.translate(PLAIN)
+    assert sum(a.text == b.text for a, b in zip(found, expected, strict=True)) >= len(PLAIN) - 1
+    scores = [[t.score for t in some] for some in (found, expected)]
+    assert scores[0] != scores[1], "nothing was rounded"
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)
+
+
 def test_scores_add_up(model, many):
     penalty = model.config.decode.length_penalty
     assert penalty == 1.0

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seq2seq.kernels.energies import Energies
-from seq2seq.kernels.precision import plus_product
+from seq2seq.kernels.precision import dense, in_own_formats
 from seq2seq.model.attention import AdditiveAttention, Annotations
 from seq2seq.model.decoder import DecoderState, Prediction, RecurrentDecoder, max_of_pairs
 
@@ -40,14 +40,14 @@ class FusedDecoder:
         self.parts = [len(self.v_a), 2 * n, width]
         if not unit.reset_before:  # the gate acts on the product, which can be made with the rest
             state, self.parts = [*state, unit.U.weight], [*self.parts, n]
-        self.from_state = torch.cat(state).T.to(narrow).contiguous()  # (n, n' + 2n + w)
+        self.from_state = torch.cat(state).to(narrow)  # (n' + 2n + w, n)
         self.from_context = torch.cat(
             [unit.C.weight, unit.C_z.weight, unit.C_r.weight, decoder.C_o.weight]
         ).to(narrow)  # (3n + w, 2n)
-        self.U = unit.U.weight.T.to(narrow).contiguous()
+        self.U = unit.U.weight.to(narrow)
         self.from_word = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])
-        self.from_word = torch.cat([self.from_word, decoder.V_o.weight])  # (3n + w, m)
-        self.bias = self.from_word.new_zeros(len(self.from_word))
+        self.bias = self.from_word.new_zeros(3 * n + width)
+        self.from_word = torch.cat([self.from_word, decoder.V_o.weight]).to(narrow)  # (3n + w, m)
         if unit.W.bias is not None:
             self.bias[:n] = unit.W.bias
             self.bias[3 * n :] = decoder.U_o.bias
@@ -60,6 +60,7 @@ class FusedDecoder:
         self.table: Tensor | None = None
         self.words_seen = 0
 
+    @in_own_formats
     def stepping(self, source: Annotations, times: int) -> "FusedStepping":
         """Begin the translation of a batch."""
         exact = self.v_a.dtype
@@ -93,7 +94,7 @@ class FusedDecoder:
         return logits
 
     def _add(self, Ey: Tensor) -> Tensor:
-        return functional.linear(Ey, self.from_word, self.bias)
+        return dense(Ey, self.from_word).to(self.bias.dtype) + self.bias
 
 
 @dataclass(frozen=True)
@@ -116,11 +117,12 @@ class FusedStepping:
         s_0, adds, blocked = (x[sentences] for x in (self.s_0, self.adds, self.blocked))
         return FusedStepping(self.of, s_0, adds, self.energies.select(sentences), blocked, times)
 
+    @in_own_formats
     def predict(self, y_prev: Tensor, state: DecoderState) -> Prediction:
         """Score every next word; `c` is what context and state add to the gates."""
         of, s = self.of, state.s
         n = of.n
-        products = (s.to(of.narrow) @ of.from_state).to(s.dtype)
+        products = dense(s, of.from_state).to(s.dtype)
         query, from_s, t_tilde, *Us = products.split(of.parts, dim=-1)
         energy = self.energies.of_hypotheses(query.unflatten(0, (-1, self.times)))
         energy.masked_fill_(self.blocked[:, None], -torch.inf)  # (B, times, Tx)
@@ -131,13 +133,14 @@ class FusedStepping:
         t = max_of_pairs(t_tilde) if of.decoder.maxout else torch.tanh(t_tilde)
         for layer in of.before:
             t = layer(t)
-        logits = t.to(of.narrow) @ of.W_last.T
+        logits = dense(t, of.W_last)
         if of.last.bias is not None:
             logits = logits + of.last.bias  # in the wider of the two formats
         exact = of.exact(t) if of.narrow != t.dtype else None
         drive = torch.cat([adds[:, : 3 * n], *Us], dim=-1)
         return Prediction(logits, drive, alpha.flatten(0, 1), exact)
 
+    @in_own_formats
     def advance(self, state: DecoderState, c: Tensor, *, y_prev: Tensor, y: Tensor) -> DecoderState:
         """Move every hypothesis on by a word."""
         of, s = self.of, state.s
@@ -146,7 +149,7 @@ class FusedStepping:
         drive = c[:, : 3 * n] + word[:, : 3 * n]
         z, r = drive[:, n:].sigmoid_().chunk(2, dim=-1)
         if of.decoder.unit.reset_before:
-            s_tilde = plus_product(drive[:, :n], r * s, of.U).tanh_()
+            s_tilde = (drive[:, :n] + dense(r * s, of.U)).tanh_()
         else:
             s_tilde = (drive[:, :n] + r * c[:, 3 * n :]).tanh_()
         return DecoderState(torch.lerp(s, s_tilde, z))

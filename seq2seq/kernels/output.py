@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seq2seq.kernels.precision import product_format
+from seq2seq.kernels.precision import dense, product_format
 
 _CHUNK_BYTES = 8 << 20
 """Of logits: they pass through the processor's cache, and not through memory."""
@@ -63,12 +63,13 @@ class OutputNLL(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         num_words = len(W)
         W_fast, t_fast = W.to(narrow), t.to(narrow)
+        W_fast_T = W_fast.T.contiguous() if differentiated else W_fast
         d_t, d_W, d_b = torch.empty_like(t), torch.zeros_like(W), W.new_zeros(num_words)
         total, spread = t.new_zeros(()), t.new_zeros(())
         size = max(16, _CHUNK_BYTES // (num_words * t.element_size()))
         for part in range(0, len(t), size):
             rows = slice(part, part + size)
-            logits = (t_fast[rows] @ W_fast.T).to(t.dtype)
+            logits = dense(t_fast[rows], W_fast).to(t.dtype)
             if b is not None:
                 logits += b
             p = torch.softmax(logits, dim=-1)
@@ -83,7 +84,7 @@ class OutputNLL(torch.autograd.Function):
                 d_logits.scatter_add_(1, targets[rows, None], ones)
                 d_b += d_logits.sum(dim=0)
                 d_logits = d_logits.to(narrow)
-                d_t[rows] = d_logits @ W_fast
+                d_t[rows] = dense(d_logits, W_fast_T)
                 if narrow == W.dtype:
                     d_W.addmm_(d_logits.T, t_fast[rows])
                 else:

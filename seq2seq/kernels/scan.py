@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seq2seq.kernels.packing import Packing, shifted, slices
-from seq2seq.kernels.precision import plus_product, product, product_format
+from seq2seq.kernels.precision import plus_products, product, product_format
 from seq2seq.model.gated_unit import GatedUnit
 
 
@@ -106,11 +106,11 @@ class GatedScan(torch.autograd.Function):
         h = start
         for step, size in zip(slices(sizes), sizes, strict=True):
             h = h[:, :size]
-            z_r = plus_product(We_gates[:, step], h, U_gates_fast).sigmoid_()
+            z_r = plus_products(We_gates[:, step], h, U_gates_fast).sigmoid_()
             gates[:, step] = z_r
             z, r = z_r.chunk(2, dim=-1)
             if reset_before:
-                h_tilde = plus_product(We[:, step], r * h, U_fast).tanh_()
+                h_tilde = plus_products(We[:, step], r * h, U_fast).tanh_()
             else:
                 products[:, step] = Uh = torch.bmm(h.to(narrow), U_fast)
                 h_tilde = (We[:, step] + r * Uh).tanh_()
@@ -147,8 +147,8 @@ class GatedScan(torch.autograd.Function):
                 d_h.addcmul_(d_rh.to(d_h.dtype), r[:, step])
             else:
                 torch.mul(d_cand, r_slope[:, step], out=d_gates[:, step, n:])
-                d_h = plus_product(d_h, d_cand * r[:, step], U_T)
-            d_start[:, :size] = plus_product(d_h, d_gates[:, step], U_gates_T)
+                d_h = plus_products(d_h, d_cand * r[:, step], U_T)
+            d_start[:, :size] = plus_products(d_h, d_gates[:, step], U_gates_T)
         into_U = (r * h_prev, d_candidate) if reset_before else (h_prev, d_candidate * r)
         d_U = product(into_U[0].mT, into_U[1], narrow)
         d_U_gates = product(h_prev.mT, d_gates, narrow)

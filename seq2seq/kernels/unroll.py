@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from seq2seq.kernels.energies import Energies
 from seq2seq.kernels.packing import Packing, shifted, slices
-from seq2seq.kernels.precision import plus_product, product, product_format
+from seq2seq.kernels.precision import dense, product, product_format
 from seq2seq.kernels.scan import project, scan
 from seq2seq.model.attention import AdditiveAttention, Annotations, FixedContext
 from seq2seq.model.decoder import RecurrentDecoder, Unrolled
@@ -77,9 +77,7 @@ def _unroll_additive(
     exact = unit.U.weight.dtype  # under autocast states and attention keep the type of the weights
     Ch = functional.linear(source.values, _into_gates(decoder))  # (B, Tx, 3n)
     s_0 = decoder.initial_state(source).s
-    from_state = torch.cat(
-        [attention.W_a.weight, unit.U_z.weight, unit.U_r.weight]
-    ).T  # (n, n' + 2n)
+    from_state = torch.cat([attention.W_a.weight, unit.U_z.weight, unit.U_r.weight])  # (n' + 2n, n)
     narrow = product_format(from_state)
     by_length = [x.to(exact).index_select(0, packing.order) for x in (source.keys, Ch, s_0)]
     with torch.autocast(words.device.type, enabled=False):
@@ -88,7 +86,7 @@ def _unroll_additive(
             *by_length,
             source.mask[packing.order],
             from_state,
-            unit.U.weight.T,
+            unit.U.weight,
             attention.v_a.weight[0],
             packing,
             unit.reset_before,
@@ -104,8 +102,8 @@ class AttentiveScan(torch.autograd.Function):
 
     Inputs, sentences in the order of the packing: packed projected words (N, 3n),
     keys (B, Tx, n'), [C, C_z, C_r] h_j (B, Tx, 3n), s_0 (B, n), mask (B, Tx),
-    [W_a, U_z, U_r] (n, n' + 2n) and U (n, n), both transposed, v_a (n'), the packing, whether the
-    reset gate acts before U, and the format of the products.
+    [W_a, U_z, U_r] (n' + 2n, n), U (n, n), v_a (n'), the packing, whether the reset gate acts
+    before U, and the format of the products.
     Outputs: s_{i-1} (N, n), alpha_i (N, Tx).
     """
 
@@ -134,7 +132,7 @@ class AttentiveScan(torch.autograd.Function):
         s = s_0
         for step, size in zip(slices(packing.sizes), packing.sizes, strict=True):
             s_all[step] = s = s[:size]
-            query, from_s = (s.to(narrow) @ from_state_fast).split([n_align, 2 * n], dim=-1)
+            query, from_s = dense(s, from_state_fast).split([n_align, 2 * n], dim=-1)
             queries[step] = query
             energy = energies(queries[step]).masked_fill_(blocked[:size], -torch.inf)
             alphas[step] = alpha = torch.softmax(energy, dim=-1)
@@ -142,9 +140,9 @@ class AttentiveScan(torch.autograd.Function):
             gates[step] = z_r = (drive[:, n:] + from_s).sigmoid_()
             z, r = z_r.chunk(2, dim=-1)
             if reset_before:
-                s_tilde = plus_product(drive[:, :n], r * s, U_fast).tanh_()
+                s_tilde = (drive[:, :n] + dense(r * s, U_fast)).tanh_()
             else:
-                products[step] = Us = s.to(narrow) @ U_fast
+                products[step] = Us = dense(s, U_fast)
                 s_tilde = (drive[:, :n] + r * Us).tanh_()
             tilde[step] = s_tilde
             s = torch.lerp(s, s_tilde, z)  # (1 - z) s + z s_tilde
@@ -179,19 +177,19 @@ class AttentiveScan(torch.autograd.Function):
             torch.mul(d_s, to_gate[step], out=d_drive[step, n : 2 * n])
             d_s = d_s * (1 - z[step]) + d_s_all[step]
             if reset_before:
-                d_rs = d_candidate.to(narrow) @ U_T
+                d_rs = dense(d_candidate, U_T)
                 torch.mul(d_rs, r_slope[step], out=d_drive[step, 2 * n :])
                 d_s.addcmul_(d_rs.to(d_s.dtype), r[step])
             else:
                 torch.mul(d_candidate, r_slope[step], out=d_drive[step, 2 * n :])
-                d_s = plus_product(d_s, d_candidate * r[step], U_T)
+                d_s = d_s + dense(d_candidate * r[step], U_T)
             d_alpha = torch.bmm(d_drive[step, None], Ch[:size].mT)[:, 0]
             d_alpha += d_alpha_all[step]
             alpha = alphas[step]
             d_energy = alpha * (d_alpha - (alpha * d_alpha).sum(dim=-1, keepdim=True))
             d_state[step, :n_align] = energies.backward(queries[step], d_energy)
             d_state[step, n_align:] = d_drive[step, n:]
-            d_s_0[:size] = plus_product(d_s, d_state[step], from_state_T)
+            d_s_0[:size] = d_s + dense(d_state[step], from_state_T)
         by_sentence = (packing.unpack(x, packing.ranked) for x in (alphas, d_drive))
         alpha_padded, d_drive_padded = by_sentence
         return (
@@ -200,10 +198,10 @@ class AttentiveScan(torch.autograd.Function):
             torch.bmm(alpha_padded.mT, d_drive_padded),
             d_s_0,
             None,
-            product(s_all.T, d_state, narrow),
-            product((r * s_all).T, d_drive[:, :n], narrow)
+            product(d_state.T, s_all, narrow),
+            product(d_drive[:, :n].T, r * s_all, narrow)
             if reset_before
-            else product(s_all.T, d_drive[:, :n] * r, narrow),
+            else product((d_drive[:, :n] * r).T, s_all, narrow),
             energies.d_v,
             None,
             None,
