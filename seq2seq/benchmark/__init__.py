@@ -1,0 +1,1 @@
+"""Measurements of speed, for `scripts/`; nothing else imports them."""
