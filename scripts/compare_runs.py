@@ -23,7 +23,7 @@ from seq2seq.cli import run_script
 from seq2seq.reading import parse_json, read_folder, read_json
 from seq2seq.run import RunDir
 
-TIMES = ("seconds", "words_per_second", "metrics_bytes")
+TIMES = ("seconds", "words_per_second", "data_wait", "metrics_bytes")
 """How the last part of a name that depends on time ends; digits of a time change a size, too."""
 
 

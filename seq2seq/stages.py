@@ -45,6 +45,7 @@ from seq2seq.inference.translate import Translation, translate
 from seq2seq.memory import ADVICE, is_out_of_memory
 from seq2seq.pictures import DETAILS, draw_curves, draw_examples, draw_heatmaps, drawn
 from seq2seq.pretrained import Pretrained, new_model, outline
+from seq2seq.projector import project
 from seq2seq.provenance import note_restart
 from seq2seq.reading import expected, read_json, read_lines_of
 from seq2seq.run import RunDir
@@ -52,7 +53,8 @@ from seq2seq.settings import Config, SentencePieceConfig, Stage
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.training import crash
 from seq2seq.training.checkpoint import check_size
-from seq2seq.training.trainer import Trainer, TrainingData, stopped
+from seq2seq.training.trainer import Trainer, stopped
+from seq2seq.training.validation import TrainingData
 
 log = logging.getLogger(__name__)
 
@@ -235,6 +237,7 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         draw_heatmaps(cfg, run),
         draw_examples(cfg, run),
         draw_curves(cfg, run),
+        project(cfg, run),
     )
     for name, data in stop.each(drawn(pictures)):
         run.write(name, data)

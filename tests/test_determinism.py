@@ -81,6 +81,12 @@ LOOKS = {
         "logging.tensorboard": "true",
     },
     "no tensorboard": {"logging.tensorboard": "false", "logging.samples": "0"},
+    "no logging": {
+        "logging.every": "1000",  # nobody looks into the model
+        "logging.tensorboard": "false",
+        "logging.samples": "0",
+        "logging.heatmaps": "0",
+    },
     "validation": {
         "trainer.validate_every": "4",
         "trainer.validation_sentences": "2",

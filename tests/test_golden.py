@@ -17,7 +17,8 @@ from seq2seq.pretrained import new_model
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, TokenizerKind, WordsConfig
 from seq2seq.signals import StopRequest
-from seq2seq.training.trainer import Trainer, TrainingData
+from seq2seq.training.trainer import Trainer
+from seq2seq.training.validation import TrainingData
 
 GOLDEN = ROOT / "tests" / "golden.json"
 # Words and no subword sampling: then the numbers depend on torch and on the processor alone.

@@ -1,11 +1,15 @@
 """Watching a run must not end it."""
 
+import json
 import logging
 
 import numpy as np
 import pytest
+from conftest import random_batch, tiny_model
+from runs import composed
 
 from seq2seq.inference.translate import Candidate, Translation
+from seq2seq.run import RunDir
 from seq2seq.stages import logging_to
 from seq2seq.training import monitor
 from seq2seq.training.checkpoint import Progress
@@ -43,6 +47,23 @@ def test_a_heatmap_is_drawn(watching) -> None:
 def test_a_translation_of_nothing_has_no_heatmap(watching) -> None:
     watching._heatmap(3, Translation("", (), ()))
     assert watching.board.figures == []
+
+
+def test_shares_are_of_all_updates_since_the_last_line(tmp_path) -> None:
+    (tmp_path / "config.yaml").touch()
+    cfg = composed("debug", ["logging.every=2", "logging.tensorboard=false"])
+    progress = Progress()
+    found = monitor.Monitor(RunDir(tmp_path), cfg, progress, tiny_model())
+    costs = [(1.0, 0.5, 30, 40), (3.0, 0.5, 10, 10), (1.0, 0.1, 9, 18), (1.0, 0.2, 9, 18)]
+    for number, (seconds, waited, tokens, cells) in enumerate(costs, start=1):
+        progress.update = number
+        stats = monitor.UpdateStats(8.0, 4, 1.0, True, False, 0.1, seconds, waited, tokens, cells)
+        found.update(stats, random_batch(0))
+    found.close()
+    rows = [json.loads(line) for line in (tmp_path / monitor.METRICS).read_text().splitlines()]
+    assert [row["update"] for row in rows] == [2, 4]
+    assert [row["train/data_wait"] for row in rows] == pytest.approx([0.25, 0.15])
+    assert [row["train/padding"] for row in rows] == pytest.approx([0.2, 0.5])
 
 
 def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatch) -> None:

@@ -24,7 +24,7 @@ from seq2seq.reading import read_json
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, Device, Precision, SelectBy, Stage
 from seq2seq.signals import StopRequest
-from seq2seq.training import checkpoint, trainer
+from seq2seq.training import checkpoint, trainer, validation
 from seq2seq.training.curves import plot_curves
 from seq2seq.training.divergence import EXPLOSION, MAX_EXPLOSIONS
 from seq2seq.training.monitor import Validated
@@ -474,7 +474,7 @@ def test_N6_hypotheses_may_be_empty(root, cfg, monkeypatch):
     """A decoder that says nothing: BLEU 0 by the real scorer."""
     monkeypatch.setattr(trainer, "validate", VALIDATE)
     silent = (NOTHING, Translation("", (), ()))
-    monkeypatch.setattr(trainer, "translate", lambda *_: iter([silent[0]]))
+    monkeypatch.setattr(validation, "translate", lambda *_: iter([silent[0]]))
     run = go(root, changed(cfg, validate_every=4, patience=2, select_by=SelectBy.bleu))
     assert [x["validation/bleu"] for x in metrics(root) if "validation/bleu" in x] == [0, 0]
     assert checkpoint.best_step(run) is None

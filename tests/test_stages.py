@@ -49,6 +49,9 @@ PROMISED = [
     "heatmaps/test-0001.png",
     "heatmaps/test-0002.png",
     "curves.png",
+    "tensorboard/projector_config.pbtxt",
+    "tensorboard/projector/source.tsv",
+    "tensorboard/projector/target_labels.tsv",
 ]
 
 

@@ -112,7 +112,7 @@ MAY_IMPORT = [
         [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING, PRIVACY, PLAIN_YAML]
         + [MEMORY, PRECISION, "seq2seq.signals"]
         # validation decodes, scores and draws as the last two stages do
-        + [f"{INFERENCE}.{name}" for name in ("translate", "scoring", "alignment")],
+        + [f"{INFERENCE}.{name}" for name in ("translate", "scoring", "alignment", "by_length")],
     ),
 ]
 

@@ -8,6 +8,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlencode
 
+import numpy as np
 import pytest
 from runs import (
     composed,
@@ -27,11 +28,13 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
 
 from seq2seq import stages
 from seq2seq.config import RESUME_KEYS, load_run_config, to_yaml
+from seq2seq.pretrained import load
 from seq2seq.privacy import without_paths
 from seq2seq.run import RunDir
 from seq2seq.settings import Stage
 from seq2seq.signals import StopRequest
 from seq2seq.training import checkpoint
+from seq2seq.training.layout import LAYOUT
 from seq2seq.training.monitor import Monitor
 from seq2seq.training.trainer import Trainer
 
@@ -39,6 +42,10 @@ from seq2seq.training.trainer import Trainer
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     return tiny_run(tmp_path_factory.getbasetemp())
+
+
+PARTS = {"train", "validation", "best", "update_ratio", "gates", "attention", "loss_by_length"}
+TIMES = {"train/words_per_second", "train/data_wait"}
 
 
 def events_of(run: Path) -> EventAccumulator:
@@ -67,7 +74,7 @@ def test_scalars_are_those_of_the_metrics_file(run):
     scalars = scalars_of(run)
     [(_, best)] = scalars.pop("best/validation")
     expected = metrics_of(run)
-    assert {"train/loss", "train/lr", "validation/loss", "validation/bleu"} <= expected.keys()
+    assert {tag.split("/")[0] for tag in expected} | {"best"} == PARTS
     assert scalars == expected
     assert [step for step, _ in scalars["validation/bleu"]] == [80, 160]
     assert best == pytest.approx(json.loads((run / "checkpoints/best.json").read_text())["value"])
@@ -87,6 +94,27 @@ def test_the_config_and_the_samples_are_there(run):
     assert last.count("reference: ") == 2, "logging.samples"
     assert "alignment/1" in events.Tags()["images"]
     assert events.Images("alignment/1")[0].encoded_image_string.startswith(b"\x89PNG")
+
+
+def test_every_curve_has_its_place_in_the_layout_and_every_place_a_curve(run):
+    tags = scalars_of(run).keys() - {"best/validation"}
+    patterns = [tag for charts in LAYOUT.values() for _, tags in charts.values() for tag in tags]
+    shown = {pattern: {tag for tag in tags if re.match(pattern, tag)} for pattern in patterns}
+    assert all(shown.values()), shown
+    assert sorted(tag for found in shown.values() for tag in found) == sorted(tags)
+
+
+def test_shares_are_shares_and_parts_make_the_whole(run):
+    scalars = {tag: dict(points) for tag, points in scalars_of(run).items()}
+    shares = ("gates/", "attention/entropy_share", "train/data_wait", "train/padding")
+    for tag, values in scalars.items():
+        if tag.startswith(shares):
+            assert all(0 <= value <= 1 for value in values.values()), tag
+    assert 0 < min(scalars["train/padding"].values()) < 1
+    parts = [values for tag, values in scalars.items() if tag.startswith("loss_by_length/")]
+    for step, loss in scalars["validation/loss"].items():
+        losses = [values[step] for values in parts if step in values]
+        assert min(losses) * 0.99999 <= loss <= max(losses) * 1.00001
 
 
 # A run that was interrupted.
@@ -167,7 +195,9 @@ def test_no_step_appears_twice_after_a_crash(
     for tag, points in scalars.items():
         assert len({step for step, _ in points}) == len(points), f"{tag}: {points}"
     assert [step for step, _ in scalars["train/loss"]] == list(range(1, 9))
-    for tag in ("train/loss", "train/lr", "validation/loss", "validation/bleu", "best/validation"):
+    assert scalars.keys() == whole.keys()
+    assert {tag.split("/")[0] for tag in scalars} == PARTS
+    for tag in scalars.keys() - TIMES:
         assert scalars[tag] == whole[tag]
     scalars.pop("best/validation")
     assert scalars == metrics_of(root)
@@ -175,6 +205,7 @@ def test_no_step_appears_twice_after_a_crash(
     texts = ServerAccumulator(str(root / "tensorboard")).Reload()
     assert [e.step for e in texts.Tensors("config/text_summary")] == [0]
     assert [e.step for e in texts.Tensors("validation/samples/text_summary")] == [4, 8]
+    assert len(texts.Tensors("custom_scalars__config__")) == 1
 
 
 @pytest.mark.e2e
@@ -269,3 +300,46 @@ def test_a_server_shows_it(server, run):
     assert {"model.hidden_size", "optimizer.lr", "seed"} <= names
     metrics = {info["name"]["tag"] for info in experiment["metricInfos"]}
     assert "best/validation" in metrics
+
+
+@pytest.mark.e2e
+def test_a_server_shows_the_layout_and_its_curves(server, run):
+    layout = ask(server, "plugin/custom_scalars/layout")
+    assert [category["title"] for category in layout["category"]] == list(LAYOUT)
+    expected, seen = metrics_of(run), set()
+    for category in layout["category"]:
+        assert [chart["title"] for chart in category["chart"]] == list(LAYOUT[category["title"]])
+        for pattern in (tag for chart in category["chart"] for tag in chart["multiline"]["tag"]):
+            query = {"run": "tensorboard", "tag": pattern}
+            found = ask(server, "plugin/custom_scalars/scalars", **query)
+            assert found["regex_valid"]
+            for tag, points in found["tag_to_events"].items():
+                assert [(step, value) for _, step, value in points] == expected[tag]
+                seen.add(tag)
+    assert seen == expected.keys()
+
+
+@pytest.mark.e2e
+def test_a_server_shows_the_embeddings(server, run):
+    """As the page asks for them: the index, the labels, the numbers."""
+    plugin = "plugin/projector"
+    [name] = ask(server, f"{plugin}/runs")
+    index = ask(server, f"{plugin}/info", run=name)
+    best = load(run)
+    modules = (best.model.encoder, best.model.decoder)
+    found = {entry["tensorName"]: entry for entry in index["embeddings"]}
+    for side, module, tokenizer in zip(("source", "target"), modules, best.tokenizers, strict=True):
+        weights = module.embedding.E.weight.detach().numpy()
+        assert found[side]["tensorShape"] == [len(weights) - 1, weights.shape[1]]
+        query = urlencode({"run": name, "name": side})
+        with urllib.request.urlopen(f"{server}data/{plugin}/tensor?{query}", timeout=30) as answer:
+            vectors = np.frombuffer(answer.read(), np.float32).reshape(-1, weights.shape[1])
+        np.testing.assert_allclose(vectors, weights[1:], rtol=1e-3)
+        with urllib.request.urlopen(
+            f"{server}data/{plugin}/metadata?{query}", timeout=30
+        ) as answer:
+            header, *labels = answer.read().decode().splitlines()
+        assert header == "piece\tid"
+        ids = range(1, len(weights))
+        pieces = zip(tokenizer.pieces(ids), ids, strict=True)
+        assert labels == [f"{piece}\t{i}" for piece, i in pieces]

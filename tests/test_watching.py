@@ -18,12 +18,12 @@ from seq2seq.reading import read_folder
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, Stage
 from seq2seq.signals import StopRequest
-from seq2seq.training import board, checkpoint, monitor
+from seq2seq.training import board, checkpoint, diagnostics, monitor
 
 pytestmark = pytest.mark.e2e
 
 WEIGHTS = ("model.safetensors", "optimizer.safetensors", "average.safetensors")
-TIMES = ("seconds", "train/words_per_second")
+TIMES = ("seconds", "train/words_per_second", "train/data_wait")
 PICTURES = ["curves.png", "heatmaps/test-0001.png", "heatmaps/test-0002.png", "length_bleu.png"]
 
 
@@ -131,6 +131,29 @@ def test_O5_what_is_shown_may_fail(prepared, whole, tmp_path, monkeypatch, caplo
     assert warnings == [said]
     assert found == whole
     assert threading.excepthook is before
+
+
+LOOKS = {
+    ("weights", "update ratios"): ("update_ratio/",),
+    ("ratios", "update ratios"): ("update_ratio/",),
+    ("look", "gates and attention"): ("gates/", "attention/"),
+}
+
+
+@pytest.mark.parametrize(("place", "what"), LOOKS, ids=[place for place, _ in LOOKS])
+def test_O5_looking_into_the_model_may_fail(
+    prepared, whole, tmp_path, monkeypatch, caplog, place, what
+):
+    """For want of memory, say: the same weights, and what was seen otherwise."""
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+    monkeypatch.setattr(diagnostics.Probe, place, broken)
+    found = outcome(go(copy_of(prepared, tmp_path / "run"), prepared))
+    warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert warnings == [f"no {what}: a bug in here"]
+    lost = LOOKS[place, what]
+    assert any(key.startswith(lost) for row in whole["metrics"] for key in row)
+    left = [{k: v for k, v in row.items() if not k.startswith(lost)} for row in whole["metrics"]]
+    assert found == whole | {"metrics": left}
 
 
 def test_O5_samples_that_cannot_be_written_end_nothing(prepared, whole, tmp_path, monkeypatch):

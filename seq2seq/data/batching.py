@@ -26,6 +26,15 @@ class Batch:
         """Pairs in the batch."""
         return len(self.src)
 
+    @property
+    def num_cells(self) -> int:
+        """Places for tokens on both sides, padding included."""
+        return self.src.numel() + self.tgt.numel()
+
+    def count_tokens(self) -> int:
+        """Count real tokens on both sides; waits for the device."""
+        return int(self.src_mask.sum() + self.tgt_mask.sum())
+
     def to(self, device: torch.device) -> "Batch":
         """Copy to a device."""
         moved = (t.to(device, non_blocking=True) for t in vars(self).values())
@@ -110,3 +119,12 @@ def _cut(rows: Lengths, longest: Lengths, cfg: TrainerConfig) -> list[list[int]]
             batches.append([])
         batches[-1].append(row)
     return batches
+
+
+def shape(batch: Batch, rows: Sequence[int], file: str) -> str:
+    """Say how large a batch is, and which line makes it so."""
+    lengths = torch.maximum(batch.src_mask.sum(dim=1), batch.tgt_mask.sum(dim=1))
+    return (
+        f"{batch.num_sentences} pairs of up to {batch.src.shape[1]} and {batch.tgt.shape[1]} "
+        f"tokens, the longest in line {rows[int(lengths.argmax())] + 1} of {file}"
+    )

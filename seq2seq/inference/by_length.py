@@ -50,7 +50,7 @@ class LengthBin:
     @property
     def label(self) -> str:
         """`11-20`, or `61+`."""
-        return f"{self.first}+" if self.last is None else f"{self.first}-{self.last}"
+        return _label(self.first, self.last)
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,30 @@ def score_by_length(
     rows_of: dict[int, list[int]] = {}
     for row, source in enumerate(sources):
         if words := count(source):
-            rows_of.setdefault(min((words - 1) // WIDTH, LAST // WIDTH), []).append(row)
+            rows_of.setdefault(bin_of(words), []).append(row)
     bins = [
         _score_bin(metric, index, [hypotheses[i] for i in rows], [references[i] for i in rows])
         for index, rows in sorted(rows_of.items())
     ]
     return LengthBleu(str(metric.get_signature()), tuple(bins))
+
+
+def bin_of(length: int) -> int:
+    """Return the number of the bin of a length; 0, which is in none, counts as 1."""
+    return min(max(0, length - 1) // WIDTH, LAST // WIDTH)
+
+
+def label_of(index: int) -> str:
+    """Return the label of a bin by its number."""
+    return _label(*_limits(index))
+
+
+def _limits(index: int) -> tuple[int, int | None]:
+    return index * WIDTH + 1, None if index == LAST // WIDTH else (index + 1) * WIDTH
+
+
+def _label(first: int, last: int | None) -> str:
+    return f"{first}+" if last is None else f"{first}-{last}"
 
 
 def _score_bin(
@@ -111,9 +129,10 @@ def _score_bin(
     # Its public way to the interval; there is none if all samples score 0.
     told = json.loads(found.format(6, signature=str(metric.get_signature()), is_json=True))
     mean, half = (told.get(f"confidence_{name}", 0.0) for name in ("mean", "var"))
+    first, last = _limits(index)
     return LengthBin(
-        first=index * WIDTH + 1,
-        last=None if index == LAST // WIDTH else (index + 1) * WIDTH,
+        first=first,
+        last=last,
         sentences=len(references),
         bleu=float(found.score),
         low=mean - half,

@@ -44,13 +44,22 @@ class GatedUnit(nn.Module):
         """Return W e, W_z e, W_r e side by side, (..., 3n), for words known before the loop."""
         return torch.cat([self.W(Ex), self.W_z(Ex), self.W_r(Ex)], dim=-1)
 
+    def gates(
+        self, We_z: Tensor, We_r: Tensor, s_prev: Tensor, c: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return z and r (..., n) from `project`ed words and s_{i-1} (..., n), and c (..., 2n)."""
+        if c is not None:
+            We_z, We_r = We_z + self.C_z(c), We_r + self.C_r(c)
+        z = torch.sigmoid(We_z + self.U_z(s_prev))
+        r = torch.sigmoid(We_r + self.U_r(s_prev))
+        return z, r
+
     def forward(self, projected: Tensor, s_prev: Tensor, c: Tensor | None = None) -> Tensor:
         """Return s_i (B, n) from `project`ed words (B, 3n), s_{i-1} (B, n) and c (B, 2n)."""
         We, We_z, We_r = projected.chunk(3, dim=-1)
         if c is not None:
-            We, We_z, We_r = We + self.C(c), We_z + self.C_z(c), We_r + self.C_r(c)
-        z = torch.sigmoid(We_z + self.U_z(s_prev))
-        r = torch.sigmoid(We_r + self.U_r(s_prev))
+            We = We + self.C(c)
+        z, r = self.gates(We_z, We_r, s_prev, c)
         Us = self.U(r * s_prev) if self.reset_before else r * self.U(s_prev)
         s_tilde = torch.tanh(We + Us)
         return (1 - z) * s_prev + z * s_tilde

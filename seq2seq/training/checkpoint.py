@@ -81,6 +81,9 @@ class Progress:
     window_clipped: int = 0
     window_exploded: int = 0
     window_seconds: float = 0.0
+    window_waited_seconds: float = 0.0
+    window_tokens: int = 0
+    window_cells: int = 0
 
 
 @dataclass

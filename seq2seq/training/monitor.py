@@ -8,20 +8,24 @@ import contextlib
 import html
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tqdm import tqdm
 
 from seq2seq.config import flatten, to_yaml
+from seq2seq.data.batching import Batch
 from seq2seq.inference.alignment import plot_alignment, printable_line
 from seq2seq.inference.translate import Translation
+from seq2seq.model import RNNSearch
 from seq2seq.privacy import without_paths
 from seq2seq.run import RunDir
 from seq2seq.settings import Config
 from seq2seq.training.board import Board
 from seq2seq.training.checkpoint import Progress
+from seq2seq.training.diagnostics import Probe, Values, read
+from seq2seq.training.layout import LAYOUT
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +43,9 @@ class UpdateStats:
     exploded: bool
     lr: float
     seconds: float
+    waited_seconds: float  # of these, until the batch was there
+    tokens: int  # of both sides, end symbols included
+    cells: int  # the same with padding
 
 
 @dataclass
@@ -49,6 +56,7 @@ class Validated:
     bleu: float
     translations: Sequence[Translation] = field(default=())
     references: Sequence[str] = field(default=())
+    loss_by_length: Mapping[str, float] = field(default_factory=dict)  # of source tokens
 
 
 class Monitor:
@@ -58,16 +66,20 @@ class Monitor:
         run: Where files go.
         cfg: The whole config; only `logging` and `trainer.max_updates` are used as settings.
         progress: Where training stands; lines and events after it are cut away.
+        model: That is trained, to be looked into.
     """
 
-    def __init__(self, run: RunDir, cfg: Config, progress: Progress) -> None:
+    def __init__(self, run: RunDir, cfg: Config, progress: Progress, model: RNNSearch) -> None:
         self.run, self.cfg, self.progress = run, cfg, progress
+        self.probe = Probe(model)
+        self.ratios: Values = {}
         self.recorded = False
         self.warned: set[str] = set()
         run.cut(METRICS, progress.metrics_bytes)
         self.board = Board(run, progress.update, wanted=cfg.logging.tensorboard)
         if progress.update == 0:
             self.board.add("text", "config", _code(to_yaml(without_paths(cfg))), 0)
+            self.board.add("custom_scalars", LAYOUT)
         self.bar = tqdm(disable=True)
         with self._harmless("progress bar"):
             self.bar = tqdm(
@@ -78,8 +90,20 @@ class Monitor:
                 disable=None,  # silent unless stderr is a terminal
             )
 
-    def update(self, stats: UpdateStats) -> None:
-        """Take in one update; report every `logging.every` of them."""
+    @contextlib.contextmanager
+    def moving(self, number: int) -> Iterator[None]:
+        """See how far the weights move in this block, if this update will be reported."""
+        before = None
+        if number % self.cfg.logging.every == 0:
+            with self._harmless("update ratios"):
+                before = self.probe.weights()
+        yield
+        if before is not None:
+            with self._harmless("update ratios"):
+                self.ratios = self.probe.ratios(before)
+
+    def update(self, stats: UpdateStats, batch: Batch) -> None:
+        """Take in one update and its batch; report every `logging.every` of them."""
         progress = self.progress
         progress.window_updates += 1
         progress.window_nll += stats.nll
@@ -88,16 +112,28 @@ class Monitor:
         progress.window_clipped += stats.clipped
         progress.window_exploded += stats.exploded
         progress.window_seconds += stats.seconds
+        progress.window_waited_seconds += stats.waited_seconds
+        progress.window_tokens += stats.tokens
+        progress.window_cells += stats.cells
         with self._harmless("progress bar"):
             self.bar.update()
         if progress.update % self.cfg.logging.every == 0:
-            self._report(stats.lr)
+            self._report(stats.lr, self._inside(batch))
 
     def in_parts(self, parts: int) -> None:
         """Record that the last update was computed in parts: from here on the run is not exact."""
         self._record({"train/out_of_memory_parts": parts})
 
-    def _report(self, lr: float) -> None:
+    def _inside(self, batch: Batch) -> dict[str, float]:
+        """Look into the model; the one place where logging waits for the device."""
+        values, self.ratios = self.ratios, {}
+        with self._harmless("gates and attention"):
+            values |= self.probe.look(batch)
+        with self._harmless("gates and attention"):
+            return read(values)
+        return {}
+
+    def _report(self, lr: float, inside: Mapping[str, float]) -> None:
         progress = self.progress
         updates, seconds = progress.window_updates, progress.window_seconds
         values = {
@@ -107,10 +143,15 @@ class Monitor:
             "train/explosions": progress.window_exploded,
             "train/lr": lr,
             "train/words_per_second": progress.window_words / seconds,
+            "train/data_wait": progress.window_waited_seconds / seconds,
+            "train/padding": 1 - progress.window_tokens / progress.window_cells,
+            **inside,
         }
         progress.window_updates = progress.window_words = 0
+        progress.window_tokens = progress.window_cells = 0
         progress.window_clipped = progress.window_exploded = 0
         progress.window_nll = progress.window_grad_norm = progress.window_seconds = 0.0
+        progress.window_waited_seconds = 0.0
         self._record(values)
         with self._harmless("progress report"):
             self._print(values, self._eta(seconds / updates))
@@ -128,7 +169,9 @@ class Monitor:
 
     def validation(self, result: Validated, *, best: bool) -> None:
         """Report a validation, with some translations against their references."""
-        self._record({"validation/loss": result.loss, "validation/bleu": result.bleu})
+        by_length = {f"loss_by_length/{k}": x for k, x in result.loss_by_length.items()}
+        found = {"validation/loss": result.loss, "validation/bleu": result.bleu}
+        self._record(found | by_length)
         with self._harmless("validation report"):
             log.info(
                 "validation after update %s: loss %.3f nats/token, BLEU %.2f%s",

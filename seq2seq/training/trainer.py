@@ -6,21 +6,18 @@ import math
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import NoReturn
 
 import torch
 
-from seq2seq.data.batching import Batch, TokenizedPairs, collate, plan_epoch
+from seq2seq.data.batching import Batch, collate, plan_epoch, shape
 from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
 from seq2seq.errors import MemoryLimitError, StoppedError, UserError
-from seq2seq.inference.scoring import bleu
-from seq2seq.inference.translate import translate
-from seq2seq.memory import NoRoom, attempt
+from seq2seq.memory import NoRoom
 from seq2seq.model import RNNSearch
 from seq2seq.run import RunDir
-from seq2seq.settings import Config, DecodeConfig, OnOutOfMemory, PlateauConfig, SelectBy
+from seq2seq.settings import Config, OnOutOfMemory, PlateauConfig, SelectBy
 from seq2seq.signals import Interrupted, StopRequest
 from seq2seq.training import checkpoint, crash
 from seq2seq.training.averaging import WeightAverage
@@ -32,24 +29,12 @@ from seq2seq.training.gradient import (
     batch_gradient,
     gradient_in_parts,
 )
-from seq2seq.training.loss import Loss, cost
-from seq2seq.training.monitor import Monitor, UpdateStats, Validated
+from seq2seq.training.loss import Loss
+from seq2seq.training.monitor import Monitor, UpdateStats
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
+from seq2seq.training.validation import TrainingData, validate
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """All that training reads."""
-
-    train: TokenizedPairs
-    texts: tuple[Sequence[str], Sequence[str]] | None
-    """Training text, source and target; only for subword sampling."""
-    validation: TokenizedPairs
-    validation_source: Sequence[str]
-    validation_references: Sequence[str]
-    tokenizers: tuple[Tokenizer, Tokenizer]
 
 
 class Trainer:
@@ -93,7 +78,7 @@ class Trainer:
             RepeatedError: three trainings before this one ended in the same failure.
         """
         crash.refuse_repeated(self.run, self.progress.update)
-        self.monitor = Monitor(self.run, self.cfg, self.progress)
+        self.monitor = Monitor(self.run, self.cfg, self.progress, self.model)
         try:
             self._catch_up()
             for rows in self._batches():
@@ -143,15 +128,16 @@ class Trainer:
             progress.epoch, progress.batch = progress.epoch + 1, 0
 
     def _batch(self, rows: Sequence[int]) -> Batch:
+        """Make a batch, on the CPU."""
         if self.data.texts is None:
-            return self.data.train.batch(rows, PAD).to(self.device)
+            return self.data.train.batch(rows, PAD)
         return sampled_batch(
             self.data.texts,
             self.data.tokenizers,
             rows,
             rate=self.cfg.tokenizer.sampling,
             seed=update_seed(self.cfg.seed, self.progress.update + 1),
-        ).to(self.device)
+        )
 
     def _update(self, rows: Sequence[int]) -> None:
         if isinstance(attempt_pass(partial(self._make_update, rows), self.device), NoRoom):
@@ -164,7 +150,11 @@ class Trainer:
         number = progress.update + 1
         rate = self._set_rate(number)
         with self.stop.interruptible():
-            step = Step(number, update_seed(self.cfg.seed, number), rows, self._batch(rows))
+            batch = self._batch(rows)
+            tokens = batch.count_tokens()
+            seed = update_seed(self.cfg.seed, number)
+            step = Step(number, seed, rows, batch.to(self.device))
+            waited = time.perf_counter() - start
             loss, parts = self._gradient(step)
         norm = clip_gradients(self.model, cfg.clip_norm)
         summed = loss.nll.item()  # waits for the device, so once
@@ -180,7 +170,19 @@ class Trainer:
         clipped, exploded = norm > cfg.clip_norm, progress.explosions > 0
         if exploded:
             log.warning("update %d: gradient norm %.3g, clipped to %g", number, norm, cfg.clip_norm)
-        self.monitor.update(UpdateStats(summed, loss.words, norm, clipped, exploded, rate, seconds))
+        stats = UpdateStats(
+            summed,
+            loss.words,
+            norm,
+            clipped,
+            exploded,
+            rate,
+            seconds,
+            waited,
+            tokens,
+            batch.num_cells,
+        )
+        self.monitor.update(stats, step.batch)
         if parts > 1:
             progress.updates_in_parts += 1
             self.monitor.in_parts(parts)
@@ -205,7 +207,8 @@ class Trainer:
         return found.loss, found.parts
 
     def _move(self, number: int) -> None:
-        self.state.optimizer.step()
+        with self.monitor.moving(number):
+            self.state.optimizer.step()
         if self.state.average is not None:
             self.state.average.update(self.model, number)
 
@@ -298,63 +301,6 @@ def stopped(run: RunDir, stop: StopRequest, what: str) -> StoppedError:
     return StoppedError(run.root, f"{what} ({why})", fix, stop.exit_code or 75)
 
 
-def validate(
-    model: RNNSearch, data: TrainingData, cfg: Config, stop: StopRequest
-) -> Validated | None:
-    """Score a model on the validation set: loss over all pairs, BLEU of real decoding.
-
-    Returns None if a stop was asked for meanwhile.
-    """
-    model.eval()
-    try:
-        loss = validation_loss(model, data.validation, cfg, stop)
-        limit = cfg.trainer.validation_sentences
-        lines, references = data.validation_source[:limit], data.validation_references[:limit]
-        rules = _validation_rules(cfg)
-        translations = []
-        for translation in translate(model, data.tokenizers, lines, rules):
-            if stop.exit_code is not None:
-                return None
-            translations.append(translation)
-    finally:
-        model.train()
-    score = bleu([t.text for t in translations], references, cfg.evaluate.bleu_tokenizer)
-    return Validated(loss, score, translations, references)
-
-
-def validation_loss(
-    model: RNNSearch, pairs: TokenizedPairs, cfg: Config, stop: StopRequest
-) -> float:
-    """Return nats per target token, end symbols included, without smoothing."""
-    device = next(model.parameters()).device
-    total, words = 0.0, 0
-    order = pairs.tgt.lengths().argsort(kind="stable").tolist()
-    size = cfg.decode.batch_sentences
-    for start in range(0, len(order), size):
-        if stop.exit_code is not None:
-            break
-        rows = order[start : start + size]
-        batch = pairs.batch(rows, PAD).to(device)
-        loss = attempt(partial(_validation_cost, model, batch))
-        if isinstance(loss, NoRoom):
-            raise MemoryLimitError(
-                "validation",
-                f"out of memory with {shape(batch, rows, 'corpus/validation.source')}",
-                f"Resume with a decode.batch_sentences below {size}.",
-            )
-        total, words = total + loss.nll.item(), words + loss.words
-    return total / max(1, words)
-
-
-@torch.inference_mode()
-def _validation_cost(model: RNNSearch, batch: Batch) -> Loss:
-    return cost(model, batch)
-
-
-def _validation_rules(cfg: Config) -> DecodeConfig:
-    return replace(cfg.decode, beam_size=cfg.trainer.validation_beam, n_best=1)
-
-
 def sampled_batch(
     texts: tuple[Sequence[str], Sequence[str]],
     tokenizers: tuple[Tokenizer, Tokenizer],
@@ -374,12 +320,3 @@ def sampled_batch(
 def update_seed(seed: int, update: int) -> int:
     """Return the seed of one update, 32 bits."""
     return zlib.crc32(f"{seed}/{update}".encode())
-
-
-def shape(batch: Batch, rows: Sequence[int], file: str) -> str:
-    """Say how large a batch is, and which line makes it so."""
-    lengths = torch.maximum(batch.src_mask.sum(dim=1), batch.tgt_mask.sum(dim=1))
-    return (
-        f"{batch.num_sentences} pairs of up to {batch.src.shape[1]} and {batch.tgt.shape[1]} "
-        f"tokens, the longest in line {rows[int(lengths.argmax())] + 1} of {file}"
-    )

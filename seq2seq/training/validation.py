@@ -1,0 +1,130 @@
+"""What a model is worth while it is trained: its loss and its BLEU on the validation set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from seq2seq.data.batching import Batch, TokenizedPairs, shape
+from seq2seq.data.tokenizer import PAD, Tokenizer
+from seq2seq.errors import MemoryLimitError
+from seq2seq.inference.by_length import bin_of, label_of
+from seq2seq.inference.scoring import bleu
+from seq2seq.inference.translate import translate
+from seq2seq.memory import NoRoom, attempt
+from seq2seq.model import RNNSearch
+from seq2seq.settings import Config, DecodeConfig
+from seq2seq.signals import StopRequest
+from seq2seq.training.monitor import Validated
+
+SLICE_BYTES = 8 << 20
+"""Of logits, at once."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All that training reads."""
+
+    train: TokenizedPairs
+    texts: tuple[Sequence[str], Sequence[str]] | None
+    """Training text, source and target; only for subword sampling."""
+    validation: TokenizedPairs
+    validation_source: Sequence[str]
+    validation_references: Sequence[str]
+    tokenizers: tuple[Tokenizer, Tokenizer]
+
+
+def validate(
+    model: RNNSearch, data: TrainingData, cfg: Config, stop: StopRequest
+) -> Validated | None:
+    """Score a model on the validation set: loss over all pairs, BLEU of real decoding.
+
+    Returns None if a stop was asked for meanwhile.
+    """
+    model.eval()
+    try:
+        loss, by_length = validation_loss(model, data.validation, cfg, stop)
+        limit = cfg.trainer.validation_sentences
+        lines, references = data.validation_source[:limit], data.validation_references[:limit]
+        rules = _validation_rules(cfg)
+        translations = []
+        for translation in translate(model, data.tokenizers, lines, rules):
+            if stop.exit_code is not None:
+                return None
+            translations.append(translation)
+    finally:
+        model.train()
+    score = bleu([t.text for t in translations], references, cfg.evaluate.bleu_tokenizer)
+    return Validated(loss, score, translations, references, by_length)
+
+
+def validation_loss(
+    model: RNNSearch, pairs: TokenizedPairs, cfg: Config, stop: StopRequest
+) -> tuple[float, dict[str, float]]:
+    """Return nats per target token, end symbols included, without smoothing.
+
+    Returns:
+        Of all pairs; of those of each length (`loss_by_length`).
+    """
+    device = next(model.parameters()).device
+    costs: list[Tensor] = []
+    order = pairs.tgt.lengths().argsort(kind="stable").tolist()
+    size = cfg.decode.batch_sentences
+    for start in range(0, len(order), size):
+        if stop.exit_code is not None:
+            break
+        rows = order[start : start + size]
+        batch = pairs.batch(rows, PAD).to(device)
+        found = attempt(partial(sentence_nll, model, batch))
+        if isinstance(found, NoRoom):
+            raise MemoryLimitError(
+                "validation",
+                f"out of memory with {shape(batch, rows, 'corpus/validation.source')}",
+                f"Resume with a decode.batch_sentences below {size}.",
+            )
+        costs.append(found)
+    nats: list[float] = torch.cat(costs).tolist() if costs else []  # waits for the device, once
+    src, tgt = (side.lengths()[order[: len(nats)]].tolist() for side in (pairs.src, pairs.tgt))
+    return sum(nats) / max(1, sum(tgt)), loss_by_length(nats, [n - 1 for n in src], tgt)
+
+
+@torch.inference_mode()
+def sentence_nll(model: RNNSearch, batch: Batch) -> Tensor:
+    """Return the nats (B,) of each sentence of a batch; its logits never exist all at once."""
+    t = model.along(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).t  # (N, l)
+    targets = batch.tgt[batch.tgt_mask]  # (N,)
+    rows = max(1, SLICE_BYTES // (4 * model.decoder.embedding.E.num_embeddings))
+    parts = zip(t.split(rows), targets.split(rows), strict=True)
+    costs = torch.cat([_nll(model, *part) for part in parts])
+    grid = costs.new_zeros(batch.tgt.shape).masked_scatter_(batch.tgt_mask, costs)
+    return grid.sum(dim=1)
+
+
+def _nll(model: RNNSearch, t: Tensor, targets: Tensor) -> Tensor:
+    logits = model.decoder.W_o(t)
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return nn.functional.cross_entropy(wide, targets, reduction="none")
+
+
+def loss_by_length(
+    costs: Sequence[float], source_tokens: Sequence[int], target_tokens: Sequence[int]
+) -> dict[str, float]:
+    """Return nats per target token by length of the source, in the bins of Fig. 2.
+
+    Args:
+        costs: Of each sentence, nats.
+        source_tokens: Of each sentence, without the end symbol.
+        target_tokens: With it.
+    """
+    sums: dict[int, list[float]] = {}
+    for cost, length, words in zip(costs, source_tokens, target_tokens, strict=True):
+        total = sums.setdefault(bin_of(length), [0.0, 0.0])
+        total[0] += cost
+        total[1] += words
+    return {label_of(index): cost / words for index, (cost, words) in sorted(sums.items())}
+
+
+def _validation_rules(cfg: Config) -> DecodeConfig:
+    return replace(cfg.decode, beam_size=cfg.trainer.validation_beam, n_best=1)
