@@ -68,4 +68,10 @@ def saved_attention(scores: Path) -> AttentionScores | None:
         return None
     with expected(scores):
         found = Results.from_dict(read_json(scores)).attention
-    return None if found is None or found.measures == NOT_MEASURED else found
+        if found is None or found.measures == NOT_MEASURED:
+            return None
+        values = [value for value in vars(found.measures).values() if value is not None]
+        values += vars(found.gold).values() if found.gold else ()
+        if not all(isinstance(value, int | float) for value in values):
+            raise TypeError("no number")
+    return found
