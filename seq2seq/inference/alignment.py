@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seq2seq.data.words import Span, word_spans
+from seq2seq.data.words import Span, Splitter, word_spans
 from seq2seq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 Weights = NDArray[np.floating[Any]]
 """Attention weights (Ty, Tx): row i says where target position i looked; rows sum to 1."""
+
+PICTURES = {
+    "png": ("Software",),
+    "svg": ("Date", "Creator"),
+    "pdf": ("CreationDate", "Creator", "Producer"),
+}
+"""What a picture can be, and what each says of its making unless told not to."""
 
 DPI = 150
 CELL, FULL_SIZE_CELLS = 0.22, 20  # inches per cell of a map up to 20 x 20; larger maps shrink it
@@ -107,9 +114,23 @@ def plot_alignment(
 
 
 def to_png(figure: "Figure") -> bytes:
-    """Render a figure as PNG. The same input gives the same bytes: no date, no version."""
+    """Render a figure as PNG; see `render`."""
+    return render(figure, "png")
+
+
+def render(figure: "Figure", form: str) -> bytes:
+    """Render a figure. The same input gives the same bytes: no date, no version.
+
+    Args:
+        figure: Any.
+        form: One of `PICTURES`.
+    """
+    from matplotlib import rc_context
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    # Names of parts of an SVG are random without a salt.
+    with rc_context({"svg.hashsalt": "attention"}):
+        figure.savefig(buffer, format=form, dpi=DPI, metadata=dict.fromkeys(PICTURES[form]))
     return buffer.getvalue()
 
 
@@ -140,7 +161,7 @@ def merge_words(
 
 
 def group_pieces(
-    text: str, offsets: Sequence[tuple[int, int]]
+    text: str, offsets: Sequence[tuple[int, int]], split: Splitter = word_spans
 ) -> tuple[list[str], list[list[int]]]:
     """Say which pieces make up which word of a text.
 
@@ -154,11 +175,12 @@ def group_pieces(
         text: The sentence.
         offsets: Characters [start, end) of each piece, in order, end symbol left out. They may
             include the blank before a word and may be empty.
+        split: What a word is.
 
     Returns:
         The labels, and for each the indices of its pieces: in order, every piece exactly once.
     """
-    words = word_spans(text)
+    words = split(text)
     if not words or not offsets:
         return ([text], [list(range(len(offsets)))]) if offsets else ([], [])
     groups: dict[int, list[int]] = {}  # word -> its pieces

@@ -1,25 +1,34 @@
 """From lines to translations: one out for each one in, in order, whatever the batch."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
+from seq2seq.data.words import Splitter, word_spans
 from seq2seq.errors import MemoryLimitError
+from seq2seq.inference.alignment import plot_alignment
 from seq2seq.inference.search import Floats, Hypothesis, SearchRules, beam_search
+from seq2seq.inference.word_level import as_words
 from seq2seq.memory import NoRoom, attempt
 from seq2seq.model import RNNSearch
 from seq2seq.model.decoder import Decoder
 from seq2seq.precision import autocast
 from seq2seq.settings import DecodeConfig, Precision
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 END = "</s>"
 """How the end symbol is written in labels: it is attended to, and attends."""
@@ -29,6 +38,9 @@ _CHUNK_BATCHES = 16
 
 _CHUNK_CHARACTERS = 1 << 20
 """No line is added to a chunk that holds so many."""
+
+_MOST_NATS = 700.0
+"""e to more than 709 is no float."""
 
 _LINE_CHARACTERS = 1 << 17
 """So many characters of a line are read.
@@ -49,6 +61,11 @@ class Candidate:
     score: float  # log_prob / len(tokens) ** decode.length_penalty
     alignment: np.ndarray[Any, np.dtype[np.float32]]  # (len(tokens), len(source_tokens))
     finished: bool
+
+    @property
+    def perplexity(self) -> float:
+        """Of a token."""
+        return perplexity(self.log_prob, len(self.tokens))
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,33 @@ class Translation:
         empty = np.zeros((0, len(self.source_tokens)), np.float32)
         return self.candidates[0].alignment if self.candidates else empty
 
+    def words(self, split: Splitter = word_spans) -> "Translation":
+        """Return the same with words for tokens; `word_level.py` has the rule.
+
+        Args:
+            split: What a word is; `data.words.blank_spans` for text that is tokenised.
+        """
+        return as_words(self, split)
+
+    def plot(self, number: int = 0, *, font: str | None = None) -> "Figure":
+        """Draw where the model looked, as in the paper's Fig. 3.
+
+        translation.plot().savefig("attention.pdf")
+        translation.words().plot()
+
+        Args:
+            number: Of the candidate; 0 is the best.
+            font: Font file for characters that the installed fonts lack.
+
+        Returns:
+            A matplotlib figure; a notebook shows it.
+
+        Raises:
+            IndexError: there is no such candidate; a blank line has none.
+        """
+        best = self.candidates[number]
+        return plot_alignment(best.alignment, self.source_tokens, best.tokens, font=font)
+
     def as_dict(self) -> dict[str, Any]:
         """Return what a JSON line of `scripts/decode.py` holds."""
         return {
@@ -94,6 +138,11 @@ class Translation:
                 for c in self.candidates
             ],
         }
+
+
+def perplexity(log_prob: float, num_tokens: int) -> float:
+    """Return e to the negative mean log-probability of a token, as far as floats go."""
+    return math.exp(min(-log_prob / max(num_tokens, 1), _MOST_NATS))
 
 
 def always() -> bool:
@@ -124,22 +173,33 @@ def translate(
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
     decoder = search_decoder(model, cfg)
-    for chunk in _chunks(lines, cfg.batch_sentences * _CHUNK_BATCHES, ready):
+    for chunk in chunks(lines, cfg.batch_sentences, len, ready):
         yield from _translate_chunk(model, decoder, tokenizers, chunk, cfg)
 
 
-def _chunks(
-    lines: Iterable[str], size: int, ready: Callable[[], bool]
-) -> Iterator[list[tuple[int, str]]]:
-    """Number lines from 1 and group them."""
-    chunk: list[tuple[int, str]] = []
-    characters = 0
-    for number, text in enumerate(lines, start=1):
-        chunk.append((number, text))
-        characters += len(text)
-        if len(chunk) == size or characters >= _CHUNK_CHARACTERS or not ready():
+def chunks(
+    items: Iterable[T],
+    batch_sentences: int,
+    characters: Callable[[T], int],
+    ready: Callable[[], bool] = always,
+) -> Iterator[list[tuple[int, T]]]:
+    """Number lines, or pairs of them, from 1 and group them; memory holds one group.
+
+    Args:
+        items: Any number of them.
+        batch_sentences: How many go through the model at once.
+        characters: Of an item.
+        ready: Says whether the next one is there; rather than wait, a group ends.
+    """
+    chunk: list[tuple[int, T]] = []
+    held = 0
+    for number, item in enumerate(items, start=1):
+        chunk.append((number, item))
+        held += characters(item)
+        full = len(chunk) == batch_sentences * _CHUNK_BATCHES or held >= _CHUNK_CHARACTERS
+        if full or not ready():
             yield chunk
-            chunk, characters = [], 0
+            chunk, held = [], 0
     if chunk:
         yield chunk
 
@@ -152,10 +212,10 @@ def _translate_chunk(
     cfg: DecodeConfig,
 ) -> list[Translation]:
     source, target = tokenizers
-    texts = [text[:_LINE_CHARACTERS] for _, text in chunk]
+    texts = [readable(text) for _, text in chunk]
     rows = source.encode(texts)
-    for (number, text), read, row in zip(chunk, texts, rows, strict=True):
-        _cut(number, text, read, row, cfg.max_source_tokens)
+    for (number, text), row in zip(chunk, rows, strict=True):
+        cut(number, text, row, cfg.max_source_tokens)
     found: list[list[Hypothesis]] = [[] for _ in rows]
     # Blank lines never reach the model: their translation is blank.
     by_length = sorted((i for i, row in enumerate(rows) if row), key=lambda i: len(rows[i]))
@@ -242,20 +302,25 @@ def search_rules(cfg: DecodeConfig) -> SearchRules:
     )
 
 
-def _cut(number: int, text: str, read: str, row: list[int], max_tokens: int) -> None:
+def readable(text: str) -> str:
+    """Return as much of a line as is made into tokens."""
+    return text[:_LINE_CHARACTERS]
+
+
+def cut(number: int, text: str, row: list[int], max_tokens: int) -> None:
     """Shorten the tokens of a line that is too long, and say so.
 
     Args:
         number: Of the line.
-        text: The line.
-        read: The beginning of it that was made into tokens.
+        text: The line; tokens are those of `readable(text)`.
         row: These tokens; changed in place.
         max_tokens: How many may stay.
     """
-    if len(row) > max_tokens or len(read) < len(text):
-        whole = f"{len(row)}" if len(read) == len(text) else f"{len(text)} characters"
+    whole = len(text) <= _LINE_CHARACTERS
+    if len(row) > max_tokens or not whole:
+        size = f"{len(row)}" if whole else f"{len(text)} characters"
         del row[max_tokens:]
-        log.warning("line %d: cut from %s to %d tokens", number, whole, len(row))
+        log.warning("line %d: cut from %s to %d tokens", number, size, len(row))
 
 
 def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -> Candidate:

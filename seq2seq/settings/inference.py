@@ -30,7 +30,8 @@ class DecodeConfig:
     precision: Precision
     """Of matrix products; probabilities of the words that are chosen come from float32 ones."""
     max_source_tokens: int = number(1, 100_000)
-    """A longer source is cut, with a warning; and so is one above 131,072 characters."""
+    """A longer source is cut, with a warning; and so is one above 131,072 characters. A given
+    translation that is scored is cut at as many."""
 
 
 class Examples(Enum):
