@@ -64,7 +64,7 @@ def test_hypotheses_of_a_search_are_told_again():
     model = tiny_model(6, vocab=9)
     sources = [src for src, _ in random_pairs(8, ((5, 2), (3, 2), (7, 2)), vocab=9)]
     for extra in (0, 6):
-        rules = SearchRules(4, 1.0, 0.0, 1.0, extra, (PAD,), PAD, EOS)
+        rules = SearchRules(4, 4, 1.0, 0.0, 1.0, extra, (PAD,), PAD, EOS)
         for src in sources:
             ids = torch.tensor([src])
             with torch.inference_mode():
