@@ -96,7 +96,7 @@ def score_run(args: argparse.Namespace) -> "Results":
     """Translate the test set of the run, or the given files, and score that."""
     import seq2seq  # torch takes seconds; --help does not need it
     from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
-    from seq2seq.inference.gold import align_test_set
+    from seq2seq.inference.gold import GOLD, align_test_set
     from seq2seq.inference.translate import translate
     from seq2seq.run import RunDir
 
@@ -112,9 +112,10 @@ def score_run(args: argparse.Namespace) -> "Results":
     scores = score_all(model.config, outputs, references, known)
     if args.source:
         return Results(*scores)
-    size = model.config.decode.batch_sentences
-    alignment = align_test_set(RunDir.open(folder), model.model, model.tokenizers, size)
-    return Results(*scores, alignment)
+    run = RunDir.open(folder)
+    if not run.path(GOLD).exists():
+        return Results(*scores)
+    return Results(*scores, align_test_set(run, model.model, model.tokenizers, model.config.decode))
 
 
 def by_length(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:

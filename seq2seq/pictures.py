@@ -20,7 +20,7 @@ from seq2seq.inference.alignment import (
     printable_line,
     to_png,
 )
-from seq2seq.inference.examples import EXAMPLES, force
+from seq2seq.inference.examples import EXAMPLES
 from seq2seq.inference.translate import END
 from seq2seq.pretrained import Pretrained
 from seq2seq.reading import expected, read_lines_of
@@ -84,13 +84,12 @@ def draw_examples(cfg: Config, run: RunDir) -> Iterator[Picture]:
             name = f"heatmaps/{examples.name}-{example.label}"
             [own] = model.translate([example.source])
             log.info("%s-%s: %s", examples.name, example.label, printable_line(own.text))
-            if own.candidates:
-                tokens = own.candidates[0].tokens
-                shown = (own.alignment, own.source_tokens, tokens)
-                yield f"{name}.png", partial(heatmap_png, cfg, *shown)
-            forced = force(model.model, model.tokenizers, example)
-            paper = (forced.alignment, forced.source_tokens, forced.tokens)
-            yield f"{name}-paper.png", partial(heatmap_png, cfg, *paper)
+            [paper] = model.force([(example.source, example.target)])
+            for ending, found in (("", own), ("-paper", paper)):
+                if found.candidates:
+                    tokens = found.candidates[0].tokens
+                    shown = (found.alignment, found.source_tokens, tokens)
+                    yield f"{name}{ending}.png", partial(heatmap_png, cfg, *shown)
 
 
 def draw_curves(cfg: Config, run: RunDir) -> Iterator[Picture]:

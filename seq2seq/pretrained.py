@@ -11,6 +11,7 @@ from seq2seq.config import load_run_config
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.errors import PlatformError
+from seq2seq.inference.forced import TextPair, force
 from seq2seq.inference.translate import Translation, always, translate
 from seq2seq.model import RNNSearch, build_model
 from seq2seq.run import RunDir
@@ -57,6 +58,17 @@ class Pretrained:
                 read are translated.
         """
         return translate(self.model, self.tokenizers, lines, self.config.decode, ready)
+
+    def force(self, pairs: Iterable[TextPair]) -> Iterator[Translation]:
+        """Score given translations: probability of each token, and where the model looks.
+
+        [t] = model.force([("The small cat sleeps.", "Le petit chat dort.")])
+        t.candidates[0].token_log_probs, t.perplexity, t.alignment
+
+        Args:
+            pairs: Any number of source and target sentences; results come in their order.
+        """
+        return force(self.model, self.tokenizers, pairs, self.config.decode)
 
 
 def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:

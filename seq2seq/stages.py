@@ -39,7 +39,7 @@ from seq2seq.inference.by_length import (
     score_by_length,
 )
 from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
-from seq2seq.inference.gold import GOLD, GoldAlignment, align_test_set
+from seq2seq.inference.gold import GOLD, AttentionScores, align_test_set
 from seq2seq.inference.scoring import bleu_metric
 from seq2seq.inference.translate import Translation, translate
 from seq2seq.memory import ADVICE, is_out_of_memory
@@ -256,13 +256,13 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
     return results, score_by_length(cfg, sources, hypotheses, references)
 
 
-def align(cfg: Config, run: RunDir) -> GoldAlignment | None:
-    """Compare the attention of the best weights with gold links, where the run has some."""
+def align(cfg: Config, run: RunDir) -> AttentionScores | None:
+    """Measure the attention of the best weights where the run has gold links to compare it with."""
     if not run.path(GOLD).exists():
         return None
     model = Pretrained(run, cfg)
-    found = align_test_set(run, model.model, model.tokenizers, cfg.decode.batch_sentences)
-    if found is None:
+    found = align_test_set(run, model.model, model.tokenizers, cfg.decode)
+    if found.gold is None:
         log.warning(
             "no alignment score: the words of no test sentence could be found in its pieces"
         )

@@ -1,7 +1,7 @@
 """What is known to a vocabulary, and the scores of that part of a test set."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from runs import composed, config_of, copy_of, locked, tiny_run
@@ -10,7 +10,8 @@ import seq2seq
 from seq2seq import stages
 from seq2seq.data.tokenizer import UNK
 from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
-from seq2seq.inference.gold import GoldAlignment
+from seq2seq.inference.gold import AttentionScores, GoldAlignment
+from seq2seq.inference.measures import Measures
 from seq2seq.inference.scoring import Score, Scores, bleu
 from seq2seq.run import RunDir
 from seq2seq.signals import StopRequest
@@ -69,18 +70,27 @@ SCORES = Scores(1200, (Score("BLEU", 20.0, "s"), Score("TER", 5.0, "t")))
     ],
 )
 def test_results_say_what_the_second_column_is(no_unknown, line):
-    results = Results(SCORES, no_unknown, GoldAlignment(0.25, 0.5, 1.0, 0.75, 0.875, 1200, 3))
+    gold = GoldAlignment(0.25, 0.5, 1.0, 0.75, 0.875, 1200, 3)
+    measures = Measures(0.5, 0.25, 0.125, 0.0, 0.3, 0.75, None)
+    results = Results(SCORES, no_unknown, AttentionScores(measures, gold))
     shown = str(results).splitlines()
     assert "\n".join(shown[:3]) == SCORES.as_table()
     assert shown[3].startswith(f"No UNK     {line}")
     assert shown[4].startswith("alignment  error rate 25.0%, ")
-    assert len(shown) == 5
+    assert shown[5] == " " * 11 + gold.advice
+    assert shown[6].startswith("attention  entropy 0.50 nats (25% of log length)")
+    assert len(shown) == 7
     assert Results.from_dict(json.loads(json.dumps(results.as_dict()))) == results
 
 
 def test_scores_of_older_runs_are_still_read():
     assert Results.from_dict(SCORES.as_dict()) == Results(SCORES)
     assert str(Results(SCORES)) == SCORES.as_table()
+    gold = GoldAlignment(0.25, 0.5, 1.0, 0.75, 0.875, 1200, 3)
+    read = Results.from_dict(SCORES.as_dict() | {"alignment": asdict(gold)})
+    assert read.attention is not None
+    assert read.attention.gold == gold
+    assert str(read).splitlines()[-2:] == [f"alignment  {gold}", " " * 11 + gold.advice]
 
 
 # A trained run ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from seq2seq import pictures
 from seq2seq.config import plain, to_config
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.errors import ConfigError
-from seq2seq.inference.examples import EXAMPLES, Example, force
+from seq2seq.inference.examples import EXAMPLES
 from seq2seq.inference.translate import END
 from seq2seq.pictures import draw_examples
 from seq2seq.pretrained import Pretrained
@@ -90,18 +90,6 @@ def model(run) -> Pretrained:
     return seq2seq.load(run, ["device=cpu"])
 
 
-def test_a_model_led_along_its_own_translation_looks_where_it_looked(model):
-    """The search goes word by word with `predict` and `advance`, `force` in one pass."""
-    source = "the wolf waits for the teacher today ."
-    [own] = model.translate([source])
-    [best, *_] = own.candidates
-    forced = force(model.model, model.tokenizers, Example("x", source, own.text))
-    assert forced.tokens == best.tokens
-    assert forced.source_tokens == own.source_tokens
-    np.testing.assert_allclose(forced.alignment, best.alignment, rtol=0, atol=1e-5)
-    assert np.ptp(forced.alignment) > 0.2  # it does look somewhere
-
-
 def with_figure3(cfg: Config, *overrides: str) -> Config:
     return to_config(plain(cfg), ["evaluate.examples=[figure3]", *overrides])
 
@@ -136,15 +124,14 @@ def test_four_sentences_are_drawn_twice(run, model, tmp_path, caplog, monkeypatc
     ):
         [translation] = expected.translate([example.source])  # 30 source tokens and the end symbol
         assert line == f"figure3-{example.label}: {translation.text}"
-        forced = force(expected.model, expected.tokenizers, example)  # the source is not cut
-        for (alpha, source, target), tokens, found in (
-            (own, translation.source_tokens, translation.candidates[0]),
-            (paper, forced.source_tokens, forced),
-        ):
-            assert (source, target) == (tokens, found.tokens)
+        [forced] = expected.force([(example.source, example.target)])
+        for (alpha, source, target), found in ((own, translation), (paper, forced)):
+            assert (source, target) == (found.source_tokens, found.candidates[0].tokens)
             assert source[-1] == target[-1] == END
             np.testing.assert_array_equal(alpha, found.alignment)
-        assert len(own[1]) == 31 < len(paper[1])
+        assert own[1] == paper[1]
+        assert len(own[1]) == 31
+        assert forced.text == example.target
 
 
 def test_nothing_is_loaded_or_drawn_unless_asked_for(run, monkeypatch):

@@ -1,97 +1,32 @@
-"""Alignment error rate: by hand, against another reckoning, and on models whose answer is known."""
+"""Attention between words, scored on models whose answer is known."""
 
-import random
-from fractions import Fraction
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from runs import copy_of, tiny_run
+from runs import composed, copy_of, tiny_run
 
 import seq2seq
 from seq2seq.data.prepare import SIDES
 from seq2seq.data.tokenizer import EOS, UNK
-from seq2seq.data.words import split_words
-from seq2seq.inference.gold import (
-    GoldAlignment,
-    align_test_set,
-    alignment_errors,
-    best_links,
-    force_align,
-    map_words,
-    read_links,
-    score_alignment,
-    word_weights,
-)
-from seq2seq.inference.translate import END
+from seq2seq.data.words import blank_spans, split_words
+from seq2seq.inference.forced import force
+from seq2seq.inference.gold import GoldAlignment, align_test_set, score_attention
+from seq2seq.inference.links import GoldLinks, best_links, read_links
+from seq2seq.inference.translate import END, Candidate, Translation
+from seq2seq.inference.word_level import map_words, to_words, word_weights
 from seq2seq.run import RunDir
-
-# The rate -----------------------------------------------------------------------------------
-
-
-def test_a_table_by_hand():
-    """Three sentences: 5 links predicted, 4 sure, 3 of them found; 4 of the 5 are possible."""
-    predicted = [((0, 0), (1, 1)), ((0, 0), (2, 1)), ((1, 0),)]
-    sure = [((0, 0), (1, 1)), ((0, 0),), ((0, 0),)]
-    possible = [((0, 0), (1, 1)), ((0, 0), (1, 1), (2, 1)), ((0, 0),)]
-    found = alignment_errors(predicted, sure, possible)
-    assert found.error_rate == pytest.approx(1 - (3 + 4) / (5 + 4))
-    assert found.precision == pytest.approx(4 / 5)
-    assert found.recall == pytest.approx(3 / 4)
-
-
-@pytest.mark.parametrize(
-    ("predicted", "expected"),
-    [
-        ([((0, 0), (1, 1))], (0, 1, 1)),
-        ([((1, 0), (0, 1))], (1, 0, 0)),
-        ([((0, 0), (0, 0), (1, 1))], (0, 1, 1)),  # twice the same link is one link
-        ([()], (1, 0, 0)),
-    ],
-)
-def test_perfect_wrong_and_missing_links(predicted, expected):
-    gold = [((0, 0), (1, 1))]
-    found = alignment_errors(predicted, gold, gold)
-    assert (found.error_rate, found.precision, found.recall) == expected
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_another_reckoning_agrees(seed):
-    """Cell by cell over whole tables, in fractions; with S = P the rate is 1 - F."""
-    rng = random.Random(seed)
-    tables = []
-    for _ in range(rng.randint(1, 6)):
-        rows, columns = rng.randint(1, 7), rng.randint(1, 7)
-        cells = [(j, i) for i in range(rows) for j in range(columns)]
-        tables.append([(c, *(rng.random() < q for q in (0.4, 0.3, 0.2))) for c in cells])
-    tables[0][0] = ((0, 0), True, True, True)
-    predicted = [tuple(c for c, a, _, _ in t if a) for t in tables]
-    sure = [tuple(c for c, _, s, _ in t if s) for t in tables]
-    possible = [tuple(c for c, _, s, p in t if s or p) for t in tables]
-
-    def count(condition) -> int:
-        return sum(bool(condition(a, s, s or p)) for t in tables for _, a, s, p in t)
-
-    num_a, num_s = count(lambda a, s, p: a), count(lambda a, s, p: s)
-    a_and_s, a_and_p = count(lambda a, s, p: a and s), count(lambda a, s, p: a and p)
-    found = alignment_errors(predicted, sure, possible)
-    assert found.error_rate == pytest.approx(float(1 - Fraction(a_and_s + a_and_p, num_a + num_s)))
-    assert found.precision == pytest.approx(a_and_p / num_a)
-    assert found.recall == pytest.approx(a_and_s / num_s)
-    alone = alignment_errors(predicted, sure, sure)
-    f = 2 * alone.precision * alone.recall / (alone.precision + alone.recall)
-    assert alone.error_rate == pytest.approx(1 - f)
-
 
 # From weights to links ----------------------------------------------------------------------
 
 WEIGHTS = np.array(
     [
-        [0.1, 0.7, 0.0],
-        [0.2, 0.1, 0.6],
-        [0.3, 0.3, 0.2],
-        [0.0, 0.0, 0.9],  # the end symbol's row
+        [0.1, 0.7, 0.0, 0.2],
+        [0.2, 0.1, 0.6, 0.1],
+        [0.3, 0.3, 0.2, 0.2],
+        [0.0, 0.0, 0.4, 0.6],  # the end symbol's row
     ]
 )
 
@@ -108,13 +43,13 @@ def test_each_target_word_links_to_its_largest_weight(shift, links):
     assert best_links(WEIGHTS, shift) == links
 
 
+def test_without_an_end_every_row_is_a_word():
+    assert best_links(WEIGHTS, ended=False) == ((1, 0), (2, 1), (0, 2), (2, 3))
+    assert best_links(WEIGHTS[:3], 1, ended=False) == ((2, 0), (0, 1), (0, 2)), "the last keeps its"
+
+
 def test_a_word_that_looks_at_nothing_but_the_end_has_no_link():
-    assert best_links(np.array([[0.0, 0.0], [0.0, 0.4], [1.0, 0.0]]), 0) == ((1, 1),)
-
-
-def test_links_are_read_as_they_are_written():
-    assert read_links("0-0 10-2 3-11") == ((0, 0), (10, 2), (3, 11))
-    assert read_links("") == ()
+    assert best_links(np.array([[0, 0, 1], [0, 0.4, 0.6], [1, 0, 0]])) == ((1, 1),)
 
 
 # From pieces to words -----------------------------------------------------------------------
@@ -141,7 +76,7 @@ def test_pieces_are_laid_over_the_words_of_the_text(text, pieces, groups, group_
     [
         ("Well\u2026 no", ["\u2581Well", ".", "..", "\u2581no"]),  # one word became three
         ("a b", ["\u2581a"]),
-        ("", []),
+        ("", ["\u2581"]),
         ("a", []),
     ],
 )
@@ -156,14 +91,51 @@ def test_weights_between_words_sum_over_the_source_and_average_over_the_target()
     alpha = np.array(
         [[0.5, 0.1, 0.2, 0.2], [0.1, 0.2, 0.3, 0.4], [0.3, 0.4, 0.1, 0.2], [0, 0, 0, 1]]
     )
-    expected = [[0.5, 0.3], [0.2, 0.5], [0, 0]]
+    expected = [[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0, 0, 1]]
     np.testing.assert_allclose(word_weights(alpha, src, tgt), expected, atol=1e-15)
 
 
 def test_words_in_one_piece_share_its_row_and_the_first_has_its_weight():
     both = map_words("New York", ["\u2581New\u2581York"])
     alpha = np.array([[0.9, 0.1], [0.4, 0.6]])
-    np.testing.assert_allclose(word_weights(alpha, both, both), [[0.9, 0], [0.9, 0], [0.4, 0]])
+    expected = [[0.9, 0, 0.1], [0.9, 0, 0.1], [0.4, 0, 0.6]]
+    np.testing.assert_allclose(word_weights(alpha, both, both), expected)
+    np.testing.assert_allclose(word_weights(alpha[:1], both, both), expected[:2])  # no end
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces", "groups", "group_of"),
+    [
+        ("L'homme dort.", "_L ' ho mme _dor t .", [[0, 1, 2, 3], [4, 5, 6]], [0, 1]),
+        ("l' homme dort .", "_l ' _homme _dort _.", [[0, 1], [2], [3], [4]], [0, 1, 2, 3]),
+        ("", "", [], []),
+    ],
+)
+def test_words_may_be_what_stands_between_blanks(text, pieces, groups, group_of):
+    found = map_words(text, pieces.replace("_", "\u2581").split(), blank_spans)
+    assert (found.groups, found.group_of) == (groups, group_of)
+
+
+def test_where_words_cannot_be_found_the_pieces_stand_for_them():
+    alpha = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.2, 0.2, 0.1]], np.float32)
+    best = Candidate("", ("\u2581",), (-1.0,), -1.0, -1.0, alpha[:1], finished=False)
+    found = to_words(Translation("Well\u2026", ("\u2581Well", ".", "..", END), (best,)), best)
+    assert (found.source_words, found.words) == (("\u2581Well", ".", "..", END), ("\u2581",))
+    assert not found.matched
+    np.testing.assert_allclose(found.alignment, alpha[:1])
+    ended = replace(best, tokens=("\u2581", END), alignment=alpha, finished=True)
+    found = to_words(Translation("a b c", ("\u2581a", "\u2581b", "\u2581c", END), (ended,)), ended)
+    assert (found.source_words, found.words) == (("a", "b", "c", END), ("\u2581", END))
+    assert not found.matched
+    np.testing.assert_allclose(found.alignment, alpha)
+
+
+def test_an_empty_translation_has_no_words_and_its_end():
+    alpha = np.array([[0.25, 0.75]], np.float32)
+    best = Candidate("", (END,), (-1.0,), -1.0, -1.0, alpha, finished=True)
+    found = to_words(Translation("a", ("\u2581a", END), (best,)), best)
+    assert (found.words, found.matched) == ((END,), True)
+    np.testing.assert_allclose(found.alignment, alpha)
 
 
 # Models whose answer is known ---------------------------------------------------------------
@@ -199,17 +171,23 @@ class Follows(torch.nn.Module):
         for b, row in enumerate(src_mask.sum(dim=1).tolist()):
             for i in range(tgt.shape[1]):
                 alpha[b, i, min(max(i - self.lag, 0), row - 1)] = 1
-        return SimpleNamespace(alpha=alpha)
+        return SimpleNamespace(alpha=alpha, logits=torch.zeros(int(tgt_mask.sum()), 100))
 
 
 PAIRS = [("the big cat sleeps .", "x y z w ."), ("a dog", "u v"), ("birds sing today", "p q r")]
-GOLD = [tuple((i, i) for i in range(len(split_words(src)))) for src, _ in PAIRS]
+ALONG = [tuple((i, i) for i in range(len(split_words(src)))) for src, _ in PAIRS]
+GOLD = [GoldLinks(links, links) for links in ALONG]
+
+
+def scored(model, words, pairs, gold, batch_sentences=64):
+    cfg = replace(composed("debug").decode, batch_sentences=batch_sentences)
+    return score_attention(force(model, (words, words), pairs, cfg), gold).gold
 
 
 @pytest.mark.parametrize("batch_sentences", [1, 2, 64])
 def test_a_model_that_follows_the_words_makes_no_error(batch_sentences):
     words = Words(" ".join(f"{a} {b}" for a, b in PAIRS))
-    found = score_alignment(Follows(0), (words, words), PAIRS, GOLD, batch_sentences)
+    found = scored(Follows(0), words, PAIRS, GOLD, batch_sentences)
     assert (found.error_rate, found.precision, found.recall) == (0, 1, 1)
     assert (found.sentences, found.skipped) == (3, 0)
     # Later: the last words ask the end symbol's row, which looks at no word; 7 wrong links.
@@ -227,19 +205,19 @@ def test_a_model_that_follows_the_words_makes_no_error(batch_sentences):
 )
 def test_a_lag_shows_in_the_shifted_reading(lag, reading, rate):
     words = Words(" ".join(f"{a} {b}" for a, b in PAIRS))
-    found = score_alignment(Follows(lag), (words, words), PAIRS, GOLD, 64)
+    found = scored(Follows(lag), words, PAIRS, GOLD)
     assert found.error_rate >= 0.7
     assert getattr(found, reading) == pytest.approx(rate)
 
 
 def test_sentences_whose_words_are_lost_are_counted():
     words = Words(" ".join(f"{a} {b}" for a, b in PAIRS))
-    pairs = [*PAIRS, ("the zebra sings .", "p t q .")]
-    gold = [*GOLD, ((0, 0), (1, 1), (2, 2), (3, 3))]
-    found = score_alignment(Follows(0), (words, words), pairs, gold, 2)
+    pairs = [*PAIRS, ("the zebra sings", "p t q")]
+    gold = [*GOLD, GOLD[2]]
+    found = scored(Follows(0), words, pairs, gold, 2)
     assert (found.error_rate, found.sentences, found.skipped) == (0, 4, 0), "unknown is a word, too"
     words.tokens = lambda texts: [["\u2581a"] for _ in texts]
-    assert score_alignment(Follows(0), (words, words), pairs, gold, 2) is None
+    assert scored(Follows(0), words, pairs, gold, 2) is None
 
 
 def test_it_is_shown_in_percent():
@@ -276,28 +254,34 @@ def told(trained):
 def test_forced_along_its_own_translation_a_model_looks_where_it_looked(told):
     """The search kept its weights; forcing must give the same ones, word for word."""
     model, translations = told
-    pairs = [(t.source, t.text) for t in translations]
-    forced = force_align(model.model, model.tokenizers, pairs, 4)
-    for t, found in zip(translations, forced, strict=True):
-        src = map_words(t.source, t.source_tokens[:-1])
-        tgt = map_words(t.text, t.candidates[0].tokens[:-1])
-        np.testing.assert_allclose(found, word_weights(t.alignment, src, tgt), atol=1e-5)
-        assert found.shape == (len(split_words(t.text)) + 1, len(split_words(t.source)))
+    forced = model.force((t.source, t.text) for t in translations)
+    for t, again in zip(translations, forced, strict=True):
+        found = to_words(again, again.candidates[0])
+        own = to_words(t, t.candidates[0])
+        np.testing.assert_allclose(found.alignment, own.alignment, atol=1e-5)
+        assert found.words == own.words == (*split_words(t.text), END)
+        assert found.source_words == own.source_words == (*split_words(t.source), END)
+        assert found.matched
+        assert own.matched
 
 
 def test_a_run_is_scored_if_it_has_gold_links(told, trained, tmp_path):
     """With the links of its own attention as gold, but for the first one, which is taken out."""
     model, _ = told
-    assert align_test_set(RunDir.open(trained), model.model, model.tokenizers, 8) is None
+    cfg = model.config.decode
+    assert align_test_set(RunDir.open(trained), model.model, model.tokenizers, cfg).gold is None
     run = RunDir.open(copy_of(trained, tmp_path / "run"))
     sides = [run.path(f"corpus/test.{s}").read_text("utf-8").splitlines() for s in SIDES]
-    pairs = list(zip(*sides, strict=True))
-    links = [best_links(a, 0) for a in force_align(model.model, model.tokenizers, pairs, 8)]
+    found = model.force(zip(*sides, strict=True))
+    links = [best_links(to_words(t, t.candidates[0]).alignment) for t in found]
     count = sum(map(len, links))
     lines = [" ".join(f"{i}-{j}" for i, j in row) for row in (links[0][1:], *links[1:])]
+    assert read_links(lines[1]).sure == links[1]
     run.write("corpus/test.links", "".join(f"{line}\n" for line in lines))
-    found = align_test_set(run, model.model, model.tokenizers, 8)
-    assert (found.recall, found.sentences) == (1, 20)
-    assert found.precision == pytest.approx((count - 1) / count)
-    assert found.error_rate == pytest.approx(1 / (2 * count - 1))
-    assert max(found.later_error_rate, found.earlier_error_rate) > found.error_rate
+    found = align_test_set(run, model.model, model.tokenizers, cfg)
+    gold = found.gold
+    assert (gold.recall, gold.sentences) == (1, 20)
+    assert gold.precision == pytest.approx((count - 1) / count)
+    assert gold.error_rate == pytest.approx(1 / (2 * count - 1))
+    assert max(gold.later_error_rate, gold.earlier_error_rate) > gold.error_rate
+    assert 0 < found.measures.entropy < np.log(20)

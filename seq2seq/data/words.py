@@ -6,9 +6,11 @@ are spans of it.
 """
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 _WORD = re.compile(r"\w+(?:-\w+)*['’]?|[^\w\s]")
+_UNBROKEN = re.compile(r"\S+")
 
 
 class Span(NamedTuple):
@@ -16,6 +18,10 @@ class Span(NamedTuple):
 
     start: int
     end: int
+
+
+Splitter = Callable[[str], list[Span]]
+"""What a word is: finds the words of a text, in order."""
 
 
 def word_spans(text: str) -> list[Span]:
@@ -26,3 +32,8 @@ def word_spans(text: str) -> list[Span]:
 def split_words(text: str) -> list[str]:
     """Return the words of a text: `L'homme dort.` gives `L'`, `homme`, `dort`, `.`."""
     return _WORD.findall(text)
+
+
+def blank_spans(text: str) -> list[Span]:
+    """Return what stands between blanks, as spans: the words of a text that is tokenised."""
+    return [Span(*match.span()) for match in _UNBROKEN.finditer(text)]

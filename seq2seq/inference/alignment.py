@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seq2seq.data.words import Span, word_spans
+from seq2seq.data.words import Span, Splitter, word_spans
 from seq2seq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def merge_words(
 
 
 def group_pieces(
-    text: str, offsets: Sequence[tuple[int, int]]
+    text: str, offsets: Sequence[tuple[int, int]], split: Splitter = word_spans
 ) -> tuple[list[str], list[list[int]]]:
     """Say which pieces make up which word of a text.
 
@@ -154,11 +154,12 @@ def group_pieces(
         text: The sentence.
         offsets: Characters [start, end) of each piece, in order, end symbol left out. They may
             include the blank before a word and may be empty.
+        split: What a word is.
 
     Returns:
         The labels, and for each the indices of its pieces: in order, every piece exactly once.
     """
-    words = word_spans(text)
+    words = split(text)
     if not words or not offsets:
         return ([text], [list(range(len(offsets)))]) if offsets else ([], [])
     groups: dict[int, list[int]] = {}  # word -> its pieces

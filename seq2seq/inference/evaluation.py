@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from seq2seq.data.tokenizer import UNK, Tokenizer
-from seq2seq.inference.gold import GoldAlignment
+from seq2seq.inference.gold import AttentionScores, GoldAlignment
+from seq2seq.inference.measures import NOT_MEASURED, Measures
 from seq2seq.inference.scoring import Scores, score, score_bleu
 from seq2seq.settings import Config, DecodeConfig
 
@@ -20,33 +21,44 @@ class Results:
 
     scores: Scores
     no_unknown: Scores | None = None  # "No UNK"; without scores if that is no sentence
-    alignment: GoldAlignment | None = None  # where there are gold links
+    attention: AttentionScores | None = None  # of runs with gold links
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         values = self.scores.as_dict()
         if self.no_unknown is not None:
             values["no_unknown"] = self.no_unknown.as_dict()
-        if self.alignment is not None:
-            values["alignment"] = asdict(self.alignment)
+        if self.attention is not None:
+            values["attention"] = asdict(self.attention.measures)
+            if self.attention.gold is not None:
+                values["alignment"] = asdict(self.attention.gold)
         return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Results":
         """Read what `as_dict` gave."""
-        known, alignment = values.get("no_unknown"), values.get("alignment")
+        known, measures, gold = (values.get(k) for k in ("no_unknown", "attention", "alignment"))
+        attention = None
+        if measures is not None or gold is not None:
+            attention = AttentionScores(
+                Measures(**measures) if measures is not None else NOT_MEASURED,
+                GoldAlignment(**gold) if gold is not None else None,
+            )
         return cls(
             Scores.from_dict(values),
             None if known is None else Scores.from_dict(known),
-            None if alignment is None else GoldAlignment(**alignment),
+            attention,
         )
 
     def __str__(self) -> str:
         lines = [self.scores.as_table()]
         if self.no_unknown is not None:
             lines.append(f"No UNK     {self._describe(self.no_unknown)}")
-        if self.alignment is not None:
-            lines.append(f"alignment  {self.alignment}")
+        if self.attention is not None:
+            if (gold := self.attention.gold) is not None:
+                lines += [f"alignment  {gold}", f"           {gold.advice}"]
+            if self.attention.measures != NOT_MEASURED:
+                lines.append(f"attention  {self.attention.measures}")
         return "\n".join(lines)
 
     def _describe(self, known: Scores) -> str:

@@ -8,13 +8,6 @@ beginnings are known here: `docs/fidelity.md` says how to find them in a test se
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
-from seq2seq.data.batching import collate
-from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
-from seq2seq.inference.alignment import Weights
-from seq2seq.inference.translate import END
-from seq2seq.model import RNNSearch
 from seq2seq.settings import Examples
 
 
@@ -55,27 +48,3 @@ EXAMPLES: Mapping[Examples, tuple[Example, ...]] = {
 }
 """To look for: in (a) "zone" points at "Area" and the words after it step back one at a time; in
 (d) "l'" draws on "the" and on "man"."""
-
-
-@dataclass(frozen=True)
-class Forced:
-    """Where a model looks while it is made to say a given translation."""
-
-    source_tokens: tuple[str, ...]  # as in the text, unknown ones too; the end symbol included
-    tokens: tuple[str, ...]  # the same
-    alignment: Weights  # (len(tokens), len(source_tokens))
-
-
-def force(model: RNNSearch, tokenizers: tuple[Tokenizer, Tokenizer], example: Example) -> Forced:
-    """Lead a model in evaluation mode along a given translation."""
-    assert not model.training
-    source, target = tokenizers
-    [src], [tgt] = source.encode([example.source]), target.encode([example.target])
-    batch = collate([([*src, EOS], [*tgt, EOS])], PAD).to(next(model.parameters()).device)
-    with torch.inference_mode():
-        alpha = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).alpha[0]
-    return Forced(
-        source_tokens=(*source.tokens([example.source])[0], END),
-        tokens=(*target.tokens([example.target])[0], END),
-        alignment=alpha.float().cpu().numpy(),
-    )

@@ -1,10 +1,11 @@
 """From lines to translations: one out for each one in, in order, whatever the batch."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from seq2seq.settings import DecodeConfig
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 END = "</s>"
 """How the end symbol is written in labels: it is attended to, and attends."""
 
@@ -27,6 +30,9 @@ _CHUNK_BATCHES = 16
 
 _CHUNK_CHARACTERS = 1 << 20
 """No line is added to a chunk that holds so many."""
+
+_MOST_NATS = 700.0
+"""e to more than 709 is no float."""
 
 _LINE_CHARACTERS = 1 << 17
 """So many characters of a line are read.
@@ -47,6 +53,11 @@ class Candidate:
     score: float  # log_prob / len(tokens) ** decode.length_penalty
     alignment: np.ndarray[Any, np.dtype[np.float32]]  # (len(tokens), len(source_tokens))
     finished: bool
+
+    @property
+    def perplexity(self) -> float:
+        """Of a token: e to the negative mean log-probability, cut where a float would be."""
+        return math.exp(min(-self.log_prob / len(self.tokens), _MOST_NATS))
 
 
 @dataclass(frozen=True)
@@ -121,22 +132,33 @@ def translate(
     """
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
-    for chunk in _chunks(lines, cfg.batch_sentences * _CHUNK_BATCHES, ready):
+    for chunk in chunks(lines, cfg.batch_sentences, len, ready):
         yield from _translate_chunk(model, tokenizers, chunk, cfg)
 
 
-def _chunks(
-    lines: Iterable[str], size: int, ready: Callable[[], bool]
-) -> Iterator[list[tuple[int, str]]]:
-    """Number lines from 1 and group them."""
-    chunk: list[tuple[int, str]] = []
-    characters = 0
-    for number, text in enumerate(lines, start=1):
-        chunk.append((number, text))
-        characters += len(text)
-        if len(chunk) == size or characters >= _CHUNK_CHARACTERS or not ready():
+def chunks(
+    items: Iterable[T],
+    batch_sentences: int,
+    characters: Callable[[T], int],
+    ready: Callable[[], bool] = always,
+) -> Iterator[list[tuple[int, T]]]:
+    """Number lines, or pairs of them, from 1 and group them; memory holds one group.
+
+    Args:
+        items: Any number of them.
+        batch_sentences: How many go through the model at once.
+        characters: Of an item.
+        ready: Says whether the next one is there; rather than wait, a group ends.
+    """
+    chunk: list[tuple[int, T]] = []
+    held = 0
+    for number, item in enumerate(items, start=1):
+        chunk.append((number, item))
+        held += characters(item)
+        full = len(chunk) == batch_sentences * _CHUNK_BATCHES or held >= _CHUNK_CHARACTERS
+        if full or not ready():
             yield chunk
-            chunk, characters = [], 0
+            chunk, held = [], 0
     if chunk:
         yield chunk
 
@@ -148,10 +170,10 @@ def _translate_chunk(
     cfg: DecodeConfig,
 ) -> list[Translation]:
     source, target = tokenizers
-    texts = [text[:_LINE_CHARACTERS] for _, text in chunk]
+    texts = [readable(text) for _, text in chunk]
     rows = source.encode(texts)
-    for (number, text), read, row in zip(chunk, texts, rows, strict=True):
-        _cut(number, text, read, row, cfg.max_source_tokens)
+    for (number, text), row in zip(chunk, rows, strict=True):
+        cut(number, text, row, cfg.max_source_tokens)
     found: list[list[Hypothesis]] = [[] for _ in rows]
     # Blank lines never reach the model: their translation is blank.
     by_length = sorted((i for i, row in enumerate(rows) if row), key=lambda i: len(rows[i]))
@@ -229,20 +251,25 @@ def search_rules(cfg: DecodeConfig) -> SearchRules:
     )
 
 
-def _cut(number: int, text: str, read: str, row: list[int], max_tokens: int) -> None:
+def readable(text: str) -> str:
+    """Return as much of a line as is made into tokens."""
+    return text[:_LINE_CHARACTERS]
+
+
+def cut(number: int, text: str, row: list[int], max_tokens: int) -> None:
     """Shorten the tokens of a line that is too long, and say so.
 
     Args:
         number: Of the line.
-        text: The line.
-        read: The beginning of it that was made into tokens.
+        text: The line; tokens are those of `readable(text)`.
         row: These tokens; changed in place.
         max_tokens: How many may stay.
     """
-    if len(row) > max_tokens or len(read) < len(text):
-        whole = f"{len(row)}" if len(read) == len(text) else f"{len(text)} characters"
+    whole = len(text) <= _LINE_CHARACTERS
+    if len(row) > max_tokens or not whole:
+        size = f"{len(row)}" if whole else f"{len(text)} characters"
         del row[max_tokens:]
-        log.warning("line %d: cut from %s to %d tokens", number, whole, len(row))
+        log.warning("line %d: cut from %s to %d tokens", number, size, len(row))
 
 
 def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -> Candidate:

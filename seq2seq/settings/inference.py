@@ -27,7 +27,8 @@ class DecodeConfig:
     """Hypotheses kept per sentence, at most `beam_size`."""
     batch_sentences: int = number(1, 100_000)
     max_source_tokens: int = number(1, 100_000)
-    """A longer source is cut, with a warning; and so is one above 131,072 characters."""
+    """A longer source is cut, with a warning; and so is one above 131,072 characters. A given
+    translation that is scored is cut at as many."""
 
 
 class Examples(Enum):

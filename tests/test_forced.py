@@ -1,0 +1,188 @@
+"""Forced decoding: probabilities of the model's own equations, attention of the search."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from conftest import FAMILY, random_pairs, tiny_model
+from runs import tiny_run
+
+import seq2seq
+from seq2seq.data.tokenizer import EOS, PAD
+from seq2seq.errors import MemoryLimitError
+from seq2seq.inference import forced
+from seq2seq.inference.forced import force, force_ids
+from seq2seq.inference.search import SearchRules, beam_search
+from seq2seq.inference.translate import END, Candidate, translate
+from seq2seq.inference.word_level import to_words
+
+
+def word_by_word(model, src, tgt) -> tuple[list[float], np.ndarray]:
+    """The protocol of the search, one sentence, one word after the other."""
+    with torch.inference_mode():
+        ids = torch.tensor([src])
+        source = model.annotate(ids, torch.ones_like(ids, dtype=torch.bool))
+        state = model.decoder.initial_state(source)
+        before, log_probs, alphas = torch.tensor([PAD]), [], []
+        for word in tgt:
+            found = model.decoder.predict(before, state, source)
+            log_probs.append(float(found.logits.log_softmax(-1)[0, word]))
+            alphas.append(found.alpha[0].numpy())
+            y = torch.tensor([word])
+            state = model.decoder.advance(state, found.c, y_prev=before, y=y)
+            before = y
+    return log_probs, np.stack(alphas)
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_it_is_what_the_search_would_say_word_by_word(name):
+    model = tiny_model(3, attention=FAMILY[name], align_size=6)
+    pairs = random_pairs(4)
+    pairs.append((pairs[0][0], [3, 4]))  # one that came to no end
+    for pair, found in zip(pairs, force_ids(model, pairs, 0.5), strict=True):
+        log_probs, alpha = word_by_word(model, *pair)
+        np.testing.assert_allclose(found.token_log_probs, log_probs, atol=1e-6)
+        np.testing.assert_allclose(found.alpha, alpha, atol=1e-6)
+        assert found.ids == tuple(pair[1])
+        assert found.log_prob == pytest.approx(sum(log_probs), abs=1e-5)
+        assert found.score == pytest.approx(sum(log_probs) / len(pair[1]) ** 0.5, abs=1e-5)
+        assert found.finished == (pair[1][-1] == EOS)
+
+
+def test_all_probabilities_of_short_translations_sum_to_one():
+    """Over every continuation of two words: a distribution, nothing forbidden, nothing early."""
+    model = tiny_model(5)
+    pairs = [([3, 4, EOS], [a, b]) for a in range(7) for b in range(7)]
+    found = force_ids(model, pairs, 1.0)
+    assert sum(math.exp(h.log_prob) for h in found) == pytest.approx(1, abs=1e-6)
+
+
+def test_hypotheses_of_a_search_are_told_again():
+    """Any of them, the unfinished ones, too: only the ids are handed over."""
+    model = tiny_model(6, vocab=9)
+    sources = [src for src, _ in random_pairs(8, ((5, 2), (3, 2), (7, 2)), vocab=9)]
+    for extra in (0, 6):
+        rules = SearchRules(4, 1.0, 0.0, 1.0, extra, (PAD,), PAD, EOS)
+        for src in sources:
+            ids = torch.tensor([src])
+            with torch.inference_mode():
+                source = model.annotate(ids, torch.ones_like(ids, dtype=torch.bool))
+            [own] = beam_search(model.decoder, source, rules)
+            again = force_ids(model, [(src, h.ids) for h in own], 1.0)
+            for h, found in zip(own, again, strict=True):
+                assert (found.ids, found.finished) == (h.ids, h.finished)
+                assert found.score == pytest.approx(h.score, abs=1e-5)
+                np.testing.assert_allclose(found.token_log_probs, h.token_log_probs, atol=1e-5)
+                np.testing.assert_allclose(found.alpha, h.alpha, atol=1e-6)
+
+
+# A trained run ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return seq2seq.load(run, ["device=cpu", "decode.beam_size=4", "decode.n_best=4"])
+
+
+@pytest.fixture(scope="module")
+def sources(run) -> list[str]:
+    return (run / "corpus/test.source").read_text("utf-8").splitlines()
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+def test_the_beams_attention_is_that_of_forced_decoding(model, sources, size):
+    """Every hypothesis of the n-best lists, forced by its ids: between pieces, between words."""
+    source, target = model.tokenizers
+    ids = {piece: i for i, piece in enumerate(target.pieces(range(len(target))))}
+    lines = [f"{line} {line}"[: 10 + 4 * i] for i, line in enumerate(sources)]  # of many lengths
+    cfg = replace(model.config.decode, batch_sentences=size)
+    found = list(translate(model.model, model.tokenizers, lines, cfg))
+    told = [(t, c) for t in found for c in t.candidates]
+    pairs = [
+        (
+            [*source.encode([t.source])[0], EOS],
+            [EOS if token == END else ids[token] for token in c.tokens],
+        )
+        for t, c in told
+    ]
+    again = [
+        h
+        for start in range(0, len(pairs), size)
+        for h in force_ids(model.model, pairs[start : start + size], cfg.length_penalty)
+    ]
+    assert len(told) == 4 * len(lines)
+    merged = 0
+    for (t, c), h in zip(told, again, strict=True):
+        np.testing.assert_allclose(h.alpha, c.alignment, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(h.token_log_probs, c.token_log_probs, rtol=0, atol=1e-4)
+        words, forced_words = (
+            to_words(t, each).alignment for each in (c, replace(c, alignment=h.alpha))
+        )
+        np.testing.assert_allclose(forced_words, words, rtol=0, atol=1e-5)
+        merged += len(words) < len(c.tokens)
+    assert merged > 10
+    assert np.ptp(told[5][1].alignment) > 0.2, "it does look somewhere"
+
+
+def test_text_is_scored_in_order_and_blanks_are_left_out(model, sources):
+    """As the vocabulary cuts it, the end included; the same whatever goes through at once."""
+    sides = [(s, s.replace("the", "ce")) for s in sources]
+    pairs = [sides[0], ("", "ce chat ."), *sides[1:], ("the cat .", " "), ("the 漢 .", "ce 漢 .")]
+    seen = []
+    for size in (1, 3, 64):
+        cfg = replace(model.config.decode, batch_sentences=size)
+        seen.append(list(force(model.model, model.tokenizers, iter(pairs), cfg)))
+    for (source, target), *results in zip(pairs, *seen, strict=True):
+        for t in results:
+            assert t.source == source
+            if not (source.strip() and target.strip()):
+                assert t.candidates == ()
+                continue
+            [c] = t.candidates
+            assert c.text == target
+            for text, tokens, tokenizer in zip(
+                (source, target), (t.source_tokens, c.tokens), model.tokenizers, strict=True
+            ):
+                assert tokens == (*tokenizer.tokens([text])[0], END)
+            [first] = results[0].candidates
+            np.testing.assert_allclose(c.token_log_probs, first.token_log_probs, atol=1e-4)
+            np.testing.assert_allclose(c.alignment, first.alignment, atol=1e-5)
+            np.testing.assert_allclose(c.alignment.sum(axis=1), 1, atol=1e-5)
+            assert c.alignment.shape == (len(c.tokens), len(t.source_tokens))
+            assert c.finished
+            assert c.perplexity == pytest.approx(math.exp(-np.mean(c.token_log_probs)), rel=1e-4)
+            power = model.config.decode.length_penalty
+            assert c.score == pytest.approx(c.log_prob / len(c.tokens) ** power)
+
+
+def test_long_sides_are_cut_and_named(model, caplog):
+    cfg = replace(model.config.decode, max_source_tokens=4)
+    pairs = [("the cat", "ce"), ("the cat " * 9, "ce"), ("the", "ce chat " * 9)]
+    _, long_source, long_target = force(model.model, model.tokenizers, pairs, cfg)
+    assert len(long_source.source_tokens) == len(long_target.candidates[0].tokens) == 5
+    assert long_source.source_tokens[-1] == long_target.candidates[0].tokens[-1] == END
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split(":")[0] for line in said] == ["line 2", "line 3"]
+    assert all(line.endswith("to 4 tokens") for line in said)
+
+
+def test_too_little_memory_names_the_longest_pair(model, monkeypatch):
+    def greedy(*_args):
+        raise MemoryError
+
+    monkeypatch.setattr(forced, "force_ids", greedy)
+    pairs = [("the cat", "ce"), ("the cat sees the dog .", "ce chat voit ce chien ."), ("a", "b")]
+    with pytest.raises(MemoryLimitError, match="line 2: out of memory with 3 pairs of up to"):
+        list(model.force(pairs))
+
+
+def test_perplexity_stays_a_number():
+    best = Candidate("", ("a",), (-1e5,), -1e5, -1e5, np.ones((1, 1), np.float32), finished=False)
+    assert 1e300 < best.perplexity < math.inf
