@@ -5,12 +5,10 @@ piped in are answered as they come.
 """
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
@@ -19,12 +17,9 @@ from seq2seq.requirements import leave_if_too_old
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli import input_stream, interrupt, output_stream, run_script
+from seq2seq.cli import add_attention_options, input_stream, interrupt, output_stream, run_script
 from seq2seq.data.text import FileReport, scan_lines, scan_stream
 from seq2seq.errors import DataError
-
-if TYPE_CHECKING:
-    from seq2seq.inference.translate import Translation
 
 log = logging.getLogger("seq2seq.decode")
 
@@ -37,11 +32,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, help="whole or absent (default: stdout)")
     parser.add_argument(
         "--format",
-        choices=("text", "nbest", "jsonl"),
+        choices=("text", "nbest", "jsonl", "pharaoh", "npz"),
         default="text",
         help="text: the best translation; nbest: line number, score, text, one hypothesis a line; "
-        "jsonl: tokens, scores and attention of every hypothesis, and whether it came to an end",
+        "jsonl: tokens, scores and attention of every hypothesis, and whether it came to an end; "
+        "pharaoh: links 0-0 1-2 of the best, source-target; npz: tokens and attention for NumPy",
     )
+    add_attention_options(parser)
     parser.add_argument(
         "--on-bad-line",
         choices=("error", "empty"),
@@ -59,16 +56,18 @@ def main() -> None:
     """Translate."""
     args = parse()
     import seq2seq  # torch takes seconds; --help does not need it
+    from seq2seq.inference.output import draw_along, write
+    from seq2seq.run import RunDir
 
     model = seq2seq.load(args.run, args.overrides)
     bad = BadLines(refused=args.on_bad_line == "error")
     lines, ready = open_input(args.input, bad)
+    found = model.stream(lines, ready)
+    if args.heatmaps:
+        font = model.config.evaluate.heatmap_font
+        found = draw_along(found, RunDir(args.heatmaps), args.picture, args.level, font)
     with output_stream(args.output) as output:
-        for number, translation in enumerate(model.stream(lines, ready), start=1):
-            text = f"{as_text(translation, number, args.format)}\n".encode()
-            with interrupt.held():
-                output.write(text)
-                output.flush()  # now: whoever sent the line may be waiting for it
+        write(output, found, args.format, args.level, interrupt.held)
     bad.report()
 
 
@@ -107,17 +106,6 @@ def open_input(path: Path | None, bad: BadLines) -> tuple[Iterator[str], Callabl
         return map(bad, scan_lines(path, FileReport(path.name))), lambda: True
     stream = input_stream()
     return map(bad, scan_stream(stream, "stdin", FileReport("stdin"))), stream.ready
-
-
-def as_text(translation: "Translation", number: int, form: str) -> str:
-    """Write the translation of line `number`."""
-    match form:
-        case "text":
-            return translation.text
-        case "jsonl":
-            return json.dumps(translation.as_dict(), ensure_ascii=False)
-    found = translation.candidates
-    return "\n".join(f"{number}\t{c.score:.4f}\t{c.text}" for c in found)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the scripts share: streams that do not lie, and one line for every error."""
 
+import argparse
 import contextlib
 import logging
 import os
@@ -70,6 +71,23 @@ class Interrupt:
 
 
 interrupt = Interrupt()
+
+
+LEVELS, PICTURES = ("pieces", "words", "blanks"), ("png", "svg", "pdf")
+"""As `inference.output` and `inference.alignment` have them; --help is not to wait for these."""
+
+
+def add_attention_options(parser: argparse.ArgumentParser) -> None:
+    """Add what scripts that write attention can be asked for."""
+    parser.add_argument(
+        "--level",
+        choices=LEVELS,
+        default=LEVELS[0],
+        help="tokens in jsonl, pharaoh, npz and heatmaps: pieces of the vocabulary; words, marks "
+        "and apostrophes cut off; or what stands between blanks, for tokenised text",
+    )
+    parser.add_argument("--heatmaps", type=Path, metavar="FOLDER", help="draw every line in it")
+    parser.add_argument("--picture", choices=PICTURES, default=PICTURES[0], help="of heatmaps")
 
 
 def run_script(main: Callable[[], None]) -> None:

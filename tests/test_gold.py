@@ -13,7 +13,7 @@ from seq2seq.data.prepare import SIDES
 from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.data.words import blank_spans, split_words
 from seq2seq.inference.forced import force
-from seq2seq.inference.gold import GoldAlignment, align_test_set, score_attention
+from seq2seq.inference.gold import AttentionTally, GoldAlignment, align_test_set
 from seq2seq.inference.links import GoldLinks, best_links, read_links
 from seq2seq.inference.translate import END, Candidate, Translation
 from seq2seq.inference.word_level import map_words, to_words, word_weights
@@ -181,7 +181,10 @@ GOLD = [GoldLinks(links, links) for links in ALONG]
 
 def scored(model, words, pairs, gold, batch_sentences=64):
     cfg = replace(composed("debug").decode, batch_sentences=batch_sentences)
-    return score_attention(force(model, (words, words), pairs, cfg), gold).gold
+    tally = AttentionTally()
+    for translation, links in zip(force(model, (words, words), pairs, cfg), gold, strict=True):
+        tally.add(translation, links)
+    return tally.scores().gold
 
 
 @pytest.mark.parametrize("batch_sentences", [1, 2, 64])

@@ -202,6 +202,7 @@ def test_kernels_are_imported_in_one_function_only():
         "train",
         "scripts.decode",
         "scripts.evaluate",
+        "scripts.score",
         "scripts.check_authors_code",
         "seq2seq.cli",
     ],

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 Weights = NDArray[np.floating[Any]]
 """Attention weights (Ty, Tx): row i says where target position i looked; rows sum to 1."""
 
+PICTURES = {
+    "png": ("Software",),
+    "svg": ("Date", "Creator"),
+    "pdf": ("CreationDate", "Creator", "Producer"),
+}
+"""What a picture can be, and what each says of its making unless told not to."""
+
 DPI = 150
 CELL, FULL_SIZE_CELLS = 0.22, 20  # inches per cell of a map up to 20 x 20; larger maps shrink it
 MIN_CELL = 0.09  # inches: below this a label of one cell's height can no longer be read
@@ -107,9 +114,23 @@ def plot_alignment(
 
 
 def to_png(figure: "Figure") -> bytes:
-    """Render a figure as PNG. The same input gives the same bytes: no date, no version."""
+    """Render a figure as PNG; see `render`."""
+    return render(figure, "png")
+
+
+def render(figure: "Figure", form: str) -> bytes:
+    """Render a figure. The same input gives the same bytes: no date, no version.
+
+    Args:
+        figure: Any.
+        form: One of `PICTURES`.
+    """
+    from matplotlib import rc_context
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    # Names of parts of an SVG are random without a salt.
+    with rc_context({"svg.hashsalt": "attention"}):
+        figure.savefig(buffer, format=form, dpi=DPI, metadata=dict.fromkeys(PICTURES[form]))
     return buffer.getvalue()
 
 

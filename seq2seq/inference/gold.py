@@ -4,9 +4,10 @@ The paper shows alignments and does not score them; the rate is Och & Ney's (200
 Comparison of Various Statistical Alignment Models). Attention is read as one link a target word.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seq2seq.data.pair import Links
 from seq2seq.data.prepare import load_text
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.data.words import Splitter, word_spans
@@ -14,7 +15,7 @@ from seq2seq.inference.forced import force
 from seq2seq.inference.links import GoldLinks, alignment_errors, best_links, read_links
 from seq2seq.inference.measures import Measures, advice, average, measure
 from seq2seq.inference.translate import Translation
-from seq2seq.inference.word_level import WordAlignment, to_words
+from seq2seq.inference.word_level import to_words
 from seq2seq.model import RNNSearch
 from seq2seq.reading import expected
 from seq2seq.run import RunDir
@@ -75,55 +76,76 @@ def align_test_set(
         cfg: How much goes through the model at once.
     """
     source, target = (load_text(run, "test", side) for side in ("source", "target"))
-    gold = None
+    pairs = list(zip(source, target, strict=True))
+    gold: Sequence[GoldLinks | None] = [None] * len(pairs)
     if run.path(GOLD).exists():
         with expected(run.path(GOLD)):
             gold = [read_links(line) for line in load_text(run, "test", "links")]
-            pairs = [pair for pair, _ in zip(zip(source, target, strict=True), gold, strict=True)]
-    else:
-        pairs = list(zip(source, target, strict=True))
-    return score_attention(force(model, tokenizers, pairs, cfg), gold)
+            pairs = [pair for pair, _ in zip(pairs, gold, strict=True)]
+    found = AttentionTally()
+    for translation, links in zip(force(model, tokenizers, pairs, cfg), gold, strict=True):
+        found.add(translation, links)
+    return found.scores()
 
 
-def score_attention(
-    found: Iterable[Translation],
-    gold: Sequence[GoldLinks] | None,
-    split: Splitter = word_spans,
-) -> AttentionScores:
-    """Measure attention between words, also against gold links, if there are some.
+class AttentionTally:
+    """Sums up the attention of sentence after sentence; keeps no matrix.
 
     Args:
-        found: The best candidate of each counts; forced ones, to have the words of `gold`.
-        gold: Links of each, between words as `split` finds them.
-        split: What a word is.
+        split: What a word is, for the measures and for the gold links; None measures pieces.
     """
-    words = [to_words(t, t.candidates[0], split) if t.candidates else None for t in found]
-    measures = average([measure(w.alignment, ended=w.ended) for w in words if w])
-    return AttentionScores(measures, None if gold is None else score_links(words, gold))
 
+    def __init__(self, split: Splitter | None = word_spans) -> None:
+        self._split = split
+        self._measures: list[Measures] = []
+        self._gold: list[GoldLinks] = []
+        self._readings: list[tuple[Links, Links, Links]] = []
+        self._skipped = 0
 
-def score_links(
-    words: Sequence[WordAlignment | None], gold: Sequence[GoldLinks]
-) -> GoldAlignment | None:
-    """Compare attention with gold links.
+    def add(self, translation: Translation, gold: GoldLinks | None) -> None:
+        """Count the best candidate of a sentence; a blank one has nothing to count.
 
-    Returns:
-        None if not one sentence could be matched with its words.
-    """
-    rows = [(w, g) for w, g in zip(words, gold, strict=True) if w is not None and w.matched]
-    if not rows:
-        return None
-    wanted = [links for _, links in rows]
-    now, later, earlier = (
-        alignment_errors([best_links(w.alignment, shift, ended=w.ended) for w, _ in rows], wanted)
-        for shift in (0, 1, -1)
-    )
-    return GoldAlignment(
-        error_rate=now.error_rate,
-        precision=now.precision,
-        recall=now.recall,
-        later_error_rate=later.error_rate,
-        earlier_error_rate=earlier.error_rate,
-        sentences=len(rows),
-        skipped=len(gold) - len(rows),
-    )
+        Args:
+            translation: Forced, to have the words of the gold links.
+            gold: Its links, between words as `split` finds them; None where there are none.
+        """
+        if not translation.candidates:
+            self._skipped += 1
+            return
+        best = translation.candidates[0]
+        if self._split is None:
+            self._measures.append(measure(best.alignment, ended=best.finished))
+            return
+        words = to_words(translation, best, self._split)
+        self._measures.append(measure(words.alignment, ended=words.ended))
+        if gold is None:
+            return
+        if not words.matched:
+            self._skipped += 1
+            return
+        self._gold.append(gold)
+        now, later, earlier = (
+            best_links(words.alignment, shift, ended=words.ended) for shift in (0, 1, -1)
+        )
+        self._readings.append((now, later, earlier))
+
+    def scores(self) -> AttentionScores:
+        """Return the measures, and the agreement with gold links if they were there."""
+        return AttentionScores(average(self._measures), self._agreement())
+
+    def _agreement(self) -> GoldAlignment | None:
+        if not self._gold:
+            return None
+        now, later, earlier = (
+            alignment_errors([row[reading] for row in self._readings], self._gold)
+            for reading in range(3)
+        )
+        return GoldAlignment(
+            error_rate=now.error_rate,
+            precision=now.precision,
+            recall=now.recall,
+            later_error_rate=later.error_rate,
+            earlier_error_rate=earlier.error_rate,
+            sentences=len(self._gold),
+            skipped=self._skipped,
+        )

@@ -5,18 +5,24 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
+from seq2seq.data.words import Splitter, word_spans
 from seq2seq.errors import MemoryLimitError
+from seq2seq.inference.alignment import plot_alignment
 from seq2seq.inference.search import Floats, Hypothesis, SearchRules, beam_search
+from seq2seq.inference.word_level import as_words
 from seq2seq.memory import NoRoom, attempt
 from seq2seq.model import RNNSearch
 from seq2seq.settings import DecodeConfig
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +62,8 @@ class Candidate:
 
     @property
     def perplexity(self) -> float:
-        """Of a token: e to the negative mean log-probability, cut where a float would be."""
-        return math.exp(min(-self.log_prob / len(self.tokens), _MOST_NATS))
+        """Of a token."""
+        return perplexity(self.log_prob, len(self.tokens))
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,33 @@ class Translation:
         empty = np.zeros((0, len(self.source_tokens)), np.float32)
         return self.candidates[0].alignment if self.candidates else empty
 
+    def words(self, split: Splitter = word_spans) -> "Translation":
+        """Return the same with words for tokens; `word_level.py` has the rule.
+
+        Args:
+            split: What a word is; `data.words.blank_spans` for text that is tokenised.
+        """
+        return as_words(self, split)
+
+    def plot(self, number: int = 0, *, font: str | None = None) -> "Figure":
+        """Draw where the model looked, as in the paper's Fig. 3.
+
+        translation.plot().savefig("attention.pdf")
+        translation.words().plot()
+
+        Args:
+            number: Of the candidate; 0 is the best.
+            font: Font file for characters that the installed fonts lack.
+
+        Returns:
+            A matplotlib figure; a notebook shows it.
+
+        Raises:
+            IndexError: there is no such candidate; a blank line has none.
+        """
+        best = self.candidates[number]
+        return plot_alignment(best.alignment, self.source_tokens, best.tokens, font=font)
+
     def as_dict(self) -> dict[str, Any]:
         """Return what a JSON line of `scripts/decode.py` holds."""
         return {
@@ -103,6 +136,11 @@ class Translation:
                 for c in self.candidates
             ],
         }
+
+
+def perplexity(log_prob: float, num_tokens: int) -> float:
+    """Return e to the negative mean log-probability of a token, as far as floats go."""
+    return math.exp(min(-log_prob / max(num_tokens, 1), _MOST_NATS))
 
 
 def always() -> bool:

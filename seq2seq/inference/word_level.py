@@ -2,21 +2,24 @@
 
 The rule: pieces are laid over the text by their printing characters, and a piece belongs to the
 word of which it covers most. Attention *to* a word is the sum over its pieces, attention *from* a
-word the mean over its pieces (Clark et al. 2019, arXiv:1906.04341). Words that share a piece share
-its row; of source words that share one the first has its weight. End symbols stay as they are. So
-every row still sums to 1.
+word the mean over its pieces (Clark et al. 2019, arXiv:1906.04341), its log-probability the sum.
+Words that share a piece share its row; of words that share one the first has its column and its
+log-probability. End symbols stay as they are. So every row still sums to 1.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from seq2seq.data.tokenizer import surface
 from seq2seq.data.words import Splitter, word_spans
 from seq2seq.inference.alignment import Weights, group_pieces, merge_words
-from seq2seq.inference.translate import END, Candidate, Translation
+
+if TYPE_CHECKING:
+    from seq2seq.inference.translate import Candidate, Translation
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,34 @@ class WordAlignment:
 
     source_words: tuple[str, ...]
     words: tuple[str, ...]
+    log_probs: tuple[float, ...]  # nats, one a target word
     alignment: Weights  # (len(words), len(source_words))
     ended: bool  # False: the target came to no end, so it has no end symbol
     matched: bool  # False: on some side these are pieces, in which no words could be found
 
 
+def as_words(translation: "Translation", split: Splitter = word_spans) -> "Translation":
+    """Let the tokens of a translation and of its candidates be words.
+
+    Where the words of a side cannot be found in its pieces these stay as they are.
+    """
+    found = [to_words(translation, candidate, split) for candidate in translation.candidates]
+    if not found:
+        return translation
+    candidates = (
+        replace(
+            candidate,
+            tokens=words.words,
+            token_log_probs=words.log_probs,
+            alignment=words.alignment.astype(np.float32),
+        )
+        for candidate, words in zip(translation.candidates, found, strict=True)
+    )
+    return replace(translation, source_tokens=found[0].source_words, candidates=tuple(candidates))
+
+
 def to_words(
-    translation: Translation, candidate: Candidate, split: Splitter = word_spans
+    translation: "Translation", candidate: "Candidate", split: Splitter = word_spans
 ) -> WordAlignment:
     """Turn the attention of a candidate into that between words.
 
@@ -48,18 +72,31 @@ def to_words(
         candidate: One of its candidates.
         split: What a word is.
     """
-    ends = [END] if candidate.finished else []
-    tgt_pieces = candidate.tokens[: len(candidate.tokens) - len(ends)]
-    source, src_map = _words(translation.source, translation.source_tokens[:-1], split)
+    *src_pieces, end = translation.source_tokens
+    tgt_pieces = candidate.tokens[: len(candidate.tokens) - candidate.finished]
+    source, src_map = _words(translation.source, src_pieces, split)
     target, tgt_map = _words(candidate.text, tgt_pieces, split)
-    weights = candidate.alignment.astype(np.float64)
+    src_used, tgt_used = src_map or _each(source), tgt_map or _each(target)
     return WordAlignment(
-        source_words=(*source, END),
-        words=(*target, *ends),
-        alignment=word_weights(weights, src_map or _each(source), tgt_map or _each(target)),
+        source_words=(*source, end),
+        words=(*target, *candidate.tokens[len(tgt_pieces) :]),
+        log_probs=(
+            *_word_sums(candidate.token_log_probs, tgt_used),
+            *candidate.token_log_probs[len(tgt_pieces) :],
+        ),
+        alignment=word_weights(candidate.alignment.astype(np.float64), src_used, tgt_used),
         ended=candidate.finished,
         matched=src_map is not None and tgt_map is not None,
     )
+
+
+def _word_sums(log_probs: Sequence[float], words: WordMap) -> list[float]:
+    """Sum over the pieces of each word; of words that share pieces the first has the sum."""
+    first = [words.group_of.index(group) for group in range(len(words.groups))]
+    sums = [0.0] * len(words.group_of)
+    for word, group in zip(first, words.groups, strict=True):
+        sums[word] = sum(log_probs[piece] for piece in group)
+    return sums
 
 
 def _words(
