@@ -1,12 +1,15 @@
 """Score translations: BLEU, also tokenised, chrF and TER, each with its signature.
 
-With RUN alone, translates the run's test set. With --hypotheses, scores any pair of files. With
---by-length, shows BLEU by source length for one or several runs, as a table and as a plot.
+With RUN alone, translates the run's test set. With several, says whether the others differ from the
+first by more than chance. With --hypotheses, scores any pair of files. With --by-length, shows BLEU
+by source length for one or several runs, as a table and as a plot; with --attention, what their
+attention does, as a table and in words.
 """
 
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +22,12 @@ if __name__ == "__main__":
 
 from seq2seq.cli import output_stream, run_script
 from seq2seq.data.text import read_parallel
-from seq2seq.errors import UsageError
+from seq2seq.errors import DataError, RunDirError, UsageError
 
 if TYPE_CHECKING:
     from seq2seq.inference.by_length import LengthBleu
     from seq2seq.inference.evaluation import Results
+    from seq2seq.inference.gold import AttentionScores
     from seq2seq.pretrained import Pretrained
 
 
@@ -42,6 +46,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--tokenizer", default="13a", help="BLEU's, without RUN (default: 13a)")
     parser.add_argument("--language", help="of the files, without RUN: adds the tokenised BLEU")
     parser.add_argument("--by-length", type=Path, metavar="PNG", help="BLEU by source length")
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="error rate against gold links, shift, entropy, coverage, order; along the references",
+    )
     parser.add_argument("--json", type=Path, help="write the scores to this file, too")
     args = parser.parse_intermixed_args()
     args.runs = [Path(word) for word in args.words if not is_override(word)]
@@ -57,14 +66,15 @@ def is_override(word: str) -> bool:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse arguments that make no sense together."""
-    if args.hypotheses and (args.words or args.source or args.by_length or not args.reference):
+    shown = args.by_length or args.attention
+    if args.hypotheses and (args.words or args.source or shown or not args.reference):
         raise UsageError("--hypotheses", "scores a file against --reference", "Give just these.")
     if not args.hypotheses and not args.runs:
         raise UsageError("evaluate.py", "nothing to score", "Give RUN, or --hypotheses.")
     if not args.hypotheses and bool(args.source) != bool(args.reference):
         raise UsageError("--source", "needs --reference, and it needs --source", "Give both.")
-    if len(args.runs) > 1 and not args.by_length:
-        raise UsageError("evaluate.py", "several runs", "Give one, or add --by-length PNG.")
+    if args.attention and args.by_length:
+        raise UsageError("--attention", "is another table than --by-length", "Give one of them.")
 
 
 def main() -> None:
@@ -72,6 +82,10 @@ def main() -> None:
     args = parse()
     if args.by_length:
         shown, values = by_length(args)
+    elif args.attention:
+        shown, values = attention(args)
+    elif len(args.runs) > 1:
+        shown, values = significance(args)
     else:
         results = score_files(args) if args.hypotheses else score_run(args)
         shown, values = str(results), results.as_dict()
@@ -145,6 +159,75 @@ def length_bleu(args: argparse.Namespace, folder: Path) -> "LengthBleu":
     model = seq2seq.load(folder, args.overrides)
     sources, references = parallel_text(args, folder)
     return score_by_length(model.config, sources, texts(model, sources), references)
+
+
+def significance(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Compare runs with the first one on the same sentences; return tables and numbers."""
+    from seq2seq.config import load_run_config
+    from seq2seq.inference.by_length import run_names
+    from seq2seq.inference.significance import as_table, compare
+
+    pairs = [parallel_text(args, run) for run in args.runs]
+    for run, own in zip(args.runs, pairs, strict=True):
+        if own != pairs[0]:
+            what = f"its test set is not that of {args.runs[0]}"
+            raise DataError(run, what, "Give --source and --reference, the same for all.")
+    sources, references = pairs[0]
+    outputs = [translations(args, run, sources) for run in args.runs]
+    systems = dict(zip(run_names(args.runs), outputs, strict=True))
+    cfg = load_run_config(args.runs[0] / "config.yaml", args.overrides)
+    found = compare(systems, references, cfg.evaluate.bleu_tokenizer)
+    return as_table(found), {c.metric: c.as_dict() for c in found}
+
+
+def translations(args: argparse.Namespace, folder: Path, sources: list[str]) -> list[str]:
+    """Read a run's own translations, or translate if they are not there or not those asked for."""
+    import seq2seq
+    from seq2seq.inference.evaluation import TRANSLATIONS
+    from seq2seq.reading import read_lines_of
+    from seq2seq.run import RunDir
+
+    path = RunDir.open(folder).path(TRANSLATIONS)
+    if args.source or args.overrides or not path.exists():
+        return texts(seq2seq.load(folder, args.overrides), sources)
+    found = list(read_lines_of(path))
+    if len(found) != len(sources):
+        what = f"has {len(found)} lines, expected {len(sources)}"
+        raise RunDirError(path, what, "Run the decode stage again.")
+    return found
+
+
+def attention(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Measure the attention of runs along references; return a table and the numbers."""
+    from seq2seq.inference.attention_table import as_table
+    from seq2seq.inference.by_length import run_names
+    from seq2seq.run import RunDir
+
+    for run in args.runs:
+        RunDir.open(run)  # names come from its files
+    names = run_names(args.runs)
+    found = {name: attention_of(args, run) for name, run in zip(names, args.runs, strict=True)}
+    return as_table(found), {name: asdict(scores) for name, scores in found.items()}
+
+
+def attention_of(args: argparse.Namespace, folder: Path) -> "AttentionScores":
+    """Read a run's own numbers, or force it along the references if they are not there."""
+    import seq2seq
+    from seq2seq.inference.attention_table import saved_attention
+    from seq2seq.inference.gold import AttentionTally, align_test_set
+    from seq2seq.run import RunDir
+
+    run = RunDir.open(folder)
+    as_it_is = not args.source and not args.overrides
+    if as_it_is and (saved := saved_attention(run.path("scores.json"))):
+        return saved
+    model = seq2seq.load(folder, args.overrides)
+    if not args.source:
+        return align_test_set(run, model.model, model.tokenizers, model.config.decode)
+    tally = AttentionTally()
+    for translation in model.force(read_parallel(args.source, args.reference)):
+        tally.add(translation, None)
+    return tally.scores()
 
 
 def parallel_text(args: argparse.Namespace, folder: Path) -> tuple[list[str], list[str]]:

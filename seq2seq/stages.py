@@ -38,7 +38,7 @@ from seq2seq.inference.by_length import (
     plot_length_bleu,
     score_by_length,
 )
-from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
+from seq2seq.inference.evaluation import TRANSLATIONS, Results, known_rows, score_all, second_pass
 from seq2seq.inference.gold import GOLD, AttentionScores, align_test_set
 from seq2seq.inference.scoring import bleu_metric
 from seq2seq.inference.translate import Translation, translate
@@ -56,7 +56,6 @@ from seq2seq.training.trainer import Trainer, TrainingData, stopped
 
 log = logging.getLogger(__name__)
 
-DECODED = "decode/test"
 NO_UNKNOWN = "decode/test.no_unknown.txt"
 SCORES = "scores.json"
 
@@ -198,7 +197,7 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         check_data(run)
         model = Pretrained(run, cfg)
     lines, references = (load_text(run, "test", side) for side in SIDES)
-    with run.stream(f"{DECODED}.txt") as text, run.stream(DETAILS) as details:
+    with run.stream(TRANSLATIONS) as text, run.stream(DETAILS) as details:
         for translation in _decoded(model.stream(lines), len(lines), stop):
             text.write(f"{translation.text}\n".encode())
             line = json.dumps(translation.as_dict(), ensure_ascii=False)
@@ -242,9 +241,9 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 
 def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
     """Score what the decode stage wrote, as a whole and by source length."""
-    hypotheses = list(read_lines_of(run.path(f"{DECODED}.txt")))
+    hypotheses = list(read_lines_of(run.path(TRANSLATIONS)))
     sources, references = (list(load_text(run, "test", side)) for side in SIDES)
-    _check_count(run, f"{DECODED}.txt", hypotheses, sources)
+    _check_count(run, TRANSLATIONS, hypotheses, sources)
     rows = known_rows(load_tokenizers(run, cfg), sources, references)
     if second_pass(rows, len(sources), cfg.decode):
         outputs = list(read_lines_of(run.path(NO_UNKNOWN)))
@@ -297,7 +296,7 @@ def summary(run: RunDir) -> str:
         with expected(run.path(SCORES)):
             parts += [str(Results.from_dict(read_json(run.path(SCORES)))), ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
-        outputs = read_lines_of(run.path(f"{DECODED}.txt"))
+        outputs = read_lines_of(run.path(TRANSLATIONS))
         for row in islice(zip(*sides, outputs, strict=False), 3):
             # Shown in a terminal: nothing in a text may move its cursor.
             source, reference, output = (printable_line(text) for text in row)

@@ -40,7 +40,7 @@ HAND = [
     ("sure is missed", ["2-1"], ["0-0 2p1"], (1, 1, 0, 1), ("1/2", 1, 0)),
     ("both letters", ["0-0"], ["0-0 0?0"], (1, 1, 1, 1), (0, 1, 1)),
     ("twice the same link", ["0-0 0-0"], ["0-0 0-0"], (1, 1, 1, 1), (0, 1, 1)),
-    ("nothing predicted", [""], ["0-0 1-1"], (0, 2, 0, 0), (1, 1, 0)),
+    ("nothing predicted", [""], ["0-0 1-1"], (0, 2, 0, 0), (1, 0, 0)),
     ("nothing in gold", ["0-0"], [""], (1, 0, 0, 0), (1, 0, 1)),
     ("nothing at all", [""], [""], (0, 0, 0, 0), (0, 1, 1)),
     ("no sentence", [], [], (0, 0, 0, 0), (0, 1, 1)),
@@ -69,15 +69,14 @@ def test_a_table_by_hand(name, predicted, gold, counts, expected):
 def cell_by_cell(tables) -> tuple[Fraction, Fraction, Fraction]:
     """Whole tables of booleans, in fractions: predicted, sure, possible of each cell."""
     cells = [cell for table in tables for row in table for cell in row]
-    wrong_free = Fraction(0), Fraction(1), Fraction(1)
     a = sum(p for p, _, _ in cells)
     s = sum(sure for _, sure, _ in cells)
     both = sum(p and sure for p, sure, _ in cells)
     allowed = sum(p and (sure or maybe) for p, sure, maybe in cells)
     return (
-        1 - Fraction(both + allowed, a + s) if a + s else wrong_free[0],
-        Fraction(allowed, a) if a else wrong_free[1],
-        Fraction(both, s) if s else wrong_free[2],
+        1 - Fraction(both + allowed, a + s) if a + s else Fraction(0),
+        Fraction(allowed, a) if a else Fraction(s == 0),
+        Fraction(both, s) if s else Fraction(1),
     )
 
 

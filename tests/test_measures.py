@@ -15,6 +15,7 @@ from seq2seq.inference.measures import (
     fertility,
     measure,
     positions,
+    reading,
 )
 
 HAND = np.array(
@@ -151,3 +152,24 @@ def test_advice_is_one_plain_sentence(rates, start):
     assert found.startswith(start)
     assert found.endswith(".")
     assert "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("alpha", "said"),
+    [
+        (np.eye(9), "Each target word looks at one place; 0% of the source words are hardly looked "
+         "at; it goes through the source from left to right."),
+        (np.full((9, 9), 1 / 9), "Each target word looks at all alike; 0% of the source words are "
+         "hardly looked at; it goes through the source from left to right."),
+        (np.eye(9)[[7, 3, 6, 1, 5, 0, 2, 4, 8]], "Each target word looks at one place; 0% of the "
+         "source words are hardly looked at; it goes through the source in no order."),
+        (np.eye(9)[[8] * 9], "Each target word looks at one place; 100% of the source words are "
+         "hardly looked at."),
+    ],
+)  # fmt: skip
+def test_a_plain_reading(alpha, said):
+    assert reading(measure(alpha, ended=True)) == said
+
+
+def test_nothing_to_read():
+    assert reading(average([])) == "There is no sentence to measure."

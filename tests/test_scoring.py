@@ -14,6 +14,7 @@ import pytest
 from runs import run_here
 
 from seq2seq.errors import ConfigError, DataError, PlatformError
+from seq2seq.inference import scoring
 from seq2seq.inference.scoring import Score, Scores, bleu, bleu_metric, score, tokenised_bleu
 
 REFERENCES = [
@@ -71,6 +72,7 @@ def random_lines(rng: random.Random, count: int) -> list[str]:
 @pytest.mark.e2e
 def test_V2_files_score_as_with_the_command_and_without_a_network(monkeypatch, tmp_path, tally):
     """100 pairs of files: five references, twenty translations of each."""
+    monkeypatch.setattr(scoring, "SAMPLES", 3)  # intervals have a test of their own
 
     def refuse(*_: object) -> None:
         raise AssertionError("a socket was opened")
@@ -244,6 +246,54 @@ def test_table_is_aligned():
         "chrF    100.00  s",
         "x         0.00  ",
     ]
+
+
+def test_a_table_with_intervals():
+    table = Scores(2, (Score("BLEU", 7.126, "s", 5.0, 10.256), Score("TER", 3.0, "t"))).as_table()
+    assert table.splitlines() == [
+        "metric  score  95% interval  signature",
+        "BLEU     7.13  5.00-10.26    s",
+        "TER      3.00                t",
+    ]
+    assert str(Score("BLEU", 7.126, "s", 5.0, 10.256)) == "BLEU 7.13 [5.00-10.26] (s)"
+
+
+@pytest.mark.e2e
+def test_intervals_are_those_of_the_command(scores, tmp_path):
+    """To the digits that it prints; the signature stays that of the score alone."""
+    for name, lines in (("ref", REFERENCES), ("hyp", HYPOTHESES)):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    command = [sys.executable, "-m", "sacrebleu", "ref", "-i", "hyp", "-m", "bleu", "chrf", "ter"]
+    done = subprocess.run(
+        [*command, "--confidence", "--format", "json", "--width", "4"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+    )
+    for row, ours in zip(json.loads(done.stdout), scores.scores, strict=True):
+        mean, half = row["confidence_mean"], row["confidence_var"]
+        assert (ours.low, ours.high) == pytest.approx((mean - half, mean + half), abs=2e-4)
+        assert ours.low < ours.value < ours.high
+        assert "bs:1000|seed:12345" in row["signature"]
+        assert ours.signature == row["signature"].replace("bs:1000|seed:12345|", "")
+
+
+def test_samples_that_score_nothing_do_no_harm():
+    found = score(["", "a b c d"], ["x y", "a b c d"], "13a")
+    assert all(s.low < s.high for s in found.scores)
+    nothing = score(["a", "b"], ["c", "d"], "13a")["BLEU"]
+    assert (nothing.value, nothing.interval) == (0, "0.00-0.00")
+
+
+def test_no_interval_where_it_would_not_fit(monkeypatch):
+    monkeypatch.setattr(scoring, "MOST_SENTENCES", 4)
+    found = score(HYPOTHESES, REFERENCES, "13a")["BLEU"]
+    assert (found.low, found.high, found.interval) == (None, None, "")
+    assert found.value == bleu(HYPOTHESES, REFERENCES, "13a")
+    assert score(HYPOTHESES[:4], REFERENCES[:4], "13a")["BLEU"].interval
 
 
 def test_an_empty_hypothesis_is_a_translation():

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from seq2seq.data.prepare import word_counters
 from seq2seq.errors import RunDirError, printable
 from seq2seq.inference.alignment import to_png
-from seq2seq.inference.scoring import bleu_metric, check_lines
+from seq2seq.inference.scoring import SAMPLES, bleu_metric, check_lines
 from seq2seq.plain_yaml import read_plain_yaml
 from seq2seq.reading import read_json
 from seq2seq.settings import Config
@@ -27,9 +27,6 @@ LENGTH_BLEU, LENGTH_PLOT = "length_bleu.json", "length_bleu.png"
 
 WIDTH, LAST = 10, 60
 """Bins of Fig. 2: 1-10, 11-20, ... words; all that is longer than `LAST` is one bin."""
-
-SAMPLES = 1000
-"""Bootstrap samples of an interval."""
 
 MAX_LABEL_KEYS = 3  # settings in the name of a run; a longer list no longer fits in a legend
 STYLES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", "-"), ("P", "--"), ("X", "-."))

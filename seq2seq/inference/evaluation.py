@@ -14,6 +14,9 @@ from seq2seq.inference.measures import NOT_MEASURED, Measures
 from seq2seq.inference.scoring import Scores, score, score_bleu
 from seq2seq.settings import Config, DecodeConfig
 
+TRANSLATIONS = "decode/test.txt"
+"""What the decode stage of a run writes: a line for each sentence of its test set."""
+
 
 @dataclass(frozen=True)
 class Results:
@@ -67,7 +70,10 @@ class Results:
             return "no sentence has an unknown word, so the scores are the same"
         if not known.num_sentences:
             return "every sentence has an unknown word, so there is no score"
-        shown = "; ".join(f"{s.name} {s.value:.2f}" for s in known.scores)
+        shown = "; ".join(
+            f"{s.name} {s.value:.2f}{f' [{s.interval}]' if s.interval else ''}"
+            for s in known.scores
+        )
         return f"{known.num_sentences:,} of {total:,} sentences: {shown}"
 
 

@@ -50,8 +50,9 @@ def alignment_errors(predicted: Sequence[Links], gold: Sequence[GoldLinks]) -> L
         precision = |A n P| / |A|
         recall    = |A n S| / |S|
 
-    Counts are summed over the corpus first; links are sets, a repeated one counts once. Where a
-    denominator is 0 the score is what says that nothing is wrong: 0, 1 and 1.
+    Counts are summed over the corpus first; links are sets, a repeated one counts once. Where
+    nothing is sure nothing can be missed: recall is 1. Where nothing is predicted precision is 0,
+    or 1 if nothing is sure either; then the rate is 0.
 
     Args:
         predicted: Links of each sentence.
@@ -67,7 +68,7 @@ def alignment_errors(predicted: Sequence[Links], gold: Sequence[GoldLinks]) -> L
     total = num_predicted + num_sure
     return LinkScores(
         error_rate=1 - (in_sure + in_possible) / total if total else 0.0,
-        precision=in_possible / num_predicted if num_predicted else 1.0,
+        precision=in_possible / num_predicted if num_predicted else float(not num_sure),
         recall=in_sure / num_sure if num_sure else 1.0,
     )
 

@@ -26,6 +26,18 @@ MARGIN = 0.02
 POOR = 0.5
 """An error rate above it is not worth using: where all links are sure, F is below a half."""
 
+_WIDTHS = ((0.1, "one place"), (0.4, "a few places"), (0.75, "many places"), (2, "all alike"))
+"""What a share of the greatest possible entropy is called; the bounds are ours."""
+
+_ORDERS = (
+    (0.65, "in no order"),
+    (0.9, "from left to right with many steps back"),
+    (2, "from left to right"),
+)
+
+_ROUNDING = 1e-9
+"""Positions closer than this are the same: sums of equal weights differ in their last digits."""
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -41,10 +53,10 @@ class Measures:
 
     def __str__(self) -> str:
         return (
-            f"entropy {_shown(self.entropy, '.2f')} nats "
-            f"({_shown(self.relative_entropy, '.0%')} of log length); of the source words "
-            f"{_shown(self.uncovered, '.1%')} uncovered, {_shown(self.overcovered, '.1%')} "
-            f"overcovered; monotone {_shown(self.monotonicity, '.1%')}"
+            f"entropy {shown(self.entropy, '.2f')} nats "
+            f"({shown(self.relative_entropy, '.0%')} of log length); of the source words "
+            f"{shown(self.uncovered, '.1%')} uncovered, {shown(self.overcovered, '.1%')} "
+            f"overcovered; monotone {shown(self.monotonicity, '.1%')}"
         )
 
 
@@ -165,11 +177,22 @@ def advice(error_rate: float, later: float, earlier: float) -> str:
     return "Use it as it is: one target word later or earlier is not better."
 
 
-_ROUNDING = 1e-9
-"""Positions closer than this are the same: sums of equal weights differ in their last digits."""
+def reading(m: Measures) -> str:
+    """Say in a sentence or two what attention does; shares of words, no gold links needed."""
+    if m.relative_entropy is None:
+        return "There is no sentence to measure."
+    width = next(said for most, said in _WIDTHS if m.relative_entropy <= most)
+    said = f"Each target word looks at {width}"
+    if m.uncovered is not None:
+        said += f"; {m.uncovered:.0%} of the source words are hardly looked at"
+    if m.monotonicity is not None:
+        order = next(order for most, order in _ORDERS if m.monotonicity <= most)
+        said += f"; it goes through the source {order}"
+    return f"{said}."
 
 
-def _shown(value: float | None, form: str) -> str:
+def shown(value: float | None, form: str) -> str:
+    """Write a number; a dash where there is none."""
     return "-" if value is None else format(value, form)
 
 

@@ -1,7 +1,7 @@
 """Scores of translations, each with the signature that says how it was made."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +13,12 @@ TOKENISED = "BLEU, tokenised"
 _DOWNLOADED = {"spm", "flores101", "flores200"}
 """Tokenizers that sacreBLEU fetches from the network when they are named."""
 
+SAMPLES = 1000
+"""Bootstrap samples of an interval."""
+
+MOST_SENTENCES = 5000
+"""sacreBLEU holds all samples at once; with so many sentences that is half a GB."""
+
 
 @dataclass(frozen=True)
 class Score:
@@ -21,9 +27,17 @@ class Score:
     name: str
     value: float
     signature: str
+    low: float | None = None  # of the 95% bootstrap interval; None in scores of before
+    high: float | None = None
+
+    @property
+    def interval(self) -> str:
+        """`20.1-22.3`; nothing if there is none."""
+        return "" if self.low is None or self.high is None else f"{self.low:.2f}-{self.high:.2f}"
 
     def __str__(self) -> str:
-        return f"{self.name} {self.value:.2f} ({self.signature})"
+        shown = f" [{self.interval}]" if self.interval else ""
+        return f"{self.name} {self.value:.2f}{shown} ({self.signature})"
 
 
 @dataclass(frozen=True)
@@ -40,7 +54,10 @@ class Scores:
         """Return plain values for JSON."""
         return {
             "sentences": self.num_sentences,
-            "scores": {s.name: {"value": s.value, "signature": s.signature} for s in self.scores},
+            "scores": {
+                s.name: {"value": s.value, "signature": s.signature, "low": s.low, "high": s.high}
+                for s in self.scores
+            },
         }
 
     @classmethod
@@ -49,15 +66,23 @@ class Scores:
         scores = values["scores"].items()
         return cls(
             values["sentences"],
-            tuple(Score(name, s["value"], s["signature"]) for name, s in scores),
+            tuple(
+                Score(name, s["value"], s["signature"], s.get("low"), s.get("high"))
+                for name, s in scores
+            ),
         )
 
     def as_table(self) -> str:
-        """Return an aligned table: metric, value, signature."""
-        rows = [("metric", "score", "signature")]
-        rows += [(s.name, f"{s.value:.2f}", s.signature) for s in self.scores]
-        widths = [max(len(row[i]) for row in rows) for i in range(2)]
-        return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c}" for a, b, c in rows)
+        """Return an aligned table: metric, value, interval where there is one, signature."""
+        rows = [("metric", "score", "95% interval", "signature")]
+        rows += [(s.name, f"{s.value:.2f}", s.interval, s.signature) for s in self.scores]
+        if not any(s.interval for s in self.scores):
+            rows = [(name, value, "", signature) for name, value, _, signature in rows]
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        return "\n".join(
+            f"{a:<{widths[0]}}  {b:>{widths[1]}}  {f'{c:<{widths[2]}}  ' if widths[2] else ''}{d}"
+            for a, b, c, d in rows
+        )
 
 
 def score(
@@ -100,9 +125,28 @@ def score_bleu(
 
 
 def _measure(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    found = metric.corpus_score(list(hypotheses), [list(references)])
-    name = found.name.rstrip("0123456789+")  # chrF2 says its beta; the signature has it too
-    return Score(name, float(found.score), str(metric.get_signature()))
+    """Score with a 95% bootstrap interval; the signature is that of the score alone.
+
+    The interval is the mean of the samples -/+ half of their central 95%, as sacreBLEU gives it,
+    which draws from seed 12345, or from what SACREBLEU_SEED says. It comes from the paired test of
+    a single system: `corpus_score(n_bootstrap=...)` fails where some samples score 0.
+    """
+    from sacrebleu.significance import PairedTest
+
+    if len(references) > MOST_SENTENCES:
+        found = metric.corpus_score(list(hypotheses), [list(references)])
+        return Score(_plain(found.name), float(found.score), str(metric.get_signature()))
+    system = ("", list(hypotheses))
+    test = PairedTest([system], {"": metric}, [list(references)], test_type="bs", n_samples=SAMPLES)
+    _, rows = test()
+    [(name, [one])] = [(key, row) for key, row in rows.items() if key != "System"]
+    low, high = float(one.mean - one.ci), float(one.mean + one.ci)
+    return Score(_plain(name), float(one.score), str(metric.get_signature()), low, high)
+
+
+def _plain(name: str) -> str:
+    """Return the name of a metric: chrF2 says its beta, and the signature has it too."""
+    return name.rstrip("0123456789+")
 
 
 def check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
@@ -129,9 +173,9 @@ def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], languag
     tokens = ([" ".join(moses.words(t)) for t in texts] for texts in (hypotheses, references))
     # force: or sacreBLEU would warn that this looks tokenised.
     metric = BLEU(tokenize="none", smooth_method="none", force=True)
-    found = metric.corpus_score(next(tokens), [next(tokens)])
+    found = _measure(metric, next(tokens), next(tokens))
     rules = f"tokens:moses-{language}.{version('sacremoses')}"
-    return Score(TOKENISED, float(found.score), f"{rules}|{metric.get_signature()}")
+    return replace(found, name=TOKENISED, signature=f"{rules}|{found.signature}")
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> float:
