@@ -11,6 +11,7 @@ from runs import assert_fails, copy_of, run_here, tiny_run
 from sacrebleu.significance import PairedTest
 
 from seq2seq.errors import DataError
+from seq2seq.inference.attention_table import LEGEND
 from seq2seq.inference.scoring import bleu, score
 from seq2seq.inference.significance import TESTS, as_table, compare
 
@@ -181,6 +182,7 @@ def test_attention_of_several_runs_is_one_table(run, monkeypatch, tmp_path):
     gold, m = values[1]["gold"], values[1]["measures"]
     rows = done.out.decode().splitlines()
     assert rows[1].split()[1:6] == ["-"] * 5
+    assert rows[4:9] == LEGEND.splitlines()[:5]
     keys = ("error_rate", "precision", "recall", "later_error_rate", "earlier_error_rate")
     assert rows[2].split()[1:6] == [f"{gold[key]:.1%}" for key in keys]
     assert rows[2].split()[6:8] == [f"{m['entropy']:.2f}", f"{m['relative_entropy']:.1%}"]

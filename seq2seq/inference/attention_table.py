@@ -31,7 +31,7 @@ def as_table(found: Mapping[str, AttentionScores]) -> str:
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
     ]
     said = [f"{name}: {_in_words(scores)}" for name, scores in found.items()]
-    return "\n".join(map(printable, [*table, "", LEGEND, "", *said]))
+    return "\n".join(map(printable, [*table, "", *LEGEND.splitlines(), "", *said]))
 
 
 def _row(name: str, scores: AttentionScores) -> list[str]:
