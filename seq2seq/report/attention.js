@@ -339,7 +339,8 @@ function switches() {
   return el("div", { class: "switches" },
     choice("How attention is drawn", "form",
       [["ribbons", "Ribbons"], ["matrix", "Matrix"], ["table", "Table"]], view.form, change("form")),
-    choice("What is aligned", "unit", [["words", "Words"], ["pieces", "Subwords"]], view.unit, change("unit")));
+    choice("What is aligned", "unit", [["words", "Words"], ["pieces", data.runs[0].unit]],
+      view.unit, change("unit")));
 }
 
 /** Light or dark as the system says, until the reader says something else. */

@@ -8,12 +8,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from seq2seq.data.prepare import SIDES, load_text
+from seq2seq.data.prepare import SIDES, load_text, word_counters
 from seq2seq.errors import RunDirError
 from seq2seq.inference.alignment import printable_line
 from seq2seq.inference.by_length import run_names
 from seq2seq.inference.translate import translate
 from seq2seq.pretrained import Pretrained, load
+from seq2seq.reading import expected
 from seq2seq.report.of_run import describe_fidelity, describe_run
 from seq2seq.report.page import page
 from seq2seq.report.sentence import Found, describe
@@ -38,32 +39,33 @@ def build(folders: Sequence[Path], overrides: Sequence[str], sentences: int, n_b
     sources = _sources(runs)
     rows = _spread([i for i, text in enumerate(sources) if text.strip()], sentences)
     lines = [sources[i] for i in rows]
-    shown: list[dict[str, Any]] = [
-        {
-            "number": i + 1,
-            "source": printable_line(sources[i]),
-            "length": len(sources[i].split()),
-            "runs": [],
-        }
-        for i in rows
-    ]
     described, configs = [], []
+    decoded: list[list[dict[str, Any]]] = []  # of each run, of each sentence
     for run, name in zip(runs, names, strict=True):
         model = load(run.root, overrides)
-        references = load_text(run, "test", "target")
-        chosen = [references[i] for i in rows]
-        decoded = _decode(model, lines, chosen, n_best)
-        for sentence, reference, found in zip(shown, chosen, decoded, strict=True):
-            values = {"reference": printable_line(reference), "found": list(map(describe, found))}
-            sentence["runs"].append(values)
+        references = load_text(run, "test", SIDES[1])
+        with expected(run.path("corpus")):  # as many as sources
+            chosen = [references[i] for i in rows]
+        decoded.append(list(_sentences(model, lines, chosen, n_best)))
         described.append(describe_run(run, name, model))
         configs.append(model.config)
+    count, _ = word_counters(configs[0])
+    shown = [
+        {
+            "number": row + 1,
+            "source": printable_line(line),
+            "length": count(line),
+            "runs": list(in_runs),
+        }
+        for row, line, *in_runs in zip(rows, lines, *decoded, strict=True)
+        if all(found["found"] for found in in_runs)  # not where a broken model says nothing
+    ]
     title = " and ".join(run["name"] for run in described)
     data = {
         "title": title,
         "runs": described,
         "fidelity": describe_fidelity(configs),
-        "sentences": [s for s in shown if all(run["found"] for run in s["runs"])],
+        "sentences": shown,
     }
     return page(title, data, ("attention.js", "report.js"))
 
@@ -97,9 +99,9 @@ def _spread(rows: Sequence[int], most: int) -> list[int]:
     return [rows[i * len(rows) // most] for i in range(most)]
 
 
-def _decode(
+def _sentences(
     model: Pretrained, lines: Sequence[str], references: Sequence[str], n_best: int
-) -> Iterator[list[Found]]:
+) -> Iterator[dict[str, Any]]:
     """Yield for each line what a reader can choose from: beam, greedy, and the reference."""
     from sacrebleu.metrics import CHRF
 
@@ -117,8 +119,9 @@ def _decode(
     ):
         named = [(f"Beam {rank}", beam, c) for rank, c in enumerate(beam.candidates, start=1)]
         named += [("Greedy", greedy, c) for c in greedy.candidates]
-        searched = [
+        found = [
             Found(name, of, c, float(metric.sentence_score(c.text, [reference]).score))
             for name, of, c in named
         ]
-        yield searched + [Found("Reference", forced, c, chrf=None) for c in forced.candidates]
+        found += [Found("Reference", forced, c, chrf=None) for c in forced.candidates]
+        yield {"reference": printable_line(reference), "found": list(map(describe, found))}

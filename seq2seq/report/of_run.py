@@ -1,6 +1,5 @@
 """What a report says of a run as a whole, read from its folder: settings, scores, curves."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from seq2seq.fidelity.point import Outcome
 from seq2seq.inference.by_length import LENGTH_BLEU, read_length_bleu
 from seq2seq.inference.evaluation import Results
 from seq2seq.pretrained import Pretrained
-from seq2seq.reading import expected, read_json, read_lines_of, read_sealed
+from seq2seq.reading import expected, parse_json, read_json, read_lines_of, read_sealed
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, WordsConfig
 
@@ -31,18 +30,16 @@ def describe_run(run: RunDir, name: str, model: Pretrained) -> dict[str, Any]:
         RunDirError: a file of it is damaged.
     """
     rows = _metrics(run)
-    results = None
-    if run.path(SCORES).exists():
-        with expected(run.path(SCORES)):
-            results = Results.from_dict(read_json(run.path(SCORES)))
+    scores, notes = _results(run)
     lengths = read_length_bleu(run.root) if run.path(LENGTH_BLEU).exists() else None
     return {
         "name": printable(name),
         "source": _language(model.config.data.source_language),
         "target": _language(model.config.data.target_language),
+        "unit": "Tokens" if isinstance(model.config.tokenizer, WordsConfig) else "Subwords",
         "facts": [[fact, printable(text)] for fact, text in _facts(run, model, rows)],
-        "scores": _scores(results),
-        "notes": _notes(results),
+        "scores": scores,
+        "notes": notes,
         "curves": {key: _curve(rows, tag) for key, tag in CURVES.items()},
         "lengths": [
             {"first": b.first, "label": b.label, "bleu": b.bleu, "low": b.low, "high": b.high}
@@ -74,8 +71,8 @@ def _metrics(run: RunDir) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with expected(path):
-        rows = [json.loads(line) for line in read_lines_of(path)]
-        return [{**row, "update": int(row["update"])} for row in rows]
+        rows = [parse_json(line.encode(), path) for line in read_lines_of(path)]
+        return [row | {"update": int(row["update"])} for row in rows]
 
 
 def _curve(rows: Iterable[dict[str, Any]], tag: str) -> list[list[float]]:
@@ -115,28 +112,28 @@ def _facts(run: RunDir, model: Pretrained, rows: Sequence[dict[str, Any]]) -> li
     ]
 
 
-def _scores(results: Results | None) -> list[dict[str, Any]]:
-    """Return the scores of the test set; those of alignments are shares of 1 and have no bounds."""
-    if results is None:
-        return []
-    return [
-        {
-            "name": score.name,
-            "value": score.value,
-            "signature": score.signature,
-            "low": None,
-            "high": None,
-        }
-        for score in results.scores.scores
-    ]
-
-
-def _notes(results: Results | None) -> list[str]:
-    """Return sentences of advice."""
-    if results is None or results.attention is None or results.attention.gold is None:
-        return []
-    gold = results.attention.gold
-    return [f"Alignment error rate {gold.error_rate:.1%} against gold links. {gold.advice}"]
+def _results(run: RunDir) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the scores of the test set, and advice on the alignments in whole sentences."""
+    path = run.path(SCORES)
+    if not path.exists():
+        return [], []
+    with expected(path):
+        results = Results.from_dict(read_json(path))
+        scores = [
+            {
+                "name": printable(score.name),
+                "value": float(score.value),
+                "signature": printable(score.signature),
+                "low": None,
+                "high": None,
+            }
+            for score in results.scores.scores
+        ]
+        notes = []
+        if results.attention is not None and (gold := results.attention.gold) is not None:
+            rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
+            notes.append(f"{rate} {gold.advice}")
+    return scores, notes
 
 
 def _language(code: str) -> str | None:

@@ -114,7 +114,7 @@ def translation_page(translation: Translation) -> str:
     ]
     source = printable_line(translation.source)
     data = {
-        "runs": [{"name": "", "source": None, "target": None}],
+        "runs": [{"name": "", "source": None, "target": None, "unit": "Tokens"}],
         "sentences": [{"number": 1, "source": source, "runs": [{"found": found}]}],
     }
     return page(f"Attention: {source[:80]}", data, ("attention.js", "single.js"))
