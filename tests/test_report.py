@@ -155,7 +155,7 @@ def test_weights_that_are_no_numbers_are_nothing():
     assert unpacked(pack(alpha)) == [0, 1, 1, 0]
 
 
-# What it says of a run -----------------------------------------------------------------------------
+# What it says of a run ---------------------------------------------------------------------------
 
 
 def test_every_hypothesis_is_that_of_the_library(run, data):
@@ -269,7 +269,7 @@ def test_curves_leave_out_what_is_no_number_and_are_thinned(run, tmp_path):
     assert points[-1] == [997, 1.0]
 
 
-# Several runs ---------------------------------------------------------------------------------------
+# Several runs ------------------------------------------------------------------------------------
 
 
 def test_runs_stand_side_by_side(run, tmp_path):
@@ -323,7 +323,7 @@ def test_damaged_files_of_a_run_are_named(run, script, tmp_path, name, content):
     assert_fails(found, 4, name.split("/")[0])
 
 
-# One translation ---------------------------------------------------------------------------------------
+# One translation ---------------------------------------------------------------------------------
 
 
 def test_a_translation_shows_itself():
