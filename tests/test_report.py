@@ -193,9 +193,9 @@ def check_candidate(found: dict, whole: Translation, candidate: Candidate) -> No
     merged = to_words(whole, candidate)
     assert (words["source"], words["target"]) == (list(merged.source_words), list(merged.words))
     np.testing.assert_allclose(unpacked(words["weights"]), merged.alignment.ravel(), atol=0.003)
-    # Every piece is in one word here, so that the chances multiply to the same.
-    chance = np.prod(words["probability"]), np.exp(candidate.log_prob)
-    assert chance[0] == pytest.approx(chance[1], abs=1e-3)
+    # Every piece is in one word, so that the chances multiply to the same.
+    chance = float(np.exp(candidate.log_prob))
+    assert np.prod(words["probability"]) == pytest.approx(chance, abs=1e-3)
     measured = measure(merged.alignment, ended=merged.ended)
     assert found["entropy"] == pytest.approx(measured.entropy, abs=1e-3)
     assert found["coverage"] == pytest.approx(1 - measured.uncovered, abs=1e-3)

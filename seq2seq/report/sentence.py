@@ -15,7 +15,7 @@ import numpy as np
 from seq2seq.inference.alignment import Weights, printable, printable_line
 from seq2seq.inference.measures import measure
 from seq2seq.inference.translate import Candidate, Translation
-from seq2seq.inference.word_level import map_words, to_words
+from seq2seq.inference.word_level import to_words
 from seq2seq.report.page import frame, page
 
 ROW, REST = 36, 330
@@ -47,7 +47,7 @@ def describe(found: Found) -> dict[str, Any]:
         "entropy": _number(measured.entropy),
         "coverage": _number(covered),
         "chrf": _number(found.chrf),
-        "words": _level(words.source_words, words.words, words.alignment, _word_chances(candidate)),
+        "words": _level(words.source_words, words.words, words.alignment, words.log_probs),
         "pieces": _level(
             found.translation.source_tokens,
             candidate.tokens,
@@ -67,20 +67,6 @@ def _level(
         "probability": [_number(math.exp(min(p, 0.0)), 4) or 0.0 for p in log_probs],
         "weights": pack(weights),
     }
-
-
-def _word_chances(candidate: Candidate) -> list[float]:
-    """Return log-probabilities of words, in the order of `to_words`: those of their pieces, summed.
-
-    Words that share a piece share its probability.
-    """
-    num_pieces = len(candidate.tokens) - candidate.finished
-    pieces, chances = candidate.tokens[:num_pieces], candidate.token_log_probs
-    found = map_words(candidate.text, pieces)
-    if found is None:
-        return list(chances)
-    of_groups = [sum(chances[piece] for piece in group) for group in found.groups]
-    return [*(of_groups[group] for group in found.group_of), *chances[num_pieces:]]
 
 
 def pack(weights: Weights) -> str:
