@@ -110,7 +110,10 @@ class Page:
 
     def js(self, expression: str) -> Any:
         """The value of an expression in the page, settled as on the next frame."""
-        code = f"new Promise(f => requestAnimationFrame(() => setTimeout(() => f({expression}))))"
+        code = (
+            "new Promise((done, fail) => requestAnimationFrame(() => setTimeout(() => {"
+            f" try {{ done({expression}) }} catch (error) {{ fail(error) }} }})))"
+        )
         found = self.call(
             "Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True
         )

@@ -10,6 +10,8 @@ from seq2seq.fidelity import compare
 from seq2seq.fidelity.point import Outcome
 from seq2seq.inference.by_length import LENGTH_BLEU, read_length_bleu
 from seq2seq.inference.evaluation import Results
+from seq2seq.inference.gold import AttentionScores
+from seq2seq.inference.measures import NOT_MEASURED
 from seq2seq.pretrained import Pretrained
 from seq2seq.reading import expected, parse_json, read_json, read_lines_of, read_sealed
 from seq2seq.run import RunDir
@@ -129,11 +131,18 @@ def _results(run: RunDir) -> tuple[list[dict[str, Any]], list[str]]:
             }
             for score in results.scores.scores
         ]
-        notes = []
-        if results.attention is not None and (gold := results.attention.gold) is not None:
-            rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
-            notes.append(f"{rate} {gold.advice}")
-    return scores, notes
+        return scores, [] if results.attention is None else _notes(results.attention)
+
+
+def _notes(attention: AttentionScores) -> list[str]:
+    """Say what the measures of attention on the test set are, and what they advise."""
+    notes = []
+    if (gold := attention.gold) is not None:
+        rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
+        notes.append(f"{rate} {gold.advice}")
+    if attention.measures != NOT_MEASURED:
+        notes.append(f"Attention along the references: {attention.measures}.")
+    return notes
 
 
 def _language(code: str) -> str | None:

@@ -24,10 +24,10 @@ function summary() {
       scores.length ? el("div", { class: "card" }, table("Scores on the test set", head, scores, "numbers"),
         el("details", {}, el("summary", {}, "How they are computed"),
           el("p", { class: "note" }, "Small numbers: 95% intervals of a bootstrap."),
-          el("ul", { class: "signatures" }, ...signatures.map((s) => el("li", {}, el("code", {}, s))))))
+          el("ul", { class: "signatures" }, ...signatures.map((s) => el("li", {}, el("code", {}, s))))),
+        notes.length ? el("ul", { class: "advice" }, ...notes) : null)
         : el("p", { class: "card note" }, "Not scored yet: the evaluate stage has not run."),
-      el("div", { class: "card" }, table("What was trained", head, facts))),
-    notes.length ? el("ul", { class: "advice" }, ...notes) : null);
+      el("div", { class: "card" }, table("What was trained", head, facts))));
 }
 
 function fidelity() {
