@@ -28,9 +28,7 @@ KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "End": 35, "Home": 36, "Ar
 KEYS |= {"ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
 
 
-def installed() -> str | None:
-    """The path of a browser, if there is one."""
-    return next(filter(None, map(shutil.which, NAMES)), None)
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextlib.contextmanager
@@ -41,9 +39,9 @@ def browser(folder: Path) -> Iterator["Page"]:
     null = os.open(os.devnull, os.O_RDWR)
     actions = [(os.POSIX_SPAWN_DUP2, fd, to) for fd, to in zip(high, (3, 4), strict=True)]
     actions += [(os.POSIX_SPAWN_DUP2, null, to) for to in (0, 1, 2)]
-    argv = [str(installed()), *FLAGS, f"--user-data-dir={folder}", "about:blank"]
-    environment = {**os.environ, "HOME": str(folder)}
-    pid = os.posix_spawn(argv[0], argv, environment, file_actions=actions, setpgroup=0)
+    argv = [str(BROWSER), *FLAGS, f"--user-data-dir={folder}", "about:blank"]
+    home = {**os.environ, "HOME": str(folder)}
+    pid = os.posix_spawn(argv[0], argv, home, file_actions=actions, setpgroup=0)
     for fd in (ours[0], theirs[1], *high, null):
         os.close(fd)
     try:
@@ -51,8 +49,7 @@ def browser(folder: Path) -> Iterator["Page"]:
     finally:
         os.close(ours[1])
         os.close(theirs[0])
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)  # not yet waited for, so it is still ours
         os.waitpid(pid, 0)
 
 
@@ -69,6 +66,7 @@ class Page:
         self.session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log", "Accessibility"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, **params: Any) -> Any:
         """Send a command and wait for its answer; events that come meanwhile are kept."""
@@ -98,10 +96,13 @@ class Page:
         self.size(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url="about:blank")
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        self.until("document.readyState === 'complete' && location.protocol === 'file:'")
+        loader = self.call("Page.navigate", url=path.resolve().as_uri())["loaderId"]
+        while not any(
+            e["params"].get("name") == "load" and e["params"].get("loaderId") == loader
+            for e in self.events
+        ):
+            self.events.append(self._next())
 
     def size(self, width: int, height: int) -> None:
         """Change the size of the window; below 600 pixels it is a phone."""
@@ -119,12 +120,6 @@ class Page:
         )
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
-
-    def until(self, expression: str) -> None:
-        """Wait for a condition."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.js(expression):
-            assert time.monotonic() < deadline, expression
 
     def mouse(self, selector: str, *, click: bool = False) -> None:
         """Move the mouse to the middle of an element, and press it there."""
@@ -144,14 +139,11 @@ class Page:
             self.call("Input.dispatchKeyEvent", type="keyDown", **code, **text)
             self.call("Input.dispatchKeyEvent", type="keyUp", **code)
 
-    def type(self, text: str) -> None:
-        """Type text where the focus is."""
-        self.call("Input.insertText", text=text)
-
-    def picture(self, *, whole: bool = False) -> bytes:
-        """The window, or the whole page, as PNG."""
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
-        return base64.b64decode(shot["data"])
+    def picture(self) -> bytes:
+        """What the window shows, as PNG, with the mouse out of the way."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
+        self.js("0")
+        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
 
     def requests(self) -> list[str]:
         """What the page asked for, itself left out."""

@@ -28,8 +28,8 @@ function el(name, attributes = {}, ...children) {
 const said = (text, lang) => el("bdi", { dir: "auto", lang }, text);
 const quoted = (text, lang) => el("span", {}, "\u201c", said(text, lang), "\u201d");
 const percent = (share) => `${Math.round(100 * share)}\u202f%`;
-const fixed = (x, digits = 2) =>
-  x === null || x === undefined ? "\u2013" : x.toFixed(digits).replace("-", "\u2212");
+const fixed = (x, digits = 2) => x === null || x === undefined ? "\u2013"
+  : x.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "\u2212");
 
 /** A table; the first cell of a row names it, and `head`, if there is one, the columns. */
 function table(caption, head, rows, kind = "") {

@@ -126,8 +126,8 @@ def _results(run: RunDir) -> tuple[list[dict[str, Any]], list[str]]:
                 "name": printable(score.name),
                 "value": float(score.value),
                 "signature": printable(score.signature),
-                "low": None,
-                "high": None,
+                "low": None if score.low is None else float(score.low),
+                "high": None if score.high is None else float(score.high),
             }
             for score in results.scores.scores
         ]

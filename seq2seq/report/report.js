@@ -50,7 +50,7 @@ function fidelity() {
 
 // Charts -----------------------------------------------------------------------------------------------
 
-const BOX = { width: 480, height: 264, left: 44, right: 12, top: 10, bottom: 40 };
+const BOX = { width: 400, height: 250, left: 40, right: 12, top: 10, bottom: 40 };
 
 /** Round numbers within a range. */
 function ticks(low, high) {

@@ -37,13 +37,13 @@ def take(page: Page, multi30k: str, quickstart: str, two: str) -> None:
     save(page, "summary.png")
 
     article = opened(page, quickstart, 271)
-    page.size(WIDTH, 620)
-    page.mouse(f'{article}.word[data-side="target"][data-index="0"]')
+    page.size(WIDTH, 690)
+    page.mouse(f'{article}.word[data-side="target"][data-index="0"]', click=True)
     save(page, "surprise.png", article)
 
     article = opened(page, multi30k, 641, dark=True)
     page.mouse("input[value=matrix] + span", click=True)
-    page.mouse(f'{article}.word[data-side="target"][data-index="5"]')
+    page.mouse(f'{article}.word[data-side="target"][data-index="6"]', click=True)
     save(page, "dark.png", article)
 
     article = opened(page, multi30k, 641)
