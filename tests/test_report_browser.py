@@ -500,6 +500,12 @@ def test_the_report_of_multi30k_runs_side_by_side(page, tmp_path):
     assert path.stat().st_size < 2_000_000
     look_around(page, path)
     assert page.js(f"document.querySelectorAll('{FIRST}.panel').length") == 2
+    heads = page.js(
+        "[...document.querySelectorAll('.card thead tr, .wide thead tr')]"
+        ".map(row => row.textContent)"
+    )
+    assert len(heads) == 4
+    assert all("multi30k_en_fr" in head and "multi30k_en_de" in head for head in heads)
     both = page.js(f"[...document.querySelectorAll('{FIRST}.reference dd')].map(n => n.lang)")
     assert both == ["fr", "de"]
     page.size(390, 800)

@@ -5,7 +5,7 @@ const app = document.getElementById("app");
 // What every run is, and its scores ------------------------------------------------------------------
 
 function summary() {
-  const head = several ? ["", ...data.runs.map((_, r) => runName(r))] : null;
+  const head = () => several ? ["", ...data.runs.map((_, r) => runName(r))] : null;
   const all = data.runs.flatMap((run) => run.scores);
   const scores = [...new Set(all.map((s) => s.name))].map((name) => [name, ...data.runs.map((run) => {
     const found = run.scores.find((s) => s.name === name);
@@ -21,13 +21,13 @@ function summary() {
     el("li", {}, ...(several ? [runName(r), ": "] : []), note)));
   return el("section", { "aria-labelledby": "summary" }, el("h2", { id: "summary" }, "Summary"),
     el("div", { class: "pair" },
-      scores.length ? el("div", { class: "card" }, table("Scores on the test set", head, scores, "numbers"),
+      scores.length ? el("div", { class: "card" }, table("Scores on the test set", head(), scores, "numbers"),
         el("details", {}, el("summary", {}, "How they are computed"),
           el("p", { class: "note" }, "Small numbers: 95% intervals of a bootstrap."),
           el("ul", { class: "signatures" }, ...signatures.map((s) => el("li", {}, el("code", {}, s))))),
         notes.length ? el("ul", { class: "advice" }, ...notes) : null)
         : el("p", { class: "card note" }, "Not scored yet: the evaluate stage has not run."),
-      el("div", { class: "card" }, table("What was trained", head, facts))));
+      el("div", { class: "card" }, table("What was trained", head(), facts))));
 }
 
 function fidelity() {
@@ -37,15 +37,15 @@ function fidelity() {
     ...point.here.map((text, r) => el("span", { class: point.differs[r] ? "differs" : null }, text)),
     point.paper ?? "silent", point.authors ?? "silent", point.source,
   ];
-  const head = ["Point", ...data.runs.map((_, r) => several ? runName(r) : "This run"), "The paper",
-    "The authors\u2019 code", "Where"];
+  const head = () => ["Point", ...data.runs.map((_, r) => several ? runName(r) : "This run"),
+    "The paper", "The authors\u2019 code", "Where"];
   const many = rows.length === 1 ? "1 point differs" : `${rows.length} points differ`;
   return el("section", { "aria-labelledby": "fidelity" },
     el("h2", { id: "fidelity" }, "Against the paper"),
     el("details", {}, el("summary", {}, `${many} from the paper or the authors\u2019 code`),
-      table("Deviations", head, rows.map(line), "wide")),
+      table("Deviations", head(), rows.map(line), "wide")),
     el("details", {}, el("summary", {}, `All ${data.fidelity.length} points`),
-      table("All points", head, data.fidelity.map(line), "wide")));
+      table("All points", head(), data.fidelity.map(line), "wide")));
 }
 
 // Charts -----------------------------------------------------------------------------------------------
@@ -125,10 +125,10 @@ function chart(options) {
 }
 
 function charts() {
-  const label = (r, what) => several ? `${data.runs[r].name}, ${what}` : what;
+  const label = (r, what, more) => several ? data.runs[r].name + (more ? `, ${what}` : "") : what;
   const each = (make) => data.runs.flatMap((run, r) => make(run, r)).filter((s) => s.points.length);
   const curve = (key, name, dashed) => (run, r) =>
-    [{ run: r, label: label(r, name), dashed, points: run.curves[key] }];
+    [{ run: r, label: label(r, name, key !== "bleu"), dashed, points: run.curves[key] }];
   const loss = [...each(curve("training", "training", true)), ...each(curve("validation", "validation"))];
   const bleu = each(curve("bleu", "validation"));
   const bins = [...new Map(data.runs.flatMap((run) => run.lengths).sort((a, b) => a.first - b.first)

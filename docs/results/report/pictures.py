@@ -52,6 +52,7 @@ def take(page: Page, multi30k: str, quickstart: str, two: str) -> None:
     save(page, "phone.png", f"{article}dl.numbers")
 
     article = opened(page, two, 61)
+    page.size(WIDTH, 1120)
     page.mouse(
         f'{article}.panel:nth-child(1) .word[data-side="target"][data-index="2"]', click=True
     )
