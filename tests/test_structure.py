@@ -101,6 +101,12 @@ MAY_IMPORT = [
         "seq2seq.inference.by_length",  # names runs by what their configs differ in
         [INFERENCE, DATA, SETTINGS, ERRORS, RUN, READING, PLAIN_YAML],
     ),
+    ("seq2seq.report.page", []),
+    ("seq2seq.report.sentence", ["seq2seq.report.page", INFERENCE]),
+    (
+        "seq2seq.inference.translate",  # a translation shows itself
+        [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, MEMORY, "seq2seq.report.sentence"],
+    ),
     (
         "seq2seq.groundhog",
         ["seq2seq.groundhog", MODEL, SETTINGS, ERRORS, "seq2seq.training.loss"]

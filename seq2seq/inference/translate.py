@@ -119,6 +119,21 @@ class Translation:
         best = self.candidates[number]
         return plot_alignment(best.alignment, self.source_tokens, best.tokens, font=font)
 
+    def to_html(self) -> str:
+        """Return an HTML page that shows the attention of every candidate, to point at.
+
+        It needs nothing else, no network either: write it to a file and open that.
+        """
+        from seq2seq.report.sentence import translation_page  # it reads what is defined here
+
+        return translation_page(self)
+
+    def _repr_html_(self) -> str:
+        """Show that page in a notebook."""
+        from seq2seq.report.sentence import translation_frame
+
+        return translation_frame(self)
+
     def as_dict(self) -> dict[str, Any]:
         """Return what a JSON line of `scripts/decode.py` holds."""
         return {

@@ -1,0 +1,67 @@
+"""Take the pictures of this folder with the browser of the tests.
+
+python docs/results/report/pictures.py MULTI30K.html QUICKSTART.html TWO.html
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[2] / "tests"))
+
+from browser import Page, browser  # noqa: E402 - it is no package
+
+WIDTH, HEIGHT = 1180, 860
+PHONE = (390, 800)
+
+
+def opened(page: Page, report: str, sentence: int, *, dark: bool = False) -> str:
+    """Open a report with the attention of one sentence; return what selects it."""
+    page.open(Path(report), WIDTH, HEIGHT, dark=dark)
+    page.js("document.querySelector('.more[aria-expanded=true]').click()")
+    page.js(f"document.querySelector('#s{sentence} .more').click()")
+    return f"#s{sentence} "
+
+
+def save(page: Page, name: str, top: str = "") -> None:
+    """Save what the window shows, from an element on."""
+    if top:
+        page.js(f"scrollBy(0, document.querySelector('{top}').getBoundingClientRect().top - 12)")
+    (HERE / name).write_bytes(page.picture())
+
+
+def take(page: Page, multi30k: str, quickstart: str, two: str) -> None:
+    """Take all pictures."""
+    page.open(Path(multi30k), WIDTH, HEIGHT)
+    save(page, "summary.png")
+
+    article = opened(page, quickstart, 271)
+    page.size(WIDTH, 690)
+    page.mouse(f'{article}.word[data-side="target"][data-index="0"]', click=True)
+    save(page, "surprise.png", article)
+
+    article = opened(page, multi30k, 641, dark=True)
+    page.mouse("input[value=matrix] + span", click=True)
+    page.mouse(f'{article}.word[data-side="target"][data-index="6"]', click=True)
+    save(page, "dark.png", article)
+
+    article = opened(page, multi30k, 641)
+    page.size(*PHONE)
+    page.mouse(f'{article}.word[data-side="target"][data-index="8"]', click=True)
+    save(page, "phone.png", f"{article}dl.numbers")
+
+    article = opened(page, two, 61)
+    page.size(WIDTH, 1120)
+    page.mouse(
+        f'{article}.panel:nth-child(1) .word[data-side="target"][data-index="2"]', click=True
+    )
+    page.mouse(
+        f'{article}.panel:nth-child(2) .word[data-side="target"][data-index="2"]', click=True
+    )
+    save(page, "two.png", article)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder, browser(Path(folder)) as found:
+        take(found, *sys.argv[1:])

@@ -1,0 +1,73 @@
+"""Write a report of one run, or of several side by side: one HTML file that needs nothing else.
+
+Settings against the paper, learning curves, scores, BLEU by source length, and translations of the
+test set with their attention to point at: of every hypothesis of the beam, of greedy search, and of
+the reference that the model is led along.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
+
+from seq2seq.requirements import leave_if_too_old
+
+if __name__ == "__main__":
+    leave_if_too_old()
+
+from seq2seq.cli import output_stream, run_script
+from seq2seq.errors import UsageError
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "words",
+        nargs="+",
+        metavar="RUN | KEY=VALUE",
+        help="run directory, as train.py prints it; overrides: decode.beam_size=12, device=cpu",
+    )
+    parser.add_argument("--output", type=Path, default=Path("report.html"), help="the file")
+    parser.add_argument(
+        "--sentences", type=int, default=50, help="of the test set, evenly spread (default: 50)"
+    )
+    parser.add_argument(
+        "--hypotheses", type=int, default=5, help="of each beam (default: 5, or all)"
+    )
+    args = parser.parse_intermixed_args()
+    args.runs = [Path(word) for word in args.words if not is_override(word)]
+    args.overrides = [word for word in args.words if is_override(word)]
+    check(args)
+    return args
+
+
+def is_override(word: str) -> bool:
+    """Tell `decode.beam_size=12` from a run directory, even one with `=` in its name."""
+    return "=" in word and not Path(word).exists()
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse arguments that make no sense."""
+    if not args.runs:
+        raise UsageError("report.py", "nothing to report on", "Give RUN.")
+    for name in ("sentences", "hypotheses"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name}", "less than one", "Give 1 or more.")
+
+
+def main() -> None:
+    """Write the report and say where it is."""
+    args = parse()
+    from seq2seq.report.build import build  # torch takes seconds; --help does not need it
+
+    text = build(args.runs, args.overrides, args.sentences, args.hypotheses)
+    with output_stream(args.output) as file:
+        file.write(text.encode())
+    with output_stream(None) as output:
+        output.write(f"report  {args.output}\n".encode(errors="surrogateescape"))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,150 @@
+"""What a report says of a run as a whole, read from its folder: settings, scores, curves."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from seq2seq.data.prepare import REPORT
+from seq2seq.errors import printable
+from seq2seq.fidelity import compare
+from seq2seq.fidelity.point import Outcome
+from seq2seq.inference.by_length import LENGTH_BLEU, read_length_bleu
+from seq2seq.inference.evaluation import Results
+from seq2seq.inference.gold import AttentionScores
+from seq2seq.inference.measures import NOT_MEASURED
+from seq2seq.pretrained import Pretrained
+from seq2seq.reading import expected, parse_json, read_json, read_lines_of, read_sealed
+from seq2seq.run import RunDir
+from seq2seq.settings import Config, WordsConfig
+
+METRICS, SCORES = "metrics.jsonl", "scores.json"
+
+CURVES = {"training": "train/loss", "validation": "validation/loss", "bleu": "validation/bleu"}
+
+MOST_POINTS = 200
+"""Of a curve: a screen shows no more."""
+
+
+def describe_run(run: RunDir, name: str, model: Pretrained) -> dict[str, Any]:
+    """Return the plain values that a page shows of a run.
+
+    Raises:
+        RunDirError: a file of it is damaged.
+    """
+    rows = _metrics(run)
+    scores, notes = _results(run)
+    lengths = read_length_bleu(run.root) if run.path(LENGTH_BLEU).exists() else None
+    return {
+        "name": printable(name),
+        "source": _language(model.config.data.source_language),
+        "target": _language(model.config.data.target_language),
+        "unit": "Tokens" if isinstance(model.config.tokenizer, WordsConfig) else "Subwords",
+        "facts": [[fact, printable(text)] for fact, text in _facts(run, model, rows)],
+        "scores": scores,
+        "notes": notes,
+        "curves": {key: _curve(rows, tag) for key, tag in CURVES.items()},
+        "lengths": [
+            {"first": b.first, "label": b.label, "bleu": b.bleu, "low": b.low, "high": b.high}
+            for b in (lengths.bins if lengths is not None else ())
+        ],
+    }
+
+
+def describe_fidelity(configs: Sequence[Config]) -> list[dict[str, Any]]:
+    """Return the points of comparison with the paper, each with what every run does there."""
+    reports = [compare(config) for config in configs]
+    return [
+        {
+            "point": rows[0].point.name,
+            "paper": rows[0].point.paper and rows[0].point.paper.text,
+            "authors": rows[0].point.authors and rows[0].point.authors.text,
+            "source": rows[0].point.source,
+            "note": rows[0].point.note,
+            "here": [row.here for row in rows],
+            "differs": [Outcome.differs in (row.paper, row.authors) for row in rows],
+        }
+        for rows in zip(*(report.rows for report in reports), strict=True)
+    ]
+
+
+def _metrics(run: RunDir) -> list[dict[str, Any]]:
+    """Return the lines of `metrics.jsonl`; none of a run that keeps none."""
+    path = run.path(METRICS)
+    if not path.exists():
+        return []
+    with expected(path):
+        rows = [parse_json(line.encode(), path) for line in read_lines_of(path)]
+        return [row | {"update": int(row["update"])} for row in rows]
+
+
+def _curve(rows: Iterable[dict[str, Any]], tag: str) -> list[list[float]]:
+    """Return points (update, value) of a curve, evenly thinned; the last one always stays."""
+    values = [(row["update"], row[tag]) for row in rows if tag in row]
+    points = [
+        [update, round(value, 4)]
+        for update, value in values
+        if isinstance(value, int | float) and math.isfinite(value)  # not "nan"
+    ]
+    step = -(-len(points) // MOST_POINTS) or 1
+    return points[::-step][::-1]
+
+
+def _facts(run: RunDir, model: Pretrained, rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return what was trained, in the same order for every run."""
+    cfg = model.config
+    sizes = " and ".join(f"{len(tokenizer):,}" for tokenizer in model.tokenizers)
+    kind = "words" if isinstance(cfg.tokenizer, WordsConfig) else "subwords"
+    count = sum(p.numel() for p in model.model.parameters())
+    pairs = "unknown"
+    if run.path(REPORT).exists():
+        with expected(run.path(REPORT)):
+            pairs = f"{int(read_sealed(run.path(REPORT))['train']['kept']):,}"
+    with expected(run.path(METRICS)):
+        seconds = max((float(row["seconds"]) for row in rows), default=0.0)
+    return [
+        ("Languages", f"{cfg.data.source_language} \u2192 {cfg.data.target_language}"),
+        ("Training pairs", pairs),
+        ("Vocabulary", f"{sizes} {kind}"),
+        ("Attention", cfg.attention.name.name.replace("_", " ")),
+        ("Parameters", f"{count:,}"),
+        ("Weights", f"of update {model.update:,}"),
+        ("Training time", f"{seconds / 60:,.1f} minutes" if rows else "unknown"),
+        ("Seed", str(cfg.seed)),
+        ("Search", f"beam {cfg.decode.beam_size}, length penalty {cfg.decode.length_penalty:g}"),
+    ]
+
+
+def _results(run: RunDir) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the scores of the test set, and advice on the alignments in whole sentences."""
+    path = run.path(SCORES)
+    if not path.exists():
+        return [], []
+    with expected(path):
+        results = Results.from_dict(read_json(path))
+        scores = [
+            {
+                "name": printable(score.name),
+                "value": float(score.value),
+                "signature": printable(score.signature),
+                "low": None if score.low is None else float(score.low),
+                "high": None if score.high is None else float(score.high),
+            }
+            for score in results.scores.scores
+        ]
+        return scores, [] if results.attention is None else _notes(results.attention)
+
+
+def _notes(attention: AttentionScores) -> list[str]:
+    """Say what the measures of attention on the test set are, and what they advise."""
+    notes = []
+    if (gold := attention.gold) is not None:
+        rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
+        notes.append(f"{rate} {gold.advice}")
+    if attention.measures != NOT_MEASURED:
+        notes.append(f"Attention along the references: {attention.measures}.")
+    return notes
+
+
+def _language(code: str) -> str | None:
+    """Return a language code if a browser can take it for one."""
+    return code if code.isascii() and code.replace("-", "").isalnum() else None

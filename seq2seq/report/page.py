@@ -1,0 +1,78 @@
+"""One HTML file that holds everything it shows: data as JSON, one style, one script.
+
+The browser is told to run and load nothing else: the policy names the sums of both. The data are
+text for it, and the script sets text as text. The same data give the same bytes.
+"""
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="referrer" content="no-referrer">
+<title>{title}</title>
+<link rel="icon" href="data:,">
+<style>{style}</style>
+</head>
+<body>
+<main id="app"></main>
+<noscript>This page is drawn by a script of its own, which is switched off here.</noscript>
+<script type="application/json" id="data">{data}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+
+def page(title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
+    """Return a page.
+
+    Args:
+        title: Of the window.
+        data: What the scripts show, as plain values; numbers are finite.
+        scripts: Files of this package, in their order.
+    """
+    style, script = _own("report.css"), "".join(map(_own, scripts))
+    # The parser would end the script at "</script", wherever that stands; JSON can spell "<" so.
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _PAGE.format(
+        policy=(
+            f"default-src 'none'; style-src '{_sum(style)}'; script-src '{_sum(script)}'; "
+            "img-src data:; base-uri 'none'; form-action 'none'"
+        ),
+        title=html.escape(title),
+        style=style,
+        data=text.replace("<", "\\u003c"),
+        script=script,
+    )
+
+
+def frame(document: str, height: int) -> str:
+    """Return a page as an element for a notebook; it cannot touch what is around it.
+
+    Args:
+        document: The page.
+        height: Pixels.
+    """
+    return (
+        f'<iframe sandbox="allow-scripts" title="Attention of a translation" width="100%" '
+        f'height="{height}" frameborder="0" srcdoc="{html.escape(document)}"></iframe>'
+    )
+
+
+def _own(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")
+
+
+def _sum(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

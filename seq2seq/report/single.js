@@ -1,0 +1,7 @@
+// One translation alone: `translation.to_html()`.
+
+const [sentence] = data.sentences, shown = sentence.runs[0].found.length
+  ? [el("div", { class: "tools" }, switches()), openSentence(sentence)]
+  : [el("p", { class: "note" }, "Nothing was translated: the line is blank.")];
+document.getElementById("app").append(
+  el("header", { class: "top" }, el("p", { dir: "auto" }, sentence.source), theme()), ...shown);

@@ -1,0 +1,342 @@
+"""The report of runs: what its page holds, and that it holds nothing else."""
+
+import base64
+import functools
+import hashlib
+import html
+import html.parser
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from runs import assert_fails, copy_of, run_here, tiny_run
+
+import seq2seq
+from seq2seq.inference.measures import measure
+from seq2seq.inference.translate import Candidate, Translation
+from seq2seq.inference.word_level import to_words
+from seq2seq.report.build import build
+from seq2seq.report.page import page
+from seq2seq.report.sentence import pack
+
+HARMFUL = ("</script><script>alert(1)</script>", '<img src="x" onerror="alert(1)">', "<!--<script>")
+
+
+class Elements(html.parser.HTMLParser):
+    """The elements of a page and the text within each kind."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.inside = False
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.texts.append("")
+        self.inside = True
+
+    def handle_endtag(self, tag):
+        self.inside = False
+
+    def handle_data(self, data):
+        if self.inside:
+            self.texts[-1] += data
+
+    def of(self, tag: str) -> list[tuple[dict[str, str | None], str]]:
+        found = zip(self.tags, self.texts, strict=True)
+        return [(attributes, text) for (name, attributes), text in found if name == tag]
+
+
+def data_of(text: str) -> dict:
+    [found] = [t for a, t in Elements(text).of("script") if a.get("type") == "application/json"]
+    return json.loads(found)
+
+
+def unpacked(text: str) -> list[float]:
+    """Weights as the page reads them, by a loop."""
+    levels, data = [], iter(base64.b64decode(text))
+    for byte in data:
+        levels += [byte] if byte else [0] * next(data)
+    return [level / 255 for level in levels]
+
+
+def translation(*texts: str) -> Translation:
+    """A translation of a text, token by token, into others."""
+    source = (*(f"\u2581{word}" for word in texts[0].split()), "</s>")
+    candidates = []
+    for text in texts[1:]:
+        tokens = (*(f"\u2581{word}" for word in text.split()), "</s>")
+        alpha = np.random.default_rng(1).dirichlet(np.full(len(source), 0.2), len(tokens))
+        chances = tuple(-0.5 for _ in tokens)
+        candidates.append(
+            Candidate(text, tokens, chances, sum(chances), -0.5, alpha.astype(np.float32), True)
+        )
+    return Translation(texts[0], source, tuple(candidates))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def text(run) -> str:
+    return build([run], [], sentences=50, n_best=3)
+
+
+@pytest.fixture(scope="module")
+def data(text) -> dict:
+    return data_of(text)
+
+
+@pytest.fixture
+def script(monkeypatch):
+    return functools.partial(run_here, monkeypatch, "report")
+
+
+# The page ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("harmful", HARMFUL)
+def test_text_cannot_leave_the_data(harmful):
+    found = Elements(page(harmful, {"text": harmful}, ("attention.js",)))
+    assert [tag for tag, _ in found.tags] == [
+        *("html", "head", "meta", "meta", "meta", "meta", "title", "link", "style"),
+        *("body", "main", "noscript", "script", "script"),
+    ]
+    assert found.of("title")[0][1] == harmful
+    assert data_of(page("", {"text": harmful}, ("attention.js",))) == {"text": harmful}
+
+
+def test_the_policy_allows_its_own_script_and_style_alone(text):
+    found = Elements(text)
+    [policy] = [a["content"] for a, _ in found.of("meta") if "http-equiv" in a]
+    rules = {name: value for name, *value in (rule.split() for rule in policy.split(";"))}
+    assert rules["default-src"] == ["'none'"]
+    assert not any("unsafe" in word or "http" in word for value in rules.values() for word in value)
+    for tag, rule in (("style", "style-src"), ("script", "script-src")):
+        [source] = [s for a, s in found.of(tag) if "type" not in a]
+        digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+        assert rules[rule] == [f"'sha256-{digest}'"]
+
+
+def test_nothing_names_another_place(text):
+    found = Elements(text)
+    assert {a["href"] for a, _ in found.of("link")} == {"data:,"}
+    assert not [a for _, a in found.tags if "src" in a]
+    for kind in ("style", "script"):
+        for attributes, source in found.of(kind):
+            if "type" not in attributes:
+                places = set(re.findall(r"\w+://[^\s\"']*|url\(|@import|import\(|fetch\(", source))
+                assert places <= {"http://www.w3.org/2000/svg"}
+
+
+def test_the_script_makes_no_html_of_text():
+    for path in Path(seq2seq.__file__).parent.glob("report/*.js"):
+        source = path.read_text("utf-8")
+        ways = r"inner.?HTML|outerHTML|insertAdjacent|document\.write|\beval\(|Function\("
+        assert not re.findall(ways, source)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (40, 41)])
+def test_weights_survive_packing(shape):
+    rng = np.random.default_rng(7)
+    for alpha in (rng.dirichlet(np.full(shape[1], 0.1), shape[0]), np.zeros(shape), np.ones(shape)):
+        np.testing.assert_allclose(unpacked(pack(alpha)), alpha.ravel(), atol=0.5 / 255 + 1e-9)
+
+
+def test_weights_that_are_no_numbers_are_nothing():
+    alpha = np.array([[np.nan, 1.0], [np.inf, -np.inf]])
+    assert unpacked(pack(alpha)) == [0, 1, 1, 0]
+
+
+# What it says of a run ---------------------------------------------------------------------------
+
+
+def test_every_hypothesis_is_that_of_the_library(run, data):
+    beam = seq2seq.load(run).config.decode.beam_size
+    model = seq2seq.load(run, [f"decode.beam_size={beam}", f"decode.n_best={min(3, beam)}"])
+    greedy = seq2seq.load(run, ["decode.beam_size=1", "decode.n_best=1"])
+    sources = (run / "corpus/test.source").read_text("utf-8").splitlines()
+    references = (run / "corpus/test.target").read_text("utf-8").splitlines()
+    assert [s["number"] for s in data["sentences"]] == list(range(1, len(sources) + 1))
+    wanted = zip(
+        *(m.translate(sources) for m in (model, greedy)),
+        model.force(zip(sources, references, strict=True)),
+        strict=True,
+    )
+    for sentence, (best, one, forced) in zip(data["sentences"], wanted, strict=True):
+        assert sentence["source"] == best.source
+        [shown] = sentence["runs"]
+        pairs = [(best, c) for c in best.candidates] + [(t, t.candidates[0]) for t in (one, forced)]
+        labels = [*(f"Beam {i + 1}" for i in range(len(best.candidates))), "Greedy", "Reference"]
+        assert [f["label"] for f in shown["found"]] == labels
+        for found, (whole, candidate) in zip(shown["found"], pairs, strict=True):
+            check_candidate(found, whole, candidate)
+
+
+def check_candidate(found: dict, whole: Translation, candidate: Candidate) -> None:
+    assert found["text"] == candidate.text
+    assert found["score"] == pytest.approx(candidate.score, abs=1e-3)
+    pieces, words = found["pieces"], found["words"]
+    assert (pieces["source"], pieces["target"]) == (
+        list(whole.source_tokens),
+        list(candidate.tokens),
+    )
+    np.testing.assert_allclose(unpacked(pieces["weights"]), candidate.alignment.ravel(), atol=0.003)
+    np.testing.assert_allclose(pieces["probability"], np.exp(candidate.token_log_probs), atol=1e-3)
+    merged = to_words(whole, candidate)
+    assert (words["source"], words["target"]) == (list(merged.source_words), list(merged.words))
+    np.testing.assert_allclose(unpacked(words["weights"]), merged.alignment.ravel(), atol=0.003)
+    # Every piece is in one word, so that the chances multiply to the same.
+    chance = float(np.exp(candidate.log_prob))
+    assert np.prod(words["probability"]) == pytest.approx(chance, abs=1e-3)
+    measured = measure(merged.alignment, ended=merged.ended)
+    assert found["entropy"] == pytest.approx(measured.entropy, abs=1e-3)
+    assert found["coverage"] == pytest.approx(1 - measured.uncovered, abs=1e-3)
+
+
+def test_the_summary_is_that_of_the_run(run, data):
+    [shown] = data["runs"]
+    scores = json.loads((run / "scores.json").read_text("utf-8"))["scores"]
+    assert {s["name"]: s["value"] for s in shown["scores"]} == {
+        name: score["value"] for name, score in scores.items()
+    }
+    points = json.loads((run / "fidelity.json").read_text("utf-8"))["points"]
+    assert [(p["point"], p["here"], p["paper"], p["authors"]) for p in data["fidelity"]] == [
+        (p["point"], [p["here"]], p["paper"], p["authors"]) for p in points
+    ]
+    differing = [p["differs"] for p in data["fidelity"]]
+    assert differing == [["differs" in (p["from_paper"], p["from_authors"])] for p in points]
+    bins = json.loads((run / "length_bleu.json").read_text("utf-8"))["bins"]
+    assert [(b["bleu"], b["low"], b["high"]) for b in shown["lengths"]] == [
+        (b["bleu"], b["low"], b["high"]) for b in bins
+    ]
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    losses = [[r["update"], round(r["train/loss"], 4)] for r in rows if "train/loss" in r]
+    assert shown["curves"]["training"] == losses
+
+
+def test_the_same_run_gives_the_same_bytes_and_no_folder_of_this_machine(
+    run, text, script, tmp_path
+):
+    found = script(run, "--hypotheses", "3", "--output", tmp_path / "r.html")
+    assert (found.code, found.out.decode()) == (0, f"report  {tmp_path / 'r.html'}\n")
+    assert (tmp_path / "r.html").read_bytes() == text.encode()
+    assert str(run.parent) not in text
+
+
+def test_sentences_are_spread_over_the_test_set(run, tmp_path):
+    found = data_of(build([run], [], sentences=4, n_best=1))
+    assert [s["number"] for s in found["sentences"]] == [1, 6, 11, 16]
+    assert [f["label"] for f in found["sentences"][0]["runs"][0]["found"]] == [
+        "Beam 1",
+        "Greedy",
+        "Reference",
+    ]
+
+
+def test_blank_lines_of_a_test_set_are_passed_over(run, tmp_path):
+    copy = copy_of(run, tmp_path / "copy")
+    (copy / "corpus/test.source").write_text("the cat .\n \nthe dog .\n", "utf-8")
+    (copy / "corpus/test.target").write_text("ce chat .\nce loup .\n\n", "utf-8")
+    found = data_of(build([copy], [], sentences=9, n_best=1))["sentences"]
+    assert [s["number"] for s in found] == [1, 3]
+    assert [f["label"] for f in found[1]["runs"][0]["found"]] == ["Beam 1", "Greedy"]
+
+
+def test_a_run_without_scores_and_metrics_is_reported_on(run, tmp_path):
+    copy = copy_of(run, tmp_path / "copy")
+    for name in ("scores.json", "metrics.jsonl", "length_bleu.json"):
+        (copy / name).unlink()
+    [found] = data_of(build([copy], [], sentences=1, n_best=1))["runs"]
+    assert (found["scores"], found["notes"], found["lengths"]) == ([], [], [])
+    assert not any(found["curves"].values())
+
+
+def test_curves_leave_out_what_is_no_number_and_are_thinned(run, tmp_path):
+    copy = copy_of(run, tmp_path / "copy")
+    lines = [{"update": i, "seconds": i, "train/loss": 1.0 if i % 2 else "nan"} for i in range(999)]
+    (copy / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
+    [found] = data_of(build([copy], [], sentences=1, n_best=1))["runs"]
+    points = found["curves"]["training"]
+    assert 100 < len(points) <= 200
+    assert points[-1] == [997, 1.0]
+
+
+# Several runs ------------------------------------------------------------------------------------
+
+
+def test_runs_stand_side_by_side(run, tmp_path):
+    other = copy_of(run, tmp_path / "other")
+    found = data_of(build([run, other], [], sentences=2, n_best=1))
+    assert [r["name"] for r in found["runs"]] == [run.name, "other"]
+    for sentence in found["sentences"]:
+        assert sentence["runs"][0] == sentence["runs"][1]
+    assert all(len(p["here"]) == 2 for p in found["fidelity"])
+
+
+def test_runs_of_other_sources_are_refused(run, script, tmp_path):
+    other = copy_of(run, tmp_path / "other")
+    path = other / "corpus/test.source"
+    path.write_text(path.read_text("utf-8").replace("cat", "dog"), "utf-8")
+    found = script(run, other, "--output", tmp_path / "r.html")
+    assert_fails(found, 4, f"{other}: its test set has other source sentences than that of {run}")
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["decode.beam_size=2"], 2, "report.py: nothing to report on"),
+        (["RUN", "--sentences", "0"], 2, "--sentences: less than one"),
+        (["RUN", "--hypotheses", "0"], 2, "--hypotheses: less than one"),
+        (["none"], 4, "none: holds no run"),
+        (["RUN", "decode.beam=2"], 1, "decode.beam"),
+    ],
+)
+def test_mistakes(run, script, arguments, code, message):
+    assert_fails(script(*(run if a == "RUN" else a for a in arguments)), code, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("scores.json", '{"sentences": 1, "scores": {"BLEU": {"value": "x", "signature": "s"}}}'),
+        ("scores.json", '{"scores": []}'),
+        ("metrics.jsonl", '{"update": 1, "seconds": "long"}\n'),
+        ("metrics.jsonl", '{"update": "x"}\n'),
+        ("metrics.jsonl", '{"update": NaN}\n'),
+        ("length_bleu.json", '{"bins": 3}'),
+        ("corpus/test.target", "a\n"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(run, script, tmp_path, name, content):
+    copy = copy_of(run, tmp_path / "copy")
+    (copy / name).write_text(content, "utf-8")
+    found = script(copy, "--sentences", "2", "--output", tmp_path / "r.html")
+    assert_fails(found, 4, name.split("/")[0])
+
+
+# One translation ---------------------------------------------------------------------------------
+
+
+def test_a_translation_shows_itself():
+    one = translation("the cat", "le chat", "ce chat")
+    [sentence] = data_of(one.to_html())["sentences"]
+    assert [f["text"] for f in sentence["runs"][0]["found"]] == ["le chat", "ce chat"]
+    frame = one._repr_html_()
+    [(attributes, _)] = Elements(frame).of("iframe")
+    assert attributes["sandbox"] == "allow-scripts"
+    assert attributes["srcdoc"] == one.to_html()
+    assert html.escape(one.to_html()) in frame
+
+
+def test_a_blank_translation_shows_itself():
+    assert data_of(Translation(" ", (), ()).to_html())["sentences"][0]["runs"] == [{"found": []}]
+    assert "srcdoc" in Translation(" ", (), ())._repr_html_()

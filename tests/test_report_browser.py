@@ -1,0 +1,512 @@
+"""The report in a headless Chromium: pointed at, clicked, searched, on a phone, in the dark.
+
+Every test ends with a look at the console and at the network: no complaint, no request.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import browser
+import pytest
+from runs import composed, copy_of, run_new, tiny_run
+from test_report import HARMFUL, data_of, translation, unpacked
+
+from seq2seq.report.build import build
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(browser.BROWSER is None, reason="no Chromium (Debian: chromium)"),
+]
+
+MULTI30K = Path(__file__).resolve().parents[2] / "shared/data/multi30k"
+FORMS = ("ribbons", "matrix", "table")
+FIRST = "article:first-of-type "
+TOLD = f"document.querySelector('{FIRST}.told').textContent"
+NOTHING_NAMED = """
+[...document.querySelectorAll('button, input, select, a, summary, [role=region], svg[role=img]')]
+  .filter(n => !(n.textContent.trim() || n.ariaLabel || n.labels?.length)).map(n => n.outerHTML)
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    with browser.browser(tmp_path_factory.mktemp("chromium")) as page:
+        yield page
+
+
+@pytest.fixture
+def page(chromium):
+    """A page that must have been quiet at the end."""
+    yield chromium
+    assert chromium.requests() == []
+    assert chromium.complaints() == []
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def report(run, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(build([run], [], sentences=20, n_best=3), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def sentences(report) -> list[dict]:
+    return data_of(report.read_text("utf-8"))["sentences"]
+
+
+def rows_of(level: dict) -> list[list[float]]:
+    flat, width = unpacked(level["weights"]), len(level["source"])
+    return [flat[i : i + width] for i in range(0, len(flat), width)]
+
+
+def strongest(weights: list[float]) -> int:
+    return max(range(len(weights)), key=lambda i: weights[i])
+
+
+def word(side: str, index: int) -> str:
+    return f'{FIRST}.word[data-side="{side}"][data-index="{index}"]'
+
+
+def all_of(selector: str) -> str:
+    """The elements of the first sentence, as an expression."""
+    return f"[...document.querySelectorAll('{FIRST}{selector}')]"
+
+
+def choose(page: browser.Page, value: str) -> None:
+    page.mouse(f'input[value="{value}"] + span', click=True)
+
+
+def shown_numbers(page: browser.Page) -> list[int]:
+    return page.js("[...document.querySelectorAll('article')].map(n => +n.id.slice(1))")
+
+
+# Pointing -----------------------------------------------------------------------------------------
+
+
+def test_a_word_that_is_pointed_at_shows_both_directions(page, report, sentences):
+    page.open(report)
+    level = sentences[0]["runs"][0]["found"][0]["words"]
+    weights = rows_of(level)
+    for index, row in enumerate(weights[:-1]):
+        page.mouse(word("target", index))
+        best = strongest(row)
+        said = page.js(TOLD)
+        names = level["target"][index], level["source"][best]
+        assert said.startswith("“{}” looks at “{}” {}".format(*names, round(100 * row[best])))
+        assert f"probability was {round(100 * level['probability'][index])}" in said
+        tints = page.js(
+            f"[...document.querySelectorAll('{FIRST}.word[data-side=source]')]"
+            ".map(n => +n.style.getPropertyValue('--w'))"
+        )
+        assert tints == pytest.approx(row, abs=1e-6)
+        lit = page.js(
+            f"[...document.querySelectorAll('{FIRST}path.on')].map(n => n.dataset.column)"
+        )
+        assert {int(i) for i in lit} == {i for i, w in enumerate(row) if w >= 0.02}
+    column = [row[1] for row in weights]
+    page.mouse(word("source", 1))
+    best = strongest(column)
+    names = level["source"][1], level["target"][best]
+    share = round(100 * column[best])
+    assert page.js(TOLD).startswith("“{}” is looked at by “{}” {}".format(*names, share))
+    page.mouse("h1")
+    assert "Point at a word" in page.js(TOLD)
+
+
+def test_colours_follow_the_weights(page, report, sentences):
+    """As painted, not only as set: the word most looked at is the furthest from the paper."""
+    page.open(report)
+    row = rows_of(sentences[0]["runs"][0]["found"][0]["words"])[1]
+    page.mouse(word("target", 1))
+    alphas = page.js(
+        f"[...document.querySelectorAll('{FIRST}.word[data-side=source]')].map(n =>"
+        "+(getComputedStyle(n).backgroundColor.match(/\\/ ([\\d.]+)\\)/) ?? [0, 1])[1])"
+    )
+    assert alphas == pytest.approx([0.45 * w for w in row], abs=0.01)
+
+
+def test_a_click_keeps_a_word_until_the_next(page, report):
+    page.open(report)
+    page.mouse(word("target", 0), click=True)
+    kept = page.js(TOLD)
+    page.mouse("h1")
+    assert page.js(TOLD) == kept
+    assert page.js(f"document.querySelector('{word('target', 0)}').ariaPressed") == "true"
+    page.mouse(word("target", 0), click=True)
+    page.mouse("h1")
+    page.js("document.activeElement.blur()")
+    assert "Point at a word" in page.js(TOLD)
+
+
+def test_the_keyboard_is_enough(page, report, sentences):
+    page.open(report)
+    level = sentences[0]["runs"][0]["found"][0]["words"]
+    page.js(f"document.querySelector('{FIRST}.hypotheses input').focus()")
+    page.key("Tab")
+    focused = "(({side, index}) => side + index)(document.activeElement.dataset)"
+    assert page.js(focused) == "target0"
+    assert page.js(TOLD).startswith(f"“{level['target'][0]}” looks at")
+    assert page.js("document.activeElement.matches(':focus-visible')")
+    page.key("ArrowDown", "ArrowDown")
+    assert page.js(focused) == "target2"
+    page.key("ArrowLeft")  # along the strongest link
+    best = strongest(rows_of(level)[2])
+    assert page.js(focused) == f"source{best}"
+    page.key("End")
+    assert page.js(focused) == f"source{len(level['source']) - 1}"
+    page.key("Home", "ArrowUp")
+    assert page.js(focused) == "source0"
+    page.key("Enter")
+    assert page.js("document.activeElement.ariaPressed") == "true"
+    page.key("Escape")
+    assert page.js("document.activeElement.ariaPressed") == "false"
+    page.key("Tab")
+    assert page.js("document.activeElement.className") == "more", "one stop a figure"
+    page.key("Enter")
+    assert page.js("document.querySelectorAll('.panel').length") == 2
+
+
+# Switching ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unit", ["words", "pieces"])
+def test_the_matrix_is_a_table_of_the_weights(page, report, sentences, unit):
+    page.open(report)
+    choose(page, "matrix")
+    choose(page, unit)
+    level = sentences[0]["runs"][0]["found"][0][unit]
+    read = page.js(
+        f"[...document.querySelectorAll('{FIRST}.matrix tr')].map(r => [...r.cells].map("
+        "c => c.textContent))"
+    )
+    assert read[0][1:] == level["source"]
+    assert [row[0] for row in read[1:]] == level["target"]
+    shares = [[int(cell.split("\u202f")[0]) for cell in row[1:]] for row in read[1:]]
+    assert shares == [[round(100 * w) for w in row] for row in rows_of(level)]
+    page.mouse(f'{FIRST}td[data-row="1"][data-column="2"]')
+    told = page.js(TOLD)
+    assert told.startswith(f"“{level['target'][1]}” looks at “{level['source'][2]}” {shares[1][2]}")
+    page.js(f"document.querySelector('{word('target', 0)}').focus()")
+    page.key("ArrowRight", "Home", "ArrowRight")
+    assert page.js("document.activeElement.dataset.index") == "1"
+
+
+def test_the_table_says_where_each_word_looks(page, report, sentences):
+    page.open(report)
+    choose(page, "table")
+    level = sentences[0]["runs"][0]["found"][0]["words"]
+    rows = page.js(
+        f"[...document.querySelectorAll('{FIRST}.attention tbody tr')].map(r => [...r.cells].map("
+        "c => c.textContent))"
+    )
+    assert [row[0] for row in rows] == level["target"]
+    for (_, chance, looks), row, probability in zip(
+        rows, rows_of(level), level["probability"], strict=True
+    ):
+        assert chance == f"{round(100 * probability)}\u202f%"
+        assert looks.startswith(f"“{level['source'][strongest(row)]}” {round(100 * max(row))}")
+
+
+def test_every_hypothesis_can_be_chosen(page, report, sentences):
+    page.open(report)
+    for index, found in enumerate(sentences[0]["runs"][0]["found"]):
+        page.mouse(f"{FIRST}.hypotheses label:nth-of-type({index + 1})", click=True)
+        words = page.js(f"{all_of('.word[data-side=target]')}.map(n => n.textContent)")
+        assert words == found["words"]["target"]
+        label = page.js(f"document.querySelector('{FIRST}.attention').ariaLabel")
+        assert label == f"Attention of {found['label']}"
+    assert found["label"] == "Reference"
+    assert found["text"] == sentences[0]["runs"][0]["reference"]
+
+
+def test_ribbons_join_the_words(page, report, sentences):
+    page.open(report)
+    drawn = page.js(
+        f"[...document.querySelectorAll('{FIRST}.columns path')].map(p => [p.dataset.row,"
+        " p.dataset.column, p.getPointAtLength(0).y, p.getPointAtLength(p.getTotalLength()).y,"
+        " p.closest('svg').getBoundingClientRect().top, +p.getAttribute('stroke-width')])"
+    )
+    middle = "(b => b.top + b.height / 2)(document.querySelector('{}').getBoundingClientRect())"
+    weights = rows_of(sentences[0]["runs"][0]["found"][0]["words"])
+    assert len(drawn) == sum(w >= 0.02 for row in weights for w in row)
+    for row, column, left, right, top, width in drawn[:5]:
+        assert top + left == pytest.approx(page.js(middle.format(word("source", column))), abs=1)
+        assert top + right == pytest.approx(page.js(middle.format(word("target", row))), abs=1)
+        assert width >= 1
+    thick = max(drawn, key=lambda path: path[-1])
+    assert weights[int(thick[0])][int(thick[1])] == max(w for row in weights for w in row)
+
+
+# Searching and sorting ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["score", "length", "entropy", "coverage", "chrf", "number"])
+def test_sorting(page, report, sentences, key):
+    page.open(report)
+    page.js(f"document.getElementById('sort').value = '{key}'")
+    page.js("document.getElementById('sort').dispatchEvent(new Event('change'))")
+
+    def value(sentence: dict) -> float:
+        return sentence.get(key, sentence["runs"][0]["found"][0].get(key))
+
+    wanted = sorted(sentences, key=lambda s: (value(s), s["number"]))
+    assert shown_numbers(page) == [s["number"] for s in wanted]
+    page.js("document.querySelector('.tools > button').click()")
+    wanted = sorted(sentences, key=lambda s: (-value(s), s["number"]))
+    assert shown_numbers(page) == [s["number"] for s in wanted]
+
+
+def test_searching(page, report, sentences):
+    page.open(report)
+    best = [s["runs"][0]["found"][0] for s in sentences]
+    bound = sorted(found["score"] for found in best)[10]
+    wolves = {
+        s["number"]
+        for s in sentences
+        for texts in [[s["source"], s["runs"][0]["reference"]]]
+        if any("wolf" in t for t in texts + [f["text"] for f in s["runs"][0]["found"]])
+    }
+    low = {s["number"] for s, found in zip(sentences, best, strict=True) if found["score"] < bound}
+    covered = {s["number"] for s, f in zip(sentences, best, strict=True) if f["coverage"] > 0.6}
+    for query, wanted in (
+        ("WOLF", wolves),
+        (f"score<{bound}", low),
+        (f"score<{bound} wolf", low & wolves),
+        ("coverage>60%", covered),
+        ("number<3", {1, 2}),
+        ("length>7 length<7", set()),
+        ("no such words", set()),
+        ("", {s["number"] for s in sentences}),
+    ):
+        page.mouse("#search", click=True)
+        page.js("document.getElementById('search').select()")
+        page.call("Input.insertText", text=query)  # in place of what was there
+        assert set(shown_numbers(page)) == wanted, query
+        status = page.js("document.querySelector('[role=status]').textContent")
+        assert status == f"{len(wanted)} of {len(sentences)} sentences"
+    assert 0 < len(wolves) < len(sentences)
+
+
+# Everywhere ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_light_and_dark_as_the_system_and_as_asked(page, report, dark):
+    page.open(report, dark=dark)
+    brightness = (
+        "getComputedStyle(document.documentElement)"
+        ".backgroundColor.match(/\\d+/g).reduce((a, b) => a + +b, 0) / 3"
+    )
+    assert (page.js(brightness) < 60) is dark
+    page.mouse(".top button", click=True)
+    assert (page.js(brightness) > 200) is dark
+
+
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_no_page_is_wider_than_its_window(page, report, width):
+    page.open(report, width, 800)
+    page.js("document.querySelectorAll('details').forEach(d => d.open = true)")
+    for form in FORMS:
+        for unit in ("pieces", "words"):
+            choose(page, form)
+            choose(page, unit)
+            assert page.js("document.documentElement.scrollWidth") == width, (form, unit)
+
+
+def test_a_screen_reader_finds_names_and_order(page, report):
+    page.open(report)
+    assert page.js(NOTHING_NAMED) == []
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    read = [
+        (n["role"]["value"], n.get("name", {}).get("value", "")) for n in nodes if not n["ignored"]
+    ]
+    for role in ("button", "radio", "combobox", "searchbox", "region", "table", "image"):
+        names = [name for kind, name in read if kind == role]
+        assert names, role
+        assert all(names), (role, names)
+    levels = page.js("[...document.querySelectorAll('h1,h2,h3,h4,h5')].map(h => +h.tagName[1])")
+    assert levels[0] == 1
+    assert page.js("document.documentElement.lang") == "en"
+    assert {"fr", "en"} <= set(page.js("[...document.querySelectorAll('[lang]')].map(n => n.lang)"))
+    live = "document.querySelector('.told').ariaLive"
+    assert page.js(live) == "polite"
+
+
+def colour(text: str) -> list[float]:
+    """Red, green, blue and opacity, each up to 1, of what `getComputedStyle` says."""
+    numbers = [float(n) for n in re.findall(r"[\d.]+(?:e-?\d+)?", text.removeprefix("color(srgb"))]
+    scale = 1 if text.startswith("color(") else 255
+    return [n / scale for n in numbers[:3]] + [*numbers[3:], 1][:1]
+
+
+def contrast(page: browser.Page, selector: str) -> float:
+    """The contrast of an element's text by WCAG 2, against all that is painted behind it."""
+    node = f"document.querySelector({json.dumps(selector)})"
+    text, *layers = page.js(
+        f"(n => {{ const found = [getComputedStyle(n).color]; for (; n; n = n.parentElement)"
+        f" found.push(getComputedStyle(n).backgroundColor); return found }})({node})"
+    )
+    behind = [1.0, 1.0, 1.0]
+    for layer in reversed(layers):
+        *paint, opacity = colour(layer)
+        behind = [opacity * p + (1 - opacity) * b for p, b in zip(paint, behind, strict=True)]
+
+    def light(rgb: list[float]) -> float:
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb]
+        return 0.05 + sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((light(colour(text)[:3]), light(behind)))
+    return high / low
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_can_be_read(page, report, dark):
+    page.open(report, dark=dark)
+    for selector in (
+        *("h1", "h3", ".note", ".texts dt", ".reference dd", ".hypotheses .kind", ".legend li"),
+        *("summary", "tbody th", ".switch input:checked + span", ".word", ".word.end"),
+    ):
+        assert contrast(page, selector) >= 4.5, selector
+    for side in ("target", "source"):
+        page.mouse(word(side, 0))
+        for index in range(4):
+            for selector in (word("target", index), word("source", index)):
+                assert contrast(page, selector) >= 4.5, (side, selector)
+
+
+# Text of strangers, and of the world --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_harmful_text_is_shown_as_text(page, tmp_path, form):
+    texts = [*HARMFUL, "{{7*7}} ${alert(1)} &lt;b&gt;", "javascript:alert(1)"]
+    one = translation(" ".join(texts), *texts)
+    (tmp_path / "one.html").write_text(one.to_html(), "utf-8")
+    page.open(tmp_path / "one.html")
+    choose(page, form)
+    assert page.js("document.querySelector('.top p').textContent") == one.source
+    read = page.js("[...document.querySelectorAll('.hypotheses .text')].map(n => n.textContent)")
+    assert read == texts
+    assert page.js("document.querySelectorAll('img, iframe, script').length") == 2
+    for index in range(len(texts)):
+        page.mouse(f".hypotheses label:nth-of-type({index + 1})", click=True)
+    assert page.js("document.querySelectorAll('img, iframe, script').length") == 2
+
+
+def test_a_run_of_a_stranger(page, run, tmp_path):
+    copy = copy_of(run, tmp_path / "copy")
+    (copy / "corpus/test.source").write_text("".join(f"{t} cat\n" for t in HARMFUL), "utf-8")
+    (copy / "corpus/test.target").write_text("".join(f"{t} chat\n" for t in HARMFUL), "utf-8")
+    text = build([copy], [], sentences=9, n_best=2)
+    (tmp_path / "r.html").write_text(text, "utf-8")
+    page.open(tmp_path / "r.html")
+    page.js("document.querySelectorAll('.more[aria-expanded=false]').forEach(b => b.click())")
+    assert page.js("document.querySelectorAll('img, iframe, script').length") == 2
+    shown = page.js("[...document.querySelectorAll('.texts dd[lang=en]')].map(n => n.textContent)")
+    assert shown == [f"{text} cat" for text in HARMFUL]
+
+
+def test_right_to_left_and_chinese(page, tmp_path):
+    hebrew, chinese = "הילד הקטן ישן .", "小 男孩 在 睡觉 。"
+    one = translation(hebrew, chinese, "\u202eturned round \u2066 x")
+    (tmp_path / "one.html").write_text(one.to_html(), "utf-8")
+    for width in (390, 1280):
+        page.open(tmp_path / "one.html", width, 800)
+        assert page.js("getComputedStyle(document.querySelector('.top p')).direction") == "rtl"
+        words = "[...document.querySelectorAll('.word[data-side=source] bdi')]"
+        assert page.js(f"{words}.map(n => getComputedStyle(n).direction)")[:3] == ["rtl"] * 3
+        assert page.js(f"{words}.map(n => n.textContent)") == [*hebrew.split(), "</s>"]
+        target = "[...document.querySelectorAll('.word[data-side=target] bdi')]"
+        assert page.js(f"{target}.map(n => n.textContent)") == [*chinese.split(), "</s>"]
+        assert page.js("document.documentElement.scrollWidth") == width
+        # What turns text round is spelt out, so its neighbours stay where they are.
+        text = page.js("document.querySelectorAll('.hypotheses .text')[1].textContent")
+        assert text == "\\u202eturned round \\u2066 x"
+
+
+def test_a_notebook_shows_a_translation_in_a_frame(page, tmp_path):
+    frame = translation("the cat", "le chat")._repr_html_()
+    (tmp_path / "n.html").write_text(f"<!doctype html><title>n</title>{frame}", "utf-8")
+    page.open(tmp_path / "n.html")
+    box = page.js("document.querySelector('iframe').getBoundingClientRect().height")
+    assert 300 < box < 900
+    assert page.js("document.querySelector('iframe').contentDocument === null"), "of nobody"
+    # Not one request but its own document, and nothing refused.
+    page.events[:] = [e for e in page.events if e["params"].get("type") != "Document"]
+
+
+# Whole runs ---------------------------------------------------------------------------------------
+
+
+def look_around(page: browser.Page, path: Path) -> None:
+    """What a reader does first: open, point, switch, choose the reference, search."""
+    page.open(path)
+    for form in FORMS:
+        choose(page, form)
+        for unit in ("pieces", "words"):
+            choose(page, unit)
+            for index in range(page.js(f"document.querySelectorAll('{FIRST}.panel').length")):
+                panel = f"{FIRST}.panel:nth-of-type({index + 1}) "
+                page.mouse(f'{panel}.word[data-side="target"][data-index="0"]')
+                told = page.js(f"document.querySelector('{panel}.told').textContent")
+                assert "looks at" in told
+                page.mouse(f"{panel}.hypotheses label:last-of-type", click=True)
+    page.mouse("#search", click=True)
+    page.call("Input.insertText", text="number<2")
+    assert shown_numbers(page) == [1]
+
+
+def test_the_report_of_a_word_model(page, tmp_path):
+    """Table 1's kind of model, shrunk: Moses words, the paper's decoding, unknown words."""
+    small = ["data=embedded", "tokenizer.vocab_size=80", "evaluate.heatmaps=[]"]
+    small += ["data.grammar.train_pairs=200", "trainer.max_updates=10", "evaluate.examples=[]"]
+    small += [f"data.grammar.{split}_pairs=20" for split in ("validation", "test")]
+    small += [f"model.{name}_size=16" for name in ("embedding", "hidden", "align", "readout")]
+    small += ["model.output_rank=8", "trainer.validate_every=10", "decode.max_ratio=1"]
+    run = run_new(tmp_path / "run", composed("rnnsearch30", small))
+    path = tmp_path / "r.html"
+    path.write_text(build([run.root], [], sentences=5, n_best=5), "utf-8")
+    look_around(page, path)
+    assert page.js("document.querySelector('input[value=pieces] + span').textContent") == "Tokens"
+    facts = page.js("[...document.querySelectorAll('.card td')].map(n => n.textContent)")
+    assert "80 and 80 words" in facts
+
+
+@pytest.mark.skipif(not MULTI30K.exists(), reason=f"no {MULTI30K}")
+def test_the_report_of_multi30k_runs_side_by_side(page, tmp_path):
+    """English-French beside English-German: the same sources, other references."""
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for name, lines in (("train", 400), ("val", 20), ("test_2016_flickr", 60)):
+        for language in ("en", "fr", "de"):
+            text = (MULTI30K / f"{name}.{language}").read_text("utf-8").split("\n")[:lines]
+            (corpus / f"{name}.{language}").write_text("".join(f"{t}\n" for t in text), "utf-8")
+    small = [f"data.root={corpus}", "tokenizer.vocab_size=400", "trainer.max_updates=4"]
+    small += ["trainer.validate_every=4", "trainer.batch_sentences=8", "evaluate.heatmaps=[]"]
+    small += ["model.hidden_size=24", "model.embedding_size=16", "model.align_size=16"]
+    short = ["stages=[tokenize,train]"]  # and so without scores
+    runs = [
+        run_new(tmp_path / name, composed(name, [*small, *changes])).root
+        for name, changes in (("multi30k_en_fr", []), ("multi30k_en_de", short))
+    ]
+    path = tmp_path / "r.html"
+    path.write_text(build(runs, ["decode.beam_size=2"], sentences=50, n_best=2), "utf-8")
+    assert path.stat().st_size < 2_000_000
+    look_around(page, path)
+    assert page.js(f"document.querySelectorAll('{FIRST}.panel').length") == 2
+    heads = page.js(
+        "[...document.querySelectorAll('.card thead tr, .wide thead tr')]"
+        ".map(row => row.textContent)"
+    )
+    assert len(heads) == 4
+    assert all("multi30k_en_fr" in head and "multi30k_en_de" in head for head in heads)
+    both = page.js(f"[...document.querySelectorAll('{FIRST}.reference dd')].map(n => n.lang)")
+    assert both == ["fr", "de"]
+    page.size(390, 800)
+    assert page.js("document.documentElement.scrollWidth") == 390
