@@ -64,7 +64,10 @@ def test_hypotheses_of_a_search_are_told_again():
     model = tiny_model(6, vocab=9)
     sources = [src for src, _ in random_pairs(8, ((5, 2), (3, 2), (7, 2)), vocab=9)]
     for extra in (0, 6):
-        rules = SearchRules(4, 4, 1.0, 0.0, 1.0, extra, (PAD,), PAD, EOS)
+        rules = SearchRules(
+            beam_size=4, n_best=1000, length_penalty=1.0, min_ratio=0.0, max_ratio=1.0, extra_steps=extra,
+            forbidden=(PAD,), start=PAD, eos=EOS,
+        )  # fmt: skip
         for src in sources:
             ids = torch.tensor([src])
             with torch.inference_mode():
@@ -96,6 +99,7 @@ def sources(run) -> list[str]:
     return (run / "corpus/test.source").read_text("utf-8").splitlines()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("size", [1, 7, 64])
 def test_the_beams_attention_is_that_of_forced_decoding(model, sources, size):
     """Every hypothesis of the n-best lists, forced by its ids: between pieces, between words."""
@@ -131,6 +135,7 @@ def test_the_beams_attention_is_that_of_forced_decoding(model, sources, size):
     assert np.ptp(told[5][1].alignment) > 0.2, "it does look somewhere"
 
 
+@pytest.mark.e2e
 def test_text_is_scored_in_order_and_blanks_are_left_out(model, sources):
     """As the vocabulary cuts it, the end included; the same whatever goes through at once."""
     sides = [(s, s.replace("the", "ce")) for s in sources]
@@ -162,6 +167,7 @@ def test_text_is_scored_in_order_and_blanks_are_left_out(model, sources):
             assert c.score == pytest.approx(c.log_prob / len(c.tokens) ** power)
 
 
+@pytest.mark.e2e
 def test_long_sides_are_cut_and_named(model, caplog):
     cfg = replace(model.config.decode, max_source_tokens=4)
     pairs = [("the cat", "ce"), ("the cat " * 9, "ce"), ("the", "ce chat " * 9)]
@@ -173,6 +179,7 @@ def test_long_sides_are_cut_and_named(model, caplog):
     assert all(line.endswith("to 4 tokens") for line in said)
 
 
+@pytest.mark.e2e
 def test_too_little_memory_names_the_longest_pair(model, monkeypatch):
     def greedy(*_args):
         raise MemoryError

@@ -20,6 +20,8 @@ from seq2seq.inference.links import grow_diag_final_and, intersection, read_link
 from seq2seq.inference.output import LEVELS
 from seq2seq.inference.translate import END
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

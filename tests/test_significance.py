@@ -118,6 +118,7 @@ def other_run(run, folder):
     return other
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("few_samples")
 def test_runs_are_compared_on_what_they_wrote(run, monkeypatch, tmp_path):
     other = other_run(run, tmp_path / "other")
@@ -135,6 +136,7 @@ def test_runs_are_compared_on_what_they_wrote(run, monkeypatch, tmp_path):
     assert values["BLEU"]["systems"][1]["p"]["bootstrap"] < 0.05
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("few_samples")
 def test_runs_translate_where_something_else_is_asked_for(run, monkeypatch, tmp_path):
     other = other_run(run, tmp_path / "other")
@@ -148,6 +150,7 @@ def test_runs_translate_where_something_else_is_asked_for(run, monkeypatch, tmp_
     assert_fails(refused, 3, f"{other}: its test set is not that of {run}. Give --source and")
 
 
+@pytest.mark.e2e
 def test_a_cut_translation_is_named(run, monkeypatch, tmp_path):
     other = other_run(run, tmp_path / "other")
     (other / "decode/test.txt").write_text("a\n", "utf-8")
@@ -158,6 +161,7 @@ def test_a_cut_translation_is_named(run, monkeypatch, tmp_path):
 # What attention does, as a table ----------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_attention_of_several_runs_is_one_table(run, monkeypatch, tmp_path):
     """One without gold links, one with, one that has saved its numbers."""
     linked, saved = (copy_of(run, tmp_path / name) for name in ("linked", "saved"))

@@ -105,7 +105,7 @@ MAY_IMPORT = [
     ("seq2seq.report.sentence", ["seq2seq.report.page", INFERENCE]),
     (
         "seq2seq.inference.translate",  # a translation shows itself
-        [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, MEMORY, "seq2seq.report.sentence"],
+        [INFERENCE, MODEL, DATA, SETTINGS, ERRORS, MEMORY, PRECISION, "seq2seq.report.sentence"],
     ),
     (
         "seq2seq.groundhog",
