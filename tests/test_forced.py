@@ -65,9 +65,16 @@ def test_hypotheses_of_a_search_are_told_again():
     sources = [src for src, _ in random_pairs(8, ((5, 2), (3, 2), (7, 2)), vocab=9)]
     for extra in (0, 6):
         rules = SearchRules(
-            beam_size=4, n_best=1000, length_penalty=1.0, min_ratio=0.0, max_ratio=1.0, extra_steps=extra,
-            forbidden=(PAD,), start=PAD, eos=EOS,
-        )  # fmt: skip
+            beam_size=4,
+            n_best=1000,
+            length_penalty=1.0,
+            min_ratio=0.0,
+            max_ratio=1.0,
+            extra_steps=extra,
+            forbidden=(PAD,),
+            start=PAD,
+            eos=EOS,
+        )
         for src in sources:
             ids = torch.tensor([src])
             with torch.inference_mode():
