@@ -70,9 +70,7 @@ class RunDir:
         """
         with explained(root):
             try:
-                if not os.path.lexists(root / "config.yaml"):
-                    what = "holds no run (no config.yaml)"
-                    raise RunDirError(root, what, "Name a run directory.")
+                _look_for_config(root)
                 check_tree(root)
             except PermissionError as error:
                 where = error.filename or root
@@ -312,3 +310,14 @@ def readable(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:.1f} GB"
+
+
+def _look_for_config(root: Path) -> None:
+    """See that a folder is a run; `lexists` would take one that may not be entered for none."""
+    try:
+        os.lstat(root / "config.yaml")
+    except PermissionError:
+        raise
+    except (OSError, ValueError):
+        what = "holds no run (no config.yaml)"
+        raise RunDirError(root, what, "Name a run directory.") from None
