@@ -180,6 +180,21 @@ def test_every_hypothesis_is_that_of_the_library(run, data):
             check_candidate(found, whole, candidate)
 
 
+def test_greedy_search_is_no_beam(run, tmp_path):
+    """On sentences of which the model has no idea, where the two differ."""
+    lines = ["hears cat wolf", ". boy bear bear", "bear wolf wolf pupil", "cat dog looks for boy"]
+    copy = copy_of(run, tmp_path / "copy")
+    for side in ("source", "target"):
+        (copy / f"corpus/test.{side}").write_text("".join(f"{t}\n" for t in lines), "utf-8")
+    greedy = seq2seq.load(run, ["decode.beam_size=1", "decode.n_best=1"]).translate(lines)
+    shown = [
+        {f["label"]: f["text"] for f in s["runs"][0]["found"]}
+        for s in data_of(build([copy], [], sentences=4, n_best=1))["sentences"]
+    ]
+    assert [found["Greedy"] for found in shown] == [t.text for t in greedy]
+    assert any(found["Greedy"] != found["Beam 1"] for found in shown)
+
+
 def check_candidate(found: dict, whole: Translation, candidate: Candidate) -> None:
     assert found["text"] == candidate.text
     assert found["score"] == pytest.approx(candidate.score, abs=1e-3)
@@ -312,6 +327,9 @@ def test_mistakes(run, script, arguments, code, message):
         ("metrics.jsonl", '{"update": 1, "seconds": "long"}\n'),
         ("metrics.jsonl", '{"update": "x"}\n'),
         ("metrics.jsonl", '{"update": NaN}\n'),
+        ("metrics.jsonl", f'{{"update": 1{"0" * 400}}}\n'),
+        ("metrics.jsonl", '{"update": 1, "seconds": 1, "train/loss": [1]}\n'),
+        ("metrics.jsonl", f'{{"update": 1, "seconds": 1, "train/loss": 1{"0" * 400}}}\n'),
         ("length_bleu.json", '{"bins": 3}'),
         ("corpus/test.target", "a\n"),
     ],

@@ -428,6 +428,10 @@ def test_right_to_left_and_chinese(page, tmp_path):
         # What turns text round is spelt out, so its neighbours stay where they are.
         text = page.js("document.querySelectorAll('.hypotheses .text')[1].textContent")
         assert text == "\\u202eturned round \\u2066 x"
+        page.mouse(".hypotheses label:nth-of-type(2)", click=True)
+        told = ["\\u202eturned", "round", "\\u2066", "x", "</s>"]
+        choose(page, "pieces")
+        assert page.js(f"{target}.map(n => n.textContent)") == told
 
 
 def test_a_notebook_shows_a_translation_in_a_frame(page, tmp_path):

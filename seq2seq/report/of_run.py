@@ -33,6 +33,8 @@ def describe_run(run: RunDir, name: str, model: Pretrained) -> dict[str, Any]:
     """
     rows = _metrics(run)
     scores, notes = _results(run)
+    with expected(run.path(METRICS)):
+        curves = {key: _curve(rows, tag) for key, tag in CURVES.items()}
     lengths = read_length_bleu(run.root) if run.path(LENGTH_BLEU).exists() else None
     return {
         "name": printable(name),
@@ -42,7 +44,7 @@ def describe_run(run: RunDir, name: str, model: Pretrained) -> dict[str, Any]:
         "facts": [[fact, printable(text)] for fact, text in _facts(run, model, rows)],
         "scores": scores,
         "notes": notes,
-        "curves": {key: _curve(rows, tag) for key, tag in CURVES.items()},
+        "curves": curves,
         "lengths": [
             {"first": b.first, "label": b.label, "bleu": b.bleu, "low": b.low, "high": b.high}
             for b in (lengths.bins if lengths is not None else ())
@@ -74,17 +76,13 @@ def _metrics(run: RunDir) -> list[dict[str, Any]]:
         return []
     with expected(path):
         rows = [parse_json(line.encode(), path) for line in read_lines_of(path)]
-        return [row | {"update": int(row["update"])} for row in rows]
+        return [row | {"update": int(float(row["update"]))} for row in rows]
 
 
 def _curve(rows: Iterable[dict[str, Any]], tag: str) -> list[list[float]]:
     """Return points (update, value) of a curve, evenly thinned; the last one always stays."""
-    values = [(row["update"], row[tag]) for row in rows if tag in row]
-    points = [
-        [update, round(value, 4)]
-        for update, value in values
-        if isinstance(value, int | float) and math.isfinite(value)  # not "nan"
-    ]
+    values = [(row["update"], float(row[tag])) for row in rows if tag in row]  # or "nan"
+    points = [[update, round(value, 4)] for update, value in values if math.isfinite(value)]
     step = -(-len(points) // MOST_POINTS) or 1
     return points[::-step][::-1]
 
