@@ -1,5 +1,6 @@
 """Scores of translations, each with the signature that says how it was made."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -131,17 +132,42 @@ def _measure(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) 
     which draws from seed 12345, or from what SACREBLEU_SEED says. It comes from the paired test of
     a single system: `corpus_score(n_bootstrap=...)` fails where some samples score 0.
     """
-    from sacrebleu.significance import PairedTest
-
     if len(references) > MOST_SENTENCES:
         found = metric.corpus_score(list(hypotheses), [list(references)])
         return Score(_plain(found.name), float(found.score), str(metric.get_signature()))
     system = ("", list(hypotheses))
-    test = PairedTest([system], {"": metric}, [list(references)], test_type="bs", n_samples=SAMPLES)
-    _, rows = test()
+    _, rows = paired_test([system], {"": metric}, references, "bs", SAMPLES)
     [(name, [one])] = [(key, row) for key, row in rows.items() if key != "System"]
     low, high = float(one.mean - one.ci), float(one.mean + one.ci)
     return Score(_plain(name), float(one.score), str(metric.get_signature()), low, high)
+
+
+def paired_test(
+    systems: list[tuple[str, list[str]]],
+    metrics: dict[str, Any],
+    references: Sequence[str],
+    kind: str,
+    samples: int = 0,
+) -> Any:
+    """Run sacreBLEU's paired test, which would tell on the root logger that it has begun.
+
+    Args:
+        systems: Names and translations.
+        metrics: By any name.
+        references: One a line.
+        kind: `bs` or `ar`.
+        samples: How many; 0 leaves it to sacreBLEU.
+    """
+    from sacrebleu.significance import PairedTest
+
+    logger = logging.getLogger("sacrebleu")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        test = PairedTest(systems, metrics, [list(references)], test_type=kind, n_samples=samples)
+        return test()
+    finally:
+        logger.setLevel(before)
 
 
 def _plain(name: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from seq2seq.errors import printable
-from seq2seq.inference.scoring import bleu_metric, check_lines
+from seq2seq.inference.scoring import bleu_metric, check_lines, paired_test
 
 TESTS = {"bootstrap": "bs", "randomisation": "ar"}
 """What the tests are called here and by sacreBLEU, which sets their numbers of samples."""
@@ -62,7 +62,6 @@ def compare(
         PlatformError: the tokenizer needs a package that is missing.
     """
     from sacrebleu.metrics import CHRF, TER
-    from sacrebleu.significance import PairedTest
 
     for lines in systems.values():
         check_lines(lines, references)
@@ -70,7 +69,7 @@ def compare(
     ran = {}
     for test, kind in TESTS.items():
         metrics = {"BLEU": bleu_metric(tokenizer), "chrF": CHRF(), "TER": TER()}
-        ran[test] = PairedTest(named, metrics, [list(references)], test_type=kind)()
+        ran[test] = paired_test(named, metrics, references, kind)
     signatures, found = ran["bootstrap"]
     return [
         Comparison(
