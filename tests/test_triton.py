@@ -324,12 +324,15 @@ def test_the_first_launch_is_tried():
 
 
 @on_triton
-def test_what_triton_refuses_is_an_error_that_is_caught(monkeypatch):
+@pytest.mark.parametrize("by_compiler", [False, True])
+def test_what_triton_refuses_is_an_error_that_is_caught(by_compiler, monkeypatch):
     from triton.errors import TritonError
 
     from seq2seq.kernels.gpu import steps
 
     def refusing(*_: object) -> None:
+        if by_compiler:
+            raise subprocess.CalledProcessError(1, ["gcc", "no ptxas"])
         raise TritonError("no ptxas")
 
     monkeypatch.setattr(steps.TritonUnit, "__call__", refusing)
