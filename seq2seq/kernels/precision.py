@@ -22,7 +22,7 @@ def product_format(weight: Tensor) -> torch.dtype:
 
 def plus_products(base: Tensor, left: Tensor, right: Tensor) -> Tensor:
     """Return base + left right for batches (D, b, i) (D, i, j), in the format of `right`."""
-    if left.dtype == right.dtype:
+    if base.dtype == left.dtype == right.dtype:
         return torch.baddbmm(base, left, right)
     return base + torch.bmm(left.to(right.dtype), right)
 
@@ -41,6 +41,16 @@ def dense(x: Tensor, weight: Tensor) -> Tensor:
         return x @ weight.T
     found: Tensor = _ONEDNN(x, weight, None, "none", [], "")
     return found
+
+
+def times(x: Tensor, weight: Tensor) -> Tensor:
+    """Return `dense` of one unit's weight (j, i), or x W of D units' (D, b, i) and (D, i, j)."""
+    return torch.bmm(x.to(weight.dtype), weight) if x.dim() == 3 else dense(x, weight)
+
+
+def plus_times(base: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """Return base and `times` added, in the format of the base."""
+    return plus_products(base, x, weight) if x.dim() == 3 else base + dense(x, weight)
 
 
 def product(left: Tensor, right: Tensor, narrow: torch.dtype) -> Tensor:

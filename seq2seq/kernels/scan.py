@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from seq2seq.kernels.packing import Packing, shifted, slices
 from seq2seq.kernels.precision import plus_products, product, product_format
+from seq2seq.kernels.steps import Kept, steps_for
 from seq2seq.model.gated_unit import GatedUnit
 
 
@@ -96,59 +97,34 @@ class GatedScan(torch.autograd.Function):
         reset_before: bool,
         narrow: torch.dtype,
     ) -> Tensor:
-        n = start.shape[-1]
-        We, We_gates = projected.split([n, 2 * n], dim=-1)
-        U_fast, U_gates_fast = U.to(narrow), U_gates.to(narrow)
-        h_all = torch.empty_like(We, memory_format=torch.contiguous_format)
-        candidates = torch.empty_like(h_all)
-        products = h_all.new_empty(0) if reset_before else torch.empty_like(h_all)
-        gates = torch.empty_like(We_gates, memory_format=torch.contiguous_format)
+        h_all = projected.new_empty(*projected.shape[:-1], start.shape[-1])
+        kept = Kept.empty(h_all, reset_before=reset_before)
+        steps = steps_for(h_all, narrow)
+        unit = steps.unit(kept, U.to(narrow), U_gates.to(narrow), reset_before=reset_before)
         h = start
         for step, size in zip(slices(sizes), sizes, strict=True):
-            h = h[:, :size]
-            z_r = plus_products(We_gates[:, step], h, U_gates_fast).sigmoid_()
-            gates[:, step] = z_r
-            z, r = z_r.chunk(2, dim=-1)
-            if reset_before:
-                h_tilde = plus_products(We[:, step], r * h, U_fast).tanh_()
-            else:
-                products[:, step] = Uh = torch.bmm(h.to(narrow), U_fast)
-                h_tilde = (We[:, step] + r * Uh).tanh_()
-            candidates[:, step] = h_tilde
-            h = torch.lerp(h, h_tilde, z)  # (1 - z) h + z h_tilde
-            h_all[:, step] = h
-        ctx.save_for_backward(start, U, U_gates, h_all, gates, candidates, products)
+            h = unit(projected[:, step], h[:, :size], None, step, h_all[:, step])
+        ctx.save_for_backward(start, U, U_gates, h_all, kept.gates, kept.candidates, kept.products)
         ctx.options = sizes, reset_before, narrow
         return h_all
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        start, U, U_gates, h_all, gates, candidates, products = ctx.saved_tensors
+        start, U, U_gates, h_all, *noted = ctx.saved_tensors
         sizes, reset_before, narrow = ctx.options
-        n = start.shape[-1]
+        n, kept = start.shape[-1], Kept(*noted)
         h_prev = shifted(start, h_all, sizes)
-        z, r = gates.chunk(2, dim=-1)
-        # What multiplies the incoming gradient at each step does not depend on it: all at once.
-        to_gate = (candidates - h_prev) * z * (1 - z)  # d s / d (z before the sigmoid)
-        to_candidate = z * (1 - candidates.square())
-        r_slope = r * (1 - r) * (h_prev if reset_before else products)
         d_projected = grad.new_empty(*grad.shape[:-1], 3 * n)
         d_candidate, d_gates = d_projected.split([n, 2 * n], dim=-1)
         U_T, U_gates_T = U.mT.to(narrow).contiguous(), U_gates.mT.to(narrow).contiguous()
+        unit = steps_for(h_all, narrow).unit_back(
+            kept, h_prev, U_T, d_projected, reset_before=reset_before
+        )
         d_start = torch.zeros_like(start)  # holds the gradient of the state along the way
         for step, size in zip(reversed([*slices(sizes)]), reversed(sizes), strict=True):
-            d_h = d_start[:, :size] + grad[:, step]
-            d_cand = torch.mul(d_h, to_candidate[:, step], out=d_candidate[:, step])
-            torch.mul(d_h, to_gate[:, step], out=d_gates[:, step, :n])
-            d_h = d_h * (1 - z[:, step])
-            if reset_before:
-                d_rh = torch.bmm(d_cand.to(narrow), U_T)
-                torch.mul(d_rh, r_slope[:, step], out=d_gates[:, step, n:])
-                d_h.addcmul_(d_rh.to(d_h.dtype), r[:, step])
-            else:
-                torch.mul(d_cand, r_slope[:, step], out=d_gates[:, step, n:])
-                d_h = plus_products(d_h, d_cand * r[:, step], U_T)
+            d_h = unit(d_start[:, :size], step, grad[:, step], None)
             d_start[:, :size] = plus_products(d_h, d_gates[:, step], U_gates_T)
+        r = kept.gates[..., n:]
         into_U = (r * h_prev, d_candidate) if reset_before else (h_prev, d_candidate * r)
         d_U = product(into_U[0].mT, into_U[1], narrow)
         d_U_gates = product(h_prev.mT, d_gates, narrow)

@@ -6,16 +6,17 @@ every i, weight gradients are one product over all steps, and the tanh energies 
 step are computed again instead of kept, so memory does not grow with Tx x Ty x n'.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seq2seq.kernels.energies import Energies
 from seq2seq.kernels.packing import Packing, shifted, slices
 from seq2seq.kernels.precision import dense, product, product_format
 from seq2seq.kernels.scan import project, scan
+from seq2seq.kernels.steps import Kept, Looked, steps_for
 from seq2seq.model.attention import AdditiveAttention, Annotations, FixedContext
 from seq2seq.model.decoder import RecurrentDecoder, Unrolled
 
@@ -123,31 +124,22 @@ class AttentiveScan(torch.autograd.Function):
         narrow: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         n, n_align, num_words = s_0.shape[-1], keys.shape[-1], len(projected)
-        energies, blocked = Energies(keys, v_a), ~mask
-        from_state_fast, U_fast = from_state.to(narrow), U.to(narrow)
-        s_all, tilde = (s_0.new_empty(num_words, n) for _ in range(2))
-        gates, queries = s_0.new_empty(num_words, 2 * n), s_0.new_empty(num_words, n_align)
+        s_all, queries = s_0.new_empty(num_words, n), s_0.new_empty(num_words, n_align)
         alphas = s_0.new_empty(num_words, keys.shape[1])
-        products = s_0.new_empty(0 if reset_before else num_words, n)
-        s = s_0
-        for step, size in zip(slices(packing.sizes), packing.sizes, strict=True):
-            s_all[step] = s = s[:size]
+        kept = Kept.empty(s_all, reset_before=reset_before)
+        steps = steps_for(s_all, narrow)
+        look = steps.look(Looked(keys, Ch, mask, v_a, queries, alphas))
+        unit = steps.unit(kept, U.to(narrow), None, reset_before=reset_before)
+        from_state_fast = from_state.to(narrow)
+        s = s_all[: packing.sizes[0]] = s_0[: packing.sizes[0]]
+        for step, following in pairwise(slices((*packing.sizes, 0))):
+            s = s[: step.stop - step.start]
             query, from_s = dense(s, from_state_fast).split([n_align, 2 * n], dim=-1)
-            queries[step] = query
-            energy = energies(queries[step]).masked_fill_(blocked[:size], -torch.inf)
-            alphas[step] = alpha = torch.softmax(energy, dim=-1)
-            drive = projected[step] + torch.bmm(alpha[:, None], Ch[:size])[:, 0]
-            gates[step] = z_r = (drive[:, n:] + from_s).sigmoid_()
-            z, r = z_r.chunk(2, dim=-1)
-            if reset_before:
-                s_tilde = (drive[:, :n] + dense(r * s, U_fast)).tanh_()
-            else:
-                products[step] = Us = dense(s, U_fast)
-                s_tilde = (drive[:, :n] + r * Us).tanh_()
-            tilde[step] = s_tilde
-            s = torch.lerp(s, s_tilde, z)  # (1 - z) s + z s_tilde
+            drive = look(query, projected[step], step)
+            s = unit(drive, s, from_s, step, s_all[following])
         ctx.save_for_backward(
-            keys, Ch, from_state, U, v_a, s_all, alphas, queries, gates, tilde, products
+            *(keys, Ch, mask, v_a, queries, alphas, from_state, U, s_all),
+            *(kept.gates, kept.candidates, kept.products),
         )
         ctx.options = packing, reset_before, narrow
         return s_all, alphas
@@ -156,45 +148,29 @@ class AttentiveScan(torch.autograd.Function):
     def backward(  # noqa: D102
         ctx: Any, d_s_all: Tensor, d_alpha_all: Tensor
     ) -> tuple[Tensor | None, ...]:
-        keys, Ch, from_state, U, v_a, s_all, alphas, queries, gates, tilde, products = (
-            ctx.saved_tensors
-        )
+        *seen, from_state, U, s_all, gates, candidates, products = ctx.saved_tensors
         packing, reset_before, narrow = ctx.options
-        n, n_align = s_all.shape[-1], keys.shape[-1]
-        z, r = gates.chunk(2, dim=-1)
-        # What multiplies the incoming gradient at each step does not depend on it: all at once.
-        to_gate = (tilde - s_all) * z * (1 - z)
-        to_candidate = z * (1 - tilde.square())
-        r_slope = r * (1 - r) * (s_all if reset_before else products)
+        looked, kept = Looked(*seen), Kept(gates, candidates, products)
+        n, n_align = s_all.shape[-1], looked.keys.shape[-1]
         d_drive = s_all.new_empty(len(s_all), 3 * n)  # candidate, z, r
         d_state = s_all.new_empty(len(s_all), n_align + 2 * n)  # query, z, r
-        energies = Energies(keys, v_a)
         from_state_T, U_T = from_state.T.to(narrow).contiguous(), U.T.to(narrow).contiguous()
+        steps = steps_for(s_all, narrow)
+        unit = steps.unit_back(kept, s_all, U_T, d_drive, reset_before=reset_before)
+        look = steps.look_back(looked, d_drive, d_alpha_all, d_state[:, :n_align])
         d_s_0 = s_all.new_zeros(packing.sizes[0], n)  # holds the gradient of the state on the way
         for step, size in zip(reversed(packing.slices()), reversed(packing.sizes), strict=True):
-            d_s = d_s_0[:size]
-            d_candidate = torch.mul(d_s, to_candidate[step], out=d_drive[step, :n])
-            torch.mul(d_s, to_gate[step], out=d_drive[step, n : 2 * n])
-            d_s = d_s * (1 - z[step]) + d_s_all[step]
-            if reset_before:
-                d_rs = dense(d_candidate, U_T)
-                torch.mul(d_rs, r_slope[step], out=d_drive[step, 2 * n :])
-                d_s.addcmul_(d_rs.to(d_s.dtype), r[step])
-            else:
-                torch.mul(d_candidate, r_slope[step], out=d_drive[step, 2 * n :])
-                d_s = d_s + dense(d_candidate * r[step], U_T)
-            d_alpha = torch.bmm(d_drive[step, None], Ch[:size].mT)[:, 0]
-            d_alpha += d_alpha_all[step]
-            alpha = alphas[step]
-            d_energy = alpha * (d_alpha - (alpha * d_alpha).sum(dim=-1, keepdim=True))
-            d_state[step, :n_align] = energies.backward(queries[step], d_energy)
+            d_s = unit(d_s_0[:size], step, None, d_s_all[step])
+            look(step)
             d_state[step, n_align:] = d_drive[step, n:]
             d_s_0[:size] = d_s + dense(d_state[step], from_state_T)
-        by_sentence = (packing.unpack(x, packing.ranked) for x in (alphas, d_drive))
+        d_keys, d_v = look.sums()
+        by_sentence = (packing.unpack(x, packing.ranked) for x in (looked.alphas, d_drive))
         alpha_padded, d_drive_padded = by_sentence
+        r = gates[:, n:]
         return (
             d_drive,
-            energies.d_keys(),
+            d_keys,
             torch.bmm(alpha_padded.mT, d_drive_padded),
             d_s_0,
             None,
@@ -202,7 +178,7 @@ class AttentiveScan(torch.autograd.Function):
             product(d_drive[:, :n].T, r * s_all, narrow)
             if reset_before
             else product((d_drive[:, :n] * r).T, s_all, narrow),
-            energies.d_v,
+            d_v,
             None,
             None,
             None,

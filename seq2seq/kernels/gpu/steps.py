@@ -1,0 +1,202 @@
+"""`kernels.steps` on Triton programs: two to four launches a step beside the products."""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+from triton.errors import TritonError
+from triton.runtime import build
+
+from seq2seq.kernels.gpu import programs
+from seq2seq.kernels.precision import plus_times, times
+from seq2seq.kernels.steps import Kept, LookBack, Looked, LookForth, UnitBack, UnitForth
+
+BLOCK_T = 16
+"""Source positions at once."""
+BLOCK_N = 64
+"""Units at once."""
+
+
+class TritonSteps:
+    """`Steps` for float32 states."""
+
+    def unit(  # noqa: D102
+        self, kept: Kept, U: Tensor, U_gates: Tensor | None, *, reset_before: bool
+    ) -> UnitForth:
+        return TritonUnit(kept, U, U_gates, reset_before)
+
+    def unit_back(  # noqa: D102
+        self, kept: Kept, s_prev: Tensor, U_T: Tensor, d_drive: Tensor, *, reset_before: bool
+    ) -> UnitBack:
+        return TritonUnitBack(kept, s_prev.contiguous(), U_T, d_drive, reset_before)
+
+    def look(self, looked: Looked) -> LookForth:  # noqa: D102
+        return TritonLook(looked)
+
+    def look_back(  # noqa: D102
+        self, looked: Looked, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
+    ) -> LookBack:
+        return TritonLookBack(looked, d_drive, d_alphas, d_queries)
+
+
+def _blocks(size: int) -> int:
+    return -(-size // BLOCK_N)
+
+
+def _in_rows(x: Tensor) -> tuple[Tensor, int]:
+    """Return x (b, w) or (D, b, w) with rows on end, and how far apart the D are."""
+    x = x if x.stride(-1) == 1 and x.stride(-2) == x.shape[-1] else x.contiguous()
+    return x, x.stride(0) if x.dim() == 3 else 0
+
+
+@dataclass(frozen=True)
+class TritonUnit:
+    """`UnitForth`; the product with U is torch's."""
+
+    kept: Kept
+    U: Tensor
+    U_gates: Tensor | None
+    reset_before: bool
+
+    def __call__(  # noqa: D102
+        self, drive: Tensor, s: Tensor, from_s: Tensor | None, step: slice, out: Tensor
+    ) -> Tensor:
+        kept, (*_, b, n) = self.kept, s.shape
+        narrow = s.to(self.U.dtype)
+        if from_s is None:
+            assert self.U_gates is not None
+            from_s = times(narrow, self.U_gates)
+        new = s.new_empty(s.shape)
+        rs = torch.empty_like(new, dtype=narrow.dtype)
+        grid = new.shape[:-1].numel(), _blocks(n)
+        from_s_d = from_s.stride(0) if from_s.dim() == 3 else 0
+        placed = *_in_rows(drive), *_in_rows(s)
+        results = kept.candidates, new, *_in_rows(out)
+        sizes = step.start, b, out.shape[-2], kept.gates.shape[-2], n
+        programs.gates[grid](
+            *(*placed, from_s, from_s_d, from_s.stride(-2)),
+            *(rs if self.reset_before else times(narrow, self.U), kept.gates, rs, kept.products),
+            *(*results, *sizes),
+            RESET_BEFORE=self.reset_before,
+            BLOCK_N=BLOCK_N,
+        )
+        if self.reset_before:
+            programs.move[grid](
+                *(*placed, times(rs, self.U), kept.gates, *results, *sizes), BLOCK_N=BLOCK_N
+            )
+        return new
+
+
+@dataclass(frozen=True)
+class TritonUnitBack:
+    """`UnitBack`; the product with U' is torch's."""
+
+    kept: Kept
+    s_prev: Tensor
+    U_T: Tensor
+    d_drive: Tensor
+    reset_before: bool
+
+    def __call__(  # noqa: D102
+        self, d_s: Tensor, step: slice, at_new: Tensor | None, at_old: Tensor | None
+    ) -> Tensor:
+        kept, (*_, b, n) = self.kept, d_s.shape
+        d_old = d_s.new_empty(d_s.shape)
+        factor = torch.empty_like(d_old, dtype=self.U_T.dtype)
+        grid = d_s.shape[:-1].numel(), _blocks(n)
+        sizes = step.start, b, kept.gates.shape[-2], n
+        given = [_in_rows(d_s if x is None else x) for x in (d_s, at_new, at_old)]
+        programs.gates_back[grid](
+            *(*given[0], *given[1], *given[2]),
+            *(kept.gates, kept.candidates, self.s_prev, kept.products),
+            *(self.d_drive, factor, d_old, *sizes),
+            HAS_NEW=at_new is not None,
+            HAS_OLD=at_old is not None,
+            RESET_BEFORE=self.reset_before,
+            BLOCK_N=BLOCK_N,
+        )
+        if not self.reset_before:
+            return plus_times(d_old, factor, self.U_T)
+        programs.reset_back[grid](
+            *(times(factor, self.U_T), kept.gates, self.s_prev, self.d_drive, d_old, *sizes),
+            BLOCK_N=BLOCK_N,
+        )
+        return d_old
+
+
+class TritonLook:
+    """`LookForth`."""
+
+    def __init__(self, looked: Looked) -> None:
+        self.looked = looked
+        self.keys, self.Ch = looked.keys.contiguous(), looked.Ch.contiguous()
+        self.mask, self.v_a = looked.mask.to(torch.uint8), looked.v_a.contiguous()
+        self.energy = self.keys.new_empty(self.mask.shape, dtype=torch.float32)
+
+    def __call__(self, query: Tensor, base: Tensor, step: slice) -> Tensor:  # noqa: D102
+        (b, n_align), Tx = query.shape, self.mask.shape[1]
+        base = base.contiguous()
+        drive = torch.empty_like(base)
+        programs.energies[b, triton.cdiv(Tx, BLOCK_T)](
+            *(query, query.stride(0), self.keys, self.mask, self.v_a),
+            *(self.energy, self.looked.queries, step.start, Tx, n_align),
+            BLOCK_T=BLOCK_T,
+            BLOCK_N=BLOCK_N,
+        )
+        programs.context[b, _blocks(base.shape[1])](
+            *(self.energy, self.mask, self.Ch, base, drive, self.looked.alphas),
+            *(step.start, Tx, base.shape[1]),
+            BLOCK_TX=triton.next_power_of_2(Tx),
+            BLOCK_T=BLOCK_T,
+            BLOCK_N=BLOCK_N,
+        )
+        return drive
+
+
+class TritonLookBack:
+    """`LookBack`: gradients of v_a are summed by sentence, and in one order at the end."""
+
+    def __init__(
+        self, looked: Looked, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
+    ) -> None:
+        self.looked, self.d_drive, self.d_queries = looked, d_drive, d_queries
+        self.keys, self.Ch = looked.keys.contiguous(), looked.Ch.contiguous()
+        self.mask, self.v_a = looked.mask.to(torch.uint8), looked.v_a.contiguous()
+        self.d_alphas = d_alphas.contiguous()
+        rows, _, n_align = self.keys.shape
+        self.d_alpha = torch.empty(self.mask.shape, dtype=torch.float32, device=self.keys.device)
+        self.d_keys = torch.zeros_like(self.keys, dtype=torch.float32)
+        self.d_v = self.d_keys.new_zeros(rows, n_align)
+
+    def __call__(self, step: slice) -> None:  # noqa: D102
+        looked, b, (Tx, n_align) = self.looked, step.stop - step.start, self.keys.shape[1:]
+        width = self.d_drive.shape[1]
+        programs.context_back[b, triton.cdiv(Tx, BLOCK_T)](
+            *(self.d_drive, self.Ch, self.mask, self.d_alphas, self.d_alpha),
+            *(step.start, Tx, width),
+            BLOCK_T=BLOCK_T,
+            BLOCK_N=BLOCK_N,
+        )
+        programs.energies_back[b, _blocks(n_align)](
+            *(looked.alphas, self.d_alpha, looked.queries, self.keys, self.mask, self.v_a),
+            *(self.d_queries, self.d_queries.stride(0), self.d_keys, self.d_v),
+            *(step.start, Tx, n_align),
+            BLOCK_TX=triton.next_power_of_2(Tx),
+            BLOCK_T=BLOCK_T,
+            BLOCK_N=BLOCK_N,
+        )
+
+    def sums(self) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return self.d_keys * self.v_a, self.d_v.sum(dim=0)
+
+
+def try_out(device: torch.device) -> None:
+    """Launch a program, so that a compiler or driver that is missing shows before it matters."""
+    kept = Kept.empty(torch.ones(1, 1, device=device), reset_before=True)
+    s, drive = torch.ones(1, 1, device=device), torch.ones(1, 3, device=device)
+    unit = TritonSteps().unit(kept, torch.ones_like(s), None, reset_before=True)
+    try:
+        unit(drive, s, drive[:, 1:], slice(0, 1), torch.empty_like(s))
+    except (TritonError, build.subprocess.SubprocessError) as error:  # of the C compiler
+        raise RuntimeError(str(error)) from error
