@@ -10,7 +10,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from seq2seq.data.batching import TokenizedPairs, plan_epoch
 from seq2seq.data.store import IdStore
-from seq2seq.data.tokenizer import EOS
+from seq2seq.data.tokenizer import EOS, PAD, UNK
 from seq2seq.settings import BatchOrder, TrainerConfig
 
 Rows = Sequence[npt.NDArray[np.int32]]
@@ -31,7 +31,7 @@ def drawn_pairs(kind: str, pairs: int, vocabulary: int, seed: int = 1) -> tuple[
 
 
 def _rows(rng: np.random.Generator, lengths: npt.NDArray[np.int64], vocabulary: int) -> Rows:
-    ids = rng.integers(EOS + 2, vocabulary, int(lengths.sum()), dtype=np.int32)
+    ids = rng.integers(max(PAD, EOS, UNK) + 1, vocabulary, int(lengths.sum()), dtype=np.int32)
     ids[np.cumsum(lengths) - 1] = EOS
     return np.split(ids, np.cumsum(lengths)[:-1])
 
@@ -50,9 +50,9 @@ def _pieces(file: Path, vocabulary: int) -> Rows:
         vocab_size=vocabulary,
         model_type="bpe",
         character_coverage=1.0,
-        pad_id=0,
+        pad_id=PAD,
         eos_id=EOS,
-        unk_id=2,
+        unk_id=UNK,
         bos_id=-1,
         num_threads=1,
         minloglevel=2,
