@@ -1,0 +1,120 @@
+"""What the benchmark counts, draws and prints; not how fast anything is."""
+
+import json
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ADDITIVE
+from runs import assert_fails, run_here, tiny_run
+from torch.utils.flop_counter import FlopCounterMode
+
+from seq2seq.benchmark.measure import interleaved, peak_memory, timed
+from seq2seq.benchmark.sizes import Size
+from seq2seq.benchmark.workload import LENGTHS, drawn_pairs, read_pairs, stored
+from seq2seq.data.batching import collate
+from seq2seq.data.tokenizer import EOS, PAD
+from seq2seq.model import build_model
+from seq2seq.settings import Backend, Normalize
+from seq2seq.training.loss import nll
+
+
+@pytest.mark.parametrize(("tx", "ty"), [(9, 7), (4, 12)])
+def test_operations_are_those_that_torch_counts(tx, ty):
+    """On one sentence and the reference loops; the start state's product is left out."""
+    size = Size("test", embedding=24, hidden=32, vocabulary=50)
+    model = build_model(
+        size.model(Backend.reference), ADDITIVE, num_source=50, num_target=50, pad=PAD
+    )
+    batch = collate([([3] * tx, [3] * ty)], PAD)
+    with FlopCounterMode(display=False) as counter:
+        output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+        nll(output, batch).objective(Normalize.words).backward()
+    assert size.training_operations(tx, ty, tx * ty) == pytest.approx(
+        counter.get_total_flops(), rel=0.03
+    )
+
+
+def test_contestants_take_turns_and_the_first_round_does_not_count():
+    said = []
+
+    def contestant(name, rates):
+        return lambda: said.append(name) or next(rates)
+
+    rates = interleaved(
+        [contestant("a", iter([9.0, 1.0, 5.0, 3.0])), contestant("b", cycle([2.0]))], rounds=3
+    )
+    assert said == ["a", "b"] * 4
+    assert rates[0].rounds == (1.0, 5.0, 3.0)
+    assert rates[0].median == 3.0
+
+
+def test_a_rate_is_units_by_time(monkeypatch):
+    clock = iter([10.0, 14.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    assert timed(lambda: 20.0) == 5.0
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts memory")
+def test_memory_is_the_peak_and_not_what_is_left():
+    grown = peak_memory(lambda: torch.ones(100 << 20, dtype=torch.uint8).max(), torch.device("cpu"))
+    assert 90 << 20 < grown < 140 << 20
+
+
+def test_drawn_sentences_have_the_lengths_of_captions():
+    source, target = drawn_pairs("captions", 4000, 100)
+    mean_x, spread_x, mean_y, _, longest = LENGTHS["captions"]
+    lengths = [np.array([len(row) for row in side]) for side in (source, target)]
+    assert lengths[0].mean() == pytest.approx(mean_x, abs=0.5)
+    assert lengths[1].mean() == pytest.approx(mean_y, abs=0.5)
+    assert lengths[0].std() == pytest.approx(spread_x, abs=0.5)
+    assert max(map(max, lengths)) <= longest
+    assert np.corrcoef(*lengths)[0, 1] > 0.7
+    assert all(row[-1] == EOS and EOS not in row[:-1] and row.max() < 100 for row in source)
+
+
+def test_text_becomes_ids_of_pieces(tmp_path):
+    lines = [f"the {noun} sees the {verb}" for noun in ("cat", "dog", "bird") for verb in "abcdef"]
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("\n".join(lines) + "\n", "utf-8")
+    source, target = read_pairs(tmp_path / "a", tmp_path / "b", 40)
+    assert len(source) == len(target) == len(lines)
+    assert all(row[-1] == EOS and row.max() < 40 for row in source)
+    pairs = stored((source, target), 40, tmp_path)
+    assert [pairs.src[i].tolist() for i in range(3)] == [row.tolist() for row in islice(source, 3)]
+
+
+@pytest.mark.e2e
+def test_the_script_trains_and_decodes(monkeypatch, tmp_path_factory, tmp_path):
+    monkeypatch.setattr("seq2seq.benchmark.sizes.SIZES", {"small": (8, 8)})
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    few = ["--rounds", "1", "--json", tmp_path / "found.json"]
+    options = ["--sizes", "small", "--vocabulary", "60", "--batch", "4", "--updates", "1"]
+    done = run_here(monkeypatch, "benchmark", "train", *options, *few)
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "found.json").read_text("utf-8"))
+    assert [row["way"] for row in found["rows"]] == ["fused fp32", "fused bf16"]
+    assert all(row["tokens/s"] > 0 for row in found["rows"])
+    assert b"| small | 60 | fused fp32 | " in done.out
+
+    run = tiny_run(tmp_path_factory.getbasetemp())
+    done = run_here(monkeypatch, "benchmark", "decode", run, "--limit", "3", "--beams", "2", *few)
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "found.json").read_text("utf-8"))
+    assert [row["way"] for row in found["rows"]] == ["fused fp32", "fused bf16"]
+    assert all(row["sentences/s"] > 0 and row["BLEU"] >= 0 for row in found["rows"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["train", "--sizes", "huge"], "--sizes: 'huge' is no size. Take some of small, medium, "),
+        (["decode"], "decode: no run to decode with. Give RUN, as train.py prints it."),
+        (["train", "--against", "peer.py"], "--against: the peer reads text. Give --data, too."),
+    ],
+)
+def test_mistakes_are_one_line(monkeypatch, arguments, line):
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    assert_fails(run_here(monkeypatch, "benchmark", *arguments), 2, line)
