@@ -1,7 +1,7 @@
 """Measure what logging costs: train with all of it and with none, in turns, and compare medians.
 
-    python train.py +experiment=quickstart stages=[tokenize] run_dir=/tmp/logging
-    python scripts/benchmark_logging.py /tmp/logging trainer.max_updates=250
+    python train.py +experiment=quickstart stages=[tokenize] run_dir=outputs/logging
+    python scripts/benchmark_logging.py outputs/logging trainer.max_updates=250
 
 The run must not have been trained; what the trainings write in it is deleted again.
 """
