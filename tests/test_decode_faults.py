@@ -24,7 +24,6 @@ from runs import (
     ROOT,
     assert_fails,
     environment,
-    module_of,
     run_here,
     template_pairs,
     tiny_run,
@@ -37,6 +36,7 @@ from seq2seq.data import text as text_module
 from seq2seq.data.tokenizer import EOS
 from seq2seq.data.word_vocabulary import WordTokenizer, learn_words
 from seq2seq.errors import DataError
+from seq2seq.inference import output
 from seq2seq.inference.translate import translate
 from seq2seq.pretrained import Pretrained, new_model
 from seq2seq.settings import TokenizerKind, WordsConfig
@@ -546,9 +546,9 @@ def stopped_by(number: signal.Signals) -> int:
 def test_D12_a_signal_while_decoding_leaves_whole_lines(start, run, tally, monkeypatch, count):
     """At any instant: in the search, or while a line is written into a pipe that is full."""
     model = seq2seq.load(run, ["decode.batch_sentences=2"])
-    found, write_as = model.translate(LINES), module_of("decode").as_text
+    found = model.translate(LINES)
     whole = {
-        form: as_bytes([write_as(t, n, form) for n, t in enumerate(found, start=1)])
+        form: as_bytes([output.line(t, n, form, "pieces") for n, t in enumerate(found, start=1)])
         for form in ("text", "jsonl")
     }
     monkeypatch.setattr(seq2seq, "load", lambda *_: model)

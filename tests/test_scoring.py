@@ -1,6 +1,7 @@
 """Scores equal those of the sacrebleu command, and say how they were made."""
 
 import json
+import logging
 import math
 import os
 import random
@@ -286,6 +287,13 @@ def test_samples_that_score_nothing_do_no_harm():
     assert all(s.low < s.high for s in found.scores)
     nothing = score(["a", "b"], ["c", "d"], "13a")["BLEU"]
     assert (nothing.value, nothing.interval) == (0, "0.00-0.00")
+
+
+def test_the_library_does_not_talk(caplog):
+    with caplog.at_level(logging.INFO):
+        score(HYPOTHESES, REFERENCES, "13a")
+    assert not caplog.records
+    assert logging.getLogger("sacrebleu").level == logging.NOTSET
 
 
 def test_no_interval_where_it_would_not_fit(monkeypatch):
