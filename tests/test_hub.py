@@ -278,6 +278,7 @@ def test_L4_a_pinned_commit_stays_what_it_was(served, tmp_path, caplog, monkeypa
     old = served.add(files(PAIRS))
     first = fingerprint(config(tmp_path, "hub:me/pairs"), "train")
     new = served.add(files(PAIRS[:3]))
+    caplog.clear()  # of what was logged before, if an earlier test turned that on
     with caplog.at_level(logging.INFO, "seq2seq"):
         assert read(tmp_path) == PAIRS[:3]  # the newest, and it says which
         assert read(tmp_path, f"hub:me/pairs@{old}") == PAIRS

@@ -337,7 +337,7 @@ def test_C13_letters_of_the_world_are_trained_on_and_translated(world_run):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("count", [40, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [20, pytest.param(2000, marks=pytest.mark.slow)])
 def test_C19_N4_random_corpora_train_or_are_refused_in_one_line(tmp_path, tally, count):
     seed = 2014
     program = Path(__file__).parent / "random_corpora.py"
