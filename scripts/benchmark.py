@@ -132,7 +132,7 @@ def trainings_of(
         pairs = read_pairs(files[0], files[1], size.vocabulary)
     else:
         pairs = drawn_pairs(args.lengths, 200 * args.batch, size.vocabulary)
-    corpus = stored(pairs, size.vocabulary, folder)
+    corpus = stored([pairs], size.vocabulary, folder)
     device, batches = pick_device(Device.auto), plan(corpus, cfg.trainer)
     return [Training(size, c, cfg, batches_of(corpus, batches), device) for c in contenders]
 

@@ -16,19 +16,14 @@ from seq2seq.requirements import leave_if_too_old
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli import output_stream, run_script
+from seq2seq.cli import WORDS, output_stream, run_script, runs_and_overrides
 from seq2seq.errors import UsageError
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "words",
-        nargs="+",
-        metavar="RUN | KEY=VALUE",
-        help="run directory, as train.py prints it; overrides: decode.beam_size=12, device=cpu",
-    )
+    parser.add_argument("words", nargs="+", metavar="RUN | KEY=VALUE", help=WORDS)
     parser.add_argument("--output", type=Path, default=Path("report.html"), help="the file")
     parser.add_argument(
         "--sentences", type=int, default=50, help="of the test set, evenly spread (default: 50)"
@@ -37,15 +32,9 @@ def parse() -> argparse.Namespace:
         "--hypotheses", type=int, default=5, help="of each beam (default: 5, or all)"
     )
     args = parser.parse_intermixed_args()
-    args.runs = [Path(word) for word in args.words if not is_override(word)]
-    args.overrides = [word for word in args.words if is_override(word)]
+    args.runs, args.overrides = runs_and_overrides(args.words)
     check(args)
     return args
-
-
-def is_override(word: str) -> bool:
-    """Tell `decode.beam_size=12` from a run directory, even one with `=` in its name."""
-    return "=" in word and not Path(word).exists()
 
 
 def check(args: argparse.Namespace) -> None:

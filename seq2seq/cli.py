@@ -30,6 +30,16 @@ _GRACE = 3  # seconds for a line that is being written, before a signal ends the
 _BLOCK = 1 << 16  # bytes read at once; a pipe of Linux holds so many
 
 
+WORDS = "run directory, as train.py prints it; overrides: decode.beam_size=12, device=cpu"
+"""What `runs_and_overrides` reads, for the help of a script."""
+
+
+def runs_and_overrides(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Tell `decode.beam_size=12` from a run directory, even one with `=` in its name."""
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    return [Path(word) for word in words if word not in overrides], overrides
+
+
 class Interrupt:
     """Ends a script on Ctrl-C or SIGTERM: at once, but not in the middle of a line of output.
 

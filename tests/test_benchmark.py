@@ -82,7 +82,7 @@ def test_text_becomes_ids_of_pieces(tmp_path):
     source, target = read_pairs(tmp_path / "a", tmp_path / "b", 40)
     assert len(source) == len(target) == len(lines)
     assert all(row[-1] == EOS and row.max() < 40 for row in source)
-    pairs = stored((source, target), 40, tmp_path)
+    pairs = stored([(source, target)], 40, tmp_path)
     assert [pairs.src[i].tolist() for i in range(3)] == [row.tolist() for row in islice(source, 3)]
 
 

@@ -24,7 +24,7 @@ from seq2seq.data.batching import Batch, collate
 from seq2seq.model import RNNSearch
 from seq2seq.model.rnnsearch import choose_backend
 from seq2seq.settings import Backend, Reset, StateWord
-from seq2seq.training import validation
+from seq2seq.training import loss
 from seq2seq.training.diagnostics import (
     SENTENCES,
     Probe,
@@ -32,8 +32,8 @@ from seq2seq.training.diagnostics import (
     read,
     some_of,
 )
-from seq2seq.training.loss import nll
-from seq2seq.training.validation import loss_by_length, sentence_nll
+from seq2seq.training.loss import nll, sentence_nll
+from seq2seq.training.validation import loss_by_length
 
 
 class Recorder(Oracle):
@@ -197,7 +197,7 @@ def test_tokens_and_cells_of_a_batch():
 @pytest.mark.parametrize("rows", [1, 2, 1000])
 @pytest.mark.parametrize("backend", [Backend.reference, Backend.fused])
 def test_the_cost_of_each_sentence_is_that_of_the_oracle(backend, rows, monkeypatch):
-    monkeypatch.setattr(validation, "SLICE_BYTES", rows * 4 * VOCAB)
+    monkeypatch.setattr(loss, "SLICE_BYTES", rows * 4 * VOCAB)
     model = tiny_model(attention=ADDITIVE, backend=backend)
     found = sentence_nll(model, random_batch(2)).tolist()
     oracle = oracle_of(model)

@@ -8,13 +8,14 @@ import pytest
 import torch
 from conftest import FAMILY, random_pairs, tiny_model
 from runs import tiny_run
+from test_search import RULES
 
 import seq2seq
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.errors import MemoryLimitError
 from seq2seq.inference import forced
 from seq2seq.inference.forced import force, force_ids
-from seq2seq.inference.search import SearchRules, beam_search
+from seq2seq.inference.search import beam_search
 from seq2seq.inference.translate import END, Candidate, translate
 from seq2seq.inference.word_level import to_words
 
@@ -64,17 +65,7 @@ def test_hypotheses_of_a_search_are_told_again():
     model = tiny_model(6, vocab=9)
     sources = [src for src, _ in random_pairs(8, ((5, 2), (3, 2), (7, 2)), vocab=9)]
     for extra in (0, 6):
-        rules = SearchRules(
-            beam_size=4,
-            n_best=1000,
-            length_penalty=1.0,
-            min_ratio=0.0,
-            max_ratio=1.0,
-            extra_steps=extra,
-            forbidden=(PAD,),
-            start=PAD,
-            eos=EOS,
-        )
+        rules = replace(RULES, length_penalty=1.0, min_ratio=0.0, max_ratio=1.0, extra_steps=extra)
         for src in sources:
             ids = torch.tensor([src])
             with torch.inference_mode():

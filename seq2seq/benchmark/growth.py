@@ -6,20 +6,17 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from seq2seq.benchmark.measure import timed
 from seq2seq.benchmark.sizes import SIZES, Size
 from seq2seq.benchmark.training import Contender, Training, batches_of
-from seq2seq.benchmark.workload import drawn_pairs, plan
-from seq2seq.data.batching import TokenizedPairs
-from seq2seq.data.store import IdStore
+from seq2seq.benchmark.workload import Rows, drawn_pairs, plan, stored
 from seq2seq.pretrained import Pretrained
 from seq2seq.settings import Config
 
@@ -33,7 +30,9 @@ def speed_by_corpus(
     rows = []
     size = Size("small", *SIZES["small"], 8000)
     for pairs in sizes:
-        corpus = _draw(pairs, size.vocabulary, folder)
+        place = folder / f"pairs{pairs}"
+        place.mkdir()
+        corpus = stored(_draw(pairs, size.vocabulary), size.vocabulary, place)
         start = time.perf_counter()
         batches = plan(corpus, cfg.trainer)
         planned = time.perf_counter() - start
@@ -52,22 +51,10 @@ def speed_by_corpus(
     return rows
 
 
-def _draw(pairs: int, vocabulary: int, folder: Path) -> TokenizedPairs:
-    """Write a drawn corpus part by part."""
-    names = [folder / f"{pairs}.{side}" for side in ("source", "target")]
-    lengths: list[list[npt.NDArray[np.int64]]] = [[], []]
+def _draw(pairs: int, vocabulary: int) -> Iterator[tuple[Rows, Rows]]:
+    """Draw a corpus part by part."""
     for part in range(0, pairs, _PART):
-        drawn = drawn_pairs("captions", min(_PART, pairs - part), vocabulary, seed=part + 1)
-        for side, rows in enumerate(drawn):
-            with names[side].open("ab" if part else "wb") as file:
-                np.concatenate(rows).tofile(file)
-            lengths[side].append(np.array([len(row) for row in rows]))
-    stores = []
-    for name, parts in zip(names, lengths, strict=True):
-        last = name.with_name(f"{name.name}.ends")
-        np.cumsum(np.concatenate(parts)).astype(np.int64).tofile(last)
-        stores.append(IdStore(name, last, vocabulary))
-    return TokenizedPairs(*stores)
+        yield drawn_pairs("captions", min(_PART, pairs - part), vocabulary, seed=part + 1)
 
 
 def time_by_length(

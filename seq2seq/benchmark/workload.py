@@ -1,7 +1,8 @@
 """Batches to train on: of a real corpus in files, or drawn with lengths like one."""
 
+import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,14 +62,20 @@ def _pieces(file: Path, vocabulary: int) -> Rows:
     return [np.array([*ids, EOS], np.int32) for ids in processor.encode(lines)]
 
 
-def stored(pairs: tuple[Rows, Rows], vocabulary: int, folder: Path) -> TokenizedPairs:
-    """Put pairs into files that are read as a run reads its own."""
+def stored(parts: Iterable[tuple[Rows, Rows]], vocabulary: int, folder: Path) -> TokenizedPairs:
+    """Put pairs, part by part, into files that are read as a run reads its own."""
+    names = ("source", "target")
+    lengths: list[list[int]] = [[], []]
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context((folder / f"{name}.ids").open("wb")) for name in names]
+        for part in parts:
+            for rows, file, counted in zip(part, files, lengths, strict=True):
+                np.concatenate(rows).tofile(file)
+                counted += map(len, rows)
     sides = []
-    for name, rows in zip(("source", "target"), pairs, strict=True):
-        ids, ends = folder / f"{name}.ids", folder / f"{name}.ends"
-        np.concatenate(rows).tofile(ids)
-        np.cumsum([len(row) for row in rows]).astype(np.int64).tofile(ends)
-        sides.append(IdStore(ids, ends, vocabulary))
+    for name, counted in zip(names, lengths, strict=True):
+        np.cumsum(counted, dtype=np.int64).tofile(folder / f"{name}.ends")
+        sides.append(IdStore(folder / f"{name}.ids", folder / f"{name}.ends", vocabulary))
     return TokenizedPairs(*sides)
 
 

@@ -14,7 +14,7 @@ from seq2seq.model import DecoderOutput, RNNSearch
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.precision import autocast
 from seq2seq.settings import Config, HardConfig
-from seq2seq.training.loss import Loss, cost, nll
+from seq2seq.training.loss import Loss, cost, nll, sentence_nll
 from seq2seq.training.reinforce import draws_cost
 
 T = TypeVar("T")
@@ -107,29 +107,20 @@ def _rows(batch: Batch, rows: slice) -> Batch:
     return Batch(batch.src[rows, :tx], src_mask[:, :tx], batch.tgt[rows, :ty], tgt_mask[:, :ty])
 
 
-@torch.no_grad()
 def sentence_costs(model: RNNSearch, batch: Batch, cfg: Config) -> list[float]:
     """Return the nats of each sentence, with the draws that the caller has seeded."""
-    logits = _forward(model, batch, cfg).logits.float()
-    targets = batch.tgt[batch.tgt_mask]
-    log_p = torch.log_softmax(logits, dim=-1).gather(1, targets[:, None]).squeeze(1)
-    rows = log_p.split(batch.tgt_mask.sum(dim=1).tolist())
-    return [-row.sum().item() for row in rows]
+    with autocast(batch.src.device, cfg.trainer.precision):
+        costs: list[float] = sentence_nll(model, batch).tolist()
+    return costs
 
 
 def _cost(model: RNNSearch, batch: Batch, cfg: Config) -> Loss:
-    if isinstance(cfg.attention, HardConfig):
-        output = _forward(model, batch, cfg)
-        loss = nll(output, batch, cfg.trainer.label_smoothing)
-        return replace(loss, draws=draws_cost(output, batch, cfg.attention))
     with autocast(batch.src.device, cfg.trainer.precision):
-        return cost(model, batch, cfg.trainer.label_smoothing)
-
-
-def _forward(model: RNNSearch, batch: Batch, cfg: Config) -> DecoderOutput:
-    with autocast(batch.src.device, cfg.trainer.precision):
+        if not isinstance(cfg.attention, HardConfig):
+            return cost(model, batch, cfg.trainer.label_smoothing)
         output: DecoderOutput = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-    return output
+    loss = nll(output, batch, cfg.trainer.label_smoothing)
+    return replace(loss, draws=draws_cost(output, batch, cfg.attention))
 
 
 def answer_signals(model: nn.Module) -> None:

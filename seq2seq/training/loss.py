@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seq2seq.data.batching import Batch
 from seq2seq.model import DecoderOutput, RNNSearch
 from seq2seq.settings import Normalize
+
+SLICE_BYTES = 8 << 20
+"""Of logits, at once."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,24 @@ def cost(model: RNNSearch, batch: Batch, label_smoothing: float = 0.0) -> Loss:
     targets = batch.tgt[batch.tgt_mask]  # (N,)
     total, smoothed = model.nll(model.decoder.W_o, model.along(*given).t, targets, label_smoothing)
     return Loss(total, smoothed, batch.num_sentences, len(targets))
+
+
+@torch.inference_mode()
+def sentence_nll(model: RNNSearch, batch: Batch) -> Tensor:
+    """Return the nats (B,) of each sentence of a batch; its logits never exist all at once."""
+    t = model.along(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).t  # (N, l)
+    targets = batch.tgt[batch.tgt_mask]  # (N,)
+    rows = max(1, SLICE_BYTES // (4 * model.decoder.embedding.E.num_embeddings))
+    parts = zip(t.split(rows), targets.split(rows), strict=True)
+    costs = torch.cat([_nll(model, *part) for part in parts])
+    grid = costs.new_zeros(batch.tgt.shape).masked_scatter_(batch.tgt_mask, costs)
+    return grid.sum(dim=1)
+
+
+def _nll(model: RNNSearch, t: Tensor, targets: Tensor) -> Tensor:
+    logits = model.decoder.W_o(t)
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return nn.functional.cross_entropy(wide, targets, reduction="none")
 
 
 class SmoothedNLL(torch.autograd.Function):

@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from seq2seq.data.batching import Batch, TokenizedPairs, shape
+from seq2seq.data.batching import TokenizedPairs, shape
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.errors import MemoryLimitError
 from seq2seq.inference.by_length import bin_of, label_of
@@ -17,10 +17,8 @@ from seq2seq.memory import NoRoom, attempt
 from seq2seq.model import RNNSearch
 from seq2seq.settings import Config, DecodeConfig
 from seq2seq.signals import StopRequest
+from seq2seq.training.loss import sentence_nll
 from seq2seq.training.monitor import Validated
-
-SLICE_BYTES = 8 << 20
-"""Of logits, at once."""
 
 
 @dataclass(frozen=True)
@@ -88,24 +86,6 @@ def validation_loss(
     nats: list[float] = torch.cat(costs).tolist() if costs else []  # waits for the device, once
     src, tgt = (side.lengths()[order[: len(nats)]].tolist() for side in (pairs.src, pairs.tgt))
     return sum(nats) / max(1, sum(tgt)), loss_by_length(nats, [n - 1 for n in src], tgt)
-
-
-@torch.inference_mode()
-def sentence_nll(model: RNNSearch, batch: Batch) -> Tensor:
-    """Return the nats (B,) of each sentence of a batch; its logits never exist all at once."""
-    t = model.along(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).t  # (N, l)
-    targets = batch.tgt[batch.tgt_mask]  # (N,)
-    rows = max(1, SLICE_BYTES // (4 * model.decoder.embedding.E.num_embeddings))
-    parts = zip(t.split(rows), targets.split(rows), strict=True)
-    costs = torch.cat([_nll(model, *part) for part in parts])
-    grid = costs.new_zeros(batch.tgt.shape).masked_scatter_(batch.tgt_mask, costs)
-    return grid.sum(dim=1)
-
-
-def _nll(model: RNNSearch, t: Tensor, targets: Tensor) -> Tensor:
-    logits = model.decoder.W_o(t)
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return nn.functional.cross_entropy(wide, targets, reduction="none")
 
 
 def loss_by_length(
