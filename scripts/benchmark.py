@@ -123,6 +123,7 @@ def trainings_of(
     from seq2seq.benchmark.training import Training, batches_of
     from seq2seq.benchmark.workload import drawn_pairs, plan, read_pairs, stored
     from seq2seq.config import preset
+    from seq2seq.memory import keep_freed
     from seq2seq.pretrained import pick_device
     from seq2seq.settings import Device
 
@@ -134,6 +135,7 @@ def trainings_of(
         pairs = drawn_pairs(args.lengths, 200 * args.batch, size.vocabulary)
     corpus = stored([pairs], size.vocabulary, folder)
     device, batches = pick_device(Device.auto), plan(corpus, cfg.trainer)
+    keep_freed()  # as train.py
     return [Training(size, c, cfg, batches_of(corpus, batches), device) for c in contenders]
 
 

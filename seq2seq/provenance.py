@@ -32,8 +32,18 @@ def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "threads": cfg.threads if cfg.threads is not None else torch.get_num_threads(),
         "device": pick_device(cfg.device).type,
+        "steps": _steps(),
         "command": command if command is not None else typed_command(),
     }
+
+
+def _steps() -> str:
+    """Return what the steps of recurrences run as on a CPU: C of some compiler, or torch."""
+    try:
+        from seq2seq.kernels import native
+    except ImportError:  # nothing needs the kernels
+        return "torch"
+    return native.name()
 
 
 def typed_command() -> list[str]:
@@ -49,7 +59,7 @@ def record(run: RunDir, found: dict[str, Any]) -> None:
 def note_restart(run: RunDir, cfg: Config) -> list[str]:
     """Add this process to the record of a run, and return in what it differs from the last one.
 
-    Only what can change the last bit of a sum is compared: torch, threads, device.
+    Only what can change the last bit of a sum is compared.
 
     Raises:
         RunDirError: the record is damaged.
@@ -65,6 +75,7 @@ def note_restart(run: RunDir, cfg: Config) -> list[str]:
                 ("torch", last["packages"]["torch"], now["packages"]["torch"]),
                 ("threads", last["threads"], now["threads"]),
                 ("device", last["device"], now["device"]),
+                ("steps", last.get("steps", "torch"), now["steps"]),
             )
             if before != after
         ]

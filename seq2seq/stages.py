@@ -42,7 +42,7 @@ from seq2seq.inference.evaluation import TRANSLATIONS, Results, known_rows, scor
 from seq2seq.inference.gold import GOLD, AttentionScores, align_test_set
 from seq2seq.inference.scoring import bleu_metric
 from seq2seq.inference.translate import Translation, translate
-from seq2seq.memory import ADVICE, is_out_of_memory
+from seq2seq.memory import ADVICE, is_out_of_memory, keep_freed
 from seq2seq.pictures import DETAILS, draw_curves, draw_examples, draw_heatmaps, drawn
 from seq2seq.pretrained import Pretrained, new_model, outline
 from seq2seq.projector import project
@@ -156,6 +156,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         log.warning("from here on not bit-exact: %s", difference)
     with stop.interruptible():
         trainer = _trainer(cfg, run, stop)
+    keep_freed()
     progress = trainer.fit()
     log.info(
         "trained %s updates in %.1f minutes; best %s %.2f after update %s",

@@ -12,6 +12,7 @@ from storms import Micro, Zygote
 from torch import Tensor
 
 from seq2seq.data.batching import Batch, collate
+from seq2seq.kernels import native
 from seq2seq.model import RNNSearch, build_model
 from seq2seq.model.attention import (
     AdditiveAttention,
@@ -44,6 +45,7 @@ for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)  # a background job would hand down that it ignores some
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+native.programs()  # compiled before anything counts what is done to the disk
 torch.set_num_threads(1)  # results at larger sizes depend on the thread count
 
 PAD, EOS = 0, 1

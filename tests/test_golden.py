@@ -5,6 +5,8 @@ import json
 import os
 import platform
 import re
+import shlex
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from runs import ROOT, begin, composed, locked
 
 from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers, prepare
+from seq2seq.kernels import native
 from seq2seq.pretrained import new_model
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, TokenizerKind, WordsConfig
@@ -28,14 +31,21 @@ SETTINGS += ["trainer.max_updates=20", "trainer.validate_every=100", "trainer.pa
 SETTINGS += ["logging.tensorboard=false", "trainer.checkpoint_every=100", "trainer.precision=fp32"]
 
 
+def compiler() -> str:
+    asked = [*shlex.split(os.environ.get("CC", "cc")), "-dumpfullversion"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def kind() -> str:
-    """The torch version and the processor, whose libraries order sums each in their own way."""
+    """What orders sums in its own way: torch, the processor and the C compiler, if there is one."""
     vendor = platform.processor() or "unknown"
     if Path("/proc/cpuinfo").exists():
         found = re.search(r"^vendor_id\s*: (\S+)", Path("/proc/cpuinfo").read_text(), re.M)
         vendor = found.group(1) if found else vendor
     capability = torch.backends.cpu.get_cpu_capability()
-    return f"torch {torch.__version__}, {platform.machine()} {vendor} {capability}, 1 thread"
+    compiled = f", cc {compiler()}" if native.programs() is not None else ""
+    machine = f"{platform.machine()} {vendor} {capability}"
+    return f"torch {torch.__version__}, {machine}{compiled}, 1 thread"
 
 
 def config(device: str = "cpu") -> Config:

@@ -8,13 +8,14 @@ import pytest
 import torch
 from conftest import FAMILY, VOCAB, random_batch, tiny_model
 from torch import Tensor
+from torch.nn import functional
 
 import seq2seq.kernels
 from seq2seq.data.batching import Batch
 from seq2seq.errors import ConfigError
-from seq2seq.kernels import read_fused, unroll_fused
+from seq2seq.kernels import precision, read_fused, unroll_fused
 from seq2seq.kernels.packing import Packing, shifted
-from seq2seq.kernels.precision import dense
+from seq2seq.kernels.precision import Factor
 from seq2seq.kernels.scan import GatedScan
 from seq2seq.kernels.unroll import AttentiveScan
 from seq2seq.model import RNNSearch
@@ -220,7 +221,7 @@ def checked(scan: Callable[..., object], *tensors: Tensor) -> bool:
 @pytest.mark.parametrize("reset_before", [True, False])
 def test_gradcheck_of_the_encoder(reset_before):
     D, sizes, n = 2, (3, 2, 2), 2
-    shapes = [(D, sum(sizes), 3 * n), (D, sizes[0], n), (D, n, n), (D, n, 2 * n)]
+    shapes = [(D, sum(sizes), 3 * n), (D, sizes[0], n), (D, n, n), (D, 2 * n, n)]
     given = [random(*shape, seed=i) for i, shape in enumerate(shapes)]
     options = sizes, reset_before, torch.float64
     assert checked(lambda *given: GatedScan.apply(*given, *options), *given)
@@ -253,17 +254,38 @@ def test_gradcheck_of_the_decoder(reset_before, large):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("without", [False, True])
-def test_dense_is_a_product_with_the_transposed_weight(monkeypatch, without, dtype):
+@pytest.mark.parametrize("directions", [(), (2,)], ids=["one", "two directions"])
+def test_factors_multiply_by_the_transposed_weight(monkeypatch, directions, without, dtype):
     if without:
-        monkeypatch.setattr("seq2seq.kernels.precision._ONEDNN", None)
-    x, weight = random(5, 7, seed=1), random(3, 7, seed=2).to(dtype)
-    expected = x.to(dtype).double() @ weight.double().T
-    found = dense(x, weight)
-    assert found.dtype == dtype
+        monkeypatch.setattr(precision, "_has_onednn", lambda dtype: False)
+    x, weight = random(*directions, 5, 7, seed=1), random(*directions, 3, 7, seed=2).to(dtype)
+    expected = x.to(dtype).double() @ weight.double().mT
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.03}[dtype]
-    torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
-    turned = dense(x.T.contiguous().T, weight.T.contiguous().T)
-    torch.testing.assert_close(turned.double(), expected, rtol=0, atol=tolerance)
+    for given in (weight, weight.mT.contiguous().mT):
+        factor = Factor(given, dtype)
+        found = factor(x)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)
+        base = random(*directions, 5, 3, seed=3).to(torch.promote_types(dtype, torch.float32))
+        more = factor.plus(base.clone(), x)
+        assert more.dtype == base.dtype
+        torch.testing.assert_close(more.double(), base + expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(5, 7), (2, 5, 7)], ids=str)
+def test_linear_is_torchs(shape, bias):
+    x, weight, b = (random(*s, seed=i) for i, s in enumerate([shape, (3, 7), (3,)]))
+    found = []
+    for by in (precision.linear, functional.linear):
+        given = [y.detach().float().requires_grad_() for y in (x, weight, b)][: 2 + bias]
+        y = by(*given)
+        found.append([y, *torch.autograd.grad((y * torch.cos(y)).sum(), given)])
+    for actual, expected in zip(*found, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+    frozen = torch.randn(3, 7)
+    assert precision.linear(given[0], frozen).grad_fn is not None  # what needs none is left out
+    torch.autograd.grad(precision.linear(given[0], frozen).sum(), given[0])
 
 
 # Number formats ---------------------------------------------------------------------------------

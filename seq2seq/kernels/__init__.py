@@ -6,11 +6,12 @@ and trains with its import blocked. What it computes is proven equal, values and
 
 from seq2seq.kernels.decoding import FusedDecoder
 from seq2seq.kernels.output import nll_fused
+from seq2seq.kernels.precision import layer_forward
 from seq2seq.kernels.scan import read_fused
 from seq2seq.kernels.unroll import unroll_fused
 from seq2seq.model.attention import AdditiveAttention, Attention, FixedContext
 
-__all__ = ["FusedDecoder", "nll_fused", "obstacle", "read_fused", "unroll_fused"]
+__all__ = ["FusedDecoder", "layer_forward", "nll_fused", "obstacle", "read_fused", "unroll_fused"]
 
 
 def obstacle(attention: Attention) -> str | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seq2seq.kernels.energies import Energies
-from seq2seq.kernels.precision import dense, in_own_formats
+from seq2seq.kernels.precision import Factor, in_own_formats
 from seq2seq.model.attention import AdditiveAttention, Annotations
 from seq2seq.model.decoder import DecoderState, Prediction, RecurrentDecoder, max_of_pairs
 
@@ -40,14 +40,14 @@ class FusedDecoder:
         self.parts = [len(self.v_a), 2 * n, width]
         if not unit.reset_before:  # the gate acts on the product, which can be made with the rest
             state, self.parts = [*state, unit.U.weight], [*self.parts, n]
-        self.from_state = torch.cat(state).to(narrow)  # (n' + 2n + w, n)
+        self.from_state = Factor(torch.cat(state), narrow)  # (n' + 2n + w, n)
         self.from_context = torch.cat(
             [unit.C.weight, unit.C_z.weight, unit.C_r.weight, decoder.C_o.weight]
         ).to(narrow)  # (3n + w, 2n)
-        self.U = unit.U.weight.to(narrow)
-        self.from_word = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])
-        self.bias = self.from_word.new_zeros(3 * n + width)
-        self.from_word = torch.cat([self.from_word, decoder.V_o.weight]).to(narrow)  # (3n + w, m)
+        self.U = Factor(unit.U.weight, narrow)
+        from_word = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])
+        self.bias = from_word.new_zeros(3 * n + width)
+        self.from_word = Factor(torch.cat([from_word, decoder.V_o.weight]), narrow)  # (3n + w, m)
         if unit.W.bias is not None:
             self.bias[:n] = unit.W.bias
             self.bias[3 * n :] = decoder.U_o.bias
@@ -56,7 +56,7 @@ class FusedDecoder:
         )
         assert isinstance(last, nn.Linear)
         self.last = last
-        self.W_last: Tensor = last.weight.to(narrow)
+        self.W_last = Factor(last.weight, narrow)
         self.table: Tensor | None = None
         self.words_seen = 0
 
@@ -75,12 +75,12 @@ class FusedDecoder:
             self.words_seen += len(y)
             if not self._table_pays():
                 return self._add(self.decoder.embedding(y))
-            every = torch.arange(self.W_last.shape[0], device=y.device)
+            every = torch.arange(len(self.last.weight), device=y.device)
             self.table = self._add(self.decoder.embedding(every))
         return self.table.index_select(0, y)
 
     def _table_pays(self) -> bool:
-        num_words = len(self.W_last)
+        num_words = len(self.last.weight)
         fits = num_words * len(self.bias) * self.bias.itemsize <= _TABLE_BYTES
         return fits and self.words_seen > num_words
 
@@ -94,7 +94,7 @@ class FusedDecoder:
         return logits
 
     def _add(self, Ey: Tensor) -> Tensor:
-        return dense(Ey, self.from_word).to(self.bias.dtype) + self.bias
+        return self.from_word(Ey).to(self.bias.dtype) + self.bias
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class FusedStepping:
         """Score every next word; `c` is what context and state add to the gates."""
         of, s = self.of, state.s
         n = of.n
-        products = dense(s, of.from_state).to(s.dtype)
+        products = of.from_state(s).to(s.dtype)
         query, from_s, t_tilde, *Us = products.split(of.parts, dim=-1)
         energy = self.energies.of_hypotheses(query.unflatten(0, (-1, self.times)))
         energy.masked_fill_(self.blocked[:, None], -torch.inf)  # (B, times, Tx)
@@ -133,7 +133,7 @@ class FusedStepping:
         t = max_of_pairs(t_tilde) if of.decoder.maxout else torch.tanh(t_tilde)
         for layer in of.before:
             t = layer(t)
-        logits = dense(t, of.W_last)
+        logits = of.W_last(t)
         if of.last.bias is not None:
             logits = logits + of.last.bias  # in the wider of the two formats
         exact = of.exact(t) if of.narrow != t.dtype else None
@@ -149,7 +149,7 @@ class FusedStepping:
         drive = c[:, : 3 * n] + word[:, : 3 * n]
         z, r = drive[:, n:].sigmoid_().chunk(2, dim=-1)
         if of.decoder.unit.reset_before:
-            s_tilde = (drive[:, :n] + dense(r * s, of.U)).tanh_()
+            s_tilde = (drive[:, :n] + of.U(r * s)).tanh_()
         else:
             s_tilde = (drive[:, :n] + r * c[:, 3 * n :]).tanh_()
         return DecoderState(torch.lerp(s, s_tilde, z))

@@ -27,7 +27,7 @@ class Energies:
         self.keys, self.v_a = keys, v_a
         # On a GPU tanh costs nothing beside the memory it reads, and looking for large values would
         # have the processor wait.
-        self.factored = keys.device.type == "cpu" and _is_small(keys)
+        self.factored = keys.device.type == "cpu" and is_small(keys)
         self.exp_keys = keys.mul(2).exp_() if self.factored else keys
         self.one = keys.new_ones(())
         self._buffer: Tensor | None = None
@@ -40,7 +40,7 @@ class Energies:
 
     def of_hypotheses(self, query: Tensor) -> Tensor:
         """Return energies (B, K, Tx) of K queries a sentence (B, K, n')."""
-        if self.factored and _is_small(query):
+        if self.factored and is_small(query):
             exp_query = query.mul(2).exp_()[:, :, None]
             R = torch.addcmul(self.one, exp_query, self.exp_keys[:, None]).reciprocal_()
         else:
@@ -76,7 +76,7 @@ class Energies:
         if self._buffer is None:
             self._buffer = torch.empty_like(self.keys)
         out = self._buffer[:size]
-        if self.factored and _is_small(query):
+        if self.factored and is_small(query):
             exp_query = query.mul(2).exp_()[:, None]
             torch.addcmul(self.one, exp_query, self.exp_keys[:size], out=out)
             return out.reciprocal_()
@@ -84,5 +84,6 @@ class Energies:
         return out.mul_(-2).sigmoid_()
 
 
-def _is_small(x: Tensor) -> bool:
-    return bool(x.abs().amax() <= _LIMIT)  # False for what is not a number
+def is_small(x: Tensor) -> bool:
+    """Return whether exponentials of sums with these can be taken apart; no NaN is small."""
+    return bool(x.abs().amax() <= _LIMIT)

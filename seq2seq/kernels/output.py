@@ -1,13 +1,14 @@
 """The cost of the output layer in chunks of words: its logits (N, K_y) never exist at once."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seq2seq.kernels.precision import dense, product_format
+from seq2seq.kernels.precision import Factor, product_format
 
-_CHUNK_BYTES = 8 << 20
+_CHUNK_BYTES = 16 << 20
 """Of logits: they pass through the processor's cache, and not through memory."""
 
 
@@ -61,35 +62,25 @@ class OutputNLL(torch.autograd.Function):
         narrow: torch.dtype,
         differentiated: bool,
     ) -> tuple[Tensor, Tensor]:
-        num_words = len(W)
-        W_fast, t_fast = W.to(narrow), t.to(narrow)
-        W_fast_T = W_fast.T.contiguous() if differentiated else W_fast
-        d_t, d_W, d_b = torch.empty_like(t), torch.zeros_like(W), W.new_zeros(num_words)
-        total, spread = t.new_zeros(()), t.new_zeros(())
-        size = max(16, _CHUNK_BYTES // (num_words * t.element_size()))
+        cost = cost_for(W, narrow)
+        W_fast, t_fast = Factor(W, narrow), t.to(narrow)
+        W_fast_T = Factor(W.T, narrow) if differentiated else W_fast
+        d_t, d_W, d_b = torch.empty_like(t), torch.zeros_like(W), W.new_zeros(len(W))
+        total, smoothed = t.new_zeros(()), t.new_zeros(())
+        size = max(16, _CHUNK_BYTES // (len(W) * t.element_size()))
         for part in range(0, len(t), size):
             rows = slice(part, part + size)
-            logits = dense(t_fast[rows], W_fast).to(t.dtype)
-            if b is not None:
-                logits += b
-            p = torch.softmax(logits, dim=-1)
-            # log sum exp, by way of the largest logit, whose p is at least 1 / K.
-            log_sum = logits.amax(dim=-1) - p.amax(dim=-1).log_()
-            total += (log_sum - logits.gather(1, targets[rows, None])[:, 0]).sum()
-            if label_smoothing:
-                spread += (log_sum - logits.mean(dim=-1)).sum()
+            logits = W_fast(t_fast[rows])
+            into = d_b if differentiated else None
+            nll, against_smoothed, d_logits = cost(logits, b, targets[rows], label_smoothing, into)
+            total += nll
+            smoothed += against_smoothed
             if differentiated:
-                d_logits = p.sub_(label_smoothing / num_words) if label_smoothing else p
-                ones = d_logits.new_full((len(p), 1), label_smoothing - 1)
-                d_logits.scatter_add_(1, targets[rows, None], ones)
-                d_b += d_logits.sum(dim=0)
-                d_logits = d_logits.to(narrow)
-                d_t[rows] = dense(d_logits, W_fast_T)
+                d_t[rows] = W_fast_T(d_logits)
                 if narrow == W.dtype:
                     d_W.addmm_(d_logits.T, t_fast[rows])
                 else:
                     d_W += d_logits.T @ t_fast[rows]
-        smoothed = (1 - label_smoothing) * total + label_smoothing * spread
         if differentiated:
             ctx.save_for_backward(d_t, d_W, d_b)
         ctx.has_bias = b is not None
@@ -102,3 +93,42 @@ class OutputNLL(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         d_t, d_W, d_b = (x * d_smoothed for x in ctx.saved_tensors)
         return d_t, d_W, d_b if ctx.has_bias else None, None, None, None, None
+
+
+Cost = Callable[
+    [Tensor, Tensor | None, Tensor, float, Tensor | None], tuple[Tensor, Tensor, Tensor]
+]
+"""Costs of logits (N, K) less their bias (K), against targets (N,), plain and smoothed, summed.
+
+With them comes the gradient of the second by the logits (N, K) in the format of the logits, which
+may be overwritten. It is added up over the rows into the last argument (K), if there is one; else
+there is no gradient in what is returned.
+"""
+
+
+def cost_for(weight: Tensor, narrow: torch.dtype) -> Cost:
+    """Return what computes the cost of an output layer with this weight."""
+    from seq2seq.kernels import native  # says itself where it cannot run
+
+    return native.cost_for(weight, narrow) or torch_cost
+
+
+def torch_cost(
+    logits: Tensor, b: Tensor | None, targets: Tensor, label_smoothing: float, d_b: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`Cost` by torch's operations."""
+    narrow, exact = logits.dtype, torch.promote_types(logits.dtype, torch.float32)
+    logits = logits.to(exact)
+    if b is not None:
+        logits += b
+    p = torch.softmax(logits, dim=-1)
+    # log sum exp, by way of the largest logit, whose p is at least 1 / K.
+    log_sum = logits.amax(dim=-1) - p.amax(dim=-1).log_()
+    nll = (log_sum - logits.gather(1, targets[:, None])[:, 0]).sum()
+    spread = (log_sum - logits.mean(dim=-1)).sum() if label_smoothing else 0.0
+    smoothed = (1 - label_smoothing) * nll + label_smoothing * spread
+    if d_b is not None:
+        p.sub_(label_smoothing / p.shape[1])
+        p.scatter_add_(1, targets[:, None], p.new_full((len(p), 1), label_smoothing - 1))
+        d_b += p.sum(dim=0)
+    return nll, smoothed, p.to(narrow)

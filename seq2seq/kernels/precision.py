@@ -2,12 +2,12 @@
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-_HAS_ONEDNN = torch.backends.mkldnn.is_available()
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -20,37 +20,98 @@ def product_format(weight: Tensor) -> torch.dtype:
     return weight.dtype
 
 
-def plus_products(base: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Return base + left right for batches (D, b, i) (D, i, j), in the format of `right`."""
-    if base.dtype == left.dtype == right.dtype:
-        return torch.baddbmm(base, left, right)
-    return base + torch.bmm(left.to(right.dtype), right)
-
-
-_ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if _HAS_ONEDNN else None
-
-
-def dense(x: Tensor, weight: Tensor) -> Tensor:
-    """Return x W' (b, j) of (b, i) and (j, i), in the format of the weight. Outside of autograd.
+class Factor:
+    """Weights W that many x are multiplied by, outside of autograd: x W', laid out once for all.
 
     torch multiplies float32 by MKL, which on some processors is a third slower than the oneDNN that
     it brings, too.
+
+    Args:
+        weight: (j, i), or (D, j, i) of D units side by side.
+        dtype: Format of the factors of the products, and of the products.
     """
-    x = x.to(weight.dtype)
-    if _ONEDNN is None or not weight.is_cpu or weight.dtype is torch.float64:
-        return x @ weight.T
-    found: Tensor = _ONEDNN(x, weight, None, "none", [], "")
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        self.weight = weight.to(dtype)
+        self.parts = [Factor(part, dtype) for part in weight] if weight.dim() == 3 else []
+        self._packed = None if self.parts else _packed(self.weight)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x W' (b, j) of (b, i), or (D, b, j) of (D, b, i)."""
+        x = x.to(self.dtype)
+        if self._packed is not None:
+            found: Tensor = torch.ops.mkldnn._linear_pointwise(
+                x, self._packed, None, "none", [], ""
+            )
+            return found
+        return x @ self.weight.mT
+
+    def plus(self, base: Tensor, x: Tensor) -> Tensor:
+        """Return base + x W' in the format of the base, which may be overwritten."""
+        if self.parts and self.parts[0]._packed is not None:
+            for added, part, own in zip(base, self.parts, x, strict=True):
+                added += part(own)
+            return base
+        if self.parts and base.dtype == self.dtype:
+            return torch.baddbmm(base, x.to(self.dtype), self.weight.mT)
+        return base.add_(self(x))
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return `functional.linear`, by oneDNN where `Factor` would take that for float32."""
+    is_plain = x.dtype is weight.dtype is torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not (is_plain and weight.is_cpu and _has_onednn(x.dtype)):
+        return functional.linear(x, weight, bias)
+    found: Tensor = Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return found
 
 
-def times(x: Tensor, weight: Tensor) -> Tensor:
-    """Return `dense` of one unit's weight (j, i), or x W of D units' (D, b, i) and (D, i, j)."""
-    return torch.bmm(x.to(weight.dtype), weight) if x.dim() == 3 else dense(x, weight)
+def layer_forward(layer: nn.Linear, x: Tensor) -> Tensor:
+    """Return what a layer makes of x, by `linear`."""
+    return linear(x, layer.weight, layer.bias)
 
 
-def plus_times(base: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """Return base and `times` added, in the format of the base."""
-    return plus_products(base, x, weight) if x.dim() == 3 else base + dense(x, weight)
+class Linear(torch.autograd.Function):
+    """x W' + b of x (..., i), W (j, i) and b (j)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: D102
+        ctx.save_for_backward(x, weight)
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        x, weight = ctx.saved_tensors
+        rows = grad.reshape(-1, grad.shape[-1])
+        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
+        d_x = None
+        if wants_x:
+            d_x = torch.ops.mkldnn._linear_pointwise(grad, weight.T, None, "none", [], "")
+        d_weight = rows.T @ x.reshape(-1, x.shape[-1]) if wants_weight else None
+        return d_x, d_weight, rows.sum(dim=0) if wants_bias else None
+
+
+def _packed(weight: Tensor) -> Tensor | None:
+    """Return a weight as oneDNN likes it best; None where torch's product is better."""
+    if not (weight.is_cpu and weight.numel() and _has_onednn(weight.dtype)):
+        return None
+    found: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+    return found
+
+
+@functools.cache
+def _has_onednn(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN multiplies this format here. Another torch may not have its ops."""
+    if not torch.backends.mkldnn.is_available() or dtype not in (torch.float32, torch.bfloat16):
+        return False
+    try:
+        packed = torch.ops.mkldnn._reorder_linear_weight(torch.ones(1, 1, dtype=dtype))
+        torch.ops.mkldnn._linear_pointwise(packed, packed, None, "none", [], "")
+    except (AttributeError, RuntimeError):
+        return False
+    return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def product(left: Tensor, right: Tensor, narrow: torch.dtype) -> Tensor:

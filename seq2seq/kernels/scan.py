@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seq2seq.kernels.packing import Packing, shifted, slices
-from seq2seq.kernels.precision import plus_products, product, product_format
+from seq2seq.kernels.precision import Factor, linear, product, product_format
 from seq2seq.kernels.steps import Kept, steps_for
 from seq2seq.model.gated_unit import GatedUnit
 
@@ -47,7 +47,7 @@ def project(unit: GatedUnit, words: Tensor) -> Tensor:
     bias: Tensor | None = unit.W.bias
     if bias is not None:
         bias = functional.pad(bias, (0, 2 * unit.hidden_size))  # gates have none
-    return functional.linear(words, weight, bias)
+    return linear(words, weight, bias)
 
 
 def scan(
@@ -67,8 +67,8 @@ def scan(
     exact = units[0].U.weight.dtype  # under autocast the state keeps the weights' type
     if start is None:
         start = words.new_zeros(len(units), sizes[0], units[0].hidden_size)
-    U = torch.stack([unit.U.weight.T for unit in units])  # (D, n, n)
-    U_gates = torch.stack([torch.cat([u.U_z.weight, u.U_r.weight]).T for u in units])  # (D, n, 2n)
+    U = torch.stack([unit.U.weight for unit in units])  # (D, n, n)
+    U_gates = torch.stack([torch.cat([u.U_z.weight, u.U_r.weight]) for u in units])  # (D, 2n, n)
     narrow = product_format(U)
     with torch.autocast(words.device.type, enabled=False):
         h: Tensor = GatedScan.apply(  # type: ignore[no-untyped-call]
@@ -81,8 +81,8 @@ class GatedScan(torch.autograd.Function):
     """A gated unit over time, A.1.1 without context, for D directions at once.
 
     Inputs: packed projected words (D, N, 3n) as `GatedUnit.project` orders them, first states
-    (D, B, n), U (D, n, n) and [U_z, U_r] (D, n, 2n), both transposed, the sizes of the packing,
-    whether the reset gate acts before U, and the format of the products.
+    (D, B, n), U (D, n, n) and [U_z, U_r] (D, 2n, n), the sizes of the packing, whether the reset
+    gate acts before U, and the format of the products.
     Output: states (D, N, n).
     """
 
@@ -100,7 +100,9 @@ class GatedScan(torch.autograd.Function):
         h_all = projected.new_empty(*projected.shape[:-1], start.shape[-1])
         kept = Kept.empty(h_all, reset_before=reset_before)
         steps = steps_for(h_all, narrow)
-        unit = steps.unit(kept, U.to(narrow), U_gates.to(narrow), reset_before=reset_before)
+        unit = steps.unit(
+            kept, Factor(U, narrow), Factor(U_gates, narrow), reset_before=reset_before
+        )
         h = start
         for step, size in zip(slices(sizes), sizes, strict=True):
             h = unit(projected[:, step], h[:, :size], None, step, h_all[:, step])
@@ -116,16 +118,16 @@ class GatedScan(torch.autograd.Function):
         h_prev = shifted(start, h_all, sizes)
         d_projected = grad.new_empty(*grad.shape[:-1], 3 * n)
         d_candidate, d_gates = d_projected.split([n, 2 * n], dim=-1)
-        U_T, U_gates_T = U.mT.to(narrow).contiguous(), U_gates.mT.to(narrow).contiguous()
+        U_T, U_gates_T = Factor(U.mT, narrow), Factor(U_gates.mT, narrow)
         unit = steps_for(h_all, narrow).unit_back(
             kept, h_prev, U_T, d_projected, reset_before=reset_before
         )
         d_start = torch.zeros_like(start)  # holds the gradient of the state along the way
         for step, size in zip(reversed([*slices(sizes)]), reversed(sizes), strict=True):
             d_h = unit(d_start[:, :size], step, grad[:, step], None)
-            d_start[:, :size] = plus_products(d_h, d_gates[:, step], U_gates_T)
+            d_start[:, :size] = U_gates_T.plus(d_h, d_gates[:, step])
         r = kept.gates[..., n:]
-        into_U = (r * h_prev, d_candidate) if reset_before else (h_prev, d_candidate * r)
+        into_U = (d_candidate, r * h_prev) if reset_before else (d_candidate * r, h_prev)
         d_U = product(into_U[0].mT, into_U[1], narrow)
-        d_U_gates = product(h_prev.mT, d_gates, narrow)
+        d_U_gates = product(d_gates.mT, h_prev, narrow)
         return d_projected, d_start, d_U, d_U_gates, None, None, None

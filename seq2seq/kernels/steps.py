@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.kernels.energies import Energies
-from seq2seq.kernels.precision import plus_times, times
+from seq2seq.kernels.precision import Factor
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,14 @@ class Kept:
         return cls(
             gates=states.new_empty(*outer, 2 * n),
             candidates=states.new_empty(*outer, n),
-            products=states.new_empty(0) if reset_before else states.new_empty(*outer, n),
+            products=states.new_empty(*outer[:-1], 0) if reset_before else torch.empty_like(states),
         )
+
+    def directions(self) -> list["Kept"]:
+        """Return the D scans of an encoder one by one."""
+        return [
+            Kept(*parts) for parts in zip(self.gates, self.candidates, self.products, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class UnitForth(Protocol):
     def __call__(
         self, drive: Tensor, s: Tensor, from_s: Tensor | None, step: slice, out: Tensor
     ) -> Tensor:
-        """Return s_i (..., b, n), and put what `out` has room for there.
+        """Put as many s_i as `out` has room for there; return these (..., b or fewer, n), or all.
 
         Args:
             drive: (..., b, 3n) what word and context add to candidate, z and r.
@@ -99,12 +105,12 @@ class Steps(Protocol):
     """Makes the four for one scan."""
 
     def unit(
-        self, kept: Kept, U: Tensor, U_gates: Tensor | None, *, reset_before: bool
+        self, kept: Kept, U: Factor, U_gates: Factor | None, *, reset_before: bool
     ) -> UnitForth:
-        """Return units whose U, and maybe [U_z, U_r], have format and layout for `times`."""
+        """Return units with U (n, n) and maybe [U_z, U_r] (2n, n), each of D directions."""
 
     def unit_back(
-        self, kept: Kept, s_prev: Tensor, U_T: Tensor, d_drive: Tensor, *, reset_before: bool
+        self, kept: Kept, s_prev: Tensor, U_T: Factor, d_drive: Tensor, *, reset_before: bool
     ) -> UnitBack:
         """Return units that fill d_drive (..., N, 3n), with states s_{i-1} (..., N, n)."""
 
@@ -121,12 +127,12 @@ class TorchSteps:
     """`Steps` by torch's operations."""
 
     def unit(  # noqa: D102
-        self, kept: Kept, U: Tensor, U_gates: Tensor | None, *, reset_before: bool
+        self, kept: Kept, U: Factor, U_gates: Factor | None, *, reset_before: bool
     ) -> UnitForth:
         return TorchUnit(kept, U, U_gates, reset_before)
 
     def unit_back(  # noqa: D102
-        self, kept: Kept, s_prev: Tensor, U_T: Tensor, d_drive: Tensor, *, reset_before: bool
+        self, kept: Kept, s_prev: Tensor, U_T: Factor, d_drive: Tensor, *, reset_before: bool
     ) -> UnitBack:
         return TorchUnitBack(kept, s_prev, U_T, d_drive, reset_before=reset_before)
 
@@ -144,8 +150,8 @@ class TorchUnit:
     """`UnitForth`, A.1.1 and A.2.2."""
 
     kept: Kept
-    U: Tensor
-    U_gates: Tensor | None
+    U: Factor
+    U_gates: Factor | None
     reset_before: bool
 
     def __call__(  # noqa: D102
@@ -154,15 +160,15 @@ class TorchUnit:
         kept, n = self.kept, s.shape[-1]
         if from_s is None:
             assert self.U_gates is not None
-            z_r = plus_times(drive[..., n:], s, self.U_gates).sigmoid_()
+            z_r = self.U_gates.plus(drive[..., n:].clone(), s).sigmoid_()
         else:
             z_r = (drive[..., n:] + from_s).sigmoid_()
         kept.gates[..., step, :] = z_r
         z, r = z_r.chunk(2, dim=-1)
         if self.reset_before:
-            s_tilde = plus_times(drive[..., :n], r * s, self.U).tanh_()
+            s_tilde = self.U.plus(drive[..., :n].clone(), r * s).tanh_()
         else:
-            kept.products[..., step, :] = Us = times(s, self.U)
+            kept.products[..., step, :] = Us = self.U(s)
             s_tilde = (drive[..., :n] + r * Us).tanh_()
         kept.candidates[..., step, :] = s_tilde
         s = torch.lerp(s, s_tilde, z)  # (1 - z) s + z s_tilde
@@ -174,7 +180,7 @@ class TorchUnitBack:
     """`UnitBack`."""
 
     def __init__(
-        self, kept: Kept, s_prev: Tensor, U_T: Tensor, d_drive: Tensor, *, reset_before: bool
+        self, kept: Kept, s_prev: Tensor, U_T: Factor, d_drive: Tensor, *, reset_before: bool
     ) -> None:
         self.U_T, self.reset_before, n = U_T, reset_before, s_prev.shape[-1]
         self.z, self.r = z, r = kept.gates.chunk(2, dim=-1)
@@ -197,11 +203,11 @@ class TorchUnitBack:
         if at_old is not None:
             d_s += at_old
         if self.reset_before:
-            d_rs = times(d_candidate, self.U_T)
+            d_rs = self.U_T(d_candidate)
             torch.mul(d_rs, r_slope, out=self.d_r[..., step, :])
             return d_s.addcmul_(d_rs.to(d_s.dtype), r)
         torch.mul(d_candidate, r_slope, out=self.d_r[..., step, :])
-        return plus_times(d_s, d_candidate * r, self.U_T)
+        return self.U_T.plus(d_s, d_candidate * r)
 
 
 class TorchLook:
@@ -243,8 +249,7 @@ class TorchLookBack:
 
 def steps_for(states: Tensor, narrow: torch.dtype) -> Steps:
     """Return what fits the device and format of states, and the format of products."""
-    if states.device.type == "cuda":
-        from seq2seq.kernels import gpu  # says itself where Triton is missing
+    from seq2seq.kernels import gpu, native  # each says itself where it cannot run
 
-        return gpu.steps_for(states, narrow) or TorchSteps()
-    return TorchSteps()
+    own = gpu if states.device.type == "cuda" else native
+    return own.steps_for(states, narrow) or TorchSteps()

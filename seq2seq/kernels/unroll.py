@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from seq2seq.kernels.packing import Packing, shifted, slices
-from seq2seq.kernels.precision import dense, product, product_format
+from seq2seq.kernels.precision import Factor, linear, product, product_format
 from seq2seq.kernels.scan import project, scan
 from seq2seq.kernels.steps import Kept, Looked, steps_for
 from seq2seq.model.attention import AdditiveAttention, Annotations, FixedContext
@@ -51,7 +50,7 @@ def _unroll_fixed(
     """The context never changes: what it adds to the words is known before the loop."""
     s_0 = decoder.initial_state(source).s
     attended = attention(query=s_0, source=source)
-    from_context = functional.linear(attended.c, _into_gates(decoder))  # (B, 3n)
+    from_context = linear(attended.c, _into_gates(decoder))  # (B, 3n)
     rows = packing.places // packing.num_steps  # sentence of each packed word
     words = words + from_context.index_select(0, rows)
     start = s_0.index_select(0, packing.order)[None]
@@ -76,7 +75,7 @@ def _unroll_additive(
 ) -> Unrolled:
     unit = decoder.unit
     exact = unit.U.weight.dtype  # under autocast states and attention keep the type of the weights
-    Ch = functional.linear(source.values, _into_gates(decoder))  # (B, Tx, 3n)
+    Ch = linear(source.values, _into_gates(decoder))  # (B, Tx, 3n)
     s_0 = decoder.initial_state(source).s
     from_state = torch.cat([attention.W_a.weight, unit.U_z.weight, unit.U_r.weight])  # (n' + 2n, n)
     narrow = product_format(from_state)
@@ -129,12 +128,12 @@ class AttentiveScan(torch.autograd.Function):
         kept = Kept.empty(s_all, reset_before=reset_before)
         steps = steps_for(s_all, narrow)
         look = steps.look(Looked(keys, Ch, mask, v_a, queries, alphas))
-        unit = steps.unit(kept, U.to(narrow), None, reset_before=reset_before)
-        from_state_fast = from_state.to(narrow)
+        unit = steps.unit(kept, Factor(U, narrow), None, reset_before=reset_before)
+        state = Factor(from_state, narrow)
         s = s_all[: packing.sizes[0]] = s_0[: packing.sizes[0]]
         for step, following in pairwise(slices((*packing.sizes, 0))):
             s = s[: step.stop - step.start]
-            query, from_s = dense(s, from_state_fast).split([n_align, 2 * n], dim=-1)
+            query, from_s = state(s).split([n_align, 2 * n], dim=-1)
             drive = look(query, projected[step], step)
             s = unit(drive, s, from_s, step, s_all[following])
         ctx.save_for_backward(
@@ -154,7 +153,7 @@ class AttentiveScan(torch.autograd.Function):
         n, n_align = s_all.shape[-1], looked.keys.shape[-1]
         d_drive = s_all.new_empty(len(s_all), 3 * n)  # candidate, z, r
         d_state = s_all.new_empty(len(s_all), n_align + 2 * n)  # query, z, r
-        from_state_T, U_T = from_state.T.to(narrow).contiguous(), U.T.to(narrow).contiguous()
+        from_state_T, U_T = Factor(from_state.T, narrow), Factor(U.T, narrow)
         steps = steps_for(s_all, narrow)
         unit = steps.unit_back(kept, s_all, U_T, d_drive, reset_before=reset_before)
         look = steps.look_back(looked, d_drive, d_alpha_all, d_state[:, :n_align])
@@ -163,7 +162,7 @@ class AttentiveScan(torch.autograd.Function):
             d_s = unit(d_s_0[:size], step, None, d_s_all[step])
             look(step)
             d_state[step, n_align:] = d_drive[step, n:]
-            d_s_0[:size] = d_s + dense(d_state[step], from_state_T)
+            d_s_0[:size] = from_state_T.plus(d_s, d_state[step])
         d_keys, d_v = look.sums()
         by_sentence = (packing.unpack(x, packing.ranked) for x in (looked.alphas, d_drive))
         alpha_padded, d_drive_padded = by_sentence

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -147,6 +148,9 @@ def choose_backend(model: RNNSearch, backend: Backend) -> None:
         reason = kernels.obstacle(model.decoder.attention)
         model.encoder.read = kernels.read_fused
         model.nll = kernels.nll_fused
+        for layer in model.modules():
+            if isinstance(layer, nn.Linear):
+                layer.forward = partial(kernels.layer_forward, layer)  # type: ignore[method-assign]
         if reason is None:
             model.decoder.unroll = kernels.unroll_fused
         if type(model.decoder.attention) is AdditiveAttention:

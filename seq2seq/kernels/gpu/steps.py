@@ -9,7 +9,7 @@ from triton.errors import TritonError
 from triton.runtime import build
 
 from seq2seq.kernels.gpu import programs
-from seq2seq.kernels.precision import plus_times, times
+from seq2seq.kernels.precision import Factor
 from seq2seq.kernels.steps import Kept, LookBack, Looked, LookForth, UnitBack, UnitForth
 
 BLOCK_T = 16
@@ -22,12 +22,12 @@ class TritonSteps:
     """`Steps` for float32 states."""
 
     def unit(  # noqa: D102
-        self, kept: Kept, U: Tensor, U_gates: Tensor | None, *, reset_before: bool
+        self, kept: Kept, U: Factor, U_gates: Factor | None, *, reset_before: bool
     ) -> UnitForth:
         return TritonUnit(kept, U, U_gates, reset_before)
 
     def unit_back(  # noqa: D102
-        self, kept: Kept, s_prev: Tensor, U_T: Tensor, d_drive: Tensor, *, reset_before: bool
+        self, kept: Kept, s_prev: Tensor, U_T: Factor, d_drive: Tensor, *, reset_before: bool
     ) -> UnitBack:
         return TritonUnitBack(kept, s_prev.contiguous(), U_T, d_drive, reset_before)
 
@@ -55,8 +55,8 @@ class TritonUnit:
     """`UnitForth`; the product with U is torch's."""
 
     kept: Kept
-    U: Tensor
-    U_gates: Tensor | None
+    U: Factor
+    U_gates: Factor | None
     reset_before: bool
 
     def __call__(  # noqa: D102
@@ -66,7 +66,7 @@ class TritonUnit:
         narrow = s.to(self.U.dtype)
         if from_s is None:
             assert self.U_gates is not None
-            from_s = times(narrow, self.U_gates)
+            from_s = self.U_gates(narrow)
         new = s.new_empty(s.shape)
         rs = torch.empty_like(new, dtype=narrow.dtype)
         grid = new.shape[:-1].numel(), _blocks(n)
@@ -76,14 +76,14 @@ class TritonUnit:
         sizes = step.start, b, out.shape[-2], kept.gates.shape[-2], n
         programs.gates[grid](
             *(*placed, from_s, from_s_d, from_s.stride(-2)),
-            *(rs if self.reset_before else times(narrow, self.U), kept.gates, rs, kept.products),
+            *(rs if self.reset_before else self.U(narrow), kept.gates, rs, kept.products),
             *(*results, *sizes),
             RESET_BEFORE=self.reset_before,
             BLOCK_N=BLOCK_N,
         )
         if self.reset_before:
             programs.move[grid](
-                *(*placed, times(rs, self.U), kept.gates, *results, *sizes), BLOCK_N=BLOCK_N
+                *(*placed, self.U(rs), kept.gates, *results, *sizes), BLOCK_N=BLOCK_N
             )
         return new
 
@@ -94,7 +94,7 @@ class TritonUnitBack:
 
     kept: Kept
     s_prev: Tensor
-    U_T: Tensor
+    U_T: Factor
     d_drive: Tensor
     reset_before: bool
 
@@ -117,9 +117,9 @@ class TritonUnitBack:
             BLOCK_N=BLOCK_N,
         )
         if not self.reset_before:
-            return plus_times(d_old, factor, self.U_T)
+            return self.U_T.plus(d_old, factor)
         programs.reset_back[grid](
-            *(times(factor, self.U_T), kept.gates, self.s_prev, self.d_drive, d_old, *sizes),
+            *(self.U_T(factor), kept.gates, self.s_prev, self.d_drive, d_old, *sizes),
             BLOCK_N=BLOCK_N,
         )
         return d_old
@@ -195,7 +195,7 @@ def try_out(device: torch.device) -> None:
     """Launch a program, so that a compiler or driver that is missing shows before it matters."""
     kept = Kept.empty(torch.ones(1, 1, device=device), reset_before=True)
     s, drive = torch.ones(1, 1, device=device), torch.ones(1, 3, device=device)
-    unit = TritonSteps().unit(kept, torch.ones_like(s), None, reset_before=True)
+    unit = TritonSteps().unit(kept, Factor(torch.ones_like(s), s.dtype), None, reset_before=True)
     try:
         unit(drive, s, drive[:, 1:], slice(0, 1), torch.empty_like(s))
     except (TritonError, build.subprocess.SubprocessError) as error:  # of the C compiler

@@ -1,10 +1,12 @@
-"""Triton's steps of the recurrences against torch's, value by value, and whole scans on both.
+"""Compiled steps of the recurrences against torch's, value by value, and whole scans on both.
 
-On a GPU as they are (`-m gpu`), elsewhere in Triton's interpreter, which has to be chosen before
-Triton is imported: `TRITON_INTERPRET=1 pytest tests/test_triton.py`, as the first test does.
+C runs where there is a compiler. Triton runs on a GPU (`-m gpu`), elsewhere in its interpreter,
+which has to be chosen before Triton is imported: `TRITON_INTERPRET=1 pytest tests/test_steps.py`,
+as the first test does.
 """
 
 import importlib.util
+import itertools
 import logging
 import os
 import subprocess
@@ -18,8 +20,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from seq2seq.kernels import gpu, scan, unroll
+from seq2seq.kernels import gpu, native, output, scan, unroll
+from seq2seq.kernels.native import build
+from seq2seq.kernels.output import torch_cost
 from seq2seq.kernels.packing import Packing
+from seq2seq.kernels.precision import Factor
 from seq2seq.kernels.steps import Kept, Looked, Steps, TorchSteps, steps_for
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -33,10 +38,30 @@ on_device.append(pytest.mark.skipif(not HAS_TRITON, reason=WITHOUT))
 
 
 def on_triton(test):
-    """Marks a test that launches programs."""
+    """Marks a test that launches Triton's programs."""
     for mark in on_device:
         test = mark(test)
     return test
+
+
+def native_programs():
+    """The compiled programs; this machine may have no compiler."""
+    found = native.programs()
+    if found is None:
+        pytest.skip("no C compiler")
+    return found
+
+
+@pytest.fixture(params=["native", pytest.param("triton", marks=on_device)])
+def compiled(request) -> Steps:
+    """Steps that are tried."""
+    if request.param == "triton":
+        from seq2seq.kernels.gpu.steps import TritonSteps
+
+        return TritonSteps()
+    if DEVICE.type != "cpu":
+        pytest.skip("C is for a CPU")
+    return native.NativeSteps(native_programs())
 
 
 DEVICE = torch.device("cpu" if INTERPRETED or not torch.cuda.is_available() else "cuda")
@@ -62,12 +87,6 @@ def test_programs_are_right_in_the_interpreter():
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
-
-
-def triton_steps() -> Steps:
-    from seq2seq.kernels.gpu.steps import TritonSteps
-
-    return TritonSteps()
 
 
 class Draws:
@@ -110,21 +129,29 @@ def masks(Tx: int) -> Tensor:
     return mask.to(DEVICE)
 
 
+def torchs(*given: Tensor) -> tuple[Steps, Tensor, Tensor]:
+    return TorchSteps(), *(x.float() for x in given)
+
+
+def fitting(steps: Steps, *given: Tensor) -> tuple[Tensor, ...]:
+    """Triton reads keys and values of either format, C those that scans give: float32."""
+    return tuple(x.float() for x in given) if isinstance(steps, native.NativeSteps) else given
+
+
 # Step by step -----------------------------------------------------------------------------------
 
 
-@on_triton
 @pytest.mark.parametrize("narrow", FORMATS, ids=str)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_attention_forth(sizes, narrow):
-    """The queries are a part of wider rows; keys and values may be of either format."""
+def test_attention_forth(compiled, sizes, narrow):
+    """The queries are a part of wider rows."""
     Tx, n_align, n = sizes
     draw, step = Draws(1), slice(2, 5)
     keys, Ch = draw(B, Tx, n_align, dtype=narrow), draw(B, Tx, 3 * n, dtype=narrow)
     v_a, mask = draw(n_align), masks(Tx)
     query, base = draw(3, n_align + 5, dtype=narrow)[:, :n_align], draw(3, 3 * n)
     found = []
-    for steps, keys_, Ch_ in ((triton_steps(), keys, Ch), (TorchSteps(), keys.float(), Ch.float())):
+    for steps, keys_, Ch_ in ((compiled, *fitting(compiled, keys, Ch)), torchs(keys, Ch)):
         noted = filled_with_nan(7, n_align), filled_with_nan(7, Tx)
         drive = steps.look(Looked(keys_, Ch_, mask, v_a, *noted))(query, base, step)
         found.append([drive, *(x[step] for x in noted)])
@@ -135,10 +162,9 @@ def test_attention_forth(sizes, narrow):
     assert not found[0][2][~mask[:3]].any()
 
 
-@on_triton
 @pytest.mark.parametrize("narrow", FORMATS, ids=str)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_attention_back(sizes, narrow):
+def test_attention_back(compiled, sizes, narrow):
     """Two steps: gradients of keys and v_a are summed over them."""
     Tx, n_align, n = sizes
     draw, mask = Draws(2), masks(Tx)
@@ -148,7 +174,7 @@ def test_attention_back(sizes, narrow):
     alphas = torch.softmax(draw(7, Tx).masked_fill(~packed, -torch.inf), dim=-1)
     d_alphas = draw(7, Tx)
     found = []
-    for steps, keys_, Ch_ in ((triton_steps(), keys, Ch), (TorchSteps(), keys.float(), Ch.float())):
+    for steps, keys_, Ch_ in ((compiled, *fitting(compiled, keys, Ch)), torchs(keys, Ch)):
         d_state = filled_with_nan(7, n_align + 3)
         looked = Looked(keys_, Ch_, mask, v_a, queries, alphas)
         look = steps.look_back(looked, d_drive, d_alphas, d_state[:, :n_align])
@@ -164,27 +190,26 @@ def test_attention_back(sizes, narrow):
         assert all(x.abs().max() > 1e-3 for x in found[1])
 
 
-@on_triton
 @pytest.mark.parametrize("directions", [(), (D,)], ids=["one", "two directions"])
 @pytest.mark.parametrize("narrow", FORMATS, ids=str)
 @pytest.mark.parametrize("reset_before", [True, False])
 @pytest.mark.parametrize("n", [1, 6, 64, 66])
-def test_units_forth(n, reset_before, narrow, directions):
+def test_units_forth(compiled, n, reset_before, narrow, directions):
     """The state is of more rows than the step, and of the new one fewer are wanted."""
     draw, step = Draws(3), slice(2, 5)
-    U, U_gates = draw(*directions, n, n) / n**0.5, draw(*directions, n, 2 * n) / n**0.5
-    U_gates = U_gates if directions else U_gates.T.contiguous()
+    U, U_gates = draw(*directions, n, n) / n**0.5, draw(*directions, 2 * n, n) / n**0.5
+    factors = Factor(U, narrow), Factor(U_gates, narrow)
     drive, s = draw(*directions, 9, 3 * n)[..., step, :], draw(*directions, 4, n)[..., :3, :]
     from_s = draw(*directions, 3, 2 * n + 5)[..., 5:]
     if not directions:
         drive = drive.contiguous()
     found = []
     for given in (from_s, None):
-        for steps in (triton_steps(), TorchSteps()):
+        for steps in (compiled, TorchSteps()):
             kept = kept_for(*directions, 7, n, reset_before=reset_before)
             states = filled_with_nan(*directions, 9, n)
-            unit = steps.unit(kept, U.to(narrow), U_gates.to(narrow), reset_before=reset_before)
-            new = unit(drive, s, given, step, states[..., 5:7, :])
+            unit = steps.unit(kept, *factors, reset_before=reset_before)
+            new = unit(drive, s, given, step, states[..., 5:7, :])[..., :2, :].clone()
             out = states[..., 5:7, :].clone()
             states[..., 5:7, :] = torch.nan
             assert states.isnan().all(), "rows that are not wanted are written"
@@ -197,24 +222,24 @@ def test_units_forth(n, reset_before, narrow, directions):
             close(x, y, what, tolerance)
 
 
-@on_triton
 @pytest.mark.parametrize("directions", [(), (D,)], ids=["one", "two directions"])
 @pytest.mark.parametrize("narrow", FORMATS, ids=str)
 @pytest.mark.parametrize("reset_before", [True, False])
 @pytest.mark.parametrize("n", [1, 6, 64, 66])
-def test_units_back(n, reset_before, narrow, directions):
+def test_units_back(compiled, n, reset_before, narrow, directions):
     draw, step = Draws(4), slice(2, 5)
     kept = Kept(
         draw(*directions, 7, 2 * n).sigmoid(),
         draw(*directions, 7, n).tanh(),
         draw(*directions, 7, n),
     )
-    s_prev, U_T = draw(*directions, 7, n), (draw(*directions, n, n) / n**0.5).to(narrow)
+    s_prev = draw(*directions, 7, n)
+    U_T = Factor(draw(*directions, n, n) / n**0.5, narrow)
     d_s, more = draw(*directions, 5, n)[..., :3, :], draw(*directions, 7, n)[..., step, :]
     tolerance = 1e-4 if narrow is torch.float32 else 0.05
     for at_new, at_old in ((more, None), (None, more), (None, None)):
         found = []
-        for steps in (triton_steps(), TorchSteps()):
+        for steps in (compiled, TorchSteps()):
             d_drive = filled_with_nan(*directions, 7, 3 * n)
             before = d_s.clone()
             unit = steps.unit_back(kept, s_prev, U_T, d_drive, reset_before=reset_before)
@@ -230,11 +255,11 @@ def test_units_back(n, reset_before, narrow, directions):
 
 
 @pytest.fixture
-def backends(monkeypatch) -> Iterator[Iterator[Steps]]:
+def backends(monkeypatch, compiled) -> Iterator[Iterator[Steps]]:
     """Sets what both scans run on, one after the other."""
 
     def each() -> Iterator[Steps]:
-        for steps in (triton_steps(), TorchSteps()):
+        for steps in (compiled, TorchSteps()):
             for module in (scan, unroll):
                 monkeypatch.setattr(module, "steps_for", lambda *_, steps=steps: steps)
             yield steps
@@ -268,19 +293,17 @@ def compare(backends, apply, given: list[Tensor], names: list[str], tolerance: f
 TOLERANCES = [(torch.float32, 1e-4), (torch.bfloat16, 0.1)]
 
 
-@on_triton
 @pytest.mark.parametrize(("narrow", "tolerance"), TOLERANCES, ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("reset_before", [True, False])
 def test_scans_of_units_are_equal(backends, reset_before, narrow, tolerance):
     packing, draw = packing_and_draw()
     n, N = 10, len(packing.places)
-    given = [draw(D, N, 3 * n), draw(D, 4, n), draw(D, n, n) / 3, draw(D, n, 2 * n) / 3]
+    given = [draw(D, N, 3 * n), draw(D, 4, n), draw(D, n, n) / 3, draw(D, 2 * n, n) / 3]
     options = packing.sizes, reset_before, narrow
     names = ["projected", "start", "U", "U_gates"]
     compare(backends, lambda *x: scan.GatedScan.apply(*x, *options), given, names, tolerance)
 
 
-@on_triton
 @pytest.mark.parametrize(("narrow", "tolerance"), TOLERANCES, ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("reset_before", [True, False])
 @pytest.mark.parametrize(("Tx", "n_align"), [(19, 70), (3, 5)])
@@ -298,15 +321,14 @@ def test_scans_with_attention_are_equal(backends, Tx, n_align, reset_before, nar
     compare(backends, apply, given, names, tolerance)
 
 
-@on_triton
-def test_gradients_repeat_themselves():
+def test_gradients_repeat_themselves(compiled):
     """Nothing is added in an order that changes."""
     draw, mask = Draws(6), masks(19)
     looked = Looked(draw(B, 19, 70), draw(B, 19, 18), mask, draw(70), draw(4, 70), draw(4, 19))
     found = []
     for _ in range(2):
         d_queries = filled_with_nan(4, 70)
-        look = triton_steps().look_back(looked, draw(4, 18).fill_(0.3), draw(4, 19) * 0, d_queries)
+        look = compiled.look_back(looked, draw(4, 18).fill_(0.3), draw(4, 19) * 0, d_queries)
         look(slice(0, 4))
         found.append([d_queries, *look.sums()])
     for first, second in zip(*found, strict=True):
@@ -359,9 +381,16 @@ def test_without_triton_or_a_compiler_torchs_operations_run(failure, monkeypatch
     ]
 
 
-def test_a_processor_takes_torchs_operations():
-    for dtype in (torch.float32, torch.float64):
-        assert isinstance(steps_for(torch.empty(1, dtype=dtype), dtype), TorchSteps)
+def test_a_processor_takes_c_where_it_can(monkeypatch):
+    native_programs()
+    states = torch.empty(1)
+    for narrow in FORMATS:
+        assert isinstance(steps_for(states, narrow), native.NativeSteps)
+    assert isinstance(steps_for(states, torch.float16), TorchSteps)
+    assert isinstance(steps_for(states.double(), torch.float64), TorchSteps)
+    monkeypatch.setattr(native, "programs", lambda: None)
+    assert isinstance(steps_for(states, torch.float32), TorchSteps)
+    assert output.cost_for(states, torch.float32) is torch_cost
 
 
 @on_triton
@@ -370,3 +399,146 @@ def test_a_gpu_takes_triton_where_it_can():
     states = torch.empty(1, device=DEVICE)
     assert type(steps_for(states, torch.float32)).__name__ == "TritonSteps"
     assert isinstance(steps_for(states.double(), torch.float64), TorchSteps)
+
+
+# C: the cost of the output layer, large and odd numbers ----------------------------------------
+
+
+@pytest.mark.parametrize("differentiated", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("narrow", FORMATS, ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (20, 1000)], ids=str)
+def test_cost_in_c(shape, narrow, smoothing, bias, differentiated):
+    by_c, draw = native.NativeCost(native_programs()), Draws(7)
+    logits, b = (draw(*shape) * 5).to(narrow), draw(shape[1]) if bias else None
+    targets = torch.randint(shape[1], (shape[0],), generator=draw.generator)
+    found = []
+    for cost in (by_c, torch_cost):
+        d_b = torch.ones(shape[1]) if differentiated else None
+        *costs, d_logits = cost(logits.clone(), b, targets, smoothing, d_b)
+        found.append([*costs, d_b, d_logits] if differentiated else costs)
+        assert not differentiated or d_logits.dtype == narrow
+    for what, actual, expected in zip(("nll", "smoothed", "d_b", "d_logits"), *found, strict=False):
+        tolerance = 0.01 if what == "d_logits" and narrow is torch.bfloat16 else 1e-4
+        close(actual.float(), expected.float(), what, tolerance)
+
+
+@pytest.mark.parametrize("shift", [-1e4, 0.0, 1e4, 1e30])
+def test_cost_of_large_logits(shift):
+    logits = torch.tensor([[3.0, -200.0, 90.0]]) + shift
+    for target in range(3):
+        [nll, _, _] = native.NativeCost(native_programs())(
+            logits.clone(), None, torch.tensor([target]), 0.0, None
+        )
+        expected = torch.nn.functional.cross_entropy(logits, torch.tensor([target]))
+        torch.testing.assert_close(nll, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_not_a_number_stays_so():
+    """Divergence must show, in the row where it is and in no other."""
+    programs, nan = native_programs(), float("nan")
+    logits = torch.zeros(2, 4)
+    logits[1, 2] = nan
+    nll, _, d_logits = native.NativeCost(programs)(
+        logits, None, torch.tensor([0, 0]), 0.1, torch.zeros(4)
+    )
+    assert nll.isnan()
+    assert d_logits[0].isfinite().all()
+    assert d_logits[1].isnan().all()
+    steps, n = native.NativeSteps(programs), 3
+    for at, large in itertools.product(range(3), (nan, torch.inf)):
+        given = [torch.zeros(2, n), torch.zeros(2, 4, n), torch.zeros(2, 4, 3 * n)]  # q, keys, Ch
+        given[at].select(0, 1).fill_(large)
+        query, keys, Ch = given
+        noted = torch.empty(2, n), torch.empty(2, 4)
+        looked = Looked(keys, Ch, torch.ones(2, 4, dtype=torch.bool), torch.ones(n), *noted)
+        drive = steps.look(looked)(query, torch.zeros(2, 3 * n), slice(0, 2))
+        expected = TorchSteps().look(looked)(query, torch.zeros(2, 3 * n), slice(0, 2))
+        torch.testing.assert_close(drive, expected, equal_nan=True)
+    kept = Kept.empty(torch.empty(2, n), reset_before=True)
+    U = Factor(torch.ones(n, n), torch.float32)
+    drive, s = torch.zeros(2, 3 * n), torch.zeros(2, n)
+    drive[1, 0] = nan
+    state = steps.unit(kept, U, None, reset_before=True)(
+        drive, s, torch.zeros(2, 2 * n), slice(0, 2), torch.empty(2, n)
+    )
+    assert state[0].isfinite().all()
+    assert state[1, 0].isnan()
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 300.0])
+def test_energies_of_large_keys_and_queries(scale):
+    """Exponentials of 2 q and 2 k that cannot be multiplied are not."""
+    draw = Draws(8)
+    query, keys, mask = draw(3, 7) * scale, draw(3, 5, 7) * scale, torch.ones(3, 5) > 0
+    query[0], keys[0] = scale, -scale  # tanh(0), by way of infinity times zero
+    draws = draw(3, 5, 6), mask, draw(7)
+    found = []
+    for steps in (native.NativeSteps(native_programs()), TorchSteps()):
+        noted = torch.empty(3, 7), torch.empty(3, 5)
+        looked = Looked(keys, *draws, *noted)
+        drive = steps.look(looked)(query, torch.zeros(3, 6), slice(0, 3))
+        found.append([drive, *noted])
+    for what, actual, expected in zip(("drive", "queries", "alphas"), *found, strict=True):
+        close(actual, expected, what)
+
+
+# C: how it is compiled --------------------------------------------------------------------------
+
+
+def test_it_is_compiled_once(tmp_path, monkeypatch):
+    native_programs()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = build.load().path
+    made = first.stat().st_mtime_ns
+    assert [*(tmp_path / "cache" / "seq2seq").iterdir()] == [first]
+    assert build.load().path == first
+    assert first.stat().st_mtime_ns == made
+    monkeypatch.setattr(build, "FLAGS", [*build.FLAGS, "-DOTHER"])
+    assert build.load().path != first
+
+
+def not_writable(folder: Path) -> str:
+    (folder / "file").touch()
+    return str(folder / "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("CC", lambda folder: "no-such-compiler", "no C compiler (no-such-compiler)"),
+        ("CC", lambda folder: "false", "Command '['false', '--version']' returned"),
+        ("XDG_CACHE_HOME", not_writable, "[Errno 20] Not a directory"),
+    ],
+)
+def test_without_a_compiler_torchs_operations_run(
+    name, value, reason, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(name, value(tmp_path))
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+    with caplog.at_level(logging.INFO, "seq2seq"):
+        assert native.programs.__wrapped__() is None
+    [line] = [record.getMessage() for record in caplog.records]
+    start = "steps of recurrences run as torch's operations, not compiled: "
+    assert line.startswith(start + reason)
+    assert "\n" not in line
+
+
+def test_a_compiler_that_says_no(tmp_path, monkeypatch):
+    native_programs()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build, "FLAGS", ["-no-such-flag"])
+    with pytest.raises(build.BuildError, match=r"fails: .*no-such-flag"):
+        build.load()
+    assert not [*(tmp_path / "seq2seq").iterdir()]
+
+
+def test_a_library_of_somebody_else_is_not_loaded(tmp_path, monkeypatch):
+    native_programs()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    build.load()
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises(build.BuildError, match="belongs to somebody else"):
+        build.load()
