@@ -272,6 +272,14 @@ def test_factors_multiply_by_the_transposed_weight(monkeypatch, directions, with
         torch.testing.assert_close(more.double(), base + expected, rtol=0, atol=tolerance)
 
 
+def test_onednn_is_used_where_torch_brings_it():
+    """Its operations are not public: with a torch that has others, this says so."""
+    assert precision._has_onednn(torch.float32) == torch.backends.mkldnn.is_available()
+    assert not precision._has_onednn(torch.float64)
+    packed = Factor(random(3, 7, seed=1), torch.float32)._packed is not None
+    assert packed == torch.backends.mkldnn.is_available()
+
+
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(5, 7), (2, 5, 7)], ids=str)
 def test_linear_is_torchs(shape, bias):

@@ -107,8 +107,9 @@ def _has_onednn(dtype: torch.dtype) -> bool:
     if not torch.backends.mkldnn.is_available() or dtype not in (torch.float32, torch.bfloat16):
         return False
     try:
-        packed = torch.ops.mkldnn._reorder_linear_weight(torch.ones(1, 1, dtype=dtype))
-        torch.ops.mkldnn._linear_pointwise(packed, packed, None, "none", [], "")
+        one = torch.ones(1, 1, dtype=dtype)
+        packed = torch.ops.mkldnn._reorder_linear_weight(one)
+        torch.ops.mkldnn._linear_pointwise(one, packed, None, "none", [], "")
     except (AttributeError, RuntimeError):
         return False
     return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
