@@ -9,11 +9,21 @@ from test_search import RULES, random_sources, search
 
 from seq2seq.data.batching import pad_ids
 from seq2seq.inference.search import beam_search, best_words, largest
-from seq2seq.kernels import FusedDecoder
+from seq2seq.kernels import FusedDecoder, native
 from seq2seq.model.decoder import Prediction
 from seq2seq.settings import Backend, Readout, Reset, StateWord
 
 LENGTHS = (6, 3, 9, 1, 4)
+
+
+@pytest.fixture(params=["C", "torch"])
+def by(request, monkeypatch) -> str:
+    """What search does its steps with in float32."""
+    if request.param == "torch":
+        monkeypatch.setattr(native, "programs", lambda: None)
+    elif native.programs() is None:
+        pytest.skip("no C compiler")
+    return request.param
 
 
 def fused(model, sources, rules, narrow=torch.float64):
@@ -45,6 +55,21 @@ def test_both_find_the_same(changes, reset, state_word, readout):
                 assert ours.finished == theirs.finished
 
 
+@pytest.mark.parametrize("changes", [{}, {"bias": False, "reset": Reset.after}], ids=str)
+def test_float32_finds_what_the_reference_finds(by, changes):
+    for seed, beam in ((1, 1), (2, 3), (3, 12)):
+        model = tiny_model(seed, vocab=300, scale=0.5, **changes).float()
+        sources = random_sources(seed, LENGTHS, 300)
+        rules = replace(RULES, beam_size=beam)
+        for found, expected in zip(
+            fused(model, sources, rules, torch.float32), search(model, sources, rules), strict=True
+        ):
+            assert [h.ids for h in found] == [h.ids for h in expected], f"seed {seed}"
+            for ours, theirs in zip(found, expected, strict=True):
+                assert ours.token_log_probs == pytest.approx(theirs.token_log_probs, abs=1e-3)
+                assert ours.alpha == pytest.approx(theirs.alpha, abs=1e-4)
+
+
 def test_a_table_of_words_changes_nothing(monkeypatch):
     model, sources = tiny_model(4, vocab=11), random_sources(4, LENGTHS, 11)
     src, mask = pad_ids(sources, PAD)
@@ -60,7 +85,7 @@ def test_a_table_of_words_changes_nothing(monkeypatch):
         assert [h.score for h in some] == pytest.approx([h.score for h in others], abs=1e-6)
 
 
-def test_bf16_scores_what_it_finds_almost_as_float32_does():
+def test_bf16_scores_what_it_finds_almost_as_float32_does(by):
     """Products with the state are rounded to 8 bits; the output layer's probabilities are not."""
     near = 0
     for seed in range(5):
@@ -113,7 +138,7 @@ def test_rounded_logits_are_computed_again_where_they_count():
     too_early = torch.tensor([True, False] * 3)
     options = {"forbidden": torch.tensor([0, 7]), "eos": EOS, "too_early": too_early}
     prediction = Prediction(
-        rounded.clone(), torch.empty(0), torch.empty(0), lambda words: exact.gather(1, words)
+        rounded.clone(), *torch.empty(2, 0), exact=lambda words: exact.gather(1, words)
     )
     log_p, words = best_words(prediction, 4, **options)
     expected = torch.log_softmax(exact, dim=-1)

@@ -20,7 +20,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from seq2seq.inference import search
 from seq2seq.kernels import gpu, native, output, scan, unroll
+from seq2seq.kernels.decoding import TorchLooks
+from seq2seq.kernels.energies import Energies
 from seq2seq.kernels.native import build
 from seq2seq.kernels.output import torch_cost
 from seq2seq.kernels.packing import Packing
@@ -482,6 +485,55 @@ def test_energies_of_large_keys_and_queries(scale):
         found.append([drive, *noted])
     for what, actual, expected in zip(("drive", "queries", "alphas"), *found, strict=True):
         close(actual, expected, what)
+
+
+# C: search --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("narrow", FORMATS, ids=str)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("num_words", "count"), [(4, 9), (63, 5), (64, 1), (1000, 10)])
+def test_best_words_in_c(num_words, count, bias, narrow, monkeypatch):
+    """In chunks of some rows; as search finds them without."""
+    monkeypatch.setattr("seq2seq.kernels.native.search._CHUNK_BYTES", 17 * num_words * 4)
+    draw = Draws(9)
+    t, weight = draw(40, 7), draw(num_words, 7)
+    b = draw(num_words) if bias else None
+    W = Factor(weight, narrow)
+    rules = {"forbidden": torch.tensor([0, 2]), "eos": 1, "too_early": torch.arange(40) % 3 == 0}
+    found = native.NativeBestWords(native_programs(), W, b, t)(count, **rules)
+    logits = W(t).float()
+    logits = logits if b is None else logits + b
+    values, words, log_sum = search._best(logits.clone(), count, **rules)
+    torch.testing.assert_close(found[2], log_sum, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[0], values, rtol=1e-5, atol=1e-5)
+    same = found[1] == words
+    ties = logits.gather(1, found[1]) == logits.gather(1, words)
+    assert (same | ties | (values == -torch.inf)).all()
+
+
+def test_looks_of_hypotheses_in_c():
+    """Several a sentence, and of some sentences only."""
+    draw, mask = Draws(10), masks(5)
+    keys, adds, v_a = draw(B, 5, 7), draw(B, 5, 6), draw(7)
+    by_c = native.NativeLooks(native_programs(), native.Seen.of(keys, adds, mask, v_a))
+    by_torch = TorchLooks(Energies(keys, v_a), adds, ~mask)
+    for some in ([0, 1, 2, 3], [3, 1], [1]):
+        chosen = torch.tensor(some)
+        by_c, by_torch = by_c.select(chosen), by_torch.select(chosen)
+        query = draw(3 * len(some), 9)[:, 2:]
+        for actual, expected in zip(by_c(query, 3), by_torch(query, 3), strict=True):
+            close(actual, expected, str(some))
+        by_c, by_torch = by_c.select(chosen.argsort()), by_torch.select(chosen.argsort())
+
+
+def test_logits_of_some_words_in_c():
+    draw = Draws(11)
+    words = torch.randint(20, (6, 4), generator=draw.generator)
+    for bias in (True, False):
+        layer, t = torch.nn.Linear(7, 20, bias=bias), draw(6, 14)[:, ::2]
+        found = native.logits_of(native_programs(), t, layer, words)
+        torch.testing.assert_close(found, layer(t).gather(1, words))
 
 
 # C: how it is compiled --------------------------------------------------------------------------

@@ -5,6 +5,7 @@ beam, and the beam of that sentence loses its slot. A sentence is done when its 
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -225,21 +226,32 @@ def best_words(
         eos: The end symbol.
         too_early: (rows,) bool, where the end symbol is forbidden, too.
     """
-    logits = prediction.logits.float()
-    log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
-    logits[:, forbidden] = -torch.inf
-    logits[:, eos].masked_fill_(too_early, -torch.inf)
-    count = min(count, logits.shape[1])
+    by = prediction.best
+    if by is None:
+        assert prediction.logits is not None
+        by = partial(_best, prediction.logits)
+    find = partial(by, forbidden=forbidden, eos=eos, too_early=too_early)
     if prediction.exact is None:
-        values, words = largest(logits, count)
+        values, words, log_sum = find(count)
         return values - log_sum, words
     # Rounded logits are good enough to find some that contain the best, and for all others' sum.
-    rounded, words = largest(logits, min(2 * count, logits.shape[1]))
+    rounded, words, log_sum = find(2 * count)
     exact = prediction.exact(words).float().masked_fill(rounded == -torch.inf, -torch.inf)
     others = 1 - (rounded - log_sum).exp().sum(dim=-1, keepdim=True)
     log_sum = log_sum + (others.clamp_min(0) + (exact - log_sum).exp().sum(-1, keepdim=True)).log()
-    values, order = exact.topk(count, dim=-1)
+    values, order = exact.topk(min(count, exact.shape[1]), dim=-1)
     return values - log_sum, words.gather(1, order)
+
+
+def _best(
+    logits: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the best words as `BestWords` does; logits are overwritten."""
+    logits = logits.float()
+    log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
+    logits[:, forbidden] = -torch.inf
+    logits[:, eos].masked_fill_(too_early, -torch.inf)
+    return *largest(logits, min(count, logits.shape[1])), log_sum
 
 
 def largest(scores: Tensor, count: int, block: int = 64) -> tuple[Tensor, Tensor]:

@@ -6,11 +6,13 @@ the gates and to the readout is computed before the search; products with the st
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from seq2seq.kernels import native
 from seq2seq.kernels.energies import Energies
 from seq2seq.kernels.precision import Factor, in_own_formats
 from seq2seq.model.attention import AdditiveAttention, Annotations
@@ -41,9 +43,8 @@ class FusedDecoder:
         if not unit.reset_before:  # the gate acts on the product, which can be made with the rest
             state, self.parts = [*state, unit.U.weight], [*self.parts, n]
         self.from_state = Factor(torch.cat(state), narrow)  # (n' + 2n + w, n)
-        self.from_context = torch.cat(
-            [unit.C.weight, unit.C_z.weight, unit.C_r.weight, decoder.C_o.weight]
-        ).to(narrow)  # (3n + w, 2n)
+        context = [unit.C.weight, unit.C_z.weight, unit.C_r.weight, decoder.C_o.weight]
+        self.from_context = Factor(torch.cat(context), narrow)  # (3n + w, 2n)
         self.U = Factor(unit.U.weight, narrow)
         from_word = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])
         self.bias = from_word.new_zeros(3 * n + width)
@@ -57,27 +58,34 @@ class FusedDecoder:
         assert isinstance(last, nn.Linear)
         self.last = last
         self.W_last = Factor(last.weight, narrow)
-        self.table: Tensor | None = None
+        self.table: tuple[Tensor, Tensor] | None = None
         self.words_seen = 0
+        self.programs = native.programs_for(self.v_a, narrow)
 
     @in_own_formats
     def stepping(self, source: Annotations, times: int) -> "FusedStepping":
         """Begin the translation of a batch."""
         exact = self.v_a.dtype
-        adds = functional.linear(source.values.to(self.narrow), self.from_context).to(exact)
-        energies = Energies(source.keys.to(exact), self.v_a)
+        adds = self.from_context(source.values.flatten(0, 1)).to(exact)
+        adds = adds.view(*source.mask.shape, -1)
+        seen = source.keys.to(exact), adds, source.mask, self.v_a
+        looks: Looks
+        if self.programs is None:
+            looks = TorchLooks(Energies(seen[0], self.v_a), adds, ~source.mask)
+        else:
+            looks = native.NativeLooks(self.programs, native.Seen.of(*seen))
         s_0 = self.decoder.initial_state(source).s.to(exact)
-        return FusedStepping(self, s_0, adds, energies, ~source.mask, times)
+        return FusedStepping(self, s_0, looks, times)
 
-    def word(self, y: Tensor) -> Tensor:
-        """Return what words (rows,) add to gates and readout, (rows, 3n + w)."""
+    def word(self, y: Tensor, *, gates: bool) -> Tensor:
+        """Return what words (rows,) add to gates (rows, 3n), or else to the readout (rows, w)."""
         if self.table is None:
             self.words_seen += len(y)
             if not self._table_pays():
-                return self._add(self.decoder.embedding(y))
+                return self._add(self.decoder.embedding(y))[not gates]
             every = torch.arange(len(self.last.weight), device=y.device)
             self.table = self._add(self.decoder.embedding(every))
-        return self.table.index_select(0, y)
+        return self.table[not gates].index_select(0, y)
 
     def _table_pays(self) -> bool:
         num_words = len(self.last.weight)
@@ -86,6 +94,8 @@ class FusedDecoder:
 
     def exact(self, t: Tensor) -> Callable[[Tensor], Tensor]:
         """Return what computes logits of words (rows, k) in the format of the weights."""
+        if self.programs is not None:
+            return partial(native.logits_of, self.programs, t, self.last)
 
         def logits(words: Tensor) -> Tensor:
             found = torch.einsum("rl,rkl->rk", t, self.last.weight[words])
@@ -93,8 +103,44 @@ class FusedDecoder:
 
         return logits
 
-    def _add(self, Ey: Tensor) -> Tensor:
-        return self.from_word(Ey).to(self.bias.dtype) + self.bias
+    def _add(self, Ey: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.from_word(Ey).to(self.bias.dtype) + self.bias
+        return found[:, : 3 * self.n].contiguous(), found[:, 3 * self.n :].contiguous()
+
+
+class Looks(Protocol):
+    """Attention of hypotheses that share the annotations of their sentence."""
+
+    def __call__(self, query: Tensor, times: int) -> tuple[Tensor, Tensor]:
+        """Return sum_j alpha_j [C, C_z, C_r, C_o] h_j (rows, 3n + w), and alpha (rows, Tx).
+
+        Args:
+            query: (rows, n'), `times` rows a sentence.
+            times: Hypotheses of each sentence.
+        """
+
+    def select(self, sentences: Tensor) -> "Looks":
+        """Go on with some of the sentences."""
+
+
+@dataclass(frozen=True)
+class TorchLooks:
+    """`Looks` by torch's operations."""
+
+    energies: Energies
+    adds: Tensor  # (B, Tx, 3n + w)  [C, C_z, C_r, C_o] h_j
+    blocked: Tensor  # (B, Tx) bool, True on padding
+
+    def __call__(self, query: Tensor, times: int) -> tuple[Tensor, Tensor]:  # noqa: D102
+        query = query.to(self.adds.dtype).unflatten(0, (-1, times))
+        energy = self.energies.of_hypotheses(query)
+        energy.masked_fill_(self.blocked[:, None], -torch.inf)  # (B, times, Tx)
+        alpha = torch.softmax(energy, dim=-1)
+        return torch.bmm(alpha, self.adds).flatten(0, 1), alpha.flatten(0, 1)
+
+    def select(self, sentences: Tensor) -> "TorchLooks":  # noqa: D102
+        chosen = self.adds[sentences], self.blocked[sentences]
+        return TorchLooks(self.energies.select(sentences), *chosen)
 
 
 @dataclass(frozen=True)
@@ -103,9 +149,7 @@ class FusedStepping:
 
     of: FusedDecoder
     s_0: Tensor  # (B, n)
-    adds: Tensor  # (B, Tx, 3n + w)  [C, C_z, C_r, C_o] h_j
-    energies: Energies
-    blocked: Tensor  # (B, Tx) bool, True on padding
+    looks: Looks
     times: int
 
     def initial_state(self) -> DecoderState:
@@ -114,42 +158,40 @@ class FusedStepping:
 
     def select(self, sentences: Tensor, times: int) -> "FusedStepping":
         """Go on with some of the sentences."""
-        s_0, adds, blocked = (x[sentences] for x in (self.s_0, self.adds, self.blocked))
-        return FusedStepping(self.of, s_0, adds, self.energies.select(sentences), blocked, times)
+        return FusedStepping(self.of, self.s_0[sentences], self.looks.select(sentences), times)
 
     @in_own_formats
     def predict(self, y_prev: Tensor, state: DecoderState) -> Prediction:
         """Score every next word; `c` is what context and state add to the gates."""
         of, s = self.of, state.s
         n = of.n
-        products = of.from_state(s).to(s.dtype)
-        query, from_s, t_tilde, *Us = products.split(of.parts, dim=-1)
-        energy = self.energies.of_hypotheses(query.unflatten(0, (-1, self.times)))
-        energy.masked_fill_(self.blocked[:, None], -torch.inf)  # (B, times, Tx)
-        alpha = torch.softmax(energy, dim=-1)
-        adds = torch.bmm(alpha, self.adds).flatten(0, 1)  # (rows, 3n + w)
-        adds[:, n : 3 * n] += from_s
-        t_tilde = t_tilde + adds[:, 3 * n :] + of.word(y_prev)[:, 3 * n :]
+        query, from_s, t_tilde, *Us = of.from_state(s).split(of.parts, dim=-1)
+        adds, alpha = self.looks(query, self.times)
+        drive = torch.cat([adds[:, : 3 * n], *Us], dim=-1)
+        drive[:, n : 3 * n] += from_s
+        t_tilde = adds[:, 3 * n :].add_(t_tilde).add_(of.word(y_prev, gates=False))
         t = max_of_pairs(t_tilde) if of.decoder.maxout else torch.tanh(t_tilde)
         for layer in of.before:
             t = layer(t)
+        exact = of.exact(t) if of.narrow != t.dtype else None
+        if of.programs is not None:
+            best = native.NativeBestWords(of.programs, of.W_last, of.last.bias, t)
+            return Prediction(None, drive, alpha, best, exact)
         logits = of.W_last(t)
         if of.last.bias is not None:
             logits = logits + of.last.bias  # in the wider of the two formats
-        exact = of.exact(t) if of.narrow != t.dtype else None
-        drive = torch.cat([adds[:, : 3 * n], *Us], dim=-1)
-        return Prediction(logits, drive, alpha.flatten(0, 1), exact)
+        return Prediction(logits, drive, alpha, None, exact)
 
     @in_own_formats
     def advance(self, state: DecoderState, c: Tensor, *, y_prev: Tensor, y: Tensor) -> DecoderState:
         """Move every hypothesis on by a word."""
         of, s = self.of, state.s
         n = of.n
-        word = of.word(y if of.decoder.moved_by_emitted else y_prev)
-        drive = c[:, : 3 * n] + word[:, : 3 * n]
+        drive = of.word(y if of.decoder.moved_by_emitted else y_prev, gates=True)
+        drive += c[:, : 3 * n]
         z, r = drive[:, n:].sigmoid_().chunk(2, dim=-1)
         if of.decoder.unit.reset_before:
-            s_tilde = (drive[:, :n] + of.U(r * s)).tanh_()
+            s_tilde = of.U.plus(drive[:, :n], r * s).tanh_()
         else:
             s_tilde = (drive[:, :n] + r * c[:, 3 * n :]).tanh_()
         return DecoderState(torch.lerp(s, s_tilde, z))

@@ -27,11 +27,29 @@ class DecoderState:
 class Prediction:
     """What the decoder says about the next word."""
 
-    logits: Tensor  # (B, K_y)
+    logits: Tensor | None  # (B, K_y)
     c: Tensor  # (B, 2n)
     alpha: Tensor  # (B, Tx)
+    best: "BestWords | None" = None
+    """Stands for the logits where they are not all there at once."""
     exact: Callable[[Tensor], Tensor] | None = None
-    """Computes the logits of some words of each row (B, k) again, if `logits` are rounded."""
+    """Computes the logits of some words of each row (B, k) again, if the others are rounded."""
+
+
+class BestWords(Protocol):
+    """Finds the best words of each row of logits, its own way."""
+
+    def __call__(
+        self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return their logits, falling, their ids (B, count), and log sum exp over all (B, 1).
+
+        Args:
+            count: At most all words.
+            forbidden: Ids that are not returned but where there are no others, with -inf.
+            eos: The end symbol.
+            too_early: (B,) bool, where the end symbol is forbidden, too.
+        """
 
 
 @dataclass(frozen=True)

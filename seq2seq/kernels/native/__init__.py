@@ -13,8 +13,24 @@ from torch import Tensor
 
 from seq2seq.kernels.native.build import BuildError, Programs, load
 from seq2seq.kernels.native.cost import NativeCost
-from seq2seq.kernels.native.steps import NativeSteps
+from seq2seq.kernels.native.search import NativeBestWords, NativeLooks, logits_of
+from seq2seq.kernels.native.steps import NativeSteps, Seen
 from seq2seq.kernels.steps import Steps
+
+__all__ = [
+    "NativeBestWords",
+    "NativeCost",
+    "NativeLooks",
+    "NativeSteps",
+    "Seen",
+    "cost_for",
+    "keep_freed_memory",
+    "logits_of",
+    "name",
+    "programs",
+    "programs_for",
+    "steps_for",
+]
 
 log = logging.getLogger(__name__)
 

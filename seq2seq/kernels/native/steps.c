@@ -23,6 +23,9 @@ typedef int64_t size;
 /* A region of threads costs some microseconds: too much for fewer elements. */
 #define WORTH_THREADS 8192
 
+/* Logits that are looked at together before one of them is. */
+#define BLOCK 64
+
 static inline float widened(uint16_t x)
 {
     uint32_t bits = (uint32_t)x << 16;
@@ -283,17 +286,18 @@ static inline void row_softmax(const float *energy, size Tx, float *alpha)
 
 /* base + sum_j alpha_j Ch_j for `times` queries of each of b sentences; notes q and alpha.
  *
- * keys, exp_keys (B, Tx, n'), Ch (B, Tx, width), mask (B, Tx); queries (rows, n') may be null.
+ * keys, exp_keys (B, Tx, n'), Ch (B, Tx, width), mask (B, Tx); `sentences` (b) says which of the B
+ * are asked, null that they are the first ones. base and queries (rows, n') may be null.
  */
 void look(const void *q, int narrow, size q_row, const float *keys, const float *exp_keys,
           int keys_are_small, const float *v, const uint8_t *mask, const float *Ch,
-          const float *base, float *drive, float *queries, float *alphas,
+          const int64_t *sentences, const float *base, float *drive, float *queries, float *alphas,
           size b, size times, size Tx, size n_align, size width)
 {
 #pragma omp parallel for schedule(static) if (b * times * Tx * n_align > WORTH_THREADS)
     for (size row = 0; row < b * times; row++) {
         float room[n_align], query[n_align], energy[Tx];
-        size at = row / times;
+        size at = sentences ? sentences[row / times] : row / times;
         const float *asked = read_row(q, narrow, row * q_row, n_align, room);
         if (queries)
             memcpy(queries + row * n_align, asked, sizeof room);
@@ -412,6 +416,82 @@ void cost(void *logits, int narrow, const float *bias, const int64_t *targets, f
                 of_b[k] += logit[k];
             write_row(logits, narrow, row * K, K, logit);
         }
+    }
+}
+
+/* The best `count` words of each row of logits (rows, K), the best first, and log sum_k exp.
+ *
+ * Words where `blocked` (K) is not 0, and `eos` in rows that are `too_early`, count in the sum and
+ * are not among the best: rows that run out of others end in -inf. Of equals the first wins. Logits
+ * plus bias, which may be null, are worked on in `room` (shares, K).
+ */
+void best_words(const void *logits, int narrow, const float *bias, const uint8_t *blocked, size eos,
+                const uint8_t *too_early, float *values, int64_t *words, float *log_sums,
+                float *room, size shares, size rows, size K, size count)
+{
+#pragma omp parallel for schedule(static) if (rows * K > WORTH_THREADS)
+    for (size share = 0; share < shares; share++) {
+        float *const logit = room + share * K;
+        size first = rows * share / shares, end = rows * (share + 1) / shares;
+        for (size row = first; row < end; row++) {
+            float top = -INFINITY, sum = 0.0f;
+            float *best = values + row * count;
+            int64_t *found = words + row * count;
+            const float *read = read_row(logits, narrow, row * K, K, logit);
+#pragma omp simd reduction(max : top)
+            for (size k = 0; k < K; k++) {
+                logit[k] = read[k] + (bias ? bias[k] : 0.0f);
+                top = logit[k] > top ? logit[k] : top;
+            }
+#pragma omp simd reduction(+ : sum)
+            for (size k = 0; k < K; k++)
+                sum += exponential(logit[k] - top);
+            log_sums[row] = top + logf(sum);
+#pragma omp simd
+            for (size k = 0; k < K; k++)
+                logit[k] = blocked[k] ? -INFINITY : logit[k];
+            if (too_early[row])
+                logit[eos] = -INFINITY;
+            for (size i = 0; i < count; i++) {
+                best[i] = -INFINITY;
+                found[i] = i;
+            }
+            for (size from = 0; from < K; from += BLOCK) {
+                size to = from + BLOCK < K ? from + BLOCK : K;
+                int any = 0;
+#pragma omp simd reduction(| : any)
+                for (size k = from; k < to; k++)
+                    any |= logit[k] > best[count - 1];
+                if (!any)
+                    continue;
+                for (size k = from; k < to; k++) {
+                    if (!(logit[k] > best[count - 1]))
+                        continue;
+                    size i = count - 1;
+                    for (; i > 0 && logit[k] > best[i - 1]; i--) {
+                        best[i] = best[i - 1];
+                        found[i] = found[i - 1];
+                    }
+                    best[i] = logit[k];
+                    found[i] = k;
+                }
+            }
+        }
+    }
+}
+
+/* Logits of `count` words of each row: t (rows, l) times rows of the weight (K, l), plus bias. */
+void logits_of(const float *t, const float *weight, const float *bias, const int64_t *words,
+               float *logits, size rows, size count, size l)
+{
+#pragma omp parallel for schedule(static) if (rows * count * l > WORTH_THREADS)
+    for (size i = 0; i < rows * count; i++) {
+        const float *seen = t + i / count * l, *of_word = weight + words[i] * l;
+        float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+        for (size k = 0; k < l; k++)
+            sum += seen[k] * of_word[k];
+        logits[i] = sum + (bias ? bias[words[i]] : 0.0f);
     }
 }
 

@@ -146,7 +146,8 @@ class NativeLook:
     """`LookForth`."""
 
     def __init__(self, programs: Programs, looked: Looked) -> None:
-        self.programs, self.looked, self.seen = programs, looked, Seen(looked)
+        self.programs, self.looked = programs, looked
+        self.seen = Seen.of(looked.keys, looked.Ch, looked.mask, looked.v_a)
 
     def __call__(self, query: Tensor, base: Tensor, step: slice) -> Tensor:  # noqa: D102
         (b, n_align), looked, seen = query.shape, self.looked, self.seen
@@ -155,7 +156,7 @@ class NativeLook:
         self.programs(
             "look",
             *(query, is_narrow(query), query.stride(0), *seen.keys, seen.v_a, seen.mask, seen.Ch),
-            *(base, drive, looked.queries[step], looked.alphas[step]),
+            *(None, base, drive, looked.queries[step], looked.alphas[step]),
             *(b, 1, seen.mask.shape[1], n_align, base.shape[1]),
         )
         return drive
@@ -172,7 +173,8 @@ class NativeLookBack:
         d_alphas: Tensor,
         d_queries: Tensor,
     ) -> None:
-        self.programs, self.looked, self.seen = programs, looked, Seen(looked)
+        self.programs, self.looked = programs, looked
+        self.seen = Seen.of(looked.keys, looked.Ch, looked.mask, looked.v_a)
         self.d_drive, self.d_alphas, self.d_queries = d_drive, d_alphas.contiguous(), d_queries
         rows, _, n_align = looked.keys.shape
         self.d_keys = looked.keys.new_zeros(looked.keys.shape)
@@ -192,12 +194,19 @@ class NativeLookBack:
         return self.d_keys * self.looked.v_a, self.d_v.sum(dim=0)
 
 
+@dataclass(frozen=True)
 class Seen:
     """What attention reads, as the programs take it."""
 
-    def __init__(self, looked: Looked) -> None:
-        keys = looked.keys.contiguous()
+    keys: tuple[Tensor, Tensor, bool]  # (B, Tx, n'), exp of twice that, whether it exists
+    Ch: Tensor  # (B, Tx, width)
+    mask: Tensor  # (B, Tx)
+    v_a: Tensor  # (n')
+
+    @classmethod
+    def of(cls, keys: Tensor, Ch: Tensor, mask: Tensor, v_a: Tensor) -> "Seen":
+        """Prepare arrays of any layout."""
+        keys = keys.contiguous()
         small = is_small(keys)
-        self.keys = keys, keys.mul(2).exp_() if small else keys, small
-        self.mask, self.Ch = looked.mask.contiguous(), looked.Ch.contiguous()
-        self.v_a = looked.v_a.contiguous()
+        powers = keys.mul(2).exp_() if small else keys
+        return cls((keys, powers, small), *(x.contiguous() for x in (Ch, mask, v_a)))
