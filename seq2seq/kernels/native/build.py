@@ -1,5 +1,6 @@
 """Compiles `steps.c` for this machine, once, and loads it."""
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -8,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -63,51 +65,64 @@ def load() -> Programs:
     """
     try:
         return _load(shlex.split(os.environ.get("CC", "cc")))
-    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
-        # No folder, no home, a CC that is no command line, a compiler that hangs.
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        # No folder anywhere, a CC that is no command line, a compiler that hangs.
         raise BuildError(str(error)) from error
 
 
 def _load(compiler: list[str]) -> Programs:
     if shutil.which(compiler[0]) is None:
         raise BuildError(f"no C compiler ({compiler[0]})")
-    path = _folder() / f"steps-{_key(compiler)}.so"
-    if not path.exists():
-        _compile(compiler, path)
-    if os.name == "posix" and path.stat().st_uid != os.getuid():
-        raise BuildError(f"{path.name} belongs to somebody else")
-    return Programs(path)
+    kept = _folder() / f"steps-{_key(compiler)}.so"
+    if kept.exists():
+        if os.name == "posix" and kept.stat().st_uid != os.getuid():
+            raise BuildError(f"{kept.name} belongs to somebody else")
+        return Programs(kept)
+    with TemporaryDirectory() as folder:
+        made = Path(folder) / kept.name
+        _run([*compiler, *FLAGS, str(SOURCE), "-o", str(made), *LINK])
+        try:
+            _keep(made, kept)
+        except OSError:  # no home, or a full one: then for this process alone
+            return Programs(made)
+        return Programs(kept)
 
 
 def _folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME")
-    folder = (Path(cache) if cache else Path.home() / ".cache") / "seq2seq"
-    if not folder.is_dir():
-        fsops.make_folder(folder)
-    return folder
+    try:
+        return (Path(cache) if cache else Path.home() / ".cache") / "seq2seq"
+    except RuntimeError as error:
+        raise BuildError(str(error)) from error
+
+
+def _keep(made: Path, kept: Path) -> None:
+    if not kept.parent.is_dir():
+        fsops.make_folder(kept.parent)
+    part = kept.with_name(f"{kept.stem}.{os.getpid()}.tmp")
+    try:
+        fsops.write_new(part, made.read_bytes())
+        fsops.rename(part, kept)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fsops.delete(part)
+        raise
 
 
 def _key(compiler: list[str]) -> str:
     """Return a name for all that decides what is compiled, the processor included."""
-    version = subprocess.run(
-        [*compiler, "--version"], capture_output=True, timeout=_SECONDS, check=True
-    ).stdout
     cpuinfo = Path("/proc/cpuinfo")
-    known = [x for x in cpuinfo.read_text().splitlines() if x.startswith(("flags", "model"))][:4]
-    machine = [platform.machine(), platform.processor(), *known] if known else [platform.node()]
-    parts = [SOURCE.read_text(), *FLAGS, *LINK, *machine, version.decode(errors="replace")]
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    lines = cpuinfo.read_bytes().splitlines() if cpuinfo.exists() else []
+    known = [line for line in lines if line.startswith((b"flags", b"model", b"Features"))][:4]
+    machine = [platform.machine(), platform.processor(), "" if known else platform.node()]
+    parts = [*FLAGS, *LINK, *machine, *compiler]
+    told = [SOURCE.read_bytes(), *known, _run([*compiler, "--version"])]
+    return hashlib.sha256(b"\0".join([*told, *(part.encode() for part in parts)])).hexdigest()[:16]
 
 
-def _compile(compiler: list[str], path: Path) -> None:
-    made = path.with_name(f"{path.stem}.{os.getpid()}.tmp")
-    done = subprocess.run(
-        [*compiler, *FLAGS, str(SOURCE), "-o", str(made), *LINK],
-        capture_output=True,
-        text=True,
-        timeout=_SECONDS,
-        check=False,
-    )
+def _run(command: list[str]) -> bytes:
+    done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
     if done.returncode:
-        raise BuildError(f"{compiler[0]} fails: {done.stderr.strip()}")
-    fsops.rename(made, path)
+        said = done.stderr.decode(errors="replace").strip()
+        raise BuildError(f"{command[0]} fails: {said}")
+    return done.stdout
