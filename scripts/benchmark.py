@@ -281,15 +281,22 @@ def growth(args: argparse.Namespace) -> list[Row]:
     if args.plot:
         with output_stream(args.plot) as file:
             file.write(plot(speed, times, memory))
-    return [{k: f"{v:,.3g}" for k, v in row.items()} for row in (*speed, *times, *memory)]
+    return [*speed, *times, *memory]
 
 
 def as_table(rows: list[Row]) -> str:
     """Return a Markdown table."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [names, ["---"] * len(names)]
-    lines += [[str(row.get(name, "")) for name in names] for row in rows]
+    lines += [[shown(row.get(name, "")) for name in names] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def shown(value: object) -> str:
+    """Return a figure of a table; those that nobody rounded get three digits."""
+    if isinstance(value, float) and len(str(value)) > 7:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return str(value)
 
 
 def machine(args: argparse.Namespace) -> str:

@@ -1,6 +1,8 @@
 """What the benchmark counts, draws and prints; not how fast anything is."""
 
 import json
+import subprocess
+import sys
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from conftest import ADDITIVE
 from runs import assert_fails, run_here, tiny_run
 from torch.utils.flop_counter import FlopCounterMode
 
-from seq2seq.benchmark.measure import interleaved, peak_memory, timed
+from seq2seq.benchmark.measure import interleaved, peak_memory, peak_of, timed
 from seq2seq.benchmark.sizes import Size
 from seq2seq.benchmark.workload import LENGTHS, drawn_pairs, read_pairs, stored
 from seq2seq.data.batching import collate
@@ -118,3 +120,13 @@ def test_the_script_trains_and_decodes(monkeypatch, tmp_path_factory, tmp_path):
 def test_mistakes_are_one_line(monkeypatch, arguments, line):
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
     assert_fails(run_here(monkeypatch, "benchmark", *arguments), 2, line)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_peak_of_a_process_is_its_own():
+    """Not that of the one that started it, which is larger here."""
+    held = b"x" * (512 << 20)
+    code = "import time; held = b'x' * (64 << 20); time.sleep(0.3)"
+    peak = peak_of(subprocess.Popen([sys.executable, "-c", code]))
+    assert 64 << 20 < peak < 200 << 20
+    assert held

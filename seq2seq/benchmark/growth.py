@@ -1,7 +1,6 @@
 """How cost grows: with the size of the corpus, with the length of a sentence."""
 
 import itertools
-import os
 import random
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seq2seq.benchmark.measure import timed
+from seq2seq.benchmark.measure import peak_of, timed
 from seq2seq.benchmark.sizes import SIZES, Size
 from seq2seq.benchmark.training import Contender, Training, batches_of
 from seq2seq.benchmark.workload import Rows, drawn_pairs, plan, stored
@@ -91,10 +90,10 @@ def memory_of_data_stage(root: Path, lines: Sequence[int], folder: Path) -> list
         process = subprocess.Popen(
             [str(word) for word in command], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        assert status == 0, f"{count} lines: exit status {status}"
+        peak = peak_of(process)
+        assert process.returncode == 0, f"{count} lines: exit status {process.returncode}"
         seconds = time.perf_counter() - start
-        rows.append({"lines": count, "peak MB": usage.ru_maxrss / 1024, "seconds": seconds})
+        rows.append({"lines": count, "peak MB": (peak or 0) / 2**20, "seconds": seconds})
     return rows
 
 
