@@ -74,7 +74,7 @@ def storm(micro: Micro, zygote: Zygote, root: Path, rng: random.Random, kills: i
     while trial.kills.total() < kills:
         child = micro.start_in(zygote, root, marks=True)
         if kills == 1:
-            kill_somewhere(micro, child, rng, writing=rng.random() < 0.5)
+            kill_somewhere(micro, child, rng, writing=rng.random() < 0.75)
         else:
             kill_soon(child, rng)
         if child.wait(LAST) == 0:

@@ -32,7 +32,7 @@ class NativeCost:
         nll, spread = room.new_empty(2, rows)
         self.programs(
             "cost",
-            *(logits, is_narrow(logits), b, targets, label_smoothing, d_b is not None),
+            *(logits, is_narrow(logits), b, targets, float(label_smoothing), d_b is not None),
             *(nll, spread, of_b, room, _SHARES, rows, num_words),
         )
         total = nll.sum()
