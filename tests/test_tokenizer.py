@@ -12,7 +12,7 @@ import pytest
 from runs import composed
 
 from seq2seq.data.grammar import generate
-from seq2seq.data.prepare import _learn_vocabularies, _spread, load_tokenizers
+from seq2seq.data.prepare import Sample, _learn_vocabularies, load_tokenizers
 from seq2seq.data.tokenizer import (
     EOS,
     MOST_PIECES,
@@ -374,10 +374,13 @@ def test_C12_too_large_for_either_language_names_a_size_that_fits_both(run):
 
 
 @pytest.mark.parametrize(("most", "taken"), [(10, 10), (9, 5), (5, 5), (3, 3), (1, 1), (99, 10)])
-def test_sample_of_the_corpus_is_spread_over_it(most, taken):
-    lines = [str(i) for i in range(10)]
-    sample = _spread(lines, most)
+def test_sample_of_the_corpus_is_spread_over_it(most, taken, tmp_path):
+    (tmp_path / "text").write_text("".join(f"{i}\n" for i in range(10)))
+    lines = Sample([tmp_path / "text"], most)
+    sample = list(lines)
     assert len(sample) == taken <= most
+    assert list(lines) == sample  # it is read anew, not held
+    assert list(Sample([tmp_path / "text"] * 2, most)) == sample * 2
     assert len({int(b) - int(a) for a, b in pairwise(sample)}) <= 1
     assert sample[0] == "0"
 

@@ -33,7 +33,7 @@ from seq2seq.data.tokenizer import (
 )
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
 from seq2seq.errors import RunDirError, UntrustedError
-from seq2seq.reading import entry_of_file, expected, read_folder, read_sealed, seal
+from seq2seq.reading import entry_of_file, expected, read_folder, read_lines_of, read_sealed, seal
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, DataConfig, SentencePieceConfig, WordsConfig
 
@@ -210,32 +210,32 @@ def word_counters(cfg: Config) -> tuple[WordCounter, WordCounter]:
 
 
 def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
-    texts = [load_text(run, "train", side) for side in SIDES]
+    paths = [run.path(f"corpus/train.{side}") for side in SIDES]
     if isinstance(cfg.tokenizer, WordsConfig):
         models = [
-            learn_words(text, cfg.tokenizer, language)
-            for text, language in zip(texts, _languages(cfg.data), strict=True)
+            learn_words(read_lines_of(path), cfg.tokenizer, language)
+            for path, language in zip(paths, _languages(cfg.data), strict=True)
         ]
     else:
-        models = _learn_pieces(texts, cfg)
+        models = _learn_pieces(paths, cfg)
     names = (f"{side}.{_ending(cfg)}" for side in SIDES)
     run.commit_folder(TOKENIZERS, dict(zip(names, models, strict=True)))
 
 
-def _learn_pieces(texts: Sequence[Sequence[str]], cfg: Config) -> list[bytes]:
+def _learn_pieces(paths: Sequence[Path], cfg: Config) -> list[bytes]:
     """Learn one vocabulary a side, or one for both; where one is too large, name a size that fits.
 
     Returns:
         The models of the source and of the target.
     """
     assert isinstance(cfg.tokenizer, SentencePieceConfig)
-    samples = [_spread(text, cfg.tokenizer.max_lines) for text in texts]
-    names = _text_names(cfg.data)
+    groups, names = [[path] for path in paths], _text_names(cfg.data)
     if cfg.tokenizer.joint:
-        samples, names = [[*samples[0], *samples[1]]], [" and ".join(names)]
+        groups, names = [[*paths]], [" and ".join(names)]
     models, too_large = [], []
-    for sample, name in zip(samples, names, strict=True):
+    for group, name in zip(groups, names, strict=True):
         try:
+            sample = Sample(group, cfg.tokenizer.max_lines)
             models.append(train_sentencepiece(sample, cfg.tokenizer))
         except VocabularyTooLargeError as error:
             too_large.append((error.largest, error.asked, name))
@@ -252,21 +252,30 @@ def _text_names(cfg: DataConfig) -> list[str]:
     return [f"the {side} side of {cfg.train[0]}" for side in SIDES]
 
 
-def _spread(text: Sequence[str], most: int) -> list[str]:
-    """Take at most so many lines, evenly over the text."""
-    step = max(1, -(-len(text) // most))
-    return list(text[::step])
+class Sample(Iterable[str]):
+    """At most so many lines of each file of a run, evenly over it; read anew whenever asked for."""
+
+    def __init__(self, paths: Sequence[Path], most: int) -> None:
+        self._steps = [(path, max(1, -(-_count_lines(path) // most))) for path in paths]
+
+    def __iter__(self) -> Iterator[str]:
+        for path, step in self._steps:
+            yield from islice(read_lines_of(path), 0, None, step)
+
+
+def _count_lines(path: Path) -> int:
+    return sum(1 for _ in read_lines_of(path))
 
 
 def _write_ids(run: RunDir, split: str, side: str, tokenizer: Tokenizer) -> None:
-    text = load_text(run, split, side)
+    path = run.path(f"corpus/{split}.{side}")
     end = 0
     with (
         run.stream(f"tokens/{split}.{side}.ids") as ids_file,
         run.stream(f"tokens/{split}.{side}.ends") as ends_file,
-        tqdm(total=len(text), unit=" lines", desc=f"{split} {side}", disable=None) as bar,
+        tqdm(total=_count_lines(path), unit=" lines", desc=f"{split} {side}", disable=None) as bar,
     ):
-        for lines in _chunks(text):
+        for lines in _chunks(read_lines_of(path)):
             rows = [[*row, EOS] for row in tokenizer.encode(lines)]
             ends = end + np.cumsum([len(row) for row in rows], dtype=np.int64)
             ids_file.write(np.concatenate(rows).astype(np.int32).tobytes())
@@ -275,7 +284,6 @@ def _write_ids(run: RunDir, split: str, side: str, tokenizer: Tokenizer) -> None
             bar.update(len(rows))
 
 
-def _chunks(text: Sequence[str]) -> Iterator[list[str]]:
-    lines = iter(text)
+def _chunks(lines: Iterator[str]) -> Iterator[list[str]]:
     while chunk := list(islice(lines, _CHUNK)):
         yield chunk

@@ -62,13 +62,13 @@ _E_ACUTE = ("\u00e9", "e\u0301")
 """One letter in two spellings; `identity` alone keeps them apart."""
 
 
-def compose(texts: Iterable[str]) -> list[str]:
+def composed(text: str) -> str:
     """Spell letters with marks in one way (NFC), whatever the order of the marks.
 
     The rules of SentencePiece compose neighbours only: with a mark between them, two spellings of
     one text would become different pieces.
     """
-    return [unicodedata.normalize("NFC", text) for text in texts]
+    return unicodedata.normalize("NFC", text)
 
 
 class SentencePieceTokenizer:
@@ -135,7 +135,7 @@ class SentencePieceTokenizer:
         return text
 
     def _composed(self, texts: Sequence[str]) -> list[str]:
-        return compose(texts) if self._composes else list(texts)
+        return [*map(composed, texts)] if self._composes else list(texts)
 
     @contextmanager
     def _text(self) -> Iterator[None]:
@@ -154,8 +154,13 @@ def train_sentencepiece(
 ) -> bytes:
     """Learn a vocabulary from training text and return the model's bytes.
 
-    The lines come from memory, never from a file name: SentencePiece would store the path in the
-    model. One thread, because unigram scores depend on the count.
+    The lines are handed over one by one, never as a file name: SentencePiece would store the path
+    in the model. One thread, because unigram scores depend on the count.
+
+    Args:
+        lines: Gone through twice where `vocab_size` is null.
+        cfg: Kind, size and rules.
+        threads: For SentencePiece.
 
     Raises:
         VocabularyTooLargeError: with the largest size that works.
@@ -163,7 +168,6 @@ def train_sentencepiece(
         ConfigError: the normalization is unknown.
         DataError: there is no usable text.
     """
-    lines = list(lines) if cfg.normalization == "identity" else compose(lines)
     if cfg.vocab_size is not None:
         return _train(lines, cfg, cfg.vocab_size, threads)
     try:
@@ -174,9 +178,10 @@ def train_sentencepiece(
 
 def _train(lines: Iterable[str], cfg: SentencePieceConfig, size: int, threads: int) -> bytes:
     model = io.BytesIO()
+    texts = lines if cfg.normalization == "identity" else map(composed, lines)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines),
+            sentence_iterator=iter(texts),
             model_writer=model,
             model_type=cfg.kind.name,
             vocab_size=size,
