@@ -280,20 +280,41 @@ def test_onednn_is_used_where_torch_brings_it():
     assert packed == torch.backends.mkldnn.is_available()
 
 
+@pytest.mark.parametrize("narrow", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("shape", [(5, 7), (2, 5, 7)], ids=str)
-def test_linear_is_torchs(shape, bias):
+@pytest.mark.parametrize("shape", [(5, 7), (2, 5, 7), (8, 7), (0, 7)], ids=str)
+def test_linear_is_torchs(shape, bias, narrow):
     x, weight, b = (random(*s, seed=i) for i, s in enumerate([shape, (3, 7), (3,)]))
     found = []
     for by in (precision.linear, functional.linear):
         given = [y.detach().float().requires_grad_() for y in (x, weight, b)][: 2 + bias]
-        y = by(*given)
-        found.append([y, *torch.autograd.grad((y * torch.cos(y)).sum(), given)])
+        with torch.autocast("cpu", narrow, enabled=narrow is torch.bfloat16):
+            y = by(*given)
+        found.append([y, *torch.autograd.grad((y * torch.cos(y)).float().sum(), given)])
+    tolerance = 1e-5 if narrow is torch.float32 else 3e-2  # of sums of up to 80 products near 1
     for actual, expected in zip(*found, strict=True):
-        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+        assert actual.dtype is expected.dtype
+        torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
     frozen = torch.randn(3, 7)
-    assert precision.linear(given[0], frozen).grad_fn is not None  # what needs none is left out
+    assert precision.linear(given[0], frozen).requires_grad  # what needs none is left out
     torch.autograd.grad(precision.linear(given[0], frozen).sum(), given[0])
+
+
+def test_rounded_numbers_of_rows_are_few_and_near():
+    rows = range(5000)
+    wide = [precision.rounded(n) for n in rows]
+    assert len(set(wide)) <= 110
+    assert all(n <= w <= max(n + 7, n * 17 / 16) for n, w in zip(rows, wide, strict=True))
+    assert [precision.rounded(w) for w in wide] == wide
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_widened_rows_are_the_given_ones_and_zeros(dtype):
+    x = random(2, 13, 3, seed=1).float()
+    wide = precision.widened(x, dtype)
+    assert (wide.shape, wide.dtype) == ((2, 16, 3), dtype)
+    assert torch.equal(wide[:, :13], x.to(dtype))
+    assert not wide[:, 13:].any()
 
 
 # Number formats ---------------------------------------------------------------------------------

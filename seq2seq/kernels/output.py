@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seq2seq.kernels.precision import Factor, product_format
+from seq2seq.kernels.precision import Factor, product_format, widened
 
 _CHUNK_BYTES = 16 << 20
 """Of logits: they pass through the processor's cache, and not through memory."""
@@ -68,6 +68,7 @@ class OutputNLL(torch.autograd.Function):
         d_t, d_W, d_b = torch.empty_like(t), torch.zeros_like(W), W.new_zeros(len(W))
         total, smoothed = t.new_zeros(()), t.new_zeros(())
         size = max(16, _CHUNK_BYTES // (len(W) * t.element_size()))
+        size = 1 << (size.bit_length() - 1)  # as `rounded` has it
         for part in range(0, len(t), size):
             rows = slice(part, part + size)
             logits = W_fast(t_fast[rows])
@@ -76,11 +77,12 @@ class OutputNLL(torch.autograd.Function):
             total += nll
             smoothed += against_smoothed
             if differentiated:
-                d_t[rows] = W_fast_T(d_logits)
+                d_logits, seen = widened(d_logits, narrow), widened(t_fast[rows], narrow)
+                d_t[rows] = W_fast_T(d_logits)[: len(logits)]
                 if narrow == W.dtype:
-                    d_W.addmm_(d_logits.T, t_fast[rows])
+                    d_W.addmm_(d_logits.T, seen)
                 else:
-                    d_W += d_logits.T @ t_fast[rows]
+                    d_W += d_logits.T @ seen
         if differentiated:
             ctx.save_for_backward(d_t, d_W, d_b)
         ctx.has_bias = b is not None

@@ -20,6 +20,27 @@ def product_format(weight: Tensor) -> torch.dtype:
     return weight.dtype
 
 
+def rounded(rows: int) -> int:
+    """Return as many rows or up to a sixteenth more, with which a product is computed instead.
+
+    oneDNN compiles a product for each number of rows that it meets, which takes longer than many
+    of them; and keeps only so many.
+    """
+    step = max(8, 1 << max(0, rows.bit_length() - 5))
+    return -(-rows // step) * step
+
+
+def widened(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return x (..., b, i) in a format, with rows of zeros up to `rounded(b)`."""
+    *outer, rows, width = x.shape
+    if not x.is_cpu or (wide := rounded(rows)) == rows:
+        return x.to(dtype)
+    found = x.new_empty(*outer, wide, width, dtype=dtype)
+    found[..., :rows, :] = x
+    found[..., rows:, :] = 0
+    return found
+
+
 class Factor:
     """Weights W that many x are multiplied by, outside of autograd: x W', laid out once for all.
 
@@ -39,13 +60,9 @@ class Factor:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x W' (b, j) of (b, i), or (D, b, j) of (D, b, i)."""
-        x = x.to(self.dtype)
-        if self._packed is not None:
-            found: Tensor = torch.ops.mkldnn._linear_pointwise(
-                x, self._packed, None, "none", [], ""
-            )
-            return found
-        return x @ self.weight.mT
+        if self._packed is None:
+            return x.to(self.dtype) @ self.weight.mT
+        return _pointwise(widened(x, self.dtype), self._packed)[: len(x)]
 
     def plus(self, base: Tensor, x: Tensor) -> Tensor:
         """Return base + x W' in the format of the base, which may be overwritten."""
@@ -59,11 +76,12 @@ class Factor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return `functional.linear`, by oneDNN where `Factor` would take that for float32."""
-    is_plain = x.dtype is weight.dtype is torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not (is_plain and weight.is_cpu and _has_onednn(x.dtype)):
+    """Return `functional.linear`, also under autocast, by oneDNN where `Factor` would take it."""
+    narrow = product_format(weight)
+    known = weight.dtype is torch.float32 and x.dtype in (weight.dtype, narrow)
+    if not (known and x.is_cpu and x.numel() and _has_onednn(narrow)):
         return functional.linear(x, weight, bias)
-    found: Tensor = Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    found: Tensor = Linear.apply(x, weight, bias, narrow)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -73,24 +91,37 @@ def layer_forward(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 class Linear(torch.autograd.Function):
-    """x W' + b of x (..., i), W (j, i) and b (j)."""
+    """x W' + b of x (..., i), W (j, i) and b (j), in the format of the product."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: D102
-        ctx.save_for_backward(x, weight)
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return found
+    def forward(  # noqa: D102
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, narrow: torch.dtype
+    ) -> Tensor:
+        rows, W = widened(x.reshape(-1, x.shape[-1]), narrow), weight.to(narrow)
+        ctx.save_for_backward(rows, W)
+        ctx.shape, ctx.formats = x.shape, (x.dtype, weight.dtype, narrow)
+        b = None if bias is None else bias.to(narrow)
+        return _pointwise(rows, W, b)[: x.shape[:-1].numel()].view(*x.shape[:-1], len(W))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        x, weight = ctx.saved_tensors
-        rows = grad.reshape(-1, grad.shape[-1])
-        wants_x, wants_weight, wants_bias = ctx.needs_input_grad
-        d_x = None
+        rows, W = ctx.saved_tensors
+        of_x, of_weight, narrow = ctx.formats
+        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        grads = widened(grad.reshape(-1, grad.shape[-1]), narrow)
+        d_x = d_weight = d_bias = None
         if wants_x:
-            d_x = torch.ops.mkldnn._linear_pointwise(grad, weight.T, None, "none", [], "")
-        d_weight = rows.T @ x.reshape(-1, x.shape[-1]) if wants_weight else None
-        return d_x, d_weight, rows.sum(dim=0) if wants_bias else None
+            d_x = _pointwise(grads, W.T)[: ctx.shape[:-1].numel()].view(ctx.shape).to(of_x)
+        if wants_weight:
+            d_weight = (grads.T @ rows).to(of_weight)
+        if wants_bias:
+            d_bias = grads.sum(dim=0, dtype=of_weight)
+        return d_x, d_weight, d_bias, None
+
+
+def _pointwise(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, W, b, "none", [], "")
+    return found
 
 
 def _packed(weight: Tensor) -> Tensor | None:
@@ -109,15 +140,18 @@ def _has_onednn(dtype: torch.dtype) -> bool:
     try:
         one = torch.ones(1, 1, dtype=dtype)
         packed = torch.ops.mkldnn._reorder_linear_weight(one)
-        torch.ops.mkldnn._linear_pointwise(one, packed, None, "none", [], "")
+        _pointwise(one, packed)
     except (AttributeError, RuntimeError):
         return False
     return dtype is torch.float32 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
-def product(left: Tensor, right: Tensor, narrow: torch.dtype) -> Tensor:
-    """Return left right in the format of `left`, with factors in another."""
-    return torch.matmul(left.to(narrow), right.to(narrow)).to(left.dtype)
+def sum_over_rows(left: Tensor, right: Tensor, narrow: torch.dtype) -> Tensor:
+    """Return left' right (..., a, b) of (..., N, a) and (..., N, b), with factors in a format."""
+    exact = left.dtype
+    if narrow != exact:
+        left, right = widened(left, narrow), widened(right, narrow)
+    return (left.mT @ right).to(exact)
 
 
 def in_own_formats(method: Callable[P, R]) -> Callable[P, R]:

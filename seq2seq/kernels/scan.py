@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from seq2seq.kernels.packing import Packing, shifted, slices
-from seq2seq.kernels.precision import Factor, linear, product, product_format
+from seq2seq.kernels.precision import Factor, linear, product_format, sum_over_rows
 from seq2seq.kernels.steps import Kept, steps_for
 from seq2seq.model.gated_unit import GatedUnit
 
@@ -128,6 +128,6 @@ class GatedScan(torch.autograd.Function):
             d_start[:, :size] = U_gates_T.plus(d_h, d_gates[:, step])
         r = kept.gates[..., n:]
         into_U = (d_candidate, r * h_prev) if reset_before else (d_candidate * r, h_prev)
-        d_U = product(into_U[0].mT, into_U[1], narrow)
-        d_U_gates = product(d_gates.mT, h_prev, narrow)
+        d_U = sum_over_rows(*into_U, narrow)
+        d_U_gates = sum_over_rows(d_gates, h_prev, narrow)
         return d_projected, d_start, d_U, d_U_gates, None, None, None

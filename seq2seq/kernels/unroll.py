@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.kernels.packing import Packing, shifted, slices
-from seq2seq.kernels.precision import Factor, linear, product, product_format
+from seq2seq.kernels.precision import Factor, linear, product_format, sum_over_rows
 from seq2seq.kernels.scan import project, scan
 from seq2seq.kernels.steps import Kept, Looked, steps_for
 from seq2seq.model.attention import AdditiveAttention, Annotations, FixedContext
@@ -166,17 +166,16 @@ class AttentiveScan(torch.autograd.Function):
         d_keys, d_v = look.sums()
         by_sentence = (packing.unpack(x, packing.ranked) for x in (looked.alphas, d_drive))
         alpha_padded, d_drive_padded = by_sentence
-        r = gates[:, n:]
+        r, d_candidate = gates[:, n:], d_drive[:, :n]
+        into_U = (d_candidate, r * s_all) if reset_before else (d_candidate * r, s_all)
         return (
             d_drive,
             d_keys,
             torch.bmm(alpha_padded.mT, d_drive_padded),
             d_s_0,
             None,
-            product(d_state.T, s_all, narrow),
-            product(d_drive[:, :n].T, r * s_all, narrow)
-            if reset_before
-            else product((d_drive[:, :n] * r).T, s_all, narrow),
+            sum_over_rows(d_state, s_all, narrow),
+            sum_over_rows(*into_U, narrow),
             d_v,
             None,
             None,
