@@ -213,7 +213,7 @@ def decode(args: argparse.Namespace) -> list[Row]:
     from seq2seq.benchmark.measure import interleaved, timed
 
     cases = [
-        Decoding(args.run, int(beam), way, args.limit)
+        Decoding(args.run, int(beam), way, args.limit, args.threads)
         for beam, way in product(args.beams.split(","), args.ways.split(","))
     ]
     rates = interleaved([partial(timed, case.translate) for case in cases], args.rounds)
@@ -228,7 +228,7 @@ def decode(args: argparse.Namespace) -> list[Row]:
 class Decoding:
     """A run that translates the first sentences of its test set."""
 
-    def __init__(self, run: Path, beam: int, way: str, limit: int) -> None:
+    def __init__(self, run: Path, beam: int, way: str, limit: int, threads: int) -> None:
         from seq2seq.data.prepare import load_text
         from seq2seq.pretrained import load
         from seq2seq.run import RunDir
@@ -237,7 +237,8 @@ class Decoding:
         self.beam, self.way = beam, way
         backend, precision = way.split()
         overrides = [f"decode.beam_size={beam}", f"decode.precision={precision}"]
-        self.model = load(run, [*overrides, "decode.n_best=1"])
+        overrides += ["decode.n_best=1", f"threads={threads}"]  # not those it was trained with
+        self.model = load(run, overrides)
         if Backend[backend] is Backend.reference:
             self.model.model.searching = None
         folder = RunDir.open(run)
@@ -275,9 +276,9 @@ def growth(args: argparse.Namespace) -> list[Row]:
     with TemporaryDirectory() as folder:
         cfg = preset("multi30k_en_fr", [f"trainer.batch_sentences={args.batch}"])
         speed = speed_by_corpus(cfg, pairs, args.updates, Path(folder))
-        model = load(args.run, ["decode.max_ratio=2"])
+        model = load(args.run, ["decode.max_ratio=2", f"threads={args.threads}"])
         times = time_by_length(model, sentences[:], (10, 20, 40, 80, 160), 32)
-        memory = memory_of_data_stage(root, [n for n in pairs if n <= 10**6], Path(folder))
+        memory = memory_of_data_stage(root, pairs, Path(folder))
     if args.plot:
         with output_stream(args.plot) as file:
             file.write(plot(speed, times, memory))

@@ -91,7 +91,8 @@ def test_text_becomes_ids_of_pieces(tmp_path):
 @pytest.mark.e2e
 def test_the_script_trains_and_decodes(monkeypatch, tmp_path_factory, tmp_path):
     monkeypatch.setattr("seq2seq.benchmark.sizes.SIZES", {"small": (8, 8)})
-    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    threads: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", threads.append)
     few = ["--rounds", "1", "--json", tmp_path / "found.json"]
     options = ["--sizes", "small", "--vocabulary", "60", "--batch", "4", "--updates", "1"]
     done = run_here(monkeypatch, "benchmark", "train", *options, *few)
@@ -102,8 +103,11 @@ def test_the_script_trains_and_decodes(monkeypatch, tmp_path_factory, tmp_path):
     assert b"| small | 60 | fused fp32 | " in done.out
 
     run = tiny_run(tmp_path_factory.getbasetemp())
-    done = run_here(monkeypatch, "benchmark", "decode", run, "--limit", "3", "--beams", "2", *few)
+    threads.clear()
+    options = ["--limit", "3", "--beams", "2", "--threads", "3"]
+    done = run_here(monkeypatch, "benchmark", "decode", run, *options, *few)
     assert done.code == 0, done.err
+    assert set(threads) == {3}  # not as many as the run was trained with
     found = json.loads((tmp_path / "found.json").read_text("utf-8"))
     assert [row["way"] for row in found["rows"]] == ["fused fp32", "fused bf16"]
     assert all(row["sentences/s"] > 0 and row["BLEU"] >= 0 for row in found["rows"])
