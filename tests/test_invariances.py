@@ -3,9 +3,9 @@
 import pytest
 import torch
 from conftest import PAD, SIZES, VOCAB, per_sentence, random_batch, random_pairs, run, tiny_model
-from torch import nn
 
 from seq2seq.data.batching import Batch, collate
+from seq2seq.model.dropout import Dropout
 from seq2seq.settings import Normalize, Reset, StateWord
 from seq2seq.training.loss import nll
 
@@ -162,10 +162,10 @@ def test_dropout_acts_in_training_alone(setting):
         model = tiny_model(1, **{setting: 0.5})
         same(by_sentence(model, batch), expected, place)
         model.train()
-        rates = {name: m.p for name, m in model.named_modules() if isinstance(m, nn.Dropout)}
+        rates = {name: m.p for name, m in model.named_modules() if isinstance(m, Dropout)}
         assert sorted(name for name, p in rates.items() if p == 0.5) == sorted(DROPOUTS[setting])
         for name, module in model.named_modules():  # each place by itself
-            if isinstance(module, nn.Dropout) and name != place:
+            if isinstance(module, Dropout) and name != place:
                 module.p = 0.0
         torch.manual_seed(1)
         first, second = (run(model, batch)[0] for _ in range(2))

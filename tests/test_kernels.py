@@ -261,8 +261,8 @@ def test_factors_multiply_by_the_transposed_weight(monkeypatch, directions, with
     x, weight = random(*directions, 5, 7, seed=1), random(*directions, 3, 7, seed=2).to(dtype)
     expected = x.to(dtype).double() @ weight.double().mT
     tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.03}[dtype]
-    for given in (weight, weight.mT.contiguous().mT):
-        factor = Factor(given, dtype)
+    for given, often in itertools.product((weight, weight.mT.contiguous().mT), (True, False)):
+        factor = Factor(given, dtype, often=often)
         found = factor(x)
         assert found.dtype == dtype
         torch.testing.assert_close(found.double(), expected, rtol=0, atol=tolerance)

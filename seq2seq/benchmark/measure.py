@@ -84,7 +84,7 @@ def peak_of(process: subprocess.Popen[bytes]) -> int | None:
     """
     status, peak = Path(f"/proc/{process.pid}/status"), None
     while process.poll() is None:
-        with contextlib.suppress(OSError, AssertionError):  # it ends between two looks
+        with contextlib.suppress(OSError, LookupError):  # it ends between two looks
             peak = _kilobytes(status, "VmHWM") * 1024
         time.sleep(0.02)
     return peak
@@ -92,5 +92,6 @@ def peak_of(process: subprocess.Popen[bytes]) -> int | None:
 
 def _kilobytes(status: Path, field: str) -> int:
     found = re.search(rf"^{field}:\s+(\d+) kB", status.read_text(encoding="ascii"), re.M)
-    assert found
+    if found is None:
+        raise LookupError(f"{status}: no {field}")
     return int(found[1])

@@ -46,19 +46,19 @@ class FusedDecoder:
         context = [unit.C.weight, unit.C_z.weight, unit.C_r.weight, decoder.C_o.weight]
         self.from_context = Factor(torch.cat(context), narrow)  # (3n + w, 2n)
         self.U = Factor(unit.U.weight, narrow)
-        from_word = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])
-        self.bias = from_word.new_zeros(3 * n + width)
-        self.from_word = Factor(torch.cat([from_word, decoder.V_o.weight]), narrow)  # (3n + w, m)
+        into_gates = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])  # (3n, m)
+        self.from_word = Factor(decoder.V_o.weight, narrow), Factor(into_gates, narrow)
+        self.bias = into_gates.new_zeros(width), into_gates.new_zeros(3 * n)
         if unit.W.bias is not None:
-            self.bias[:n] = unit.W.bias
-            self.bias[3 * n :] = decoder.U_o.bias
+            self.bias[0][:] = decoder.U_o.bias
+            self.bias[1][:n] = unit.W.bias
         *self.before, last = (
             decoder.W_o if isinstance(decoder.W_o, nn.Sequential) else [decoder.W_o]
         )
         assert isinstance(last, nn.Linear)
         self.last = last
         self.W_last = Factor(last.weight, narrow)
-        self.table: tuple[Tensor, Tensor] | None = None
+        self.table: tuple[Tensor, Tensor] | None = None  # what all words add to readout and gates
         self.words_seen = 0
         self.programs = native.programs_for(self.v_a, narrow)
 
@@ -82,14 +82,14 @@ class FusedDecoder:
         if self.table is None:
             self.words_seen += len(y)
             if not self._table_pays():
-                return self._add(self.decoder.embedding(y))[not gates]
-            every = torch.arange(len(self.last.weight), device=y.device)
-            self.table = self._add(self.decoder.embedding(every))
-        return self.table[not gates].index_select(0, y)
+                return self._add(self.decoder.embedding(y), gates)
+            Ey = self.decoder.embedding(torch.arange(len(self.last.weight), device=y.device))
+            self.table = self._add(Ey, False), self._add(Ey, True)
+        return self.table[gates].index_select(0, y)
 
     def _table_pays(self) -> bool:
         num_words = len(self.last.weight)
-        fits = num_words * len(self.bias) * self.bias.itemsize <= _TABLE_BYTES
+        fits = num_words * sum(bias.nbytes for bias in self.bias) <= _TABLE_BYTES
         return fits and self.words_seen > num_words
 
     def exact(self, t: Tensor) -> Callable[[Tensor], Tensor]:
@@ -103,9 +103,9 @@ class FusedDecoder:
 
         return logits
 
-    def _add(self, Ey: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.from_word(Ey).to(self.bias.dtype) + self.bias
-        return found[:, : 3 * self.n].contiguous(), found[:, 3 * self.n :].contiguous()
+    def _add(self, Ey: Tensor, gates: bool) -> Tensor:
+        bias = self.bias[gates]
+        return self.from_word[gates](Ey).to(bias.dtype) + bias
 
 
 class Looks(Protocol):

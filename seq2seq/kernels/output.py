@@ -63,11 +63,11 @@ class OutputNLL(torch.autograd.Function):
         differentiated: bool,
     ) -> tuple[Tensor, Tensor]:
         cost = cost_for(W, narrow)
-        W_fast, t_fast = Factor(W, narrow), t.to(narrow)
-        W_fast_T = Factor(W.T, narrow) if differentiated else W_fast
+        W_fast, t_fast = Factor(W, narrow, often=False), t.to(narrow)
+        W_fast_T = Factor(W_fast.weight.T, narrow, often=False)
         d_t, d_W, d_b = torch.empty_like(t), torch.zeros_like(W), W.new_zeros(len(W))
         total, smoothed = t.new_zeros(()), t.new_zeros(())
-        size = max(16, _CHUNK_BYTES // (len(W) * t.element_size()))
+        size = max(16, _CHUNK_BYTES // (len(W) * narrow.itemsize))
         size = 1 << (size.bit_length() - 1)  # as `rounded` has it
         for part in range(0, len(t), size):
             rows = slice(part, part + size)

@@ -50,13 +50,15 @@ class Factor:
     Args:
         weight: (j, i), or (D, j, i) of D units side by side.
         dtype: Format of the factors of the products, and of the products.
+        often: There will be so many products of few rows that it pays to lay the weights out.
     """
 
-    def __init__(self, weight: Tensor, dtype: torch.dtype) -> None:
+    def __init__(self, weight: Tensor, dtype: torch.dtype, *, often: bool = True) -> None:
         self.dtype = dtype
         self.weight = weight.to(dtype)
-        self.parts = [Factor(part, dtype) for part in weight] if weight.dim() == 3 else []
-        self._packed = None if self.parts else _packed(self.weight)
+        parts = weight if weight.dim() == 3 else ()
+        self.parts = [Factor(part, dtype, often=often) for part in parts]
+        self._packed = None if self.parts else _packed(self.weight, often=often)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return x W' (b, j) of (b, i), or (D, b, j) of (D, b, i)."""
@@ -124,10 +126,12 @@ def _pointwise(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
     return found
 
 
-def _packed(weight: Tensor) -> Tensor | None:
-    """Return a weight as oneDNN likes it best; None where torch's product is better."""
+def _packed(weight: Tensor, *, often: bool) -> Tensor | None:
+    """Return a weight as oneDNN takes it; None where torch's product is better."""
     if not (weight.is_cpu and weight.numel() and _has_onednn(weight.dtype)):
         return None
+    if not often:
+        return weight
     found: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
     return found
 

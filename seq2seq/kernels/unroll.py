@@ -75,15 +75,17 @@ def _unroll_additive(
 ) -> Unrolled:
     unit = decoder.unit
     exact = unit.U.weight.dtype  # under autocast states and attention keep the type of the weights
-    Ch = linear(source.values, _into_gates(decoder))  # (B, Tx, 3n)
+    Ch = _of_real_tokens(source, _into_gates(decoder), packing).to(exact)
     s_0 = decoder.initial_state(source).s
     from_state = torch.cat([attention.W_a.weight, unit.U_z.weight, unit.U_r.weight])  # (n' + 2n, n)
     narrow = product_format(from_state)
-    by_length = [x.to(exact).index_select(0, packing.order) for x in (source.keys, Ch, s_0)]
+    keys, s_0 = (x.to(exact).index_select(0, packing.order) for x in (source.keys, s_0))
     with torch.autocast(words.device.type, enabled=False):
         s_prev, alpha = AttentiveScan.apply(  # type: ignore[no-untyped-call]
             words.to(exact),
-            *by_length,
+            keys,
+            Ch,
+            s_0,
             source.mask[packing.order],
             from_state,
             unit.U.weight,
@@ -95,6 +97,21 @@ def _unroll_additive(
         alpha = packing.unpack(alpha)  # (B, Ty, Tx)
         c = torch.bmm(alpha, source.values.to(exact))  # (B, Ty, 2n)
     return Unrolled(packing.unpack(s_prev), c, alpha)
+
+
+def _of_real_tokens(source: Annotations, weight: Tensor, packing: Packing) -> Tensor:
+    """Return weight h_j (B, Tx, 3n), sentences in the order of the packing; 0 on padding.
+
+    A batch holds targets of like lengths; a fifth of its source may be padding.
+    """
+    (B, Tx), device = source.mask.shape, source.mask.device
+    ordered = source.mask.index_select(0, packing.order)
+    ranked = ordered.flatten().nonzero()[:, 0]
+    columns = torch.arange(Tx, device=device)
+    places = (packing.order[:, None] * Tx + columns).flatten().index_select(0, ranked)
+    real = linear(source.values.flatten(0, 1).index_select(0, places), weight)  # (N_x, 3n)
+    padded = real.new_zeros(B * Tx, real.shape[1])
+    return padded.index_copy(0, ranked, real).view(B, Tx, -1)
 
 
 class AttentiveScan(torch.autograd.Function):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.model.attention import Annotations, Attended, Attention, Draw
+from seq2seq.model.dropout import Dropout
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.gated_unit import GatedUnit
 
@@ -139,8 +140,8 @@ class RecurrentDecoder(nn.Module):
         self.V_o = nn.Linear(m, width, bias=False)
         self.C_o = nn.Linear(attention.context_size, width, bias=False)
         self.W_o = W_o
-        self.embedding_dropout = nn.Dropout(embedding_dropout)
-        self.readout_dropout = nn.Dropout(readout_dropout)
+        self.embedding_dropout = Dropout(embedding_dropout)
+        self.readout_dropout = Dropout(readout_dropout)
         self.unroll: Unroll = unroll  # `kernels.unroll_fused` gives the same, faster
 
     def initial_state(self, source: Annotations) -> DecoderState:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from seq2seq.model.dropout import Dropout
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.gated_unit import GatedUnit
 
@@ -46,8 +47,8 @@ class RecurrentEncoder(nn.Module):
         self.embedding = embedding
         self.forward_unit = forward_unit
         self.backward_unit = backward_unit
-        self.embedding_dropout = nn.Dropout(embedding_dropout)
-        self.annotation_dropout = nn.Dropout(annotation_dropout)
+        self.embedding_dropout = Dropout(embedding_dropout)
+        self.annotation_dropout = Dropout(annotation_dropout)
         self.read: Read = read  # `kernels.read_fused` gives the same, faster
 
     def forward(self, src: Tensor, mask: Tensor) -> Encoded:
