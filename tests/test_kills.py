@@ -107,7 +107,7 @@ def test_K1_a_killed_run_ends_as_if_nothing_had_happened(micro, tmp_path, tally,
     note = ", ".join(f"{n} {place}" for place, n in sorted(kills.items()))
     tally("K1", "SIGKILL once, then resumed: weights, metrics, 50 translations", held, count, note)
     assert held == count
-    assert kills["inside"] >= 0.3 * kills.total(), kills
+    assert kills["inside"] >= 0.4 * kills.total(), kills
 
 
 def test_O1_K5_killed_again_and_again(micro, tmp_path, tally):

@@ -104,11 +104,9 @@ def _of_real_tokens(source: Annotations, weight: Tensor, packing: Packing) -> Te
 
     A batch holds targets of like lengths; a fifth of its source may be padding.
     """
-    (B, Tx), device = source.mask.shape, source.mask.device
-    ordered = source.mask.index_select(0, packing.order)
-    ranked = ordered.flatten().nonzero()[:, 0]
-    columns = torch.arange(Tx, device=device)
-    places = (packing.order[:, None] * Tx + columns).flatten().index_select(0, ranked)
+    B, Tx = source.mask.shape
+    ranked = source.mask[packing.order].flatten().nonzero()[:, 0]
+    places = packing.order[ranked // Tx] * Tx + ranked % Tx
     real = linear(source.values.flatten(0, 1).index_select(0, places), weight)  # (N_x, 3n)
     padded = real.new_zeros(B * Tx, real.shape[1])
     return padded.index_copy(0, ranked, real).view(B, Tx, -1)
