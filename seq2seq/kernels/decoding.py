@@ -6,8 +6,6 @@ the gates and to the readout is computed before the search; products with the st
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +14,13 @@ from seq2seq.kernels import native
 from seq2seq.kernels.energies import Energies
 from seq2seq.kernels.precision import Factor, in_own_formats
 from seq2seq.model.attention import AdditiveAttention, Annotations
-from seq2seq.model.decoder import DecoderState, Prediction, RecurrentDecoder, max_of_pairs
+from seq2seq.model.decoder import (
+    DecoderState,
+    Prediction,
+    RecurrentDecoder,
+    Stepping,
+    max_of_pairs,
+)
 
 _TABLE_BYTES = 128 << 20
 """Of what all words add to gates and readout; a larger table is computed word by word."""
@@ -39,13 +43,9 @@ class FusedDecoder:
         self.n = n = unit.hidden_size
         width = len(decoder.U_o.weight)
         state = [attention.W_a.weight, unit.U_z.weight, unit.U_r.weight, decoder.U_o.weight]
-        self.parts = [len(self.v_a), 2 * n, width]
-        if not unit.reset_before:  # the gate acts on the product, which can be made with the rest
-            state, self.parts = [*state, unit.U.weight], [*self.parts, n]
-        self.from_state = Factor(torch.cat(state), narrow)  # (n' + 2n + w, n)
+        from_state = torch.cat(state)  # (n' + 2n + w, n)
         context = [unit.C.weight, unit.C_z.weight, unit.C_r.weight, decoder.C_o.weight]
         self.from_context = Factor(torch.cat(context), narrow)  # (3n + w, 2n)
-        self.U = Factor(unit.U.weight, narrow)
         into_gates = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])  # (3n, m)
         self.from_word = Factor(decoder.V_o.weight, narrow), Factor(into_gates, narrow)
         self.bias = into_gates.new_zeros(width), into_gates.new_zeros(3 * n)
@@ -57,25 +57,30 @@ class FusedDecoder:
         )
         assert isinstance(last, nn.Linear)
         self.last = last
-        self.W_last = Factor(last.weight, narrow)
+        self.native = native.search_for(
+            narrow,
+            (from_state, unit.U.weight),
+            last,
+            reset_before=unit.reset_before,
+            maxout=decoder.maxout,
+        )
+        if self.native is None:
+            self.torch = TorchSearch.of(self, from_state)
         self.table: tuple[Tensor, Tensor] | None = None  # what all words add to readout and gates
         self.words_seen = 0
-        self.programs = native.programs_for(self.v_a, narrow)
 
     @in_own_formats
-    def stepping(self, source: Annotations, times: int) -> "FusedStepping":
+    def stepping(self, source: Annotations, times: int) -> Stepping:
         """Begin the translation of a batch."""
         exact = self.v_a.dtype
         adds = self.from_context(source.values.flatten(0, 1)).to(exact)
-        adds = adds.view(*source.mask.shape, -1)
-        seen = source.keys.to(exact), adds, source.mask, self.v_a
-        looks: Looks
-        if self.programs is None:
-            looks = TorchLooks(Energies(seen[0], self.v_a), adds, ~source.mask)
-        else:
-            looks = native.NativeLooks(self.programs, native.Seen.of(*seen))
+        adds, keys = adds.view(*source.mask.shape, -1), source.keys.to(exact)
         s_0 = self.decoder.initial_state(source).s.to(exact)
-        return FusedStepping(self, s_0, looks, times)
+        if self.native is None:
+            looks = Looks(Energies(keys, self.v_a), adds, ~source.mask)
+            return TorchStepping(self, self.torch, s_0, looks, times)
+        seen = native.Seen.of(keys, adds, source.mask, self.v_a)
+        return NativeStepping(self, self.native, s_0, seen, torch.arange(len(s_0)), times)
 
     def word(self, y: Tensor, *, gates: bool) -> Tensor:
         """Return what words (rows,) add to gates (rows, 3n), or else to the readout (rows, w)."""
@@ -92,10 +97,14 @@ class FusedDecoder:
         fits = num_words * sum(bias.nbytes for bias in self.bias) <= _TABLE_BYTES
         return fits and self.words_seen > num_words
 
-    def exact(self, t: Tensor) -> Callable[[Tensor], Tensor]:
+    def readout(self, t: Tensor) -> Tensor:
+        """Return what the last layer sees of t (rows, l)."""
+        for layer in self.before:
+            t = layer(t)
+        return t
+
+    def logits_of(self, t: Tensor) -> Callable[[Tensor], Tensor]:
         """Return what computes logits of words (rows, k) in the format of the weights."""
-        if self.programs is not None:
-            return partial(native.logits_of, self.programs, t, self.last)
 
         def logits(words: Tensor) -> Tensor:
             found = torch.einsum("rl,rkl->rk", t, self.last.weight[words])
@@ -108,8 +117,13 @@ class FusedDecoder:
         return self.from_word[gates](Ey).to(bias.dtype) + bias
 
 
-class Looks(Protocol):
+@dataclass(frozen=True)
+class Looks:
     """Attention of hypotheses that share the annotations of their sentence."""
+
+    energies: Energies
+    adds: Tensor  # (B, Tx, 3n + w)  [C, C_z, C_r, C_o] h_j
+    blocked: Tensor  # (B, Tx) bool, True on padding
 
     def __call__(self, query: Tensor, times: int) -> tuple[Tensor, Tensor]:
         """Return sum_j alpha_j [C, C_z, C_r, C_o] h_j (rows, 3n + w), and alpha (rows, Tx).
@@ -118,36 +132,45 @@ class Looks(Protocol):
             query: (rows, n'), `times` rows a sentence.
             times: Hypotheses of each sentence.
         """
-
-    def select(self, sentences: Tensor) -> "Looks":
-        """Go on with some of the sentences."""
-
-
-@dataclass(frozen=True)
-class TorchLooks:
-    """`Looks` by torch's operations."""
-
-    energies: Energies
-    adds: Tensor  # (B, Tx, 3n + w)  [C, C_z, C_r, C_o] h_j
-    blocked: Tensor  # (B, Tx) bool, True on padding
-
-    def __call__(self, query: Tensor, times: int) -> tuple[Tensor, Tensor]:  # noqa: D102
         query = query.to(self.adds.dtype).unflatten(0, (-1, times))
         energy = self.energies.of_hypotheses(query)
         energy.masked_fill_(self.blocked[:, None], -torch.inf)  # (B, times, Tx)
         alpha = torch.softmax(energy, dim=-1)
         return torch.bmm(alpha, self.adds).flatten(0, 1), alpha.flatten(0, 1)
 
-    def select(self, sentences: Tensor) -> "TorchLooks":  # noqa: D102
+    def select(self, sentences: Tensor) -> "Looks":
+        """Go on with some of the sentences."""
         chosen = self.adds[sentences], self.blocked[sentences]
-        return TorchLooks(self.energies.select(sentences), *chosen)
+        return Looks(self.energies.select(sentences), *chosen)
 
 
 @dataclass(frozen=True)
-class FusedStepping:
+class TorchSearch:
+    """Weights for torch's products with states and with what the output layer sees."""
+
+    from_state: Factor  # [W_a, U_z, U_r, U_o], and U where the reset gate acts on its product
+    parts: list[int]  # widths of these
+    U: Factor
+    W: Factor
+
+    @classmethod
+    def of(cls, decoder: FusedDecoder, from_state: Tensor) -> "TorchSearch":
+        """Lay out [W_a, U_z, U_r, U_o] and the other weights of a decoder."""
+        U, n, narrow = decoder.decoder.unit.U.weight, decoder.n, decoder.narrow
+        parts = [len(decoder.v_a), 2 * n, len(decoder.bias[0])]
+        if not decoder.decoder.unit.reset_before:
+            from_state, parts = torch.cat([from_state, U]), [*parts, n]
+        factors = (Factor(weight, narrow) for weight in (from_state, U, decoder.last.weight))
+        first, *others = factors
+        return cls(first, parts, *others)
+
+
+@dataclass(frozen=True)
+class TorchStepping:
     """`Stepping` whose hypotheses share the annotations of their sentence."""
 
     of: FusedDecoder
+    search: TorchSearch
     s_0: Tensor  # (B, n)
     looks: Looks
     times: int
@@ -156,30 +179,27 @@ class FusedStepping:
         """Return s_0 of every hypothesis."""
         return DecoderState(self.s_0.repeat_interleave(self.times, dim=0))
 
-    def select(self, sentences: Tensor, times: int) -> "FusedStepping":
+    def select(self, sentences: Tensor, times: int) -> "TorchStepping":
         """Go on with some of the sentences."""
-        return FusedStepping(self.of, self.s_0[sentences], self.looks.select(sentences), times)
+        chosen = self.s_0[sentences], self.looks.select(sentences)
+        return TorchStepping(self.of, self.search, *chosen, times)
 
     @in_own_formats
     def predict(self, y_prev: Tensor, state: DecoderState) -> Prediction:
         """Score every next word; `c` is what context and state add to the gates."""
         of, s = self.of, state.s
         n = of.n
-        query, from_s, t_tilde, *Us = of.from_state(s).split(of.parts, dim=-1)
+        parts = self.search.from_state(s).split(self.search.parts, dim=-1)
+        query, from_s, t_tilde, *Us = parts
         adds, alpha = self.looks(query, self.times)
         drive = torch.cat([adds[:, : 3 * n], *Us], dim=-1)
         drive[:, n : 3 * n] += from_s
         t_tilde = adds[:, 3 * n :].add_(t_tilde).add_(of.word(y_prev, gates=False))
-        t = max_of_pairs(t_tilde) if of.decoder.maxout else torch.tanh(t_tilde)
-        for layer in of.before:
-            t = layer(t)
-        exact = of.exact(t) if of.narrow != t.dtype else None
-        if of.programs is not None:
-            best = native.NativeBestWords(of.programs, of.W_last, of.last.bias, t)
-            return Prediction(None, drive, alpha, best, exact)
-        logits = of.W_last(t)
+        t = of.readout(max_of_pairs(t_tilde) if of.decoder.maxout else torch.tanh(t_tilde))
+        logits = self.search.W(t)
         if of.last.bias is not None:
             logits = logits + of.last.bias  # in the wider of the two formats
+        exact = of.logits_of(t) if of.narrow != t.dtype else None
         return Prediction(logits, drive, alpha, None, exact)
 
     @in_own_formats
@@ -191,7 +211,43 @@ class FusedStepping:
         drive += c[:, : 3 * n]
         z, r = drive[:, n:].sigmoid_().chunk(2, dim=-1)
         if of.decoder.unit.reset_before:
-            s_tilde = of.U.plus(drive[:, :n], r * s).tanh_()
+            s_tilde = self.search.U.plus(drive[:, :n], r * s).tanh_()
         else:
             s_tilde = (drive[:, :n] + r * c[:, 3 * n :]).tanh_()
         return DecoderState(torch.lerp(s, s_tilde, z))
+
+
+@dataclass(frozen=True)
+class NativeStepping:
+    """The same in C."""
+
+    of: FusedDecoder
+    search: native.NativeSearch
+    s_0: Tensor  # (B, n)
+    seen: native.Seen
+    sentences: Tensor  # (B,)  places in `seen`, of which nothing is copied
+    times: int
+
+    def initial_state(self) -> DecoderState:
+        """Return s_0 of every hypothesis."""
+        return DecoderState(self.s_0.repeat_interleave(self.times, dim=0))
+
+    def select(self, sentences: Tensor, times: int) -> "NativeStepping":
+        """Go on with some of the sentences."""
+        chosen = self.s_0[sentences], self.seen, self.sentences[sentences]
+        return NativeStepping(self.of, self.search, *chosen, times)
+
+    @in_own_formats
+    def predict(self, y_prev: Tensor, state: DecoderState) -> Prediction:
+        """Score every next word; `c` is what context and state add to the gates."""
+        of, word = self.of, self.of.word(y_prev, gates=False)
+        t, drive, alpha = self.search.predict(state.s, word, self.seen, self.sentences, self.times)
+        t = of.readout(t)
+        exact = self.search.logits_of(t) if of.narrow != t.dtype else None
+        return Prediction(None, drive, alpha, self.search.best_words(t), exact)
+
+    @in_own_formats
+    def advance(self, state: DecoderState, c: Tensor, *, y_prev: Tensor, y: Tensor) -> DecoderState:
+        """Move every hypothesis on by a word."""
+        word = self.of.word(y if self.of.decoder.moved_by_emitted else y_prev, gates=True)
+        return DecoderState(self.search.advance(state.s, c, word))

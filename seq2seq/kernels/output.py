@@ -63,22 +63,24 @@ class OutputNLL(torch.autograd.Function):
         differentiated: bool,
     ) -> tuple[Tensor, Tensor]:
         cost = cost_for(W, narrow)
-        W_fast, t_fast = Factor(W, narrow, often=False), t.to(narrow)
+        W_fast, t_fast = Factor(W, narrow, often=False), widened(t, narrow)
         W_fast_T = Factor(W_fast.weight.T, narrow, often=False)
         d_t, d_W, d_b = torch.empty_like(t), torch.zeros_like(W), W.new_zeros(len(W))
         total, smoothed = t.new_zeros(()), t.new_zeros(())
         size = max(16, _CHUNK_BYTES // (len(W) * narrow.itemsize))
         size = 1 << (size.bit_length() - 1)  # as `rounded` has it
         for part in range(0, len(t), size):
-            rows = slice(part, part + size)
-            logits = W_fast(t_fast[rows])
+            rows, seen = slice(part, part + size), t_fast[part : part + size]
+            of_rows, logits = targets[rows], W_fast(seen)
             into = d_b if differentiated else None
-            nll, against_smoothed, d_logits = cost(logits, b, targets[rows], label_smoothing, into)
+            nll, against_smoothed, d_logits = cost(
+                logits[: len(of_rows)], b, of_rows, label_smoothing, into
+            )
             total += nll
             smoothed += against_smoothed
             if differentiated:
-                d_logits, seen = widened(d_logits, narrow), widened(t_fast[rows], narrow)
-                d_t[rows] = W_fast_T(d_logits)[: len(logits)]
+                d_logits = _with_zeros(d_logits, logits)
+                d_t[rows] = W_fast_T(d_logits)[: len(of_rows)]
                 if narrow == W.dtype:
                     d_W.addmm_(d_logits.T, seen)
                 else:
@@ -95,6 +97,17 @@ class OutputNLL(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         d_t, d_W, d_b = (x * d_smoothed for x in ctx.saved_tensors)
         return d_t, d_W, d_b if ctx.has_bias else None, None, None, None, None
+
+
+def _with_zeros(d_logits: Tensor, logits: Tensor) -> Tensor:
+    """Return gradients as so many rows as there are logits, whose place they may take."""
+    rows = len(d_logits)
+    if rows == len(logits):
+        return d_logits
+    if d_logits.data_ptr() != logits.data_ptr():
+        logits[:rows] = d_logits
+    logits[rows:] = 0
+    return logits
 
 
 Cost = Callable[

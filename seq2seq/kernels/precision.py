@@ -151,11 +151,10 @@ def _has_onednn(dtype: torch.dtype) -> bool:
 
 
 def sum_over_rows(left: Tensor, right: Tensor, narrow: torch.dtype) -> Tensor:
-    """Return left' right (..., a, b) of (..., N, a) and (..., N, b), with factors in a format."""
-    exact = left.dtype
-    if narrow != exact:
+    """Return left' right (..., a, b) of (..., N, a) and (..., N, b), in the format of factors."""
+    if narrow is torch.bfloat16:
         left, right = widened(left, narrow), widened(right, narrow)
-    return (left.mT @ right).to(exact)
+    return left.to(narrow).mT @ right.to(narrow)
 
 
 def in_own_formats(method: Callable[P, R]) -> Callable[P, R]:

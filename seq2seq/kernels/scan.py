@@ -1,8 +1,8 @@
 """Gated units over whole sequences, with a hand-derived backward pass.
 
 Autograd over a loop adds every step's weight gradient to a running sum; here they are one product
-over all steps. Both directions of an encoder advance together, as one batched product a step, and
-sentences that have ended leave the batch.
+over all steps. Both directions of an encoder advance together, and sentences that have ended leave
+the batch.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seq2seq.kernels.packing import Packing, shifted, slices
-from seq2seq.kernels.precision import Factor, linear, product_format, sum_over_rows
-from seq2seq.kernels.steps import Kept, steps_for
+from seq2seq.kernels.loops import loops_for
+from seq2seq.kernels.packing import Packing, shifted
+from seq2seq.kernels.precision import linear, product_format, sum_over_rows
+from seq2seq.kernels.steps import Kept
 from seq2seq.model.gated_unit import GatedUnit
 
 
@@ -72,7 +73,7 @@ def scan(
     narrow = product_format(U)
     with torch.autocast(words.device.type, enabled=False):
         h: Tensor = GatedScan.apply(  # type: ignore[no-untyped-call]
-            words.to(exact), start.to(exact), U, U_gates, sizes, units[0].reset_before, narrow
+            words, start.to(exact), U, U_gates, sizes, units[0].reset_before, narrow
         )
     return h
 
@@ -97,37 +98,25 @@ class GatedScan(torch.autograd.Function):
         reset_before: bool,
         narrow: torch.dtype,
     ) -> Tensor:
-        h_all = projected.new_empty(*projected.shape[:-1], start.shape[-1])
+        h_all = start.new_empty(*projected.shape[:-1], start.shape[-1])
         kept = Kept.empty(h_all, reset_before=reset_before)
-        steps = steps_for(h_all, narrow)
-        unit = steps.unit(
-            kept, Factor(U, narrow), Factor(U_gates, narrow), reset_before=reset_before
-        )
-        h = start
-        for step, size in zip(slices(sizes), sizes, strict=True):
-            h = unit(projected[:, step], h[:, :size], None, step, h_all[:, step])
+        loops = loops_for(h_all, narrow, reset_before=reset_before)
+        loops.gated(projected.to(narrow), start, (U, U_gates), sizes, h_all, kept)
         ctx.save_for_backward(start, U, U_gates, h_all, kept.gates, kept.candidates, kept.products)
-        ctx.options = sizes, reset_before, narrow
+        ctx.options = sizes, reset_before, narrow, projected.dtype
         return h_all
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         start, U, U_gates, h_all, *noted = ctx.saved_tensors
-        sizes, reset_before, narrow = ctx.options
+        sizes, reset_before, narrow, of_words = ctx.options
         n, kept = start.shape[-1], Kept(*noted)
         h_prev = shifted(start, h_all, sizes)
-        d_projected = grad.new_empty(*grad.shape[:-1], 3 * n)
-        d_candidate, d_gates = d_projected.split([n, 2 * n], dim=-1)
-        U_T, U_gates_T = Factor(U.mT, narrow), Factor(U_gates.mT, narrow)
-        unit = steps_for(h_all, narrow).unit_back(
-            kept, h_prev, U_T, d_projected, reset_before=reset_before
-        )
-        d_start = torch.zeros_like(start)  # holds the gradient of the state along the way
-        for step, size in zip(reversed([*slices(sizes)]), reversed(sizes), strict=True):
-            d_h = unit(d_start[:, :size], step, grad[:, step], None)
-            d_start[:, :size] = U_gates_T.plus(d_h, d_gates[:, step])
+        loops = loops_for(h_all, narrow, reset_before=reset_before)
+        d_words, d_start = loops.gated_back(grad, h_prev, (U, U_gates), sizes, kept)
+        d_candidate, d_gates = d_words.split([n, 2 * n], dim=-1)
         r = kept.gates[..., n:]
         into_U = (d_candidate, r * h_prev) if reset_before else (d_candidate * r, h_prev)
-        d_U = sum_over_rows(*into_U, narrow)
-        d_U_gates = sum_over_rows(d_gates, h_prev, narrow)
-        return d_projected, d_start, d_U, d_U_gates, None, None, None
+        d_U = sum_over_rows(*into_U, narrow).to(U.dtype)
+        d_U_gates = sum_over_rows(d_gates, h_prev, narrow).to(U.dtype)
+        return d_words.to(of_words), d_start, d_U, d_U_gates, None, None, None

@@ -249,7 +249,7 @@ class TorchLookBack:
 
 def steps_for(states: Tensor, narrow: torch.dtype) -> Steps:
     """Return what fits the device and format of states, and the format of products."""
-    from seq2seq.kernels import gpu, native  # each says itself where it cannot run
+    from seq2seq.kernels import gpu  # says itself where it cannot run
 
-    own = gpu if states.device.type == "cuda" else native
-    return own.steps_for(states, narrow) or TorchSteps()
+    found = gpu.steps_for(states, narrow) if states.device.type == "cuda" else None
+    return found or TorchSteps()

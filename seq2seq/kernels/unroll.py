@@ -6,16 +6,16 @@ every i, weight gradients are one product over all steps, and the tanh energies 
 step are computed again instead of kept, so memory does not grow with Tx x Ty x n'.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seq2seq.kernels.packing import Packing, shifted, slices
-from seq2seq.kernels.precision import Factor, linear, product_format, sum_over_rows
+from seq2seq.kernels.loops import loops_for
+from seq2seq.kernels.packing import Packing, shifted
+from seq2seq.kernels.precision import linear, product_format, sum_over_rows
 from seq2seq.kernels.scan import project, scan
-from seq2seq.kernels.steps import Kept, Looked, steps_for
+from seq2seq.kernels.steps import Kept, Looked
 from seq2seq.model.attention import AdditiveAttention, Annotations, FixedContext
 from seq2seq.model.decoder import RecurrentDecoder, Unrolled
 
@@ -75,14 +75,14 @@ def _unroll_additive(
 ) -> Unrolled:
     unit = decoder.unit
     exact = unit.U.weight.dtype  # under autocast states and attention keep the type of the weights
-    Ch = _of_real_tokens(source, _into_gates(decoder), packing).to(exact)
+    Ch = _of_real_tokens(source, _into_gates(decoder), packing)
     s_0 = decoder.initial_state(source).s
     from_state = torch.cat([attention.W_a.weight, unit.U_z.weight, unit.U_r.weight])  # (n' + 2n, n)
     narrow = product_format(from_state)
     keys, s_0 = (x.to(exact).index_select(0, packing.order) for x in (source.keys, s_0))
     with torch.autocast(words.device.type, enabled=False):
         s_prev, alpha = AttentiveScan.apply(  # type: ignore[no-untyped-call]
-            words.to(exact),
+            words,
             keys,
             Ch,
             s_0,
@@ -137,25 +137,20 @@ class AttentiveScan(torch.autograd.Function):
         reset_before: bool,
         narrow: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
-        n, n_align, num_words = s_0.shape[-1], keys.shape[-1], len(projected)
-        s_all, queries = s_0.new_empty(num_words, n), s_0.new_empty(num_words, n_align)
+        num_words = len(projected)
+        queries = s_0.new_empty(num_words, keys.shape[-1])
         alphas = s_0.new_empty(num_words, keys.shape[1])
+        looked = Looked(keys, Ch.to(narrow), mask, v_a, queries, alphas)
+        s_all = s_0.new_empty(num_words, s_0.shape[-1])
+        s_all[: packing.sizes[0]] = s_0[: packing.sizes[0]]
         kept = Kept.empty(s_all, reset_before=reset_before)
-        steps = steps_for(s_all, narrow)
-        look = steps.look(Looked(keys, Ch, mask, v_a, queries, alphas))
-        unit = steps.unit(kept, Factor(U, narrow), None, reset_before=reset_before)
-        state = Factor(from_state, narrow)
-        s = s_all[: packing.sizes[0]] = s_0[: packing.sizes[0]]
-        for step, following in pairwise(slices((*packing.sizes, 0))):
-            s = s[: step.stop - step.start]
-            query, from_s = state(s).split([n_align, 2 * n], dim=-1)
-            drive = look(query, projected[step], step)
-            s = unit(drive, s, from_s, step, s_all[following])
+        loops = loops_for(s_all, narrow, reset_before=reset_before)
+        loops.attentive(projected.to(narrow), (U, from_state), packing, s_all, kept, looked)
         ctx.save_for_backward(
-            *(keys, Ch, mask, v_a, queries, alphas, from_state, U, s_all),
+            *(looked.keys, looked.Ch, mask, v_a, queries, alphas, from_state, U, s_all),
             *(kept.gates, kept.candidates, kept.products),
         )
-        ctx.options = packing, reset_before, narrow
+        ctx.options = packing, reset_before, narrow, projected.dtype, Ch.dtype
         return s_all, alphas
 
     @staticmethod
@@ -163,35 +158,26 @@ class AttentiveScan(torch.autograd.Function):
         ctx: Any, d_s_all: Tensor, d_alpha_all: Tensor
     ) -> tuple[Tensor | None, ...]:
         *seen, from_state, U, s_all, gates, candidates, products = ctx.saved_tensors
-        packing, reset_before, narrow = ctx.options
+        packing, reset_before, narrow, of_words, of_Ch = ctx.options
         looked, kept = Looked(*seen), Kept(gates, candidates, products)
-        n, n_align = s_all.shape[-1], looked.keys.shape[-1]
-        d_drive = s_all.new_empty(len(s_all), 3 * n)  # candidate, z, r
-        d_state = s_all.new_empty(len(s_all), n_align + 2 * n)  # query, z, r
-        from_state_T, U_T = Factor(from_state.T, narrow), Factor(U.T, narrow)
-        steps = steps_for(s_all, narrow)
-        unit = steps.unit_back(kept, s_all, U_T, d_drive, reset_before=reset_before)
-        look = steps.look_back(looked, d_drive, d_alpha_all, d_state[:, :n_align])
-        d_s_0 = s_all.new_zeros(packing.sizes[0], n)  # holds the gradient of the state on the way
-        for step, size in zip(reversed(packing.slices()), reversed(packing.sizes), strict=True):
-            d_s = unit(d_s_0[:size], step, None, d_s_all[step])
-            look(step)
-            d_state[step, n_align:] = d_drive[step, n:]
-            d_s_0[:size] = from_state_T.plus(d_s, d_state[step])
-        d_keys, d_v = look.sums()
-        by_sentence = (packing.unpack(x, packing.ranked) for x in (looked.alphas, d_drive))
-        alpha_padded, d_drive_padded = by_sentence
-        r, d_candidate = gates[:, n:], d_drive[:, :n]
-        into_U = (d_candidate, r * s_all) if reset_before else (d_candidate * r, s_all)
+        loops = loops_for(s_all, narrow, reset_before=reset_before)
+        found = loops.attentive_back(
+            d_s_all, d_alpha_all, (U, from_state), packing, s_all, kept, looked
+        )
+        n = s_all.shape[-1]
+        r, d_candidate = gates[:, n:], found.d_words[:, :n]
+        into, of_state = (d_candidate, r * s_all) if reset_before else (d_candidate * r, s_all)
+        d_from_state = sum_over_rows(found.d_from_state, s_all, narrow)
+        d_U = sum_over_rows(into, of_state, narrow)
         return (
-            d_drive,
-            d_keys,
-            torch.bmm(alpha_padded.mT, d_drive_padded),
-            d_s_0,
+            found.d_words.to(of_words),
+            found.d_keys,
+            found.d_values.to(of_Ch),
+            found.d_start,
             None,
-            sum_over_rows(d_state, s_all, narrow),
-            sum_over_rows(*into_U, narrow),
-            d_v,
+            d_from_state.to(U.dtype),
+            d_U.to(U.dtype),
+            found.d_v,
             None,
             None,
             None,

@@ -1,7 +1,8 @@
-"""Steps of the recurrences in C, where a compiler is there: on a CPU, in float32.
+"""Recurrences, search and the cost of words in C, where a compiler is there: on a CPU, in float32.
 
-What `steps.c` fuses passes through memory once instead of ten times. It is compiled once for a
-machine; without a compiler torch's operations run, a line says so, and results agree but for
+A thread takes some rows from one end to the other, products included, without waiting for another;
+what is no product passes through memory once instead of ten times. The programs are compiled once
+for a machine; without a compiler torch's operations run, a line says so, and results agree but for
 rounding.
 """
 
@@ -9,27 +10,24 @@ import functools
 import logging
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seq2seq.kernels.native.build import BuildError, Programs, load
 from seq2seq.kernels.native.cost import NativeCost
-from seq2seq.kernels.native.search import NativeBestWords, NativeLooks, logits_of
-from seq2seq.kernels.native.steps import NativeSteps, Seen
-from seq2seq.kernels.steps import Steps
+from seq2seq.kernels.native.loops import NativeLoops, Seen
+from seq2seq.kernels.native.search import NativeSearch
 
 __all__ = [
-    "NativeBestWords",
     "NativeCost",
-    "NativeLooks",
-    "NativeSteps",
+    "NativeLoops",
+    "NativeSearch",
     "Seen",
     "cost_for",
     "keep_freed_memory",
-    "logits_of",
+    "loops_for",
     "name",
     "programs",
-    "programs_for",
-    "steps_for",
+    "search_for",
 ]
 
 log = logging.getLogger(__name__)
@@ -39,7 +37,7 @@ _FORMATS = (torch.float32, torch.bfloat16)
 
 @functools.cache
 def programs() -> Programs | None:
-    """Return the compiled `steps.c`; None where it cannot be had. This is tried once."""
+    """Return the compiled programs; None where it cannot be had. This is tried once."""
     try:
         return load()
     except BuildError as error:
@@ -61,19 +59,34 @@ def keep_freed_memory() -> None:
         found("keep_freed_memory")
 
 
-def programs_for(states: Tensor, narrow: torch.dtype) -> Programs | None:
-    """Return the programs if they can work on these states with products in this format."""
-    fits = states.device.type == "cpu" and states.dtype == torch.float32 and narrow in _FORMATS
-    return programs() if fits else None
+def loops_for(states: Tensor, narrow: torch.dtype, *, reset_before: bool) -> NativeLoops | None:
+    """Return loops in C for float32 states on a CPU; None where they cannot run."""
+    found = _programs_for(states, narrow)
+    return None if found is None else NativeLoops(found, narrow, reset_before)
 
 
-def steps_for(states: Tensor, narrow: torch.dtype) -> Steps | None:
-    """Return steps in C for float32 states on a CPU; None where they cannot run."""
-    found = programs_for(states, narrow)
-    return None if found is None else NativeSteps(found)
+def search_for(
+    narrow: torch.dtype,
+    weights: tuple[Tensor, Tensor],
+    last: nn.Linear,
+    *,
+    reset_before: bool,
+    maxout: bool,
+) -> NativeSearch | None:
+    """Return `NativeSearch.of` float32 weights on a CPU; None where it cannot run."""
+    found = _programs_for(last.weight, narrow)
+    if found is None:
+        return None
+    return NativeSearch.of(found, narrow, weights, last, reset_before=reset_before, maxout=maxout)
 
 
 def cost_for(weight: Tensor, narrow: torch.dtype) -> NativeCost | None:
     """Return the cost in C of an output layer with a float32 weight; None where it cannot run."""
-    found = programs_for(weight, narrow)
+    found = _programs_for(weight, narrow)
     return None if found is None else NativeCost(found)
+
+
+def _programs_for(states: Tensor, narrow: torch.dtype) -> Programs | None:
+    fits = states.device.type == "cpu" and states.dtype == torch.float32 and narrow in _FORMATS
+    found = programs() if fits else None
+    return found if found is not None and found.multiplies(narrow) else None

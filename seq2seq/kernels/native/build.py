@@ -1,7 +1,8 @@
-"""Compiles `steps.c` for this machine, once, and loads it."""
+"""Compiles the programs in C for this machine, once, and loads them."""
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import os
 import platform
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from seq2seq import fsops
 
-SOURCE = Path(__file__).with_name("steps.c")
+SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fPIC"]
 # No program reads errno or counts on traps; with these, loops with square roots and rounding fit
 # the processor's wide registers. What is not a number keeps its meaning.
@@ -31,15 +32,45 @@ class BuildError(Exception):
 
 
 class Programs:
-    """The functions of a compiled `steps.c`; tensors stand for the memory they hold."""
+    """The compiled functions; tensors stand for the memory they hold."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._library = ctypes.CDLL(str(path))
+        self.kernels = _kernels()
+        if self.kernels is not None:
+            self._library.take_kernels(*self.kernels)
+
+    def multiplies(self, narrow: torch.dtype) -> bool:
+        """Return whether oneDNN has products of this format for this processor."""
+        limited = any(f"{name}_MAX_CPU_ISA" in os.environ for name in ("ONEDNN", "DNNL"))
+        if self.kernels is None or limited or not torch.backends.mkldnn.enabled:
+            return False
+        if narrow is torch.bfloat16:
+            return torch.cpu._is_avx512_bf16_supported()
+        return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
     def __call__(self, name: str, *given: Tensor | float | None) -> None:
         """Call a function; an int is an int64, a bool an int, None a null."""
         getattr(self._library, name)(*map(_argument, given))
+
+
+_KERNELS = (
+    "_ZN2at6native7cpublas6brgemmEllllllbPKfS3_Pfb",
+    "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb",
+    "_ZN2at6native7cpublas14brgemm_releaseEb",
+)
+"""torch's names for oneDNN's products by one thread: at::native::cpublas::brgemm."""
+
+
+@functools.cache
+def _kernels() -> tuple[ctypes.c_void_p, ...] | None:
+    """Return where torch has `_KERNELS`; None if it does not, as it need not promise them."""
+    try:
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        return tuple(ctypes.cast(getattr(library, x), ctypes.c_void_p) for x in _KERNELS)
+    except (OSError, AttributeError):
+        return None
 
 
 def _argument(x: Tensor | float | None) -> object:
@@ -80,7 +111,8 @@ def _load(compiler: list[str]) -> Programs:
         return Programs(kept)
     with TemporaryDirectory() as folder:
         made = Path(folder) / kept.name
-        _run([*compiler, *FLAGS, str(SOURCE), "-o", str(made), *LINK])
+        files = [str(x) for x in SOURCES if x.suffix == ".c"]
+        _run([*compiler, *FLAGS, *files, "-o", str(made), *LINK])
         try:
             _keep(made, kept)
         except OSError:  # no home, or a full one: then for this process alone
@@ -116,7 +148,7 @@ def _key(compiler: list[str]) -> str:
     known = [line for line in lines if line.startswith((b"flags", b"model", b"Features"))][:4]
     machine = [platform.machine(), platform.processor(), "" if known else platform.node()]
     parts = [*FLAGS, *LINK, *machine, *compiler]
-    told = [SOURCE.read_bytes(), *known, _run([*compiler, "--version"])]
+    told = [*(x.read_bytes() for x in SOURCES), *known, _run([*compiler, "--version"])]
     return hashlib.sha256(b"\0".join([*told, *(part.encode() for part in parts)])).hexdigest()[:16]
 
 

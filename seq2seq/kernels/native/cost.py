@@ -1,4 +1,4 @@
-"""`kernels.output.Cost` on the program of `steps.c`: one pass over the logits."""
+"""`kernels.output.Cost` on the program of `output.c`: one pass over the logits."""
 
 from dataclasses import dataclass
 

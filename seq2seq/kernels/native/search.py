@@ -1,82 +1,119 @@
-"""What search does besides its products, on the programs of `steps.c`."""
+"""A step of a search, products included, on the programs of `search.c`."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from seq2seq.kernels.native.build import Programs, is_narrow
-from seq2seq.kernels.native.steps import Seen
-from seq2seq.kernels.precision import Factor
-
-_SHARES = 16
-"""Rows are worked on in so many parts, each with room for the logits of a row."""
-_CHUNK_BYTES = 4 << 20
-"""Of logits: they do not leave the processor's cache."""
+from seq2seq.kernels.native.build import Programs
+from seq2seq.kernels.native.loops import Seen
+from seq2seq.kernels.native.products import laid_out
 
 
 @dataclass(frozen=True)
-class NativeLooks:
-    """`kernels.decoding.Looks` of float32 annotations."""
+class NativeSearch:
+    """What a decoder with additive attention computes in a search; rows are hypotheses."""
 
     programs: Programs
-    seen: Seen
-    sentences: Tensor | None = None  # (b,)  which are asked; all if not given. Nothing is copied
+    narrow: torch.dtype
+    from_state: Tensor  # [W_a, U_z, U_r, U_o], laid out
+    U: Tensor  # laid out
+    W: Tensor  # the output layer, laid out
+    last: nn.Linear  # the output layer
+    reset_before: bool
+    maxout: bool
 
-    def __call__(self, query: Tensor, times: int) -> tuple[Tensor, Tensor]:
-        """Return what contexts add (rows, width), and alpha (rows, Tx)."""
-        seen, (rows, n_align) = self.seen, query.shape
-        Tx, width = seen.Ch.shape[1:]
-        adds, alpha = seen.Ch.new_empty(rows, width), seen.Ch.new_empty(rows, Tx)
+    @classmethod
+    def of(
+        cls,
+        programs: Programs,
+        narrow: torch.dtype,
+        weights: tuple[Tensor, Tensor],
+        last: nn.Linear,
+        *,
+        reset_before: bool,
+        maxout: bool,
+    ) -> "NativeSearch":
+        """Lay out [W_a, U_z, U_r, U_o] and U."""
+        from_state, U, W = (laid_out(programs, w, narrow) for w in (*weights, last.weight))
+        return cls(programs, narrow, from_state, U, W, last, reset_before, maxout)
+
+    def predict(
+        self, s: Tensor, word: Tensor, seen: Seen, sentences: Tensor, times: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Look at the source.
+
+        Args:
+            s: (rows, n) s_{i-1}.
+            word: (rows, w) what y_{i-1} adds to the readout.
+            seen: Annotations of a batch, [C, C_z, C_r, C_o] h_j among them.
+            sentences: Those of the batch that have rows.
+            times: Rows of each.
+
+        Returns:
+            t (rows, l), what the next state is made of (rows, 3n), and alpha (rows, Tx).
+        """
+        (rows, n), w, (Tx, n_align) = s.shape, word.shape[1], seen.keys[0].shape[1:]
+        drive, alpha = s.new_empty(rows, 3 * n), s.new_empty(rows, Tx)
+        t = s.new_empty(rows, w // 2 if self.maxout else w)
         self.programs(
-            "look",
-            *(query, is_narrow(query), query.stride(0), *seen.keys, seen.v_a, seen.mask, seen.Ch),
-            *(self.sentences, None, adds, None, alpha),
-            *(rows // times, times, Tx, n_align, width),
+            "predict",
+            *(s.contiguous(), self.from_state, word.contiguous()),
+            *(*seen.keys, seen.v_a, seen.mask, seen.Ch, sentences, drive, alpha, t, self.maxout),
+            *(self.narrow is torch.bfloat16, rows, times, Tx, n_align, n, w),
         )
-        return adds, alpha
+        return t, drive, alpha
 
-    def select(self, sentences: Tensor) -> "NativeLooks":
-        """Go on with some of the sentences."""
-        chosen = sentences if self.sentences is None else self.sentences[sentences]
-        return replace(self, sentences=chosen)
+    def advance(self, s: Tensor, drive: Tensor, word: Tensor) -> Tensor:
+        """Return s_i (rows, n), given what `predict` told and what y_i adds to gates (rows, 3n)."""
+        rows, n = s.shape
+        found = torch.empty_like(s, memory_format=torch.contiguous_format)
+        self.programs(
+            "advance",
+            *(s.contiguous(), drive.contiguous(), word.contiguous(), self.U, self.reset_before),
+            *(found, self.narrow is torch.bfloat16, rows, n),
+        )
+        return found
+
+    def best_words(self, t: Tensor) -> "NativeBestWords":
+        """Return what finds the best words given t (rows, l)."""
+        return NativeBestWords(self, t)
+
+    def logits_of(self, t: Tensor) -> Callable[[Tensor], Tensor]:
+        """Return what computes logits of words (rows, k), in float32, given t (rows, l)."""
+
+        def logits(words: Tensor) -> Tensor:
+            found = t.new_empty(words.shape)
+            layer = self.last.weight, self.last.bias
+            given = t.contiguous(), *layer, words.contiguous(), found
+            self.programs("logits_of", *given, *words.shape, t.shape[1])
+            return found
+
+        return logits
 
 
 @dataclass(frozen=True)
 class NativeBestWords:
     """`model.decoder.BestWords` of the output layer, some rows at a time."""
 
-    programs: Programs
-    W: Factor
-    bias: Tensor | None
+    search: NativeSearch
     t: Tensor  # (rows, l)
 
     def __call__(
         self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits and ids of the best words (rows, count), and log sums (rows, 1)."""
-        (rows, _), num_words = self.t.shape, len(self.W.weight)
+        search, (rows, num_units) = self.search, self.t.shape
+        num_words = len(search.last.weight)
         count = min(count, num_words)
         values, words = self.t.new_empty(rows, count), forbidden.new_empty(rows, count)
-        log_sums, room = values.new_empty(rows, 1), values.new_empty(_SHARES, num_words)
-        blocked = torch.zeros(num_words, dtype=torch.uint8)
+        log_sums, blocked = values.new_empty(rows, 1), torch.zeros(num_words, dtype=torch.uint8)
         blocked[forbidden] = 1
-        size = max(16, _CHUNK_BYTES // (num_words * self.W.dtype.itemsize))
-        for first in range(0, rows, size):
-            part = slice(first, first + size)
-            logits = self.W(self.t[part])
-            self.programs(
-                "best_words",
-                *(logits, is_narrow(logits), self.bias, blocked, eos, too_early[part]),
-                *(values[part], words[part], log_sums[part], room, _SHARES),
-                *(len(logits), num_words, count),
-            )
+        search.programs(
+            "best_words",
+            *(self.t.contiguous(), search.W, search.narrow is torch.bfloat16, search.last.bias),
+            *(blocked, eos, too_early.contiguous(), values, words, log_sums),
+            *(rows, num_units, num_words, count),
+        )
         return values, words, log_sums
-
-
-def logits_of(programs: Programs, t: Tensor, layer: nn.Linear, words: Tensor) -> Tensor:
-    """Return the logits of some words (rows, k) from t (rows, l)."""
-    found = t.new_empty(words.shape)
-    given = t.contiguous(), layer.weight, layer.bias, words.contiguous(), found
-    programs("logits_of", *given, *words.shape, t.shape[1])
-    return found

@@ -1,0 +1,378 @@
+/* Recurrences along packed sequences, products included.
+ *
+ * Sentences do not know of each other: each thread takes some of them from the first step to the
+ * last without waiting for another. Step t holds `sizes[t]` rows, those of sentences that are longer
+ * than t, the longest first; rows of all steps follow each other. Arrays named (N, ...) have a row
+ * for each word. Weights are those of `lay_out`. `narrow` is the format of factors of products, and
+ * of what comes from and goes to products before and after the scan.
+ */
+#include "attention.h"
+#include "unit.h"
+
+/* The steps of a scan. */
+struct steps {
+    const int64_t *sizes;
+    size count, shares;
+};
+
+/* First sentence of a share, such that shares have about as many words. */
+static size first_of_share(const struct steps *steps, size share)
+{
+    size words = 0, before = 0;
+    for (size t = 0; t < steps->count; t++)
+        words += steps->sizes[t];
+    for (size row = 0, t = steps->count; row < steps->sizes[0]; row++) {
+        if (before * steps->shares >= words * share)
+            return row;
+        while (steps->sizes[t - 1] <= row)
+            t--;
+        before += t;
+    }
+    return steps->sizes[0];
+}
+
+/* Back from the gradient of s_i (b, n), less `at_new`, to those of drive, in the room, and of
+ * s_{i-1}, but for what comes by the gates. at_new and at_old, gradients of s_i and s_{i-1} where
+ * they are a result of the scan, may be null.
+ */
+static void move_back(const struct unit *unit, float *d_s, const float *at_new, const float *at_old,
+                      const float *s, size b, size at, struct room *room)
+{
+    size n = unit->n, deep = depth(n, unit->narrow);
+    for (size row = 0; row < b; row++) {
+        const float *z = unit->gates + (at + row) * 2 * n, *r = z + n, *old = s + row * n;
+        const float *s_tilde = unit->candidates + (at + row) * n;
+        const float *new_more = at_new ? at_new + row * n : NULL;
+        const float *old_more = at_old ? at_old + row * n : NULL;
+        float *d_candidate = room->drive + row * 3 * n, *d_z = d_candidate + n, *d_r = d_z + n;
+        float *d = d_s + row * n, into_U[n];
+#pragma omp simd
+        for (size k = 0; k < n; k++) {
+            float d_new = d[k] + (new_more ? new_more[k] : 0.0f);
+            d_candidate[k] = d_new * z[k] * (1.0f - s_tilde[k] * s_tilde[k]);
+            d_z[k] = d_new * (s_tilde[k] - old[k]) * z[k] * (1.0f - z[k]);
+            d[k] = d_new * (1.0f - z[k]) + (old_more ? old_more[k] : 0.0f);
+        }
+        if (unit->products) {
+            const float *Us = unit->products + (at + row) * n;
+#pragma omp simd
+            for (size k = 0; k < n; k++) {
+                d_r[k] = d_candidate[k] * r[k] * (1.0f - r[k]) * Us[k];
+                into_U[k] = d_candidate[k] * r[k];
+            }
+        }
+        write_row(room->factor, unit->narrow, row * deep, n, unit->products ? into_U : d_candidate);
+    }
+    product(room->factor, unit->narrow, b, n, unit->U, n, room->moved);
+    for (size row = 0; row < b; row++) {
+        const float *r = unit->gates + (at + row) * 2 * n + n, *old = s + row * n;
+        const float *from_U = room->moved + row * n;
+        float *d_r = room->drive + row * 3 * n + 2 * n, *d = d_s + row * n;
+        if (unit->products) {
+#pragma omp simd
+            for (size k = 0; k < n; k++)
+                d[k] += from_U[k];
+        } else {
+#pragma omp simd
+            for (size k = 0; k < n; k++) {
+                d_r[k] = from_U[k] * r[k] * (1.0f - r[k]) * old[k];
+                d[k] += from_U[k] * r[k];
+            }
+        }
+    }
+}
+
+static void add_rows(float *to, const float *more, size count)
+{
+#pragma omp simd
+    for (size k = 0; k < count; k++)
+        to[k] += more[k];
+}
+
+static void *element(void *array, int narrow, size at)
+{
+    return narrow ? (void *)((uint16_t *)array + at) : (void *)((float *)array + at);
+}
+
+/* A unit forth: states (N, n) of words (N, 3n), from `start` (B, n), by U and [U_z, U_r]. */
+static void read_share(const struct steps *steps, size share, const struct unit *unit,
+                       const void *U_gates, const void *words, const float *start, float *states)
+{
+    size n = unit->n, offset = 0, previous = 0;
+    size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
+    struct room room = room_for(after - first, n, 2 * n, unit->narrow);
+    for (size t = 0; t < steps->count && steps->sizes[t] > first; t++) {
+        size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
+        size at = offset + first;
+        const float *s = t ? states + (previous + first) * n : start + first * n;
+        to_factors(s, n, unit->narrow, b, room.factor);
+        product(room.factor, unit->narrow, b, n, U_gates, 2 * n, room.wide);
+        const float *drive = read_row(words, unit->narrow, at * 3 * n, b * 3 * n, room.drive);
+        move(unit, drive, room.wide, 2 * n, s, b, at, states + at * n, b, &room);
+        previous = offset;
+        offset += steps->sizes[t];
+    }
+    products_done(unit->narrow);
+    free(room.all);
+}
+
+/* D units side by side over packed words; arrays of one follow those of the other. */
+void gated_scan(const void *words, const float *start, const void *U, const void *U_gates,
+                const int64_t *sizes, size count, float *states, float *gates, float *candidates,
+                float *products, int narrow, size shares, size D, size N, size n)
+{
+    const struct steps steps = {sizes, count, shares};
+    size column = depth(n, narrow);
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size task = 0; task < D * shares; task++) {
+        size d = task % D;
+        struct unit unit = {element((void *)U, narrow, d * rounded(n, PANEL) * column),
+                            gates + d * N * 2 * n,
+                            candidates + d * N * n,
+                            products ? products + d * N * n : NULL,
+                            narrow,
+                            n};
+        read_share(&steps, task / D, &unit,
+                   element((void *)U_gates, narrow, d * rounded(2 * n, PANEL) * column),
+                   element((void *)words, narrow, d * N * 3 * n), start + d * sizes[0] * n,
+                   states + d * N * n);
+    }
+}
+
+/* A unit back: gradients of words (N, 3n), and of the first states (B, n), which begin as 0. */
+static void read_share_back(const struct steps *steps, size share, const struct unit *unit,
+                            const void *U_gates, const float *before, const float *d_states,
+                            void *d_words, float *d_start)
+{
+    size n = unit->n, deep = depth(2 * n, unit->narrow), offset = 0;
+    size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
+    struct room room = room_for(after - first, n, 2 * n, unit->narrow);
+    for (size t = 0; t < steps->count; t++)
+        offset += steps->sizes[t];
+    for (size t = steps->count - 1; t >= 0; t--) {
+        offset -= steps->sizes[t];
+        if (steps->sizes[t] <= first)
+            continue;
+        size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
+        size at = offset + first;
+        float *d_s = d_start + first * n;
+        move_back(unit, d_s, d_states + at * n, NULL, before + at * n, b, at, &room);
+        for (size row = 0; row < b; row++) {
+            const float *d_drive = room.drive + row * 3 * n;
+            write_row(d_words, unit->narrow, (at + row) * 3 * n, 3 * n, d_drive);
+            write_row(room.wide_factor, unit->narrow, row * deep, 2 * n, d_drive + n);
+        }
+        product(room.wide_factor, unit->narrow, b, 2 * n, U_gates, n, room.moved);
+        add_rows(d_s, room.moved, b * n);
+    }
+    products_done(unit->narrow);
+    free(room.all);
+}
+
+/* `gated_scan` back, with weights U' and [U_z, U_r]' and the state before each word (D, N, n). */
+void gated_scan_back(const float *d_states, const float *before, const void *U, const void *U_gates,
+                     const int64_t *sizes, size count, const float *gates, const float *candidates,
+                     const float *products, void *d_words, float *d_start, int narrow, size shares,
+                     size D, size N, size n)
+{
+    const struct steps steps = {sizes, count, shares};
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size task = 0; task < D * shares; task++) {
+        size d = task % D, of_U = rounded(n, PANEL) * depth(n, narrow);
+        struct unit unit = {element((void *)U, narrow, d * of_U),
+                            (float *)gates + d * N * 2 * n,
+                            (float *)candidates + d * N * n,
+                            products ? (float *)products + d * N * n : NULL,
+                            narrow,
+                            n};
+        size of_gates = rounded(n, PANEL) * depth(2 * n, narrow);
+        read_share_back(&steps, task / D, &unit, element((void *)U_gates, narrow, d * of_gates),
+                        before + d * N * n, d_states + d * N * n,
+                        element(d_words, narrow, d * N * 3 * n), d_start + d * sizes[0] * n);
+    }
+}
+
+static void attentive_share(const struct steps *steps, size share, const struct unit *unit,
+                            const struct seen *seen, const void *from_state, const void *words,
+                            float *states, float *queries, float *alphas)
+{
+    size n = unit->n, n_align = seen->n_align, wide = n_align + 2 * n, offset = 0;
+    size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
+    struct room room = room_for(after - first, n, wide, unit->narrow);
+    for (size t = 0; t < steps->count && steps->sizes[t] > first; t++) {
+        size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
+        size at = offset + first, next = t + 1 < steps->count ? steps->sizes[t + 1] : 0;
+        size num_new = next <= first ? 0 : (end < next ? end : next) - first;
+        offset += steps->sizes[t];
+        const float *s = states + at * n;
+        to_factors(s, n, unit->narrow, b, room.factor);
+        product(room.factor, unit->narrow, b, n, from_state, wide, room.wide);
+        for (size row = 0; row < b; row++) {
+            float *query = queries + (at + row) * n_align, *drive = room.drive + row * 3 * n;
+            memcpy(query, room.wide + row * wide, n_align * sizeof *query);
+            const float *word = read_row(words, unit->narrow, (at + row) * 3 * n, 3 * n, drive);
+            if (word != drive)
+                memcpy(drive, word, 3 * n * sizeof *drive);
+            attend(seen, first + row, query, alphas + (at + row) * seen->Tx, drive);
+        }
+        move(unit, room.drive, room.wide + n_align, wide, s, b, at, states + (offset + first) * n,
+             num_new, &room);
+    }
+    products_done(unit->narrow);
+    free(room.all);
+}
+
+/* Attention and a gated unit along a target.
+ *
+ * words (N, 3n), U, from_state [W_a, U_z, U_r]; keys, exp_keys (B, Tx, n'), v (n'),
+ * mask (B, Tx) and Ch (B, Tx, 3n), see attention.h. States (N, n) are s_{i-1}: those of the first
+ * step are given, the others written, as are queries (N, n'), alphas (N, Tx) and what units note.
+ */
+void attentive_scan(const void *words, const void *U, const void *from_state, const float *keys,
+                    const float *exp_keys, int keys_are_small, const float *v, const uint8_t *mask,
+                    const void *Ch, const int64_t *sizes, size count, float *states, float *queries,
+                    float *alphas, float *gates, float *candidates, float *products, int narrow,
+                    size shares, size Tx, size n_align, size n)
+{
+    const struct steps steps = {sizes, count, shares};
+    const struct unit unit = {U, gates, candidates, products, narrow, n};
+    const struct seen seen = {keys,   exp_keys, v,       mask, Ch, keys_are_small,
+                              narrow, Tx,       n_align, 3 * n};
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size share = 0; share < shares; share++)
+        attentive_share(&steps, share, &unit, &seen, from_state, words, states, queries, alphas);
+}
+
+/* Back through the weighted sum, softmax and tanh of one query, to the query.
+ *
+ * Adds to the gradients of the sentence's keys, still without the factor v, and of v.
+ */
+static void attend_back(const struct seen *seen, size sentence, const float *d_sum,
+                        const float *d_alphas, const float *alpha, const float *asked, float *d_q,
+                        float *d_keys, float *d_v)
+{
+    size Tx = seen->Tx, n = seen->n_align, width = seen->width;
+    float query[n], d_alpha[Tx], room[width], mean = 0.0f;
+    for (size j = 0; j < Tx; j++) {
+        float sum = 0.0f;
+        if (alpha[j] == 0.0f) { /* its share of everything below is 0 */
+            d_alpha[j] = 0.0f;
+            continue;
+        }
+        const float *value =
+            read_row(seen->Ch, seen->Ch_narrow, (sentence * Tx + j) * width, width, room);
+#pragma omp simd reduction(+ : sum)
+        for (size k = 0; k < width; k++)
+            sum += d_sum[k] * value[k];
+        d_alpha[j] = sum + d_alphas[j];
+        mean += alpha[j] * d_alpha[j];
+    }
+    int factored = prepare(asked, n, seen->small, query);
+    const float *keys = (factored ? seen->exp_keys : seen->keys) + sentence * Tx * n;
+    memset(d_q, 0, n * sizeof *d_q);
+    for (size j = 0; j < Tx; j++) {
+        const float *key = keys + j * n;
+        float *d_key = d_keys + j * n, d_energy = alpha[j] * (d_alpha[j] - mean);
+        if (alpha[j] == 0.0f)
+            continue;
+#pragma omp simd
+        for (size k = 0; k < n; k++) {
+            float R = complement(query[k], key[k], factored);
+            float slope = 4.0f * d_energy * R * (1.0f - R);
+            d_key[k] += slope;
+            d_q[k] += slope;
+            d_v[k] -= 2.0f * d_energy * R;
+        }
+    }
+#pragma omp simd
+    for (size k = 0; k < n; k++)
+        d_q[k] *= seen->v[k];
+}
+
+/* Gradient of Ch (Tx, width) of one sentence: sum_i alpha_ij d_drive_i. */
+static void context_back(const struct steps *steps, const struct seen *seen, size sentence,
+                         const float *alphas, const void *d_words, int narrow, void *d_Ch)
+{
+    size Tx = seen->Tx, width = seen->width;
+    float sum[width], room[width];
+    for (size j = 0; j < Tx; j++) {
+        size offset = 0;
+        memset(sum, 0, sizeof sum);
+        for (size t = 0; t < steps->count && steps->sizes[t] > sentence; t++) {
+            size at = offset + sentence;
+            const float *d_drive = read_row(d_words, narrow, at * width, width, room);
+            float share = alphas[at * Tx + j];
+            offset += steps->sizes[t];
+#pragma omp simd
+            for (size k = 0; k < width; k++)
+                sum[k] += share * d_drive[k];
+        }
+        write_row(d_Ch, narrow, (sentence * Tx + j) * width, width, sum);
+    }
+}
+
+static void attentive_share_back(const struct steps *steps, size share, const struct unit *unit,
+                                 const struct seen *seen, const void *from_state,
+                                 const float *states, const float *queries, const float *alphas,
+                                 const float *d_states, const float *d_alphas, void *d_words,
+                                 void *d_from_state, float *d_start, float *d_keys, float *d_v,
+                                 void *d_Ch)
+{
+    size n = unit->n, n_align = seen->n_align, wide = n_align + 2 * n, offset = 0, Tx = seen->Tx;
+    size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
+    size deep = depth(wide, unit->narrow);
+    struct room room = room_for(after - first, n, wide, unit->narrow);
+    for (size t = 0; t < steps->count; t++)
+        offset += steps->sizes[t];
+    for (size t = steps->count - 1; t >= 0; t--) {
+        offset -= steps->sizes[t];
+        if (steps->sizes[t] <= first)
+            continue;
+        size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
+        size at = offset + first;
+        float *d_s = d_start + first * n;
+        move_back(unit, d_s, NULL, d_states + at * n, states + at * n, b, at, &room);
+        for (size row = 0; row < b; row++) {
+            float d_all[wide];
+            size word = at + row, sentence = first + row;
+            const float *d_drive = room.drive + row * 3 * n;
+            attend_back(seen, sentence, d_drive, d_alphas + word * Tx, alphas + word * Tx,
+                        queries + word * n_align, d_all, d_keys + sentence * Tx * n_align,
+                        d_v + sentence * n_align);
+            memcpy(d_all + n_align, d_drive + n, 2 * n * sizeof *d_all);
+            write_row(d_words, unit->narrow, word * 3 * n, 3 * n, d_drive);
+            write_row(d_from_state, unit->narrow, word * wide, wide, d_all);
+            write_row(room.wide_factor, unit->narrow, row * deep, wide, d_all);
+        }
+        product(room.wide_factor, unit->narrow, b, wide, from_state, n, room.moved);
+        add_rows(d_s, room.moved, b * n);
+    }
+    for (size sentence = first; sentence < after; sentence++)
+        context_back(steps, seen, sentence, alphas, d_words, unit->narrow, d_Ch);
+    products_done(unit->narrow);
+    free(room.all);
+}
+
+/* `attentive_scan` back, with weights U' and from_state'.
+ *
+ * d_from_state (N, n' + 2n) are gradients of what the state gives to query, z and r. d_start (B, n),
+ * d_keys (B, Tx, n'), without the factor v, and d_v (B, n'), of each sentence, begin as 0.
+ */
+void attentive_scan_back(const float *d_states, const float *d_alphas, const void *U,
+                         const void *from_state, const float *keys, const float *exp_keys,
+                         int keys_are_small, const float *v, const uint8_t *mask, const void *Ch,
+                         const int64_t *sizes, size count, const float *states,
+                         const float *queries, const float *alphas, const float *gates,
+                         const float *candidates, const float *products, void *d_words,
+                         void *d_from_state, float *d_start, float *d_keys, float *d_v, void *d_Ch,
+                         int narrow, size shares, size Tx, size n_align, size n)
+{
+    const struct steps steps = {sizes, count, shares};
+    const struct unit unit = {U, (float *)gates, (float *)candidates, (float *)products, narrow, n};
+    const struct seen seen = {keys,   exp_keys, v,       mask, Ch, keys_are_small,
+                              narrow, Tx,       n_align, 3 * n};
+#pragma omp parallel for schedule(dynamic, 1)
+    for (size share = 0; share < shares; share++)
+        attentive_share_back(&steps, share, &unit, &seen, from_state, states, queries, alphas,
+                             d_states, d_alphas, d_words, d_from_state, d_start, d_keys, d_v, d_Ch);
+}

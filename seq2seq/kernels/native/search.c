@@ -1,0 +1,172 @@
+/* A step of a search: rows are hypotheses, some of them in one thread at a time. */
+#include "attention.h"
+#include "unit.h"
+
+/* Rows that a thread takes at a time: what it computes of them stays in cache. */
+#define BLOCK 32
+
+/* Logits that are looked at together before one of them is. */
+#define GROUP 64
+
+/* What the output layer sees, attention, and what the next state is made of.
+ *
+ * s (rows, n); from_state [W_a, U_z, U_r, U_o]; word (rows, w), what y_{i-1} adds to the readout;
+ * for keys and the like see attention.h, Ch has width 3n + w. `sentences` says which of these have
+ * rows, `times` each. Writes drive (rows, 3n), what context and state add to candidate, z and r,
+ * alphas (rows, Tx) and t: the larger of each pair of w if `maxout`, else tanh.
+ */
+void predict(const float *s, const void *from_state, const float *word, const float *keys,
+             const float *exp_keys, int keys_are_small, const float *v, const uint8_t *mask,
+             const float *Ch, const int64_t *sentences, float *drive, float *alphas, float *t,
+             int maxout, int narrow, size rows, size times, size Tx, size n_align, size n, size w)
+{
+    size wide = n_align + 2 * n + w, width = 3 * n + w, found = maxout ? w / 2 : w;
+    const struct seen seen = {keys, exp_keys, v, mask, Ch, keys_are_small, 0, Tx, n_align, width};
+#pragma omp parallel
+    {
+        struct room room = room_for(BLOCK, n, wide, narrow);
+#pragma omp for schedule(dynamic, 1)
+        for (size first = 0; first < rows; first += BLOCK) {
+            size b = rows - first < BLOCK ? rows - first : BLOCK;
+            to_factors(s + first * n, n, narrow, b, room.factor);
+            product(room.factor, narrow, b, n, from_state, wide, room.wide);
+            for (size i = 0; i < b; i++) {
+                size row = first + i;
+                float *from_s = room.wide + i * wide, sum[width];
+                memset(sum, 0, 3 * n * sizeof *sum);
+                memcpy(sum + n, from_s + n_align, 2 * n * sizeof *sum);
+                memcpy(sum + 3 * n, from_s + n_align + 2 * n, w * sizeof *sum);
+                attend(&seen, sentences[row / times], from_s, alphas + row * Tx, sum);
+                memcpy(drive + row * 3 * n, sum, 3 * n * sizeof *sum);
+                const float *t_tilde = sum + 3 * n, *more = word + row * w;
+                float *to = t + row * found;
+                if (maxout) {
+#pragma omp simd
+                    for (size k = 0; k < found; k++) {
+                        float one = t_tilde[2 * k] + more[2 * k];
+                        float other = t_tilde[2 * k + 1] + more[2 * k + 1];
+                        to[k] = one > other || one != one ? one : other;
+                    }
+                } else {
+#pragma omp simd
+                    for (size k = 0; k < w; k++)
+                        to[k] = tangent(t_tilde[k] + more[k]);
+                }
+            }
+        }
+        products_done(narrow);
+        free(room.all);
+    }
+}
+
+/* States (rows, n) after the next word, which adds `word` (rows, 3n) to `drive` of `predict`. */
+void advance(const float *s, const float *drive, const float *word, const void *U, int reset_before,
+             float *next, int narrow, size rows, size n)
+{
+#pragma omp parallel
+    {
+        struct room room = room_for(BLOCK, n, 4 * n, narrow);
+#pragma omp for schedule(dynamic, 1)
+        for (size first = 0; first < rows; first += BLOCK) {
+            size b = rows - first < BLOCK ? rows - first : BLOCK;
+            float *gates = room.wide, *candidates = gates + 2 * n * b, *products = candidates + n * b;
+            const struct unit unit = {U, gates, candidates, reset_before ? NULL : products, narrow, n};
+            const float *old = s + first * n;
+            for (size i = 0; i < b * 3 * n; i++)
+                room.drive[i] = drive[first * 3 * n + i];
+            for (size i = 0; i < b; i++)
+                for (size k = 0; k < n; k++)
+                    room.drive[i * 3 * n + k] += word[(first + i) * 3 * n + k];
+            to_factors(old, n, narrow, b, room.factor);
+            move(&unit, room.drive, word + first * 3 * n + n, 3 * n, old, b, 0, next + first * n, b,
+                 &room);
+        }
+        products_done(narrow);
+        free(room.all);
+    }
+}
+
+/* The `count` largest of K logits, the largest first; of equals the first wins. */
+static void largest(const float *logit, size K, size count, float *best, int64_t *found)
+{
+    for (size i = 0; i < count; i++) {
+        best[i] = -INFINITY;
+        found[i] = i;
+    }
+    for (size from = 0; from < K; from += GROUP) {
+        size to = from + GROUP < K ? from + GROUP : K;
+        int any = 0;
+#pragma omp simd reduction(| : any)
+        for (size k = from; k < to; k++)
+            any |= logit[k] > best[count - 1];
+        if (!any)
+            continue;
+        for (size k = from; k < to; k++) {
+            if (!(logit[k] > best[count - 1]))
+                continue;
+            size i = count - 1;
+            for (; i > 0 && logit[k] > best[i - 1]; i--) {
+                best[i] = best[i - 1];
+                found[i] = found[i - 1];
+            }
+            best[i] = logit[k];
+            found[i] = k;
+        }
+    }
+}
+
+/* The best `count` words of each row of t (rows, l) by an output layer W (l, K), and log sum exp.
+ *
+ * Words where `blocked` (K) is not 0, and `eos` in rows that are `too_early`, count in the sum and
+ * are not among the best: rows that run out of others end in -inf. bias (K) may be null.
+ */
+void best_words(const float *t, const void *W, int narrow, const float *bias,
+                const uint8_t *blocked, size eos, const uint8_t *too_early, float *values,
+                int64_t *words, float *log_sums, size rows, size l, size K, size count)
+{
+#pragma omp parallel
+    {
+        struct room room = room_for(BLOCK, l, K, narrow);
+#pragma omp for schedule(dynamic, 1)
+        for (size first = 0; first < rows; first += BLOCK) {
+            size b = rows - first < BLOCK ? rows - first : BLOCK;
+            to_factors(t + first * l, l, narrow, b, room.factor);
+            product(room.factor, narrow, b, l, W, K, room.wide);
+            for (size row = first; row < first + b; row++) {
+                float top = -INFINITY, sum = 0.0f, *logit = room.wide + (row - first) * K;
+#pragma omp simd reduction(max : top)
+                for (size k = 0; k < K; k++) {
+                    logit[k] += bias ? bias[k] : 0.0f;
+                    top = logit[k] > top ? logit[k] : top;
+                }
+#pragma omp simd reduction(+ : sum)
+                for (size k = 0; k < K; k++)
+                    sum += exponential(logit[k] - top);
+                log_sums[row] = top + logf(sum);
+#pragma omp simd
+                for (size k = 0; k < K; k++)
+                    logit[k] = blocked[k] ? -INFINITY : logit[k];
+                if (too_early[row])
+                    logit[eos] = -INFINITY;
+                largest(logit, K, count, values + row * count, words + row * count);
+            }
+        }
+        products_done(narrow);
+        free(room.all);
+    }
+}
+
+/* Logits of `count` words of each row: t (rows, l) times rows of the weight (K, l), plus bias. */
+void logits_of(const float *t, const float *weight, const float *bias, const int64_t *words,
+               float *logits, size rows, size count, size l)
+{
+#pragma omp parallel for schedule(static) if (rows * count * l > WORTH_THREADS)
+    for (size i = 0; i < rows * count; i++) {
+        const float *seen = t + i / count * l, *of_word = weight + words[i] * l;
+        float sum = 0.0f;
+#pragma omp simd reduction(+ : sum)
+        for (size k = 0; k < l; k++)
+            sum += seen[k] * of_word[k];
+        logits[i] = sum + (bias ? bias[words[i]] : 0.0f);
+    }
+}
