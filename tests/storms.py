@@ -455,7 +455,7 @@ def say_what_happens(folder: Path) -> None:
 
 def slow_attention(_: Path, seconds: float, after: int) -> None:
     """Let attention take so long for each target word, once so many updates are done."""
-    from seq2seq.kernels.decoding import FusedStepping
+    from seq2seq.kernels.decoding import NativeStepping, TorchStepping
     from seq2seq.model.attention import AdditiveAttention
     from seq2seq.training.trainer import Trainer
 
@@ -476,7 +476,8 @@ def slow_attention(_: Path, seconds: float, after: int) -> None:
 
     Trainer._update = counted
     AdditiveAttention.forward = slow(AdditiveAttention.forward)
-    FusedStepping.predict = slow(FusedStepping.predict)
+    for stepping in (NativeStepping, TorchStepping):
+        stepping.predict = slow(stepping.predict)
 
 
 def slow_search(_: Path, seconds: float) -> None:
