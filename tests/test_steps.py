@@ -357,12 +357,16 @@ def test_gradients_repeat_themselves(compiled):
 
 
 @pytest.mark.parametrize("narrow", FORMATS, ids=str)
-def test_scans_in_c_are_the_same_with_any_number_of_threads(narrow, monkeypatch):
+@pytest.mark.parametrize("skewed", [False, True])
+def test_scans_in_c_are_the_same_with_any_number_of_threads(skewed, narrow, monkeypatch):
     """Sentences are shared out otherwise, and each is computed as before; weights by torch."""
     loops, draw, n, Tx, rows = native_loops(), Draws(12), 20, 6, 45
     next(each_way(monkeypatch, loops))
     lengths = torch.randint(1, 9, (rows,), generator=draw.generator)
-    packing = Packing.of(torch.arange(8) < lengths[:, None])
+    if skewed:  # a sentence has more words than a share: some have none
+        lengths = torch.ones(rows, dtype=torch.long)
+        lengths[7] = 90
+    packing = Packing.of(torch.arange(int(lengths.max())) < lengths[:, None])
     N, mask = len(packing.places), torch.ones(rows, Tx, dtype=torch.bool)
     of_units = [draw(D, N, 3 * n), draw(D, rows, n), draw(D, n, n) / 4, draw(D, 2 * n, n) / 4]
     attending = [draw(N, 3 * n), draw(rows, Tx, 7), draw(rows, Tx, 3 * n), draw(rows, n), mask]

@@ -100,6 +100,8 @@ static void read_share(const struct steps *steps, size share, const struct unit 
 {
     size n = unit->n, offset = 0, previous = 0;
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
+    if (first == after) /* a sentence before has more words than a share */
+        return;
     struct room room = room_for(after - first, n, 2 * n, unit->narrow);
     for (size t = 0; t < steps->count && steps->sizes[t] > first; t++) {
         size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
@@ -146,6 +148,8 @@ static void read_share_back(const struct steps *steps, size share, const struct 
 {
     size n = unit->n, deep = depth(2 * n, unit->narrow), offset = 0;
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
+    if (first == after) /* a sentence before has more words than a share */
+        return;
     struct room room = room_for(after - first, n, 2 * n, unit->narrow);
     for (size t = 0; t < steps->count; t++)
         offset += steps->sizes[t];
@@ -198,6 +202,8 @@ static void attentive_share(const struct steps *steps, size share, const struct 
 {
     size n = unit->n, n_align = seen->n_align, wide = n_align + 2 * n, offset = 0;
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
+    if (first == after) /* a sentence before has more words than a share */
+        return;
     struct room room = room_for(after - first, n, wide, unit->narrow);
     for (size t = 0; t < steps->count && steps->sizes[t] > first; t++) {
         size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
@@ -321,6 +327,8 @@ static void attentive_share_back(const struct steps *steps, size share, const st
     size n = unit->n, n_align = seen->n_align, wide = n_align + 2 * n, offset = 0, Tx = seen->Tx;
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
     size deep = depth(wide, unit->narrow);
+    if (first == after) /* a sentence before has more words than a share */
+        return;
     struct room room = room_for(after - first, n, wide, unit->narrow);
     for (size t = 0; t < steps->count; t++)
         offset += steps->sizes[t];
