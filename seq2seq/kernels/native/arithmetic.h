@@ -1,7 +1,7 @@
 /* Formats and functions of numbers, of which rows are made.
  *
- * `narrow` says that an array has bfloat16; all arithmetic is in float32. What is not a number stays
- * so: divergence must show.
+ * `narrow` says that an array has bfloat16; all arithmetic is in float32. What is not a number
+ * stays so: divergence must show.
  */
 #ifndef ARITHMETIC_H
 #define ARITHMETIC_H

@@ -1,10 +1,10 @@
 /* Recurrences along packed sequences, products included.
  *
  * Sentences do not know of each other: each thread takes some of them from the first step to the
- * last without waiting for another. Step t holds `sizes[t]` rows, those of sentences that are longer
- * than t, the longest first; rows of all steps follow each other. Arrays named (N, ...) have a row
- * for each word. Weights are those of `lay_out`. `narrow` is the format of factors of products, and
- * of what comes from and goes to products before and after the scan.
+ * last without waiting for another. Step t holds `sizes[t]` rows, those of sentences that are
+ * longer than t, the longest first; rows of all steps follow each other. Arrays named (N, ...) have
+ * a row for each word. Weights are those of `lay_out`. `narrow` is the format of factors of
+ * products, and of what comes from and goes to products before and after the scan.
  */
 #include "attention.h"
 #include "unit.h"
@@ -363,8 +363,8 @@ static void attentive_share_back(const struct steps *steps, size share, const st
 
 /* `attentive_scan` back, with weights U' and from_state'.
  *
- * d_from_state (N, n' + 2n) are gradients of what the state gives to query, z and r. d_start (B, n),
- * d_keys (B, Tx, n'), without the factor v, and d_v (B, n'), of each sentence, begin as 0.
+ * d_from_state (N, n' + 2n) are gradients of what the state gives to query, z and r. d_start
+ * (B, n), d_keys (B, Tx, n'), without the factor v, and d_v (B, n'), of each sentence, begin as 0.
  */
 void attentive_scan_back(const float *d_states, const float *d_alphas, const void *U,
                          const void *from_state, const float *keys, const float *exp_keys,

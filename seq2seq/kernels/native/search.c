@@ -69,11 +69,11 @@ void advance(const float *s, const float *drive, const float *word, const void *
 #pragma omp for schedule(dynamic, 1)
         for (size first = 0; first < rows; first += BLOCK) {
             size b = rows - first < BLOCK ? rows - first : BLOCK;
-            float *gates = room.wide, *candidates = gates + 2 * n * b, *products = candidates + n * b;
-            const struct unit unit = {U, gates, candidates, reset_before ? NULL : products, narrow, n};
+            float *gates = room.wide, *candidates = gates + 2 * n * b;
+            float *products = reset_before ? NULL : candidates + n * b;
+            const struct unit unit = {U, gates, candidates, products, narrow, n};
             const float *old = s + first * n;
-            for (size i = 0; i < b * 3 * n; i++)
-                room.drive[i] = drive[first * 3 * n + i];
+            memcpy(room.drive, drive + first * 3 * n, b * 3 * n * sizeof *drive);
             for (size i = 0; i < b; i++)
                 for (size k = 0; k < n; k++)
                     room.drive[i * 3 * n + k] += word[(first + i) * 3 * n + k];

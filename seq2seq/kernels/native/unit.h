@@ -51,8 +51,9 @@ static inline struct room room_for(size rows, size n, size wide, int narrow)
 /* z, r, s_tilde and s_i of rows `at` and on; `drive` is what word and context add, `from_s` what
  * s_{i-1} adds to z and r. Factors of s_{i-1} are in the room. (A.1.1, A.2.2)
  */
-static inline void move(const struct unit *unit, const float *drive, const float *from_s, size from_row,
-                 const float *s, size b, size at, float *new, size num_new, struct room *room)
+static inline void move(const struct unit *unit, const float *drive, const float *from_s,
+                        size from_row, const float *s, size b, size at, float *new, size num_new,
+                        struct room *room)
 {
     size n = unit->n, deep = depth(n, unit->narrow);
     for (size row = 0; row < b; row++) {
