@@ -67,19 +67,23 @@ def native_loops() -> Callable[..., Loops]:
     return partial(native.NativeLoops, programs)
 
 
-@pytest.fixture(params=[pytest.param("triton", marks=on_device)])
-def compiled() -> Steps:
-    """Steps that are tried."""
+def triton_steps() -> Steps:
     from seq2seq.kernels.gpu.steps import TritonSteps
 
     return TritonSteps()
+
+
+@pytest.fixture(params=[pytest.param("triton", marks=on_device)])
+def compiled() -> Steps:
+    """Steps that are tried."""
+    return triton_steps()
 
 
 @pytest.fixture(params=["native", pytest.param("triton", marks=on_device)])
 def loops(request) -> Callable[..., Loops]:
     """What makes loops that are tried."""
     if request.param == "triton":
-        return partial(StepLoops, request.getfixturevalue("compiled"))
+        return partial(StepLoops, triton_steps())
     if DEVICE.type != "cpu":
         pytest.skip("C is for a CPU")
     return native_loops()
