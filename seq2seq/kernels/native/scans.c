@@ -15,12 +15,18 @@ struct steps {
     size count, shares;
 };
 
+static size words_of(const struct steps *steps)
+{
+    size words = 0;
+    for (size t = 0; t < steps->count; t++)
+        words += steps->sizes[t];
+    return words;
+}
+
 /* First sentence of a share, such that shares have about as many words. */
 static size first_of_share(const struct steps *steps, size share)
 {
-    size words = 0, before = 0;
-    for (size t = 0; t < steps->count; t++)
-        words += steps->sizes[t];
+    size words = words_of(steps), before = 0;
     for (size row = 0, t = steps->count; row < steps->sizes[0]; row++) {
         if (before * steps->shares >= words * share)
             return row;
@@ -146,13 +152,11 @@ static void read_share_back(const struct steps *steps, size share, const struct 
                             const void *U_gates, const float *before, const float *d_states,
                             void *d_words, float *d_start)
 {
-    size n = unit->n, deep = depth(2 * n, unit->narrow), offset = 0;
+    size n = unit->n, deep = depth(2 * n, unit->narrow), offset = words_of(steps);
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
     if (first == after) /* a sentence before has more words than a share */
         return;
     struct room room = room_for(after - first, n, 2 * n, unit->narrow);
-    for (size t = 0; t < steps->count; t++)
-        offset += steps->sizes[t];
     for (size t = steps->count - 1; t >= 0; t--) {
         offset -= steps->sizes[t];
         if (steps->sizes[t] <= first)
@@ -324,14 +328,13 @@ static void attentive_share_back(const struct steps *steps, size share, const st
                                  void *d_from_state, float *d_start, float *d_keys, float *d_v,
                                  void *d_Ch)
 {
-    size n = unit->n, n_align = seen->n_align, wide = n_align + 2 * n, offset = 0, Tx = seen->Tx;
+    size n = unit->n, n_align = seen->n_align, wide = n_align + 2 * n, Tx = seen->Tx;
+    size offset = words_of(steps);
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
     size deep = depth(wide, unit->narrow);
     if (first == after) /* a sentence before has more words than a share */
         return;
     struct room room = room_for(after - first, n, wide, unit->narrow);
-    for (size t = 0; t < steps->count; t++)
-        offset += steps->sizes[t];
     for (size t = steps->count - 1; t >= 0; t--) {
         offset -= steps->sizes[t];
         if (steps->sizes[t] <= first)
