@@ -18,7 +18,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to save: no traceback
 
-from seq2seq.requirements import leave_if_too_old
+from seq2seq.run.requirements import leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
@@ -30,8 +30,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seq2seq.cli import check_command_line
-from seq2seq.config import (
+from seq2seq.cli.console import check_command_line
+from seq2seq.config.compose import (
     RESUME_KEYS,
     composing_error,
     is_about_a_group,
@@ -39,10 +39,10 @@ from seq2seq.config import (
     to_config,
     to_yaml,
 )
-from seq2seq.errors import StoppedError, UserError, report
-from seq2seq.provenance import provenance, record
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, Device, Stage
+from seq2seq.config.schema import Config, Device, Stage
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import StoppedError, UserError, report
+from seq2seq.run.provenance import provenance, record
 
 CONFIGS = str(Path(__file__).resolve().parent / "configs")
 
@@ -61,7 +61,7 @@ def main(raw: DictConfig) -> None:
             cfg, run = reopen(Path(raw.resume), hydra_config.overrides.task)
         else:
             cfg, run = begin(raw, Path(hydra_config.runtime.output_dir) if sweeping else None)
-        from seq2seq.stages import draw_sweep, run_job  # imports torch, which takes seconds
+        from seq2seq.cli.stages import draw_sweep, run_job  # imports torch, which takes seconds
 
         run_job(cfg, run)
         if sweeping:
@@ -99,7 +99,7 @@ def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
 def check_device(cfg: Config) -> None:
     """Look for CUDA before any work, if it is asked for by name."""
     if cfg.device is Device.cuda and cfg.stages != [Stage.tokenize]:
-        from seq2seq.pretrained import pick_device
+        from seq2seq.decoding.pretrained import pick_device
 
         pick_device(cfg.device)
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from seq2seq.requirements import leave_if_too_old
+from seq2seq.run.requirements import leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli import output_stream, run_script
-from seq2seq.errors import PlatformError, UsageError
+from seq2seq.cli.console import output_stream, run_script
+from seq2seq.run.errors import PlatformError, UsageError
 
 if TYPE_CHECKING:
     from seq2seq.benchmark.measure import Rate
@@ -122,10 +122,10 @@ def trainings_of(
     """Build a model for each contender, on one corpus."""
     from seq2seq.benchmark.training import Training, batches_of
     from seq2seq.benchmark.workload import drawn_pairs, plan, read_pairs, stored
-    from seq2seq.config import preset
-    from seq2seq.memory import keep_freed
-    from seq2seq.pretrained import pick_device
-    from seq2seq.settings import Device
+    from seq2seq.config.compose import preset
+    from seq2seq.config.schema import Device
+    from seq2seq.decoding.pretrained import pick_device
+    from seq2seq.run.memory import keep_freed
 
     cfg = preset("multi30k_en_fr", [f"trainer.batch_sentences={args.batch}"])
     if args.data:
@@ -158,7 +158,7 @@ def training_row(training: "Training", contender: "Contender", rate: "Rate") -> 
     import torch
 
     from seq2seq.benchmark.measure import product_rate
-    from seq2seq.settings import Precision
+    from seq2seq.config.schema import Precision
 
     row: Row = {"size": training.size.name, "words": training.size.vocabulary}
     row |= {"way": contender.name} | figures(rate, "tokens/s")
@@ -229,10 +229,10 @@ class Decoding:
     """A run that translates the first sentences of its test set."""
 
     def __init__(self, run: Path, beam: int, way: str, limit: int, threads: int) -> None:
+        from seq2seq.config.schema import Backend
         from seq2seq.data.prepare import load_text
-        from seq2seq.pretrained import load
-        from seq2seq.run import RunDir
-        from seq2seq.settings import Backend
+        from seq2seq.decoding.pretrained import load
+        from seq2seq.run.directory import RunDir
 
         self.beam, self.way = beam, way
         backend, precision = way.split()
@@ -257,7 +257,7 @@ class Decoding:
 
     def bleu(self) -> float:
         """Score the last translations."""
-        from seq2seq.inference.scoring import bleu
+        from seq2seq.evaluation.scoring import bleu
 
         return bleu(self.texts, self.references, self.model.config.evaluate.bleu_tokenizer)
 
@@ -265,10 +265,10 @@ class Decoding:
 def growth(args: argparse.Namespace) -> list[Row]:
     """Measure how speed, time and memory grow with what there is to do."""
     from seq2seq.benchmark.growth import memory_of_data_stage, plot, speed_by_corpus, time_by_length
-    from seq2seq.config import preset
+    from seq2seq.config.compose import preset
     from seq2seq.data.prepare import load_text
-    from seq2seq.pretrained import load
-    from seq2seq.run import RunDir
+    from seq2seq.decoding.pretrained import load
+    from seq2seq.run.directory import RunDir
 
     pairs = [int(number) for number in args.pairs.split(",")]
     root = Path(__file__).resolve().parents[1]

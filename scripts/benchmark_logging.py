@@ -12,12 +12,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from seq2seq.requirements import leave_if_too_old
+from seq2seq.run.requirements import leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli import output_stream, run_script
+from seq2seq.cli.console import output_stream, run_script
 
 
 def parse() -> argparse.Namespace:
@@ -37,8 +37,8 @@ def main() -> None:
     import torch
 
     from seq2seq.benchmark.logging_cost import measure_logging
-    from seq2seq.config import RESUME_KEYS, load_run_config
-    from seq2seq.run import RunDir
+    from seq2seq.config.compose import RESUME_KEYS, load_run_config
+    from seq2seq.run.directory import RunDir
 
     run = RunDir.open(args.run)
     cfg = load_run_config(run.path("config.yaml"), args.overrides, RESUME_KEYS)

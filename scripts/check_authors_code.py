@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from seq2seq.requirements import leave_if_too_old
+from seq2seq.run.requirements import leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli import output_stream, run_script
-from seq2seq.errors import UserError
+from seq2seq.cli.console import output_stream, run_script
+from seq2seq.run.errors import UserError
 
 if TYPE_CHECKING:
     from seq2seq.groundhog.reference import Reference
@@ -35,9 +35,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Compare and print."""
     args = parse()
+    from seq2seq.config.schema import Backend
     from seq2seq.groundhog.compare import MEASURE, TOLERANCE, compute, deviations
     from seq2seq.groundhog.reference import read_reference
-    from seq2seq.settings import Backend
 
     references = [read_reference(path) for path in args.files]
     failed = []

@@ -14,14 +14,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from seq2seq.requirements import leave_if_too_old
+from seq2seq.run.requirements import leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli import run_script
-from seq2seq.reading import parse_json, read_folder, read_json
-from seq2seq.run import RunDir
+from seq2seq.cli.console import run_script
+from seq2seq.run.directory import RunDir
+from seq2seq.run.reading import parse_json, read_folder, read_json
 
 TIMES = ("seconds", "words_per_second", "data_wait", "metrics_bytes")
 """How the last part of a name that depends on time ends; digits of a time change a size, too."""

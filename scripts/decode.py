@@ -12,14 +12,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from seq2seq.requirements import leave_if_too_old
+from seq2seq.run.requirements import leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli import add_attention_options, input_stream, interrupt, output_stream, run_script
+from seq2seq.cli.console import (
+    add_attention_options,
+    input_stream,
+    interrupt,
+    output_stream,
+    run_script,
+)
 from seq2seq.data.text import FileReport, scan_lines, scan_stream
-from seq2seq.errors import DataError
+from seq2seq.run.errors import DataError
 
 log = logging.getLogger("seq2seq.decode")
 
@@ -56,8 +62,8 @@ def main() -> None:
     """Translate."""
     args = parse()
     import seq2seq  # torch takes seconds; --help does not need it
-    from seq2seq.inference.output import draw_along, write
-    from seq2seq.run import RunDir
+    from seq2seq.decoding.formats import draw_along, write
+    from seq2seq.run.directory import RunDir
 
     model = seq2seq.load(args.run, args.overrides)
     bad = BadLines(refused=args.on_bad_line == "error")

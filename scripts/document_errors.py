@@ -1,7 +1,7 @@
 """Write docs/errors.md: every exit code and every message, read from the source.
 
-A message is wherever an error class of `seq2seq/errors.py` is made; `<name>` stands for what the
-program fills in.
+A message is wherever an error class of `seq2seq/run/errors.py` is made; `<name>` stands for what
+the program fills in.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from seq2seq import errors
-from seq2seq.cli import output_stream, run_script
-from seq2seq.signals import EXIT_CODES
+from seq2seq.cli.console import output_stream, run_script
+from seq2seq.run import errors
+from seq2seq.run.signals import EXIT_CODES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "errors.md"

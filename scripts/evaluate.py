@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from seq2seq.requirements import leave_if_too_old
+from seq2seq.run.requirements import leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli import WORDS, output_stream, run_script, runs_and_overrides
+from seq2seq.cli.console import WORDS, output_stream, run_script, runs_and_overrides
 from seq2seq.data.text import read_parallel
-from seq2seq.errors import DataError, RunDirError, UsageError
+from seq2seq.run.errors import DataError, RunDirError, UsageError
 
 if TYPE_CHECKING:
-    from seq2seq.inference.by_length import LengthBleu
-    from seq2seq.inference.evaluation import Results
-    from seq2seq.inference.gold import AttentionScores
-    from seq2seq.pretrained import Pretrained
+    from seq2seq.alignment.gold import AttentionScores
+    from seq2seq.decoding.pretrained import Pretrained
+    from seq2seq.evaluation.by_length import LengthBleu
+    from seq2seq.evaluation.evaluation import Results
 
 
 def parse() -> argparse.Namespace:
@@ -87,8 +87,8 @@ def main() -> None:
 
 def score_files(args: argparse.Namespace) -> "Results":
     """Score one file against another."""
-    from seq2seq.inference.evaluation import Results
-    from seq2seq.inference.scoring import score
+    from seq2seq.evaluation.evaluation import Results
+    from seq2seq.evaluation.scoring import score
 
     pairs = list(read_parallel(args.hypotheses, args.reference))
     hypotheses, references = [hyp for hyp, _ in pairs], [ref for _, ref in pairs]
@@ -98,10 +98,10 @@ def score_files(args: argparse.Namespace) -> "Results":
 def score_run(args: argparse.Namespace) -> "Results":
     """Translate the test set of the run, or the given files, and score that."""
     import seq2seq  # torch takes seconds; --help does not need it
-    from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
-    from seq2seq.inference.gold import GOLD, align_test_set
-    from seq2seq.inference.translate import translate
-    from seq2seq.run import RunDir
+    from seq2seq.alignment.gold import GOLD, align_test_set
+    from seq2seq.decoding.translate import translate
+    from seq2seq.evaluation.evaluation import Results, known_rows, score_all, second_pass
+    from seq2seq.run.directory import RunDir
 
     [folder] = args.runs
     model = seq2seq.load(folder, args.overrides)
@@ -123,9 +123,9 @@ def score_run(args: argparse.Namespace) -> "Results":
 
 def by_length(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Score runs by source length and draw them; return the table and the numbers."""
-    from seq2seq.inference.alignment import to_png
-    from seq2seq.inference.by_length import as_table, plot_length_bleu, run_names
-    from seq2seq.run import RunDir
+    from seq2seq.alignment.heatmap import to_png
+    from seq2seq.evaluation.by_length import as_table, plot_length_bleu, run_names
+    from seq2seq.run.directory import RunDir
 
     for run in args.runs:
         RunDir.open(run)  # names come from its files
@@ -139,8 +139,8 @@ def by_length(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 def length_bleu(args: argparse.Namespace, folder: Path) -> "LengthBleu":
     """Read a run's own numbers, or translate if they are not there or something is overridden."""
     import seq2seq
-    from seq2seq.inference.by_length import LENGTH_BLEU, read_length_bleu, score_by_length
-    from seq2seq.run import RunDir
+    from seq2seq.evaluation.by_length import LENGTH_BLEU, read_length_bleu, score_by_length
+    from seq2seq.run.directory import RunDir
 
     as_it_is = not args.source and not args.overrides
     if as_it_is and RunDir.open(folder).path(LENGTH_BLEU).exists():
@@ -152,9 +152,9 @@ def length_bleu(args: argparse.Namespace, folder: Path) -> "LengthBleu":
 
 def significance(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Compare runs with the first one on the same sentences; return tables and numbers."""
-    from seq2seq.config import load_run_config
-    from seq2seq.inference.by_length import run_names
-    from seq2seq.inference.significance import as_table, compare
+    from seq2seq.config.compose import load_run_config
+    from seq2seq.evaluation.by_length import run_names
+    from seq2seq.evaluation.significance import as_table, compare
 
     pairs = [parallel_text(args, run) for run in args.runs]
     for run, own in zip(args.runs, pairs, strict=True):
@@ -172,9 +172,9 @@ def significance(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 def translations(args: argparse.Namespace, folder: Path, sources: list[str]) -> list[str]:
     """Read a run's own translations, or translate if they are not there or not those asked for."""
     import seq2seq
-    from seq2seq.inference.evaluation import TRANSLATIONS
-    from seq2seq.reading import read_lines_of
-    from seq2seq.run import RunDir
+    from seq2seq.evaluation.evaluation import TRANSLATIONS
+    from seq2seq.run.directory import RunDir
+    from seq2seq.run.reading import read_lines_of
 
     path = RunDir.open(folder).path(TRANSLATIONS)
     if args.source or args.overrides or not path.exists():
@@ -188,9 +188,9 @@ def translations(args: argparse.Namespace, folder: Path, sources: list[str]) -> 
 
 def attention(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """Measure the attention of runs along references; return a table and the numbers."""
-    from seq2seq.inference.attention_table import as_table
-    from seq2seq.inference.by_length import run_names
-    from seq2seq.run import RunDir
+    from seq2seq.alignment.attention_table import as_table
+    from seq2seq.evaluation.by_length import run_names
+    from seq2seq.run.directory import RunDir
 
     for run in args.runs:
         RunDir.open(run)  # names come from its files
@@ -202,9 +202,9 @@ def attention(args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 def attention_of(args: argparse.Namespace, folder: Path) -> "AttentionScores":
     """Read a run's own numbers, or force it along the references if they are not there."""
     import seq2seq
-    from seq2seq.inference.attention_table import saved_attention
-    from seq2seq.inference.gold import AttentionTally, align_test_set
-    from seq2seq.run import RunDir
+    from seq2seq.alignment.attention_table import saved_attention
+    from seq2seq.alignment.gold import AttentionTally, align_test_set
+    from seq2seq.run.directory import RunDir
 
     run = RunDir.open(folder)
     as_it_is = not args.source and not args.overrides
@@ -222,7 +222,7 @@ def attention_of(args: argparse.Namespace, folder: Path) -> "AttentionScores":
 def parallel_text(args: argparse.Namespace, folder: Path) -> tuple[list[str], list[str]]:
     """Return source and reference: of the given files, or of a run's test set."""
     from seq2seq.data.prepare import SIDES, load_text
-    from seq2seq.run import RunDir
+    from seq2seq.run.directory import RunDir
 
     if args.source:
         pairs = list(read_parallel(args.source, args.reference))

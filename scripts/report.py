@@ -11,13 +11,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from seq2seq.requirements import leave_if_too_old
+from seq2seq.run.requirements import leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli import WORDS, output_stream, run_script, runs_and_overrides
-from seq2seq.errors import UsageError
+from seq2seq.cli.console import WORDS, output_stream, run_script, runs_and_overrides
+from seq2seq.run.errors import UsageError
 
 
 def parse() -> argparse.Namespace:

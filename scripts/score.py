@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from seq2seq.requirements import leave_if_too_old
+from seq2seq.run.requirements import leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli import add_attention_options, interrupt, output_stream, run_script
+from seq2seq.cli.console import add_attention_options, interrupt, output_stream, run_script
 from seq2seq.data.text import read_parallel
-from seq2seq.errors import UsageError
+from seq2seq.run.errors import UsageError
 
 if TYPE_CHECKING:
+    from seq2seq.alignment.forced_scores import ForcedScores
+    from seq2seq.alignment.links import GoldLinks
     from seq2seq.data.pair import Links
-    from seq2seq.inference.forced_scores import ForcedScores
-    from seq2seq.inference.links import GoldLinks
-    from seq2seq.pretrained import Pretrained
+    from seq2seq.decoding.pretrained import Pretrained
 
     Gold = Sequence[GoldLinks | None]
 
@@ -104,8 +104,8 @@ def main() -> None:
 
 def gold_links(args: argparse.Namespace, pairs: Pairs) -> "Gold":
     """Read the gold links of all pairs, if there are some."""
-    from seq2seq.inference.links import read_gold
-    from seq2seq.inference.output import LEVELS
+    from seq2seq.alignment.links import read_gold
+    from seq2seq.decoding.formats import LEVELS
 
     split = LEVELS[args.level]
     if args.gold is None or split is None:
@@ -117,9 +117,9 @@ def score(
     args: argparse.Namespace, model: "Pretrained", pairs: Pairs, gold: "Gold"
 ) -> "ForcedScores":
     """Score all pairs, and write and draw them if that was asked for."""
-    from seq2seq.inference.forced_scores import Tally
-    from seq2seq.inference.output import LEVELS, draw_along, write
-    from seq2seq.run import RunDir
+    from seq2seq.alignment.forced_scores import Tally
+    from seq2seq.decoding.formats import LEVELS, draw_along, write
+    from seq2seq.run.directory import RunDir
 
     tally = Tally(LEVELS[args.level])
     found = tally.count(model.force(pairs), gold)
@@ -139,8 +139,8 @@ def both_ways(
 ) -> tuple[str, dict[str, Any]]:
     """Put the links of two runs together; return what is shown and the numbers."""
     import seq2seq
-    from seq2seq.inference.forced_scores import as_table
-    from seq2seq.inference.links import alignment_errors, pharaoh
+    from seq2seq.alignment.forced_scores import as_table
+    from seq2seq.alignment.links import alignment_errors, pharaoh
 
     backward = seq2seq.load(args.reverse, args.overrides)
     check_directions(args, forward, backward)
@@ -179,8 +179,8 @@ def linked(
     args: argparse.Namespace, forward: "Pretrained", backward: "Pretrained", pairs: Pairs
 ) -> "Iterator[tuple[Links, Links, Links] | None]":
     """Yield the links of each pair by both runs, and put together; None where words are lost."""
-    from seq2seq.inference import links
-    from seq2seq.inference.output import links as links_of
+    from seq2seq.alignment import links
+    from seq2seq.decoding.formats import links as links_of
 
     combine = {
         "grow-diag-final-and": links.grow_diag_final_and,

@@ -9,13 +9,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
 
-from seq2seq.requirements import leave_if_too_old
+from seq2seq.run.requirements import leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli import output_stream, run_script
-from seq2seq.errors import RunDirError
+from seq2seq.cli.console import output_stream, run_script
+from seq2seq.run.errors import RunDirError
 
 
 def parse() -> argparse.Namespace:
@@ -29,8 +29,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Print a line a file; exit with 4 if one is damaged."""
     args = parse()
-    from seq2seq.run import RunDir
-    from seq2seq.verify import inspect
+    from seq2seq.run.directory import RunDir
+    from seq2seq.run.verify import inspect
 
     damaged = count = 0
     with output_stream(None) as output:

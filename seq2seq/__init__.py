@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seq2seq.pretrained import Pretrained
+    from seq2seq.decoding.pretrained import Pretrained
 
 __version__ = "0.1.0"
 __all__ = ["load"]
 
 
 def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
-    """Load a trained run; see `seq2seq.pretrained.load`."""
+    """Load a trained run; see `seq2seq.decoding.pretrained.load`."""
     # torch takes seconds to import, and `import seq2seq` alone does not need it.
-    from seq2seq.pretrained import load as load_run
+    from seq2seq.decoding.pretrained import load as load_run
 
     return load_run(run, overrides)

@@ -11,19 +11,7 @@ from oracles import Oracle
 from storms import Micro, Zygote
 from torch import Tensor
 
-from seq2seq.data.batching import Batch, collate
-from seq2seq.kernels import native
-from seq2seq.model import RNNSearch, build_model
-from seq2seq.model.attention import (
-    AdditiveAttention,
-    DotAttention,
-    FixedContext,
-    GeneralAttention,
-    HardAttention,
-    LocalAttention,
-    MultiHeadAttention,
-)
-from seq2seq.settings import (
+from seq2seq.config.schema import (
     AnyAttentionConfig,
     AttentionConfig,
     AttentionKind,
@@ -38,6 +26,18 @@ from seq2seq.settings import (
     Readout,
     Reset,
     StateWord,
+)
+from seq2seq.data.batching import Batch, collate
+from seq2seq.kernels import native
+from seq2seq.model import RNNSearch, build_model
+from seq2seq.model.attention import (
+    AdditiveAttention,
+    DotAttention,
+    FixedContext,
+    GeneralAttention,
+    HardAttention,
+    LocalAttention,
+    MultiHeadAttention,
 )
 from seq2seq.training.loss import nll
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from runs import module_of
 
-from seq2seq.cli import run_script
+from seq2seq.cli.console import run_script
 
 _CAPABILITY_VERSION_3 = 0x20080522
 

@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from runs import begin, composed, config_of, locked, template_pairs
 
+from seq2seq.cli.stages import run_stages
+from seq2seq.config.schema import Config, OnBadLine, PieceModel, SentencePieceConfig, Stage
 from seq2seq.data.prepare import load_pairs, load_tokenizers
 from seq2seq.data.tokenizer import EOS, PAD
-from seq2seq.errors import UserError, one_line
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, OnBadLine, PieceModel, SentencePieceConfig, Stage
-from seq2seq.signals import StopRequest
-from seq2seq.stages import run_stages
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import UserError, one_line
+from seq2seq.run.signals import StopRequest
 
 PAIRS = template_pairs(60)
 SMALL = [

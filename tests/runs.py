@@ -23,14 +23,14 @@ from types import ModuleType
 
 import pytest
 
-import seq2seq.config
-from seq2seq.cli import run_script
-from seq2seq.config import load_run_config, to_yaml
-from seq2seq.provenance import provenance, record
-from seq2seq.run import RunDir
-from seq2seq.settings import Config
-from seq2seq.signals import StopRequest
-from seq2seq.stages import run_stages
+import seq2seq.config.compose
+from seq2seq.cli.console import run_script
+from seq2seq.cli.stages import run_stages
+from seq2seq.config.compose import load_run_config, to_yaml
+from seq2seq.config.schema import Config
+from seq2seq.run.directory import RunDir
+from seq2seq.run.provenance import provenance, record
+from seq2seq.run.signals import StopRequest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,7 +72,7 @@ def write_corpus(folder: Path, pairs: Sequence[tuple[str, str]], held_out: int =
 
 def composed(preset: str, overrides: Iterable[str] = ()) -> Config:
     """The checked config of a preset, as `train.py` makes it."""
-    return seq2seq.config.preset(preset, ["threads=1", *overrides])
+    return seq2seq.config.compose.preset(preset, ["threads=1", *overrides])
 
 
 @contextmanager

@@ -334,7 +334,7 @@ def serve() -> None:
         "sentencepiece.sentencepiece_model_pb2",
         "torch._dynamo",
         "torch.utils.tensorboard.writer",
-        "seq2seq.stages",
+        "seq2seq.cli.stages",
     ):
         importlib.import_module(name)
     threads = list(Path("/proc/self/task").iterdir())
@@ -403,9 +403,10 @@ def _run(request: dict[str, Any]) -> None:
 
 def say_what_happens(folder: Path) -> None:
     """Write `+name` on a pipe when a function begins and `-name` when it ends."""
-    from seq2seq import pictures, stages
+    from seq2seq.cli import stages
     from seq2seq.data import prepare
-    from seq2seq.run import RunDir
+    from seq2seq.evaluation import figures as pictures
+    from seq2seq.run.directory import RunDir
     from seq2seq.training import checkpoint, monitor, trainer
 
     pipe = os.open(folder / "marks", os.O_WRONLY)
@@ -482,8 +483,8 @@ def slow_attention(_: Path, seconds: float, after: int) -> None:
 
 def slow_search(_: Path, seconds: float) -> None:
     """Let the translation of a batch of the test set take so long."""
-    from seq2seq import stages
-    from seq2seq.inference import translate
+    from seq2seq.cli import stages
+    from seq2seq.decoding import translate
 
     decode, search = stages.decode, translate.search_batch
 
@@ -500,7 +501,7 @@ def slow_search(_: Path, seconds: float) -> None:
 
 def slow_saves(_: Path, seconds: float) -> None:
     """Let a checkpoint take so long to write."""
-    from seq2seq.run import RunDir
+    from seq2seq.run.directory import RunDir
 
     commit = RunDir.commit_folder
 

@@ -21,8 +21,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from runs import module_of  # noqa: E402
 
 import train  # noqa: E402
-from seq2seq.cli import run_script  # noqa: E402
-from seq2seq.stages import run_job  # noqa: E402
+from seq2seq.cli.console import run_script  # noqa: E402
+from seq2seq.cli.stages import run_job  # noqa: E402
 
 LIBRARIES = [sys.prefix, sys.base_prefix, str(ROOT), "/usr", "/etc", "/proc", "/sys", "/dev"]
 LIBRARIES += [str(Path(name).resolve()) for name in LIBRARIES]

@@ -22,8 +22,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save
 
-from seq2seq.reading import MANIFEST, entry_of, entry_of_file, seal
-from seq2seq.run import RunDir
+from seq2seq.run.directory import RunDir
+from seq2seq.run.reading import MANIFEST, entry_of, entry_of_file, seal
 from seq2seq.training.checkpoint import ORIGINS, origins
 
 Trap = Callable[[Path, Path], None]

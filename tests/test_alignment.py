@@ -15,10 +15,10 @@ from matplotlib import font_manager
 from matplotlib.colors import Normalize
 from matplotlib.image import imread
 
+from seq2seq.alignment import heatmap as alignment
+from seq2seq.alignment.heatmap import group_pieces, merge_words, plot_alignment, to_png
 from seq2seq.data.words import split_words
-from seq2seq.errors import ConfigError
-from seq2seq.inference import alignment
-from seq2seq.inference.alignment import group_pieces, merge_words, plot_alignment, to_png
+from seq2seq.run.errors import ConfigError
 
 SOURCE = ["The", "European", "Economic", "Area", "grew", ".", "</s>"]
 TARGET = ["La", "zone", "économique", "européenne", "a", "grandi", ".", "</s>"]
@@ -225,7 +225,7 @@ def test_a_dark_style_of_the_user_does_not_reach_the_figure():
 def test_pyplot_is_never_imported_and_matplotlib_only_when_something_is_drawn():
     code = """
 import sys, numpy as np
-from seq2seq.inference.alignment import plot_alignment, to_png
+from seq2seq.alignment.heatmap import plot_alignment, to_png
 assert "matplotlib" not in sys.modules
 to_png(plot_alignment(np.ones((1, 1)), ["a"], ["b"], title="t"))
 assert "matplotlib" in sys.modules

@@ -17,11 +17,11 @@ from test_filters import data_config
 from test_structure import MODULES, imports, within
 
 from seq2seq.data.corpus import read_pairs
-from seq2seq.errors import DataError, one_line
+from seq2seq.run.errors import DataError, one_line
 
 UNPACKERS = {"extractall", "extract", "unpack_archive", "make_archive"}
 UNPACKS_NOTHING = {"seq2seq.data.test_sets", "seq2seq.groundhog.reference"}  # for exceptions
-UNPACKS_NOTHING |= {"seq2seq.inference.output"}  # writes npz
+UNPACKS_NOTHING |= {"seq2seq.decoding.formats"}  # writes npz
 
 
 def unpacking(tree: ast.AST) -> set[str]:

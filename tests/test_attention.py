@@ -6,10 +6,10 @@ import torch
 from conftest import FAMILY, random_batch, tiny_model
 from torch import nn
 
+from seq2seq.config.schema import Backend
 from seq2seq.model import Annotations
 from seq2seq.model.attention import AdditiveAttention, masked_softmax
 from seq2seq.model.encoder import Encoded
-from seq2seq.settings import Backend
 
 LENGTHS = (4, 1, 6, 3)
 NUM_QUERY, NUM_ANNOTATION, NUM_ALIGN = 3, 8, 5

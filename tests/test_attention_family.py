@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from runs import ROOT, composed, run_new, template_pairs, write_corpus
 
-from seq2seq.inference.translate import translate
-from seq2seq.pretrained import Pretrained, load
-from seq2seq.reading import read_json
-from seq2seq.settings import AttentionKind
+from seq2seq.config.schema import AttentionKind
+from seq2seq.decoding.pretrained import Pretrained, load
+from seq2seq.decoding.translate import translate
+from seq2seq.run.reading import read_json
 
 KINDS = [kind.name for kind in AttentionKind]
 

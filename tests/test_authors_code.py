@@ -22,10 +22,10 @@ from authors_files import (
 )
 from runs import ROOT, assert_fails, call, run_here
 
+from seq2seq.config.schema import Backend, Reset, StateWord
 from seq2seq.groundhog.compare import SMALLEST, TOLERANCE, compute, deviations
 from seq2seq.groundhog.names import RNNENCDEC, RNNSEARCH
 from seq2seq.groundhog.reference import Reference, read_reference
-from seq2seq.settings import Backend, Reset, StateWord
 
 VECTORS = ROOT.parent / "shared/data/authors_code_vectors"
 

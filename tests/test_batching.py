@@ -8,9 +8,7 @@ import pytest
 import torch
 from conftest import tiny_model
 
-from seq2seq.data.batching import Batch, TokenizedPairs, collate, pad_ids, plan_epoch
-from seq2seq.data.store import IdStore, TextStore
-from seq2seq.settings import (
+from seq2seq.config.schema import (
     BatchOrder,
     Normalize,
     OnOutOfMemory,
@@ -18,6 +16,8 @@ from seq2seq.settings import (
     SelectBy,
     TrainerConfig,
 )
+from seq2seq.data.batching import Batch, TokenizedPairs, collate, pad_ids, plan_epoch
+from seq2seq.data.store import IdStore, TextStore
 from seq2seq.training.loss import nll
 
 PAD = 0

@@ -16,10 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from seq2seq.benchmark.measure import interleaved, peak_memory, peak_of, timed
 from seq2seq.benchmark.sizes import Size
 from seq2seq.benchmark.workload import LENGTHS, drawn_pairs, read_pairs, stored
+from seq2seq.config.schema import Backend, Normalize
 from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model import build_model
-from seq2seq.settings import Backend, Normalize
 from seq2seq.training.loss import nll
 
 

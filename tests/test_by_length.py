@@ -8,11 +8,10 @@ import pytest
 from matplotlib.colors import to_hex
 from runs import composed
 
-from seq2seq.config import to_yaml
-from seq2seq.errors import DataError, RunDirError
-from seq2seq.inference import by_length
-from seq2seq.inference.alignment import to_png
-from seq2seq.inference.by_length import (
+from seq2seq.alignment.heatmap import to_png
+from seq2seq.config.compose import to_yaml
+from seq2seq.evaluation import by_length
+from seq2seq.evaluation.by_length import (
     LengthBin,
     LengthBleu,
     as_table,
@@ -22,7 +21,8 @@ from seq2seq.inference.by_length import (
     run_names,
     score_by_length,
 )
-from seq2seq.inference.scoring import bleu
+from seq2seq.evaluation.scoring import bleu
+from seq2seq.run.errors import DataError, RunDirError
 
 pytestmark = pytest.mark.e2e
 

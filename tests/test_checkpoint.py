@@ -13,14 +13,14 @@ from faults import Act, Operations
 from runs import composed, config_of, copy_of, locked, run_new, template_pairs, write_corpus
 from toys import cut, folder, toy
 
-from seq2seq import stages
-from seq2seq.config import RESUME_KEYS, load_run_config
-from seq2seq.errors import DivergedError, RunDirError, StoppedError
-from seq2seq.reading import read_folder, read_json
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, Stage
-from seq2seq.signals import StopRequest
-from seq2seq.stages import run_stages
+from seq2seq.cli import stages
+from seq2seq.cli.stages import run_stages
+from seq2seq.config.compose import RESUME_KEYS, load_run_config
+from seq2seq.config.schema import Config, Stage
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import DivergedError, RunDirError, StoppedError
+from seq2seq.run.reading import read_folder, read_json
+from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint, trainer
 from seq2seq.training.checkpoint import Progress
 from seq2seq.training.trainer import Trainer

@@ -8,8 +8,8 @@ from runs import assert_fails, copy_of, run_here, tiny_run
 from safetensors.torch import load, save
 from storms import difference
 
-from seq2seq.reading import read_folder, read_sealed, seal
-from seq2seq.run import RunDir
+from seq2seq.run.directory import RunDir
+from seq2seq.run.reading import read_folder, read_sealed, seal
 from seq2seq.training import checkpoint
 
 

@@ -16,8 +16,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from seq2seq import settings
-from seq2seq.config import (
+from seq2seq.config import schema as settings
+from seq2seq.config.compose import (
     LATER_KEYS,
     RESUME_KEYS,
     TAGGED,
@@ -27,9 +27,9 @@ from seq2seq.config import (
     to_config,
     to_yaml,
 )
-from seq2seq.errors import ConfigError, RunDirError, UntrustedError, UserError, one_line
-from seq2seq.plain_yaml import MAX_CONFIG_BYTES
-from seq2seq.settings import AdadeltaConfig, Config
+from seq2seq.config.schema import AdadeltaConfig, Config
+from seq2seq.run.errors import ConfigError, RunDirError, UntrustedError, UserError, one_line
+from seq2seq.run.plain_yaml import MAX_CONFIG_BYTES
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))

@@ -21,13 +21,13 @@ from urllib.error import URLError
 import pytest
 from test_filters import data_config
 
+from seq2seq.config.schema import OnBadLine
 from seq2seq.data import hub, text
 from seq2seq.data.corpus import fingerprint, read_pairs, scan_pairs
 from seq2seq.data.filters import keep
 from seq2seq.data.pair import Pair
 from seq2seq.data.text import FileReport, read_lines, read_parallel, scan_lines, scan_stream
-from seq2seq.errors import ConfigError, DataError, PlatformError, UntrustedError, one_line
-from seq2seq.settings import OnBadLine
+from seq2seq.run.errors import ConfigError, DataError, PlatformError, UntrustedError, one_line
 
 PAIRS = [Pair("the cat .", "le chat ."), Pair("é\u2028ü", '"'), Pair("NA", "null")]
 

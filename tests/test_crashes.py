@@ -16,12 +16,12 @@ from faults import NAMES, Operations, fail_at, in_child, kill_at, killed
 from runs import ROOT, composed, copy_of, locked, template_pairs, tiny_run, write_corpus
 from toys import Toy, folder, toy, weights_of
 
-from seq2seq.config import load_run_config
+from seq2seq.config.compose import load_run_config
 from seq2seq.data.prepare import REPORT, check_data, prepare
-from seq2seq.errors import PlatformError
-from seq2seq.export import export
-from seq2seq.reading import read_folder, verify_folder
-from seq2seq.run import RunDir
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import PlatformError
+from seq2seq.run.export import export
+from seq2seq.run.reading import read_folder, verify_folder
 from seq2seq.training import checkpoint
 
 pytestmark = pytest.mark.e2e
@@ -244,7 +244,7 @@ def recorded_until(number: int, root: Path, made: Toy, said: list[str]) -> Disk:
 def test_K4_the_model_of_a_disk_notices_a_missing_sync(tmp_path, expected, monkeypatch):
     """Renaming before syncing is what the protocol is there to avoid."""
     root, found = tmp_path / "run", 0
-    monkeypatch.setattr("seq2seq.fsops.sync_folder", lambda _: None)
+    monkeypatch.setattr("seq2seq.run.fsops.sync_folder", lambda _: None)
     for number in (60, 80, 100):
         shutil.rmtree(root, ignore_errors=True)
         made, said = toy(root), []
@@ -363,9 +363,9 @@ import os, sys, subprocess
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", sys.argv[1]], check=True)
 sys.path[:0] = [sys.argv[2], sys.argv[2] + "/tests"]
 from pathlib import Path
-from seq2seq.errors import PlatformError
-from seq2seq.reading import verify_folder
-from seq2seq.run import RunDir
+from seq2seq.run.errors import PlatformError
+from seq2seq.run.reading import verify_folder
+from seq2seq.run.directory import RunDir
 run = RunDir(Path(sys.argv[1]))
 for step in range(1, 100):
     if step % 2:  # statvfs is right here; half of the saves do not ask it
@@ -426,7 +426,7 @@ SAVER = """
 import os, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from seq2seq.run import RunDir
+from seq2seq.run.directory import RunDir
 run = RunDir(Path(sys.argv[1]))
 for step in (1, 2, 3):
     files = {"model.safetensors": bytes([step]) * 5000, "state.json": b'{"update": %d}' % step}
@@ -482,7 +482,7 @@ def test_K3_SIGKILL_at_every_system_call_of_a_save_cycle(tmp_path, tally, call):
 
 def test_every_operation_that_changes_the_disk_is_watched():
     """Else a fault could be forgotten: what fsops calls of `os` is what faults.py stands before."""
-    source = (ROOT / "seq2seq/fsops.py").read_text("utf-8")
+    source = (ROOT / "seq2seq/run/fsops.py").read_text("utf-8")
     harmless = {"fstat", "statvfs", "strerror"}
     used = {word for word in dir(os) if f"os.{word}(" in source} - harmless
     assert used <= {*NAMES}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seq2seq.inference.alignment import to_png
+from seq2seq.alignment.heatmap import to_png
 from seq2seq.training.curves import plot_curves
 
 ROWS = [

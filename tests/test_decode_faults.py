@@ -30,16 +30,16 @@ from runs import (
 )
 
 import seq2seq
-from seq2seq import cli
-from seq2seq.cli import LiveInput
+from seq2seq.cli import console as cli
+from seq2seq.cli.console import LiveInput
+from seq2seq.config.schema import TokenizerKind, WordsConfig
 from seq2seq.data import text as text_module
 from seq2seq.data.tokenizer import EOS
 from seq2seq.data.word_vocabulary import WordTokenizer, learn_words
-from seq2seq.errors import DataError
-from seq2seq.inference import output
-from seq2seq.inference.translate import translate
-from seq2seq.pretrained import Pretrained, new_model
-from seq2seq.settings import TokenizerKind, WordsConfig
+from seq2seq.decoding import formats as output
+from seq2seq.decoding.pretrained import Pretrained, new_model
+from seq2seq.decoding.translate import translate
+from seq2seq.run.errors import DataError
 
 pytestmark = pytest.mark.e2e
 

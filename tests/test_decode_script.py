@@ -34,7 +34,7 @@ def run(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(run) -> list[seq2seq.pretrained.Translation]:
+def expected(run) -> list[seq2seq.decoding.pretrained.Translation]:
     """What the library says of TEXT, split where `wc -l` splits it."""
     lines = TEXT.decode().split("\n")
     assert len(lines) == NUM_LINES

@@ -10,13 +10,13 @@ import pytest
 from runs import composed, copy_of, locked
 from storms import Micro, Zygote, difference
 
-from seq2seq.config import RESUME_KEYS, flatten, load_run_config
-from seq2seq.errors import StoppedError
-from seq2seq.reading import read_folder
-from seq2seq.run import RunDir
-from seq2seq.settings import Config
-from seq2seq.signals import StopRequest
-from seq2seq.stages import run_stages
+from seq2seq.cli.stages import run_stages
+from seq2seq.config.compose import RESUME_KEYS, flatten, load_run_config
+from seq2seq.config.schema import Config
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import StoppedError
+from seq2seq.run.reading import read_folder
+from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.trainer import Trainer
 
@@ -185,7 +185,9 @@ def test_T5_a_planned_stop_at_any_update(prepared, micro, tmp_path, tally, monke
         stops: The updates at which a run is stopped, for each run.
     """
     source, cfg = prepared
-    monkeypatch.setattr("seq2seq.run.fsops.sync_folder", lambda _: None)  # nothing cuts the power
+    monkeypatch.setattr(
+        "seq2seq.run.directory.fsops.sync_folder", lambda _: None
+    )  # nothing cuts the power
 
     def go(root: Path, stop: StopRequest) -> None:
         run = RunDir.open(root)

@@ -20,10 +20,10 @@ from conftest import (
 )
 from oracles import Oracle
 
+from seq2seq.config.schema import Backend, Reset, StateWord
 from seq2seq.data.batching import Batch, collate
 from seq2seq.model import RNNSearch
 from seq2seq.model.rnnsearch import choose_backend
-from seq2seq.settings import Backend, Reset, StateWord
 from seq2seq.training import loss
 from seq2seq.training.diagnostics import (
     SENTENCES,

@@ -20,12 +20,12 @@ from conftest import (
 from oracles import Oracle
 from torch import nn
 
+from seq2seq.config.schema import Readout, Reset, StateWord
 from seq2seq.data.batching import Batch, collate
 from seq2seq.model import RNNSearch
 from seq2seq.model.decoder import Unrolled
 from seq2seq.model.encoder import read, run_unit
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.settings import Readout, Reset, StateWord
 
 TOLERANCE = 1e-12  # float64, tiny sizes
 

@@ -5,8 +5,8 @@ import re
 import pytest
 from runs import ROOT, module_of
 
-from seq2seq import errors
-from seq2seq.signals import EXIT_CODES
+from seq2seq.run import errors
+from seq2seq.run.signals import EXIT_CODES
 
 document = module_of("document_errors")
 PAGE = (ROOT / "docs" / "errors.md").read_text("utf-8")

@@ -7,14 +7,14 @@ import pytest
 from runs import composed, config_of, copy_of, locked, tiny_run
 
 import seq2seq
-from seq2seq import stages
+from seq2seq.alignment.gold import AttentionScores, GoldAlignment
+from seq2seq.alignment.measures import Measures
+from seq2seq.cli import stages
 from seq2seq.data.tokenizer import UNK
-from seq2seq.inference.evaluation import Results, known_rows, score_all, second_pass
-from seq2seq.inference.gold import AttentionScores, GoldAlignment
-from seq2seq.inference.measures import Measures
-from seq2seq.inference.scoring import Score, Scores, bleu
-from seq2seq.run import RunDir
-from seq2seq.signals import StopRequest
+from seq2seq.evaluation.evaluation import Results, known_rows, score_all, second_pass
+from seq2seq.evaluation.scoring import Score, Scores, bleu
+from seq2seq.run.directory import RunDir
+from seq2seq.run.signals import StopRequest
 
 
 class Knows:

@@ -9,16 +9,16 @@ import pytest
 from runs import composed, config_of, copy_of, tiny_run
 
 import seq2seq
-from seq2seq import pictures
-from seq2seq.config import plain, to_config
+from seq2seq.config.compose import plain, to_config
+from seq2seq.config.schema import Config, Examples
 from seq2seq.data.word_vocabulary import Moses
-from seq2seq.errors import ConfigError
-from seq2seq.inference.examples import EXAMPLES
-from seq2seq.inference.translate import END
-from seq2seq.pictures import draw_examples
-from seq2seq.pretrained import Pretrained
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, Examples
+from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.decoding.translate import END
+from seq2seq.evaluation import figures as pictures
+from seq2seq.evaluation.examples import EXAMPLES
+from seq2seq.evaluation.figures import draw_examples
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import ConfigError
 
 pytestmark = pytest.mark.e2e
 
@@ -110,7 +110,7 @@ def test_four_sentences_are_drawn_twice(run, model, tmp_path, caplog, monkeypatc
         return real(alpha, source, target, **options)
 
     monkeypatch.setattr(pictures, "plot_alignment", spy)
-    with caplog.at_level(logging.INFO, "seq2seq.pictures"):
+    with caplog.at_level(logging.INFO, "seq2seq.evaluation.figures"):
         found = dict(pictures.drawn(draw_examples(cfg, folder)))
     assert list(found) == [
         f"heatmaps/figure3-{x}{end}.png" for x in "abcd" for end in ("", "-paper")

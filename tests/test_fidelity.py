@@ -12,14 +12,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from runs import ROOT, config_of, copy_of, tiny_run
 
-from seq2seq import stages
-from seq2seq.config import TAGGED, flatten, to_config
+from seq2seq.cli import stages
+from seq2seq.config.compose import TAGGED, flatten, to_config
+from seq2seq.config.schema import Config
 from seq2seq.fidelity import IRRELEVANT, POINTS, Outcome, Point, compare
 from seq2seq.fidelity.point import fixed, says
 from seq2seq.fidelity.report import Report, Row
-from seq2seq.run import RunDir
-from seq2seq.settings import Config
-from seq2seq.signals import StopRequest
+from seq2seq.run.directory import RunDir
+from seq2seq.run.signals import StopRequest
 
 
 @cache

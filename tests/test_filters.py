@@ -8,10 +8,10 @@ from dataclasses import fields, replace
 
 import pytest
 
+from seq2seq.config.schema import DataConfig, GrammarConfig, OnBadLine
 from seq2seq.data.filters import MAX_WORD_CHARACTERS, NUM_EXAMPLES, HeldOut, is_blank, keep
 from seq2seq.data.pair import Pair
-from seq2seq.errors import DataError
-from seq2seq.settings import DataConfig, GrammarConfig, OnBadLine
+from seq2seq.run.errors import DataError
 
 
 def data_config(**changes) -> DataConfig:

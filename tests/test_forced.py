@@ -11,13 +11,13 @@ from runs import tiny_run
 from test_search import RULES
 
 import seq2seq
+from seq2seq.alignment.word_level import to_words
 from seq2seq.data.tokenizer import EOS, PAD
-from seq2seq.errors import MemoryLimitError
-from seq2seq.inference import forced
-from seq2seq.inference.forced import force, force_ids
-from seq2seq.inference.search import beam_search
-from seq2seq.inference.translate import END, Candidate, translate
-from seq2seq.inference.word_level import to_words
+from seq2seq.decoding import forced
+from seq2seq.decoding.forced import force, force_ids
+from seq2seq.decoding.search import beam_search
+from seq2seq.decoding.translate import END, Candidate, translate
+from seq2seq.run.errors import MemoryLimitError
 
 
 def word_by_word(model, src, tgt) -> tuple[list[float], np.ndarray]:

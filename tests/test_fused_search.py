@@ -7,11 +7,11 @@ import torch
 from conftest import EOS, PAD, tiny_model
 from test_search import RULES, random_sources, search
 
+from seq2seq.config.schema import Backend, Readout, Reset, StateWord
 from seq2seq.data.batching import pad_ids
-from seq2seq.inference.search import beam_search, best_words, largest
+from seq2seq.decoding.search import beam_search, best_words, largest
 from seq2seq.kernels import FusedDecoder, native
 from seq2seq.model.decoder import Prediction
-from seq2seq.settings import Backend, Readout, Reset, StateWord
 
 LENGTHS = (6, 3, 9, 1, 4)
 

@@ -9,15 +9,15 @@ import torch
 from runs import composed, copy_of, tiny_run
 
 import seq2seq
+from seq2seq.alignment.gold import AttentionTally, GoldAlignment, align_test_set
+from seq2seq.alignment.links import GoldLinks, best_links, read_links
+from seq2seq.alignment.word_level import map_words, to_words, word_weights
 from seq2seq.data.prepare import SIDES
 from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.data.words import blank_spans, split_words
-from seq2seq.inference.forced import force
-from seq2seq.inference.gold import AttentionTally, GoldAlignment, align_test_set
-from seq2seq.inference.links import GoldLinks, best_links, read_links
-from seq2seq.inference.translate import END, Candidate, Translation
-from seq2seq.inference.word_level import map_words, to_words, word_weights
-from seq2seq.run import RunDir
+from seq2seq.decoding.forced import force
+from seq2seq.decoding.translate import END, Candidate, Translation
+from seq2seq.run.directory import RunDir
 
 # From weights to links ----------------------------------------------------------------------
 

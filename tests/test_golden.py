@@ -14,12 +14,12 @@ import pytest
 import torch
 from runs import ROOT, begin, composed, locked
 
+from seq2seq.config.schema import Config, TokenizerKind, WordsConfig
 from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers, prepare
+from seq2seq.decoding.pretrained import new_model
 from seq2seq.kernels import native
-from seq2seq.pretrained import new_model
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, TokenizerKind, WordsConfig
-from seq2seq.signals import StopRequest
+from seq2seq.run.directory import RunDir
+from seq2seq.run.signals import StopRequest
 from seq2seq.training.trainer import Trainer
 from seq2seq.training.validation import TrainingData
 

@@ -41,7 +41,7 @@ from seq2seq.data.grammar.verbs import (
 )
 from seq2seq.data.pair import Pair
 from seq2seq.data.words import split_words
-from seq2seq.errors import ConfigError
+from seq2seq.run.errors import ConfigError
 
 DETERMINER = {d.en: d for d, _ in SINGULAR}
 VERB: dict[str, Verb] = {

@@ -21,7 +21,7 @@ from test_filters import data_config
 from seq2seq.data import hub
 from seq2seq.data.corpus import fingerprint, read_pairs, scan_pairs
 from seq2seq.data.pair import Pair
-from seq2seq.errors import ConfigError, DataError, PlatformError, UntrustedError, one_line
+from seq2seq.run.errors import ConfigError, DataError, PlatformError, UntrustedError, one_line
 
 PAIRS = [Pair(f"a {number}", f"b {number}") for number in range(5)]
 README = (

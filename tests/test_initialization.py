@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import ADDITIVE, FAMILY, PAD, TINY, random_batch
 
+from seq2seq.config.schema import HardConfig, InitialWeights, Normalize
 from seq2seq.model import RNNSearch, build_model, rnnsearch
-from seq2seq.settings import HardConfig, InitialWeights, Normalize
 from seq2seq.training.loss import nll
 from seq2seq.training.reinforce import draws_cost
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from conftest import PAD, SIZES, VOCAB, per_sentence, random_batch, random_pairs, run, tiny_model
 
+from seq2seq.config.schema import Normalize, Reset, StateWord
 from seq2seq.data.batching import Batch, collate
 from seq2seq.model.dropout import Dropout
-from seq2seq.settings import Normalize, Reset, StateWord
 from seq2seq.training.loss import nll
 
 TOLERANCE = 1e-12  # float64

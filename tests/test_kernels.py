@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 import seq2seq.kernels
+from seq2seq.config.schema import Backend, Normalize, Reset, StateWord
 from seq2seq.data.batching import Batch
-from seq2seq.errors import ConfigError
 from seq2seq.kernels import precision, read_fused, unroll_fused
 from seq2seq.kernels.packing import Packing, shifted
 from seq2seq.kernels.precision import Factor
@@ -21,7 +21,7 @@ from seq2seq.kernels.unroll import AttentiveScan
 from seq2seq.model import RNNSearch
 from seq2seq.model.decoder import unroll
 from seq2seq.model.encoder import read
-from seq2seq.settings import Backend, Normalize, Reset, StateWord
+from seq2seq.run.errors import ConfigError
 from seq2seq.training.loss import cost, nll
 
 TOLERANCE = 1e-12  # float64

@@ -6,8 +6,7 @@ from itertools import product
 
 import pytest
 
-from seq2seq.errors import DataError
-from seq2seq.inference.links import (
+from seq2seq.alignment.links import (
     GoldLinks,
     alignment_errors,
     grow_diag_final_and,
@@ -17,6 +16,7 @@ from seq2seq.inference.links import (
     read_links,
     union,
 )
+from seq2seq.run.errors import DataError
 
 
 def gold_of(line: str) -> GoldLinks:

@@ -9,10 +9,10 @@ import pytest
 from runs import ROOT, begin, composed, environment, locked, template_pairs, tiny_run, write_corpus
 
 import seq2seq
-from seq2seq import stages
-from seq2seq.cli import check_command_line
-from seq2seq.errors import PlatformError
-from seq2seq.signals import StopRequest
+from seq2seq.cli import stages
+from seq2seq.cli.console import check_command_line
+from seq2seq.run.errors import PlatformError
+from seq2seq.run.signals import StopRequest
 
 BARE = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 TURKISH, LATIN = ("tr_TR", "ISO-8859-9"), ("en_US", "ISO-8859-1")

@@ -4,7 +4,7 @@ import pytest
 from runs import composed, run_here, run_new, template_pairs, write_corpus
 
 from seq2seq.benchmark.logging_cost import LoggingCost
-from seq2seq.settings import Stage
+from seq2seq.config.schema import Stage
 
 SMALL = ["tokenizer.vocab_size=100", "trainer.max_updates=4", "trainer.validate_every=4"]
 SMALL += ["trainer.validation_sentences=1", "decode.extra_steps=0", "logging.every=2"]

@@ -9,9 +9,7 @@ import torch.nn.functional as F
 from conftest import VOCAB, random_batch, tiny_model
 from torch import nn
 
-from seq2seq.data.batching import Batch
-from seq2seq.model import DecoderOutput
-from seq2seq.settings import (
+from seq2seq.config.schema import (
     AdadeltaConfig,
     AdamConfig,
     ConstantConfig,
@@ -21,6 +19,8 @@ from seq2seq.settings import (
     PlateauConfig,
     SchedulerKind,
 )
+from seq2seq.data.batching import Batch
+from seq2seq.model import DecoderOutput
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.loss import nll
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor

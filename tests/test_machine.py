@@ -15,7 +15,7 @@ import matplotlib
 import pytest
 from runs import ROOT, composed, environment, template_pairs, write_corpus
 
-from seq2seq.privacy import without_folders, without_paths
+from seq2seq.run.privacy import without_folders, without_paths
 
 TRAPS = ["sitecustomize.py", "usercustomize.py", "torch.py", "numpy.py", "yaml.py", "json.py"]
 TRAPS += ["seq2seq.py", "train.py", "hydra_plugins/__init__.py", "hydra_plugins/evil/__init__.py"]

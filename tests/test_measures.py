@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from seq2seq.inference.measures import (
+from seq2seq.alignment.measures import (
     Measures,
     advice,
     average,

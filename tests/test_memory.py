@@ -29,15 +29,16 @@ from runs import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import seq2seq
-from seq2seq import memory, stages
-from seq2seq.config import RESUME_KEYS, load_run_config
-from seq2seq.errors import MemoryLimitError
-from seq2seq.inference import translate
-from seq2seq.memory import NoRoom, attempt, is_out_of_memory
-from seq2seq.reading import read_json
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, Normalize, OnOutOfMemory, Stage
-from seq2seq.signals import StopRequest
+from seq2seq.cli import stages
+from seq2seq.config.compose import RESUME_KEYS, load_run_config
+from seq2seq.config.schema import Config, Normalize, OnOutOfMemory, Stage
+from seq2seq.decoding import translate
+from seq2seq.run import memory
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import MemoryLimitError
+from seq2seq.run.memory import NoRoom, attempt, is_out_of_memory
+from seq2seq.run.reading import read_json
+from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint, trainer, validation
 from seq2seq.training.gradient import batch_gradient, gradient_in_parts, halves, sentence_costs
 from seq2seq.training.monitor import Validated
@@ -512,10 +513,10 @@ def test_N5_any_stage_says_it_in_one_line(root, monkeypatch):
 CHILD = """
 import resource, sys
 from pathlib import Path
-from seq2seq.cli import run_script
-from seq2seq.config import RESUME_KEYS, load_run_config
-from seq2seq.run import RunDir
-from seq2seq.stages import run_job
+from seq2seq.cli.console import run_script
+from seq2seq.config.compose import RESUME_KEYS, load_run_config
+from seq2seq.run.directory import RunDir
+from seq2seq.cli.stages import run_job
 from seq2seq.training.trainer import Trainer
 
 root, *changes = sys.argv[1:]

@@ -15,15 +15,15 @@ import torch
 from runs import composed, copy_of, locked, run_new, template_pairs, write_corpus
 from safetensors.torch import load_file
 
-from seq2seq import stages
-from seq2seq.config import RESUME_KEYS, load_run_config
+from seq2seq.cli import stages
+from seq2seq.config.compose import RESUME_KEYS, load_run_config
+from seq2seq.config.schema import Config, Device, Precision, SelectBy, Stage
 from seq2seq.data.prepare import load_tokenizers
-from seq2seq.errors import DivergedError, RepeatedError
-from seq2seq.inference.translate import Translation
-from seq2seq.reading import read_json
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, Device, Precision, SelectBy, Stage
-from seq2seq.signals import StopRequest
+from seq2seq.decoding.translate import Translation
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import DivergedError, RepeatedError
+from seq2seq.run.reading import read_json
+from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint, trainer, validation
 from seq2seq.training.curves import plot_curves
 from seq2seq.training.divergence import EXPLOSION, MAX_EXPLOSIONS

@@ -18,13 +18,13 @@ import pytest
 from runs import begin, composed, environment, locked, run_new, template_pairs, write_corpus
 
 import seq2seq
+from seq2seq.config.schema import Config
 from seq2seq.data.corpus import fingerprint
 from seq2seq.data.prepare import load_tokenizers, prepare
 from seq2seq.data.tokenizer import EOS, PAD, UNK
-from seq2seq.errors import ConfigError, DataError, one_line
-from seq2seq.reading import read_json
-from seq2seq.run import RunDir
-from seq2seq.settings import Config
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import ConfigError, DataError, one_line
+from seq2seq.run.reading import read_json
 
 pytestmark = pytest.mark.e2e
 

@@ -15,7 +15,7 @@ from test_structure import BUILD, MODULES, imports, measuring, within
 
 from seq2seq.data.batching import plan_epoch
 from seq2seq.data.prepare import load_pairs, load_tokenizers
-from seq2seq.run import RunDir
+from seq2seq.run.directory import RunDir
 
 PARALLEL = ("multiprocessing", "concurrent", "subprocess", "torch.distributed", "joblib")
 PARALLEL += ("torch.multiprocessing", "torch.utils.data", "torch.nn.parallel")

@@ -15,10 +15,10 @@ import pytest
 from runs import begin, composed, config_of, copy_of, locked, run_new, tiny_run
 
 import seq2seq
-from seq2seq.errors import UserError, one_line
-from seq2seq.run import RunDir
-from seq2seq.signals import StopRequest
-from seq2seq.stages import run_stages
+from seq2seq.cli.stages import run_stages
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import UserError, one_line
+from seq2seq.run.signals import StopRequest
 
 NOBODY = 65534
 SENTENCES = ["the cat sees the dog ."]

@@ -6,10 +6,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from runs import ROOT, composed
 
-from seq2seq.config import to_config
+from seq2seq.config.compose import to_config
+from seq2seq.config.schema import AdadeltaConfig, AttentionKind, Config, Examples, WordsConfig
 from seq2seq.data.tokenizer import PAD
 from seq2seq.model import build_model, rnnsearch
-from seq2seq.settings import AdadeltaConfig, AttentionKind, Config, Examples, WordsConfig
 
 # Table 2's updates; the number of parameters is that of the authors' program, run.
 TABLE = {

@@ -15,9 +15,9 @@ from runs import ROOT, call, copy_of
 from storms import Micro, Zygote, difference, leftovers
 
 import seq2seq
-from seq2seq import run as run_module
-from seq2seq.errors import RunDirError
-from seq2seq.run import RunDir
+from seq2seq.run import directory as run_module
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import RunDirError
 
 pytestmark = pytest.mark.e2e
 
@@ -95,7 +95,7 @@ HOLDER = """
 import os, sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from seq2seq.run import RunDir
+from seq2seq.run.directory import RunDir
 run = RunDir(Path(sys.argv[1]))
 run.lock()
 child = os.fork()  # a data loader, say, that outlives its parent

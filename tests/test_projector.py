@@ -5,9 +5,9 @@ import pytest
 import torch
 from runs import composed, config_of, tiny_run
 
-from seq2seq import projector
-from seq2seq.pretrained import load
-from seq2seq.run import RunDir
+from seq2seq.decoding.pretrained import load
+from seq2seq.evaluation import projector
+from seq2seq.run.directory import RunDir
 
 
 class Odd:

@@ -8,9 +8,9 @@ import torch
 from conftest import HARD, random_batch, random_pairs, tiny_model
 from torch import Tensor
 
+from seq2seq.config.schema import Normalize
 from seq2seq.data.batching import collate
 from seq2seq.model import RNNSearch
-from seq2seq.settings import Normalize
 from seq2seq.training.loss import nll
 from seq2seq.training.reinforce import draws_cost, rewards_to_go
 

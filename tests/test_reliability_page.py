@@ -5,9 +5,9 @@ import re
 import pytest
 from runs import ROOT
 
-from seq2seq.config import RESUME_KEYS
+from seq2seq.config.compose import RESUME_KEYS
 from seq2seq.data import hub
-from seq2seq.signals import EXIT_CODES
+from seq2seq.run.signals import EXIT_CODES
 
 PAGE = (ROOT / "docs" / "reliability.md").read_text("utf-8")
 MATRIX = PAGE.split("## Fault matrix")[1]

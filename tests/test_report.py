@@ -14,9 +14,9 @@ import pytest
 from runs import assert_fails, copy_of, run_here, tiny_run
 
 import seq2seq
-from seq2seq.inference.measures import measure
-from seq2seq.inference.translate import Candidate, Translation
-from seq2seq.inference.word_level import to_words
+from seq2seq.alignment.measures import measure
+from seq2seq.alignment.word_level import to_words
+from seq2seq.decoding.translate import Candidate, Translation
 from seq2seq.report.build import build
 from seq2seq.report.page import page
 from seq2seq.report.sentence import pack

@@ -14,11 +14,12 @@ import pytest
 import torch
 from runs import ROOT, environment
 
-from seq2seq import pretrained, requirements
-from seq2seq.errors import PlatformError, one_line
-from seq2seq.settings import Device
+from seq2seq.config.schema import Device
+from seq2seq.decoding import pretrained
+from seq2seq.run import requirements
+from seq2seq.run.errors import PlatformError, one_line
 
-EARLY = ["train.py", "seq2seq/__init__.py", "seq2seq/errors.py", "seq2seq/requirements.py"]
+EARLY = ["train.py", "seq2seq/__init__.py", "seq2seq/run/errors.py", "seq2seq/run/requirements.py"]
 
 
 def left(capsys) -> str:
@@ -93,7 +94,7 @@ def test_L11_versions_are_compared_before_anything_else_is_imported(name):
     body = ast.parse(path.read_text("utf-8")).body
     at = [i for i, node in enumerate(body) if "leave_if_too_old()" in ast.unparse(node)]
     before = {ast.unparse(node) for node in body[: at[0]] if isinstance(node, ast.ImportFrom)}
-    assert "from seq2seq.requirements import leave_if_too_old" in before
+    assert "from seq2seq.run.requirements import leave_if_too_old" in before
     assert not [text for text in before if "seq2seq" in text and "requirements" not in text]
     names = {a.name for node in body[: at[0]] if isinstance(node, ast.Import) for a in node.names}
     assert names <= set(sys.stdlib_module_names)

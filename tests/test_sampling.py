@@ -8,8 +8,8 @@ import pytest
 from runs import ROOT, template_pairs
 from test_tokenizer import EVIL, ODD, every_kind, model, tokenizer
 
+from seq2seq.config.schema import PieceModel
 from seq2seq.data.sampling import Sampler
-from seq2seq.settings import PieceModel
 
 TEXTS = [french for _, french in template_pairs(300)]
 STRANGE = [*EVIL, *ODD, "漢字 et 😀😀x", "x漢", "", " ", "▁▁a", "a ▁ b", "▁", "é" * 90]

@@ -12,13 +12,13 @@ import pytest
 from runs import assert_fails, run_here, tiny_run
 
 import seq2seq
-from seq2seq import cli
+from seq2seq.alignment import word_level
+from seq2seq.alignment.heatmap import PICTURES
+from seq2seq.alignment.links import grow_diag_final_and, intersection, read_links, union
+from seq2seq.cli import console as cli
 from seq2seq.data.words import blank_spans, split_words
-from seq2seq.inference import word_level
-from seq2seq.inference.alignment import PICTURES
-from seq2seq.inference.links import grow_diag_final_and, intersection, read_links, union
-from seq2seq.inference.output import LEVELS
-from seq2seq.inference.translate import END
+from seq2seq.decoding.formats import LEVELS
+from seq2seq.decoding.translate import END
 
 pytestmark = pytest.mark.e2e
 

@@ -14,9 +14,9 @@ from collections import Counter
 import pytest
 from runs import run_here
 
-from seq2seq.errors import ConfigError, DataError, PlatformError
-from seq2seq.inference import scoring
-from seq2seq.inference.scoring import Score, Scores, bleu, bleu_metric, score, tokenised_bleu
+from seq2seq.evaluation import scoring
+from seq2seq.evaluation.scoring import Score, Scores, bleu, bleu_metric, score, tokenised_bleu
+from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
 REFERENCES = [
     "Le petit chat dort sur la chaise.",

@@ -12,11 +12,11 @@ import torch
 from conftest import EOS, PAD, oracle_of, run, tiny_model
 from oracles import Oracle
 
+from seq2seq.config.schema import Reset, StateWord
 from seq2seq.data.batching import collate, pad_ids
-from seq2seq.inference.search import Hypothesis, SearchRules, beam_search
+from seq2seq.decoding.search import Hypothesis, SearchRules, beam_search
 from seq2seq.model import Annotations, DecoderState, Prediction, RNNSearch
 from seq2seq.model.decoder import Repeated
-from seq2seq.settings import Reset, StateWord
 
 # The search sums float32 log-probabilities, whatever the model computes in.
 SCORE_TOLERANCE = 1e-5

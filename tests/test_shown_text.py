@@ -11,11 +11,11 @@ import pytest
 from runs import composed, copy_of, tiny_run
 from tensorboard.plugin_util import markdown_to_safe_html
 
-from seq2seq import stages
-from seq2seq.inference.alignment import plot_alignment, to_png
-from seq2seq.inference.translate import Candidate, Translation
-from seq2seq.pictures import draw_heatmaps, drawn
-from seq2seq.run import RunDir
+from seq2seq.alignment.heatmap import plot_alignment, to_png
+from seq2seq.cli import stages
+from seq2seq.decoding.translate import Candidate, Translation
+from seq2seq.evaluation.figures import draw_heatmaps, drawn
+from seq2seq.run.directory import RunDir
 from seq2seq.training.board import Board
 from seq2seq.training.checkpoint import Progress
 from seq2seq.training.monitor import METRICS, Monitor, Validated

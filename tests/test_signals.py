@@ -16,8 +16,8 @@ from conftest import FAMILY, random_batch, run, tiny_model
 from runs import ROOT
 from storms import Child, Micro, Zygote, difference, inside, leftovers
 
-from seq2seq import signals
-from seq2seq.signals import EXIT_CODES, Interrupted, StopRequest
+from seq2seq.run import signals
+from seq2seq.run.signals import EXIT_CODES, Interrupted, StopRequest
 from seq2seq.training import gradient
 
 LIMIT = 5.0
@@ -188,7 +188,7 @@ def test_waiting_for_the_next_item_is_cut_off_and_using_it_is_not():
 TWICE = """
 import os, signal, sys, time
 sys.path.insert(0, {root!r})
-from seq2seq.signals import StopRequest
+from seq2seq.run.signals import StopRequest
 with StopRequest().installed():
     os.kill(os.getpid(), signal.SIGINT)
     print("once", flush=True)

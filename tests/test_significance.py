@@ -10,10 +10,10 @@ import pytest
 from runs import assert_fails, copy_of, run_here, tiny_run
 from sacrebleu.significance import PairedTest
 
-from seq2seq.errors import DataError
-from seq2seq.inference.attention_table import LEGEND
-from seq2seq.inference.scoring import bleu, score
-from seq2seq.inference.significance import TESTS, as_table, compare
+from seq2seq.alignment.attention_table import LEGEND
+from seq2seq.evaluation.scoring import bleu, score
+from seq2seq.evaluation.significance import TESTS, as_table, compare
+from seq2seq.run.errors import DataError
 
 REFERENCES = [
     f"le chat {w} voit la maison rouge et dort ." for w in ["un", "deux", "trois", "six"]

@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seq2seq.inference import search
+from seq2seq.decoding import search
 from seq2seq.kernels import gpu, native, output, scan, unroll
 from seq2seq.kernels.decoding import Looks
 from seq2seq.kernels.energies import Energies

@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save
 from toys import FILES, Toy, cut, flip, folder, loaded, toy, weights_of
 
 import seq2seq
-from seq2seq.config import load_run_config
+from seq2seq.config.compose import load_run_config
 from seq2seq.data.prepare import REPORT, check_data
-from seq2seq.errors import RunDirError, UserError
-from seq2seq.provenance import note_restart, provenance, record
-from seq2seq.reading import entry_of_file, read_folder, read_sealed, seal, verify_folder
-from seq2seq.run import RunDir
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import RunDirError, UserError
+from seq2seq.run.provenance import note_restart, provenance, record
+from seq2seq.run.reading import entry_of_file, read_folder, read_sealed, seal, verify_folder
+from seq2seq.run.verify import inspect
 from seq2seq.training import checkpoint
-from seq2seq.verify import inspect
 
 pytestmark = pytest.mark.e2e
 
@@ -540,7 +540,7 @@ def test_the_new_run_check_is_atomic(tmp_path):
     """Three at once make one run."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[2]);"
-        "from pathlib import Path; from seq2seq.run import RunDir; import time;"
+        "from pathlib import Path; from seq2seq.run.directory import RunDir; import time;"
         "run = RunDir.create(Path(sys.argv[1])); run.write('config.yaml', 'a'); print('won');"
         "time.sleep(0.5)"
     )

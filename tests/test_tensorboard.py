@@ -26,13 +26,13 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
     EventAccumulator as ServerAccumulator,
 )
 
-from seq2seq import stages
-from seq2seq.config import RESUME_KEYS, load_run_config, to_yaml
-from seq2seq.pretrained import load
-from seq2seq.privacy import without_paths
-from seq2seq.run import RunDir
-from seq2seq.settings import Stage
-from seq2seq.signals import StopRequest
+from seq2seq.cli import stages
+from seq2seq.config.compose import RESUME_KEYS, load_run_config, to_yaml
+from seq2seq.config.schema import Stage
+from seq2seq.decoding.pretrained import load
+from seq2seq.run.directory import RunDir
+from seq2seq.run.privacy import without_paths
+from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.layout import LAYOUT
 from seq2seq.training.monitor import Monitor

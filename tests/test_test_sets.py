@@ -19,7 +19,7 @@ from test_filters import data_config
 from seq2seq.data import test_sets
 from seq2seq.data.corpus import fingerprint, read_pairs
 from seq2seq.data.pair import Pair
-from seq2seq.errors import ConfigError, DataError, PlatformError
+from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
 SETS = {
     "wmt12": ("test/newstest2012-src.en.sgm", "test/newstest2012-src.fr.sgm"),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from runs import composed
 
+from seq2seq.config.schema import Config, PieceModel, SentencePieceConfig, TokenizerKind
 from seq2seq.data.grammar import generate
 from seq2seq.data.prepare import Sample, _learn_vocabularies, load_tokenizers
 from seq2seq.data.tokenizer import (
@@ -23,9 +24,8 @@ from seq2seq.data.tokenizer import (
     surface,
     train_sentencepiece,
 )
-from seq2seq.errors import ConfigError, DataError, RunDirError
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, PieceModel, SentencePieceConfig, TokenizerKind
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import ConfigError, DataError, RunDirError
 
 SIZE = 250
 ODD = [

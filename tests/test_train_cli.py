@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from seq2seq.config import composing_error, is_about_a_group, load_run_config
-from seq2seq.errors import one_line
+from seq2seq.config.compose import composing_error, is_about_a_group, load_run_config
+from seq2seq.run.errors import one_line
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -12,9 +12,9 @@ from runs import tiny_run
 
 import seq2seq
 from seq2seq.data.tokenizer import EOS, UNK
-from seq2seq.errors import RunDirError, UserError
-from seq2seq.inference.translate import END, Translation
-from seq2seq.pretrained import Pretrained
+from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.decoding.translate import END, Translation
+from seq2seq.run.errors import RunDirError, UserError
 
 PLAIN = [
     "the cat sees the dog .",

@@ -23,9 +23,12 @@ from runs import ROOT, assert_fails, composed, config_of, copy_of, environment, 
 from safetensors.torch import load_file, save
 
 import train
-from seq2seq.config import load_run_config, plain, to_config, to_yaml
+from seq2seq.cli.stages import summary
+from seq2seq.config.compose import load_run_config, plain, to_config, to_yaml
 from seq2seq.data.prepare import load_tokenizers
-from seq2seq.errors import (
+from seq2seq.decoding.pretrained import outline
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import (
     ConfigError,
     PlatformError,
     RunDirError,
@@ -33,10 +36,7 @@ from seq2seq.errors import (
     UserError,
     one_line,
 )
-from seq2seq.pretrained import outline
-from seq2seq.reading import read_json, seal, verify_folder
-from seq2seq.run import RunDir
-from seq2seq.stages import summary
+from seq2seq.run.reading import read_json, seal, verify_folder
 from seq2seq.training.checkpoint import best_weights, load_weights
 
 pytestmark = pytest.mark.e2e

@@ -12,12 +12,12 @@ from runs import ROOT, call, composed, copy_of, locked, run_new, template_pairs,
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from seq2seq import stages
-from seq2seq.config import RESUME_KEYS, load_run_config
-from seq2seq.reading import read_folder
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, Stage
-from seq2seq.signals import StopRequest
+from seq2seq.cli import stages
+from seq2seq.config.compose import RESUME_KEYS, load_run_config
+from seq2seq.config.schema import Config, Stage
+from seq2seq.run.directory import RunDir
+from seq2seq.run.reading import read_folder
+from seq2seq.run.signals import StopRequest
 from seq2seq.training import board, checkpoint, diagnostics, monitor
 
 pytestmark = pytest.mark.e2e

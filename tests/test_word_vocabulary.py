@@ -11,6 +11,8 @@ import pytest
 from runs import begin, composed, locked, run_new, template_pairs, write_corpus
 
 import seq2seq
+from seq2seq.alignment.heatmap import group_pieces
+from seq2seq.config.schema import Config, TokenizerKind, WordsConfig
 from seq2seq.data.corpus import read_pairs
 from seq2seq.data.filters import keep
 from seq2seq.data.grammar import generate
@@ -23,13 +25,11 @@ from seq2seq.data.prepare import (
 )
 from seq2seq.data.tokenizer import EOS, PAD, UNK, surface
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
-from seq2seq.errors import DataError, RunDirError
-from seq2seq.inference.alignment import group_pieces
-from seq2seq.inference.translate import END, replace_unknown
-from seq2seq.pictures import heatmap_png
-from seq2seq.reading import read_json
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, TokenizerKind, WordsConfig
+from seq2seq.decoding.translate import END, replace_unknown
+from seq2seq.evaluation.figures import heatmap_png
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import DataError, RunDirError
+from seq2seq.run.reading import read_json
 
 STRANGE = [
     "😀👨\u200d👩\u200d👧 🎉", "\x00\x01 a\x7f\x85b", "▁ a▁b ▁▁", "</s> <pad> <unk> &amp; &#124; |",

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from seq2seq.run import RunDir
+from seq2seq.run.directory import RunDir
 from seq2seq.training import checkpoint
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState

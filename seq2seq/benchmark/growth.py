@@ -16,8 +16,8 @@ from seq2seq.benchmark.measure import peak_of, timed
 from seq2seq.benchmark.sizes import SIZES, Size
 from seq2seq.benchmark.training import Contender, Training, batches_of
 from seq2seq.benchmark.workload import Rows, drawn_pairs, plan, stored
-from seq2seq.pretrained import Pretrained
-from seq2seq.settings import Config
+from seq2seq.config.schema import Config
+from seq2seq.decoding.pretrained import Pretrained
 
 _PART = 100_000  # pairs drawn at once
 
@@ -117,7 +117,7 @@ def plot(
     """Draw the three side by side, as PNG."""
     from matplotlib.figure import Figure
 
-    from seq2seq.inference.alignment import to_png
+    from seq2seq.alignment.heatmap import to_png
 
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     corpus, length, stage = figure.subplots(1, 3)

@@ -8,12 +8,12 @@ from statistics import median
 import torch
 from torch import Tensor
 
+from seq2seq.config.schema import Config, LoggingConfig, SentencePieceConfig
 from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers
-from seq2seq.errors import RunDirError
-from seq2seq.pretrained import new_model
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, LoggingConfig, SentencePieceConfig
-from seq2seq.signals import StopRequest
+from seq2seq.decoding.pretrained import new_model
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import RunDirError
+from seq2seq.run.signals import StopRequest
 from seq2seq.training.board import EVENTS
 from seq2seq.training.checkpoint import BEST, FOLDER
 from seq2seq.training.monitor import METRICS

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from seq2seq.settings import (
+from seq2seq.config.schema import (
     Backend,
     InitialWeights,
     ModelConfig,

@@ -8,10 +8,10 @@ import torch
 
 from seq2seq.benchmark.measure import peak_memory
 from seq2seq.benchmark.sizes import Size
+from seq2seq.config.schema import Backend, Config, Precision
 from seq2seq.data.batching import Batch, TokenizedPairs
 from seq2seq.data.tokenizer import PAD
 from seq2seq.model import build_model
-from seq2seq.settings import Backend, Config, Precision
 from seq2seq.training.gradient import batch_gradient
 from seq2seq.training.optim import build_optimizer, clip_gradients
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
+from seq2seq.config.schema import BatchOrder, TrainerConfig
 from seq2seq.data.batching import TokenizedPairs, plan_epoch
 from seq2seq.data.store import IdStore
 from seq2seq.data.tokenizer import EOS, PAD, UNK
-from seq2seq.settings import BatchOrder, TrainerConfig
 
 Rows = Sequence[npt.NDArray[np.int32]]
 

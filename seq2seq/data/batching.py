@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from seq2seq.config.schema import BatchOrder, TrainerConfig
 from seq2seq.data.store import IdStore, Lengths
-from seq2seq.settings import BatchOrder, TrainerConfig
 
 
 @dataclass(frozen=True)

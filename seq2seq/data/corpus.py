@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
+from seq2seq.config.schema import DataConfig
 from seq2seq.data.hub import HubDataset, hub_fingerprint, parse_hub_name, read_hub_rows
 from seq2seq.data.pair import Pair
 from seq2seq.data.test_sets import SacreBleuSets, find_test_sets, parse_test_sets, scan_test_sets
@@ -27,8 +28,7 @@ from seq2seq.data.text import (
     scan_parallel,
     strict,
 )
-from seq2seq.errors import ConfigError, DataError
-from seq2seq.settings import DataConfig
+from seq2seq.run.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 

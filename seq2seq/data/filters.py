@@ -12,9 +12,9 @@ from enum import Enum
 from hashlib import blake2b
 from typing import Any
 
+from seq2seq.config.schema import DataConfig, OnBadLine
 from seq2seq.data.pair import Pair
-from seq2seq.errors import DataError
-from seq2seq.settings import DataConfig, OnBadLine
+from seq2seq.run.errors import DataError
 
 logger = logging.getLogger(__name__)
 

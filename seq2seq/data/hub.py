@@ -21,9 +21,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
+from seq2seq.config.schema import DataConfig
 from seq2seq.data.text import FileReport
-from seq2seq.errors import ConfigError, DataError, PlatformError, UntrustedError
-from seq2seq.settings import DataConfig
+from seq2seq.run.errors import ConfigError, DataError, PlatformError, UntrustedError
 
 logger = logging.getLogger(__name__)
 

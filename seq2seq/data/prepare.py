@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from seq2seq.config.schema import Config, DataConfig, SentencePieceConfig, WordsConfig
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.corpus import check_files, scan_pairs
 from seq2seq.data.filters import HeldOut, WordCounter, between_blanks, keep
@@ -32,10 +33,16 @@ from seq2seq.data.tokenizer import (
     train_sentencepiece,
 )
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
-from seq2seq.errors import RunDirError, UntrustedError
-from seq2seq.reading import entry_of_file, expected, read_folder, read_lines_of, read_sealed, seal
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, DataConfig, SentencePieceConfig, WordsConfig
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import RunDirError, UntrustedError
+from seq2seq.run.reading import (
+    entry_of_file,
+    expected,
+    read_folder,
+    read_lines_of,
+    read_sealed,
+    seal,
+)
 
 log = logging.getLogger(__name__)
 

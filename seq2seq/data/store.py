@@ -8,8 +8,8 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from seq2seq.errors import RunDirError
-from seq2seq.reading import opened
+from seq2seq.run.errors import RunDirError
+from seq2seq.run.reading import opened
 
 Ids = npt.NDArray[np.int32]
 _RESTORE = "Restore it from a copy."

@@ -19,7 +19,7 @@ from typing import Any
 
 from seq2seq.data.hub import answers
 from seq2seq.data.text import FileReport, scan_parallel
-from seq2seq.errors import ConfigError, DataError, PlatformError
+from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
 _LOCAL = "name local files instead, data.test=[test.en,test.fr]"
 

@@ -21,7 +21,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Protocol, TypeVar, cast
 
-from seq2seq.errors import DataError, PlatformError
+from seq2seq.run.errors import DataError, PlatformError
 
 logger = logging.getLogger(__name__)
 

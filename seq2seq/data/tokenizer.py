@@ -12,9 +12,9 @@ from typing import Protocol
 
 import sentencepiece
 
+from seq2seq.config.schema import SentencePieceConfig
 from seq2seq.data.sampling import Sampler
-from seq2seq.errors import ConfigError, DataError, RunDirError
-from seq2seq.settings import SentencePieceConfig
+from seq2seq.run.errors import ConfigError, DataError, RunDirError
 
 PAD, UNK, EOS = 0, 1, 2
 """There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector."""

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
+from seq2seq.config.schema import WordsConfig
 from seq2seq.data.tokenizer import BLANK, EOS, PAD, UNK
-from seq2seq.errors import DataError, RunDirError
-from seq2seq.settings import WordsConfig
+from seq2seq.run.errors import DataError, RunDirError
 
 NUM_SPECIAL = 3
 """Ids of no word: y_0 and padding, the unknown word, the end symbol."""

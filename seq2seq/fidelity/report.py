@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from seq2seq.config import flatten
+from seq2seq.config.compose import flatten
+from seq2seq.config.schema import Config
 from seq2seq.fidelity.of_decoding import DECODING_POINTS
 from seq2seq.fidelity.of_model import MODEL_POINTS
 from seq2seq.fidelity.of_training import DATA_POINTS, TRAINING_POINTS
 from seq2seq.fidelity.point import Outcome, Point, Says, Values
-from seq2seq.settings import Config
 
 GROUPS = {
     "model": MODEL_POINTS,

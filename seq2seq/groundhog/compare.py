@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from seq2seq.config.schema import Backend, Normalize
 from seq2seq.groundhog.names import Array
 from seq2seq.groundhog.reference import Reference
 from seq2seq.model import RNNSearch, build_model
-from seq2seq.settings import Backend, Normalize
 from seq2seq.training.loss import nll
 
 TOLERANCE = 1e-5

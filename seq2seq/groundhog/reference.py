@@ -19,11 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from seq2seq.data.batching import Batch
-from seq2seq.data.text import open_regular
-from seq2seq.errors import DataError
-from seq2seq.groundhog.names import Array, Parameter, parameters_of, searches
-from seq2seq.settings import (
+from seq2seq.config.schema import (
     AttentionConfig,
     AttentionKind,
     Backend,
@@ -33,6 +29,10 @@ from seq2seq.settings import (
     Reset,
     StateWord,
 )
+from seq2seq.data.batching import Batch
+from seq2seq.data.text import open_regular
+from seq2seq.groundhog.names import Array, Parameter, parameters_of, searches
+from seq2seq.run.errors import DataError
 
 Mask = npt.NDArray[np.bool_]
 

@@ -8,7 +8,21 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from seq2seq.errors import ConfigError
+from seq2seq.config.schema import (
+    AnyAttentionConfig,
+    AttentionConfig,
+    AttentionKind,
+    Backend,
+    HardConfig,
+    HardInference,
+    InitialWeights,
+    LocalConfig,
+    ModelConfig,
+    MultiHeadConfig,
+    Readout,
+    Reset,
+    StateWord,
+)
 from seq2seq.model.attention import (
     AdditiveAttention,
     Annotations,
@@ -26,21 +40,7 @@ from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.initialization import initialize_glorot, initialize_paper
-from seq2seq.settings import (
-    AnyAttentionConfig,
-    AttentionConfig,
-    AttentionKind,
-    Backend,
-    HardConfig,
-    HardInference,
-    InitialWeights,
-    LocalConfig,
-    ModelConfig,
-    MultiHeadConfig,
-    Readout,
-    Reset,
-    StateWord,
-)
+from seq2seq.run.errors import ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -8,17 +8,17 @@ from typing import Any
 
 from tqdm import tqdm
 
+from seq2seq.alignment.heatmap import printable_line
 from seq2seq.data.prepare import SIDES, load_text, word_counters
-from seq2seq.errors import RunDirError
-from seq2seq.inference.alignment import printable_line
-from seq2seq.inference.by_length import run_names
-from seq2seq.inference.translate import translate
-from seq2seq.pretrained import Pretrained, load
-from seq2seq.reading import expected
+from seq2seq.decoding.pretrained import Pretrained, load
+from seq2seq.decoding.translate import translate
+from seq2seq.evaluation.by_length import run_names
 from seq2seq.report.of_run import describe_fidelity, describe_run
 from seq2seq.report.page import page
 from seq2seq.report.sentence import Found, describe
-from seq2seq.run import RunDir
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import RunDirError
+from seq2seq.run.reading import expected
 
 
 def build(folders: Sequence[Path], overrides: Sequence[str], sentences: int, n_best: int) -> str:

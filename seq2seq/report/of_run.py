@@ -4,18 +4,18 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from seq2seq.alignment.gold import AttentionScores
+from seq2seq.alignment.measures import NOT_MEASURED
+from seq2seq.config.schema import Config, WordsConfig
 from seq2seq.data.prepare import REPORT
-from seq2seq.errors import printable
+from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.evaluation.by_length import LENGTH_BLEU, read_length_bleu
+from seq2seq.evaluation.evaluation import Results
 from seq2seq.fidelity import compare
 from seq2seq.fidelity.point import Outcome
-from seq2seq.inference.by_length import LENGTH_BLEU, read_length_bleu
-from seq2seq.inference.evaluation import Results
-from seq2seq.inference.gold import AttentionScores
-from seq2seq.inference.measures import NOT_MEASURED
-from seq2seq.pretrained import Pretrained
-from seq2seq.reading import expected, parse_json, read_json, read_lines_of, read_sealed
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, WordsConfig
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import printable
+from seq2seq.run.reading import expected, parse_json, read_json, read_lines_of, read_sealed
 
 METRICS, SCORES = "metrics.jsonl", "scores.json"
 

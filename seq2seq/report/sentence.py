@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from seq2seq.inference.alignment import Weights, printable, printable_line
-from seq2seq.inference.measures import measure
-from seq2seq.inference.translate import Candidate, Translation
-from seq2seq.inference.word_level import to_words
+from seq2seq.alignment.heatmap import Weights, printable, printable_line
+from seq2seq.alignment.measures import measure
+from seq2seq.alignment.word_level import to_words
+from seq2seq.decoding.translate import Candidate, Translation
 from seq2seq.report.page import frame, page
 
 ROW, REST = 36, 330

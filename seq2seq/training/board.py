@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from seq2seq.run import RunDir
+from seq2seq.run.directory import RunDir
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,11 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from seq2seq.config import MAX_NUMBER
-from seq2seq.errors import PlatformError, RunDirError
-from seq2seq.plain_yaml import MAX_CONFIG_BYTES, read_plain_yaml
-from seq2seq.reading import (
+from seq2seq.config.compose import MAX_NUMBER
+from seq2seq.run.directory import RunDir, readable
+from seq2seq.run.errors import PlatformError, RunDirError
+from seq2seq.run.plain_yaml import MAX_CONFIG_BYTES, read_plain_yaml
+from seq2seq.run.reading import (
     entry_of_file,
     parse_json,
     read_bytes,
@@ -30,9 +31,8 @@ from seq2seq.reading import (
     seal,
     verify_folder,
 )
-from seq2seq.run import RunDir, readable
+from seq2seq.run.tensors import unpack
 from seq2seq.training.averaging import WeightAverage
-from seq2seq.training.tensors import unpack
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seq2seq.config.schema import Config
 from seq2seq.data.batching import Batch
 from seq2seq.data.prepare import SIDES, load_text
-from seq2seq.errors import DivergedError, PlatformError, RunDirError
 from seq2seq.model import RNNSearch
-from seq2seq.run import RunDir
-from seq2seq.settings import Config
-from seq2seq.training import crash
+from seq2seq.run import crash
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import DivergedError, PlatformError, RunDirError
 from seq2seq.training.checkpoint import TrainingState
 from seq2seq.training.gradient import sentence_costs
 

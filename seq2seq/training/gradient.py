@@ -8,13 +8,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from seq2seq.config.schema import Config, HardConfig
 from seq2seq.data.batching import Batch
-from seq2seq.memory import NoRoom, attempt
 from seq2seq.model import DecoderOutput, RNNSearch
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.precision import autocast
-from seq2seq.settings import Config, HardConfig
+from seq2seq.run.memory import NoRoom, attempt
 from seq2seq.training.loss import Loss, cost, nll, sentence_nll
+from seq2seq.training.precision import autocast
 from seq2seq.training.reinforce import draws_cost
 
 T = TypeVar("T")

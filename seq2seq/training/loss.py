@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seq2seq.config.schema import Normalize
 from seq2seq.data.batching import Batch
 from seq2seq.model import DecoderOutput, RNNSearch
-from seq2seq.settings import Normalize
 
 SLICE_BYTES = 8 << 20
 """Of logits, at once."""

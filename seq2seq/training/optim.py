@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from seq2seq.settings import (
+from seq2seq.config.schema import (
     AdadeltaConfig,
     AdamConfig,
     ConstantConfig,

@@ -10,9 +10,9 @@ decoder state predicts the mean reward of a word to come.
 import torch
 from torch import Tensor
 
+from seq2seq.config.schema import HardConfig
 from seq2seq.data.batching import Batch
 from seq2seq.model import DecoderOutput
-from seq2seq.settings import HardConfig
 
 
 def draws_cost(output: DecoderOutput, batch: Batch, cfg: HardConfig) -> Tensor:

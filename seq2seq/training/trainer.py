@@ -11,15 +11,16 @@ from typing import NoReturn
 
 import torch
 
+from seq2seq.config.schema import Config, OnOutOfMemory, PlateauConfig, SelectBy
 from seq2seq.data.batching import Batch, collate, plan_epoch, shape
 from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
-from seq2seq.errors import MemoryLimitError, StoppedError, UserError
-from seq2seq.memory import NoRoom
 from seq2seq.model import RNNSearch
-from seq2seq.run import RunDir
-from seq2seq.settings import Config, OnOutOfMemory, PlateauConfig, SelectBy
-from seq2seq.signals import Interrupted, StopRequest
-from seq2seq.training import checkpoint, crash
+from seq2seq.run import crash
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import MemoryLimitError, StoppedError, UserError
+from seq2seq.run.memory import NoRoom
+from seq2seq.run.signals import Interrupted, StopRequest
+from seq2seq.training import checkpoint
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.divergence import Guard, Step, check_weights

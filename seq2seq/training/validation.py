@@ -7,16 +7,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from seq2seq.config.schema import Config, DecodeConfig
 from seq2seq.data.batching import TokenizedPairs, shape
 from seq2seq.data.tokenizer import PAD, Tokenizer
-from seq2seq.errors import MemoryLimitError
-from seq2seq.inference.by_length import bin_of, label_of
-from seq2seq.inference.scoring import bleu
-from seq2seq.inference.translate import translate
-from seq2seq.memory import NoRoom, attempt
+from seq2seq.decoding.translate import translate
+from seq2seq.evaluation.by_length import bin_of, label_of
+from seq2seq.evaluation.scoring import bleu
 from seq2seq.model import RNNSearch
-from seq2seq.settings import Config, DecodeConfig
-from seq2seq.signals import StopRequest
+from seq2seq.run.errors import MemoryLimitError
+from seq2seq.run.memory import NoRoom, attempt
+from seq2seq.run.signals import StopRequest
 from seq2seq.training.loss import sentence_nll
 from seq2seq.training.monitor import Validated
 

@@ -7,7 +7,7 @@ from seq2seq.data.grammar.dice import Dice
 from seq2seq.data.grammar.phrase import render
 from seq2seq.data.grammar.sentences import count_words, sentence
 from seq2seq.data.pair import Pair
-from seq2seq.errors import ConfigError
+from seq2seq.run.errors import ConfigError
 
 SPLITS = ("train", "validation", "test")
 SHORTEST, LONGEST = 3, 60

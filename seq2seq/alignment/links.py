@@ -1,0 +1,221 @@
+r"""Word links: from attention, from files, compared, put together from two directions.
+
+Gold links come in two formats; which one a file has is seen from its first line.
+
+- Pharaoh: a line a sentence, `0-0 1-2 3?4`, source word and target word counted from 0. `-` is a
+  sure link; `?` or `p` (`3p4`) a possible one.
+- NAACL (Mihalcea & Pedersen 2003): a line a link, `sentence source target [S|P] [confidence]`, all
+  counted from 1. Without a letter a link is sure; word 0 stands for "none" and is no link.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from seq2seq.alignment.heatmap import Weights
+from seq2seq.data.pair import Links
+from seq2seq.data.text import read_lines
+from seq2seq.run.errors import DataError
+
+Sizes = tuple[int, int]
+"""Words of a source sentence and of its target."""
+
+_LINK = re.compile(r"(\d{1,9})([-?p])(\d{1,9})")
+_NAACL = re.compile(r"(\d{1,9})\s+(\d{1,9})\s+(\d{1,9})(?:\s+([SP]))?(?:\s+[\d.eE+-]+)?")
+_NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
+
+
+@dataclass(frozen=True)
+class GoldLinks:
+    """The gold links of a sentence pair."""
+
+    sure: Links
+    possible: Links  # the sure ones, too
+
+
+@dataclass(frozen=True)
+class LinkScores:
+    """Predicted links against gold ones, over all sentences together."""
+
+    error_rate: float
+    precision: float  # share of predicted links that are possible
+    recall: float  # share of sure links that were predicted
+
+
+def alignment_errors(predicted: Sequence[Links], gold: Sequence[GoldLinks]) -> LinkScores:
+    """Score predicted links A against sure links S and possible links P (Och & Ney 2003).
+
+        rate      = 1 - (|A n S| + |A n P|) / (|A| + |S|)
+        precision = |A n P| / |A|
+        recall    = |A n S| / |S|
+
+    Counts are summed over the corpus first; links are sets, a repeated one counts once. Where
+    nothing is sure nothing can be missed: recall is 1. Where nothing is predicted precision is 0,
+    or 1 if nothing is sure either; then the rate is 0.
+
+    Args:
+        predicted: Links of each sentence.
+        gold: Of the same sentences.
+    """
+    num_predicted = num_sure = in_sure = in_possible = 0
+    for links, wanted in zip(predicted, gold, strict=True):
+        a, s = set(links), set(wanted.sure)
+        num_predicted += len(a)
+        num_sure += len(s)
+        in_sure += len(a & s)
+        in_possible += len(a & {*s, *wanted.possible})
+    total = num_predicted + num_sure
+    return LinkScores(
+        error_rate=1 - (in_sure + in_possible) / total if total else 0.0,
+        precision=in_possible / num_predicted if num_predicted else float(not num_sure),
+        recall=in_sure / num_sure if num_sure else 1.0,
+    )
+
+
+def best_links(alpha: Weights, shift: int = 0, *, ended: bool = True) -> Links:
+    """Link each target word to the source word with the largest weight, the first of equals.
+
+    Args:
+        alpha: (Ty, Tx), the end symbol's column last, which no word is linked to.
+        shift: Row i + shift speaks for target word i; where there is no such row, word i keeps its
+            own. The row of the end symbol comes after the last word.
+        ended: Whether the last row is the end symbol's.
+
+    Returns:
+        Links; none for a word whose row has no weight on any source word.
+    """
+    last, words = len(alpha) - 1, alpha[:, :-1]
+    rows = ((i, words[min(max(i + shift, 0), last)]) for i in range(len(alpha) - ended))
+    return tuple((int(row.argmax()), i) for i, row in rows if row.max(initial=0) > 0)
+
+
+def pharaoh(links: Iterable[tuple[int, int]]) -> str:
+    """Write links as `0-0 1-2`: source, target; in order of the source."""
+    return " ".join(f"{i}-{j}" for i, j in sorted(links))
+
+
+def read_links(line: str) -> GoldLinks:
+    """Read a line of Pharaoh links.
+
+    Raises:
+        ValueError: something in it is no link; its argument says what.
+    """
+    sure, possible = [], []
+    for word in line.split():
+        if (found := _LINK.fullmatch(word)) is None:
+            raise ValueError(word)
+        link = (int(found[1]), int(found[3]))
+        possible.append(link)
+        if found[2] == "-":
+            sure.append(link)
+    return GoldLinks(tuple(sure), tuple(possible))
+
+
+def read_gold(path: Path, sizes: Sequence[Sizes]) -> list[GoldLinks]:
+    """Read a file of gold links, in either format.
+
+    Args:
+        path: The file.
+        sizes: Words of the sentences that it speaks of, in order.
+
+    Raises:
+        DataError: something is no link, links words that do not exist, or speaks of more or fewer
+            sentences.
+    """
+    lines = list(read_lines(path))
+    first = next((line for line in lines if line.strip()), "")
+    if first.split()[:1] and first.split()[0].isdigit():
+        return _read_naacl(path, lines, sizes)
+    if len(lines) != len(sizes):
+        what = f"has {len(lines)} lines for {len(sizes)} sentence pairs"
+        raise DataError(path, what, "Give a line for each pair, a blank one where it has no links.")
+    gold = []
+    for number, (line, size) in enumerate(zip(lines, sizes, strict=True), start=1):
+        try:
+            found = read_links(line)
+        except ValueError as error:
+            what = f"{str(error)[:80]!r} is no link"
+            fix = "Write SOURCE-TARGET, words counted from 0; SOURCE?TARGET if only possible."
+            raise DataError(f"{path}:{number}", what, fix) from None
+        for link in found.possible:
+            _check_inside(f"{path}:{number}", link, size)
+        gold.append(found)
+    return gold
+
+
+def _read_naacl(path: Path, lines: Sequence[str], sizes: Sequence[Sizes]) -> list[GoldLinks]:
+    sure: list[list[tuple[int, int]]] = [[] for _ in sizes]
+    possible: list[list[tuple[int, int]]] = [[] for _ in sizes]
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        if (found := _NAACL.fullmatch(line.strip())) is None:
+            what = f"{line[:80]!r} is no link"
+            raise DataError(f"{path}:{number}", what, "Write: sentence source target [S|P].")
+        sentence, i, j = (int(found[group]) - 1 for group in (1, 2, 3))
+        if not 0 <= sentence < len(sizes):
+            what = f"sentence {found[1]}, there are {len(sizes)} sentence pairs"
+            raise DataError(f"{path}:{number}", what, "Count them from 1.")
+        if -1 in (i, j):
+            continue
+        _check_inside(f"{path}:{number}", (i, j), sizes[sentence])
+        possible[sentence].append((i, j))
+        if found[4] != "P":
+            sure[sentence].append((i, j))
+    return [GoldLinks(tuple(s), tuple(p)) for s, p in zip(sure, possible, strict=True)]
+
+
+def _check_inside(where: str, link: tuple[int, int], size: Sizes) -> None:
+    for side, at, words in zip(("source", "target"), link, size, strict=True):
+        if at >= words:
+            what = f"links {side} word {at + 1} of {words}"
+            fix = "Do source and target belong to it, in this order and cut into these words?"
+            raise DataError(where, what, fix)
+
+
+# Two directions -----------------------------------------------------------------------------------
+
+
+def intersection(forward: Links, backward: Links) -> Links:
+    """Return the links that both directions have: precise."""
+    return tuple(sorted({*forward} & {*backward}))
+
+
+def union(forward: Links, backward: Links) -> Links:
+    """Return the links that either direction has: complete."""
+    return tuple(sorted({*forward} | {*backward}))
+
+
+def grow_diag_final_and(forward: Links, backward: Links) -> Links:
+    """Grow the intersection inside the union (Koehn et al. 2003, 2005).
+
+    Links beside or diagonal to one that is there come in where one of their words has none yet,
+    until nothing changes; then, of the forward and of the backward links, those of which neither
+    word has one. Target words are gone through from left to right, and for each the source words.
+    """
+    either = {*forward} | {*backward}
+    found = {*forward} & {*backward}
+    sources, targets = ({link[side] for link in found} for side in range(2))
+
+    def add(link: tuple[int, int]) -> None:
+        found.add(link)
+        sources.add(link[0])
+        targets.add(link[1])
+
+    before = -1
+    while before != len(found):
+        before = len(found)
+        for i, j in sorted(either, key=lambda link: link[::-1]):
+            if (i, j) not in found:
+                continue
+            for step_j, step_i in _NEIGHBOURS:
+                near = (i + step_i, j + step_j)
+                free = near[0] not in sources or near[1] not in targets
+                if free and near in either and near not in found:
+                    add(near)
+    for direction in (forward, backward):
+        for i, j in sorted(direction, key=lambda link: link[::-1]):
+            if i not in sources and j not in targets:
+                add((i, j))
+    return tuple(sorted(found))

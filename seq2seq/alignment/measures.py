@@ -1,0 +1,200 @@
+"""Numbers that say what attention does, from a matrix alone; NumPy, no model and no text.
+
+A matrix is (Ty, Tx), rows sum to 1. End symbols are known: the last column, and the last row of a
+sentence that came to its end. They are neither source nor target words, so what is counted here
+leaves their row and column out; only entropy, which is about whole rows, keeps the column.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seq2seq.alignment.heatmap import Weights
+
+Numbers = NDArray[np.float64]
+
+UNCOVERED, OVERCOVERED = 0.5, 2.0
+"""Attention that a source word gets from all target words together: less than half of a word's is
+hardly any, more than that of two words is much. The bounds are ours."""
+
+MARGIN = 0.02
+"""A shifted reading has to be better by so much of the error rate to be advised."""
+
+POOR = 0.5
+"""An error rate above it is not worth using: where all links are sure, F is below a half."""
+
+_WIDTHS = ((0.1, "one place"), (0.4, "a few places"), (0.75, "many places"), (2, "all alike"))
+"""What a share of the greatest possible entropy is called; the bounds are ours."""
+
+_ORDERS = (
+    (0.65, "in no order"),
+    (0.9, "from left to right with many steps back"),
+    (2, "from left to right"),
+)
+
+_ROUNDING = 1e-9
+"""Positions closer than this are the same: sums of equal weights differ in their last digits."""
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What attention does in a sentence, or on the mean over sentences; None where undefined."""
+
+    entropy: float | None  # nats, of a target word's row, mean over target words
+    relative_entropy: float | None  # the same as a share of log Tx: 0 one place, 1 all alike
+    uncovered: float | None  # share of source words with less attention than `UNCOVERED`
+    overcovered: float | None  # share with more than `OVERCOVERED`
+    unlinked: float | None  # share of source words with fertility 0
+    monotonicity: float | None  # see `monotonicity`
+    kendall: float | None  # see `kendall`
+
+    def __str__(self) -> str:
+        return (
+            f"entropy {shown(self.entropy, '.2f')} nats "
+            f"({shown(self.relative_entropy, '.0%')} of log length); of the source words "
+            f"{shown(self.uncovered, '.1%')} uncovered, {shown(self.overcovered, '.1%')} "
+            f"overcovered; monotone {shown(self.monotonicity, '.1%')}"
+        )
+
+
+NOT_MEASURED = Measures(None, None, None, None, None, None, None)
+"""Of scores from before there were measures."""
+
+
+def measure(alpha: Weights, *, ended: bool) -> Measures:
+    """Measure the attention of a sentence.
+
+    Args:
+        alpha: (Ty, Tx), the end symbol's column last.
+        ended: Whether the last row is the end symbol's.
+    """
+    rows = np.asarray(alpha, np.float64)[: len(alpha) - ended]
+    words = rows[:, :-1]
+    entropies, covered = entropy(rows), coverage(words)
+    most = np.log(rows.shape[1])
+    return Measures(
+        entropy=_mean(entropies),
+        relative_entropy=_mean(entropies / most) if most else None,
+        uncovered=_mean(covered < UNCOVERED),
+        overcovered=_mean(covered > OVERCOVERED),
+        unlinked=_mean(fertility(words) == 0),
+        monotonicity=monotonicity(words),
+        kendall=kendall(words),
+    )
+
+
+def average(found: Sequence[Measures]) -> Measures:
+    """Return the means over sentences, each weighing the same; where undefined it is left out."""
+    values = {
+        name: [value for m in found if (value := getattr(m, name)) is not None]
+        for name in Measures.__dataclass_fields__
+    }
+    return Measures(**{name: _mean(np.array(each)) for name, each in values.items()})
+
+
+def entropy(alpha: Weights) -> Numbers:
+    """Return the entropy of each row in nats: 0 looks at one place, log Tx at all alike."""
+    p = np.asarray(alpha, np.float64)
+    nats: Numbers = np.sum(p * -np.log(np.where(p > 0, p, 1)), axis=1)
+    return nats
+
+
+def coverage(alpha: Weights) -> Numbers:
+    """Return the attention that each source word gets from all target words (Tu et al. 2016)."""
+    covered: Numbers = np.asarray(alpha, np.float64).sum(axis=0)
+    return covered
+
+
+def fertility(alpha: Weights) -> NDArray[np.int64]:
+    """Return how many target words look most at each source word (Brown et al. 1993).
+
+    Each target word counts for one source word, the first of equals; one without weight for none.
+    """
+    looking = alpha[(alpha > 0).any(axis=1)]
+    if not alpha.shape[1]:
+        return np.zeros(0, np.int64)
+    return np.bincount(looking.argmax(axis=1), minlength=alpha.shape[1]).astype(np.int64)
+
+
+def positions(alpha: Weights) -> Numbers:
+    """Return where each target word looks on the mean, in source words from 0.
+
+    Rows are scaled to sum 1, as some of their weight was the end symbol's; one without weight
+    looks nowhere and is left out.
+    """
+    p = np.asarray(alpha, np.float64)
+    totals = p.sum(axis=1)
+    means: Numbers = (p @ np.arange(p.shape[1]))[totals > 0] / totals[totals > 0]
+    return means
+
+
+def monotonicity(alpha: Weights) -> float | None:
+    """Return the share of target words that look no further left than the word before them.
+
+    1 is word for word from left to right; words in random order give about 0.5. None below two
+    target words. Ours, in the spirit of the monotonicity of Raffel et al. (2017,
+    arXiv:1704.00784), where attention cannot step back at all.
+    """
+    steps = np.diff(positions(alpha))
+    return _mean(steps >= -_ROUNDING)
+
+
+def kendall(alpha: Weights) -> float | None:
+    """Return Kendall's tau_a between target order and source positions (Kendall 1938).
+
+    Over all pairs of target words: those in the same order in the source, less those in the
+    opposite order, as a share of all. 1 keeps the order, -1 turns it round; the measure of
+    reordering of Birch & Osborne (2010, LRscore) is made of it. None below two target words.
+    """
+    place = positions(alpha)
+    later, earlier = np.tril_indices(len(place), -1)
+    apart = place[later] - place[earlier]
+    return _mean(np.where(np.abs(apart) <= _ROUNDING, 0, np.sign(apart)))
+
+
+def advice(error_rate: float, later: float, earlier: float) -> str:
+    """Say in a sentence what the shift test means for those who want to use the alignment.
+
+    Args:
+        error_rate: Alignment error rate as it is.
+        later: Of the reading alpha_{i+1}.
+        earlier: Of the reading alpha_{i-1}.
+    """
+    better, name, row = min((later, "later", "i+1"), (earlier, "earlier", "i-1"))
+    if better < error_rate - MARGIN:
+        return (
+            f"Read it one target word {name} (row {row} for word i): that lowers the error rate "
+            f"from {error_rate:.1%} to {better:.1%}."
+        )
+    if min(error_rate, better) > POOR:
+        return (
+            f"Do not use it as a word alignment: its error rate is {error_rate:.1%}, and one "
+            "target word later or earlier does not help."
+        )
+    return "Use it as it is: one target word later or earlier is not better."
+
+
+def reading(m: Measures) -> str:
+    """Say in a sentence or two what attention does; shares of words, no gold links needed."""
+    if m.relative_entropy is None:
+        return "There is no sentence to measure."
+    width = next(said for most, said in _WIDTHS if m.relative_entropy <= most)
+    said = f"Each target word looks at {width}"
+    if m.uncovered is not None:
+        said += f"; {m.uncovered:.0%} of the source words are hardly looked at"
+    if m.monotonicity is not None:
+        order = next(order for most, order in _ORDERS if m.monotonicity <= most)
+        said += f"; it goes through the source {order}"
+    return f"{said}."
+
+
+def shown(value: float | None, form: str) -> str:
+    """Write a number; a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    return float(np.mean(values)) if np.size(values) else None

@@ -1,0 +1,224 @@
+"""What the scripts share: streams that do not lie, and one line for every error."""
+
+import argparse
+import contextlib
+import logging
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import BinaryIO
+
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import (
+    DataError,
+    InternalError,
+    MemoryLimitError,
+    PlatformError,
+    UserError,
+    report,
+)
+from seq2seq.run.fsops import explained
+from seq2seq.run.memory import ADVICE, is_out_of_memory
+from seq2seq.run.signals import EXIT_CODES
+
+_DEBUG = "SEQ2SEQ_DEBUG"
+_GRACE = 3  # seconds for a line that is being written, before a signal ends the script all the same
+_BLOCK = 1 << 16  # bytes read at once; a pipe of Linux holds so many
+
+
+WORDS = "run directory, as train.py prints it; overrides: decode.beam_size=12, device=cpu"
+"""What `runs_and_overrides` reads, for the help of a script."""
+
+
+def runs_and_overrides(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Tell `decode.beam_size=12` from a run directory, even one with `=` in its name."""
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    return [Path(word) for word in words if word not in overrides], overrides
+
+
+class Interrupt:
+    """Ends a script on Ctrl-C or SIGTERM: at once, but not in the middle of a line of output.
+
+    A script has nothing to save, so unlike `StopRequest` it need not be asked whether it may end.
+
+    Attributes:
+        code: The exit code of the signal that came; None before.
+    """
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        self._holding = False
+
+    def install(self) -> None:
+        """Catch the signals from now on, but for those that `nohup` or a shell has put aside."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._end)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Put a signal off until the block is done."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
+        if self.code is not None:
+            sys.exit(self.code)
+
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        if self.code is not None:  # a second signal, or no end in time: a reader that has stalled
+            os._exit(self.code)
+        self.code = EXIT_CODES[signal.Signals(number)]
+        signal.signal(signal.SIGALRM, self._end)
+        signal.alarm(_GRACE)
+        if not self._holding:
+            sys.exit(self.code)
+
+
+interrupt = Interrupt()
+
+
+LEVELS, PICTURES = ("pieces", "words", "blanks"), ("png", "svg", "pdf")
+"""As `inference.output` and `inference.alignment` have them; --help is not to wait for these."""
+
+
+def add_attention_options(parser: argparse.ArgumentParser) -> None:
+    """Add what scripts that write attention can be asked for."""
+    parser.add_argument(
+        "--level",
+        choices=LEVELS,
+        default=LEVELS[0],
+        help="tokens in jsonl, pharaoh, npz and heatmaps: pieces of the vocabulary; words, marks "
+        "and apostrophes cut off; or what stands between blanks, for tokenised text",
+    )
+    parser.add_argument("--heatmaps", type=Path, metavar="FOLDER", help="draw every line in it")
+    parser.add_argument("--picture", choices=PICTURES, default=PICTURES[0], help="of heatmaps")
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script's main function and leave with the documented exit code.
+
+    A reader that goes away (`| head`) ends it quietly, and so does a signal; `SEQ2SEQ_DEBUG=1`
+    shows tracebacks.
+    """
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    interrupt.install()
+    try:
+        main()
+    except UserError as error:
+        if os.environ.get(_DEBUG):
+            raise
+        sys.exit(report(error))
+    except Exception as error:  # the one place that turns a bug into a line
+        if interrupt.code is not None:  # what a signal that comes during an import can look like
+            sys.exit(interrupt.code)
+        if os.environ.get(_DEBUG):
+            raise
+        name = Path(sys.argv[0]).name
+        if is_out_of_memory(error):
+            sys.exit(report(MemoryLimitError(name, "out of memory", ADVICE)))
+        sys.exit(report(InternalError(name, error, f"{_DEBUG}=1 in front")))
+
+
+def check_command_line(arguments: Sequence[str]) -> None:
+    """See that a run's records, which are UTF-8, can hold the command.
+
+    Raises:
+        PlatformError: the locale knows ASCII alone, and an argument is more.
+    """
+    for text in arguments:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise PlatformError(
+                "command line",
+                f"{text!a} cannot be read in this locale",
+                "Set one with UTF-8: LC_ALL=C.UTF-8.",
+            ) from None
+
+
+class LiveInput:
+    """An open file, pipe or terminal whose lines are answered as they come.
+
+    Args:
+        stream: Nothing must have been read from it.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._descriptor = stream.fileno()
+        self._buffer = bytearray()
+        self._searched = 0  # so many bytes of it hold no line end
+        self._ended = False
+
+    def readline(self, limit: int) -> bytes:
+        """Return the next line with its end, or as much of it as `limit` bytes; b"" at the end."""
+        while (size := self._size_of_line(limit)) is None:
+            self._read()
+        line = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        self._searched = 0
+        return line
+
+    def ready(self) -> bool:
+        """Say whether the next line, or the end, is there without waiting for it."""
+        while self._size_of_line(sys.maxsize) is None:
+            if not select.select([self._descriptor], [], [], 0)[0]:
+                return False
+            self._read()
+        return True
+
+    def _size_of_line(self, limit: int) -> int | None:
+        """Return the length of the line that the buffer begins with; None if it has no end yet."""
+        end = self._buffer.find(b"\n", self._searched) + 1
+        if not end:
+            self._searched = end = len(self._buffer)
+            if not self._ended and end < limit:
+                return None
+        return min(end, limit)
+
+    def _read(self) -> None:
+        """Wait for bytes or for the end."""
+        with explained(Path("stdin")):
+            block = os.read(self._descriptor, _BLOCK)
+        self._buffer += block
+        self._ended = not block
+
+
+def input_stream() -> LiveInput:
+    """Return standard input.
+
+    Raises:
+        DataError: it is closed.
+    """
+    if sys.stdin is None:
+        raise DataError("stdin", "is closed", "Pipe text in, or use --input FILE.")
+    return LiveInput(sys.stdin.buffer)
+
+
+@contextlib.contextmanager
+def output_stream(path: Path | None) -> Iterator[BinaryIO]:
+    """Give bytes to standard output, or to a file that appears whole or not at all.
+
+    Raises:
+        PlatformError: stdout is closed or full, or the file cannot be written.
+    """
+    if path is not None and (path.is_file() or not path.exists()):
+        with RunDir(path.parent).stream(path.name) as file:
+            yield file
+        return
+    if path is not None:  # a device or a pipe is written to, never replaced
+        with explained(path), path.open("wb") as file:
+            yield file
+        return
+    if sys.stdout is None:  # python starts so when stdout is closed, and would write nothing
+        raise PlatformError("stdout", "is closed", "Redirect it, or use --output FILE.")
+    with explained(Path("stdout")):
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()

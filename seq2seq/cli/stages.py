@@ -1,0 +1,311 @@
+"""The four stages of a run, in order. Each reads what the one before left in the run folder."""
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+
+import torch
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from seq2seq.alignment.gold import GOLD, AttentionScores, align_test_set
+from seq2seq.alignment.heatmap import (
+    printable_line,
+    to_png,
+)
+from seq2seq.cli.console import output_stream
+from seq2seq.config.compose import load_run_config
+from seq2seq.config.schema import Config, SentencePieceConfig, Stage
+from seq2seq.data.prepare import (
+    SIDES,
+    check_data,
+    load_pairs,
+    load_text,
+    load_tokenizers,
+    prepare,
+)
+from seq2seq.decoding.pretrained import Pretrained, new_model, outline
+from seq2seq.decoding.translate import Translation, translate
+from seq2seq.evaluation.by_length import (
+    LENGTH_BLEU,
+    LENGTH_PLOT,
+    LengthBleu,
+    compare_lengths,
+    plot_length_bleu,
+    score_by_length,
+)
+from seq2seq.evaluation.evaluation import TRANSLATIONS, Results, known_rows, score_all, second_pass
+from seq2seq.evaluation.figures import DETAILS, draw_curves, draw_examples, draw_heatmaps, drawn
+from seq2seq.evaluation.projector import project
+from seq2seq.evaluation.scoring import bleu_metric
+from seq2seq.fidelity import Report, compare
+from seq2seq.run import crash
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import MemoryLimitError, RunDirError, UserError, printable
+from seq2seq.run.export import export
+from seq2seq.run.fsops import explained
+from seq2seq.run.memory import ADVICE, is_out_of_memory, keep_freed
+from seq2seq.run.provenance import note_restart
+from seq2seq.run.reading import expected, read_json, read_lines_of
+from seq2seq.run.signals import Interrupted, StopRequest
+from seq2seq.training.checkpoint import check_size
+from seq2seq.training.trainer import Trainer, stopped
+from seq2seq.training.validation import TrainingData
+
+log = logging.getLogger(__name__)
+
+NO_UNKNOWN = "decode/test.no_unknown.txt"
+SCORES = "scores.json"
+
+
+def run_job(cfg: Config, run: RunDir) -> None:
+    """Run all stages of a job with its log on stderr and in `train.log`, and print the outcome.
+
+    Raises:
+        UserError: something a user can put right, or a stop that was asked for.
+        InternalError: a bug; the traceback is in the run's `crash/`.
+    """
+    stop = StopRequest()
+    with logging_to(run.path("train.log")), logging_redirect_tqdm():
+        try:
+            run_stages(cfg, run, stop)
+        except UserError:
+            raise
+        except Exception as error:  # the one place that turns a bug into a line
+            if is_out_of_memory(error):
+                raise MemoryLimitError(run.root, "out of memory", ADVICE) from None
+            raise crash.keep_bug(run, error) from error
+    with output_stream(None) as output:  # UTF-8, whatever the locale
+        output.write(f"{summary(run)}\n".encode())
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Send our log to stderr and to a UTF-8 file."""
+    logger = logging.getLogger("seq2seq")
+    with explained(path):
+        file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.handleError = partial(_give_up, logger, file)  # type: ignore[method-assign]
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), file]
+    before, logger.propagate = logger.propagate, False
+    logger.setLevel(logging.INFO)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.propagate = before
+        for handler in handlers:
+            logger.removeHandler(handler)
+        file.close()
+
+
+def _give_up(logger: logging.Logger, file: logging.Handler, _record: logging.LogRecord) -> None:
+    """Stop writing a log that cannot be written; one line instead of a traceback for each."""
+    logger.removeHandler(file)
+    logger.warning("train.log gets no more of this run: %s", sys.exc_info()[1])
+
+
+def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
+    """Run the stages that the config names, in their order.
+
+    Raises:
+        StoppedError: a signal asked for it. While corpus and vocabularies are prepared signals end
+            the process at once: C++ would keep a handler waiting, and what is there is whole.
+    """
+    if cfg.threads is not None:
+        torch.set_num_threads(cfg.threads)
+    bleu_metric(cfg.evaluate.bleu_tokenizer)  # now, not at the first validation
+    fidelity = write_fidelity(cfg, run)
+    for stage in (stage for stage in Stage if stage in cfg.stages):
+        log.info("== %s", stage.name)
+        if stage is Stage.tokenize:
+            prepare(run, cfg)
+            continue
+        if stage is Stage.train:
+            for line in fidelity.lines():
+                log.info("%s", line)
+        with stop.installed():
+            try:
+                _STAGES[stage](cfg, run, stop)
+            except Interrupted:
+                raise stopped(run, stop, f"interrupted in stage {stage.name}") from None
+
+
+def write_fidelity(cfg: Config, run: RunDir) -> Report:
+    """Say in the run's folder what it does differently from the paper and the authors' code.
+
+    Anew for every job: a resumed run may decode by other settings.
+    """
+    report = compare(cfg)
+    run.write("fidelity.md", report.as_markdown())
+    run.write_json("fidelity.json", report.as_dict())
+    return report
+
+
+def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
+    """Train, or go on training, on the tokenized corpus of the run; export the best weights."""
+    with stop.interruptible():
+        check_data(run)
+    for difference in note_restart(run, cfg):
+        log.warning("from here on not bit-exact: %s", difference)
+    with stop.interruptible():
+        trainer = _trainer(cfg, run, stop)
+    keep_freed()
+    progress = trainer.fit()
+    log.info(
+        "trained %s updates in %.1f minutes; best %s %.2f after update %s",
+        f"{progress.update:,}",
+        progress.seconds / 60,
+        cfg.trainer.select_by.name,
+        progress.best_score if progress.best_score is not None else float("nan"),
+        f"{progress.best_update:,}",
+    )
+    export(run, load_run_config(run.path("config.yaml")))
+
+
+def _trainer(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
+    """Load what training needs; changes nothing on disk."""
+    tokenizers = load_tokenizers(run, cfg)
+    texts = None
+    if isinstance(cfg.tokenizer, SentencePieceConfig) and cfg.tokenizer.sampling:
+        texts = (load_text(run, "train", "source"), load_text(run, "train", "target"))
+    data = TrainingData(
+        train=load_pairs(run, "train", tokenizers),
+        texts=texts,
+        validation=load_pairs(run, "validation", tokenizers),
+        validation_source=load_text(run, "validation", "source"),
+        validation_references=load_text(run, "validation", "target"),
+        tokenizers=tokenizers,
+    )
+    check_size(run, outline(cfg, tokenizers))
+    model = new_model(cfg, tokenizers)
+    count = sum(p.numel() for p in model.parameters())
+    log.info("model: %s parameters on %s", f"{count:,}", next(model.parameters()).device)
+    return Trainer(model, data, cfg, run, stop)
+
+
+def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
+    """Translate the test set with the best weights into `decode/test.txt` and `.jsonl`.
+
+    If some of its sentences have unknown words and some have none, those without are translated
+    once more, with the unknown symbol forbidden: the "No UNK" of Table 1.
+    """
+    with stop.interruptible():
+        check_data(run)
+        model = Pretrained(run, cfg)
+    lines, references = (load_text(run, "test", side) for side in SIDES)
+    with run.stream(TRANSLATIONS) as text, run.stream(DETAILS) as details:
+        for translation in _decoded(model.stream(lines), len(lines), stop):
+            text.write(f"{translation.text}\n".encode())
+            line = json.dumps(translation.as_dict(), ensure_ascii=False)
+            details.write(f"{line}\n".encode())
+    rows = known_rows(model.tokenizers, lines, references)
+    if again := second_pass(rows, len(lines), cfg.decode):
+        log.info("once more %s sentences, without unknown words", f"{len(rows):,}")
+        known = translate(model.model, model.tokenizers, (lines[i] for i in rows), again)
+        with run.stream(NO_UNKNOWN) as text:
+            for translation in _decoded(known, len(rows), stop):
+                text.write(f"{translation.text}\n".encode())
+
+
+def _decoded(found: Iterable[Translation], total: int, stop: StopRequest) -> Iterator[Translation]:
+    """Pass translations on; count them in the log, and stop where that was asked for."""
+    for number, translation in enumerate(stop.each(found), start=1):
+        if stop.exit_code is not None:
+            raise Interrupted
+        yield translation
+        if number % 1000 == 0:
+            log.info("decoded %s of %s", f"{number:,}", f"{total:,}")
+
+
+def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
+    """Score the translations of the test set and its alignment, and draw what is to be seen."""
+    with stop.interruptible():
+        check_data(run)
+        results, by_length = score(cfg, run)
+    run.write_json(SCORES, results.as_dict())
+    run.write_json(LENGTH_BLEU, by_length.as_dict())
+    plot = partial(plot_length_bleu, {cfg.name: by_length.bins})
+    pictures = chain(
+        [(LENGTH_PLOT, lambda: to_png(plot()))],
+        draw_heatmaps(cfg, run),
+        draw_examples(cfg, run),
+        draw_curves(cfg, run),
+        project(cfg, run),
+    )
+    for name, data in stop.each(drawn(pictures)):
+        run.write(name, data)
+
+
+def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
+    """Score what the decode stage wrote, as a whole and by source length."""
+    hypotheses = list(read_lines_of(run.path(TRANSLATIONS)))
+    sources, references = (list(load_text(run, "test", side)) for side in SIDES)
+    _check_count(run, TRANSLATIONS, hypotheses, sources)
+    rows = known_rows(load_tokenizers(run, cfg), sources, references)
+    if second_pass(rows, len(sources), cfg.decode):
+        outputs = list(read_lines_of(run.path(NO_UNKNOWN)))
+        _check_count(run, NO_UNKNOWN, outputs, rows)
+        known = dict(zip(rows, outputs, strict=True))
+    else:
+        known = {row: hypotheses[row] for row in rows}
+    results = Results(*score_all(cfg, hypotheses, references, known), align(cfg, run))
+    return results, score_by_length(cfg, sources, hypotheses, references)
+
+
+def align(cfg: Config, run: RunDir) -> AttentionScores | None:
+    """Measure the attention of the best weights where the run has gold links to compare it with."""
+    if not run.path(GOLD).exists():
+        return None
+    model = Pretrained(run, cfg)
+    found = align_test_set(run, model.model, model.tokenizers, cfg.decode)
+    if found.gold is None:
+        log.warning(
+            "no alignment score: the words of no test sentence could be found in its pieces"
+        )
+    return found
+
+
+def _check_count(run: RunDir, name: str, lines: Sequence[str], wanted: Sequence[object]) -> None:
+    if len(lines) != len(wanted):
+        what = f"has {len(lines)} lines, expected {len(wanted)}"
+        raise RunDirError(run.path(name), what, "Run the decode stage again.")
+
+
+_STAGES: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {
+    Stage.train: train,
+    Stage.decode: decode,
+    Stage.evaluate: evaluate,
+}
+
+
+def draw_sweep(folder: Path) -> None:
+    """Draw BLEU by source length of all runs of a sweep so far on one plot, in its folder."""
+    if picture := compare_lengths(folder):
+        path = RunDir(folder).write(LENGTH_PLOT, picture)
+        with output_stream(None) as output:
+            output.write(f"lengths    {path}\n".encode())
+
+
+def summary(run: RunDir) -> str:
+    """Return what a person wants to see at the end: scores, three translations, pictures."""
+    parts = []
+    if run.path(SCORES).exists():
+        with expected(run.path(SCORES)):
+            parts += [str(Results.from_dict(read_json(run.path(SCORES)))), ""]
+        sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
+        outputs = read_lines_of(run.path(TRANSLATIONS))
+        for row in islice(zip(*sides, outputs, strict=False), 3):
+            # Shown in a terminal: nothing in a text may move its cursor.
+            source, reference, output = (printable_line(text) for text in row)
+            parts += [f"source     {source}", f"output     {output}", f"reference  {reference}", ""]
+        parts += [f"heatmap    {path}" for path in sorted(run.path("heatmaps").glob("*.png"))[:4]]
+    parts.append(f"run        {run.root}")
+    # Text may come from anywhere, and this is for a terminal.
+    return "\n".join(printable(line) for part in parts for line in part.split("\n"))

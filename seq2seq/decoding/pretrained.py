@@ -1,0 +1,139 @@
+"""A trained run as one object: raw text in, translations out."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from seq2seq.config.compose import load_run_config
+from seq2seq.config.schema import Config, Device
+from seq2seq.data.prepare import load_tokenizers
+from seq2seq.data.tokenizer import PAD, Tokenizer
+from seq2seq.decoding.forced import TextPair, force
+from seq2seq.decoding.translate import Translation, always, translate
+from seq2seq.model import RNNSearch, build_model
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import PlatformError
+from seq2seq.training.checkpoint import load_weights
+
+log = logging.getLogger(__name__)
+
+_NO_CUDA = "no CUDA device was found"
+
+
+class Pretrained:
+    """A run's best model with its vocabularies and settings.
+
+    Attributes:
+        config: The run's own config with the given overrides.
+        update: The update whose weights these are.
+    """
+
+    def __init__(self, run: RunDir, config: Config) -> None:
+        self.config = config
+        self.tokenizers = load_tokenizers(run, config)
+        self.model = outline(config, self.tokenizers)
+        self.update = load_weights(run, self.model)
+        self.model.to(pick_device(config.device)).eval()
+
+    def translate(self, sentences: Sequence[str]) -> list[Translation]:
+        """Translate sentences: text, score and alignment of each, in order.
+
+        model = seq2seq.load("outputs/quickstart/...")
+        [t] = model.translate(["The small cat sleeps."])
+        t.text, t.score, t.alignment
+        """
+        return list(self.stream(sentences))
+
+    def stream(
+        self, lines: Iterable[str], ready: Callable[[], bool] = always
+    ) -> Iterator[Translation]:
+        """Translate lines as they come, in order.
+
+        Args:
+            lines: Any number of them, without line ends.
+            ready: Says whether the next line is there; rather than wait for it, those that were
+                read are translated.
+        """
+        return translate(self.model, self.tokenizers, lines, self.config.decode, ready)
+
+    def force(self, pairs: Iterable[TextPair]) -> Iterator[Translation]:
+        """Score given translations: probability of each token, and where the model looks.
+
+        [t] = model.force([("The small cat sleeps.", "Le petit chat dort.")])
+        t.candidates[0].token_log_probs, t.perplexity, t.alignment
+
+        Args:
+            pairs: Any number of source and target sentences; results come in their order.
+        """
+        return force(self.model, self.tokenizers, pairs, self.config.decode)
+
+
+def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
+    """Load a trained run.
+
+    Args:
+        run: A run directory, as `train.py` prints it.
+        overrides: `decode.beam_size=12` and the like; what the checkpoint fixes cannot change.
+
+    Raises:
+        RunDirError: no run, or a damaged one.
+        ConfigError: an override is wrong.
+    """
+    folder = RunDir.open(Path(run))
+    config = load_run_config(folder.path("config.yaml"), overrides)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    return Pretrained(folder, config)
+
+
+def new_model(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
+    """Build the model of a config on its device, initialised from the run's seed."""
+    torch.manual_seed(cfg.seed)
+    return _build(cfg, tokenizers).to(pick_device(cfg.device))
+
+
+def outline(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
+    """Build a model without memory for its weights: their names and shapes alone."""
+    with torch.device("meta"):
+        return _build(cfg, tokenizers)
+
+
+def _build(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
+    source, target = map(len, tokenizers)
+    return build_model(cfg.model, cfg.attention, num_source=source, num_target=target, pad=PAD)
+
+
+def pick_device(device: Device) -> torch.device:
+    """Return the device of a config; where CUDA cannot be used, auto says why.
+
+    Raises:
+        PlatformError: CUDA was asked for and is not there or does not work.
+    """
+    if device is Device.cpu:
+        return torch.device("cpu")
+    problem = _cuda_problem()
+    if problem is None:
+        return torch.device("cuda")
+    if device is Device.cuda:
+        raise PlatformError("device", problem, "Use device=cpu or device=auto.")
+    if problem != _NO_CUDA:
+        log.warning("device=auto takes the CPU: %s", problem)
+    return torch.device("cpu")
+
+
+def _cuda_problem() -> str | None:
+    """Say why CUDA does not work: no device, a driver too old, a device that others hold."""
+    with warnings.catch_warnings(record=True) as told:  # that is how torch speaks of the driver
+        warnings.simplefilter("always")
+        if not torch.cuda.is_available():
+            reasons = [str(warning.message).split(" (Triggered")[0] for warning in told]
+            return f"CUDA cannot be used ({' '.join(reasons[0].split())})" if reasons else _NO_CUDA
+    try:
+        torch.zeros(1, device="cuda")
+    except RuntimeError as error:  # torch's class for whatever the driver answers
+        first, *_ = str(error).splitlines() or [type(error).__name__]
+        return f"CUDA cannot be used ({first})"
+    return None

@@ -1,0 +1,61 @@
+"""The word vectors of a run for TensorBoard's embedding projector, with the words as labels.
+
+Its own `add_embedding` appends to its index at each call and writes whatever it is given; these
+files are written once, at the end, and are bounded.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from torch import Tensor
+
+from seq2seq.alignment.heatmap import printable
+from seq2seq.config.schema import Config
+from seq2seq.data.prepare import SIDES
+from seq2seq.data.tokenizer import PAD, Tokenizer
+from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.evaluation.figures import Picture
+from seq2seq.run.directory import RunDir
+from seq2seq.training.board import EVENTS
+
+INDEX = "projector_config.pbtxt"
+"""What TensorBoard looks for beside the events."""
+
+MAX_NUMBERS = 1_000_000
+"""Of a side, some 8 MB: all of a small vocabulary, the 1,612 most frequent words of the paper's."""
+
+
+def project(cfg: Config, run: RunDir) -> Iterator[Picture]:
+    """Write the embeddings of the best weights as tables, if the run shows itself in TensorBoard.
+
+    Ids go by frequency in both kinds of vocabulary, so those left out are the rare ones.
+    """
+    if not cfg.logging.tensorboard:
+        return
+    best = Pretrained(run, cfg)
+    embeddings = (best.model.encoder.embedding, best.model.decoder.embedding)
+    for side, embedding, tokenizer in zip(SIDES, embeddings, best.tokenizers, strict=True):
+        vectors = embedding.E.weight.detach()  # (K, m)
+        count = min(len(vectors), MAX_NUMBERS // vectors.shape[1])
+        ids = [i for i in range(count) if i != PAD]  # whose vector is 0
+        yield f"{EVENTS}/projector/{side}.tsv", partial(_vectors, vectors[ids])
+        yield f"{EVENTS}/projector/{side}_labels.tsv", partial(_labels, tokenizer, ids)
+    yield f"{EVENTS}/{INDEX}", partial(_index, SIDES)
+
+
+def _vectors(rows: Tensor) -> bytes:
+    return "".join("\t".join(f"{x:.4g}" for x in row) + "\n" for row in rows.tolist()).encode()
+
+
+def _labels(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
+    """Return a table with a header, as TensorBoard wants one where there are two columns."""
+    pieces = zip(tokenizer.pieces(ids), ids, strict=True)
+    return "".join(["piece\tid\n", *(f"{printable(piece)}\t{i}\n" for piece, i in pieces)]).encode()
+
+
+def _index(sides: Sequence[str]) -> bytes:
+    entry = (
+        'embeddings {{\n  tensor_name: "{0}"\n  tensor_path: "projector/{0}.tsv"\n'
+        '  metadata_path: "projector/{0}_labels.tsv"\n}}\n'
+    )
+    return "".join(entry.format(side) for side in sides).encode()

@@ -1,0 +1,55 @@
+"""The part of a run that decoding needs, in a folder of its own: a model to hand on.
+
+It is itself a run directory, without data, optimizer and logs, so everything that decodes a run
+decodes it. Of the data config only the languages stay: paths are nobody else's business.
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from seq2seq.config.compose import to_yaml
+from seq2seq.config.schema import Config
+from seq2seq.data.prepare import TOKENIZERS
+from seq2seq.run.directory import RunDir
+from seq2seq.run.reading import read_folder, verify_folder
+from seq2seq.training.checkpoint import best_weights, origins
+
+log = logging.getLogger(__name__)
+
+MODEL = "model"
+
+
+def export(run: RunDir, cfg: Config) -> Path:
+    """Write the best weights of a run, averaged ones if there are, and what goes with them.
+
+    Args:
+        run: Trained.
+        cfg: The config as the run saved it.
+
+    Returns:
+        The folder; one that holds these weights already is left as it is.
+
+    Raises:
+        RunDirError: no checkpoint can be read.
+        PlatformError: it cannot be written; an older export is untouched.
+    """
+    best, weights = best_weights(run)
+    config = to_yaml(
+        replace(
+            cfg,
+            data=replace(cfg.data, root="", train=[], validation=[], test=[]),
+            evaluate=replace(cfg.evaluate, heatmap_font=None),
+        )
+    )
+    files = {"model.safetensors": read_folder(best)[weights], "config.yaml": config.encode()}
+    name = f"checkpoints/{best.name}"
+    old = run.path(MODEL) / name
+    if old.exists() and verify_folder(old) is None and read_folder(old) == files:
+        return run.path(MODEL)
+    with run.replace_tree(MODEL) as model:
+        model.write("config.yaml", config)
+        model.commit_folder(TOKENIZERS, read_folder(run.path(TOKENIZERS)))
+        model.commit_folder(name, files, about=origins(model))
+    log.info("exported %s", run.path(MODEL))
+    return run.path(MODEL)

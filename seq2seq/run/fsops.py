@@ -1,0 +1,175 @@
+"""Every operation that changes the disk, and no other module does any.
+
+Thin on purpose: each is one call of `os`, so that tests can let it fail, kill the process before,
+after and in the middle of it, and count that none was forgotten.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from seq2seq.run.errors import PlatformError
+
+_BUFFER = 1 << 20
+
+
+class _RawFile(io.RawIOBase):
+    """An open descriptor whose writes are `os.write`."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def write(self, data: object) -> int:
+        return os.write(self._descriptor, data)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Create a file that must not exist; when the block ends its bytes are on the disk."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    raw = _RawFile(os.open(path, flags, 0o666))
+    try:
+        buffered = io.BufferedWriter(raw, _BUFFER)
+        yield buffered
+        buffered.flush()
+        os.fsync(raw.fileno())  # if this fails the file counts as lost: never tried again
+    except BaseException:
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            raw.close()
+        raise
+    raw.close()  # may fail as well: then the file is not committed
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Create a file with these bytes and bring it to the disk."""
+    with new_file(path) as file:
+        file.write(data)
+
+
+def append(path: Path, data: bytes) -> int:
+    """Append to a file, in one call; return its size. Not synced: a checkpoint says what counts."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        os.write(descriptor, data)
+        return os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def open_lock(path: Path) -> int:
+    """Open a file that is there to be locked; return its descriptor."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.open(path, flags, 0o666)
+
+
+def rewrite(descriptor: int, data: bytes) -> None:
+    """Replace what an open file holds; for the lock file, which nobody reads but people."""
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, data, 0)
+
+
+def sync(path: Path) -> None:
+    """Bring the bytes of a file that was appended to to the disk; no harm if there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def truncate(path: Path, size: int) -> None:
+    """Cut a file."""
+    os.truncate(path, size)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, and bring the new names to the disk."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):  # somebody else was quicker
+        os.mkdir(path)  # noqa: PTH102 - all operations here are those of `os`
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    sync_folder(path.parent)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Give a file or folder its final name, replacing a file that has it."""
+    os.replace(old, new)  # noqa: PTH105
+    sync_folder(new.parent)
+
+
+def delete(path: Path) -> None:
+    """Delete a file; no harm if it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108
+
+
+def delete_folder(path: Path) -> None:
+    """Delete a folder and what is in it, never through a link; no harm if it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: a rename counts only after this."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes an ordinary user may still write there."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+_FIXES = {
+    errno.ENOSPC: "Free some space and start again; what was saved before is intact.",
+    errno.EDQUOT: "Free some of your quota and start again; what was saved before is intact.",
+    errno.EIO: "Check the disk; what was saved before is intact if it can still be read.",
+    errno.EACCES: "Choose a folder that you may write.",
+    errno.EPERM: "Choose a folder that you may write.",
+    errno.EROFS: "Choose a folder that can be written.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n) and start again.",
+    errno.ENOENT: "Was the folder moved or deleted meanwhile? Put it back and start again.",
+    errno.ESTALE: "The network file system lost it: mount it again and start again.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.ENOTDIR: "A part of the path is a file: choose another.",
+    errno.EISDIR: "It is a folder: choose another name.",
+}
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a failed file operation into one line that says what to do.
+
+    Raises:
+        PlatformError: instead of the OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        fix = _FIXES.get(error.errno or 0, "Check the path and start again.")
+        raise PlatformError(path, error.strerror or str(error), fix) from error

@@ -1,0 +1,85 @@
+"""What a result depends on besides config and data: `run.json`.
+
+No host name, no environment, no folder of the machine.
+"""
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from seq2seq.config.schema import Config
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import printable
+from seq2seq.run.privacy import without_folders
+from seq2seq.run.reading import expected, read_sealed, seal
+
+RECORD = "run.json"
+PACKAGES = ("torch", "sentencepiece", "sacremoses", "sacrebleu", "datasets", "numpy")
+
+
+def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
+    """Return versions, threads, device and command of this process."""
+    import torch
+
+    import seq2seq
+    from seq2seq.decoding.pretrained import pick_device
+
+    return {
+        "format": 1,
+        "seq2seq": seq2seq.__version__,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "packages": {name: version(name) for name in PACKAGES},
+        "threads": cfg.threads if cfg.threads is not None else torch.get_num_threads(),
+        "device": pick_device(cfg.device).type,
+        "steps": _steps(),
+        "command": command if command is not None else typed_command(),
+    }
+
+
+def _steps() -> str:
+    """Return what the steps of recurrences run as on a CPU: C of some compiler, or torch."""
+    try:
+        from seq2seq.kernels import native
+    except ImportError:  # nothing needs the kernels
+        return "torch"
+    return native.name()
+
+
+def typed_command() -> list[str]:
+    """Return the command line, absolute paths shortened to their last part."""
+    return [Path(sys.argv[0]).name, *map(without_folders, sys.argv[1:])]
+
+
+def record(run: RunDir, found: dict[str, Any]) -> None:
+    """Write `run.json` of a new run."""
+    run.write_json(RECORD, seal(found | {"restarts": []}))
+
+
+def note_restart(run: RunDir, cfg: Config) -> list[str]:
+    """Add this process to the record of a run, and return in what it differs from the last one.
+
+    Only what can change the last bit of a sum is compared.
+
+    Raises:
+        RunDirError: the record is damaged.
+    """
+    path = run.path(RECORD)
+    kept = read_sealed(path)
+    now = provenance(cfg)
+    with expected(path):
+        last = ([*kept["restarts"]] or [kept])[-1]
+        differences = [
+            printable(f"{name} {before} -> {after}")
+            for name, before, after in (
+                ("torch", last["packages"]["torch"], now["packages"]["torch"]),
+                ("threads", last["threads"], now["threads"]),
+                ("device", last["device"], now["device"]),
+                ("steps", last.get("steps", "torch"), now["steps"]),
+            )
+            if before != after
+        ]
+    if differences:
+        restart = now | {"differences": differences}
+        run.write_json(RECORD, seal(kept | {"restarts": [*kept["restarts"], restart]}))
+    return differences
