@@ -1,0 +1,70 @@
+"""One registry: which config classes a group has to choose from, and what builds their parts.
+
+A part of a model or of a training is one class with one config class. Both are made known by the
+same two calls, from inside this package or from outside of it:
+
+    @option("cell")                      # `cell.name: lstm` in YAML, `cell.name=lstm` to override
+    @dataclass(kw_only=True)
+    class LSTMConfig:
+        name: str = "lstm"
+        forget_bias: float = number(default=1.0)
+
+    @builds(LSTMConfig)
+    def lstm(cfg: LSTMConfig, ...) -> LSTMCell: ...
+
+Config classes are known without torch, so that a config is checked before anything is imported.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from seq2seq.run.errors import ConfigError
+
+C = TypeVar("C", bound=type)
+F = TypeVar("F", bound=Callable[..., Any])
+
+_options: dict[str, dict[str, type]] = {}
+_builders: dict[type, Callable[..., Any]] = {}
+
+
+def option(group: str) -> Callable[[C], C]:
+    """Offer a config class, under the default of its field `name`, as an option of a group."""
+
+    def register(config: C) -> C:
+        [name] = [field.default for field in fields(config) if field.name == "name"]
+        known = _options.setdefault(group, {})
+        assert isinstance(name, str), f"{config.__name__}.name needs a default"
+        assert known.get(name, config).__qualname__ == config.__qualname__, f"{group}={name} twice"
+        known[name] = config
+        return config
+
+    return register
+
+
+def builds(config: type) -> Callable[[F], F]:
+    """Name the function or class that builds the part of a config class."""
+
+    def register(builder: F) -> F:
+        _builders[config] = builder
+        return builder
+
+    return register
+
+
+def groups() -> Mapping[str, Mapping[str, type]]:
+    """Return the config classes of all groups, by group and name."""
+    return _options
+
+
+def build(config: Any, *args: Any, **kwargs: Any) -> Any:
+    """Build the part that a config describes.
+
+    Raises:
+        ConfigError: nothing builds this class.
+    """
+    builder = _builders.get(type(config))
+    if builder is None:
+        what = f"nothing builds {type(config).__name__} (name: {config.name})"
+        raise ConfigError("config", what, "Load the module that does with --extension MODULE.")
+    return builder(config, *args, **kwargs)
