@@ -83,8 +83,8 @@ class Interrupt:
 interrupt = Interrupt()
 
 
-LEVELS, PICTURES = ("pieces", "words", "blanks"), ("png", "svg", "pdf")
-"""As `inference.output` and `inference.alignment` have them; --help is not to wait for these."""
+LEVELS, FIGURES = ("pieces", "words", "blanks"), ("png", "svg", "pdf")
+"""As `decoding.formats` and `alignment.heatmap` have them; --help is not to wait for these."""
 
 
 def add_attention_options(parser: argparse.ArgumentParser) -> None:
@@ -94,10 +94,12 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
         choices=LEVELS,
         default=LEVELS[0],
         help="tokens in jsonl, pharaoh, npz and heatmaps: pieces of the vocabulary; words, marks "
-        "and apostrophes cut off; or what stands between blanks, for tokenised text",
+        "and apostrophes cut off; or what stands between spaces, for tokenised text",
     )
-    parser.add_argument("--heatmaps", type=Path, metavar="FOLDER", help="draw every line in it")
-    parser.add_argument("--picture", choices=PICTURES, default=PICTURES[0], help="of heatmaps")
+    parser.add_argument("--heatmaps", type=Path, metavar="DIRECTORY", help="draw every line in it")
+    parser.add_argument(
+        "--figure", "--picture", choices=FIGURES, default=FIGURES[0], help="format of heatmaps"
+    )
 
 
 def run_script(main: Callable[[], None]) -> None:
@@ -147,7 +149,8 @@ def table(
     letters = align.ljust(len(headers), align[-1])
     sides = ["right" if letter == "r" else "left" for letter in letters]
     cells = [[str(cell) for cell in row] for row in rows]
-    return tabulate(cells, headers, tablefmt=style, colalign=sides, disable_numparse=True)
+    text: str = tabulate(cells, headers, tablefmt=style, colalign=sides, disable_numparse=True)
+    return text
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
