@@ -11,7 +11,7 @@ import pytest
 from runs import begin, composed, locked, run_new, template_pairs, write_corpus
 
 import seq2seq
-from seq2seq.alignment.heatmap import group_pieces
+from seq2seq.alignment.words import group_pieces
 from seq2seq.config.schema import Config, TokenizerKind, WordsConfig
 from seq2seq.data.corpus import read_pairs
 from seq2seq.data.filters import keep
