@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -125,6 +125,29 @@ def run_script(main: Callable[[], None]) -> None:
         if is_out_of_memory(error):
             sys.exit(report(MemoryLimitError(name, "out of memory", ADVICE)))
         sys.exit(report(InternalError(name, error, f"{_DEBUG}=1 in front")))
+
+
+def table(
+    rows: Iterable[Sequence[object]],
+    headers: Sequence[str],
+    align: str = "l",
+    *,
+    style: str = "plain",
+) -> str:
+    """Return rows as an aligned table; a row may be shorter than the headers.
+
+    Args:
+        rows: Cells, shown as they are; numbers are formatted by whoever knows their meaning.
+        headers: One a column.
+        align: `l` or `r` of each column; the last letter holds for all columns after it.
+        style: Of `tabulate`: "plain" for a terminal, "github" for Markdown.
+    """
+    from tabulate import tabulate
+
+    letters = align.ljust(len(headers), align[-1])
+    sides = ["right" if letter == "r" else "left" for letter in letters]
+    cells = [[str(cell) for cell in row] for row in rows]
+    return tabulate(cells, headers, tablefmt=style, colalign=sides, disable_numparse=True)
 
 
 def check_command_line(arguments: Sequence[str]) -> None:

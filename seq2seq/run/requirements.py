@@ -25,6 +25,7 @@ PACKAGES = {
     "numpy": "1.26",
     "pyarrow": "21",
     "pyyaml": "6.0.1",
+    "tabulate": "0.9",
 }
 """The oldest versions, as in pyproject.toml: below some of them a file can run code. Without
 matplotlib and tensorboard a run only shows less."""
