@@ -18,7 +18,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to save: no traceback
 
-from seq2seq.run.requirements import leave_if_too_old
+from seq2seq.run.requirements import lazy_help_texts, leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
@@ -106,7 +106,8 @@ def check_device(cfg: Config) -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        with lazy_help_texts():
+            main()
     except UserError as error:  # of a sweep's job, which has reported it; the others have run
         sys.exit(error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:  # composing failed
