@@ -41,7 +41,7 @@ from seq2seq.config.compose import (
 )
 from seq2seq.config.schema import Config, Device, Stage
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import StoppedError, UserError, report
+from seq2seq.run.errors import StoppedError, UserError, print_error
 from seq2seq.run.provenance import provenance, record
 
 CONFIGS = str(Path(__file__).resolve().parent / "configs")
@@ -67,7 +67,7 @@ def main(raw: DictConfig) -> None:
         if sweeping:
             draw_sweep(run.root.parent)
     except UserError as error:
-        exit_code = report(error)
+        exit_code = print_error(error)
         if sweeping and not isinstance(error, StoppedError):
             raise
         sys.exit(exit_code)
@@ -111,8 +111,8 @@ if __name__ == "__main__":
     except UserError as error:  # of a sweep's job, which has reported it; the others have run
         sys.exit(error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:  # composing failed
-        sys.exit(report(composing_error(error)))
+        sys.exit(print_error(composing_error(error)))
     except ValueError as error:
         if not is_about_a_group(error):
             raise
-        sys.exit(report(composing_error(error)))
+        sys.exit(print_error(composing_error(error)))

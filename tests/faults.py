@@ -1,6 +1,6 @@
 """Faults in the operations by which a process changes the disk.
 
-`Operations` stands between a process and the functions of `os` that `seq2seq/run/fsops.py` calls.
+`Operations` stands between a process and the functions of `os` that `seq2seq/run/writing.py` calls.
 It does not really sync: that would take minutes, and nothing here cuts the power but `disks.py`.
 """
 

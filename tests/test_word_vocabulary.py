@@ -238,7 +238,7 @@ def test_a_changed_vocabulary_is_refused(prepared):
     run, cfg = prepared
     path = run.path("tokenizers/target.words")
     path.write_bytes(path.read_bytes().replace(b".", b"!"))
-    with pytest.raises(RunDirError, match="SHA-256 differs from the manifest"):
+    with pytest.raises(RunDirError, match="SHA-256 differs from the recorded one"):
         load_tokenizers(run, cfg)
 
 

@@ -19,11 +19,11 @@ from seq2seq.run.errors import (
     MemoryLimitError,
     PlatformError,
     UserError,
-    report,
+    print_error,
 )
-from seq2seq.run.fsops import explained
 from seq2seq.run.memory import ADVICE, is_out_of_memory
 from seq2seq.run.signals import EXIT_CODES
+from seq2seq.run.writing import explained
 
 _DEBUG = "SEQ2SEQ_DEBUG"
 _GRACE = 3  # seconds for a line that is being written, before a signal ends the script all the same
@@ -115,7 +115,7 @@ def run_script(main: Callable[[], None]) -> None:
     except UserError as error:
         if os.environ.get(_DEBUG):
             raise
-        sys.exit(report(error))
+        sys.exit(print_error(error))
     except Exception as error:  # the one place that turns a bug into a line
         if interrupt.code is not None:  # what a signal that comes during an import can look like
             sys.exit(interrupt.code)
@@ -123,8 +123,8 @@ def run_script(main: Callable[[], None]) -> None:
             raise
         name = Path(sys.argv[0]).name
         if is_out_of_memory(error):
-            sys.exit(report(MemoryLimitError(name, "out of memory", ADVICE)))
-        sys.exit(report(InternalError(name, error, f"{_DEBUG}=1 in front")))
+            sys.exit(print_error(MemoryLimitError(name, "out of memory", ADVICE)))
+        sys.exit(print_error(InternalError(name, error, f"{_DEBUG}=1 in front")))
 
 
 def table(
@@ -147,7 +147,8 @@ def table(
     letters = align.ljust(len(headers), align[-1])
     sides = ["right" if letter == "r" else "left" for letter in letters]
     cells = [[str(cell) for cell in row] for row in rows]
-    return tabulate(cells, headers, tablefmt=style, colalign=sides, disable_numparse=True)
+    text: str = tabulate(cells, headers, tablefmt=style, colalign=sides, disable_numparse=True)
+    return text
 
 
 def check_command_line(arguments: Sequence[str]) -> None:

@@ -173,7 +173,9 @@ def load_run_config(
     """
     saved = read_plain_yaml(path)
     if not _NAME.fullmatch(str(saved.get("name"))):
-        raise UntrustedError(path, "name is not that of a run", "No run of ours has it: refused.")
+        raise UntrustedError(
+            path, "name is not that of a run", "It is not allowed in a run directory."
+        )
     try:
         config = to_config(saved)
     except ConfigError as error:

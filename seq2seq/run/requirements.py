@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from seq2seq.run.errors import PlatformError, report
+from seq2seq.run.errors import PlatformError, print_error
 
 PYTHON = (3, 11)
 """The oldest that will do; no upper bound, which an upgrade of Python would have to lift."""
@@ -42,7 +42,7 @@ def leave_if_too_old() -> None:
     try:
         check_versions()
     except PlatformError as error:
-        sys.exit(report(error))
+        sys.exit(print_error(error))
 
 
 def check_versions() -> None:

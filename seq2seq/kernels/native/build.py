@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from seq2seq.run import fsops
+from seq2seq.run import writing
 
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fPIC"]
@@ -130,14 +130,14 @@ def _folder() -> Path:
 
 def _keep(made: Path, kept: Path) -> None:
     if not kept.parent.is_dir():
-        fsops.make_folder(kept.parent)
+        writing.make_directory(kept.parent)
     part = kept.with_name(f"{kept.stem}.{os.getpid()}.tmp")
     try:
-        fsops.write_new(part, made.read_bytes())
-        fsops.rename(part, kept)
+        writing.write_new(part, made.read_bytes())
+        writing.rename(part, kept)
     except OSError:
         with contextlib.suppress(OSError):
-            fsops.delete(part)
+            writing.delete(part)
         raise
 
 
