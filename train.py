@@ -61,7 +61,10 @@ def main(raw: DictConfig) -> None:
             cfg, run = reopen(Path(raw.resume), hydra_config.overrides.task)
         else:
             cfg, run = begin(raw, Path(hydra_config.runtime.output_dir) if sweeping else None)
-        from seq2seq.cli.stages import draw_sweep, run_job  # imports torch, which takes seconds
+        from seq2seq.cli.stages import (  # imports torch, which takes seconds
+            draw_sweep,
+            run_job,
+        )
 
         run_job(cfg, run)
         if sweeping:
