@@ -64,7 +64,7 @@ MODEL, DATA = "seq2seq.model", "seq2seq.data"
 CONFIG, SETTINGS = "seq2seq.config", "seq2seq.settings"
 ERRORS, KERNELS = "seq2seq.errors", "seq2seq.kernels"
 FSOPS, READING, RUN = "seq2seq.fsops", "seq2seq.reading", "seq2seq.run"
-PRIVACY = "seq2seq.privacy"
+PRIVACY, PORTABLE = "seq2seq.privacy", "seq2seq.portable"
 PLAIN_YAML = "seq2seq.plain_yaml"
 MEMORY, PRECISION = "seq2seq.memory", "seq2seq.precision"
 TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
@@ -72,15 +72,16 @@ TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
 MAY_IMPORT = [
     # The first line that fits a module says which modules of ours it may import.
     (ERRORS, []),
+    (PORTABLE, []),
     (SETTINGS, [SETTINGS]),
     (PLAIN_YAML, [ERRORS, READING]),
     (CONFIG, [SETTINGS, ERRORS, PLAIN_YAML]),
     ("seq2seq.fidelity", ["seq2seq.fidelity", CONFIG, SETTINGS]),
-    ("seq2seq.signals", []),
+    ("seq2seq.signals", [PORTABLE]),
     (PRECISION, [SETTINGS]),
     (PRIVACY, [SETTINGS]),
-    (FSOPS, [ERRORS]),
-    (READING, [ERRORS]),
+    (FSOPS, [ERRORS, PORTABLE]),
+    (READING, [ERRORS, PORTABLE]),
     (
         "seq2seq.provenance",
         [SETTINGS, ERRORS, PRIVACY, RUN, READING, KERNELS, "seq2seq.pretrained", OURS],
