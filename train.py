@@ -100,8 +100,8 @@ def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
 
 
 def check_device(cfg: Config) -> None:
-    """Look for CUDA before any work, if it is asked for by name."""
-    if cfg.device is Device.cuda and cfg.stages != [Stage.tokenize]:
+    """Look for a GPU before any work, if one is asked for by name."""
+    if cfg.device in (Device.cuda, Device.mps) and cfg.stages != [Stage.tokenize]:
         from seq2seq.decoding.pretrained import pick_device
 
         pick_device(cfg.device)

@@ -76,7 +76,7 @@ def prepare(run: RunDir, cfg: Config) -> None:
             _write_ids(run, split, side, tokenizer)
     report["vocabularies"] = [len(tokenizer) for tokenizer in tokenizers]
     written = sorted(p for name in ("corpus", "tokens") for p in run.path(name).iterdir())
-    report["files"] = {str(p.relative_to(run.root)): entry_of_file(p) for p in written}
+    report["files"] = {p.relative_to(run.root).as_posix(): entry_of_file(p) for p in written}
     run.write_json(REPORT, with_checksum(report))
 
 

@@ -19,8 +19,11 @@ from seq2seq.run.reading import expected
 
 RECORD = "run.json"
 PACKAGES = ("torch", "sentencepiece", "sacremoses", "sacrebleu", "datasets", "numpy")
-_DIRECTORIES = re.compile(r"""(?<![^\s=:,\['"])(?:~[^/\s]*)?/(?:[^/,\]'"\n]*/)*""")
-"""From the root, or from a home, to the last slash."""
+_DIRECTORIES = re.compile(
+    r"""(?<![^\s=:,\['"])"""
+    r"""(?:(?:~[^/\s]*)?/(?:[^/,\]'"\n]*/)*|(?:[A-Za-z]:|\\)[\\/](?:[^\\/,\]'"\n]*[\\/])*)"""
+)
+"""From the root, a home, a drive or a host of Windows, to the last slash."""
 
 
 def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:

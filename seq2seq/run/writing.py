@@ -16,6 +16,7 @@ from typing import BinaryIO
 from seq2seq.run.errors import PlatformError
 
 _BUFFER = 1 << 20
+_CREATE = os.O_CREAT | getattr(os, "O_BINARY", 0)  # else Windows writes "\n" as "\r\n"
 
 
 class _RawFile(io.RawIOBase):
@@ -42,7 +43,7 @@ class _RawFile(io.RawIOBase):
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Create a file that must not exist; when the block ends its bytes are on the disk."""
-    raw = _RawFile(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    raw = _RawFile(os.open(path, os.O_WRONLY | _CREATE | os.O_EXCL, 0o666))
     try:
         buffered = io.BufferedWriter(raw, _BUFFER)
         yield buffered
@@ -63,7 +64,7 @@ def write_new(path: Path, data: bytes) -> None:
 
 def append(path: Path, data: bytes) -> int:
     """Append to a file, in one call; return its size. Not synced: a checkpoint says what counts."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | _CREATE | os.O_APPEND, 0o666)
     try:
         os.write(descriptor, data)
         return os.fstat(descriptor).st_size
@@ -73,19 +74,20 @@ def append(path: Path, data: bytes) -> int:
 
 def open_lock(path: Path) -> int:
     """Open a file that is there to be locked; return its descriptor."""
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    return os.open(path, os.O_RDWR | _CREATE, 0o666)
 
 
 def rewrite(descriptor: int, data: bytes) -> None:
     """Replace what an open file holds; for the lock file, which nobody reads but people."""
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, data, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, data)
 
 
 def sync(path: Path) -> None:
     """Bring the bytes of a file that was appended to to the disk; no harm if there is none."""
     with contextlib.suppress(FileNotFoundError):
-        _sync(path)
+        _sync(path, os.O_RDWR)  # Windows syncs no file that is opened for reading
 
 
 def truncate(path: Path, size: int) -> None:
@@ -125,11 +127,12 @@ def delete_directory(path: Path) -> None:
 
 def sync_directory(directory: Path) -> None:
     """Bring the names in a directory to the disk: a rename counts only after this."""
-    _sync(directory)
+    if hasattr(os, "O_DIRECTORY"):  # Windows cannot open one, and writes names by itself
+        _sync(directory, os.O_RDONLY)
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
