@@ -14,7 +14,7 @@ import pytest
 import torch
 from runs import ROOT, begin, composed, locked
 
-from seq2seq.config.schema import Config, TokenizerKind, WordsConfig
+from seq2seq.config.schema import Config, WordsConfig
 from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers, prepare
 from seq2seq.decoding.pretrained import new_model
 from seq2seq.kernels import native
@@ -50,7 +50,7 @@ def kind() -> str:
 
 def config(device: str = "cpu") -> Config:
     cfg = composed("debug", [*SETTINGS, f"device={device}"])
-    return replace(cfg, tokenizer=WordsConfig(name=TokenizerKind.words, vocab_size=120))
+    return replace(cfg, tokenizer=WordsConfig(vocab_size=120))
 
 
 def trained(folder: Path, cfg: Config) -> str:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.config.compose import MAX_NUMBER
+from seq2seq.config.upgrade import current_tensors
 from seq2seq.run.directory import RunDir, readable
 from seq2seq.run.errors import PlatformError, RunDirError
 from seq2seq.run.plain_yaml import MAX_CONFIG_BYTES, read_plain_yaml
@@ -337,7 +338,7 @@ def _pack(tensors: dict[str, Tensor]) -> bytes:
 def _unpack(path: Path, files: dict[str, bytes], name: str) -> dict[str, Tensor]:
     if name not in files:
         raise RunDirError(path / name, "missing", "Restore it from a copy.")
-    return unpack(files[name], path / name)
+    return current_tensors(unpack(files[name], path / name))
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """The attention family; `seq2seq/model/attention.py` has the formulas."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from seq2seq.config.registry import option
@@ -62,11 +62,8 @@ class MultiHeadConfig:
                 )
 
 
-class HardInference(Enum):
-    """What hard attention takes at test time; `expectation` averages as `additive` does."""
-
-    most_likely = "most_likely"
-    expectation = "expectation"
+HardInference = StrEnum("HardInference", "most_likely expectation")
+"""What hard attention takes at test time; `expectation` averages as `additive` does."""
 
 
 @option("attention")

@@ -1,7 +1,7 @@
 """Where text comes from and how it becomes ids."""
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from seq2seq.config.registry import option
@@ -24,11 +24,8 @@ class GrammarConfig:
     """Longest English sentence, in words."""
 
 
-class OnBadLine(Enum):
-    """What becomes of a training pair of which a line cannot be read."""
-
-    error = "error"
-    skip = "skip"
+OnBadLine = StrEnum("OnBadLine", "error skip")
+"""What becomes of a training pair of which a line cannot be read."""
 
 
 @dataclass(kw_only=True)
@@ -73,7 +70,9 @@ class DataConfig:
             # YAML reads an unquoted `no` as False, and the schema makes that the text "False".
             letters = code.replace("-", "").replace("_", "")
             if not (code.isascii() and letters.isalnum()) or code in ("True", "False"):
-                raise ConfigError("config", f"data.{key}={code!r} is no language code", "Quote it.")
+                raise ConfigError(
+                    "config", f"data.{key}={code!r} is not a language code", "Quote it."
+                )
         if self.grammar.min_words > self.grammar.max_words:
             raise ConfigError("config", "data.grammar.min_words is above max_words", "Swap them.")
 
@@ -89,11 +88,8 @@ class WordsConfig:
     authors' code the 29,998 most frequent ones."""
 
 
-class PieceModel(Enum):
-    """How SentencePiece chooses its pieces."""
-
-    bpe = "bpe"
-    unigram = "unigram"
+PieceModel = StrEnum("PieceModel", "bpe unigram")
+"""How SentencePiece chooses its pieces."""
 
 
 @option("tokenizer")

@@ -1,7 +1,7 @@
 """Beam search, scores and figures."""
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from seq2seq.config.schema.ranges import at_least, number
@@ -54,10 +54,8 @@ class DecodeConfig:
             )
 
 
-class Examples(Enum):
-    """A named set of sentences to look at; `figure3` is English-French."""
-
-    figure3 = "figure3"
+Examples = StrEnum("Examples", "figure3")
+"""A named set of sentences to look at; `figure3` is English-French."""
 
 
 @dataclass(kw_only=True)

@@ -1,25 +1,17 @@
 """The model: Appendix A, its sizes (A.2.3) and its switches."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from seq2seq.config.registry import option
 from seq2seq.config.schema.ranges import share, size
 
-
-class InitialWeights(Enum):
-    """How weights start."""
-
-    paper = "paper"
-    glorot = "glorot"
+InitialWeights = StrEnum("InitialWeights", "paper glorot")
+"""How weights start."""
 
 
-class Backend(Enum):
-    """How recurrences run in training: the readable loops, or the fused kernels (same numbers)."""
-
-    auto = "auto"
-    reference = "reference"
-    fused = "fused"
+Backend = StrEnum("Backend", "auto reference fused")
+"""How recurrences run in training: the readable loops, or the fused kernels (same numbers)."""
 
 
 @option("model")
@@ -48,11 +40,8 @@ class ModelConfig:
     """`auto` takes the fused kernels where they fit."""
 
 
-class Reset(Enum):
-    """Where the reset gate acts: on the state before U, or on the product after it."""
-
-    before = "before"
-    after = "after"
+Reset = StrEnum("Reset", "before after")
+"""Where the reset gate acts: on the state before U, or on the product after it."""
 
 
 @option("cell")
@@ -74,18 +63,12 @@ class RecurrentEncoderConfig:
     annotation_dropout: float = share(0.0)
 
 
-class StateWord(Enum):
-    """The word that moves the decoder state from s_{i-1} to s_i."""
-
-    emitted = "emitted"
-    previous = "previous"
+StateWord = StrEnum("StateWord", "emitted previous")
+"""The word that moves the decoder state from s_{i-1} to s_i."""
 
 
-class Readout(Enum):
-    """What stands between state, word and context and the output matrix."""
-
-    maxout = "maxout"
-    tanh = "tanh"
+Readout = StrEnum("Readout", "maxout tanh")
+"""What stands between state, word and context and the output matrix."""
 
 
 @option("decoder")

@@ -1,7 +1,7 @@
 """One run: its stages, its device, what it shows, and all other settings."""
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from seq2seq.config.schema.attention import AdditiveConfig
@@ -16,14 +16,8 @@ from seq2seq.config.schema.model import (
 from seq2seq.config.schema.ranges import at_least, number
 from seq2seq.config.schema.training import AdadeltaConfig, ConstantConfig, TrainerConfig
 
-
-class Stage(Enum):
-    """The steps of a run, in their order."""
-
-    tokenize = "tokenize"
-    train = "train"
-    decode = "decode"
-    evaluate = "evaluate"
+Stage = StrEnum("Stage", "tokenize train decode evaluate")
+"""The steps of a run, in their order."""
 
 
 @dataclass(kw_only=True)
@@ -38,13 +32,8 @@ class LoggingConfig:
     heatmaps: int = at_least(0, default=2)
 
 
-class Device(Enum):
-    """Where tensors live; auto takes CUDA if there is one."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
+Device = StrEnum("Device", "auto cpu cuda mps")
+"""Where tensors live; auto takes CUDA if there is one."""
 
 
 @dataclass(kw_only=True)

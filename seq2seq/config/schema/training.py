@@ -1,7 +1,7 @@
 """Optimizer, schedule and the training loop: Appendix B and what came later."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from seq2seq.config.registry import option
@@ -91,40 +91,24 @@ class CosineConfig(DecayConfig):
     name: str = "cosine"
 
 
-class Normalize(Enum):
-    """What the summed loss is divided by before the backward pass."""
-
-    none = "none"
-    sentences = "sentences"
-    words = "words"
+Normalize = StrEnum("Normalize", "none sentences words")
+"""What the summed loss is divided by before the backward pass."""
 
 
-class Precision(Enum):
-    """Compute dtype of matmuls; softmax, energies and loss stay in float32."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
+Precision = StrEnum("Precision", "fp32 bf16")
+"""Compute dtype of matmuls; softmax, energies and loss stay in float32."""
 
 
-class BatchOrder(Enum):
-    """Order of the batches cut from one sorted pool."""
-
-    shortest_first = "shortest_first"
-    shuffled = "shuffled"
+BatchOrder = StrEnum("BatchOrder", "shortest_first shuffled")
+"""Order of the batches cut from one sorted pool."""
 
 
-class OnOutOfMemory(Enum):
-    """What becomes of an update that runs out of memory."""
-
-    stop = "stop"
-    split = "split"
+OnOutOfMemory = StrEnum("OnOutOfMemory", "stop split")
+"""What becomes of an update that runs out of memory."""
 
 
-class SelectBy(Enum):
-    """The validation figure that decides which checkpoint is best."""
-
-    loss = "loss"
-    bleu = "bleu"
+SelectBy = StrEnum("SelectBy", "loss bleu")
+"""The validation figure that decides which checkpoint is best."""
 
 
 @dataclass(kw_only=True)
