@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.config.compose import MAX_NUMBER
+from seq2seq.config.upgrade import current_tensors
 from seq2seq.run.checksums import (
     entry_of_file,
     read_checksummed,
@@ -336,7 +337,7 @@ def _pack(tensors: dict[str, Tensor]) -> bytes:
 def _unpack(path: Path, files: dict[str, bytes], name: str) -> dict[str, Tensor]:
     if name not in files:
         raise RunDirError(path / name, "missing", "Restore it from a copy.")
-    return unpack(files[name], path / name)
+    return current_tensors(unpack(files[name], path / name))
 
 
 @torch.no_grad()
