@@ -6,6 +6,7 @@ import logging
 import os
 import select
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,11 +20,11 @@ from seq2seq.run.errors import (
     MemoryLimitError,
     PlatformError,
     UserError,
-    report,
+    print_error,
 )
-from seq2seq.run.fsops import explained
 from seq2seq.run.memory import ADVICE, is_out_of_memory
-from seq2seq.run.signals import EXIT_CODES
+from seq2seq.run.signals import EXIT_CODES, set_alarm, signals_named
+from seq2seq.run.writing import explained
 
 _DEBUG = "SEQ2SEQ_DEBUG"
 _GRACE = 3  # seconds for a line that is being written, before a signal ends the script all the same
@@ -55,7 +56,7 @@ class Interrupt:
 
     def install(self) -> None:
         """Catch the signals from now on, but for those that `nohup` or a shell has put aside."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in signals_named("SIGINT", "SIGTERM", "SIGHUP"):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._end)
 
@@ -74,8 +75,9 @@ class Interrupt:
         if self.code is not None:  # a second signal, or no end in time: a reader that has stalled
             os._exit(self.code)
         self.code = EXIT_CODES[signal.Signals(number)]
-        signal.signal(signal.SIGALRM, self._end)
-        signal.alarm(_GRACE)
+        for alarm in signals_named("SIGALRM"):
+            signal.signal(alarm, self._end)
+            set_alarm(_GRACE)
         if not self._holding:
             sys.exit(self.code)
 
@@ -109,15 +111,15 @@ def run_script(main: Callable[[], None]) -> None:
     shows tracebacks.
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for number in signals_named("SIGPIPE"):
+        signal.signal(number, signal.SIG_DFL)
     interrupt.install()
     try:
         main()
     except UserError as error:
         if os.environ.get(_DEBUG):
             raise
-        sys.exit(report(error))
+        sys.exit(print_error(error))
     except Exception as error:  # the one place that turns a bug into a line
         if interrupt.code is not None:  # what a signal that comes during an import can look like
             sys.exit(interrupt.code)
@@ -125,8 +127,8 @@ def run_script(main: Callable[[], None]) -> None:
             raise
         name = Path(sys.argv[0]).name
         if is_out_of_memory(error):
-            sys.exit(report(MemoryLimitError(name, "out of memory", ADVICE)))
-        sys.exit(report(InternalError(name, error, f"{_DEBUG}=1 in front")))
+            sys.exit(print_error(MemoryLimitError(name, "out of memory", ADVICE)))
+        sys.exit(print_error(InternalError(name, error, f"{_DEBUG}=1 in front")))
 
 
 def table(
@@ -195,7 +197,7 @@ class LiveInput:
     def ready(self) -> bool:
         """Say whether the next line, or the end, is there without waiting for it."""
         while self._size_of_line(sys.maxsize) is None:
-            if not select.select([self._descriptor], [], [], 0)[0]:
+            if not _can_read(self._descriptor):
                 return False
             self._read()
         return True
@@ -215,6 +217,14 @@ class LiveInput:
             block = os.read(self._descriptor, _BLOCK)
         self._buffer += block
         self._ended = not block
+
+
+def _can_read(descriptor: int) -> bool:
+    """Say whether there is something to read, or the end, without waiting."""
+    try:
+        return bool(select.select([descriptor], [], [], 0)[0])
+    except OSError:  # Windows can ask this of sockets alone
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
 def input_stream() -> LiveInput:

@@ -8,13 +8,12 @@ does not depend on its batch.
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TypeVar
 
 from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.tokenizer import EOS, Tokenizer
 from seq2seq.run.errors import MemoryLimitError
-from seq2seq.run.memory import NoRoom, attempt
+from seq2seq.run.memory import OutOfMemory
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +86,9 @@ def in_chunks(
         results: list[R | None] = [None] * len(rows)
         for batch in _batches(rows, cfg.batch_sentences):
             ids = [tuple([*side.ids, EOS] for side in rows[i]) for i in batch]
-            found = attempt(partial(compute, ids))
-            if isinstance(found, NoRoom):
+            with OutOfMemory() as oom:
+                found = compute(ids)
+            if oom:
                 raise _out_of_memory(chunk[batch[-1]][0], ids, cfg, beam_size)
             for i, own in zip(batch, found, strict=True):
                 results[i] = own
