@@ -15,7 +15,7 @@ from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
 from seq2seq.run.signals import StopRequest
 from seq2seq.training.board import EVENTS
-from seq2seq.training.checkpoint import BEST, FOLDER
+from seq2seq.training.checkpoint import BEST, DIRECTORY
 from seq2seq.training.monitor import METRICS
 from seq2seq.training.trainer import Trainer
 from seq2seq.training.validation import TrainingData
@@ -61,7 +61,7 @@ def measure_logging(run: RunDir, cfg: Config, repeats: int) -> LoggingCost:
     Raises:
         RunDirError: it has been trained.
     """
-    if run.path(FOLDER).exists():
+    if run.path(DIRECTORY).exists():
         fix = "Name one that is only tokenized (stages=[tokenize]): it will be trained and emptied."
         raise RunDirError(run.root, "holds checkpoints", fix)
     none = LoggingConfig(
@@ -102,7 +102,7 @@ def _train(run: RunDir, cfg: Config) -> tuple[float, float, Sequence[Tensor]]:
         progress = trainer.fit()
         seconds = time.perf_counter() - start
     finally:
-        for folder in (FOLDER, EVENTS):
+        for folder in (DIRECTORY, EVENTS):
             run.remove_directory(folder)
         run.cut(METRICS, 0)
     assert not run.path(BEST).exists()

@@ -28,7 +28,7 @@ from seq2seq.data.prepare import (
     load_tokenizers,
     prepare,
 )
-from seq2seq.decoding.pretrained import Pretrained, new_model, outline
+from seq2seq.decoding.pretrained import Pretrained, new_model
 from seq2seq.decoding.translate import Translation, translate
 from seq2seq.evaluation.by_length import (
     LENGTH_BLEU,
@@ -51,7 +51,6 @@ from seq2seq.run.provenance import note_restart
 from seq2seq.run.reading import expected, read_json, read_lines_of
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.run.writing import explained
-from seq2seq.training.checkpoint import check_size
 from seq2seq.training.export import export
 from seq2seq.training.trainer import Trainer, stopped
 from seq2seq.training.validation import TrainingData
@@ -78,7 +77,7 @@ def run_job(cfg: Config, run: RunDir) -> None:
         except Exception as error:  # the one place that turns a bug into a line
             if is_out_of_memory(error):
                 raise MemoryLimitError(run.root, "out of memory", ADVICE) from None
-            raise crash.keep_bug(run, error) from error
+            raise crash.record_bug(run, error) from error
     with output_stream(None) as output:  # UTF-8, whatever the locale
         output.write(f"{summary(run)}\n".encode())
 
@@ -183,7 +182,6 @@ def _trainer(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
         validation_references=load_text(run, "validation", "target"),
         tokenizers=tokenizers,
     )
-    check_size(run, outline(cfg, tokenizers))
     model = new_model(cfg, tokenizers)
     count = sum(p.numel() for p in model.parameters())
     log.info("model: %s parameters on %s", f"{count:,}", next(model.parameters()).device)
