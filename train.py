@@ -27,17 +27,19 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from seq2seq.cli.console import check_command_line
 from seq2seq.config.compose import (
     RESUME_KEYS,
+    command_line,
     composing_error,
     is_about_a_group,
     load_run_config,
     to_config,
     to_yaml,
+    without_command,
 )
 from seq2seq.config.schema import Config, Device, Stage
 from seq2seq.run.directory import RunDir
@@ -45,6 +47,7 @@ from seq2seq.run.errors import StoppedError, UserError, print_error
 from seq2seq.run.provenance import provenance, record
 
 CONFIGS = str(Path(__file__).resolve().parent / "configs")
+TYPED = list(sys.argv)
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="config")  # type: ignore[untyped-decorator]
@@ -53,6 +56,7 @@ def main(raw: DictConfig) -> None:
 
     A stop that was asked for ends the whole sweep.
     """
+    sys.argv[:] = TYPED  # as a run records it, with its extensions
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
     try:
@@ -78,8 +82,7 @@ def main(raw: DictConfig) -> None:
 
 def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
     """Check the composed config and make its run folder."""
-    values = OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in ("resume", "run_dir")])
-    cfg = to_config(values)
+    cfg = to_config(without_command(raw))
     check_device(cfg)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
@@ -108,6 +111,10 @@ def check_device(cfg: Config) -> None:
 
 
 if __name__ == "__main__":
+    try:
+        sys.argv[1:] = command_line(TYPED[1:])
+    except UserError as error:
+        sys.exit(print_error(error))
     try:
         with lazy_help_texts():
             main()

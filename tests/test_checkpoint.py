@@ -59,7 +59,7 @@ def prepared(tmp_path_factory) -> Path:
     cfg = composed("debug", changes)
     assert cfg.tokenizer.sampling, "subword sampling should be on"
     assert cfg.trainer.ema_decay, "averaging should be on"
-    assert cfg.model.readout_dropout, "dropout should be on"
+    assert cfg.decoder.readout_dropout, "dropout should be on"
     cfg.stages = [Stage.tokenize]
     return run_new(base / "run", cfg).root
 

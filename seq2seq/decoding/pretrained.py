@@ -104,7 +104,7 @@ def outline(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
 
 def _build(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
     source, target = map(len, tokenizers)
-    return build_model(cfg.model, cfg.attention, num_source=source, num_target=target, pad=PAD)
+    return build_model(cfg, num_source=source, num_target=target, pad=PAD)
 
 
 def pick_device(device: Device) -> torch.device:

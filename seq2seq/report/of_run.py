@@ -104,7 +104,7 @@ def _facts(run: RunDir, model: Pretrained, rows: Sequence[dict[str, Any]]) -> li
         ("Languages", f"{cfg.data.source_language} \u2192 {cfg.data.target_language}"),
         ("Training pairs", pairs),
         ("Vocabulary", f"{sizes} {kind}"),
-        ("Attention", cfg.attention.name.name.replace("_", " ")),
+        ("Attention", cfg.attention.name.replace("_", " ")),
         ("Parameters", f"{count:,}"),
         ("Weights", f"of update {model.update:,}"),
         ("Training time", f"{seconds / 60:,.1f} minutes" if rows else "unknown"),
