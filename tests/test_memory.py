@@ -25,6 +25,7 @@ from runs import (
     template_pairs,
     tiny_run,
     write_corpus,
+    run_job,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -502,7 +503,7 @@ def test_N5_any_stage_says_it_in_one_line(root, monkeypatch):
 
     monkeypatch.setattr(stages, "run_stages", no_room)
     with pytest.raises(MemoryLimitError, match="out of memory") as caught:
-        stages.run_job(load_run_config(root / "config.yaml"), RunDir(root))
+        run_job(load_run_config(root / "config.yaml"), RunDir(root))
     assert caught.value.fix == memory.ADVICE
     assert not (root / "crash").exists(), "it is no bug"
 
@@ -512,10 +513,11 @@ def test_N5_any_stage_says_it_in_one_line(root, monkeypatch):
 CHILD = """
 import resource, sys
 from pathlib import Path
+sys.path[:0] = ["tests"]
 from seq2seq.cli.console import run_script
 from seq2seq.config.compose import RESUME_KEYS, load_run_config
 from seq2seq.run.directory import RunDir
-from seq2seq.cli.stages import run_job
+from runs import run_job
 from seq2seq.training.trainer import Trainer
 
 root, *changes = sys.argv[1:]

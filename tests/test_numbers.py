@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import composed, copy_of, locked, run_new, template_pairs, write_corpus
+from runs import composed, copy_of, locked, run_job, run_new, template_pairs, write_corpus
 from safetensors.torch import load_file
 
 from seq2seq.cli import stages
@@ -516,7 +516,7 @@ def start(root: Path, cfg: Config) -> Exception:
     run = RunDir.open(root)
     run.lock()
     with locked(run), pytest.raises(stages.UserError) as caught:
-        stages.run_job(cfg, run)
+        run_job(cfg, run)
     return caught.value
 
 

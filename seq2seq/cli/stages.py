@@ -42,7 +42,7 @@ from seq2seq.evaluation.evaluation import TRANSLATIONS, Results, known_rows, sco
 from seq2seq.evaluation.figures import DETAILS, draw_curves, draw_examples, draw_heatmaps, drawn
 from seq2seq.evaluation.projector import project
 from seq2seq.evaluation.scoring import bleu_metric
-from seq2seq.fidelity import Report, compare
+from seq2seq.fidelity import compare
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, RunDirError, UserError, printable
@@ -61,25 +61,23 @@ NO_UNKNOWN = "decode/test.no_unknown.txt"
 SCORES = "scores.json"
 
 
-def run_job(cfg: Config, run: RunDir) -> None:
-    """Run all stages of a job with its log on stderr and in `train.log`, and print the outcome.
+@contextmanager
+def recorded(run: RunDir) -> Iterator[None]:
+    """Send the log of a job to stderr and `train.log`, and turn a bug into one line.
 
     Raises:
-        UserError: something a user can put right, or a stop that was asked for.
+        MemoryLimitError: memory ran out where nobody could say more exactly for what.
         InternalError: a bug; the traceback is in the run's `crash/`.
     """
-    stop = StopRequest()
     with logging_to(run.path("train.log")), logging_redirect_tqdm():
         try:
-            run_stages(cfg, run, stop)
+            yield
         except UserError:
             raise
         except Exception as error:  # the one place that turns a bug into a line
             if is_out_of_memory(error):
                 raise MemoryLimitError(run.root, "out of memory", ADVICE) from None
             raise crash.record_bug(run, error) from error
-    with output_stream(None) as output:  # UTF-8, whatever the locale
-        output.write(f"{summary(run)}\n".encode())
 
 
 @contextmanager
@@ -120,7 +118,13 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     bleu_metric(cfg.evaluate.bleu_tokenizer)  # now, not at the first validation
-    fidelity = write_fidelity(cfg, run)
+
+    # What the run does differently from the paper; anew for every job, as a resumed run may
+    # decode by other settings.
+    fidelity = compare(cfg)
+    run.write("fidelity.md", fidelity.as_markdown())
+    run.write_json("fidelity.json", fidelity.as_dict())
+
     for stage in (stage for stage in Stage if stage in cfg.stages):
         log.info("== %s", stage.name)
         if stage is Stage.tokenize:
@@ -134,17 +138,6 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
                 _STAGES[stage](cfg, run, stop)
             except Interrupted:
                 raise stopped(run, stop, f"interrupted in stage {stage.name}") from None
-
-
-def write_fidelity(cfg: Config, run: RunDir) -> Report:
-    """Say in the run's folder what it does differently from the paper and the authors' code.
-
-    Anew for every job: a resumed run may decode by other settings.
-    """
-    report = compare(cfg)
-    run.write("fidelity.md", report.as_markdown())
-    run.write_json("fidelity.json", report.as_dict())
-    return report
 
 
 def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
