@@ -33,6 +33,7 @@ from seq2seq.run.provenance import provenance, record
 from seq2seq.run.signals import StopRequest
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "scripts"))  # packages of developer tools
 
 NOUNS = {
     "cat": "chat", "dog": "chien", "teacher": "professeur", "boy": "garçon", "baker": "boulanger",

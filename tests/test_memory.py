@@ -21,11 +21,11 @@ from runs import (
     environment,
     locked,
     run_here,
+    run_job,
     run_new,
     template_pairs,
     tiny_run,
     write_corpus,
-    run_job,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 

@@ -147,7 +147,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     for difference in note_restart(run, cfg):
         log.warning("from here on not bit-exact: %s", difference)
     with stop.interruptible():
-        trainer = _trainer(cfg, run, stop)
+        trainer = trainer_of(cfg, run, stop)
     keep_freed_memory()
     progress = trainer.fit()
     log.info(
@@ -161,7 +161,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     export(run, load_run_config(run.path("config.yaml")))
 
 
-def _trainer(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
+def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
     """Load what training needs; changes nothing on disk."""
     tokenizers = load_tokenizers(run, cfg)
     texts = None
