@@ -428,7 +428,7 @@ def say_what_happens(folder: Path) -> None:
         (prepare, "_write_text", "corpus"),
         (prepare, "_learn_vocabularies", "vocabularies"),
         (trainer, "plan_epoch", "batching"),
-        (trainer.Trainer, "_gradient", "gradient"),
+        (trainer, "batch_gradient", "gradient"),
         (trainer.Trainer, "_update", "update"),
         (trainer, "validate", "validation"),
         (monitor.Monitor, "_heatmap", "heatmap"),

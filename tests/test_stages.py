@@ -132,7 +132,7 @@ def test_every_promised_file_appears(trained):
         assert path.stat().st_size > 0, f"{name} is empty"
     assert list((trained.run / "tensorboard").glob("events.*"))
     best = json.loads((trained.run / "checkpoints/best.json").read_text())
-    assert (trained.run / f"checkpoints/step-{best['step']:08d}/manifest.json").is_file()
+    assert (trained.run / f"checkpoints/update-{best['update']:08d}/manifest.json").is_file()
     assert not list(trained.run.rglob("*.tmp*"))
     assert not list(trained.run.rglob(".tmp-*"))
     assert not list(trained.run.rglob(".trash-*"))

@@ -18,7 +18,7 @@ from seq2seq.run.errors import ConfigError
 from seq2seq.training.loss import nll
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = sorted([*(ROOT / "seq2seq").rglob("*.py"), *(ROOT / "scripts").glob("*.py")])
+SOURCES = sorted([*(ROOT / "seq2seq").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 SOURCES.append(ROOT / "train.py")
 
 
@@ -269,7 +269,7 @@ EXTENSIONS = "seq2seq.config.extensions"
 
 def measuring(name: str) -> bool:
     """The benchmark starts peers, and processes whose memory holds nothing else."""
-    return within(name, "seq2seq.benchmark", "scripts.benchmark")
+    return within(name, "scripts.bench", "scripts.benchmark")
 
 
 def printing(name: str) -> bool:

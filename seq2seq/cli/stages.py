@@ -24,7 +24,7 @@ from seq2seq.data.prepare import (
     load_tokenizers,
     prepare,
 )
-from seq2seq.decoding.pretrained import Pretrained, new_model, outline
+from seq2seq.decoding.pretrained import Pretrained, new_model
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.attention import GOLD, AttentionScores, align_test_set
@@ -47,7 +47,7 @@ from seq2seq.evaluation.test_set import (
     score_all,
     second_pass,
 )
-from seq2seq.fidelity import Report, compare
+from seq2seq.fidelity import compare
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, RunDirError, UserError, printable
@@ -57,7 +57,6 @@ from seq2seq.run.provenance import note_restart
 from seq2seq.run.reading import read_lines_of
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.run.writing import explained
-from seq2seq.training.checkpoint import check_size
 from seq2seq.training.export import export
 from seq2seq.training.trainer import Trainer, stopped
 from seq2seq.training.validation import TrainingData
@@ -68,25 +67,23 @@ NO_UNKNOWN = "decode/test.no_unknown.txt"
 SCORES = "scores.json"
 
 
-def run_job(cfg: Config, run: RunDir) -> None:
-    """Run all stages of a job with its log on stderr and in `train.log`, and print the outcome.
+@contextmanager
+def recorded(run: RunDir) -> Iterator[None]:
+    """Send the log of a job to stderr and `train.log`, and turn a bug into one line.
 
     Raises:
-        UserError: something a user can put right, or a stop that was asked for.
+        MemoryLimitError: memory ran out where nobody could say more exactly for what.
         InternalError: a bug; the traceback is in the run's `crash/`.
     """
-    stop = StopRequest()
     with logging_to(run.path("train.log")), logging_redirect_tqdm():
         try:
-            run_stages(cfg, run, stop)
+            yield
         except UserError:
             raise
         except Exception as error:  # the one place that turns a bug into a line
             if is_out_of_memory(error):
                 raise MemoryLimitError(run.root, "out of memory", ADVICE) from None
-            raise crash.keep_bug(run, error) from error
-    with output_stream(None) as output:  # UTF-8, whatever the locale
-        output.write(f"{summary(run)}\n".encode())
+            raise crash.record_bug(run, error) from error
 
 
 @contextmanager
@@ -127,7 +124,13 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     bleu_metric(cfg.evaluate.bleu_tokenizer)  # now, not at the first validation
-    fidelity = write_fidelity(cfg, run)
+
+    # What the run does differently from the paper; anew for every job, as a resumed run may
+    # decode by other settings.
+    fidelity = compare(cfg)
+    run.write("fidelity.md", fidelity.as_markdown())
+    run.write_json("fidelity.json", fidelity.as_dict())
+
     for stage in (stage for stage in Stage if stage in cfg.stages):
         log.info("== %s", stage.name)
         if stage is Stage.tokenize:
@@ -143,17 +146,6 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
                 raise stopped(run, stop, f"interrupted in stage {stage.name}") from None
 
 
-def write_fidelity(cfg: Config, run: RunDir) -> Report:
-    """Say in the run's folder what it does differently from the paper and the authors' code.
-
-    Anew for every job: a resumed run may decode by other settings.
-    """
-    report = compare(cfg)
-    run.write("fidelity.md", report.as_markdown())
-    run.write_json("fidelity.json", report.as_dict())
-    return report
-
-
 def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Train, or go on training, on the tokenized corpus of the run; export the best weights."""
     with stop.interruptible():
@@ -161,7 +153,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     for difference in note_restart(run, cfg):
         log.warning("from here on not bit-exact: %s", difference)
     with stop.interruptible():
-        trainer = _trainer(cfg, run, stop)
+        trainer = trainer_of(cfg, run, stop)
     keep_freed_memory()
     progress = trainer.fit()
     log.info(
@@ -175,7 +167,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     export(run, load_run_config(run.path("config.yaml")))
 
 
-def _trainer(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
+def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
     """Load what training needs; changes nothing on disk."""
     tokenizers = load_tokenizers(run, cfg)
     texts = None
@@ -189,7 +181,6 @@ def _trainer(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
         validation_references=load_text(run, "validation", "target"),
         tokenizers=tokenizers,
     )
-    check_size(run, outline(cfg, tokenizers))
     model = new_model(cfg, tokenizers)
     count = sum(p.numel() for p in model.parameters())
     log.info("model: %s parameters on %s", f"{count:,}", next(model.parameters()).device)
