@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from seq2seq.config.extensions import load_extensions
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import (
     DataError,
@@ -107,6 +108,7 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's main function and leave with the documented exit code.
 
+    Every script takes `--extension MODULE`, for runs made with one.
     A reader that goes away (`| head`) ends it quietly, and so does a signal; `SEQ2SEQ_DEBUG=1`
     shows tracebacks.
     """
@@ -115,6 +117,7 @@ def run_script(main: Callable[[], None]) -> None:
         signal.signal(number, signal.SIG_DFL)
     interrupt.install()
     try:
+        sys.argv[1:] = load_extensions(sys.argv[1:])
         main()
     except UserError as error:
         if os.environ.get(_DEBUG):

@@ -11,7 +11,6 @@ from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.evaluation.by_length import LENGTH_BLEU, read_length_bleu
 from seq2seq.evaluation.test_set import Results, read_results
 from seq2seq.fidelity import compare
-from seq2seq.fidelity.point import Outcome
 from seq2seq.run.checksums import read_checksummed
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
@@ -55,13 +54,13 @@ def describe_fidelity(configs: Sequence[Config]) -> list[dict[str, Any]]:
     reports = [compare(config) for config in configs]
     return [
         {
-            "point": rows[0].point.name,
-            "paper": rows[0].point.paper and rows[0].point.paper.text,
-            "authors": rows[0].point.authors and rows[0].point.authors.text,
-            "source": rows[0].point.source,
-            "note": rows[0].point.note,
+            "point": rows[0].point,
+            "paper": rows[0].paper,
+            "authors": rows[0].authors,
+            "source": rows[0].source,
+            "note": rows[0].note,
             "here": [row.here for row in rows],
-            "differs": [Outcome.differs in (row.paper, row.authors) for row in rows],
+            "differs": [row.differs for row in rows],
         }
         for rows in zip(*(report.rows for report in reports), strict=True)
     ]
