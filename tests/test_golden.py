@@ -44,18 +44,19 @@ PRINTED += ["model.embedding_bias=false", "trainer.normalize=sentences", "optimi
 
 PLATEAU = ["scheduler=plateau", "scheduler.patience=0", "trainer.validate_every=3"]
 BY_TOKENS = ["trainer.batch_sentences=null", "trainer.batch_tokens=200"]
+UNKNOWN = ["decode.forbid_unknown=false", "decode.replace_unknown=true"]
 SUBWORDS = ["tokenizer=sentencepiece", "tokenizer.vocab_size=90", "decode.n_best=2"]
 
 CONFIGS = {
     # The authors' model: words, Adadelta, sums over words, clipped, biases, a low-rank output.
-    "paper": ["optimizer.lr=20", "decode.replace_unknown=true"],
+    "paper": ["optimizer.lr=20"],
     "printed": PRINTED,  # the equations as they stand in the paper
     "modern": [*MODERN, *PLATEAU, *BY_TOKENS],
     "subwords": [*MODERN, *SUBWORDS, "scheduler=linear", "scheduler.warmup=4"],
     "sampled subwords": [*MODERN, *SUBWORDS, "tokenizer.sampling=0.1", "tokenizer.joint=true"],
     "fixed": [*MODERN, "attention=fixed", "scheduler=cosine", "scheduler.warmup=4"],
     "dot": [*MODERN, "attention=dot", "scheduler=inverse_sqrt", "scheduler.warmup=4"],
-    "scaled_dot": [*MODERN, "attention=scaled_dot"],
+    "scaled_dot": [*MODERN, "attention=scaled_dot", *UNKNOWN],
     "general": [*MODERN, "attention=general"],
     "multi_head": [*MODERN, "attention=multi_head", "attention.heads=2"],
     "local": [*MODERN, "attention=local", "attention.window=2"],
