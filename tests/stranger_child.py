@@ -25,6 +25,7 @@ from seq2seq.cli.console import run_script  # noqa: E402
 from seq2seq.cli.stages import run_job  # noqa: E402
 
 LIBRARIES = [sys.prefix, sys.base_prefix, str(ROOT), "/usr", "/etc", "/proc", "/sys", "/dev"]
+LIBRARIES += [name for name in sys.path if name.endswith("site-packages")]
 LIBRARIES += [str(Path(name).resolve()) for name in LIBRARIES]
 WRITES = {f"os.{name}" for name in ("remove", "rename", "mkdir", "rmdir", "link", "symlink")}
 WRITES |= {f"os.{name}" for name in ("truncate", "chmod", "chown", "utime", "setxattr")}
