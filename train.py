@@ -1,6 +1,6 @@
 """Train, decode and score a translation model: `python train.py +experiment=quickstart`.
 
-Read from top to bottom: a config is checked, a run folder made or reopened, stages run.
+Read from top to bottom: a config is checked, a run directory made or reopened, stages run.
 """
 
 import os
@@ -18,7 +18,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to save: no traceback
 
-from seq2seq.run.requirements import leave_if_too_old
+from seq2seq.run.requirements import lazy_help_texts, leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
@@ -30,7 +30,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from seq2seq.cli.console import check_command_line
+from seq2seq.cli.console import check_command_line, output_stream
 from seq2seq.config.compose import (
     RESUME_KEYS,
     command_line,
@@ -43,8 +43,9 @@ from seq2seq.config.compose import (
 )
 from seq2seq.config.schema import Config, Device, Stage
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import StoppedError, UserError, report
+from seq2seq.run.errors import StoppedError, UserError, print_error
 from seq2seq.run.provenance import provenance, record
+from seq2seq.run.signals import StopRequest
 
 CONFIGS = str(Path(__file__).resolve().parent / "configs")
 TYPED = list(sys.argv)
@@ -65,27 +66,30 @@ def main(raw: DictConfig) -> None:
             cfg, run = reopen(Path(raw.resume), hydra_config.overrides.task)
         else:
             cfg, run = begin(raw, Path(hydra_config.runtime.output_dir) if sweeping else None)
-        from seq2seq.cli.stages import draw_sweep, run_job  # imports torch, which takes seconds
+        from seq2seq.cli import stages  # imports torch, which takes seconds
 
-        run_job(cfg, run)
+        with stages.recorded(run):
+            stages.run_stages(cfg, run, StopRequest())
+        with output_stream(None) as output:  # UTF-8, whatever the locale
+            output.write(f"{stages.summary(run)}\n".encode())
         if sweeping:
-            draw_sweep(run.root.parent)
+            stages.draw_sweep(run.root.parent)
     except UserError as error:
-        exit_code = report(error)
+        exit_code = print_error(error)
         if sweeping and not isinstance(error, StoppedError):
             raise
         sys.exit(exit_code)
 
 
 def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
-    """Check the composed config and make its run folder."""
+    """Check the composed config and make its run directory."""
     cfg = to_config(without_command(raw))
     check_device(cfg)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
     run = RunDir.create(Path(root))
     record(run, provenance(cfg))
-    run.write("config.yaml", to_yaml(cfg))  # last: with it the folder is a run
+    run.write("config.yaml", to_yaml(cfg))  # last: with it the directory is a run
     return cfg, run
 
 
@@ -100,8 +104,8 @@ def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
 
 
 def check_device(cfg: Config) -> None:
-    """Look for CUDA before any work, if it is asked for by name."""
-    if cfg.device is Device.cuda and cfg.stages != [Stage.tokenize]:
+    """Look for a GPU before any work, if one is asked for by name."""
+    if cfg.device in (Device.cuda, Device.mps) and cfg.stages != [Stage.tokenize]:
         from seq2seq.decoding.pretrained import pick_device
 
         pick_device(cfg.device)
@@ -111,14 +115,15 @@ if __name__ == "__main__":
     try:
         sys.argv[1:] = command_line(TYPED[1:])
     except UserError as error:
-        sys.exit(report(error))
+        sys.exit(print_error(error))
     try:
-        main()
+        with lazy_help_texts():
+            main()
     except UserError as error:  # of a sweep's job, which has reported it; the others have run
         sys.exit(error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:  # composing failed
-        sys.exit(report(composing_error(error)))
+        sys.exit(print_error(composing_error(error)))
     except ValueError as error:
         if not is_about_a_group(error):
             raise
-        sys.exit(report(composing_error(error)))
+        sys.exit(print_error(composing_error(error)))

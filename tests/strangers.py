@@ -22,8 +22,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save
 
+from seq2seq.run.checksums import MANIFEST, entry_of, entry_of_file, with_checksum
 from seq2seq.run.directory import RunDir
-from seq2seq.run.reading import MANIFEST, entry_of, entry_of_file, seal
 from seq2seq.training.checkpoint import ORIGINS, origins
 
 Trap = Callable[[Path, Path], None]
@@ -73,10 +73,10 @@ def forge(run: Path) -> None:
         values = json.loads(report.read_bytes())
         values["files"] = {n: entry_of_file(run / n) for n in values["files"] if (run / n).exists()}
         values.pop("sha256", None)
-        report.write_text(json.dumps(seal(values)), encoding="utf-8")
+        report.write_text(json.dumps(with_checksum(values)), encoding="utf-8")
     reseal(run / "tokenizers")
     sums = origins(RunDir(run)) if all(map(run.glob, ORIGINS)) else {}
-    for folder in run.glob("checkpoints/step-*"):
+    for folder in run.glob("checkpoints/update-*"):
         if (run / "config.yaml").is_file():
             shutil.copyfile(run / "config.yaml", folder / "config.yaml")
         reseal(folder, sums)
@@ -98,11 +98,11 @@ def reseal(folder: Path, sums: dict[str, str] | None = None, **more: object) -> 
         p.name: entry_of(p.read_bytes()) for p in sorted(folder.iterdir()) if p.name != MANIFEST
     }
     value = {"format": 2, "files": files | more, "about": about}
-    path.write_text(json.dumps(seal(value)), encoding="utf-8")
+    path.write_text(json.dumps(with_checksum(value)), encoding="utf-8")
 
 
 def steps(run: Path) -> list[Path]:
-    return sorted(run.glob("checkpoints/step-*"))
+    return sorted(run.glob("checkpoints/update-*"))
 
 
 # Kinds of traps ---------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def climbing_report(run: Path, outside: Path) -> None:
     values = json.loads((run / "data_report.json").read_bytes())
     values["files"]["corpus/../../outside/file"] = entry_of_file(outside / "file")
     values.pop("sha256")
-    (run / "data_report.json").write_text(json.dumps(seal(values)), encoding="utf-8")
+    (run / "data_report.json").write_text(json.dumps(with_checksum(values)), encoding="utf-8")
     forge_origins(run)
 
 
@@ -350,7 +350,7 @@ def forge_origins(run: Path) -> None:
 
 def best_of(step: object) -> Trap:
     def trap(run: Path, outside: Path) -> None:
-        value = seal({"step": step, "metric": "bleu", "value": 1.0})
+        value = with_checksum({"update": step, "metric": "bleu", "value": 1.0})
         (run / "checkpoints/best.json").write_text(json.dumps(value), encoding="utf-8")
 
     return trap
@@ -396,7 +396,7 @@ def state_of(**values: object) -> Trap:
     return trap
 
 
-WEIGHTS = "checkpoints/step-*/*.safetensors"
+WEIGHTS = "checkpoints/update-*/*.safetensors"
 
 LINKED = ["config.yaml", "run.lock", "run.json", "train.log", "metrics.jsonl", "scores.json"]
 LINKED += ["fidelity.md", "fidelity.json", "curves.png", "length_bleu.png", "length_bleu.json"]
@@ -428,9 +428,9 @@ DIRECTORIES: dict[str, Trap] = {
     "tar as weights": instead(WEIGHTS, tarred),
     "python as weights": instead(WEIGHTS, code),
     "a huge header": instead(WEIGHTS, huge_header),
-    "pickle as optimizer": instead("checkpoints/step-*/optimizer.safetensors", pickled),
-    "pickle as state": instead("checkpoints/step-*/state.json", pickled),
-    "pickle as manifest": instead("checkpoints/step-*/manifest.json", pickled),
+    "pickle as optimizer": instead("checkpoints/update-*/optimizer.safetensors", pickled),
+    "pickle as state": instead("checkpoints/update-*/state.json", pickled),
+    "pickle as manifest": instead("checkpoints/update-*/manifest.json", pickled),
     "pickle as source text": instead("corpus/test.source", pickled),
     "pickle as ids": instead("tokens/train.source.ids", pickled),
     "pickle as ends": instead("tokens/validation.target.ends", pickled_4),
@@ -471,8 +471,8 @@ DIRECTORIES: dict[str, Trap] = {
     "a loop": link("heatmaps/loop", "loop"),
     "a dangling link": link("train.log", "nowhere/at/all"),
     "a stale .tmp link": link(".tmp-1-x"),
-    "a stale .trash link": link("checkpoints/.trash-1-step-00000001"),
-    "a link among checkpoints": link("checkpoints/step-99999999"),
+    "a stale .trash link": link("checkpoints/.trash-1-update-00000001"),
+    "a link among checkpoints": link("checkpoints/update-99999999"),
     "config is a hard link": hard_link("config.yaml"),
     "lock is a hard link": hard_link("run.lock"),
     "metrics is a hard link": hard_link("metrics.jsonl"),
@@ -513,7 +513,7 @@ BESIDE = {
     "tokenizers/__init__.py": code,
     ".hydra/config.yaml": hydra_target,
     ".hydra/hydra.yaml": hydra_target,
-    "checkpoints/step-00000060/more.bin": pickled,
+    "checkpoints/update-00000060/more.bin": pickled,
 }
 
 
@@ -526,7 +526,7 @@ def beside(run: Path, outside: Path) -> None:
 
 DIRECTORIES["files that nobody reads"] = beside
 
-IGNORED = {"files that nobody reads", "a font outside", "a best that climbs"}
+IGNORED = {"files that nobody reads", "a font outside", "a best that climbs", "a best far away"}
 """What they hold is never used: such a run is a run."""
 
 ASKED = {

@@ -20,7 +20,7 @@ from seq2seq.data.corpus import read_pairs
 from seq2seq.run.errors import DataError, one_line
 
 UNPACKERS = {"extractall", "extract", "unpack_archive", "make_archive"}
-UNPACKS_NOTHING = {"seq2seq.data.test_sets", "seq2seq.groundhog.reference"}  # for exceptions
+UNPACKS_NOTHING = {"seq2seq.data.test_sets", "scripts.groundhog.reference"}  # for exceptions
 UNPACKS_NOTHING |= {"seq2seq.decoding.formats"}  # writes npz
 
 

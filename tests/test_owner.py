@@ -75,7 +75,7 @@ def theirs(folder, tmp_path_factory) -> Path:
 def test_L12_another_user_reads_and_does_not_write(theirs, folder):
     before = sorted(path.stat().st_mtime_ns for path in theirs.rglob("*"))
     assert as_nobody(lambda: seq2seq.load(theirs).translate(SENTENCES)) == (0, "")
-    fix = "Permission denied. Choose a folder that you may write."
+    fix = "Permission denied. Choose a directory that you may write to."
     assert as_nobody(lambda: RunDir.open(theirs).lock()) == (
         5, f"error: {theirs / 'run.lock'}: {fix}",
     )  # fmt: skip
@@ -117,4 +117,4 @@ def test_L12_root_goes_on_with_the_run_of_another_user(folder):
     with locked(RunDir.open(run.root)) as again:
         again.lock()
         run_stages(cfg, again, StopRequest())
-    assert (run.root / "checkpoints" / "step-00000004").is_dir()
+    assert (run.root / "checkpoints" / "update-00000004").is_dir()

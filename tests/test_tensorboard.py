@@ -31,7 +31,7 @@ from seq2seq.config.compose import RESUME_KEYS, load_run_config, to_yaml
 from seq2seq.config.schema import Stage
 from seq2seq.decoding.pretrained import load
 from seq2seq.run.directory import RunDir
-from seq2seq.run.privacy import without_paths
+from seq2seq.run.provenance import without_paths
 from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.layout import LAYOUT
@@ -187,7 +187,7 @@ def test_no_step_appears_twice_after_a_crash(
         with pytest.raises(CrashError):
             go(root)
     newest = checkpoint.newest(RunDir(root))
-    assert newest == (kept and root / f"checkpoints/step-{kept:08d}")
+    assert newest == (kept and root / f"checkpoints/update-{kept:08d}")
     logged = [step for step, _ in scalars_of(root)["train/loss"]]
     assert logged == list(range(1, update + 1)), "the crash should leave events"
     go(root)

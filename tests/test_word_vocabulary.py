@@ -11,7 +11,7 @@ import pytest
 from runs import begin, composed, locked, run_new, template_pairs, write_corpus
 
 import seq2seq
-from seq2seq.alignment.heatmap import group_pieces
+from seq2seq.alignment.words import group_pieces
 from seq2seq.config.schema import Config, WordsConfig
 from seq2seq.data.corpus import read_pairs
 from seq2seq.data.filters import keep
@@ -25,7 +25,8 @@ from seq2seq.data.prepare import (
 )
 from seq2seq.data.tokenizer import EOS, PAD, UNK, surface
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
-from seq2seq.decoding.translate import END, replace_unknown
+from seq2seq.decoding.translate import replace_unknown
+from seq2seq.decoding.translation import END
 from seq2seq.evaluation.figures import heatmap_png
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DataError, RunDirError
@@ -238,7 +239,7 @@ def test_a_changed_vocabulary_is_refused(prepared):
     run, cfg = prepared
     path = run.path("tokenizers/target.words")
     path.write_bytes(path.read_bytes().replace(b".", b"!"))
-    with pytest.raises(RunDirError, match="SHA-256 differs from the manifest"):
+    with pytest.raises(RunDirError, match="SHA-256 differs from the recorded one"):
         load_tokenizers(run, cfg)
 
 
@@ -326,8 +327,7 @@ def test_unknown_words_become_words_of_the_source(word_run):
             written = [token[1:] for token in new.tokens if token != END]
             assert new.text == " ".join(Moses("fr").join(written).split())
         if after.candidates:
-            best = after.candidates[0]
-            png = heatmap_png(composed("debug"), best.alignment, after.source_tokens, best.tokens)
+            png = heatmap_png(composed("debug"), after)
             assert png.startswith(b"\x89PNG")
 
 

@@ -8,17 +8,14 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from seq2seq.config.schema import Config, LoggingConfig, SentencePieceConfig
-from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers
-from seq2seq.decoding.pretrained import new_model
+from seq2seq.cli.stages import trainer_of
+from seq2seq.config.schema import Config, LoggingConfig
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
 from seq2seq.run.signals import StopRequest
 from seq2seq.training.board import EVENTS
-from seq2seq.training.checkpoint import BEST, FOLDER
+from seq2seq.training.checkpoint import DIRECTORY
 from seq2seq.training.monitor import METRICS
-from seq2seq.training.trainer import Trainer
-from seq2seq.training.validation import TrainingData
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def measure_logging(run: RunDir, cfg: Config, repeats: int) -> LoggingCost:
     Raises:
         RunDirError: it has been trained.
     """
-    if run.path(FOLDER).exists():
+    if run.path(DIRECTORY).exists():
         fix = "Name one that is only tokenized (stages=[tokenize]): it will be trained and emptied."
         raise RunDirError(run.root, "holds checkpoints", fix)
     none = LoggingConfig(
@@ -85,25 +82,13 @@ def measure_logging(run: RunDir, cfg: Config, repeats: int) -> LoggingCost:
 
 def _train(run: RunDir, cfg: Config) -> tuple[float, float, Sequence[Tensor]]:
     """Return the seconds of a training and of its updates alone, and the weights at its end."""
-    tokenizers = load_tokenizers(run, cfg)
-    sampled = isinstance(cfg.tokenizer, SentencePieceConfig) and cfg.tokenizer.sampling
-    texts = (load_text(run, "train", "source"), load_text(run, "train", "target"))
-    data = TrainingData(
-        train=load_pairs(run, "train", tokenizers),
-        texts=texts if sampled else None,
-        validation=load_pairs(run, "validation", tokenizers),
-        validation_source=load_text(run, "validation", "source"),
-        validation_references=load_text(run, "validation", "target"),
-        tokenizers=tokenizers,
-    )
-    trainer = Trainer(new_model(cfg, tokenizers), data, cfg, run, StopRequest())
+    trainer = trainer_of(cfg, run, StopRequest())
     start = time.perf_counter()
     try:
         progress = trainer.fit()
         seconds = time.perf_counter() - start
     finally:
-        for folder in (FOLDER, EVENTS):
-            run.remove_folder(folder)
+        for name in (DIRECTORY, EVENTS):
+            run.remove_directory(name)
         run.cut(METRICS, 0)
-    assert not run.path(BEST).exists()
     return seconds, progress.seconds, [p.detach().cpu() for p in trainer.model.parameters()]

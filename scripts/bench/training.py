@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from seq2seq.benchmark.measure import peak_memory
-from seq2seq.benchmark.sizes import Size
+from bench.measure import peak_memory
+from bench.sizes import Size
 from seq2seq.config.schema import Backend, Config, Precision
 from seq2seq.data.batching import Batch, TokenizedPairs
 from seq2seq.data.tokenizer import PAD

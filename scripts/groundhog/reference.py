@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from groundhog.names import Array, Parameter, parameters_of, searches
 from seq2seq.config.schema import (
     AdditiveConfig,
     Backend,
@@ -29,7 +30,6 @@ from seq2seq.config.schema import (
 )
 from seq2seq.data.batching import Batch
 from seq2seq.data.text import open_regular
-from seq2seq.groundhog.names import Array, Parameter, parameters_of, searches
 from seq2seq.run.errors import DataError
 
 Mask = npt.NDArray[np.bool_]
@@ -73,22 +73,44 @@ def read_reference(path: Path) -> Reference:
         DataError: it is none, or a part of it is missing or does not fit the others.
     """
     file = _File(path)
-    parameters = file.parameters()
-    sizes = file.sizes(parameters)
-    src, src_mask = file.sentences("src", sizes["Kx"])
-    tgt, tgt_mask = file.sentences("tgt", sizes["Ky"])
-    if src.shape[1] != tgt.shape[1]:
-        raise file.error(f"src has {src.shape[1]} sentences and tgt {tgt.shape[1]}")
-    ours = (torch.from_numpy(np.ascontiguousarray(x.T)) for x in (src, src_mask, tgt, tgt_mask))
-    return Reference(
-        path,
-        parameters,
-        {p.theirs: file.finite(f"param:{p.theirs}") for p in parameters},
-        sizes,
-        _settings(parameters, sizes),
-        Batch(*ours),
-        file.results(parameters, sizes, tgt_mask, num_positions=len(src)),
-    )
+
+    # Which model it is, from the names of the weights; its sizes, from their shapes.
+    names = {key.removeprefix("param:") for key in file.arrays if key.startswith("param:")}
+    parameters = parameters_of(names)
+    expected = {p.theirs for p in parameters}
+    for name in sorted(expected ^ names):
+        what = f"has no param:{name}" if name in expected else f"param:{name} has no place in it"
+        raise file.error(what)
+    weights = {p.theirs: file.numbers(f"param:{p.theirs}") for p in parameters}
+    sizes = file.sizes(parameters, weights)
+
+    # The batch: ids one higher than in the file, 0 in padding.
+    sides = [*file.sentences("src", sizes["Kx"]), *file.sentences("tgt", sizes["Ky"])]
+    if sides[0].shape[1] != sides[2].shape[1]:
+        raise file.error(f"src has {sides[0].shape[1]} sentences and tgt {sides[2].shape[1]}")
+    ours = (torch.from_numpy(np.ascontiguousarray(x.T)) for x in sides)
+
+    # What there is to compare; of (Ty, B, ...) the real target words (N, ...), in batch order.
+    tgt_mask, num_positions = sides[3], len(sides[0])
+    steps, sentences = tgt_mask.shape
+    by_word = {
+        "word_probs": ((steps, sentences), (1, 0)),
+        "distribution": ((steps, sentences, sizes["Ky"]), (1, 0, 2)),
+    }
+    if "n'" in sizes:
+        by_word["alignment"] = ((steps, num_positions, sentences), (2, 0, 1))
+    results = {"cost": file.numbers("cost", ())} if "cost" in file.arrays else {}
+    for key, (shape, sentence_first) in by_word.items():
+        if key in file.arrays:  # padding may hold anything
+            numbers = file.numbers(key, shape, finite=False)
+            results[key] = file.finite(key, numbers.transpose(sentence_first)[tgt_mask.T])
+    for name, weight in weights.items():
+        if (key := f"grad:{name}") in file.arrays:
+            results[key] = file.numbers(key, weight.shape)
+    if not results:
+        raise file.error("has no results to compare")
+    config = _settings(parameters, sizes)
+    return Reference(path, parameters, weights, sizes, config, Batch(*ours), results)
 
 
 def _settings(parameters: list[Parameter], sizes: dict[str, int]) -> Config:
@@ -124,50 +146,34 @@ class _File:
                 raise self.error(f"not a readable .npz file ({error})") from None
 
     def error(self, what: str) -> DataError:
-        fix = "seq2seq/groundhog/reference.py and names.py list what a file has."
-        return DataError(self.path, what, fix)
+        return DataError(self.path, what, "scripts/groundhog/ lists what a file has.")
 
-    def parameters(self) -> list[Parameter]:
-        """Return the parameters of the file's model; all of them and nothing else must be there."""
-        names = {key.removeprefix("param:") for key in self.arrays if key.startswith("param:")}
-        parameters = parameters_of(names)
-        expected = {p.theirs for p in parameters}
-        for name in sorted(expected - names):
-            raise self.error(f"has no param:{name}")
-        for name in sorted(names - expected):
-            raise self.error(f"param:{name} has no place in the model")
-        for key in sorted(self.arrays):
-            if key.startswith("grad:") and key.removeprefix("grad:") not in names:
-                raise self.error(f"{key} is the gradient of no parameter")
-        return parameters
-
-    def numbers(self, key: str, shape: tuple[int, ...] | None = None) -> Array:
+    def numbers(
+        self, key: str, shape: tuple[int, ...] | None = None, *, finite: bool = True
+    ) -> Array:
         """Return an array in float64."""
         array = self.arrays.get(key)
         if array is None:
             raise self.error(f"has no {key}")
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or not array.size:
+        if array.dtype.kind not in "biuf" or not array.size:
             raise self.error(f"{key} is not an array of numbers")
         if shape is not None and array.shape != shape:
             raise self.error(f"{key} has the shape {array.shape}, expected {shape}")
-        return array.astype(np.float64)
+        numbers: Array = array.astype(np.float64)
+        return self.finite(key, numbers) if finite else numbers
 
-    def finite(self, key: str, shape: tuple[int, ...] | None = None) -> Array:
-        """Return an array that must not hold a NaN or an infinity."""
-        return self.checked(key, self.numbers(key, shape))
-
-    def checked(self, key: str, numbers: Array) -> Array:
+    def finite(self, key: str, numbers: Array) -> Array:
         """Return these numbers, if they are all finite."""
         if not np.isfinite(numbers).all():
             raise self.error(f"{key} has a value that is not finite")
         return numbers
 
-    def sizes(self, parameters: list[Parameter]) -> dict[str, int]:
+    def sizes(self, parameters: list[Parameter], weights: dict[str, Array]) -> dict[str, int]:
         """Return the size of every letter, from the shapes of the weights."""
         directions = 2 if searches([p.theirs for p in parameters]) else 1
         sizes = {"1": 1}
         for p in parameters:
-            shape = self.numbers(f"param:{p.theirs}").shape
+            shape = weights[p.theirs].shape
             for letter, size in zip(p.shape, shape, strict=False):
                 sizes.setdefault(letter, size)
                 if letter == "n":
@@ -182,7 +188,7 @@ class _File:
     def sentences(self, side: str, num_words: int) -> tuple[npt.NDArray[np.int64], Mask]:
         """Return ids, one higher than in the file and 0 in padding, and their mask; (T, B) each."""
         ids, key = self.arrays.get(side), f"{side}_mask"
-        if not isinstance(ids, np.ndarray) or ids.ndim != 2 or ids.dtype.kind not in "iu":
+        if ids is None or ids.ndim != 2 or ids.dtype.kind not in "iu":
             raise self.error(f"has no {side}, ids of the shape (T, B)")
         mask = self.numbers(key, ids.shape)
         real = np.arange(len(ids))[:, None] < mask.sum(axis=0)
@@ -192,32 +198,3 @@ class _File:
         if outside.size:
             raise self.error(f"{side} has the id {outside[0]}, outside of 0 to {num_words - 1}")
         return np.where(real, ids.astype(np.int64) + 1, 0), real
-
-    def results(
-        self,
-        parameters: list[Parameter],
-        sizes: dict[str, int],
-        tgt_mask: Mask,
-        *,
-        num_positions: int,
-    ) -> dict[str, Array]:
-        """Return what there is to compare; of (Ty, B, ...) the real target words (N, ...)."""
-        num_steps, num_sentences = tgt_mask.shape
-        by_word = {
-            "word_probs": ((num_steps, num_sentences), (1, 0)),
-            "distribution": ((num_steps, num_sentences, sizes["Ky"]), (1, 0, 2)),
-        }
-        if "n'" in sizes:
-            by_word["alignment"] = ((num_steps, num_positions, num_sentences), (2, 0, 1))
-        found = {"cost": self.finite("cost", ())} if "cost" in self.arrays else {}
-        for key, (shape, sentence_first) in by_word.items():
-            if key in self.arrays:  # padding may hold anything
-                words = self.numbers(key, shape).transpose(sentence_first)[tgt_mask.T]
-                found[key] = self.checked(key, words)
-        for p in parameters:
-            if f"grad:{p.theirs}" in self.arrays:
-                shape = self.arrays[f"param:{p.theirs}"].shape
-                found[f"grad:{p.theirs}"] = self.finite(f"grad:{p.theirs}", shape)
-        if not found:
-            raise self.error("has no results to compare")
-        return found

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from seq2seq.benchmark.measure import peak_of, timed
-from seq2seq.benchmark.sizes import SIZES, Size
-from seq2seq.benchmark.training import Contender, Training, batches_of
-from seq2seq.benchmark.workload import Rows, drawn_pairs, plan, stored
+from bench.measure import peak_of, timed
+from bench.sizes import SIZES, Size
+from bench.training import Contender, Training, batches_of
+from bench.workload import Rows, drawn_pairs, plan, stored
 from seq2seq.config.schema import Config
 from seq2seq.decoding.pretrained import Pretrained
 

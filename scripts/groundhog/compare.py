@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from groundhog.names import Array
+from groundhog.reference import Reference
 from seq2seq.config.schema import Backend, Normalize
-from seq2seq.groundhog.names import Array
-from seq2seq.groundhog.reference import Reference
 from seq2seq.model import RNNSearch, build_model
 from seq2seq.training.loss import nll
 

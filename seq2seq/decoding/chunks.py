@@ -1,0 +1,156 @@
+"""The loop of translating and of forcing: lines in, one result each out, in order.
+
+Lines are read in chunks, so that memory holds one of them, not the text. Inside a chunk they are
+sorted by length and cut into batches with little padding; sentences are independent, so a result
+does not depend on its batch.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from seq2seq.config.schema import DecodeConfig
+from seq2seq.data.tokenizer import EOS, Tokenizer
+from seq2seq.run.errors import MemoryLimitError
+from seq2seq.run.memory import OutOfMemory
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+Texts = tuple[str, ...]
+"""One item: a sentence to translate, or a sentence and its translation."""
+
+Ids = tuple[list[int], ...]
+"""Its token ids, one row a side, end symbols included."""
+
+_CHUNK_BATCHES = 16
+"""Batches of a chunk: the more, the less padding and the later the first result."""
+
+_CHUNK_CHARACTERS = 1 << 20
+"""Nothing is added to a chunk that holds this many."""
+
+_LINE_CHARACTERS = 1 << 17
+"""The rest of a longer line is not read.
+
+Without a bound a line of megabytes would be cut into pieces, at some hundred bytes each, before
+all but the first `max_source_tokens` are dropped.
+"""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a text that are used, the end symbol left out."""
+
+    ids: list[int]
+    written: list[str]  # as in the text, unknown ones too
+
+
+def always() -> bool:
+    """All lines are there already, as in a file or a list."""
+    return True
+
+
+def in_chunks(
+    items: Iterable[Texts],
+    tokenizers: Sequence[Tokenizer],
+    compute: Callable[[Sequence[Ids]], Sequence[R]],
+    cfg: DecodeConfig,
+    ready: Callable[[], bool] = always,
+    *,
+    beam_size: int | None = None,
+) -> Iterator[tuple[Texts, Sequence[Tokens], R | None]]:
+    """Yield each item with its tokens and its result, in order.
+
+    An item with an empty side has no result. A side of more than `max_source_tokens` is cut, with a
+    warning that names its line.
+
+    Args:
+        items: Any number of them, without line ends.
+        tokenizers: One a side.
+        compute: Gives the results of a batch of ids, at most `batch_sentences` of them.
+        cfg: How much at once.
+        ready: Whether the next item is there; rather than wait for it, a chunk ends.
+        beam_size: Of a search, which an error then names.
+
+    Raises:
+        MemoryLimitError: a batch does not fit in memory.
+    """
+    for chunk in _chunks(items, cfg.batch_sentences, ready):
+        sides = [
+            _tokenize(tokenizer, [(number, texts[side]) for number, texts in chunk], cfg)
+            for side, tokenizer in enumerate(tokenizers)
+        ]
+        rows = list(zip(*sides, strict=True))
+        results: list[R | None] = [None] * len(rows)
+        for batch in _batches(rows, cfg.batch_sentences):
+            ids = [tuple([*side.ids, EOS] for side in rows[i]) for i in batch]
+            with OutOfMemory() as oom:
+                found = compute(ids)
+            if oom:
+                raise _out_of_memory(chunk[batch[-1]][0], ids, cfg, beam_size)
+            for i, own in zip(batch, found, strict=True):
+                results[i] = own
+        for (_, texts), tokens, result in zip(chunk, rows, results, strict=True):
+            yield texts, tokens, result
+
+
+def _chunks(
+    items: Iterable[Texts], batch_sentences: int, ready: Callable[[], bool]
+) -> Iterator[list[tuple[int, Texts]]]:
+    """Number items from 1 and group them."""
+    chunk: list[tuple[int, Texts]] = []
+    characters = 0
+    for number, texts in enumerate(items, start=1):
+        chunk.append((number, texts))
+        characters += sum(map(len, texts))
+        full = len(chunk) == batch_sentences * _CHUNK_BATCHES or characters >= _CHUNK_CHARACTERS
+        if full or not ready():
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _tokenize(
+    tokenizer: Tokenizer, lines: Sequence[tuple[int, str]], cfg: DecodeConfig
+) -> list[Tokens]:
+    """Turn numbered lines into tokens; what is too long is cut, and named."""
+    texts = [text[:_LINE_CHARACTERS] for _, text in lines]
+    tokens = []
+    for (number, text), ids, written in zip(
+        lines, tokenizer.encode(texts), tokenizer.tokens(texts), strict=True
+    ):
+        size = f"{len(ids)}" if len(text) <= _LINE_CHARACTERS else f"{len(text)} characters"
+        used = ids[: cfg.max_source_tokens]
+        if len(used) < len(ids) or len(text) > _LINE_CHARACTERS:
+            log.warning("line %d: cut from %s to %d tokens", number, size, len(used))
+        tokens.append(Tokens(used, written[: len(used)]))
+    return tokens
+
+
+def _batches(rows: Sequence[Sequence[Tokens]], size: int) -> Iterator[list[int]]:
+    """Cut the rows of a chunk into batches, shortest first, without those with an empty side."""
+    lengths = {
+        i: max(len(side.ids) for side in row)
+        for i, row in enumerate(rows)
+        if all(side.ids for side in row)
+    }
+    by_length = sorted(lengths, key=lambda i: lengths[i])
+    for start in range(0, len(by_length), size):
+        yield by_length[start : start + size]
+
+
+def _out_of_memory(
+    line: int, batch: Sequence[Ids], cfg: DecodeConfig, beam_size: int | None
+) -> MemoryLimitError:
+    longest = max(map(len, batch[-1]))
+    beam = "" if beam_size is None else f", and a beam of {beam_size}"
+    return MemoryLimitError(
+        f"line {line}",
+        f"out of memory with {len(batch)} sentences of up to {longest} tokens, this the longest"
+        f"{beam}",
+        f"Lower decode.batch_sentences (now {cfg.batch_sentences}), "
+        f"{'decode.beam_size ' if beam else ''}or decode.max_source_tokens.",
+    )
