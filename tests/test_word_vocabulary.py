@@ -327,7 +327,8 @@ def test_unknown_words_become_words_of_the_source(word_run):
             written = [token[1:] for token in new.tokens if token != END]
             assert new.text == " ".join(Moses("fr").join(written).split())
         if after.candidates:
-            png = heatmap_png(composed("debug"), after)
+            best = after.candidates[0]
+            png = heatmap_png(composed("debug"), best.alignment, after.source_tokens, best.tokens)
             assert png.startswith(b"\x89PNG")
 
 

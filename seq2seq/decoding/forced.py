@@ -28,17 +28,11 @@ def force(
     pairs: Iterable[TextPair],
     cfg: DecodeConfig,
 ) -> Iterator[Translation]:
-    """Score given translations; yields one result a pair, in order, as `in_chunks` says.
+    """Score given translations; yields one result a pair, in order, read in chunks.
 
     The one candidate of a result is the target as it was given, with the log-probability of each
     of its tokens and of the end symbol, and the attention that they paid. There is none where a
     side is empty. Of the config only the sizes of batches and texts and `length_penalty` matter.
-
-    Args:
-        model: In evaluation mode.
-        tokenizers: Of its source and of its target.
-        pairs: Any number of them, without line ends.
-        cfg: How much at once.
     """
     assert not model.training
 

@@ -23,24 +23,16 @@ def translate(
     cfg: DecodeConfig,
     ready: Callable[[], bool] = always,
 ) -> Iterator[Translation]:
-    """Translate lines of text; yields one translation a line, in order, as `in_chunks` says.
+    """Translate lines; yields one translation a line, in order, read in chunks as they are `ready`.
 
-    Args:
-        model: In evaluation mode.
-        tokenizers: Of its source and of its target.
-        lines: Any number of them, without line ends.
-        cfg: How to search.
-        ready: Whether the next of `lines` is there or has yet to be waited for; rather than wait,
-            those that were read are translated.
+    See `in_chunks` for what becomes of long and empty lines, and `Pretrained.stream` for `ready`.
     """
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
     source, target = tokenizers
-    search = partial(search_batch, model, search_decoder(model, cfg), cfg)
-    results = in_chunks(
-        ((line,) for line in lines), (source,), search, cfg, ready, beam_size=cfg.beam_size
-    )
-    for (line,), (src,), found in results:
+    search = partial(search_batch, model, search_decoder(model, cfg), cfg=cfg)
+    items = ((line,) for line in lines)
+    for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
         copied = src.written if cfg.replace_unknown else None
         candidates = tuple(_candidate(target, h, copied) for h in found or ())
         yield Translation(line, (*src.written, END) if src.ids else (), candidates)
@@ -55,7 +47,7 @@ def search_decoder(model: RNNSearch, cfg: DecodeConfig) -> Decoder:
 
 @torch.inference_mode()
 def search_batch(
-    model: RNNSearch, decoder: Decoder, cfg: DecodeConfig, batch: Sequence[Ids]
+    model: RNNSearch, decoder: Decoder, batch: Sequence[Ids], cfg: DecodeConfig
 ) -> list[list[Hypothesis]]:
     """Search translations of source ids; the one place that calls the search."""
     device = next(model.parameters()).device
@@ -102,13 +94,14 @@ def replace_unknown(
     """Put the source token with the greatest weight in place of each unknown symbol.
 
     The idea of Luong et al. 2015 (arXiv:1410.8206) and Jean et al. 2015 (arXiv:1412.2007),
-    without their dictionary: names and numbers often stay the same.
+    without their dictionary: names and numbers often stay the same. Of equal weights the first
+    counts; the end symbol is neither among the ids nor among the source tokens.
 
     Args:
-        ids: Of the target, without the end symbol.
+        ids: Of the target.
         pieces: Their written form.
-        alpha: (at least len(ids), Tx); the end symbol's column is left out.
-        source_tokens: Tx - 1 tokens, the end symbol left out. Of equal weights the first counts.
+        alpha: (at least len(ids), Tx).
+        source_tokens: Tx - 1 tokens.
     """
     most = alpha[:, : len(source_tokens)].argmax(axis=1)
     return [
