@@ -24,7 +24,7 @@ from seq2seq.cli.console import (
     output_stream,
     run_script,
 )
-from seq2seq.data.text import FileReport, scan_lines, scan_stream
+from seq2seq.data.text import FileSummary, scan_lines, scan_stream
 from seq2seq.run.errors import DataError
 
 log = logging.getLogger("seq2seq.decode")
@@ -109,9 +109,9 @@ class BadLines:
 def open_input(path: Path | None, bad: BadLines) -> tuple[Iterator[str], Callable[[], bool]]:
     """Return lines of text, and what says whether the next one is there."""
     if path is not None:
-        return map(bad, scan_lines(path, FileReport(path.name))), lambda: True
+        return map(bad, scan_lines(path, FileSummary(path.name))), lambda: True
     stream = input_stream()
-    return map(bad, scan_stream(stream, "stdin", FileReport("stdin"))), stream.ready
+    return map(bad, scan_stream(stream, "stdin", FileSummary("stdin"))), stream.ready
 
 
 if __name__ == "__main__":
