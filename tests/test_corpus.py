@@ -358,7 +358,7 @@ def test_C8_tsv_takes_quotes_and_empty_fields_as_they_are(tmp_path):
     [
         ('{"en": "a"', "p.jsonl:2: not JSON (Expecting"),
         ("", "p.jsonl:2: not JSON"),
-        ("[" * 100_000, "p.jsonl:2: not JSON (maximum recursion depth"),
+        ("[" * 100_000, "p.jsonl:2: not JSON ("),  # in other words by each version of Python
         ("[]", "p.jsonl:2: expected an object, found list"),
         ('{"en": "a", "de": "b"}', "p.jsonl:2: has 'en', 'de'; wanted 'en' and 'fr'"),
         ('{"translation": {"de": "b"}}', "p.jsonl:2: has 'de'; wanted"),

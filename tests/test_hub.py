@@ -218,7 +218,7 @@ def in_a_process(tmp_path, spec: str, endpoint: str) -> subprocess.CompletedProc
         "import sys; from test_filters import data_config, pairs_of\n"
         "from seq2seq.run import errors\n"
         f"try: list(pairs_of(data_config(root={str(tmp_path)!r}, train=[{spec!r}])))\n"
-        "except errors.UserError as error: sys.exit(errors.report(error))\n"
+        "except errors.UserError as error: sys.exit(errors.print_error(error))\n"
     )
     paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
     changes = {"PYTHONPATH": paths, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home")}

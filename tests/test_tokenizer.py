@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq.config.schema import PieceModel, SentencePieceConfig, TokenizerKind
+from seq2seq.config.schema import PieceModel, SentencePieceConfig
 from seq2seq.data import subword_vocabulary
 from seq2seq.data.grammar import generate
 from seq2seq.data.subword_vocabulary import (
@@ -51,7 +51,7 @@ def config(kind: PieceModel = PieceModel.bpe, **changes) -> SentencePieceConfig:
         "sampling": 0.0,
         "max_lines": 1000,
     }
-    return SentencePieceConfig(name=TokenizerKind.sentencepiece, kind=kind, **(values | changes))
+    return SentencePieceConfig(kind=kind, **(values | changes))
 
 
 @cache

@@ -14,7 +14,7 @@ from test_tokenizer import text_of
 
 import seq2seq
 from seq2seq.alignment.heatmap import group_pieces
-from seq2seq.config.schema import Config, TokenizerKind, WordsConfig
+from seq2seq.config.schema import Config, WordsConfig
 from seq2seq.data.grammar import generate
 from seq2seq.data.prepare import load_pairs, load_tokenizers, prepare, word_counters
 from seq2seq.data.tokenizer import EOS, PAD, UNK, surface
@@ -36,7 +36,7 @@ WORDS = ["tokenizer=words", "~tokenizer.sampling"]
 
 
 def kind(vocab_size: int = 50) -> Words:
-    return Words(WordsConfig(name=TokenizerKind.words, vocab_size=vocab_size))
+    return Words(WordsConfig(vocab_size=vocab_size))
 
 
 def learn(lines, vocab_size: int = 50, language: str = "fr") -> bytes:
@@ -231,7 +231,7 @@ def test_a_changed_vocabulary_is_refused(prepared):
     run, cfg = prepared
     path = run.path("tokenizers/target.words")
     path.write_bytes(path.read_bytes().replace(b".", b"!"))
-    with pytest.raises(RunDirError, match="SHA-256 differs from the manifest"):
+    with pytest.raises(RunDirError, match="SHA-256 differs from the recorded one"):
         load_tokenizers(run, cfg)
 
 

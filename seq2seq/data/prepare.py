@@ -28,9 +28,16 @@ from seq2seq.data.store import IdStore, TextStore
 from seq2seq.data.text import strict
 from seq2seq.data.tokenizer import EOS, Tokenizer, VocabularyKind
 from seq2seq.data.words import WordCounter
+from seq2seq.run.checksums import (
+    check_file,
+    entry_of_file,
+    read_checksummed,
+    read_directory,
+    with_checksum,
+)
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError, UntrustedError
-from seq2seq.run.reading import entry_of_file, expected, read_folder, read_sealed, seal
+from seq2seq.run.reading import NOT_ALLOWED, expected
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +72,7 @@ def prepare(run: RunDir, cfg: Config) -> None:
     kind = _kind(cfg)
     learnt = kind.learn(texts, _languages(cfg))
     names = [f"{side}.{kind.ending}" for side in SIDES]
-    run.commit_folder(TOKENIZERS, dict(zip(names, learnt, strict=True)))
+    run.commit_directory(TOKENIZERS, dict(zip(names, learnt, strict=True)))
 
     # Ids of what training reads; the test set is tokenized when it is decoded.
     tokenizers = load_tokenizers(run, cfg)
@@ -74,8 +81,8 @@ def prepare(run: RunDir, cfg: Config) -> None:
             _write_ids(run, split, side, tokenizer)
     report["vocabularies"] = [len(tokenizer) for tokenizer in tokenizers]
     written = sorted(p for name in ("corpus", "tokens") for p in run.path(name).iterdir())
-    report["files"] = {str(p.relative_to(run.root)): entry_of_file(p) for p in written}
-    run.write_json(REPORT, seal(report))
+    report["files"] = {p.relative_to(run.root).as_posix(): entry_of_file(p) for p in written}
+    run.write_json(REPORT, with_checksum(report))
 
 
 def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
@@ -140,7 +147,7 @@ def _write_ids(run: RunDir, split: str, side: str, tokenizer: Tokenizer) -> None
 def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
     """Return the source and the target vocabulary of a run, verified."""
     directory, kind = run.path(TOKENIZERS), _kind(cfg)
-    files = read_folder(directory, MAX_VOCABULARY_BYTES)
+    files = read_directory(directory, MAX_VOCABULARY_BYTES)
 
     def load(side: str, language: str) -> Tokenizer:
         name = f"{side}.{kind.ending}"
@@ -195,11 +202,11 @@ def reported_files(run: RunDir) -> dict[str, Any]:
         UntrustedError: it names a file elsewhere.
     """
     with expected(run.path(REPORT)):
-        files = dict(read_sealed(run.path(REPORT))["files"])
+        files = dict(read_checksummed(run.path(REPORT))["files"])
     for name in files:
         if not _RUN_FILE.fullmatch(name):
             what = f"names a file {name[:80]!r}"
-            raise UntrustedError(run.path(REPORT), what, "Not allowed in a run directory.")
+            raise UntrustedError(run.path(REPORT), what, NOT_ALLOWED)
     return files
 
 
@@ -210,13 +217,8 @@ def check_data(run: RunDir) -> None:
         RunDirError: a file is missing or has changed.
     """
     for name, entry in reported_files(run).items():
-        path = run.path(name)
-        if (actual := entry_of_file(path)) != entry:
-            with expected(run.path(REPORT)):
-                sizes = f"{actual['size']} bytes, expected {int(entry['size'])}"
-                same = actual["size"] == entry["size"]
-            what = f"SHA-256 differs from the one in {REPORT}" if same else f"is {sizes}"
-            raise RunDirError(path, what, _RESTORE)
+        with expected(run.path(REPORT)):
+            check_file(run.path(name), entry)
 
 
 def _kind(cfg: Config) -> VocabularyKind:

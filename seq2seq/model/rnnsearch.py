@@ -9,18 +9,19 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.config.schema import (
-    AnyAttentionConfig,
-    AttentionConfig,
-    AttentionKind,
     Backend,
+    Config,
+    DotConfig,
+    FixedConfig,
+    GeneralConfig,
     HardConfig,
     HardInference,
     InitialWeights,
     LocalConfig,
-    ModelConfig,
     MultiHeadConfig,
     Readout,
     Reset,
+    ScaledDotConfig,
     StateWord,
 )
 from seq2seq.model.attention import (
@@ -112,23 +113,20 @@ class RNNSearch(nn.Module):
         return Along(self.decoder.readout(*words), steps.alpha, steps.draw)
 
 
-def build_model(
-    cfg: ModelConfig, attention: AnyAttentionConfig, *, num_source: int, num_target: int, pad: int
-) -> RNNSearch:
+def build_model(cfg: Config, *, num_source: int, num_target: int, pad: int) -> RNNSearch:
     """Build and initialise the model of a config, from torch's global random state.
 
     Args:
-        cfg: Sizes and switches.
-        attention: Options of the attention, by its class.
+        cfg: Of it model, cell, encoder, decoder and attention are read.
         num_source: K_x, special symbols included.
         num_target: K_y, special symbols included.
         pad: Id of padding and of y_0.
     """
-    encoder = _build_encoder(cfg, num_source, pad, directions=_directions(attention))
-    decoder = _build_decoder(cfg, attention, num_target, pad)
-    model = RNNSearch(encoder, decoder, pad)
-    choose_backend(model, cfg.backend)
-    match cfg.init:
+    model = RNNSearch(
+        _build_encoder(cfg, num_source, pad), _build_decoder(cfg, num_target, pad), pad
+    )
+    choose_backend(model, cfg.model.backend)
+    match cfg.model.init:
         case InitialWeights.paper:
             initialize_paper(model)
         case InitialWeights.glorot:
@@ -161,89 +159,86 @@ def choose_backend(model: RNNSearch, backend: Backend) -> None:
         log.info("the decoder trains on the reference backend: %s", reason)
 
 
-def _directions(attention: AnyAttentionConfig) -> int:
+def _directions(cfg: Config) -> int:
     """Return how many ways the source is read: the RNNencdec has no backward unit."""
-    return 1 if attention.name is AttentionKind.fixed else 2
+    return 1 if getattr(cfg.attention, "forward_only", False) else 2
 
 
-def _build_encoder(
-    cfg: ModelConfig, num_source: int, pad: int, *, directions: int
-) -> RecurrentEncoder:
+def _build_encoder(cfg: Config, num_source: int, pad: int) -> RecurrentEncoder:
+    sizes = cfg.model
     forward_unit, *backward_unit = (
         GatedUnit(
-            cfg.embedding_size,
-            cfg.hidden_size,
-            reset_before=cfg.reset is Reset.before,
-            bias=cfg.bias,
+            sizes.embedding_size,
+            sizes.hidden_size,
+            reset_before=cfg.cell.reset is Reset.before,
+            bias=sizes.bias,
         )
-        for _ in range(directions)
+        for _ in range(_directions(cfg))
     )
     return RecurrentEncoder(
-        WordEmbedding(num_source, cfg.embedding_size, bias=cfg.embedding_bias, zero_id=pad),
+        WordEmbedding(num_source, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
         forward_unit,
         backward_unit[0] if backward_unit else None,
-        embedding_dropout=cfg.embedding_dropout,
-        annotation_dropout=cfg.annotation_dropout,
+        embedding_dropout=sizes.embedding_dropout,
+        annotation_dropout=cfg.encoder.annotation_dropout,
     )
 
 
-def _build_decoder(
-    cfg: ModelConfig, attention: AnyAttentionConfig, num_target: int, pad: int
-) -> RecurrentDecoder:
-    attention_module = _build_attention(cfg, attention)
+def _build_decoder(cfg: Config, num_target: int, pad: int) -> RecurrentDecoder:
+    sizes, attention = cfg.model, _build_attention(cfg)
     unit = GatedUnit(
-        cfg.embedding_size,
-        cfg.hidden_size,
-        attention_module.context_size,
-        reset_before=cfg.reset is Reset.before,
-        bias=cfg.bias,
+        sizes.embedding_size,
+        sizes.hidden_size,
+        attention.context_size,
+        reset_before=cfg.cell.reset is Reset.before,
+        bias=sizes.bias,
     )
     return RecurrentDecoder(
-        WordEmbedding(num_target, cfg.embedding_size, bias=cfg.embedding_bias, zero_id=pad),
-        attention_module,
+        WordEmbedding(num_target, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
+        attention,
         unit,
         _build_output(cfg, num_target),
-        readout_size=cfg.readout_size,
-        maxout=cfg.readout is Readout.maxout,
-        moved_by_emitted=cfg.state_word is StateWord.emitted,
-        bias=cfg.bias,
-        embedding_dropout=cfg.embedding_dropout,
-        readout_dropout=cfg.readout_dropout,
+        readout_size=sizes.readout_size,
+        maxout=cfg.decoder.readout is Readout.maxout,
+        moved_by_emitted=cfg.decoder.state_word is StateWord.emitted,
+        bias=sizes.bias,
+        embedding_dropout=sizes.embedding_dropout,
+        readout_dropout=cfg.decoder.readout_dropout,
     )
 
 
-def _build_attention(cfg: ModelConfig, attention: AnyAttentionConfig) -> Attention:
-    query = cfg.hidden_size
-    annotation = _directions(attention) * cfg.hidden_size
-    match attention:
+def _build_attention(cfg: Config) -> Attention:
+    query, align = cfg.model.hidden_size, cfg.model.align_size
+    annotation = _directions(cfg) * query
+    match cfg.attention:
         case MultiHeadConfig(heads=heads):
-            return MultiHeadAttention(query, annotation, cfg.align_size, heads)
+            return MultiHeadAttention(query, annotation, align, heads)
         case LocalConfig(window=window):
             return LocalAttention(query, annotation, window)
-        case HardConfig():
+        case HardConfig(soft_share=soft_share, inference=inference):
             return HardAttention(
                 query,
                 annotation,
-                cfg.align_size,
-                soft_share=attention.soft_share,
-                take_most_likely=attention.inference is HardInference.most_likely,
+                align,
+                soft_share=soft_share,
+                take_most_likely=inference is HardInference.most_likely,
             )
-        case AttentionConfig(name=AttentionKind.general):
+        case GeneralConfig():
             return GeneralAttention(query, annotation)
-        case AttentionConfig(name=AttentionKind.fixed):
+        case FixedConfig():
             return FixedContext(annotation)
-        case AttentionConfig(name=AttentionKind.dot | AttentionKind.scaled_dot as kind):
-            scaled = kind is AttentionKind.scaled_dot
-            return DotAttention(query, annotation, scaled=scaled)
+        case DotConfig() | ScaledDotConfig() as dot:
+            return DotAttention(query, annotation, scaled=isinstance(dot, ScaledDotConfig))
         case _:
-            return AdditiveAttention(query, annotation, cfg.align_size)
+            return AdditiveAttention(query, annotation, align)
 
 
-def _build_output(cfg: ModelConfig, num_target: int) -> nn.Module:
+def _build_output(cfg: Config, num_target: int) -> nn.Module:
     """W_o: (K_y, l) as printed, or two factors through `output_rank` as in the authors' code."""
-    if cfg.output_rank is None:
-        return nn.Linear(cfg.readout_size, num_target, bias=cfg.bias)
+    rank, sizes = cfg.decoder.output_rank, cfg.model
+    if rank is None:
+        return nn.Linear(sizes.readout_size, num_target, bias=sizes.bias)
     return nn.Sequential(
-        nn.Linear(cfg.readout_size, cfg.output_rank, bias=False),
-        nn.Linear(cfg.output_rank, num_target, bias=cfg.bias),
+        nn.Linear(sizes.readout_size, rank, bias=False),
+        nn.Linear(rank, num_target, bias=sizes.bias),
     )

@@ -1,9 +1,7 @@
 """The gradient of a batch: forward, cost, backward; in parts where memory does not suffice."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +10,10 @@ from seq2seq.config.schema import Config, HardConfig
 from seq2seq.data.batching import Batch
 from seq2seq.model import DecoderOutput, RNNSearch
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.run.memory import NoRoom, attempt
+from seq2seq.run.memory import OutOfMemory
 from seq2seq.training.loss import Loss, cost, nll, sentence_nll
 from seq2seq.training.precision import autocast
 from seq2seq.training.reinforce import draws_cost
-
-T = TypeVar("T")
 
 
 def batch_gradient(model: RNNSearch, batch: Batch, cfg: Config) -> Loss:
@@ -28,15 +24,12 @@ def batch_gradient(model: RNNSearch, batch: Batch, cfg: Config) -> Loss:
     return loss
 
 
-def attempt_pass(step: Callable[[], T], device: torch.device) -> T | NoRoom:
-    """Attempt something with a backward pass in it, and free what a failed one held.
+def free_failed_pass(device: torch.device) -> None:
+    """Free what a backward pass held that ran out of memory.
 
     Autograd's engine keeps the tensors of the operation that failed until its next pass.
     """
-    found = attempt(step)
-    if isinstance(found, NoRoom):
-        torch.zeros((), requires_grad=True, device=device).neg().backward()
-    return found
+    torch.zeros((), requires_grad=True, device=device).neg().backward()
 
 
 @dataclass(frozen=True)
@@ -47,29 +40,34 @@ class InParts:
     parts: int
 
 
-def gradient_in_parts(model: RNNSearch, batch: Batch, cfg: Config) -> InParts | NoRoom:
+def gradient_in_parts(model: RNNSearch, batch: Batch, cfg: Config) -> InParts:
     """Put the gradient of a batch into the parameters, of one half after the other.
 
     A half for which memory does not suffice is halved again. Costs are sums over words, and each
     is divided by what the whole batch is divided by: without dropout and draws, which come out
     differently, this is the gradient of the whole batch up to rounding.
+
+    Raises:
+        MemoryError: one sentence does not fit.
     """
     model.zero_grad(set_to_none=True)
     whole = Loss(torch.zeros(()), torch.zeros(()), batch.num_sentences, int(batch.tgt_mask.sum()))
-    waiting, total, parts = [batch], 0.0, 0
+    if batch.num_sentences == 1:
+        raise MemoryError("a batch of one sentence")
+    waiting, total, parts = [*reversed(halves(batch))], 0.0, 0
     while waiting:
         part = waiting.pop()
-        step = partial(_part, model, part, cfg, whole)
-        found = NoRoom("") if part is batch else attempt_pass(step, part.src.device)
-        if not isinstance(found, NoRoom):
-            cost, grads = found
+        with OutOfMemory() as oom:
+            cost, grads = _part(model, part, cfg, whole)
+        if not oom:
             _add(model, grads)
             total, parts = total + cost, parts + 1
-        elif part.num_sentences > 1:
-            waiting += reversed(halves(part))
-        else:
+            continue
+        free_failed_pass(part.src.device)
+        if part.num_sentences == 1:
             model.zero_grad(set_to_none=True)
-            return found
+            raise MemoryError(oom.message)
+        waiting += reversed(halves(part))
     return InParts(replace(whole, nll=torch.tensor(total)), parts)
 
 

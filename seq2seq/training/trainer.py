@@ -6,7 +6,6 @@ import math
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import NoReturn
 
 import torch
@@ -18,7 +17,7 @@ from seq2seq.model import RNNSearch
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, StoppedError, UserError
-from seq2seq.run.memory import NoRoom
+from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.averaging import WeightAverage
@@ -26,8 +25,8 @@ from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.divergence import Guard, Step, check_weights
 from seq2seq.training.gradient import (
     answer_signals,
-    attempt_pass,
     batch_gradient,
+    free_failed_pass,
     gradient_in_parts,
 )
 from seq2seq.training.loss import Loss
@@ -105,7 +104,7 @@ class Trainer:
 
     def _catch_up(self) -> None:
         """Do what an interrupted process left undone after its last update."""
-        progress, marked = self.progress, checkpoint.best_step(self.run) or 0
+        progress, marked = self.progress, checkpoint.best_update(self.run) or 0
         if progress.best_update > marked:  # it died between the checkpoint and the mark
             checkpoint.mark_best(self.run, progress, self.cfg.trainer.select_by.name)
         due = progress.update and progress.update % self.cfg.trainer.validate_every == 0
@@ -141,7 +140,10 @@ class Trainer:
         )
 
     def _update(self, rows: Sequence[int]) -> None:
-        if isinstance(attempt_pass(partial(self._make_update, rows), self.device), NoRoom):
+        with OutOfMemory() as oom:
+            self._make_update(rows)
+        if oom:
+            free_failed_pass(self.device)
             self.model.zero_grad(set_to_none=True)
             raise self._too_large(self._batch(rows), rows)
 
@@ -195,16 +197,13 @@ class Trainer:
         torch.manual_seed(step.seed)
         if self.cfg.trainer.on_out_of_memory is OnOutOfMemory.stop:
             return batch_gradient(self.model, step.batch, self.cfg), 1
-        gradient = partial(batch_gradient, self.model, step.batch, self.cfg)
-        loss = attempt_pass(gradient, self.device)
-        if not isinstance(loss, NoRoom):
-            return loss, 1
+        with OutOfMemory() as oom:
+            return batch_gradient(self.model, step.batch, self.cfg), 1
+        free_failed_pass(self.device)
         torch.manual_seed(step.seed)  # the update must not depend on how far the first try got
         found = gradient_in_parts(self.model, step.batch, self.cfg)
-        if isinstance(found, NoRoom):
-            raise MemoryError(found.what)
         text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
-        log.warning(text, step.number, loss.what, found.parts)
+        log.warning(text, step.number, oom.message, found.parts)
         return found.loss, found.parts
 
     def _move(self, number: int) -> None:
