@@ -78,7 +78,7 @@ MAY_NOT_IMPORT = [
     (
         "seq2seq.data",
         ["seq2seq"],
-        ["seq2seq.data", "seq2seq.config.schema", "seq2seq.run"],
+        ["seq2seq.data", "seq2seq.config.schema", "seq2seq.config.registry", "seq2seq.run"],
     ),
     ("seq2seq.decoding.search", ["seq2seq"], ["seq2seq.model.attention", "seq2seq.model.decoder"]),
     ("seq2seq", ["seq2seq.cli"], ["seq2seq.cli.console"]),
