@@ -12,13 +12,13 @@ import torch
 
 from seq2seq.alignment.heatmap import plot_alignment
 from seq2seq.alignment.word_level import as_words
-from seq2seq.config.schema import DecodeConfig, Precision
+from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.data.words import Splitter, word_spans
 from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
 from seq2seq.model import RNNSearch
-from seq2seq.model.decoder import Decoder
+from seq2seq.model.protocols import Stepper
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import NoRoom, attempt
 from seq2seq.training.precision import autocast
@@ -187,9 +187,9 @@ def translate(
     """
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
-    decoder = search_decoder(model, cfg)
+    searcher = for_search(model, cfg)
     for chunk in chunks(lines, cfg.batch_sentences, len, ready):
-        yield from _translate_chunk(model, decoder, tokenizers, chunk, cfg)
+        yield from _translate_chunk(model, searcher, tokenizers, chunk, cfg)
 
 
 def chunks(
@@ -221,7 +221,7 @@ def chunks(
 
 def _translate_chunk(
     model: RNNSearch,
-    decoder: Decoder,
+    searcher: Stepper,
     tokenizers: tuple[Tokenizer, Tokenizer],
     chunk: Sequence[tuple[int, str]],
     cfg: DecodeConfig,
@@ -237,7 +237,7 @@ def _translate_chunk(
     for start in range(0, len(by_length), cfg.batch_sentences):
         batch = by_length[start : start + cfg.batch_sentences]
         ids = [[*rows[i], EOS] for i in batch]
-        hypotheses = attempt(partial(search_batch, model, decoder, ids, cfg))
+        hypotheses = attempt(partial(search_batch, model, searcher, ids, cfg))
         if isinstance(hypotheses, NoRoom):
             raise MemoryLimitError(
                 f"line {chunk[batch[-1]][0]}",
@@ -285,21 +285,21 @@ def replace_unknown(
 
 
 @torch.inference_mode()
-def search_decoder(model: RNNSearch, cfg: DecodeConfig) -> Decoder:
+def for_search(model: RNNSearch, cfg: DecodeConfig) -> Stepper:
     """Return what `search_batch` searches with, as long as the weights stay as they are."""
-    weights = next(model.parameters()).dtype
-    return model.for_search(weights if cfg.precision is Precision.fp32 else torch.bfloat16)
+    with autocast(next(model.parameters()).device, cfg.precision):
+        return model.for_search()
 
 
 @torch.inference_mode()
 def search_batch(
-    model: RNNSearch, decoder: Decoder, rows: Sequence[Sequence[int]], cfg: DecodeConfig
+    model: RNNSearch, searcher: Stepper, rows: Sequence[Sequence[int]], cfg: DecodeConfig
 ) -> list[list[Hypothesis]]:
     """Search translations of token rows that already end with the end symbol."""
     device = next(model.parameters()).device
     src, mask = (tensor.to(device) for tensor in pad_ids(rows, PAD))
     with autocast(device, cfg.precision):
-        return beam_search(decoder, model.annotate(src, mask), search_rules(cfg))
+        return beam_search(searcher, src, mask, search_rules(cfg))
 
 
 def search_rules(cfg: DecodeConfig) -> SearchRules:

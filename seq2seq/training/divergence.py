@@ -17,7 +17,7 @@ from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DivergedError, PlatformError, RunDirError
 from seq2seq.training.checkpoint import TrainingState
-from seq2seq.training.gradient import sentence_costs
+from seq2seq.training.gradient import sentence_losses
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Guard:
     def _costs(self, step: Step) -> list[float]:
         """Return the cost of each sentence, with the draws of the update."""
         torch.manual_seed(step.seed)
-        return sentence_costs(self.model, step.batch, self.cfg)
+        return sentence_losses(self.model, step.batch, self.cfg)
 
     def _norms(self, norm: float) -> dict[str, float]:
         """Return the gradient norm of each parameter, as before clipping."""

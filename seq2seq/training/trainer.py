@@ -18,19 +18,13 @@ from seq2seq.model import RNNSearch
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, StoppedError, UserError
-from seq2seq.run.memory import NoRoom
+from seq2seq.run.memory import NoRoom, attempt
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.divergence import Guard, Step, check_weights
-from seq2seq.training.gradient import (
-    answer_signals,
-    attempt_pass,
-    batch_gradient,
-    gradient_in_parts,
-)
-from seq2seq.training.loss import Loss
+from seq2seq.training.gradient import Gradient, accumulated_gradient, free_failed_pass
 from seq2seq.training.monitor import Monitor, UpdateStats
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
 from seq2seq.training.validation import TrainingData, validate
@@ -67,7 +61,6 @@ class Trainer:
         self.progress = self.state.progress
         self.guard = Guard(run, model, cfg)
         self.started = time.monotonic()
-        answer_signals(model)
 
     def fit(self) -> Progress:
         """Train; returns where it ended.
@@ -141,7 +134,8 @@ class Trainer:
         )
 
     def _update(self, rows: Sequence[int]) -> None:
-        if isinstance(attempt_pass(partial(self._make_update, rows), self.device), NoRoom):
+        if isinstance(attempt(partial(self._make_update, rows)), NoRoom):
+            free_failed_pass(self.device)
             self.model.zero_grad(set_to_none=True)
             raise self._too_large(self._batch(rows), rows)
 
@@ -156,9 +150,9 @@ class Trainer:
             seed = update_seed(self.cfg.seed, number)
             step = Step(number, seed, rows, batch.to(self.device))
             waited = time.perf_counter() - start
-            loss, parts = self._gradient(step)
+            gradient = self._gradient(step)
         norm = clip_gradients(self.model, cfg.clip_norm)
-        summed = loss.nll.item()  # waits for the device, so once
+        summed = gradient.total.item()  # waits for the device, so once
         progress.explosions = self.guard.check(
             step, loss=summed, norm=norm, explosions=progress.explosions
         )
@@ -166,14 +160,14 @@ class Trainer:
         seconds = time.perf_counter() - start
         progress.update = number
         progress.batch += 1
-        progress.words += loss.words
+        progress.words += gradient.tokens
         progress.seconds += seconds
         clipped, exploded = norm > cfg.clip_norm, progress.explosions > 0
         if exploded:
             log.warning("update %d: gradient norm %.3g, clipped to %g", number, norm, cfg.clip_norm)
         stats = UpdateStats(
             summed,
-            loss.words,
+            gradient.tokens,
             norm,
             clipped,
             exploded,
@@ -184,28 +178,19 @@ class Trainer:
             batch.num_cells,
         )
         self.monitor.update(stats, step.batch)
-        if parts > 1:
+        if gradient.shortage is not None:
             progress.updates_in_parts += 1
-            self.monitor.in_parts(parts)
+            self.monitor.in_parts(gradient.parts)
 
-    def _gradient(self, step: Step) -> tuple[Loss, int]:
-        """Compute the gradient; return the cost and the number of parts it was computed in."""
+    def _gradient(self, step: Step) -> Gradient:
         # Every update draws from its own seed: nothing that happens between updates, and no
         # restart, can change what it draws.
         torch.manual_seed(step.seed)
-        if self.cfg.trainer.on_out_of_memory is OnOutOfMemory.stop:
-            return batch_gradient(self.model, step.batch, self.cfg), 1
-        gradient = partial(batch_gradient, self.model, step.batch, self.cfg)
-        loss = attempt_pass(gradient, self.device)
-        if not isinstance(loss, NoRoom):
-            return loss, 1
-        torch.manual_seed(step.seed)  # the update must not depend on how far the first try got
-        found = gradient_in_parts(self.model, step.batch, self.cfg)
-        if isinstance(found, NoRoom):
-            raise MemoryError(found.what)
-        text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
-        log.warning(text, step.number, loss.what, found.parts)
-        return found.loss, found.parts
+        gradient = accumulated_gradient(self.model, step.batch, 1, self.cfg)
+        if gradient.shortage is not None:
+            text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
+            log.warning(text, step.number, gradient.shortage, gradient.parts)
+        return gradient
 
     def _move(self, number: int) -> None:
         with self.monitor.moving(number):

@@ -17,7 +17,7 @@ from seq2seq.model import RNNSearch
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import NoRoom, attempt
 from seq2seq.run.signals import StopRequest
-from seq2seq.training.loss import sentence_nll
+from seq2seq.training.loss import sentence_losses
 from seq2seq.training.monitor import Validated
 
 
@@ -75,7 +75,7 @@ def validation_loss(
             break
         rows = order[start : start + size]
         batch = pairs.batch(rows, PAD).to(device)
-        found = attempt(partial(sentence_nll, model, batch))
+        found = attempt(partial(sentence_losses, model, batch))
         if isinstance(found, NoRoom):
             raise MemoryLimitError(
                 "validation",
