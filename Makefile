@@ -1,8 +1,8 @@
 # Every target sets itself up in .venv and skips what is done. `make help` lists them.
 VENV := .venv
-# The first of these that runs and is of a version that works.
-FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+# The first of these that runs and is new enough.
+FITS := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c '$(FITS)' 2>/dev/null && { echo $$p; break; }; done)
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
@@ -18,7 +18,7 @@ install: $(READY) ## set up .venv with the pinned versions
 
 $(READY): pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) -c '$(FITS)' \
-	  || { echo "error: python3: no Python 3.11-3.13 found. Use make PYTHON=/path/to/python3.12"; exit 5; }
+	  || { echo "error: python3: no Python 3.11 or later found. Use make PYTHON=/path/to/python3.14"; exit 5; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@

@@ -18,7 +18,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until there is something to save: no traceback
 
-from seq2seq.run.requirements import leave_if_too_old
+from seq2seq.run.requirements import lazy_help_texts, leave_if_too_old
 
 if __name__ == "__main__":
     leave_if_too_old()
@@ -61,7 +61,10 @@ def main(raw: DictConfig) -> None:
             cfg, run = reopen(Path(raw.resume), hydra_config.overrides.task)
         else:
             cfg, run = begin(raw, Path(hydra_config.runtime.output_dir) if sweeping else None)
-        from seq2seq.cli.stages import draw_sweep, run_job  # imports torch, which takes seconds
+        from seq2seq.cli.stages import (  # imports torch, which takes seconds
+            draw_sweep,
+            run_job,
+        )
 
         run_job(cfg, run)
         if sweeping:
@@ -106,7 +109,8 @@ def check_device(cfg: Config) -> None:
 
 if __name__ == "__main__":
     try:
-        main()
+        with lazy_help_texts():
+            main()
     except UserError as error:  # of a sweep's job, which has reported it; the others have run
         sys.exit(error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:  # composing failed

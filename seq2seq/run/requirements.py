@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from seq2seq.run.errors import PlatformError, report
 
-PYTHON = ((3, 11), (3, 14))
-"""The oldest that will do, and the first that will not."""
+PYTHON = (3, 11)
+"""The oldest that will do; no upper bound, which an upgrade of Python would have to lift."""
 
 PACKAGES = {
     "torch": "2.10",
@@ -47,11 +51,9 @@ def check_versions() -> None:
         PlatformError: Python or a package is too old or missing.
     """
     running = tuple(sys.version_info[:2])
-    if not PYTHON[0] <= running < PYTHON[1]:
-        what = f"is version {_dotted(running)}, which will not do"
-        last = (PYTHON[1][0], PYTHON[1][1] - 1)
-        fix = f"Use Python {_dotted(PYTHON[0])} to {_dotted(last)}."
-        raise PlatformError("python", what, fix)
+    if running < PYTHON:
+        what = f"is version {_dotted(running)}, which is too old"
+        raise PlatformError("python", what, f"Use Python {_dotted(PYTHON)} or later.")
     from importlib.metadata import PackageNotFoundError, version
 
     for name, oldest in PACKAGES.items():
@@ -61,6 +63,22 @@ def check_versions() -> None:
             raise PlatformError(name, "is not installed", _FIX) from None
         if _numbers(found) < _numbers(oldest):
             raise PlatformError(name, f"is version {found}, {oldest} is needed", _FIX)
+
+
+@contextmanager
+def lazy_help_texts() -> Iterator[None]:
+    """Keep argparse of Python 3.14 from checking help texts while Hydra makes its parser.
+
+    Hydra 1.3.8 gives one of them as an object that makes its text when it is printed; argparse
+    3.14 looks into it at once and fails (hydra#3121). To be deleted when `hydra-core` in
+    pyproject.toml is a release without that; look for one by June 2027.
+    """
+    parser: Any = ArgumentParser
+    parser._check_help = lambda *_: None  # hides the check, which its base class has
+    try:
+        yield
+    finally:
+        del parser._check_help
 
 
 def _numbers(version: str) -> list[int]:
