@@ -277,4 +277,4 @@ def expectation(alpha: Tensor, source: Source) -> Tensor:
 
 def dot_products(query: Tensor, source: Source) -> Tensor:
     """Return the dot products of keys with queries (R, n), as (B, K, Tx)."""
-    return torch.bmm(source.keys, by_sentence(query, source).mT.to(source.keys.dtype)).mT
+    return torch.bmm(source.keys, query[..., None].to(source.keys.dtype)).mT
