@@ -39,6 +39,7 @@ from seq2seq.model.attention import (
 )
 from seq2seq.model.hard_attention import HardAttention
 from seq2seq.model.output import smoothed_loss
+from seq2seq.model.protocols import Followed
 
 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)  # a background job would hand down that it ignores some
@@ -164,9 +165,14 @@ def oracle_of(model: RNNSearch) -> Oracle:
     )
 
 
+def follow(model: RNNSearch, batch: Batch) -> Followed:
+    """The model along the targets of a batch."""
+    return model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+
+
 def run(model: RNNSearch, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Return log p (N, K), the summed loss and alpha (B, Ty, Tx)."""
-    followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    followed = follow(model, batch)
     logits = model.logits(followed.t)
     _, loss = smoothed_loss(logits, batch.tgt[batch.tgt_mask], 0.0)
     return torch.log_softmax(logits, dim=-1), loss, followed.alpha

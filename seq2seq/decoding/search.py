@@ -206,4 +206,3 @@ class _Search:
             alpha=np.stack(weights[::-1]),
             finished=finished,
         )
-

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from seq2seq.kernels import native
 from seq2seq.kernels.energies import Energies
-from seq2seq.kernels.native.search import NativeSearch
 from seq2seq.kernels.precision import Factor, in_own_formats
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.output import best_logits, max_of_pairs
@@ -129,7 +128,7 @@ class FusedPrediction:
     @in_own_formats
     def log_probs(self) -> Tensor:
         """Return log p of every word (R, K_y), in the dtype of the weights."""
-        return torch.log_softmax(self.search.last(self.t).float(), dim=-1)
+        return torch.log_softmax(self.search.last(self.t), dim=-1)
 
     def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
         """Return the best words of each row."""

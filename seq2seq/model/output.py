@@ -15,9 +15,7 @@ def max_of_pairs(t_tilde: Tensor) -> Tensor:
     return t
 
 
-def smoothed_loss(
-    logits: Tensor, targets: Tensor, label_smoothing: float
-) -> tuple[Tensor, Tensor]:
+def smoothed_loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
     """Return the summed -log p of targets (N,) by logits (N, K), and the same if smoothed."""
     total, smoothed = SmoothedLoss.apply(  # type: ignore[no-untyped-call]
         logits, targets, label_smoothing
@@ -71,7 +69,8 @@ class LogitsPrediction:
 
     def log_probs(self) -> Tensor:
         """Return log p of every word (R, K_y)."""
-        return torch.log_softmax(self.logits.float(), dim=-1)
+        wide = torch.promote_types(self.logits.dtype, torch.float32)
+        return torch.log_softmax(self.logits, dim=-1, dtype=wide)
 
     def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
         """Return the best words of each row."""

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from seq2seq.model.initialization import Scheme
 
 CellState = tuple[Tensor, ...]
-"""All that a cell hands to its next step, (B, any) each; its output is one of them or made of them."""
+"""All that a cell hands to its next step, (B, any) each; its output is made of them."""
 
 LossTerm = Callable[[Tensor], Tensor]
-"""An addition () to the loss, from log-probabilities (N,) of real target tokens, without gradient."""
+"""An addition () to the loss, from log p (N,) of real target tokens, which has no gradient."""
 
 
 class Part(Protocol):
@@ -146,7 +146,7 @@ class TranslationModel(Stepper, Protocol):
         ...
 
 
-# Parts of a model that encodes, attends and decodes -------------------------------------------------
+# Parts of a model that encodes, attends and decodes -----------------------------------------------
 
 
 @dataclass(frozen=True)
