@@ -27,24 +27,27 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from seq2seq.cli.console import check_command_line
 from seq2seq.config.compose import (
     RESUME_KEYS,
+    command_line,
     composing_error,
     is_about_a_group,
     load_run_config,
     to_config,
     to_yaml,
+    without_command,
 )
 from seq2seq.config.schema import Config, Device, Stage
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import StoppedError, UserError, report
+from seq2seq.run.errors import StoppedError, UserError, print_error
 from seq2seq.run.provenance import provenance, record
 
 CONFIGS = str(Path(__file__).resolve().parent / "configs")
+TYPED = list(sys.argv)
 
 
 @hydra.main(version_base="1.3", config_path=CONFIGS, config_name="config")  # type: ignore[untyped-decorator]
@@ -53,6 +56,7 @@ def main(raw: DictConfig) -> None:
 
     A stop that was asked for ends the whole sweep.
     """
+    sys.argv[:] = TYPED  # as a run records it, with its extensions
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
     try:
@@ -70,7 +74,7 @@ def main(raw: DictConfig) -> None:
         if sweeping:
             draw_sweep(run.root.parent)
     except UserError as error:
-        exit_code = report(error)
+        exit_code = print_error(error)
         if sweeping and not isinstance(error, StoppedError):
             raise
         sys.exit(exit_code)
@@ -78,8 +82,7 @@ def main(raw: DictConfig) -> None:
 
 def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
     """Check the composed config and make its run folder."""
-    values = OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in ("resume", "run_dir")])
-    cfg = to_config(values)
+    cfg = to_config(without_command(raw))
     check_device(cfg)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
@@ -100,8 +103,8 @@ def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
 
 
 def check_device(cfg: Config) -> None:
-    """Look for CUDA before any work, if it is asked for by name."""
-    if cfg.device is Device.cuda and cfg.stages != [Stage.tokenize]:
+    """Look for a GPU before any work, if one is asked for by name."""
+    if cfg.device in (Device.cuda, Device.mps) and cfg.stages != [Stage.tokenize]:
         from seq2seq.decoding.pretrained import pick_device
 
         pick_device(cfg.device)
@@ -109,13 +112,17 @@ def check_device(cfg: Config) -> None:
 
 if __name__ == "__main__":
     try:
+        sys.argv[1:] = command_line(TYPED[1:])
+    except UserError as error:
+        sys.exit(print_error(error))
+    try:
         with lazy_help_texts():
             main()
     except UserError as error:  # of a sweep's job, which has reported it; the others have run
         sys.exit(error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:  # composing failed
-        sys.exit(report(composing_error(error)))
+        sys.exit(print_error(composing_error(error)))
     except ValueError as error:
         if not is_about_a_group(error):
             raise
-        sys.exit(report(composing_error(error)))
+        sys.exit(print_error(composing_error(error)))

@@ -125,7 +125,7 @@ def trainings_of(
     from seq2seq.config.compose import preset
     from seq2seq.config.schema import Device
     from seq2seq.decoding.pretrained import pick_device
-    from seq2seq.run.memory import keep_freed
+    from seq2seq.run.memory import keep_freed_memory
 
     cfg = preset("multi30k_en_fr", [f"trainer.batch_sentences={args.batch}"])
     if args.data:
@@ -135,7 +135,7 @@ def trainings_of(
         pairs = drawn_pairs(args.lengths, 200 * args.batch, size.vocabulary)
     corpus = stored([pairs], size.vocabulary, folder)
     device, batches = pick_device(Device.auto), plan(corpus, cfg.trainer)
-    keep_freed()  # as train.py
+    keep_freed_memory()  # as train.py
     return [Training(size, c, cfg, batches_of(corpus, batches), device) for c in contenders]
 
 

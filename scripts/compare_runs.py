@@ -20,8 +20,9 @@ if __name__ == "__main__":
     leave_if_too_old()
 
 from seq2seq.cli.console import run_script
+from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
-from seq2seq.run.reading import parse_json, read_folder, read_json
+from seq2seq.run.reading import parse_json, read_json
 
 TIMES = ("seconds", "words_per_second", "data_wait", "metrics_bytes")
 """How the last part of a name that depends on time ends; digits of a time change a size, too."""
@@ -93,7 +94,7 @@ def best(run: RunDir) -> Iterator[tuple[str, Any]]:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Any]]:
-    for name, data in sorted(read_folder(folder).items()):
+    for name, data in sorted(read_directory(folder).items()):
         if name.endswith(".safetensors"):
             yield f"{folder.name}/{name}", data
         elif name.endswith(".json"):

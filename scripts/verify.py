@@ -29,8 +29,8 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Print a line a file; exit with 4 if one is damaged."""
     args = parse()
+    from seq2seq.cli.verify import inspect
     from seq2seq.run.directory import RunDir
-    from seq2seq.run.verify import inspect
 
     damaged = count = 0
     with output_stream(None) as output:

@@ -1,11 +1,11 @@
 """Files of the authors' layout, made by the oracle: small sizes, K_x != K_y, id 0 as a word."""
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from conftest import FAMILY, TINY
+from conftest import FAMILY, TINY, with_values
 from oracles import Oracle
 
 from seq2seq.model import build_model
@@ -87,7 +87,7 @@ NUM_SOURCE, NUM_TARGET = 5, 3
 
 def shapes(kind: Kind) -> dict[str, tuple[int, ...]]:
     """Our parameters of a model of this kind."""
-    cfg = replace(
+    cfg = with_values(
         TINY,
         embedding_size=3,
         hidden_size=2,
@@ -96,9 +96,9 @@ def shapes(kind: Kind) -> dict[str, tuple[int, ...]]:
         output_rank=None if kind.whole else 4,
         bias=kind.bias,
         embedding_bias=kind.embedding_bias,
+        attention=FAMILY["additive" if kind.search else "fixed"],
     )
-    attention = FAMILY["additive" if kind.search else "fixed"]
-    model = build_model(cfg, attention, num_source=NUM_SOURCE, num_target=NUM_TARGET, pad=0)
+    model = build_model(cfg, num_source=NUM_SOURCE, num_target=NUM_TARGET, pad=0)
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
 
 

@@ -12,19 +12,19 @@ from storms import Micro, Zygote
 from torch import Tensor
 
 from seq2seq.config.schema import (
-    AnyAttentionConfig,
-    AttentionConfig,
-    AttentionKind,
+    AdditiveConfig,
     Backend,
+    Config,
+    DotConfig,
+    FixedConfig,
+    GeneralConfig,
     HardConfig,
     HardInference,
-    InitialWeights,
     LocalConfig,
     ModelConfig,
     MultiHeadConfig,
-    Readout,
-    Reset,
-    StateWord,
+    RecurrentDecoderConfig,
+    ScaledDotConfig,
 )
 from seq2seq.data.batching import Batch, collate
 from seq2seq.kernels import native
@@ -51,45 +51,41 @@ torch.set_num_threads(1)  # results at larger sizes depend on the thread count
 PAD, EOS = 0, 1
 VOCAB = 7
 
-ADDITIVE = AttentionConfig(name=AttentionKind.additive)
-HARD = HardConfig(
-    name=AttentionKind.hard,
-    inference=HardInference.most_likely,
-    soft_share=0.5,
-    reinforce_weight=1.0,
-    discount=1.0,
-    entropy_weight=0.1,
-)
-FAMILY: dict[str, AnyAttentionConfig] = {
-    "additive": ADDITIVE,
-    "dot": AttentionConfig(name=AttentionKind.dot),
-    "scaled_dot": AttentionConfig(name=AttentionKind.scaled_dot),
-    "general": AttentionConfig(name=AttentionKind.general),
-    "multi_head": MultiHeadConfig(name=AttentionKind.multi_head, heads=2),
+HARD = HardConfig(discount=1.0, entropy_weight=0.1)
+FAMILY = {
+    "additive": AdditiveConfig(),
+    "dot": DotConfig(),
+    "scaled_dot": ScaledDotConfig(),
+    "general": GeneralConfig(),
+    "multi_head": MultiHeadConfig(heads=2),
     "hard": HARD,
     "hard, expectation": replace(HARD, inference=HardInference.expectation),
-    "local": LocalConfig(name=AttentionKind.local, window=1),
-    "fixed": AttentionConfig(name=AttentionKind.fixed),
+    "local": LocalConfig(window=1),
+    "fixed": FixedConfig(),
 }
 """Every kind of attention; `multi_head` needs an even `align_size`."""
 
-TINY = ModelConfig(
-    embedding_size=3,
-    hidden_size=4,
-    align_size=5,
-    readout_size=2,
-    readout=Readout.maxout,
-    state_word=StateWord.emitted,
-    reset=Reset.before,
-    bias=True,
-    embedding_bias=True,
-    output_rank=3,
-    init=InitialWeights.paper,
-    embedding_dropout=0.0,
-    annotation_dropout=0.0,
-    readout_dropout=0.0,
-    backend=Backend.reference,
+TINY = Config(
+    model=ModelConfig(
+        embedding_size=3,
+        hidden_size=4,
+        align_size=5,
+        readout_size=2,
+        embedding_bias=True,
+        backend=Backend.reference,
+    ),
+    decoder=RecurrentDecoderConfig(output_rank=3),
 )
+
+
+def with_values(cfg: Config, **changes) -> Config:
+    """A config with other values: `reset` of its cell, `hidden_size` of its model, and so on."""
+    for group in ("model", "cell", "encoder", "decoder"):
+        part = getattr(cfg, group)
+        own = {key: changes.pop(key) for key in list(changes) if hasattr(part, key)}
+        cfg = replace(cfg, **{group: replace(part, **own)})
+    return replace(cfg, **changes)
+
 
 SIZES = ((4, 3), (1, 5), (5, 1), (2, 2))
 """Source and target tokens of the sentences of a ragged batch, end symbols included."""
@@ -98,15 +94,14 @@ SIZES = ((4, 3), (1, 5), (5, 1), (2, 2))
 def tiny_model(
     seed: int = 0,
     *,
-    attention: AnyAttentionConfig = ADDITIVE,
     vocab: int = VOCAB,
     pad: int = PAD,
     scale: float = 0.7,
     **changes,
 ) -> RNNSearch:
     """A float64 model in which every weight is alive: N(0, scale^2), the row of y_0 excepted."""
-    cfg = replace(TINY, **changes)
-    model = build_model(cfg, attention, num_source=vocab, num_target=vocab, pad=pad).double()
+    cfg = with_values(TINY, **changes)
+    model = build_model(cfg, num_source=vocab, num_target=vocab, pad=pad).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -1,6 +1,6 @@
 """Faults in the operations by which a process changes the disk.
 
-`Operations` stands between a process and the functions of `os` that `seq2seq/run/fsops.py` calls.
+`Operations` stands between a process and the functions of `os` that `seq2seq/run/writing.py` calls.
 It does not really sync: that would take minutes, and nothing here cuts the power but `disks.py`.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = (
-    "open", "write", "pwrite", "fsync", "close", "replace", "rename", "mkdir", "rmdir", "unlink",
+    "open", "write", "fsync", "close", "replace", "rename", "mkdir", "rmdir", "unlink",
     "truncate", "ftruncate",
 )  # fmt: skip
 REAL = {name: getattr(os, name) for name in NAMES}

@@ -502,14 +502,14 @@ def slow_saves(_: Path, seconds: float) -> None:
     """Let a checkpoint take so long to write."""
     from seq2seq.run.directory import RunDir
 
-    commit = RunDir.commit_folder
+    commit = RunDir.commit_directory
 
     def slow(self: RunDir, name: str, *arguments: Any, **options: Any) -> Path:
         if name.startswith("checkpoints/"):
             time.sleep(seconds)
         return commit(self, name, *arguments, **options)
 
-    RunDir.commit_folder = slow
+    RunDir.commit_directory = slow
 
 
 def no_tempfile(_: Path) -> None:

@@ -24,7 +24,8 @@ import train  # noqa: E402
 from seq2seq.cli.console import run_script  # noqa: E402
 from seq2seq.cli.stages import run_job  # noqa: E402
 
-LIBRARIES = [sys.prefix, sys.base_prefix, str(ROOT), "/usr", "/etc", "/proc", "/sys", "/dev"]
+LIBRARIES = [sys.prefix, sys.base_prefix, str(ROOT), *sys.path]
+LIBRARIES += ["/usr", "/etc", "/proc", "/sys", "/dev"]
 LIBRARIES += [str(Path(name).resolve()) for name in LIBRARIES]
 WRITES = {f"os.{name}" for name in ("remove", "rename", "mkdir", "rmdir", "link", "symlink")}
 WRITES |= {f"os.{name}" for name in ("truncate", "chmod", "chown", "utime", "setxattr")}

@@ -22,8 +22,8 @@ import torch
 import yaml
 from safetensors.torch import load_file, save
 
+from seq2seq.run.checksums import MANIFEST, entry_of, entry_of_file, with_checksum
 from seq2seq.run.directory import RunDir
-from seq2seq.run.reading import MANIFEST, entry_of, entry_of_file, seal
 from seq2seq.training.checkpoint import ORIGINS, origins
 
 Trap = Callable[[Path, Path], None]
@@ -73,7 +73,7 @@ def forge(run: Path) -> None:
         values = json.loads(report.read_bytes())
         values["files"] = {n: entry_of_file(run / n) for n in values["files"] if (run / n).exists()}
         values.pop("sha256", None)
-        report.write_text(json.dumps(seal(values)), encoding="utf-8")
+        report.write_text(json.dumps(with_checksum(values)), encoding="utf-8")
     reseal(run / "tokenizers")
     sums = origins(RunDir(run)) if all(map(run.glob, ORIGINS)) else {}
     for folder in run.glob("checkpoints/step-*"):
@@ -98,7 +98,7 @@ def reseal(folder: Path, sums: dict[str, str] | None = None, **more: object) -> 
         p.name: entry_of(p.read_bytes()) for p in sorted(folder.iterdir()) if p.name != MANIFEST
     }
     value = {"format": 2, "files": files | more, "about": about}
-    path.write_text(json.dumps(seal(value)), encoding="utf-8")
+    path.write_text(json.dumps(with_checksum(value)), encoding="utf-8")
 
 
 def steps(run: Path) -> list[Path]:
@@ -339,7 +339,7 @@ def climbing_report(run: Path, outside: Path) -> None:
     values = json.loads((run / "data_report.json").read_bytes())
     values["files"]["corpus/../../outside/file"] = entry_of_file(outside / "file")
     values.pop("sha256")
-    (run / "data_report.json").write_text(json.dumps(seal(values)), encoding="utf-8")
+    (run / "data_report.json").write_text(json.dumps(with_checksum(values)), encoding="utf-8")
     forge_origins(run)
 
 
@@ -350,7 +350,7 @@ def forge_origins(run: Path) -> None:
 
 def best_of(step: object) -> Trap:
     def trap(run: Path, outside: Path) -> None:
-        value = seal({"step": step, "metric": "bleu", "value": 1.0})
+        value = with_checksum({"step": step, "metric": "bleu", "value": 1.0})
         (run / "checkpoints/best.json").write_text(json.dumps(value), encoding="utf-8")
 
     return trap
@@ -526,7 +526,7 @@ def beside(run: Path, outside: Path) -> None:
 
 DIRECTORIES["files that nobody reads"] = beside
 
-IGNORED = {"files that nobody reads", "a font outside", "a best that climbs"}
+IGNORED = {"files that nobody reads", "a font outside", "a best that climbs", "a best far away"}
 """What they hold is never used: such a run is a run."""
 
 ASKED = {

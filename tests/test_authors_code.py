@@ -20,6 +20,7 @@ from authors_files import (
     turned,
     written,
 )
+from conftest import with_values
 from runs import ROOT, assert_fails, call, run_here
 
 from seq2seq.config.schema import Backend, Reset, StateWord
@@ -84,7 +85,7 @@ def test_gradients_are_those_of_the_authors_code(witness, backend):
     "change", [{"state_word": StateWord.previous}, {"reset": Reset.after}], ids=str
 )
 def test_the_other_readings_are_not_the_authors(witness, change):
-    other = dataclasses.replace(witness, model=dataclasses.replace(witness.model, **change))
+    other = dataclasses.replace(witness, config=with_values(witness.config, **change))
     ours = compute(other, Backend.reference)
     assert np.abs(ours["distribution"] - witness.results["distribution"]).max() > 0.01
 

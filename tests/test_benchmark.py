@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ADDITIVE
 from runs import assert_fails, run_here, tiny_run
 from torch.utils.flop_counter import FlopCounterMode
 
 from seq2seq.benchmark.measure import interleaved, peak_memory, peak_of, timed
 from seq2seq.benchmark.sizes import Size
 from seq2seq.benchmark.workload import LENGTHS, drawn_pairs, read_pairs, stored
-from seq2seq.config.schema import Backend, Normalize
+from seq2seq.config.schema import Backend, Config, Normalize
 from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model import build_model
@@ -27,9 +26,8 @@ from seq2seq.training.loss import batch_loss
 def test_operations_are_those_that_torch_counts(tx, ty):
     """On one sentence and the reference loops; the start state's product is left out."""
     size = Size("test", embedding=24, hidden=32, vocabulary=50)
-    model = build_model(
-        size.model(Backend.reference), ADDITIVE, num_source=50, num_target=50, pad=PAD
-    )
+    cfg = size.apply_to(Config(), Backend.reference)
+    model = build_model(cfg, num_source=50, num_target=50, pad=PAD)
     batch = collate([([3] * tx, [3] * ty)], PAD)
     with FlopCounterMode(display=False) as counter:
         batch_loss(model, batch).objective(Normalize.words).backward()

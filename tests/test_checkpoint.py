@@ -17,9 +17,10 @@ from seq2seq.cli import stages
 from seq2seq.cli.stages import run_stages
 from seq2seq.config.compose import RESUME_KEYS, load_run_config
 from seq2seq.config.schema import Config, Stage
+from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DivergedError, RunDirError, StoppedError
-from seq2seq.run.reading import read_folder, read_json
+from seq2seq.run.reading import read_json
 from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint, trainer
 from seq2seq.training.checkpoint import Progress
@@ -58,7 +59,7 @@ def prepared(tmp_path_factory) -> Path:
     cfg = composed("debug", changes)
     assert cfg.tokenizer.sampling, "subword sampling should be on"
     assert cfg.trainer.ema_decay, "averaging should be on"
-    assert cfg.model.readout_dropout, "dropout should be on"
+    assert cfg.decoder.readout_dropout, "dropout should be on"
     cfg.stages = [Stage.tokenize]
     return run_new(base / "run", cfg).root
 
@@ -71,8 +72,8 @@ def go(root: Path, *changes: str, stop: StopRequest | None = None) -> RunDir:
     if key not in CONFIGS:  # reading it takes longer than the training
         CONFIGS[key] = load_run_config(path, ["stages=[train]", *changes], RESUME_KEYS)
     cfg = CONFIGS[key]
-    run.lock()
     with locked(run):
+        run.lock()
         run_stages(cfg, run, stop or StopRequest())
     return run
 
@@ -81,7 +82,7 @@ def outcome(run: RunDir) -> dict[str, object]:
     """All that a training leaves, times excepted."""
     newest = checkpoint.newest(run)
     assert newest is not None
-    files: dict[str, object] = dict(read_folder(newest))
+    files: dict[str, object] = dict(read_directory(newest))
     state = json.loads(files.pop("state.json"))
     assert state.pop("seconds") > 0
     assert state.pop("metrics_bytes") <= run.path("metrics.jsonl").stat().st_size
@@ -91,7 +92,7 @@ def outcome(run: RunDir) -> dict[str, object]:
     if not run.path(checkpoint.BEST).exists():  # a translation that is worth nothing is no best
         return found
     best = read_json(run.path(checkpoint.BEST))
-    best_files = read_folder(run.path(f"checkpoints/step-{best['step']:08d}"))
+    best_files = read_directory(run.path(f"checkpoints/step-{best['step']:08d}"))
     weights = {name: data for name, data in best_files.items() if name != "state.json"}
     return found | {"best": best, "best weights": weights}
 
@@ -172,7 +173,7 @@ def test_a_stop_at_any_moment_changes_nothing(prepared, whole, tmp_path):
             go(root, stop=StopAtPoll(poll))
         assert caught.value.exit_code == 143
         assert f"resume={root}" in str(caught.value)
-        stopped_at.add(checkpoint.steps(RunDir(root))[-1])
+        stopped_at.add(checkpoint.updates(RunDir(root))[-1])
         found = outcome(go(root))
         try:
             assert_equal(found, whole)
@@ -187,7 +188,7 @@ def test_the_time_limit_saves_and_says_so(prepared, whole, tmp_path):
     with pytest.raises(StoppedError, match=r"trainer\.max_minutes") as caught:
         go(root, "trainer.max_minutes=0.00001")
     assert caught.value.exit_code == 75
-    assert checkpoint.steps(RunDir(root)) == [1]
+    assert checkpoint.updates(RunDir(root)) == [1]
     assert_equal(outcome(go(root)), whole)
 
 
@@ -266,7 +267,7 @@ def test_divergence_is_caught_before_the_weights_move(prepared, tmp_path, monkey
     assert e.value.exit_code == 6
     for before, after in zip(seen["before"], seen["after"], strict=True):
         assert torch.equal(before.nan_to_num(7.0), after.detach().nan_to_num(7.0))
-    assert checkpoint.steps(RunDir(root)) == [2], "nothing of it may be saved"
+    assert checkpoint.updates(RunDir(root)) == [2], "nothing of it may be saved"
 
 
 def test_S6_a_training_with_damaged_checkpoints_goes_back_or_stops(
@@ -280,7 +281,7 @@ def test_S6_a_training_with_damaged_checkpoints_goes_back_or_stops(
         found = outcome(go(root))
     assert "step-00000004 is damaged" in caplog.text
     assert_equal(found, whole)
-    for step in checkpoint.steps(RunDir(kept)):
+    for step in checkpoint.updates(RunDir(kept)):
         cut(folder(kept, step) / "state.json", 1)
     before = (kept / "metrics.jsonl").read_bytes()
     with pytest.raises(RunDirError, match="checkpoints are damaged"):

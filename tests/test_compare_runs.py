@@ -8,8 +8,8 @@ from runs import assert_fails, copy_of, run_here, tiny_run
 from safetensors.torch import load, save
 from storms import difference
 
+from seq2seq.run.checksums import read_checksummed, read_directory, with_checksum
 from seq2seq.run.directory import RunDir
-from seq2seq.run.reading import read_folder, read_sealed, seal
 from seq2seq.training import checkpoint
 
 
@@ -44,9 +44,9 @@ def test_what_is_no_run_is_an_error(monkeypatch, run, tmp_path):
 def rewritten(root: Path, step: int, change) -> None:
     """A checkpoint with other files in it, sums and all."""
     run, name = RunDir(root), f"checkpoints/step-{step:08d}"
-    files = read_folder(root / name)
+    files = read_directory(root / name)
     change(files)
-    run.commit_folder(name, files)
+    run.commit_directory(name, files)
 
 
 def change_tensor(name: str):
@@ -109,7 +109,7 @@ def test_a_metric_differs_and_a_speed_does_not(run, other):
 
 def test_another_best_differs(run, other):
     path = other / checkpoint.BEST
-    path.write_text(json.dumps(seal(read_sealed(path) | {"value": 0.5})))
+    path.write_text(json.dumps(with_checksum(read_checksummed(path) | {"value": 0.5})))
     assert str(difference(run, other)).startswith("checkpoints/best.json value differs: ")
 
 

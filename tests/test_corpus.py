@@ -336,7 +336,7 @@ def test_C8_tsv_takes_quotes_and_empty_fields_as_they_are(tmp_path):
     [
         ('{"en": "a"', "p.jsonl:2: not JSON (Expecting"),
         ("", "p.jsonl:2: not JSON"),
-        ("[" * 100_000, "p.jsonl:2: not JSON (maximum recursion depth"),
+        ("[" * 100_000, "p.jsonl:2: not JSON ("),  # in other words by each version of Python
         ("[]", "p.jsonl:2: expected an object, found list"),
         ('{"en": "a", "de": "b"}', "p.jsonl:2: has 'en', 'de'; wanted 'en' and 'fr'"),
         ('{"translation": {"de": "b"}}', "p.jsonl:2: has 'de'; wanted"),
@@ -582,7 +582,7 @@ def in_a_process(tmp_path, spec: str, endpoint: str) -> subprocess.CompletedProc
         "from test_filters import data_config; from seq2seq import errors; import sys\n"
         "from seq2seq.data.corpus import read_pairs\n"
         f"try: list(read_pairs(data_config(root={str(tmp_path)!r}, train=[{spec!r}]), 'train'))\n"
-        "except errors.UserError as error: sys.exit(errors.report(error))\n"
+        "except errors.UserError as error: sys.exit(errors.print_error(error))\n"
     )
     paths = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)])
     changes = {"PYTHONPATH": paths, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home")}

@@ -18,11 +18,11 @@ from toys import Toy, folder, toy, weights_of
 
 from seq2seq.config.compose import load_run_config
 from seq2seq.data.prepare import REPORT, check_data, prepare
+from seq2seq.run.checksums import read_directory, verify_directory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError
-from seq2seq.run.export import export
-from seq2seq.run.reading import read_folder, verify_folder
 from seq2seq.training import checkpoint
+from seq2seq.training.export import export
 
 pytestmark = pytest.mark.e2e
 
@@ -70,9 +70,11 @@ def assert_recovers(root: Path, said: list[str], expected, case: str) -> None:
             step = survivor.state.progress.update
             assert saved <= step <= begun, f"{case}: {step} found, {saved} acknowledged"
             assert survivor.tensors() == expected[step], case
-            assert marked <= (checkpoint.best_step(survivor.run) or 0) <= begun, case
+            assert marked <= (checkpoint.best_update(survivor.run) or 0) <= begun, case
             assert weights_of(survivor)[0] >= marked, case
-            good = [s for s in checkpoint.steps(survivor.run) if not verify_folder(folder(root, s))]
+            good = [
+                s for s in checkpoint.updates(survivor.run) if not verify_directory(folder(root, s))
+            ]
             assert len(good) >= min(2, saved), f"{case}: only {good} are good"
         survivor.save(survivor.state.progress.update + 1)
         again = checkpoint.newest(survivor.run)
@@ -128,7 +130,7 @@ def test_K2_S12_death_at_every_file_operation_of_saving_and_deleting(
 def test_K2_death_at_every_file_operation_of_an_export(tmp_path, tmp_path_factory, tally, every):
     source = tiny_run(tmp_path_factory.getbasetemp())
     cfg = load_run_config(source / "config.yaml")
-    files = read_folder(source / "tokenizers")
+    files = read_directory(source / "tokenizers")
 
     counted = copy_of(source, tmp_path / "count")
     shutil.rmtree(counted / "model/checkpoints")  # damaged, so that it is made anew
@@ -150,8 +152,8 @@ def test_K2_death_at_every_file_operation_of_an_export(tmp_path, tmp_path_factor
             run.lock()
             assert not list(root.glob(".t*-*"))
             export(run, cfg)
-        assert read_folder(root / "model/tokenizers") == files
-        assert verify_folder(next((root / "model/checkpoints").iterdir())) is None
+        assert read_directory(root / "model/tokenizers") == files
+        assert verify_directory(next((root / "model/checkpoints").iterdir())) is None
         shutil.rmtree(root)
     tally("K2", "death at every file operation of an export", len(tried), len(tried))
 
@@ -215,7 +217,7 @@ def test_K4_power_cuts_lose_nothing_acknowledged(tmp_path, expected, tally, stat
             disk.after_a_cut(state, draw)
             (state / "config.yaml").write_bytes((root / "config.yaml").read_bytes())
             assert_recovers(state, said, expected, f"power cut at operation {number}")
-            kept[len(checkpoint.steps(RunDir(state)))] += 1
+            kept[len(checkpoint.updates(RunDir(state)))] += 1
             shutil.rmtree(state)
             done += 1
     assert done == states
@@ -244,7 +246,7 @@ def recorded_until(number: int, root: Path, made: Toy, said: list[str]) -> Disk:
 def test_K4_the_model_of_a_disk_notices_a_missing_sync(tmp_path, expected, monkeypatch):
     """Renaming before syncing is what the protocol is there to avoid."""
     root, found = tmp_path / "run", 0
-    monkeypatch.setattr("seq2seq.run.fsops.sync_folder", lambda _: None)
+    monkeypatch.setattr("seq2seq.run.writing.sync_directory", lambda _: None)
     for number in (60, 80, 100):
         shutil.rmtree(root, ignore_errors=True)
         made, said = toy(root), []
@@ -285,7 +287,7 @@ def test_S1_S2_S3_an_error_at_any_operation_of_a_save_leaves_the_last_one(tmp_pa
 def failing_at_each(made: Toy, name: str, code: int) -> int:
     """Let the first operation of a name fail, then the second, ...: return how many there are."""
     made.save(1)
-    good = read_folder(folder(made.run.root, 1))
+    good = read_directory(folder(made.run.root, 1))
     made.update()
     number = 0
     while error := failed_save(made, name, code, number + 1):
@@ -295,9 +297,9 @@ def failing_at_each(made: Toy, name: str, code: int) -> int:
         assert "while saving update 2 (needs about " in error.what
         assert "; last good: update 1" in error.what
         assert not list(made.run.root.rglob(".t*-*")), "nothing half done may stay"
-        assert read_folder(folder(made.run.root, 1)) == good
+        assert read_directory(folder(made.run.root, 1)) == good
         if folder(made.run.root, 2).exists():  # only its very last sync failed
-            assert verify_folder(folder(made.run.root, 2)) is None
+            assert verify_directory(folder(made.run.root, 2)) is None
             shutil.rmtree(folder(made.run.root, 2))
     assert number >= (1 if name in ("replace", "mkdir") else 6)
     assert checkpoint.newest(made.run) == folder(made.run.root, 2), "the next save works"
@@ -338,48 +340,26 @@ def test_S1_a_disk_that_stays_full_fails_every_cleaning_up_too(tmp_path):
         assert [p.name for p in made.run.path("checkpoints").iterdir()] == ["step-00000001"]
 
 
-def test_S1_space_is_asked_for_before_anything_is_written(tmp_path, monkeypatch):
-    made = toy(tmp_path / "run")
-    made.save(1)
-    made.update()
-    real = os.statvfs(tmp_path)
-
-    class Full:
-        f_bavail, f_frsize = 1000, 1
-
-    monkeypatch.setattr(os, "statvfs", lambda _: Full)
-    with Operations() as operations, pytest.raises(PlatformError) as caught:
-        checkpoint.save(made.run, made.state)
-    assert operations.count == 0
-    assert str(caught.value).startswith(f"{tmp_path}/run/checkpoints: no space left: 1.")
-    assert " to write, 1.0 kB free while saving update 2 (needs about 1." in str(caught.value)
-    assert caught.value.fix.startswith("Free some space and start again; what was saved before")
-    monkeypatch.setattr(os, "statvfs", lambda _: real)
-    made.save(2)
-
-
 SMALL_DISK = """
 import os, sys, subprocess
 subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", sys.argv[1]], check=True)
 sys.path[:0] = [sys.argv[2], sys.argv[2] + "/tests"]
 from pathlib import Path
 from seq2seq.run.errors import PlatformError
-from seq2seq.run.reading import verify_folder
+from seq2seq.run.checksums import verify_directory
 from seq2seq.run.directory import RunDir
 run = RunDir(Path(sys.argv[1]))
 for step in range(1, 100):
-    if step % 2:  # statvfs is right here; half of the saves do not ask it
-        os.statvfs = lambda _: type("Free", (), {"f_bavail": 1 << 30, "f_frsize": 1})
     try:
-        run.commit_folder(f"checkpoints/{step}", {"a": os.urandom(6000), "b": os.urandom(3000)})
+        run.commit_directory(f"checkpoints/{step}", {"a": os.urandom(6000), "b": os.urandom(3000)})
     except PlatformError as error:
         assert "o space left" in error.what, error
         break
 names = sorted(p.name for p in run.path("checkpoints").iterdir())
 assert len(names) == step - 1 > 2, names
-assert not [n for n in names if verify_folder(run.path("checkpoints") / n)], names
-run.remove_folder("checkpoints/1")
-run.commit_folder("checkpoints/again", {"a": os.urandom(6000)})
+assert not [n for n in names if verify_directory(run.path("checkpoints") / n)], names
+run.remove_directory("checkpoints/1")
+run.commit_directory("checkpoints/again", {"a": os.urandom(6000)})
 print("held")
 """
 
@@ -403,11 +383,13 @@ def test_S12_a_deletion_that_fails_is_a_warning(tmp_path, caplog, name, code):
     with Operations(fail_at(1, code, names=(name,))):
         checkpoint.prune(made.run, keep=2)
     assert f"could not be deleted ({os.strerror(code)}); going on" in caplog.text
-    good = [s for s in checkpoint.steps(made.run) if not verify_folder(folder(made.run.root, s))]
+    good = [
+        s for s in checkpoint.updates(made.run) if not verify_directory(folder(made.run.root, s))
+    ]
     assert good[-2:] == [2, 3]
     made.save(4)
     checkpoint.prune(made.run, keep=2)
-    assert checkpoint.steps(made.run) == [3, 4]
+    assert checkpoint.updates(made.run) == [3, 4]
 
 
 def test_S12_nothing_is_deleted_while_a_newer_one_cannot_be_read(tmp_path, caplog):
@@ -417,7 +399,7 @@ def test_S12_nothing_is_deleted_while_a_newer_one_cannot_be_read(tmp_path, caplo
     os.truncate(folder(made.run.root, 4) / "model.safetensors", 10)
     checkpoint.prune(made.run, keep=2)
     assert "step-00000004 is damaged; older checkpoints are kept" in caplog.text
-    assert checkpoint.steps(made.run) == [1, 2, 3, 4]
+    assert checkpoint.updates(made.run) == [1, 2, 3, 4]
 
 
 # The same at the system calls of a real process.
@@ -430,11 +412,11 @@ from seq2seq.run.directory import RunDir
 run = RunDir(Path(sys.argv[1]))
 for step in (1, 2, 3):
     files = {"model.safetensors": bytes([step]) * 5000, "state.json": b'{"update": %d}' % step}
-    run.commit_folder(f"checkpoints/step-{step:08d}", files)
+    run.commit_directory(f"checkpoints/step-{step:08d}", files)
     os.write(1, b"saved %d\\n" % step)
     run.write("checkpoints/best.json", b'{"step": %d}' % step)
     if step > 2:
-        run.remove_folder(f"checkpoints/step-{step - 2:08d}")
+        run.remove_directory(f"checkpoints/step-{step - 2:08d}")
 """
 
 
@@ -472,9 +454,9 @@ def test_K3_SIGKILL_at_every_system_call_of_a_save_cycle(tmp_path, tally, call):
         with locked(run):
             run.lock()
             assert not [p for p in files_of(root) if ".tmp-" in p or ".trash-" in p]
-            good = [s for s in checkpoint.steps(run) if verify_folder(folder(root, s)) is None]
+            good = [s for s in checkpoint.updates(run) if verify_directory(folder(root, s)) is None]
             assert (good or [0])[-1] >= saved, f"{call} {number}"
-            assert good == checkpoint.steps(run), f"{call} {number}: one is not whole"
+            assert good == checkpoint.updates(run), f"{call} {number}: one is not whole"
         held += 1
     assert held == len(places) > 2
     tally("K3", f"SIGKILL at every {call} of a real process", held, len(places))
@@ -482,8 +464,8 @@ def test_K3_SIGKILL_at_every_system_call_of_a_save_cycle(tmp_path, tally, call):
 
 def test_every_operation_that_changes_the_disk_is_watched():
     """Else a fault could be forgotten: what fsops calls of `os` is what faults.py stands before."""
-    source = (ROOT / "seq2seq/run/fsops.py").read_text("utf-8")
-    harmless = {"fstat", "statvfs", "strerror"}
+    source = (ROOT / "seq2seq/run/writing.py").read_text("utf-8")
+    harmless = {"fstat", "lseek", "strerror"}
     used = {word for word in dir(os) if f"os.{word}(" in source} - harmless
     assert used <= {*NAMES}
     assert "rmtree" in source, "which calls unlink and rmdir"

@@ -32,7 +32,7 @@ from runs import (
 import seq2seq
 from seq2seq.cli import console as cli
 from seq2seq.cli.console import LiveInput
-from seq2seq.config.schema import TokenizerKind, WordsConfig
+from seq2seq.config.schema import WordsConfig
 from seq2seq.data import text as text_module
 from seq2seq.data.tokenizer import EOS
 from seq2seq.data.word_vocabulary import WordTokenizer, learn_words
@@ -201,7 +201,7 @@ def test_D3_random_unicode_gives_valid_lines(model, vocabulary, count):
     if vocabulary == "pieces":
         found = model.translate(lines)
     else:
-        cfg = WordsConfig(name=TokenizerKind.words, vocab_size=50)
+        cfg = WordsConfig(vocab_size=50)
         words = WordTokenizer(learn_words(LINES + lines[:5], cfg, "fr"), cfg, "fr", "words")
         rules = replace(
             model.config.decode, forbid_unknown=False, replace_unknown=True, max_ratio=1

@@ -13,9 +13,9 @@ from storms import Micro, Zygote, difference
 from seq2seq.cli.stages import run_stages
 from seq2seq.config.compose import RESUME_KEYS, flatten, load_run_config
 from seq2seq.config.schema import Config
+from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import StoppedError
-from seq2seq.run.reading import read_folder
 from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.trainer import Trainer
@@ -29,7 +29,7 @@ def weights(root: Path) -> dict[str, bytes]:
     """The tensors of the newest checkpoint."""
     newest = checkpoint.newest(RunDir.open(root))
     assert newest is not None
-    files = {k: v for k, v in read_folder(newest).items() if k.endswith(".safetensors")}
+    files = {k: v for k, v in read_directory(newest).items() if k.endswith(".safetensors")}
     assert set(files) == {f"{k}.safetensors" for k in ("model", "optimizer", "average")}
     return files
 
@@ -186,7 +186,7 @@ def test_T5_a_planned_stop_at_any_update(prepared, micro, tmp_path, tally, monke
     """
     source, cfg = prepared
     monkeypatch.setattr(
-        "seq2seq.run.directory.fsops.sync_folder", lambda _: None
+        "seq2seq.run.directory.writing.sync_directory", lambda _: None
     )  # nothing cuts the power
 
     def go(root: Path, stop: StopRequest) -> None:

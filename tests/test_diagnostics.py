@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import (
-    ADDITIVE,
     FAMILY,
     PAD,
     SIZES,
@@ -198,7 +197,7 @@ def test_tokens_and_cells_of_a_batch():
 @pytest.mark.parametrize("backend", [Backend.reference, Backend.fused])
 def test_the_cost_of_each_sentence_is_that_of_the_oracle(backend, rows, monkeypatch):
     monkeypatch.setattr(loss, "SLICE_BYTES", rows * 4 * VOCAB)
-    model = tiny_model(attention=ADDITIVE, backend=backend)
+    model = tiny_model(backend=backend)
     found = sentence_losses(model, random_batch(2)).tolist()
     oracle = oracle_of(model)
     assert found == pytest.approx([oracle.force(*pair).cost for pair in random_pairs(2)], rel=1e-12)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from runs import ROOT, config_of, copy_of, tiny_run
 
 from seq2seq.cli import stages
-from seq2seq.config.compose import TAGGED, flatten, to_config
+from seq2seq.config.compose import composed, flatten, to_config
+from seq2seq.config.registry import groups
 from seq2seq.config.schema import Config
 from seq2seq.fidelity import IRRELEVANT, POINTS, Outcome, Point, compare
 from seq2seq.fidelity.point import fixed, says
@@ -23,20 +22,16 @@ from seq2seq.run.signals import StopRequest
 
 
 @cache
-def composition(*choices: str) -> dict[str, Any]:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        raw = OmegaConf.to_container(compose("config", list(choices)), resolve=True)
-    return {key: value for key, value in raw.items() if key not in ("resume", "run_dir")}
+def config(*overrides: str) -> Config:
+    """The base config, changed; only choices of groups (`optimizer=adam`) need Hydra."""
+    choices = [o for o in overrides if o[0] == "+" or o.partition("=")[0] in groups()]
+    values = hydra_values(tuple(choices))
+    return to_config(values, [o for o in overrides if o not in choices])
 
 
 @cache
-def config(*overrides: str) -> Config:
-    """The base config, changed; only choices of groups (`optimizer=adam`) need Hydra."""
-    choices = [o for o in overrides if o[0] == "+" or o.partition("=")[0] in GROUPS]
-    return to_config(composition(*choices), [o for o in overrides if o not in choices])
-
-
-GROUPS = {path.name for path in (ROOT / "configs").iterdir() if path.is_dir()}
+def hydra_values(overrides: tuple[str, ...]) -> dict[str, Any]:
+    return composed(overrides)
 
 
 def from_paper(*overrides: str) -> set[str]:
@@ -53,7 +48,7 @@ def from_authors(*overrides: str) -> set[str]:
 def every_key() -> list[str]:
     """Leaves of all options of all tagged groups."""
     keys = dict.fromkeys(flatten(config()))
-    for group, options in TAGGED.items():
+    for group, options in groups().items():
         for name in options:
             keys |= dict.fromkeys(flatten(config(f"{group}={name}")))
     return list(keys)
@@ -141,7 +136,7 @@ FIXED = {
 }
 """What no setting removes."""
 
-AUTHORS = ["model.embedding_bias=true", "model.output_rank=620"]
+AUTHORS = ["model.embedding_bias=true", "decoder.output_rank=620"]
 """What makes the base config the authors' code."""
 
 
@@ -150,7 +145,7 @@ def test_the_base_config_is_the_paper_but_for_these():
         "word that moves the state",
         "training corpus",
     }
-    assert "word that moves the state" not in from_paper("model.state_word=previous")
+    assert "word that moves the state" not in from_paper("decoder.state_word=previous")
 
 
 def test_the_authors_code_is_reached_but_for_these():
@@ -190,15 +185,15 @@ SWITCHES = {
     "model.hidden_size=100": ({"hidden units, n"}, {"hidden units, n"}),
     "model.align_size=100": ({"alignment units, n'"}, {"alignment units, n'"}),
     "model.readout_size=100": ({"readout units, l"}, {"readout units, l"}),
-    "model.readout=tanh": ({"readout"}, {"readout"}),
-    "model.state_word=previous": (set(), {"word that moves the state"}),
-    "model.reset=after": ({"reset gate"}, {"reset gate"}),
+    "decoder.readout=tanh": ({"readout"}, {"readout"}),
+    "decoder.state_word=previous": (set(), {"word that moves the state"}),
+    "cell.reset=after": ({"reset gate"}, {"reset gate"}),
     "model.bias=false": ({"biases"}, {"biases"}),
-    "model.output_rank=620": ({"output matrix"}, set()),
+    "decoder.output_rank=620": ({"output matrix"}, set()),
     "model.init=glorot": ({"initial weights"}, {"initial weights"}),
     "model.embedding_dropout=0.1": (set(), {"dropout"}),
-    "model.annotation_dropout=0.1": (set(), {"dropout"}),
-    "model.readout_dropout=0.1": (set(), {"dropout"}),
+    "encoder.annotation_dropout=0.1": (set(), {"dropout"}),
+    "decoder.readout_dropout=0.1": (set(), {"dropout"}),
     "attention=dot": ({"context"}, {"context"}),
     "attention=hard": ({"context"}, {"context"}),
     # The RNNencdec: 600,000 updates make it the paper's, pools of 10 the authors'.
@@ -250,7 +245,7 @@ SWITCHES = {
 @pytest.mark.parametrize("change", SWITCHES)
 def test_a_switch_makes_its_points_appear_and_no_other(change):
     paper, authors = SWITCHES[change]
-    back = {"model.state_word=previous": {"word that moves the state"}}.get(change, set())
+    back = {"decoder.state_word=previous": {"word that moves the state"}}.get(change, set())
     assert from_paper(change) - from_paper() == paper
     assert from_paper() - from_paper(change) == back
     assert from_authors(change) - from_authors() == authors
@@ -265,7 +260,7 @@ def test_every_setting_with_a_point_was_switched():
     own_text |= {"trainer.batch_tokens", "decode.max_source_tokens", "evaluate.bleu_tokenizer"}
     for key in flatten(config()):
         group = key.partition(".")[0]
-        if owner(key) and group not in TAGGED and not key.startswith("data.grammar."):
+        if owner(key) and group not in groups() and not key.startswith("data.grammar."):
             assert key in switched | own_text | silent, key
 
 

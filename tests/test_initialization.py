@@ -1,11 +1,10 @@
 """How weights start, line by line of B.1, and how many there are."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
-from conftest import ADDITIVE, FAMILY, PAD, TINY, follow, random_batch
+from conftest import FAMILY, PAD, TINY, follow, random_batch, with_values
 
 from seq2seq.config.schema import InitialWeights, Normalize
 from seq2seq.model import RNNSearch, build_model
@@ -17,8 +16,8 @@ VOCAB = 300
 
 def medium_model(seed: int, **changes) -> RNNSearch:
     torch.manual_seed(seed)
-    cfg = replace(TINY, **SIZES, output_rank=32, **changes)
-    return build_model(cfg, ADDITIVE, num_source=VOCAB, num_target=VOCAB - 1, pad=PAD)
+    cfg = with_values(TINY, **SIZES, output_rank=32, **changes)
+    return build_model(cfg, num_source=VOCAB, num_target=VOCAB - 1, pad=PAD)
 
 
 ZERO, ORTHOGONAL = "zero", "orthogonal"
@@ -130,8 +129,8 @@ def test_glorot_line_by_line():
 @torch.no_grad()
 def test_row_of_y_0_is_zero_with_any_pad(init):
     for pad in (0, 3):
-        cfg = replace(TINY, init=init)
-        model = build_model(cfg, ADDITIVE, num_source=9, num_target=9, pad=pad)
+        cfg = with_values(TINY, init=init)
+        model = build_model(cfg, num_source=9, num_target=9, pad=pad)
         for side in (model.encoder, model.decoder):
             alive = (side.embedding.E.weight != 0).any(dim=1)
             assert alive.tolist() == [row != pad for row in range(9)]
@@ -181,8 +180,9 @@ def test_the_first_gradients_are_finite_and_wake_v_a(init):
 @pytest.mark.parametrize("init", InitialWeights)
 def test_the_first_gradients_of_every_attention_are_finite(kind, init):
     torch.manual_seed(10)
-    cfg, attention = replace(TINY, **SIZES, init=init), FAMILY[kind]
-    model = build_model(cfg, attention, num_source=VOCAB, num_target=VOCAB, pad=PAD).train()
+    attention = FAMILY[kind]
+    cfg = with_values(TINY, **SIZES, init=init, attention=attention)
+    model = build_model(cfg, num_source=VOCAB, num_target=VOCAB, pad=PAD).train()
     batch = random_batch(10, ((5, 4), (1, 2), (3, 6)))
     batch_loss(model, batch).objective(Normalize.none).backward()
     for name, parameter in model.named_parameters():
@@ -215,6 +215,6 @@ COUNTS = [
 def test_number_of_parameters(monkeypatch, sizes, switches, vocab, expected):
     monkeypatch.setattr(RNNSearch, "initialize", lambda model, scheme: None)  # shapes alone
     with torch.device("meta"):
-        cfg = replace(TINY, **sizes, **switches)
-        model = build_model(cfg, ADDITIVE, num_source=vocab, num_target=vocab, pad=PAD)
+        cfg = with_values(TINY, **sizes, **switches)
+        model = build_model(cfg, num_source=vocab, num_target=vocab, pad=PAD)
     assert sum(p.numel() for p in model.parameters()) == expected

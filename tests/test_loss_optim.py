@@ -1,6 +1,7 @@
 """Loss, optimizer, schedule, clipping and averaging, each against its formula."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,15 +10,16 @@ import torch.nn.functional as F
 from conftest import VOCAB, random_batch, tiny_model
 from torch import nn
 
+from seq2seq.config.registry import groups
 from seq2seq.config.schema import (
     AdadeltaConfig,
     AdamConfig,
     ConstantConfig,
-    DecayConfig,
+    CosineConfig,
+    InverseSqrtConfig,
+    LinearConfig,
     Normalize,
-    OptimizerKind,
     PlateauConfig,
-    SchedulerKind,
 )
 from seq2seq.model.output import smoothed_loss
 from seq2seq.training.averaging import WeightAverage
@@ -106,7 +108,7 @@ def two_tensors(seed: int) -> tuple[nn.ParameterDict, list[dict[str, torch.Tenso
 def test_adadelta_is_the_formula():
     rho, eps = 0.95, 1e-6
     model, gradients = two_tensors(1)
-    cfg = AdadeltaConfig(name=OptimizerKind.adadelta, lr=1.0, rho=rho, eps=eps, weight_decay=0.0)
+    cfg = AdadeltaConfig(lr=1.0, rho=rho, eps=eps, weight_decay=0.0)
     optimizer = build_optimizer(model, cfg)
     theta = {name: p.detach().numpy().copy() for name, p in model.items()}
     G = {name: np.zeros_like(p) for name, p in theta.items()}
@@ -127,7 +129,7 @@ def test_adadelta_is_the_formula():
 def test_first_adadelta_step_of_a_large_gradient_is_bounded():
     """sqrt(20 eps): no element moves further in step one, whatever its gradient."""
     model = nn.ParameterDict({"a": torch.zeros(1).double()})
-    cfg = AdadeltaConfig(name=OptimizerKind.adadelta, lr=1.0, rho=0.95, eps=1e-6, weight_decay=0.0)
+    cfg = AdadeltaConfig(lr=1.0, rho=0.95, eps=1e-6, weight_decay=0.0)
     optimizer = build_optimizer(model, cfg)
     model["a"].grad = torch.tensor([1e6]).double()
     optimizer.step()
@@ -136,7 +138,7 @@ def test_first_adadelta_step_of_a_large_gradient_is_bounded():
 
 def test_adadelta_uses_its_own_rate_rho_and_eps():
     """torch's defaults are another rho."""
-    cfg = AdadeltaConfig(name=OptimizerKind.adadelta, lr=0.3, rho=0.8, eps=1e-4, weight_decay=0.02)
+    cfg = AdadeltaConfig(lr=0.3, rho=0.8, eps=1e-4, weight_decay=0.02)
     [group] = build_optimizer(two_tensors(1)[0], cfg).param_groups
     assert {key: group[key] for key in ("lr", "rho", "eps", "weight_decay")} == {
         "lr": 0.3,
@@ -149,9 +151,7 @@ def test_adadelta_uses_its_own_rate_rho_and_eps():
 def test_adam_is_the_formula_with_decoupled_decay():
     lr, beta1, beta2, eps, decay = 0.01, 0.9, 0.98, 1e-8, 0.1
     model, gradients = two_tensors(2)
-    cfg = AdamConfig(
-        name=OptimizerKind.adam, lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay
-    )
+    cfg = AdamConfig(lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay)
     optimizer = build_optimizer(model, cfg)
     theta = {name: p.detach().numpy().copy() for name, p in model.items()}
     M = {name: np.zeros_like(p) for name, p in theta.items()}
@@ -172,17 +172,13 @@ def test_adam_is_the_formula_with_decoupled_decay():
 # Schedules ------------------------------------------------------------------------------------
 
 
-def decay(name: SchedulerKind, warmup: int, final_factor: float) -> DecayConfig:
-    return DecayConfig(name=name, warmup=warmup, final_factor=final_factor)
-
-
-CONSTANT = ConstantConfig(name=SchedulerKind.constant)
-PLATEAU = PlateauConfig(name=SchedulerKind.plateau, factor=0.5, patience=2, min_factor=0.2)
-LINEAR = decay(SchedulerKind.linear, 4, 0.1)
-COSINE = decay(SchedulerKind.cosine, 4, 0.1)
-INVERSE = decay(SchedulerKind.inverse_sqrt, 4, 0.1)
-NO_WARMUP = decay(SchedulerKind.linear, 0, 0.0)
-SUDDEN = decay(SchedulerKind.inverse_sqrt, 0, 0.0)
+CONSTANT = ConstantConfig()
+PLATEAU = PlateauConfig(factor=0.5, patience=2, min_factor=0.2)
+LINEAR = LinearConfig(warmup=4, final_factor=0.1)
+COSINE = CosineConfig(warmup=4, final_factor=0.1)
+INVERSE = InverseSqrtConfig(warmup=4, final_factor=0.1)
+NO_WARMUP = LinearConfig(warmup=0, final_factor=0.0)
+SUDDEN = InverseSqrtConfig(warmup=0, final_factor=0.0)
 
 # schedule, update (the first is 1; the last 14), reductions, share of the rate
 POINTS = [
@@ -223,10 +219,10 @@ def test_rate_at_points_worked_out_by_hand(cfg, update, reductions, expected):
 
 
 def test_every_schedule_is_among_the_points():
-    assert {cfg.name for cfg, *_ in POINTS} == set(SchedulerKind)
+    assert {cfg.name for cfg, *_ in POINTS} == set(groups()["scheduler"])
 
 
-@pytest.mark.parametrize("cfg", [LINEAR, COSINE, INVERSE], ids=lambda cfg: cfg.name.value)
+@pytest.mark.parametrize("cfg", [LINEAR, COSINE, INVERSE], ids=lambda cfg: cfg.name)
 def test_rate_climbs_to_the_end_of_the_warmup_and_then_falls(cfg):
     rates = [rate_factor(cfg, update=u, max_updates=14, reductions=0) for u in range(1, 15)]
     assert rates[:4] == sorted(rates[:4])
@@ -235,8 +231,8 @@ def test_rate_climbs_to_the_end_of_the_warmup_and_then_falls(cfg):
 
 
 def test_a_warmup_longer_than_the_run_does_not_divide_by_zero():
-    for name in (SchedulerKind.linear, SchedulerKind.cosine, SchedulerKind.inverse_sqrt):
-        cfg = decay(name, 14, 0.1)
+    for schedule in (LINEAR, COSINE, INVERSE):
+        cfg = replace(schedule, warmup=14)
         assert rate_factor(cfg, update=14, max_updates=14, reductions=0) == 1.0
         assert rate_factor(cfg, update=15, max_updates=14, reductions=0) > 0
 

@@ -15,7 +15,7 @@ import matplotlib
 import pytest
 from runs import ROOT, composed, environment, template_pairs, write_corpus
 
-from seq2seq.run.privacy import without_folders, without_paths
+from seq2seq.run.provenance import without_directories, without_paths
 
 TRAPS = ["sitecustomize.py", "usercustomize.py", "torch.py", "numpy.py", "yaml.py", "json.py"]
 TRAPS += ["seq2seq.py", "train.py", "hydra_plugins/__init__.py", "hydra_plugins/evil/__init__.py"]
@@ -153,7 +153,7 @@ def test_U13_secrets_are_not_printed(trapped):
     ],
 )
 def test_U13_only_the_last_part_of_a_path_is_shown(text, shown):
-    assert without_folders(text) == shown
+    assert without_directories(text) == shown
 
 
 def test_U13_a_config_without_paths():

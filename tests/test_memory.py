@@ -36,7 +36,7 @@ from seq2seq.decoding import translate
 from seq2seq.run import memory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError
-from seq2seq.run.memory import NoRoom, attempt, is_out_of_memory
+from seq2seq.run.memory import OutOfMemory, is_out_of_memory
 from seq2seq.run.reading import read_json
 from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint, trainer, validation
@@ -63,30 +63,29 @@ OTHERS = [
 
 @pytest.mark.parametrize("error", EXHAUSTED, ids=lambda e: type(e).__name__)
 def test_N5_memory_that_runs_out_is_known_in_every_form(error):
-    def step():
-        raise error
-
     assert is_out_of_memory(error)
-    found = attempt(step)
-    assert isinstance(found, NoRoom)
-    assert "\n" not in found.what
+    with OutOfMemory() as oom:
+        raise error
+    assert oom
+    assert "\n" not in oom.message
 
 
 @pytest.mark.parametrize("error", OTHERS, ids=lambda e: type(e).__name__)
 def test_N5_other_errors_stay_what_they_are(error):
-    def step():
-        raise error
-
     assert not is_out_of_memory(error)
-    with pytest.raises(type(error)) as caught:
-        attempt(step)
+    with pytest.raises(type(error)) as caught, OutOfMemory():
+        raise error
     assert caught.value is error
 
 
 def test_N5_a_real_allocation_that_fails_is_known():
     """2^55 bytes: more than an address space holds, so nothing is touched."""
-    assert isinstance(attempt(lambda: torch.empty(1 << 55, dtype=torch.uint8)), NoRoom)
-    assert attempt(lambda: 3) == 3
+    with OutOfMemory() as oom:
+        torch.empty(1 << 55, dtype=torch.uint8)
+    assert oom
+    with OutOfMemory() as oom:
+        torch.empty(1)
+    assert not oom
 
 
 # The gradient in parts ------------------------------------------------------------------------
@@ -349,7 +348,7 @@ def test_N5_memory_is_given_back_wherever_it_ran_out(root, monkeypatch, tally):
     monkeypatch.setattr(stages, "Trainer", Short)
     monkeypatch.setattr(trainer, "validate", lambda *_: Validated(1.0, 1.0))
     go(root, "trainer.max_updates=1")
-    assert checkpoint.steps(RunDir(root)) == [1]
+    assert checkpoint.updates(RunDir(root)) == [1]
     # Where it is not logged: looking into the model may fail, and then an update is made.
     go(root, "trainer.max_updates=2", "logging.every=3")
     tally("N5", "out of memory: E8, all of it given back", len(held), 20)
@@ -401,7 +400,7 @@ def test_N5_a_split_update_is_made_logged_and_recorded(root, monkeypatch, caplog
     monkeypatch.setattr(stages, "Trainer", Cramped)
     with pytest.raises(MemoryLimitError, match="out of memory at update 3 with"):
         go(root)
-    assert checkpoint.steps(RunDir(root)) == [2]
+    assert checkpoint.updates(RunDir(root)) == [2]
     run = go(root, "trainer.on_out_of_memory=split")
     state = json.loads((checkpoint.newest(run) / "state.json").read_bytes())
     assert (state["update"], state["updates_in_parts"]) == (6, 4)

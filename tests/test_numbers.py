@@ -207,9 +207,9 @@ def test_N1_what_is_not_finite_stops_before_the_update(
         [trainer] = made
         for was, parameter in zip(trainer.found, trainer.model.parameters(), strict=True):
             assert torch.equal(was.nan_to_num(7), parameter.detach().nan_to_num(7)), "it moved"
-        steps = checkpoint.steps(RunDir(root))
+        steps = checkpoint.updates(RunDir(root))
         newest = [n for n in (number - 2, number - 1) if n > 0]
-        assert {*steps} - {checkpoint.best_step(RunDir(root))} <= {*newest} <= {*steps}
+        assert {*steps} - {checkpoint.best_update(RunDir(root))} <= {*newest} <= {*steps}
         tensors = saved_tensors(root)
         assert bool(tensors) == bool(steps)
         assert all(tensor.isfinite().all() for tensor in tensors.values())
@@ -321,7 +321,7 @@ def test_N1_a_state_that_is_not_finite_is_not_saved(root, cfg, monkeypatch, what
         pytest.raises(DivergedError, match="is not finite after update 3, so it is not saved"),
     ):
         go(root, cfg)
-    assert checkpoint.steps(RunDir(root)) == [1, 2]
+    assert checkpoint.updates(RunDir(root)) == [1, 2]
     assert all(tensor.isfinite().all() for tensor in saved_tensors(root).values())
     assert "not finite" in read_json(root / "crash/update-00000003.json")["what"]
 
@@ -372,7 +372,7 @@ def test_N2_twenty_in_a_row_end_it_stopped_or_not(prepared, cfg, tmp_path, monke
         with hooked(monkeypatch, lambda t: explode(t, *every)), pytest.raises(DivergedError) as e:
             go(root, long)
         said.append(e.value.what)
-        assert checkpoint.steps(RunDir(root))[-1] in (18, 21)
+        assert checkpoint.updates(RunDir(root))[-1] in (18, 21)
     assert said[0] == said[1]
     assert " at update 24, the 20th above 1e+08 x trainer.clip_norm in a row (" in said[0]
 
@@ -452,8 +452,8 @@ def test_N6_a_worthless_validation_is_never_the_best(
     newest = checkpoint.newest(run)
     state = json.loads((newest / "state.json").read_bytes())
     assert (state["update"], state["best_update"], state["waiting"]) == (6, 2, 2)
-    assert checkpoint.best_step(run) == 2
-    assert checkpoint.steps(run)[0] == 2
+    assert checkpoint.best_update(run) == 2
+    assert checkpoint.updates(run)[0] == 2
     rows = [line for line in metrics(root) if "validation/loss" in line]
     assert [row["validation/loss"] for row in rows] == [2.0, shown, shown]
     curves = plot_curves(metrics(root), "nan").axes[0].lines[1]
@@ -464,8 +464,8 @@ def test_N6_a_worthless_validation_is_never_the_best(
 def test_N6_without_any_best_the_newest_is_used(root, cfg, monkeypatch, select):
     monkeypatch.setattr(trainer, "validate", lambda *_: Validated(math.nan, 0.0))
     run = go(root, changed(cfg, validate_every=2, patience=3, select_by=select))
-    assert checkpoint.best_step(run) is None
-    assert checkpoint.steps(run)[-1] == 6
+    assert checkpoint.best_update(run) is None
+    assert checkpoint.updates(run)[-1] == 6
     model = stages.Pretrained(run, cfg)
     assert model.update == 6
 
@@ -477,7 +477,7 @@ def test_N6_hypotheses_may_be_empty(root, cfg, monkeypatch):
     monkeypatch.setattr(validation, "translate", lambda *_: iter([silent[0]]))
     run = go(root, changed(cfg, validate_every=4, patience=2, select_by=SelectBy.bleu))
     assert [x["validation/bleu"] for x in metrics(root) if "validation/bleu" in x] == [0, 0]
-    assert checkpoint.best_step(run) is None
+    assert checkpoint.best_update(run) is None
 
 
 def test_N6_a_model_of_nothing_but_nan_is_validated(root, cfg, monkeypatch):
@@ -494,7 +494,7 @@ def test_N6_a_model_of_nothing_but_nan_is_validated(root, cfg, monkeypatch):
         run = go(root, changed(cfg, validate_every=2, max_updates=4, checkpoint_every=50))
     assert made[0].progress.best_score is None
     assert made[0].progress.waiting == 2
-    assert checkpoint.best_step(run) is None
+    assert checkpoint.best_update(run) is None
     assert [x["validation/loss"] for x in metrics(root) if "validation/loss" in x] == ["nan"] * 2
 
 

@@ -75,7 +75,7 @@ def theirs(folder, tmp_path_factory) -> Path:
 def test_L12_another_user_reads_and_does_not_write(theirs, folder):
     before = sorted(path.stat().st_mtime_ns for path in theirs.rglob("*"))
     assert as_nobody(lambda: seq2seq.load(theirs).translate(SENTENCES)) == (0, "")
-    fix = "Permission denied. Choose a folder that you may write."
+    fix = "Permission denied. Choose a directory that you may write to."
     assert as_nobody(lambda: RunDir.open(theirs).lock()) == (
         5, f"error: {theirs / 'run.lock'}: {fix}",
     )  # fmt: skip

@@ -2,12 +2,9 @@
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from runs import ROOT, composed
 
-from seq2seq.config.compose import to_config
-from seq2seq.config.schema import AdadeltaConfig, AttentionKind, Config, Examples, WordsConfig
+from seq2seq.config.schema import AdadeltaConfig, Config, Examples, WordsConfig
 from seq2seq.data.tokenizer import PAD
 from seq2seq.model import RNNSearch, build_model
 
@@ -26,7 +23,7 @@ def num_parameters(cfg: Config, monkeypatch) -> int:
     monkeypatch.setattr(RNNSearch, "initialize", lambda model, scheme: None)
     size = cfg.tokenizer.vocab_size
     with torch.device("meta"):
-        model = build_model(cfg.model, cfg.attention, num_source=size, num_target=size, pad=PAD)
+        model = build_model(cfg, num_source=size, num_target=size, pad=PAD)
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -34,7 +31,7 @@ def num_parameters(cfg: Config, monkeypatch) -> int:
 def test_preset_is_a_row_of_the_tables(name, monkeypatch):
     attention, words, updates, parameters = TABLE[name]
     cfg = composed(name)
-    assert cfg.attention.name is AttentionKind[attention]
+    assert cfg.attention.name == attention
     assert (cfg.data.max_words, cfg.trainer.max_updates) == (words, updates)
     assert isinstance(cfg.tokenizer, WordsConfig)
     assert cfg.tokenizer.vocab_size == 30_001
@@ -86,20 +83,15 @@ def test_preset_trains_and_decodes_as_the_authors_did(name):
 def test_the_printed_equations_have_as_many_parameters_as_counted_by_hand(
     name, expected, monkeypatch
 ):
-    printed = ["model.bias=false", "model.embedding_bias=false", "model.output_rank=null"]
+    printed = ["model.bias=false", "model.embedding_bias=false", "decoder.output_rank=null"]
     cfg = composed(name, [*printed, "tokenizer.vocab_size=30000"])
     assert num_parameters(cfg, monkeypatch) == expected
 
 
 def test_the_base_config_differs_from_rnnsearch50_by_the_authors_additions_only():
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        raw = compose("config", ["threads=1"])
-    base = to_config(
-        OmegaConf.masked_copy(raw, [str(k) for k in raw if k not in ("resume", "run_dir")])
-    )
-    preset = composed("rnnsearch50")
-    assert (base.model.embedding_bias, base.model.output_rank) == (False, None)
-    base.model.embedding_bias, base.model.output_rank = True, 620
+    base, preset = Config(threads=1), composed("rnnsearch50")
+    assert (base.model.embedding_bias, base.decoder.output_rank) == (False, None)
+    base.model.embedding_bias, base.decoder.output_rank = True, 620
     base.name, base.evaluate.heatmap_words = "rnnsearch50", True
     base.evaluate.examples = [Examples.figure3]
     assert base == preset

@@ -15,7 +15,7 @@ from runs import ROOT, call, copy_of
 from storms import Micro, Zygote, difference, leftovers
 
 import seq2seq
-from seq2seq.run import directory as run_module
+from seq2seq.run import lock
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
 
@@ -77,18 +77,10 @@ def test_S10_the_owner_is_named_even_if_it_has_just_come(tmp_path, monkeypatch):
     first.lock()
     written = (tmp_path / "run.lock").read_bytes()
     (tmp_path / "run.lock").write_bytes(b"")
-    monkeypatch.setattr(
-        run_module.time, "sleep", lambda _: (tmp_path / "run.lock").write_bytes(written)
-    )
-    # A process may lock twice, so that the lock itself has to say no.
-    monkeypatch.setattr(run_module.fcntl, "lockf", refuse)
+    monkeypatch.setattr(lock.time, "sleep", lambda _: (tmp_path / "run.lock").write_bytes(written))
     with pytest.raises(RunDirError, match=f"in use by pid {os.getpid()} on .* since "):
         second.lock()
     first.unlock()
-
-
-def refuse(*_: object) -> None:
-    raise BlockingIOError
 
 
 HOLDER = """

@@ -16,13 +16,19 @@ from safetensors.torch import load_file, save
 from toys import FILES, Toy, cut, flip, folder, loaded, toy, weights_of
 
 import seq2seq
+from seq2seq.cli.verify import inspect
 from seq2seq.config.compose import load_run_config
 from seq2seq.data.prepare import REPORT, check_data
+from seq2seq.run.checksums import (
+    entry_of_file,
+    read_checksummed,
+    read_directory,
+    verify_directory,
+    with_checksum,
+)
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError, UserError
 from seq2seq.run.provenance import note_restart, provenance, record
-from seq2seq.run.reading import entry_of_file, read_folder, read_sealed, seal, verify_folder
-from seq2seq.run.verify import inspect
 from seq2seq.training import checkpoint
 
 pytestmark = pytest.mark.e2e
@@ -134,8 +140,8 @@ def test_S7_a_flipped_bit_in_any_file_is_seen(run, tmp_path, caplog, tally, flip
     """By `verify.py`, and by whoever uses the run: an error, or a warning and another file."""
     root, names = damaging_a_run(run, tmp_path)
     draw, seen, survived = random.Random(flips), 0, 0
-    used = {checkpoint.steps(RunDir(root))[-1], checkpoint.best_step(RunDir(root))}
-    spares = {folder(root, step).name for step in {*checkpoint.steps(RunDir(root))} - used}
+    used = {checkpoint.updates(RunDir(root))[-1], checkpoint.best_update(RunDir(root))}
+    spares = {folder(root, step).name for step in {*checkpoint.updates(RunDir(root))} - used}
     for number in range(flips):
         path = names[number % len(names)]
         data = path.read_bytes()
@@ -160,7 +166,7 @@ def test_S7_a_flipped_bit_in_any_file_is_seen(run, tmp_path, caplog, tally, flip
 @pytest.mark.parametrize("lengths", [8, pytest.param(64, marks=pytest.mark.slow)])
 def test_S6_every_file_cut_at_64_lengths_is_seen(run, tmp_path, tally, lengths):
     root, names = damaging_a_run(run, tmp_path)
-    report = read_sealed(root / REPORT)["files"]
+    report = read_checksummed(root / REPORT)["files"]
     seen = tried = 0
     for path in names:
         data = path.read_bytes()
@@ -168,7 +174,7 @@ def test_S6_every_file_cut_at_64_lengths_is_seen(run, tmp_path, tally, lengths):
             os.truncate(path, size)
             tried += 1
             if (path.parent / "manifest.json").exists():  # the rest of the run is as it was
-                seen += verify_folder(path.parent) is not None
+                seen += verify_directory(path.parent) is not None
             elif path.parent.name in ("corpus", "tokens"):
                 seen += report[str(path.relative_to(root))] != entry_of_file(path)
             else:
@@ -193,7 +199,7 @@ def test_S7_verify_names_what_is_damaged(run, tmp_path, monkeypatch):
     found = run_here(monkeypatch, "verify", root, "--quiet")
     assert found.code == 4
     text = found.out.decode()
-    assert "tokens/train.source.ids  DAMAGED  differs from data_report.json\n" in text
+    assert "tokens/train.source.ids  DAMAGED  SHA-256 differs from the recorded one\n" in text
     assert "tokenizers/target.model  DAMAGED  is 99 bytes, expected " in text
     assert "checkpoints/best.json  DAMAGED  SHA-256 differs from the one inside\n" in text
     assert f"error: {root}: " in found.err
@@ -224,7 +230,7 @@ def test_S11_a_step_that_is_there_is_kept_if_it_is_whole(tmp_path):
     assert {p.name: (p.stat().st_ino, p.read_bytes()) for p in kept.iterdir()} == before
     flip(kept / "model.safetensors", 100)
     checkpoint.save(made.run, made.state)
-    assert verify_folder(kept) is None
+    assert verify_directory(kept) is None
     assert {p.name: p.read_bytes() for p in kept.iterdir()} == {
         n: b for n, (_, b) in before.items()
     }
@@ -238,11 +244,11 @@ def test_S15_what_the_dead_left_is_cleared_away(tmp_path):
             (place / f".tmp-{number}-step-00000009").mkdir()
             (place / f".tmp-{number}-step-00000009/model.safetensors").touch()
             (place / f".trash-{number}-scores.json").touch()
-    assert checkpoint.steps(made.run) == [1]
+    assert checkpoint.updates(made.run) == [1]
     with locked(made.run):
         made.run.lock()
         assert not list(made.run.root.rglob(".t*-*"))
-    assert checkpoint.steps(made.run) == [1]
+    assert checkpoint.updates(made.run) == [1]
 
 
 # Whose checkpoint it is.
@@ -251,10 +257,10 @@ def test_S15_what_the_dead_left_is_cleared_away(tmp_path):
 def test_M1_another_vocabulary_of_the_same_size_is_refused(run, tmp_path):
     root = copy_of(run, tmp_path / "run")
     folder_ = root / "tokenizers"
-    files = read_folder(folder_)
+    files = read_directory(folder_)
     swapped = {"source.model": files["target.model"], "target.model": files["source.model"]}
     shutil.rmtree(folder_)
-    RunDir(root).commit_folder("tokenizers", swapped)
+    RunDir(root).commit_directory("tokenizers", swapped)
     with pytest.raises(RunDirError) as caught:
         seq2seq.load(root)
     assert caught.value.exit_code == 4
@@ -314,9 +320,9 @@ def test_M3_the_corpus_outside_may_be_gone(run, tmp_path):
 
 def rewrite(made: Toy, step: int, name: str, tensors: dict[str, torch.Tensor]) -> None:
     """A whole checkpoint, sums and all, with other tensors in it."""
-    files = read_folder(folder(made.run.root, step))
-    made.run.remove_folder(f"checkpoints/step-{step:08d}")
-    made.run.commit_folder(f"checkpoints/step-{step:08d}", files | {name: save(tensors)})
+    files = read_directory(folder(made.run.root, step))
+    made.run.remove_directory(f"checkpoints/step-{step:08d}")
+    made.run.commit_directory(f"checkpoints/step-{step:08d}", files | {name: save(tensors)})
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "average.safetensors"])
@@ -366,10 +372,10 @@ def test_M4_an_optimizer_tensor_that_does_not_fit_is_named(tmp_path, change, mes
 def test_M4_a_whole_checkpoint_without_a_file_is_refused(tmp_path, name):
     made = toy(tmp_path / "run")
     made.save(1)
-    files = read_folder(folder(made.run.root, 1))
-    made.run.remove_folder("checkpoints/step-00000001")
+    files = read_directory(folder(made.run.root, 1))
+    made.run.remove_directory("checkpoints/step-00000001")
     del files[f"{name}.safetensors"]
-    made.run.commit_folder("checkpoints/step-00000001", files)
+    made.run.commit_directory("checkpoints/step-00000001", files)
     with pytest.raises(RunDirError, match=rf"{name}\.safetensors: missing"):
         loaded(made.run.root)
 
@@ -387,11 +393,11 @@ def test_M4_a_whole_checkpoint_without_a_file_is_refused(tmp_path, name):
 def test_M4_a_progress_that_is_none_is_refused(tmp_path, change, message):
     made = toy(tmp_path / "run")
     made.save(1)
-    files = read_folder(folder(made.run.root, 1))
+    files = read_directory(folder(made.run.root, 1))
     state = json.loads(files["state.json"]) | change
-    made.run.remove_folder("checkpoints/step-00000001")
+    made.run.remove_directory("checkpoints/step-00000001")
     files["state.json"] = json.dumps(state).encode()
-    made.run.commit_folder("checkpoints/step-00000001", files)
+    made.run.commit_directory("checkpoints/step-00000001", files)
     with pytest.raises(RunDirError, match=rf"state\.json: {message}"):
         loaded(made.run.root)
 
@@ -416,21 +422,9 @@ def test_M5_a_restart_elsewhere_goes_on_and_is_recorded(run, tmp_path, part, old
     record(here, before)
     line = f"{part} {old} -> {new}"
     assert note_restart(here, cfg) == [line]
-    assert [r["differences"] for r in read_sealed(root / "run.json")["restarts"]] == [[line]]
+    assert [r["differences"] for r in read_checksummed(root / "run.json")["restarts"]] == [[line]]
     assert note_restart(here, cfg) == [], "the last restart counts"
     assert use(root)
-
-
-def test_M6_a_checkpoint_of_the_first_format_is_still_read(tmp_path):
-    """Kept as that version wrote it: no `about`, no config, no sum of the manifest."""
-    kept = Path(__file__).parent / "formats/1"
-    shutil.copytree(kept, folder(toy(tmp_path / "run").run.root, 3))
-    again = loaded(tmp_path / "run")
-    assert again.state.progress.update == 3
-    for name, tensor in load_file(kept / "model.safetensors").items():
-        assert torch.equal(again.state.model.state_dict()[name], tensor)
-    for name, tensor in load_file(kept / "average.safetensors").items():
-        assert torch.equal(again.state.average.weights[name], tensor)
 
 
 def test_M6_a_newer_format_is_refused_and_not_passed_over(tmp_path):
@@ -438,7 +432,7 @@ def test_M6_a_newer_format_is_refused_and_not_passed_over(tmp_path):
     made.save(1)
     made.save(2)
     path = folder(made.run.root, 2) / "manifest.json"
-    path.write_text(json.dumps(seal({"format": 3, "files": {}})))
+    path.write_text(json.dumps(with_checksum({"format": 3, "files": {}})))
     for action in (loaded, lambda root: weights_of(toy(root))):
         with pytest.raises(RunDirError) as caught:
             action(made.run.root)
@@ -473,10 +467,10 @@ def test_the_newest_and_the_best_stay(tmp_path):
     for step in range(1, 8):
         made.save(step, best=step == 3)
         checkpoint.prune(made.run, keep=2)
-    assert checkpoint.steps(made.run) == [3, 6, 7]
+    assert checkpoint.updates(made.run) == [3, 6, 7]
     made.save(8, best=True)
     checkpoint.prune(made.run, keep=2)
-    assert checkpoint.steps(made.run) == [7, 8]
+    assert checkpoint.updates(made.run) == [7, 8]
 
 
 def test_the_averaged_weights_of_the_best_are_used(tmp_path):

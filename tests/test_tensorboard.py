@@ -31,7 +31,7 @@ from seq2seq.config.compose import RESUME_KEYS, load_run_config, to_yaml
 from seq2seq.config.schema import Stage
 from seq2seq.decoding.pretrained import load
 from seq2seq.run.directory import RunDir
-from seq2seq.run.privacy import without_paths
+from seq2seq.run.provenance import without_paths
 from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.layout import LAYOUT

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from runs import composed
 
-from seq2seq.config.schema import Config, PieceModel, SentencePieceConfig, TokenizerKind
+from seq2seq.config.schema import Config, PieceModel, SentencePieceConfig
 from seq2seq.data.grammar import generate
 from seq2seq.data.prepare import Sample, _learn_vocabularies, load_tokenizers
 from seq2seq.data.tokenizer import (
@@ -55,7 +55,7 @@ def config(kind: PieceModel = PieceModel.bpe, **changes) -> SentencePieceConfig:
         "sampling": 0.0,
         "max_lines": 1000,
     }
-    return SentencePieceConfig(name=TokenizerKind.sentencepiece, kind=kind, **(values | changes))
+    return SentencePieceConfig(kind=kind, **(values | changes))
 
 
 def whole(**changes) -> Config:

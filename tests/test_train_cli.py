@@ -10,7 +10,12 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from seq2seq.config.compose import composing_error, is_about_a_group, load_run_config
+from seq2seq.config.compose import (
+    composing_error,
+    is_about_a_group,
+    load_run_config,
+    offer_options,
+)
 from seq2seq.run.errors import one_line
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,7 +142,7 @@ def test_figure2_trains_both_models_and_draws_them_on_one_plot(tmp_path):
     [sweep] = (tmp_path / "outputs" / "figure2").iterdir()
     assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == ["additive", "fixed"]
     kinds = {
-        load_run_config(sweep / name / "config.yaml").attention.name.name
+        load_run_config(sweep / name / "config.yaml").attention.name
         for name in ("additive", "fixed")
     }
     assert kinds == {"additive", "fixed"}
@@ -205,6 +210,7 @@ COMPOSING = {
 
 @pytest.mark.parametrize("override", COMPOSING)
 def test_refusals_of_hydra_become_one_line(override):
+    offer_options()
     with (
         initialize_config_dir(str(ROOT / "configs"), version_base="1.3"),
         pytest.raises((HydraException, OmegaConfBaseException, ValueError)) as caught,

@@ -27,6 +27,7 @@ from seq2seq.cli.stages import summary
 from seq2seq.config.compose import load_run_config, plain, to_config, to_yaml
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.decoding.pretrained import outline
+from seq2seq.run.checksums import verify_directory, with_checksum
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import (
     ConfigError,
@@ -36,7 +37,7 @@ from seq2seq.run.errors import (
     UserError,
     one_line,
 )
-from seq2seq.run.reading import read_json, seal, verify_folder
+from seq2seq.run.reading import read_json
 from seq2seq.training.checkpoint import best_weights, load_weights
 
 pytestmark = pytest.mark.e2e
@@ -152,7 +153,7 @@ PLACES += ["hydra: {{job_logging: {{handlers: {{a: {c}}}}}}}\n", "x: {{y: [{{z: 
 TAGGED = ["!!python/object/apply:os.system [x]", "!!python/object/new:os.system [x]"]
 TAGGED += ["!!python/name:os.system", "!!python/module:os", "!!python/tuple [x]", "!x 1"]
 TAGGED += ["!!binary aGk=", "!!set {x}", "!<tag:yaml.org,2002:python/name:os.system> x", "! x"]
-ALIASED = ["[&a x, *a]", "{<<: {x: 1}}", "&a [*a]", "&a x"]
+ALIASED = ["[&a x, *a]", "&a [*a]", "&a x"]
 INTERPOLATED = ["${oc.env:SECRET}", "${oc.env:SECRET,x}", "${oc.decode:'{a: 1}'}", "${seed}"]
 INTERPOLATED += ["${now:%Y}", "${hydra:runtime.cwd}", "${oc.create:x}", "${x:y}", "\\x24{seed}"]
 INTERPOLATED += ["${oc.dict.keys:data}", "${oc.deprecated:seed}", "a${seed}b", "${${seed}}"]
@@ -162,14 +163,19 @@ def flow(call: str) -> str:
     return f"{{_target_: {call}, _args_: [x]}}"
 
 
-CONFIGS = [place.format(c=flow(call)) for place in PLACES[1:] for call in CALLS]
-CONFIGS += [f"_target_: {call}\n" for call in CALLS]
-CONFIGS += [f"{word}: x\n" for word in ("_recursive_", "_convert_", "_partial_", "_args_")]
-CONFIGS += [f"x: {value}\n" for value in (*TAGGED, *ALIASED)]
+CONFIGS = [f"x: {value}\n" for value in (*TAGGED, *ALIASED)]
 CONFIGS += [f'x: "{value}"\n' for value in INTERPOLATED]
 CONFIGS += [f'"{value}": x\n' for value in INTERPOLATED]
-STRANGE = ["hydra: {searchpath: [file:///tmp]}\n", "defaults: [x]\n", "hydra: {run: {dir: /tmp}}\n"]
-STRANGE += ["resume: x\n", "run_dir: /tmp/x\n", "x: 1\n"]
+UNKNOWN = [place.format(c=flow(call)) for place in PLACES[1:] for call in CALLS]
+UNKNOWN += [f"_target_: {call}\n" for call in CALLS]
+UNKNOWN += [f"{word}: x\n" for word in ("_recursive_", "_convert_", "_partial_", "_args_")]
+UNKNOWN += [
+    "hydra: {searchpath: [file:///tmp]}\n",
+    "defaults: [x]\n",
+    "hydra: {run: {dir: /tmp}}\n",
+]
+UNKNOWN += ["resume: x\n", "run_dir: /tmp/x\n", "x: 1\n", "x: {<<: {x: 1}}\n"]
+"""Keys that no config has; nobody calls what they name."""
 
 
 @pytest.fixture(scope="module")
@@ -186,13 +192,10 @@ def refusal(path: Path) -> UserError:
 def test_U2_no_config_is_resolved_or_called(plain_config, tmp_path, tally):
     path, modules = tmp_path / "config.yaml", set(sys.modules)
     held = 0
-    for text in CONFIGS:
+    for text in [*CONFIGS, *UNKNOWN]:
         path.write_text(plain_config + text, encoding="utf-8")
-        held += refusal(path).exit_code == 7
-    for text in STRANGE:
-        path.write_text(plain_config + text, encoding="utf-8")
-        held += refusal(path).exit_code == 4
-    total = len(CONFIGS) + len(STRANGE)
+        held += refusal(path).exit_code == (7 if text in CONFIGS else 4)
+    total = len(CONFIGS) + len(UNKNOWN)
     tally("U2", "configs that call, tag or resolve", held, total, "0 executions")
     assert held == total >= 100
     assert set(sys.modules) == modules
@@ -245,16 +248,16 @@ def test_U3_names_in_a_directory(plain_config, tmp_path, name):
     text = plain_config.replace("name: debug", f"name: {quoted(name)}")
     path.write_text(text, encoding="utf-8")
     error = refusal(path)
-    assert error.exit_code == (4 if len(name) > 4096 else 7)
+    assert error.exit_code == 7
     assert one_line(error).count("\n") == 0
     folder = tmp_path / "folder"
     folder.mkdir()
     if len(name) > 64 or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
         (folder / "manifest.json").write_text(
-            json.dumps(seal({"format": 2, "files": {name: {"size": 1, "sha256": ""}}}))
+            json.dumps(with_checksum({"format": 2, "files": {name: {"size": 1, "sha256": ""}}}))
         )
         with pytest.raises(UntrustedError, match="names a file") as caught:
-            verify_folder(folder)
+            verify_directory(folder)
         assert re.fullmatch(r"[^\x00-\x1f\x7f-\x9f\u2028\u202e]{1,2100}", one_line(caught.value))
 
 
@@ -280,7 +283,7 @@ def test_U4_what_is_no_file_is_refused_at_once(stranger, tmp_path):
         strangers.DIRECTORIES[name](run, outside)
         before, started = snapshot(outside), time.monotonic()
         for opened in (RunDir.open, RunDir.create):
-            with pytest.raises(UntrustedError, match="No run of ours has one: refused"):
+            with pytest.raises(UntrustedError, match="not allowed in a run directory"):
                 opened(run)
         assert time.monotonic() - started < 2
         assert snapshot(outside) == before
@@ -297,7 +300,7 @@ def test_U4_no_reader_waits_or_follows(tmp_path, make):
         read_json(path)
     link = tmp_path / "link.json"
     link.symlink_to(ROOT / "pyproject.toml")
-    with pytest.raises(UntrustedError, match="no regular file"):
+    with pytest.raises(UntrustedError, match="a link"):
         read_json(link)
 
 
@@ -527,10 +530,10 @@ def test_U6_a_tokenizer_that_does_not_fit_the_weights_is_named(stranger, tmp_pat
 BOMBS = {
     "depth": (b'{"a": ' * 10**5 + b"1" + b"}" * 10**5, "recursion|deeper|nest"),
     "lists": (b'{"a": ' + b"[" * 400 + b"]" * 400 + b"}", "deeper than 32"),
-    "a key twice": (b'{"a": 1, "a": 2}', "a key is given twice"),
+    "a key twice": (b'{"a": 1, "a": 2}', "duplicate key"),
     "a huge number": (b'{"a": ' + b"9" * 10**5 + b"}", "Exceeds the limit"),
-    "a number beyond floats": (b'{"a": 1e999}', "1e999 is too large"),
-    "no number": (b'{"a": NaN}', "NaN is no JSON"),
+    "a number beyond floats": (b'{"a": 1e999}', "1e999 is not a finite number"),
+    "no number": (b'{"a": NaN}', "NaN is not a finite number"),
 }
 
 
@@ -603,7 +606,7 @@ def test_S4_a_folder_that_may_not_be_written(tmp_path):
             os.seteuid(0)
             for path, mode in modes.items():
                 path.chmod(mode & 0o7777)
-    assert "Permission denied. Choose a folder that you may write." in str(error)
+    assert "Permission denied. Choose a directory that you may write to." in str(error)
 
 
 def test_S4_a_parent_that_cannot_be(tmp_path):

@@ -15,8 +15,8 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from seq2seq.cli import stages
 from seq2seq.config.compose import RESUME_KEYS, load_run_config
 from seq2seq.config.schema import Config, Stage
+from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
-from seq2seq.run.reading import read_folder
 from seq2seq.run.signals import StopRequest
 from seq2seq.training import board, checkpoint, diagnostics, monitor
 
@@ -66,8 +66,8 @@ def go(root: Path, prepared: Path, *changes: str) -> RunDir:
 def outcome(run: RunDir) -> dict[str, object]:
     """Weights of every checkpoint, and metrics without times."""
     found: dict[str, object] = {}
-    for step in checkpoint.steps(run):
-        files = read_folder(run.path(f"checkpoints/step-{step:08d}"))
+    for step in checkpoint.updates(run):
+        files = read_directory(run.path(f"checkpoints/step-{step:08d}"))
         found |= {f"{step}/{name}": files[name] for name in WEIGHTS}
     lines = run.path("metrics.jsonl").read_text().splitlines()
     found["metrics"] = [

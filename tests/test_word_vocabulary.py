@@ -12,7 +12,7 @@ from runs import begin, composed, locked, run_new, template_pairs, write_corpus
 
 import seq2seq
 from seq2seq.alignment.heatmap import group_pieces
-from seq2seq.config.schema import Config, TokenizerKind, WordsConfig
+from seq2seq.config.schema import Config, WordsConfig
 from seq2seq.data.corpus import read_pairs
 from seq2seq.data.filters import keep
 from seq2seq.data.grammar import generate
@@ -42,7 +42,7 @@ WORDS = ["tokenizer=words", "~tokenizer.sampling"]
 
 
 def config(vocab_size: int = 50) -> WordsConfig:
-    return WordsConfig(name=TokenizerKind.words, vocab_size=vocab_size)
+    return WordsConfig(vocab_size=vocab_size)
 
 
 def tokenizer(lines, language: str = "fr", vocab_size: int = 50) -> WordTokenizer:
@@ -238,7 +238,7 @@ def test_a_changed_vocabulary_is_refused(prepared):
     run, cfg = prepared
     path = run.path("tokenizers/target.words")
     path.write_bytes(path.read_bytes().replace(b".", b"!"))
-    with pytest.raises(RunDirError, match="SHA-256 differs from the manifest"):
+    with pytest.raises(RunDirError, match="SHA-256 differs from the recorded one"):
         load_tokenizers(run, cfg)
 
 

@@ -29,7 +29,7 @@ GOLD = "corpus/test.links"
 class GoldAlignment:
     """How the attention of a run agrees with gold links; rates are shares of 1.
 
-    Attention may lag behind the words. Under `model.state_word=previous` it has to guess, as the
+    Attention may lag behind the words. Under `decoder.state_word=previous` it has to guess, as the
     state it asks with has not seen the word before. So two more readings are given: the row of
     target word i taken from the word after it or before it.
     """

@@ -103,7 +103,7 @@ def _train(run: RunDir, cfg: Config) -> tuple[float, float, Sequence[Tensor]]:
         seconds = time.perf_counter() - start
     finally:
         for folder in (FOLDER, EVENTS):
-            run.remove_folder(folder)
+            run.remove_directory(folder)
         run.cut(METRICS, 0)
     assert not run.path(BEST).exists()
     return seconds, progress.seconds, [p.detach().cpu() for p in trainer.model.parameters()]

@@ -1,14 +1,15 @@
 """Named sizes of the model, and how many operations a token costs at each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seq2seq.config.schema import (
     Backend,
+    Config,
+    GatedConfig,
     InitialWeights,
     ModelConfig,
-    Readout,
-    Reset,
-    StateWord,
+    RecurrentDecoderConfig,
+    RecurrentEncoderConfig,
 )
 
 
@@ -21,24 +22,24 @@ class Size:
     hidden: int  # n and n'
     vocabulary: int  # K_x and K_y
 
-    def model(self, backend: Backend) -> ModelConfig:
-        """Return the settings of the paper's model at this size, with dropout, which costs time."""
-        return ModelConfig(
+    def apply_to(self, cfg: Config, backend: Backend) -> Config:
+        """Return a config with the paper's model at this size, and dropout, which costs time."""
+        model = ModelConfig(
             embedding_size=self.embedding,
             hidden_size=self.hidden,
             align_size=self.hidden,
             readout_size=self.hidden // 2,
-            readout=Readout.maxout,
-            state_word=StateWord.emitted,
-            reset=Reset.before,
-            bias=True,
             embedding_bias=True,
-            output_rank=None,
             init=InitialWeights.glorot,
             embedding_dropout=0.2,
-            annotation_dropout=0.0,
-            readout_dropout=0.2,
             backend=backend,
+        )
+        return replace(
+            cfg,
+            model=model,
+            cell=GatedConfig(),
+            encoder=RecurrentEncoderConfig(),
+            decoder=RecurrentDecoderConfig(readout_dropout=0.2),
         )
 
     def training_operations(self, source_tokens: int, target_tokens: int, looks: int) -> int:

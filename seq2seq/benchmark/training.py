@@ -56,14 +56,10 @@ class Training:
     ) -> None:
         trainer = replace(cfg.trainer, precision=contender.precision)
         self.size, self.contender, self.batches, self.device = size, contender, batches, device
-        self.cfg = replace(cfg, model=size.model(contender.backend), trainer=trainer)
+        self.cfg = replace(size.apply_to(cfg, contender.backend), trainer=trainer)
         torch.manual_seed(1)
         self.model = build_model(
-            self.cfg.model,
-            cfg.attention,
-            num_source=size.vocabulary,
-            num_target=size.vocabulary,
-            pad=PAD,
+            self.cfg, num_source=size.vocabulary, num_target=size.vocabulary, pad=PAD
         ).to(device)
         self.optimizer = build_optimizer(self.model, cfg.optimizer)
         self.operations = 0  # of the last `updates`

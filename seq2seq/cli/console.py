@@ -6,8 +6,9 @@ import logging
 import os
 import select
 import signal
+import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
@@ -19,11 +20,11 @@ from seq2seq.run.errors import (
     MemoryLimitError,
     PlatformError,
     UserError,
-    report,
+    print_error,
 )
-from seq2seq.run.fsops import explained
 from seq2seq.run.memory import ADVICE, is_out_of_memory
-from seq2seq.run.signals import EXIT_CODES
+from seq2seq.run.signals import EXIT_CODES, set_alarm, signals_named
+from seq2seq.run.writing import explained
 
 _DEBUG = "SEQ2SEQ_DEBUG"
 _GRACE = 3  # seconds for a line that is being written, before a signal ends the script all the same
@@ -55,7 +56,7 @@ class Interrupt:
 
     def install(self) -> None:
         """Catch the signals from now on, but for those that `nohup` or a shell has put aside."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in signals_named("SIGINT", "SIGTERM", "SIGHUP"):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._end)
 
@@ -74,8 +75,9 @@ class Interrupt:
         if self.code is not None:  # a second signal, or no end in time: a reader that has stalled
             os._exit(self.code)
         self.code = EXIT_CODES[signal.Signals(number)]
-        signal.signal(signal.SIGALRM, self._end)
-        signal.alarm(_GRACE)
+        for alarm in signals_named("SIGALRM"):
+            signal.signal(alarm, self._end)
+            set_alarm(_GRACE)
         if not self._holding:
             sys.exit(self.code)
 
@@ -107,15 +109,15 @@ def run_script(main: Callable[[], None]) -> None:
     shows tracebacks.
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for number in signals_named("SIGPIPE"):
+        signal.signal(number, signal.SIG_DFL)
     interrupt.install()
     try:
         main()
     except UserError as error:
         if os.environ.get(_DEBUG):
             raise
-        sys.exit(report(error))
+        sys.exit(print_error(error))
     except Exception as error:  # the one place that turns a bug into a line
         if interrupt.code is not None:  # what a signal that comes during an import can look like
             sys.exit(interrupt.code)
@@ -123,8 +125,32 @@ def run_script(main: Callable[[], None]) -> None:
             raise
         name = Path(sys.argv[0]).name
         if is_out_of_memory(error):
-            sys.exit(report(MemoryLimitError(name, "out of memory", ADVICE)))
-        sys.exit(report(InternalError(name, error, f"{_DEBUG}=1 in front")))
+            sys.exit(print_error(MemoryLimitError(name, "out of memory", ADVICE)))
+        sys.exit(print_error(InternalError(name, error, f"{_DEBUG}=1 in front")))
+
+
+def table(
+    rows: Iterable[Sequence[object]],
+    headers: Sequence[str],
+    align: str = "l",
+    *,
+    style: str = "plain",
+) -> str:
+    """Return rows as an aligned table; a row may be shorter than the headers.
+
+    Args:
+        rows: Cells, shown as they are; numbers are formatted by whoever knows their meaning.
+        headers: One a column.
+        align: `l` or `r` of each column; the last letter holds for all columns after it.
+        style: Of `tabulate`: "plain" for a terminal, "github" for Markdown.
+    """
+    from tabulate import tabulate
+
+    letters = align.ljust(len(headers), align[-1])
+    sides = ["right" if letter == "r" else "left" for letter in letters]
+    cells = [[str(cell) for cell in row] for row in rows]
+    text: str = tabulate(cells, headers, tablefmt=style, colalign=sides, disable_numparse=True)
+    return text
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
@@ -169,7 +195,7 @@ class LiveInput:
     def ready(self) -> bool:
         """Say whether the next line, or the end, is there without waiting for it."""
         while self._size_of_line(sys.maxsize) is None:
-            if not select.select([self._descriptor], [], [], 0)[0]:
+            if not _can_read(self._descriptor):
                 return False
             self._read()
         return True
@@ -189,6 +215,14 @@ class LiveInput:
             block = os.read(self._descriptor, _BLOCK)
         self._buffer += block
         self._ended = not block
+
+
+def _can_read(descriptor: int) -> bool:
+    """Say whether there is something to read, or the end, without waiting."""
+    try:
+        return bool(select.select([descriptor], [], [], 0)[0])
+    except OSError:  # Windows can ask this of sockets alone
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
 def input_stream() -> LiveInput:

@@ -46,13 +46,13 @@ from seq2seq.fidelity import Report, compare
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, RunDirError, UserError, printable
-from seq2seq.run.export import export
-from seq2seq.run.fsops import explained
-from seq2seq.run.memory import ADVICE, is_out_of_memory, keep_freed
+from seq2seq.run.memory import ADVICE, is_out_of_memory, keep_freed_memory
 from seq2seq.run.provenance import note_restart
 from seq2seq.run.reading import expected, read_json, read_lines_of
 from seq2seq.run.signals import Interrupted, StopRequest
+from seq2seq.run.writing import explained
 from seq2seq.training.checkpoint import check_size
+from seq2seq.training.export import export
 from seq2seq.training.trainer import Trainer, stopped
 from seq2seq.training.validation import TrainingData
 
@@ -156,7 +156,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         log.warning("from here on not bit-exact: %s", difference)
     with stop.interruptible():
         trainer = _trainer(cfg, run, stop)
-    keep_freed()
+    keep_freed_memory()
     progress = trainer.fit()
     log.info(
         "trained %s updates in %.1f minutes; best %s %.2f after update %s",

@@ -3,7 +3,7 @@
 A part of a model or of a training is one class with one config class. Both are made known by the
 same two calls, from inside this package or from outside of it:
 
-    @option("cell")                      # `cell.name: lstm` in YAML, `cell.name=lstm` to override
+    @option("cell")                      # `cell.name: lstm` in YAML, `cell=lstm` to choose it
     @dataclass(kw_only=True)
     class LSTMConfig:
         name: str = "lstm"
@@ -13,10 +13,11 @@ same two calls, from inside this package or from outside of it:
     def lstm(cfg: LSTMConfig, ...) -> LSTMCell: ...
 
 Config classes are known without torch, so that a config is checked before anything is imported.
+A class with a method `check(config)` sees the whole config and raises a ConfigError.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, TypeVar
 
 from seq2seq.run.errors import ConfigError
@@ -32,9 +33,12 @@ def option(group: str) -> Callable[[C], C]:
     """Offer a config class, under the default of its field `name`, as an option of a group."""
 
     def register(config: C) -> C:
-        [name] = [field.default for field in fields(config) if field.name == "name"]
+        defaults = {field.name: (field.default, field.default_factory) for field in fields(config)}
+        empty = [name for name, both in defaults.items() if both == (MISSING, MISSING)]
+        assert not empty, f"{config.__name__}.{empty[0]} needs a default"
+        name, _ = defaults["name"]
         known = _options.setdefault(group, {})
-        assert isinstance(name, str), f"{config.__name__}.name needs a default"
+        assert isinstance(name, str), f"{config.__name__}.name is to be a text"
         assert known.get(name, config).__qualname__ == config.__qualname__, f"{group}={name} twice"
         known[name] = config
         return config

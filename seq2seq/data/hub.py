@@ -200,6 +200,7 @@ def answers(url: str, seconds: float = PROBE_SECONDS) -> bool:
         try:
             urlopen(Request(url, method="HEAD"), timeout=seconds).close()
         except HTTPError as error:
+            error.close()  # it is the answer, too
             if error.code in _OVERLOADED:
                 logger.info("%s answers: %d %s", url, error.code, error.reason)
                 return

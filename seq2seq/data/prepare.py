@@ -33,16 +33,16 @@ from seq2seq.data.tokenizer import (
     train_sentencepiece,
 )
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
+from seq2seq.run.checksums import (
+    check_file,
+    entry_of_file,
+    read_checksummed,
+    read_directory,
+    with_checksum,
+)
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError, UntrustedError
-from seq2seq.run.reading import (
-    entry_of_file,
-    expected,
-    read_folder,
-    read_lines_of,
-    read_sealed,
-    seal,
-)
+from seq2seq.run.reading import NOT_ALLOWED, expected, read_lines_of
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ def prepare(run: RunDir, cfg: Config) -> None:
             _write_ids(run, split, side, tokenizer)
     report["vocabularies"] = [len(tokenizer) for tokenizer in tokenizers]
     written = sorted(p for name in ("corpus", "tokens") for p in run.path(name).iterdir())
-    report["files"] = {str(p.relative_to(run.root)): entry_of_file(p) for p in written}
-    run.write_json(REPORT, seal(report))
+    report["files"] = {p.relative_to(run.root).as_posix(): entry_of_file(p) for p in written}
+    run.write_json(REPORT, with_checksum(report))
 
 
 def reported_files(run: RunDir) -> dict[str, Any]:
@@ -88,11 +88,11 @@ def reported_files(run: RunDir) -> dict[str, Any]:
         UntrustedError: it names a file elsewhere.
     """
     with expected(run.path(REPORT)):
-        files = dict(read_sealed(run.path(REPORT))["files"])
+        files = dict(read_checksummed(run.path(REPORT))["files"])
     for name in files:
         if not _OWN_FILE.fullmatch(name):
             what = f"names a file {name[:80]!r}"
-            raise UntrustedError(run.path(REPORT), what, "No run of ours has one: refused.")
+            raise UntrustedError(run.path(REPORT), what, NOT_ALLOWED)
     return files
 
 
@@ -103,13 +103,8 @@ def check_data(run: RunDir) -> None:
         RunDirError: a file is missing or has changed.
     """
     for name, entry in reported_files(run).items():
-        path = run.path(name)
-        if (found := entry_of_file(path)) != entry:
-            with expected(run.path(REPORT)):
-                sizes = f"{found['size']} bytes, expected {int(entry['size'])}"
-                same = found["size"] == entry["size"]
-            what = f"SHA-256 differs from the one in {REPORT}" if same else f"is {sizes}"
-            raise RunDirError(path, what, "Restore it from a copy.")
+        with expected(run.path(REPORT)):
+            check_file(run.path(name), entry)
 
 
 def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
@@ -135,7 +130,7 @@ def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
 def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
     """Return the source and the target vocabulary of a run, verified."""
     folder = run.path(TOKENIZERS)
-    files = read_folder(folder, MAX_VOCABULARY_BYTES)
+    files = read_directory(folder, MAX_VOCABULARY_BYTES)
 
     def load(side: str, language: str) -> Tokenizer:
         name = f"{side}.{_ending(cfg)}"
@@ -226,7 +221,7 @@ def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
     else:
         models = _learn_pieces(paths, cfg)
     names = (f"{side}.{_ending(cfg)}" for side in SIDES)
-    run.commit_folder(TOKENIZERS, dict(zip(names, models, strict=True)))
+    run.commit_directory(TOKENIZERS, dict(zip(names, models, strict=True)))
 
 
 def _learn_pieces(paths: Sequence[Path], cfg: Config) -> list[bytes]:

@@ -6,7 +6,6 @@ of a search result, so that everything that shows or writes one takes the other,
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
@@ -17,7 +16,7 @@ from seq2seq.decoding.search import Hypothesis
 from seq2seq.decoding.translate import END, Candidate, Translation, chunks, cut, readable
 from seq2seq.model import RNNSearch
 from seq2seq.run.errors import MemoryLimitError
-from seq2seq.run.memory import NoRoom, attempt
+from seq2seq.run.memory import OutOfMemory
 
 TextPair = tuple[str, str]
 """A sentence and its translation."""
@@ -70,8 +69,9 @@ def _force_chunk(
     for start in range(0, len(by_length), cfg.batch_sentences):
         batch = by_length[start : start + cfg.batch_sentences]
         ids = [([*src[i].ids, EOS], [*tgt[i].ids, EOS]) for i in batch]
-        scored = attempt(partial(force_ids, model, ids, cfg.length_penalty))
-        if isinstance(scored, NoRoom):
+        with OutOfMemory() as oom:
+            scored = force_ids(model, ids, cfg.length_penalty)
+        if oom:
             raise MemoryLimitError(
                 f"line {chunk[batch[-1]][0]}",
                 f"out of memory with {len(ids)} pairs of up to {longest[batch[-1]] + 1} tokens, "

@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -20,7 +19,7 @@ from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
 from seq2seq.model import RNNSearch
 from seq2seq.model.protocols import Stepper
 from seq2seq.run.errors import MemoryLimitError
-from seq2seq.run.memory import NoRoom, attempt
+from seq2seq.run.memory import OutOfMemory
 from seq2seq.training.precision import autocast
 
 if TYPE_CHECKING:
@@ -237,8 +236,9 @@ def _translate_chunk(
     for start in range(0, len(by_length), cfg.batch_sentences):
         batch = by_length[start : start + cfg.batch_sentences]
         ids = [[*rows[i], EOS] for i in batch]
-        hypotheses = attempt(partial(search_batch, model, searcher, ids, cfg))
-        if isinstance(hypotheses, NoRoom):
+        with OutOfMemory() as oom:
+            hypotheses = search_batch(model, searcher, ids, cfg)
+        if oom:
             raise MemoryLimitError(
                 f"line {chunk[batch[-1]][0]}",
                 f"out of memory with {len(ids)} sentences of up to {len(ids[-1])} tokens, this the "

@@ -7,13 +7,13 @@ SIZES = "A.2.3; state.py"
 
 
 def _dropout(values: Values) -> str:
-    places = ("embedding", "annotation", "readout")
-    rates = {place: values[f"model.{place}_dropout"] for place in places}
+    places = {"embedding": "model", "annotation": "encoder", "readout": "decoder"}
+    rates = {place: values[f"{group}.{place}_dropout"] for place, group in places.items()}
     return ", ".join(f"{place} {written(rate)}" for place, rate in rates.items() if rate) or "none"
 
 
 def _output_matrix(values: Values) -> str:
-    rank = values["model.output_rank"]
+    rank = values["decoder.output_rank"]
     return "l x K_y" if rank is None else f"l x {rank} x K_y"
 
 
@@ -64,8 +64,8 @@ MODEL_POINTS = (
     ),
     Point(
         name="reset gate",
-        keys=("model.reset",),
-        here=choice("model.reset", {"before": "before U", "after": "after U"}),
+        keys=("cell.reset",),
+        here=choice("cell.reset", {"before": "before U", "after": "after U"}),
         paper=says("before U"),
         authors=says("before U"),
         source="A.1.1; layers/rec_layers.py RecurrentLayer",
@@ -156,8 +156,8 @@ MODEL_POINTS = (
     ),
     Point(
         name="word that moves the state",
-        keys=("model.state_word",),
-        here=choice("model.state_word", {"emitted": "y_i", "previous": "y_{i-1}"}),
+        keys=("decoder.state_word",),
+        here=choice("decoder.state_word", {"emitted": "y_i", "previous": "y_{i-1}"}),
         paper=says("y_{i-1}"),
         authors=says("y_i"),
         source=f"A.2.2; {DECODER}",
@@ -181,15 +181,15 @@ MODEL_POINTS = (
     ),
     Point(
         name="readout",
-        keys=("model.readout",),
-        here=choice("model.readout", {"maxout": "maxout over adjacent pairs"}),
+        keys=("decoder.readout",),
+        here=choice("decoder.readout", {"maxout": "maxout over adjacent pairs"}),
         paper=says("maxout over adjacent pairs"),
         authors=says("maxout over adjacent pairs"),
         source=f"A.2.2; {DECODER}",
     ),
     Point(
         name="output matrix",
-        keys=("model.output_rank",),
+        keys=("decoder.output_rank",),
         here=_output_matrix,
         paper=says("l x K_y"),
         authors=says("l x 620 x K_y"),
@@ -206,7 +206,7 @@ MODEL_POINTS = (
     ),
     Point(
         name="dropout",
-        keys=("model.embedding_dropout", "model.annotation_dropout", "model.readout_dropout"),
+        keys=("model.embedding_dropout", "encoder.annotation_dropout", "decoder.readout_dropout"),
         here=_dropout,
         paper=None,
         authors=says("none"),

@@ -28,6 +28,11 @@ IRRELEVANT = (
     "data.root",
     "data.on_bad_line",  # the paper's text has no such line
     "model.backend",  # the same numbers, faster
+    "model.name",  # one option each
+    "cell.name",
+    "encoder.name",
+    "decoder.name",
+    "trainer.accumulate",  # the same gradient
     "trainer.max_minutes",  # a stopped run goes on as if it had not been
     "trainer.checkpoint_every",
     "trainer.keep_checkpoints",

@@ -28,10 +28,9 @@ A gradient that is zero but for rounding is measured against the largest of all 
 
 def build(reference: Reference, backend: Backend) -> RNNSearch:
     """Return the model of a file with its weights, in float64. Row 0 of the words is y_0."""
-    sizes = reference.sizes
+    sizes, config = reference.sizes, reference.config
     model = build_model(
-        replace(reference.model, backend=backend),
-        reference.attention,
+        replace(config, model=replace(config.model, backend=backend)),
         num_source=sizes["Kx"] + 1,
         num_target=sizes["Ky"] + 1,
         pad=0,

@@ -20,14 +20,12 @@ import numpy.typing as npt
 import torch
 
 from seq2seq.config.schema import (
-    AttentionConfig,
-    AttentionKind,
+    AdditiveConfig,
     Backend,
-    InitialWeights,
+    Config,
+    FixedConfig,
     ModelConfig,
-    Readout,
-    Reset,
-    StateWord,
+    RecurrentDecoderConfig,
 )
 from seq2seq.data.batching import Batch
 from seq2seq.data.text import open_regular
@@ -48,8 +46,7 @@ class Reference:
     parameters: list[Parameter]
     weights: dict[str, Array]  # by their names, in their shapes
     sizes: dict[str, int]  # by letter, as in the shapes of `names.py`
-    model: ModelConfig
-    attention: AttentionConfig
+    config: Config
     batch: Batch
     results: dict[str, Array]
     """`cost` (), `word_probs` (N,), `distribution` (N, K_y), `alignment` (N, Tx), `grad:NAME`: what
@@ -58,7 +55,7 @@ class Reference:
     @property
     def name(self) -> str:
         """The prototype, as the paper calls it."""
-        return "RNNencdec" if self.attention.name is AttentionKind.fixed else "RNNsearch"
+        return "RNNencdec" if isinstance(self.config.attention, FixedConfig) else "RNNsearch"
 
     @property
     def absent(self) -> list[str]:
@@ -83,38 +80,33 @@ def read_reference(path: Path) -> Reference:
     if src.shape[1] != tgt.shape[1]:
         raise file.error(f"src has {src.shape[1]} sentences and tgt {tgt.shape[1]}")
     ours = (torch.from_numpy(np.ascontiguousarray(x.T)) for x in (src, src_mask, tgt, tgt_mask))
-    attention = AttentionKind.additive if "n'" in sizes else AttentionKind.fixed
     return Reference(
         path,
         parameters,
         {p.theirs: file.finite(f"param:{p.theirs}") for p in parameters},
         sizes,
         _settings(parameters, sizes),
-        AttentionConfig(name=attention),
         Batch(*ours),
         file.results(parameters, sizes, tgt_mask, num_positions=len(src)),
     )
 
 
-def _settings(parameters: list[Parameter], sizes: dict[str, int]) -> ModelConfig:
-    """The authors' reading of the paper, at the sizes of a file."""
+def _settings(parameters: list[Parameter], sizes: dict[str, int]) -> Config:
+    """The authors' reading of the paper, which is the default, at the sizes of a file."""
     biases = {p.ours for p in parameters if p.is_bias}
-    return ModelConfig(
+    model = ModelConfig(
         embedding_size=sizes["m"],
         hidden_size=sizes["n"],
         align_size=sizes.get("n'", sizes["n"]),  # the RNNencdec has nothing of this size
         readout_size=sizes["l"],
-        readout=Readout.maxout,
-        state_word=StateWord.emitted,
-        reset=Reset.before,
         bias="decoder.W_s.bias" in biases,
         embedding_bias="decoder.embedding.bias" in biases,
-        output_rank=sizes.get("r"),
-        init=InitialWeights.paper,
-        embedding_dropout=0.0,
-        annotation_dropout=0.0,
-        readout_dropout=0.0,
         backend=Backend.reference,
+    )
+    return Config(
+        model=model,
+        decoder=RecurrentDecoderConfig(output_rank=sizes.get("r")),
+        attention=AdditiveConfig() if "n'" in sizes else FixedConfig(),
     )
 
 

@@ -1,24 +1,32 @@
 """From a config to a model: the only file of this folder that sees config.
 
-One function a part, each taking its config, the sizes of its neighbours and the backend. Parts are
-made in one order, and drawn in one order: a seed gives the same weights as ever.
+Each option of the groups model, encoder, decoder, cell and attention has a function that builds its
+part, here or outside of the package. Parts are made in one order, and drawn in one order, so that a
+seed gives the same weights as ever.
 """
 
 import logging
 
 from torch import nn
 
+from seq2seq.config.registry import build, builds
 from seq2seq.config.schema import (
-    AnyAttentionConfig,
-    AttentionConfig,
-    AttentionKind,
+    AdditiveConfig,
+    Config,
+    DotConfig,
+    FixedConfig,
+    GatedConfig,
+    GeneralConfig,
     HardConfig,
     HardInference,
     LocalConfig,
     ModelConfig,
     MultiHeadConfig,
     Readout,
+    RecurrentDecoderConfig,
+    RecurrentEncoderConfig,
     Reset,
+    ScaledDotConfig,
     StateWord,
 )
 from seq2seq.model.attention import (
@@ -36,146 +44,193 @@ from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.hard_attention import HardAttention, Reinforce
 from seq2seq.model.initialization import SCHEMES
-from seq2seq.model.protocols import Attention, Cell, Encoder
+from seq2seq.model.protocols import Cell, Encoder
 from seq2seq.model.rnnsearch import RNNSearch
 from seq2seq.run.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 
-def build_model(
-    cfg: ModelConfig, attention: AnyAttentionConfig, *, num_source: int, num_target: int, pad: int
-) -> RNNSearch:
+def build_model(cfg: Config, *, num_source: int, num_target: int, pad: int) -> RNNSearch:
     """Build and initialise the model of a config, from torch's global random state.
 
     Args:
-        cfg: Sizes and switches.
-        attention: Options of the attention, by its class.
+        cfg: Of it model, cell, encoder, decoder and attention are read.
         num_source: K_x, special symbols included.
         num_target: K_y, special symbols included.
         pad: Id of padding and of y_0.
     """
-    backend, reason = choose_backend(cfg.backend.name)
-    encoder = build_encoder(cfg, attention, num_source, pad, backend)
-    decoder = build_decoder(cfg, attention, encoder, num_target, pad, backend)
+    model: RNNSearch = build(cfg.model, cfg, num_source, num_target, pad)
+    return model
+
+
+@builds(ModelConfig)
+def rnnsearch(
+    sizes: ModelConfig, cfg: Config, num_source: int, num_target: int, pad: int
+) -> RNNSearch:
+    """Build an encoder, a decoder that fits it, and draw their weights."""
+    backend, reason = choose_backend(sizes.backend.name)
+    encoder: Encoder = build(cfg.encoder, cfg, num_source, pad, backend)
+    decoder = build(cfg.decoder, cfg, encoder, num_target, pad, backend)
     model = RNNSearch(encoder, decoder, backend)
     reason = reason or backend.obstacle(model)
+    if reason is not None and sizes.backend.name != "auto":
+        what = f"model.backend={sizes.backend.name}: {reason}"
+        raise ConfigError("config", what, "Use model.backend=auto.")
     if reason is not None:
-        if cfg.backend.name not in ("auto", "reference"):
-            what = f"model.backend={cfg.backend.name}: {reason}"
-            raise ConfigError("config", what, "Use model.backend=auto.")
         log.info("the decoder trains on the reference backend: %s", reason)
-    model.initialize(SCHEMES[cfg.init.name])
+    model.initialize(SCHEMES[sizes.init.name])
     return model
 
 
 def choose_backend(name: str) -> tuple[Backend, str | None]:
-    """Make the backend of a name; without kernels `auto` is the reference, and says why."""
-    missing = None
-    if name != "reference":
-        try:
-            import seq2seq.kernels  # noqa: F401 - they register themselves
-        except ImportError as error:
-            missing = str(error)
-    made = BACKENDS.get("fused" if name == "auto" else name, BACKENDS["reference"])
-    return made(), missing
+    """Return the backend of a name, or else the reference and why."""
+    if name == "reference":
+        return BACKENDS[name](), None
+    try:
+        import seq2seq.kernels  # noqa: F401 - they register themselves
+    except ImportError as error:
+        return BACKENDS["reference"](), str(error)
+    return BACKENDS["fused" if name == "auto" else name](), None
 
 
-def build_encoder(
-    cfg: ModelConfig,
-    attention: AnyAttentionConfig,
-    num_source: int,
-    pad: int,
-    backend: Backend,
+@builds(RecurrentEncoderConfig)
+def recurrent_encoder(
+    own: RecurrentEncoderConfig, cfg: Config, num_words: int, pad: int, backend: Backend
 ) -> RecurrentEncoder:
-    """Build the encoder; the RNNencdec, with its fixed context, has no backward unit."""
-    directions = 1 if attention.name is AttentionKind.fixed else 2
-    forward_unit, *backward_unit = (build_cell(cfg, 0, backend) for _ in range(directions))
+    """Build the encoder, with a backward unit unless the attention has no use for it."""
+    sizes = cfg.model
+    directions = 1 if getattr(cfg.attention, "forward_only", False) else 2
+    forward_unit, *backward_unit = (cell(cfg, 0, backend) for _ in range(directions))
     return RecurrentEncoder(
-        WordEmbedding(num_source, cfg.embedding_size, bias=cfg.embedding_bias, zero_id=pad),
+        WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
         forward_unit,
         backward_unit[0] if backward_unit else None,
-        embedding_dropout=cfg.embedding_dropout,
-        annotation_dropout=cfg.annotation_dropout,
+        embedding_dropout=sizes.embedding_dropout,
+        annotation_dropout=own.annotation_dropout,
         backend=backend,
     )
 
 
-def build_decoder(
-    cfg: ModelConfig,
-    attention: AnyAttentionConfig,
+@builds(RecurrentDecoderConfig)
+def recurrent_decoder(
+    own: RecurrentDecoderConfig,
+    cfg: Config,
     encoder: Encoder,
-    num_target: int,
+    num_words: int,
     pad: int,
     backend: Backend,
 ) -> RecurrentDecoder:
     """Build the decoder of an encoder."""
-    attending = build_attention(cfg, attention, encoder.state_size, backend)
-    unit = build_cell(cfg, attending.context_size, backend)
+    sizes = cfg.model
+    attention = build(cfg.attention, cfg, encoder.state_size, backend)
+    unit = cell(cfg, attention.context_size, backend)
     return RecurrentDecoder(
-        WordEmbedding(num_target, cfg.embedding_size, bias=cfg.embedding_bias, zero_id=pad),
-        attending,
+        WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
+        attention,
         unit,
-        build_output(cfg, num_target, backend),
+        output_layer(cfg, own.output_rank, num_words, backend),
         summary_size=encoder.summary_size,
-        readout_size=cfg.readout_size,
-        maxout=cfg.readout is Readout.maxout,
-        moved_by_emitted=cfg.state_word is StateWord.emitted,
-        bias=cfg.bias,
-        embedding_dropout=cfg.embedding_dropout,
-        readout_dropout=cfg.readout_dropout,
+        readout_size=sizes.readout_size,
+        maxout=own.readout is Readout.maxout,
+        moved_by_emitted=own.state_word is StateWord.emitted,
+        bias=sizes.bias,
+        embedding_dropout=sizes.embedding_dropout,
+        readout_dropout=own.readout_dropout,
         backend=backend,
     )
 
 
-def build_cell(cfg: ModelConfig, context_size: int, backend: Backend) -> Cell:
-    """Build a recurrent unit, with a context in decoders."""
+def output_layer(cfg: Config, rank: int | None, num_words: int, backend: Backend) -> nn.Module:
+    """W_o: (K_y, l) as printed, or low-rank as in the authors' code."""
+    linear, size, bias = backend.linear, cfg.model.readout_size, cfg.model.bias
+    if rank is None:
+        return linear(size, num_words, bias=bias)
+    return nn.Sequential(linear(size, rank, bias=False), linear(rank, num_words, bias=bias))
+
+
+def cell(cfg: Config, context_size: int, backend: Backend) -> Cell:
+    """Build a recurrent unit over embedded words; those of decoders have a context."""
+    unit: Cell = build(cfg.cell, cfg, context_size, backend)
+    return unit
+
+
+@builds(GatedConfig)
+def gated(own: GatedConfig, cfg: Config, context_size: int, backend: Backend) -> GatedUnit:
+    """Build the paper's unit."""
     return GatedUnit(
-        cfg.embedding_size,
-        cfg.hidden_size,
+        cfg.model.embedding_size,
+        cfg.model.hidden_size,
         context_size,
-        reset_before=cfg.reset is Reset.before,
-        bias=cfg.bias,
+        reset_before=own.reset is Reset.before,
+        bias=cfg.model.bias,
         linear=backend.linear,
     )
 
 
-def build_attention(
-    cfg: ModelConfig, attention: AnyAttentionConfig, annotation: int, backend: Backend
-) -> Attention:
-    """Build the attention that a config names, over annotations of a size."""
-    query, align, linear = cfg.hidden_size, cfg.align_size, backend.linear
-    match attention:
-        case MultiHeadConfig(heads=heads):
-            return MultiHeadAttention(query, annotation, align, heads, linear=linear)
-        case LocalConfig(window=window):
-            return LocalAttention(query, annotation, window, linear=linear)
-        case HardConfig() as hard:
-            return HardAttention(
-                query,
-                annotation,
-                align,
-                soft_share=hard.soft_share,
-                take_most_likely=hard.inference is HardInference.most_likely,
-                reinforce=Reinforce(hard.reinforce_weight, hard.discount, hard.entropy_weight),
-                linear=linear,
-            )
-        case AttentionConfig(name=AttentionKind.general):
-            return GeneralAttention(query, annotation, linear=linear)
-        case AttentionConfig(name=AttentionKind.fixed):
-            return FixedContext(annotation)
-        case AttentionConfig(name=AttentionKind.dot | AttentionKind.scaled_dot as kind):
-            scaled = kind is AttentionKind.scaled_dot
-            return DotAttention(query, annotation, scaled=scaled)
-        case _:
-            return AdditiveAttention(query, annotation, align, linear=linear)
+# Attention over annotations of a size; its queries are states of the decoder.
 
 
-def build_output(cfg: ModelConfig, num_target: int, backend: Backend) -> nn.Module:
-    """W_o: (K_y, l) as printed, or low-rank through `output_rank` as in the authors' code."""
-    if cfg.output_rank is None:
-        return backend.linear(cfg.readout_size, num_target, bias=cfg.bias)
-    return nn.Sequential(
-        backend.linear(cfg.readout_size, cfg.output_rank, bias=False),
-        backend.linear(cfg.output_rank, num_target, bias=cfg.bias),
+@builds(AdditiveConfig)
+def additive(
+    own: AdditiveConfig, cfg: Config, annotation: int, backend: Backend
+) -> AdditiveAttention:
+    """Build the paper's alignment model."""
+    sizes = cfg.model
+    return AdditiveAttention(sizes.hidden_size, annotation, sizes.align_size, linear=backend.linear)
+
+
+@builds(DotConfig)
+@builds(ScaledDotConfig)
+def dot(
+    own: DotConfig | ScaledDotConfig, cfg: Config, annotation: int, backend: Backend
+) -> DotAttention:
+    """Build an attention without parameters."""
+    query = cfg.model.hidden_size
+    if annotation % query:
+        what = f"attention={own.name} cannot compare a state of {query} numbers with {annotation}"
+        raise ConfigError("config", what, "Use attention=general.")
+    return DotAttention(query, annotation, scaled=isinstance(own, ScaledDotConfig))
+
+
+@builds(GeneralConfig)
+def general(own: GeneralConfig, cfg: Config, annotation: int, backend: Backend) -> GeneralAttention:
+    """Build a bilinear attention."""
+    return GeneralAttention(cfg.model.hidden_size, annotation, linear=backend.linear)
+
+
+@builds(LocalConfig)
+def local(own: LocalConfig, cfg: Config, annotation: int, backend: Backend) -> LocalAttention:
+    """Build an attention to a window."""
+    return LocalAttention(cfg.model.hidden_size, annotation, own.window, linear=backend.linear)
+
+
+@builds(MultiHeadConfig)
+def multi_head(
+    own: MultiHeadConfig, cfg: Config, annotation: int, backend: Backend
+) -> MultiHeadAttention:
+    """Build an attention of several heads."""
+    sizes = cfg.model
+    return MultiHeadAttention(
+        sizes.hidden_size, annotation, sizes.align_size, own.heads, linear=backend.linear
     )
+
+
+@builds(HardConfig)
+def hard(own: HardConfig, cfg: Config, annotation: int, backend: Backend) -> HardAttention:
+    """Build an attention that draws."""
+    return HardAttention(
+        cfg.model.hidden_size,
+        annotation,
+        cfg.model.align_size,
+        soft_share=own.soft_share,
+        take_most_likely=own.inference is HardInference.most_likely,
+        reinforce=Reinforce(own.reinforce_weight, own.discount, own.entropy_weight),
+        linear=backend.linear,
+    )
+
+
+@builds(FixedConfig)
+def fixed(own: FixedConfig, cfg: Config, annotation: int, backend: Backend) -> FixedContext:
+    """Build the context that never changes."""
+    return FixedContext(annotation)

@@ -13,9 +13,10 @@ from seq2seq.evaluation.by_length import LENGTH_BLEU, read_length_bleu
 from seq2seq.evaluation.evaluation import Results
 from seq2seq.fidelity import compare
 from seq2seq.fidelity.point import Outcome
+from seq2seq.run.checksums import read_checksummed
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
-from seq2seq.run.reading import expected, parse_json, read_json, read_lines_of, read_sealed
+from seq2seq.run.reading import expected, parse_json, read_json, read_lines_of
 
 METRICS, SCORES = "metrics.jsonl", "scores.json"
 
@@ -96,14 +97,14 @@ def _facts(run: RunDir, model: Pretrained, rows: Sequence[dict[str, Any]]) -> li
     pairs = "unknown"
     if run.path(REPORT).exists():
         with expected(run.path(REPORT)):
-            pairs = f"{int(read_sealed(run.path(REPORT))['train']['kept']):,}"
+            pairs = f"{int(read_checksummed(run.path(REPORT))['train']['kept']):,}"
     with expected(run.path(METRICS)):
         seconds = max((float(row["seconds"]) for row in rows), default=0.0)
     return [
         ("Languages", f"{cfg.data.source_language} \u2192 {cfg.data.target_language}"),
         ("Training pairs", pairs),
         ("Vocabulary", f"{sizes} {kind}"),
-        ("Attention", cfg.attention.name.name.replace("_", " ")),
+        ("Attention", cfg.attention.name.replace("_", " ")),
         ("Parameters", f"{count:,}"),
         ("Weights", f"of update {model.update:,}"),
         ("Training time", f"{seconds / 60:,.1f} minutes" if rows else "unknown"),

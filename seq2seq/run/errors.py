@@ -140,7 +140,7 @@ def one_line(error: UserError) -> str:
     return f"{word}: {printable(text)}"
 
 
-def report(error: UserError) -> int:
+def print_error(error: UserError) -> int:
     """Print the line on stderr and return the exit code."""
     print(one_line(error), file=sys.stderr)  # noqa: T201 - the one place that prints errors
     return error.exit_code

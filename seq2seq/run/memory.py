@@ -1,12 +1,7 @@
-"""Memory that runs out: told apart from other failures, and given back before anything is said."""
+"""Running out of memory: told apart from other failures, and freed before it is reported."""
 
 import errno
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
-
-T = TypeVar("T")
 
 _TEXTS = re.compile(
     r"DefaultCPUAllocator|can't allocate memory|ALLOC_FAILED|bad_alloc|out of memory"
@@ -17,14 +12,7 @@ ADVICE = "Lower decode.batch_sentences, or use a machine with more memory."
 """For work that says nothing more exact."""
 
 
-@dataclass(frozen=True)
-class NoRoom:
-    """What became of a step that memory did not suffice for."""
-
-    what: str
-
-
-def keep_freed() -> None:
+def keep_freed_memory() -> None:
     """Let this process keep the memory it frees: each update of a training asks for as much again.
 
     Given back, it comes as fresh pages, which costs a tenth of the time of an update.
@@ -36,19 +24,26 @@ def keep_freed() -> None:
     native.keep_freed_memory()
 
 
-def attempt(step: Callable[[], T]) -> T | NoRoom:
-    """Take a step; if memory runs out, free all that it held and say so.
+class OutOfMemory:
+    """Catches memory running out: true after `with OutOfMemory() as oom:` if it did.
 
-    The error is dropped here: its traceback holds every frame of the step, and with them the
+    The error is dropped with the block: its traceback holds every frame below, and with them the
     graph and its tensors, for as long as anyone holds the error or one that was raised from it.
     """
-    try:
-        return step()
-    except (MemoryError, RuntimeError, OSError) as error:
-        if not is_out_of_memory(error):
-            raise
-        what = " ".join(str(error).split())[:200]
-    return NoRoom(what)
+
+    message: str | None = None
+
+    def __enter__(self) -> "OutOfMemory":
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+        if error is None or not is_out_of_memory(error):
+            return False
+        self.message = " ".join(str(error).split())[:200]
+        return True
+
+    def __bool__(self) -> bool:
+        return self.message is not None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -1,21 +1,29 @@
 """What a result depends on besides config and data: `run.json`.
 
-No host name, no environment, no folder of the machine.
+No host name, no environment, no directory of the machine: `config.yaml` alone holds the paths as
+they were typed, because a resumed run needs them.
 """
 
+import re
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from seq2seq.config.schema import Config
+from seq2seq.run.checksums import read_checksummed, with_checksum
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
-from seq2seq.run.privacy import without_folders
-from seq2seq.run.reading import expected, read_sealed, seal
+from seq2seq.run.reading import expected
 
 RECORD = "run.json"
 PACKAGES = ("torch", "sentencepiece", "sacremoses", "sacrebleu", "datasets", "numpy")
+_DIRECTORIES = re.compile(
+    r"""(?<![^\s=:,\['"])"""
+    r"""(?:(?:~[^/\s]*)?/(?:[^/,\]'"\n]*/)*|(?:[A-Za-z]:|\\)[\\/](?:[^\\/,\]'"\n]*[\\/])*)"""
+)
+"""From the root, a home, a drive or a host of Windows, to the last slash."""
 
 
 def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
@@ -48,12 +56,12 @@ def _steps() -> str:
 
 def typed_command() -> list[str]:
     """Return the command line, absolute paths shortened to their last part."""
-    return [Path(sys.argv[0]).name, *map(without_folders, sys.argv[1:])]
+    return [Path(sys.argv[0]).name, *map(without_directories, sys.argv[1:])]
 
 
 def record(run: RunDir, found: dict[str, Any]) -> None:
     """Write `run.json` of a new run."""
-    run.write_json(RECORD, seal(found | {"restarts": []}))
+    run.write_json(RECORD, with_checksum(found | {"restarts": []}))
 
 
 def note_restart(run: RunDir, cfg: Config) -> list[str]:
@@ -65,7 +73,7 @@ def note_restart(run: RunDir, cfg: Config) -> list[str]:
         RunDirError: the record is damaged.
     """
     path = run.path(RECORD)
-    kept = read_sealed(path)
+    kept = read_checksummed(path)
     now = provenance(cfg)
     with expected(path):
         last = ([*kept["restarts"]] or [kept])[-1]
@@ -81,5 +89,24 @@ def note_restart(run: RunDir, cfg: Config) -> list[str]:
         ]
     if differences:
         restart = now | {"differences": differences}
-        run.write_json(RECORD, seal(kept | {"restarts": [*kept["restarts"], restart]}))
+        run.write_json(RECORD, with_checksum(kept | {"restarts": [*kept["restarts"], restart]}))
     return differences
+
+
+def without_directories(text: str) -> str:
+    """Shorten every absolute path in a text to its last part: `data.root=.../corpus`."""
+    return _DIRECTORIES.sub(".../", text)
+
+
+def without_paths(cfg: Config) -> Config:
+    """Return a config whose files are named without their directories."""
+    data = replace(
+        cfg.data,
+        root=without_directories(cfg.data.root),
+        train=[without_directories(name) for name in cfg.data.train],
+        validation=[without_directories(name) for name in cfg.data.validation],
+        test=[without_directories(name) for name in cfg.data.test],
+    )
+    font = cfg.evaluate.heatmap_font
+    evaluate = replace(cfg.evaluate, heatmap_font=font and without_directories(font))
+    return replace(cfg, data=data, evaluate=evaluate)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from seq2seq.run.errors import PlatformError, report
+from seq2seq.run.errors import PlatformError, print_error
 
 PYTHON = (3, 11)
 """The oldest that will do; no upper bound, which an upgrade of Python would have to lift."""
@@ -25,10 +25,12 @@ PACKAGES = {
     "sacrebleu": "2.5",
     "hydra-core": "1.3.8",
     "safetensors": "0.5",
+    "filelock": "3.30",
     "tqdm": "4.66.3",
     "numpy": "1.26",
     "pyarrow": "21",
     "pyyaml": "6.0.1",
+    "tabulate": "0.9",
 }
 """The oldest versions, as in pyproject.toml: below some of them a file can run code. Without
 matplotlib and tensorboard a run only shows less."""
@@ -41,7 +43,7 @@ def leave_if_too_old() -> None:
     try:
         check_versions()
     except PlatformError as error:
-        sys.exit(report(error))
+        sys.exit(print_error(error))
 
 
 def check_versions() -> None:

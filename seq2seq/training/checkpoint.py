@@ -18,19 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.config.compose import MAX_NUMBER
+from seq2seq.config.upgrade import current_tensors
+from seq2seq.run.checksums import (
+    entry_of_file,
+    read_checksummed,
+    read_directory,
+    read_manifest,
+    verify_directory,
+    with_checksum,
+)
 from seq2seq.run.directory import RunDir, readable
 from seq2seq.run.errors import PlatformError, RunDirError
 from seq2seq.run.plain_yaml import MAX_CONFIG_BYTES, read_plain_yaml
-from seq2seq.run.reading import (
-    entry_of_file,
-    parse_json,
-    read_bytes,
-    read_folder,
-    read_manifest,
-    read_sealed,
-    seal,
-    verify_folder,
-)
+from seq2seq.run.reading import parse_json, read_bytes
 from seq2seq.run.tensors import unpack
 from seq2seq.training.averaging import WeightAverage
 
@@ -112,9 +112,9 @@ def save(run: RunDir, state: TrainingState) -> Path:
         files["average.safetensors"] = _pack(state.average.weights)
     update = state.progress.update
     try:
-        return run.commit_folder(_name(update), files, about={"update": update, **origins(run)})
+        return run.commit_directory(_name(update), files, about={"update": update, **origins(run)})
     except PlatformError as error:
-        good = next((step for step in reversed(steps(run)) if step != update), None)
+        good = next((step for step in reversed(updates(run)) if step != update), None)
         last = f"last good: update {good}" if good is not None else "there was none before"
         size = readable(sum(map(len, files.values())))
         what = f"{error.what} while saving update {update} (needs about {size}); {last}"
@@ -124,13 +124,13 @@ def save(run: RunDir, state: TrainingState) -> Path:
 def origins(run: RunDir) -> dict[str, str]:
     """Return the SHA-256 of the files of a run that its weights depend on."""
     paths = sorted(path for pattern in ORIGINS for path in run.root.glob(pattern))
-    return {str(path.relative_to(run.root)): entry_of_file(path)["sha256"] for path in paths}
+    return {path.relative_to(run.root).as_posix(): entry_of_file(path)["sha256"] for path in paths}
 
 
 def mark_best(run: RunDir, progress: Progress, metric: str) -> None:
     """Record which checkpoint is the best so far."""
     found = {"step": progress.best_update, "metric": metric, "value": progress.best_score}
-    run.write_json(BEST, seal(found))
+    run.write_json(BEST, with_checksum(found))
 
 
 def prune(run: RunDir, keep: int) -> None:
@@ -138,19 +138,19 @@ def prune(run: RunDir, keep: int) -> None:
 
     Only after those to keep have been read back: a disk that lied must not cost the last good one.
     """
-    best = best_step(run)
-    old = [step for step in steps(run)[:-keep] if step != best]
-    damaged = [step for step in steps(run)[-keep:] if old and not run.is_good(_name(step))]
+    best = best_update(run)
+    old = [step for step in updates(run)[:-keep] if step != best]
+    damaged = [step for step in updates(run)[-keep:] if old and not run.is_good(_name(step))]
     for step in damaged:
         log.warning("%s is damaged; older checkpoints are kept", run.path(_name(step)))
     for step in old if not damaged else []:
         try:
-            run.remove_folder(_name(step))
+            run.remove_directory(_name(step))
         except PlatformError as error:
             log.warning("%s could not be deleted (%s); going on", error.where, error.what)
 
 
-def steps(run: RunDir) -> list[int]:
+def updates(run: RunDir) -> list[int]:
     """Return the updates at which there are checkpoints, oldest first."""
     folder = run.path(FOLDER)
     if not folder.is_dir():
@@ -159,12 +159,12 @@ def steps(run: RunDir) -> list[int]:
     return sorted(int(match.group(1)) for match in found if match)
 
 
-def best_step(run: RunDir) -> int | None:
+def best_update(run: RunDir) -> int | None:
     """Return the update of the best checkpoint, if one is recorded."""
     if not run.path(BEST).exists():
         return None
     try:
-        step = read_sealed(run.path(BEST)).get("step")
+        step = read_checksummed(run.path(BEST)).get("step")
     except RunDirError as error:
         log.warning("%s is damaged (%s)", error.where, error.what)
         return None
@@ -177,10 +177,10 @@ def newest(run: RunDir) -> Path | None:
     Raises:
         RunDirError: there are checkpoints, and all are damaged. Never starts afresh.
     """
-    found = steps(run)
+    found = updates(run)
     for step in reversed(found):
         path = run.path(_name(step))
-        problem = verify_folder(path)
+        problem = verify_directory(path)
         if problem is None:
             return path
         log.warning("%s is damaged (%s); using an older checkpoint", path, problem)
@@ -199,7 +199,7 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
     Raises:
         RunDirError: it is not of this run, or does not fit the model.
     """
-    files = read_folder(path, _most(state.model))
+    files = read_directory(path, _most(state.model))
     check_origins(run, path, files)
     _fill(dict(state.model.named_parameters()), _unpack(path, files, "model.safetensors"), path)
     if state.average is not None:
@@ -228,7 +228,7 @@ def check_origins(run: RunDir, path: Path, files: Mapping[str, bytes]) -> None:
         RunDirError: the first difference, by key or by file.
     """
     about = read_manifest(path).get("about", {})
-    if (update := about.get("update", step_of(path))) != step_of(path):
+    if (update := about.get("update", update_of(path))) != update_of(path):
         raise RunDirError(path, f"is of update {update}", "Restore the folder's name.")
     if CONFIG in files and files[CONFIG] != read_bytes(run.path(CONFIG), MAX_CONFIG_BYTES):
         raise RunDirError(
@@ -270,14 +270,14 @@ def load_weights(run: RunDir, model: nn.Module) -> int:
         RunDirError: there is no checkpoint, or none that is whole and fits.
     """
     path, name = best_weights(run)
-    files = read_folder(path, _most(model))
+    files = read_directory(path, _most(model))
     check_origins(run, path, files)
     tensors = _unpack(path, files, name)
     _check_shapes({key: p.shape for key, p in model.named_parameters()}, tensors, path)
     if any(p.is_meta for p in model.parameters()):
         model.to_empty(device="cpu")
     _fill(dict(model.named_parameters()), tensors, path)
-    return step_of(path)
+    return update_of(path)
 
 
 def check_size(run: RunDir, model: nn.Module) -> None:
@@ -287,7 +287,7 @@ def check_size(run: RunDir, model: nn.Module) -> None:
         RunDirError: there are some, and all are too small: building it would be in vain.
     """
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    files = [run.path(_name(step)) / "model.safetensors" for step in steps(run)]
+    files = [run.path(_name(step)) / "model.safetensors" for step in updates(run)]
     if files and all(not path.is_file() or path.stat().st_size < size for path in files):
         what = f"no checkpoint has the {readable(size)} of the model in {CONFIG}"
         raise RunDirError(run.path(FOLDER), what, "Restore the folder.")
@@ -298,9 +298,9 @@ def best_weights(run: RunDir) -> tuple[Path, str]:
 
     Without a usable best checkpoint the newest one serves, with a warning.
     """
-    best = best_step(run)
+    best = best_update(run)
     path = run.path(_name(best)) if best is not None else None
-    if path is None or verify_folder(path) is not None:
+    if path is None or verify_directory(path) is not None:
         fallback = newest(run)
         if fallback is None:
             raise RunDirError(run.root, "holds no checkpoint", "Train it first.")
@@ -311,12 +311,12 @@ def best_weights(run: RunDir) -> tuple[Path, str]:
     return path, "average.safetensors" if "average.safetensors" in names else "model.safetensors"
 
 
-def folder_of(run: RunDir, step: int) -> Path:
+def directory_of(run: RunDir, step: int) -> Path:
     """Return the place of the checkpoint of an update."""
     return run.path(_name(step))
 
 
-def step_of(path: Path) -> int:
+def update_of(path: Path) -> int:
     """Return the update of a checkpoint folder."""
     return int(path.name.removeprefix("step-"))
 
@@ -337,7 +337,7 @@ def _pack(tensors: dict[str, Tensor]) -> bytes:
 def _unpack(path: Path, files: dict[str, bytes], name: str) -> dict[str, Tensor]:
     if name not in files:
         raise RunDirError(path / name, "missing", "Restore it from a copy.")
-    return unpack(files[name], path / name)
+    return current_tensors(unpack(files[name], path / name))
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from torch import Tensor
 from seq2seq.config.schema import Config, OnOutOfMemory
 from seq2seq.data.batching import Batch
 from seq2seq.model import RNNSearch
-from seq2seq.run.memory import is_out_of_memory
+from seq2seq.run.memory import OutOfMemory
 from seq2seq.training.loss import batch_loss
 from seq2seq.training.loss import sentence_losses as losses_of_sentences
 from seq2seq.training.precision import autocast
@@ -40,22 +40,18 @@ def accumulated_gradient(model: RNNSearch, batch: Batch, parts: int, cfg: Config
     while True:
         model.zero_grad(set_to_none=True)
         loss, total = None, torch.zeros((), device=batch.src.device)
-        try:
+        with OutOfMemory() as oom:
             for part in split(batch, parts):
                 with autocast(part.src.device, cfg.trainer.precision):
                     loss = batch_loss(model, part, cfg.trainer.label_smoothing)
-                whole = replace(loss, sentences=batch.num_sentences, tokens=tokens)
-                whole.objective(cfg.trainer.normalize).backward()
+                loss = replace(loss, sentences=batch.num_sentences, tokens=tokens)
+                loss.objective(cfg.trainer.normalize).backward()
                 total += loss.total
             return Gradient(total, tokens, parts, shortage)
-        except (MemoryError, RuntimeError, OSError) as error:
-            if cfg.trainer.on_out_of_memory is OnOutOfMemory.stop or not is_out_of_memory(error):
-                raise
-            shortage = " ".join(str(error).split())[:200]
-        # The error is gone; so must be all that the pass that failed has made.
-        loss = whole = None
+        # What the pass that failed has made goes first.
+        loss, shortage = None, oom.message
         free_failed_pass(batch.src.device)
-        if parts == batch.num_sentences:
+        if cfg.trainer.on_out_of_memory is OnOutOfMemory.stop or parts == batch.num_sentences:
             model.zero_grad(set_to_none=True)
             raise MemoryError(shortage)
         parts = min(2 * parts, batch.num_sentences)

@@ -22,9 +22,7 @@ class Loss:
     smoothed: Tensor  # ()  the same against smoothed targets; equals `total` without smoothing
     sentences: int
     tokens: int
-    extra: Tensor | None = (
-        None  # ()  losses of the model's own, added up
-    )
+    extra: Tensor | None = None  # ()  losses of the model's own, added up
 
     def objective(self, normalize: Normalize) -> Tensor:
         """Return what the gradient is taken of.

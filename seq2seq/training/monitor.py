@@ -21,7 +21,7 @@ from seq2seq.data.batching import Batch
 from seq2seq.decoding.translate import Translation
 from seq2seq.model import RNNSearch
 from seq2seq.run.directory import RunDir
-from seq2seq.run.privacy import without_paths
+from seq2seq.run.provenance import without_paths
 from seq2seq.training.board import Board
 from seq2seq.training.checkpoint import Progress
 from seq2seq.training.diagnostics import Probe, Values, read

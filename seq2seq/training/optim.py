@@ -9,9 +9,10 @@ from seq2seq.config.schema import (
     AdadeltaConfig,
     AdamConfig,
     ConstantConfig,
+    CosineConfig,
     DecayConfig,
+    InverseSqrtConfig,
     PlateauConfig,
-    SchedulerKind,
 )
 
 
@@ -66,10 +67,10 @@ def rate_factor(
 
 def _decayed(cfg: DecayConfig, update: int, max_updates: int) -> float:
     done = min(1.0, (update - cfg.warmup) / max(1, max_updates - cfg.warmup))
-    match cfg.name:
-        case SchedulerKind.inverse_sqrt:
+    match cfg:
+        case InverseSqrtConfig():
             return math.sqrt(max(1, cfg.warmup) / update)
-        case SchedulerKind.cosine:
+        case CosineConfig():
             return cfg.final_factor + (1 - cfg.final_factor) * (1 + math.cos(math.pi * done)) / 2
         case _:
             return 1 - (1 - cfg.final_factor) * done

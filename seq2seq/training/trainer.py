@@ -6,7 +6,6 @@ import math
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import NoReturn
 
 import torch
@@ -18,7 +17,7 @@ from seq2seq.model import RNNSearch
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, StoppedError, UserError
-from seq2seq.run.memory import NoRoom, attempt
+from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.averaging import WeightAverage
@@ -98,7 +97,7 @@ class Trainer:
 
     def _catch_up(self) -> None:
         """Do what an interrupted process left undone after its last update."""
-        progress, marked = self.progress, checkpoint.best_step(self.run) or 0
+        progress, marked = self.progress, checkpoint.best_update(self.run) or 0
         if progress.best_update > marked:  # it died between the checkpoint and the mark
             checkpoint.mark_best(self.run, progress, self.cfg.trainer.select_by.name)
         due = progress.update and progress.update % self.cfg.trainer.validate_every == 0
@@ -134,7 +133,9 @@ class Trainer:
         )
 
     def _update(self, rows: Sequence[int]) -> None:
-        if isinstance(attempt(partial(self._make_update, rows)), NoRoom):
+        with OutOfMemory() as oom:
+            self._make_update(rows)
+        if oom:
             free_failed_pass(self.device)
             self.model.zero_grad(set_to_none=True)
             raise self._too_large(self._batch(rows), rows)
@@ -186,7 +187,8 @@ class Trainer:
         # Every update draws from its own seed: nothing that happens between updates, and no
         # restart, can change what it draws.
         torch.manual_seed(step.seed)
-        gradient = accumulated_gradient(self.model, step.batch, 1, self.cfg)
+        parts = self.cfg.trainer.accumulate
+        gradient = accumulated_gradient(self.model, step.batch, parts, self.cfg)
         if gradient.shortage is not None:
             text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
             log.warning(text, step.number, gradient.shortage, gradient.parts)

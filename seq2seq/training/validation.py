@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +14,7 @@ from seq2seq.evaluation.by_length import bin_of, label_of
 from seq2seq.evaluation.scoring import bleu
 from seq2seq.model import RNNSearch
 from seq2seq.run.errors import MemoryLimitError
-from seq2seq.run.memory import NoRoom, attempt
+from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.signals import StopRequest
 from seq2seq.training.loss import sentence_losses
 from seq2seq.training.monitor import Validated
@@ -75,14 +74,14 @@ def validation_loss(
             break
         rows = order[start : start + size]
         batch = pairs.batch(rows, PAD).to(device)
-        found = attempt(partial(sentence_losses, model, batch))
-        if isinstance(found, NoRoom):
+        with OutOfMemory() as oom:
+            costs.append(sentence_losses(model, batch))
+        if oom:
             raise MemoryLimitError(
                 "validation",
                 f"out of memory with {shape(batch, rows, 'corpus/validation.source')}",
                 f"Resume with a decode.batch_sentences below {size}.",
             )
-        costs.append(found)
     nats: list[float] = torch.cat(costs).tolist() if costs else []  # waits for the device, once
     src, tgt = (side.lengths()[order[: len(nats)]].tolist() for side in (pairs.src, pairs.tgt))
     return sum(nats) / max(1, sum(tgt)), loss_by_length(nats, [n - 1 for n in src], tgt)

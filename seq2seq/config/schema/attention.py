@@ -1,70 +1,114 @@
 """The attention family; `seq2seq/model/attention.py` has the formulas."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
+from typing import Any, ClassVar
 
+from seq2seq.config.registry import option
 from seq2seq.config.schema.ranges import at_least, number, size
+from seq2seq.run.errors import ConfigError
 
 
-class AttentionKind(Enum):
-    """How the decoder looks at the source; `seq2seq/model/attention.py` has the formulas."""
-
-    additive = "additive"
-    dot = "dot"
-    scaled_dot = "scaled_dot"
-    general = "general"
-    multi_head = "multi_head"
-    hard = "hard"
-    local = "local"
-    fixed = "fixed"
-
-
+@option("attention")
 @dataclass(kw_only=True)
-class AttentionConfig:
-    """A kind without options: additive (the paper's), dot, scaled_dot, general, fixed."""
+class AdditiveConfig:
+    """The paper's alignment model, A.1.2."""
 
-    name: AttentionKind
+    name: str = "additive"
 
 
+@option("attention")
+@dataclass(kw_only=True)
+class DotConfig:
+    """Luong et al. 2015, 3.1."""
+
+    name: str = "dot"
+
+
+@option("attention")
+@dataclass(kw_only=True)
+class ScaledDotConfig:
+    """Vaswani et al. 2017, 3.2.1."""
+
+    name: str = "scaled_dot"
+
+
+@option("attention")
+@dataclass(kw_only=True)
+class GeneralConfig:
+    """Luong et al. 2015, 3.1."""
+
+    name: str = "general"
+
+
+@option("attention")
 @dataclass(kw_only=True)
 class MultiHeadConfig:
-    """Several scaled dot products side by side, Vaswani et al. 2017."""
+    """Several scaled dot products side by side, Vaswani et al. 2017, 3.2.2."""
 
-    name: AttentionKind
-    heads: int = size()
+    name: str = "multi_head"
+    heads: int = size(4)
     """Divides `model.align_size` and twice `model.hidden_size`."""
 
+    def check(self, config: Any) -> None:
+        """See that the heads divide what they share."""
+        align, hidden = config.model.align_size, 2 * config.model.hidden_size
+        for name, whole in (("model.align_size", align), ("2 * model.hidden_size", hidden)):
+            if whole % self.heads:
+                raise ConfigError(
+                    "config",
+                    f"attention.heads={self.heads} does not divide {name}={whole}",
+                    "Choose a divisor of both.",
+                )
 
-class HardInference(Enum):
-    """What hard attention takes at test time."""
 
-    most_likely = "most_likely"
-    expectation = "expectation"
+HardInference = StrEnum("HardInference", "most_likely expectation")
+"""What hard attention takes at test time; `expectation` averages as `additive` does."""
 
 
+@option("attention")
 @dataclass(kw_only=True)
 class HardConfig:
     """One position is drawn and learnt by REINFORCE, Xu et al. 2015, 4.1."""
 
-    name: AttentionKind
-    inference: HardInference
-    soft_share: float = number(0.0, 1.0)
-    """Share of the looks that take the expectation in training, against variance."""
-    reinforce_weight: float = at_least(0)
-    """Weight of the draws' gradient; 1, undiscounted, makes it that of the expected cost."""
-    discount: float = number(0.0, 1.0)
-    """What a word counts in the reward of the look before: 1 in full, 0 not at all."""
-    entropy_weight: float = at_least(0)
+    name: str = "hard"
+    inference: HardInference = HardInference.most_likely
+    soft_share: float = number(0.0, 1.0, default=0.5)
+    """Share of the attention steps that take the expectation in training, against variance: "with
+    probability 0.5" (4.1)."""
+    reinforce_weight: float = at_least(0, default=1.0)
+    """Weight of the draws' gradient; 1, undiscounted, makes it that of the expected loss."""
+    discount: float = number(0.0, 1.0, default=0.0)
+    """What a later word counts in the reward of an attention step: 1 in full, 0 not at all. With
+    all of them the noise hides what a step is worth."""
+    entropy_weight: float = at_least(0, default=0.002)
     """Reward per nat of entropy of the weights, so that they do not settle too early."""
 
 
+@option("attention")
 @dataclass(kw_only=True)
 class LocalConfig:
-    """A window around a predicted position, local-p of Luong et al. 2015."""
+    """A window around a predicted position, local-p of Luong et al. 2015, 3.2."""
 
-    name: AttentionKind
-    window: int = size()
-    """D: words on either side."""
+    name: str = "local"
+    window: int = size(10)
+    """D: words on either side (3.2)."""
 
 
-AnyAttentionConfig = AttentionConfig | MultiHeadConfig | HardConfig | LocalConfig
+@option("attention")
+@dataclass(kw_only=True)
+class FixedConfig:
+    """The paper's RNNencdec: no attention, no backward unit."""
+
+    name: str = "fixed"
+    forward_only: ClassVar[bool] = True
+    """The encoder has no backward direction."""
+
+    def check(self, config: Any) -> None:
+        """See that nothing asks for the attention that is not there."""
+        if config.decode.replace_unknown:
+            raise ConfigError(
+                "config",
+                "decode.replace_unknown follows the attention, and attention=fixed has none",
+                "Set it to false.",
+            )

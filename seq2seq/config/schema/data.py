@@ -1,100 +1,113 @@
 """Where text comes from and how it becomes ids."""
 
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
+from seq2seq.config.registry import option
 from seq2seq.config.schema.ranges import at_least, number, share
+from seq2seq.run.errors import ConfigError
 
 
 @dataclass(kw_only=True)
 class GrammarConfig:
     """The embedded corpus: sizes of its splits and lengths of its sentences."""
 
-    seed: int = at_least(0)
+    seed: int = at_least(0, default=1)
     """Every seed gives another corpus; one seed always the same."""
-    train_pairs: int = at_least(1)
-    validation_pairs: int = at_least(1)
-    test_pairs: int = at_least(1)
-    min_words: int = number(3, 60)
+    train_pairs: int = at_least(1, default=30_000)
+    validation_pairs: int = at_least(1, default=500)
+    test_pairs: int = at_least(1, default=500)
+    min_words: int = number(3, 60, default=3)
     """Shortest English sentence, in words."""
-    max_words: int = number(3, 60)
+    max_words: int = number(3, 60, default=20)
     """Longest English sentence, in words."""
 
 
-class OnBadLine(Enum):
-    """What becomes of a training pair of which a line cannot be read."""
-
-    error = "error"
-    skip = "skip"
+OnBadLine = StrEnum("OnBadLine", "error skip")
+"""What becomes of a training pair of which a line cannot be read."""
 
 
 @dataclass(kw_only=True)
 class DataConfig:
-    """Where sentence pairs come from, and which of them are kept for training."""
+    """Where sentence pairs come from, and which of them are kept for training.
 
-    source_language: str
-    target_language: str
-    root: str
+    The defaults are WMT 2014 English-French (4.1, 5.1): newstest2012 and 2013 joined for
+    development, the 3,003 sentences of newstest2014 as test set (sacreBLEU's `wmt14` is the set
+    filtered for the contest). The paper trains on a selection of 348M words of this corpus; the
+    selection was never published.
+    """
+
+    source_language: str = "en"
+    target_language: str = "fr"
+    root: str = "."
     """Folder that relative file names start from."""
-    train: list[str]
+    train: list[str] = field(default_factory=lambda: ["hub:wmt/wmt14:fr-en"])
     """`[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]`
     (a pinned commit: `hub:NAME@COMMIT:CONFIG`), or `[sacrebleu:NAME+NAME]`."""
-    validation: list[str]
-    test: list[str]
-    max_words: int = at_least(1)
-    """Training pairs with a longer side are dropped. Counted, without the end symbol, are the
-    words of `tokenizer: words`, and what stands between blanks with subwords."""
-    max_ratio: float = at_least(1)
-    """Training pairs whose longer side has over this many times the words are dropped."""
-    drop_duplicates: bool
+    validation: list[str] = field(default_factory=lambda: ["sacrebleu:wmt12+wmt13"])
+    test: list[str] = field(default_factory=lambda: ["sacrebleu:wmt14/full"])
+    max_words: int = at_least(1, default=50)
+    """Training pairs with a longer side are dropped; 50 is RNNsearch-50's (4.2). Counted, without
+    the end symbol, are the words of `tokenizer: words`, and with subwords what spaces separate."""
+    max_ratio: float = at_least(1, default=50.0)
+    """Training pairs whose longer side has over this many times the words are dropped. The paper
+    has no such filter: no pair of at most 50 words exceeds 50."""
+    drop_duplicates: bool = False
     """Keep only the first of equal training pairs."""
-    on_bad_line: OnBadLine
+    on_bad_line: OnBadLine = OnBadLine.error
     """`error` stops at a line that is not UTF-8, holds a NUL, or is no row of its table; `skip`
     drops the training pair and counts it in `data_report.json`. Nothing is ever replaced, and the
     validation and test sets are always read strictly."""
-    limit: int | None = at_least(1)
-    """Use only the first so many training pairs; null for all."""
-    grammar: GrammarConfig
+    limit: int | None = at_least(1, default=None)
+    """Use only the first n training pairs; null for all."""
+    grammar: GrammarConfig = field(default_factory=GrammarConfig)
+
+    def check(self, _config: Any) -> None:
+        """See that languages are codes, and that the grammar has lengths to choose from."""
+        for key in ("source_language", "target_language"):
+            code = getattr(self, key)
+            # YAML reads an unquoted `no` as False, and the schema makes that the text "False".
+            letters = code.replace("-", "").replace("_", "")
+            if not (code.isascii() and letters.isalnum()) or code in ("True", "False"):
+                raise ConfigError(
+                    "config", f"data.{key}={code!r} is not a language code", "Quote it."
+                )
+        if self.grammar.min_words > self.grammar.max_words:
+            raise ConfigError("config", "data.grammar.min_words is above max_words", "Swap them.")
 
 
-class TokenizerKind(Enum):
-    """How text becomes ids."""
-
-    words = "words"
-    sentencepiece = "sentencepiece"
-
-
+@option("tokenizer")
 @dataclass(kw_only=True)
 class WordsConfig:
-    """Moses words, the most frequent of the training text; the rest is unknown (4.1)."""
+    """Moses words with their case, the most frequent of the training text; others unknown (4.1)."""
 
-    name: TokenizerKind
-    vocab_size: int = number(4, 1_000_000)
-    """Ids per language: y_0 (never produced), the unknown word, the end symbol, then words."""
-
-
-class PieceModel(Enum):
-    """How SentencePiece chooses its pieces."""
-
-    bpe = "bpe"
-    unigram = "unigram"
+    name: str = "words"
+    vocab_size: int = number(4, 1_000_000, default=30_001)
+    """Ids per language: y_0 (never produced), the unknown word, the end symbol, then words; in the
+    authors' code the 29,998 most frequent ones."""
 
 
+PieceModel = StrEnum("PieceModel", "bpe unigram")
+"""How SentencePiece chooses its pieces."""
+
+
+@option("tokenizer")
 @dataclass(kw_only=True)
 class SentencePieceConfig:
     """Subwords, learnt from the training text."""
 
-    name: TokenizerKind
-    kind: PieceModel
-    joint: bool
+    name: str = "sentencepiece"
+    kind: PieceModel = PieceModel.bpe
+    joint: bool = False
     """One vocabulary for both languages."""
-    vocab_size: int | None = number(5, 1_000_000)
+    vocab_size: int | None = number(5, 1_000_000, default=30_000)
     """Pieces per vocabulary, the special ones included; null for as many as the text gives, at
     most 8,000 or its alphabet."""
-    normalization: str
+    normalization: str = "nmt_nfkc"
     """SentencePiece rule: `nmt_nfkc` (folds compatibility characters) or `identity`."""
-    character_coverage: float = number(0.9, 1.0)
-    sampling: float = share()
+    character_coverage: float = number(0.9, 1.0, default=1.0)
+    sampling: float = share(0.0)
     """Subword regularisation in training: BPE-dropout rate or unigram temperature; 0 is off."""
-    max_lines: int = at_least(1)
-    """The vocabulary is learnt from at most so many lines a language, spread over the corpus."""
+    max_lines: int = at_least(1, default=1_000_000)
+    """The vocabulary is learnt from at most n lines a language, spread over the corpus."""

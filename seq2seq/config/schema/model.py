@@ -1,70 +1,87 @@
-"""The model: Appendix A and its switches."""
+"""The model: Appendix A, its sizes (A.2.3) and its switches."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
+from seq2seq.config.registry import option
 from seq2seq.config.schema.ranges import share, size
 
-
-class StateWord(Enum):
-    """The word that moves the decoder state from s_{i-1} to s_i."""
-
-    emitted = "emitted"
-    previous = "previous"
+InitialWeights = StrEnum("InitialWeights", "paper glorot")
+"""How weights start."""
 
 
-class Reset(Enum):
-    """Where the reset gate acts: on the state before U, or on the product after it."""
-
-    before = "before"
-    after = "after"
+Backend = StrEnum("Backend", "auto reference fused")
+"""How recurrences run in training: the readable loops, or the fused kernels (same numbers)."""
 
 
-class Readout(Enum):
-    """What stands between state, word and context and the output matrix."""
-
-    maxout = "maxout"
-    tanh = "tanh"
-
-
-class InitialWeights(Enum):
-    """How weights start."""
-
-    paper = "paper"
-    glorot = "glorot"
-
-
-class Backend(Enum):
-    """How recurrences run in training: the readable loops, or the fused kernels (same numbers)."""
-
-    auto = "auto"
-    reference = "reference"
-    fused = "fused"
-
-
+@option("model")
 @dataclass(kw_only=True)
 class ModelConfig:
-    """RNNsearch, Appendix A; sizes of A.2.3."""
+    """What encoder, attention and decoder share."""
 
-    embedding_size: int = size()
-    """m, word embedding."""
-    hidden_size: int = size()
-    """n, gated units: per direction of the encoder, and of the decoder."""
-    align_size: int = size()
-    """n', hidden units of the alignment model."""
-    readout_size: int = size()
-    """l, units of the readout; maxout takes the larger of two for each."""
-    readout: Readout
-    state_word: StateWord
-    reset: Reset
-    bias: bool
-    """Biases of the candidate state, the start state, the readout and the output."""
-    embedding_bias: bool
+    name: str = "rnnsearch"
+    embedding_size: int = size(620)
+    """m, word embedding (A.2.3)."""
+    hidden_size: int = size(1000)
+    """n, gated units: per direction of the encoder, and of the decoder (A.2.3)."""
+    align_size: int = size(1000)
+    """n', hidden units of the alignment model (A.2.3)."""
+    readout_size: int = size(500)
+    """l, units of the readout; maxout takes the larger of two for each (A.2.3)."""
+    bias: bool = True
+    """Biases of the candidate state, the start state, the readout and the output: "all biases start
+    at zero" (B.1), though the equations print none."""
+    embedding_bias: bool = False
     """A bias on embedded words, as in the authors' code."""
-    output_rank: int | None = size()
-    """Factor W_o into (l, rank)(rank, K_y); null keeps it whole."""
-    init: InitialWeights
-    embedding_dropout: float = share()
-    annotation_dropout: float = share()
-    readout_dropout: float = share()
-    backend: Backend
+    init: InitialWeights = InitialWeights.paper
+    """`paper` is B.1."""
+    embedding_dropout: float = share(0.0)
+    backend: Backend = Backend.auto
+    """`auto` takes the fused kernels where they fit."""
+
+
+Reset = StrEnum("Reset", "before after")
+"""Where the reset gate acts: on the state before U, or on the product after it."""
+
+
+@option("cell")
+@dataclass(kw_only=True)
+class GatedConfig:
+    """The gated unit of A.1.1."""
+
+    name: str = "gated"
+    reset: Reset = Reset.before
+    """`before` is A.1.1; `after` is torch's GRU."""
+
+
+@option("encoder")
+@dataclass(kw_only=True)
+class RecurrentEncoderConfig:
+    """Annotations from both directions (3.2)."""
+
+    name: str = "recurrent"
+    annotation_dropout: float = share(0.0)
+
+
+StateWord = StrEnum("StateWord", "emitted previous")
+"""The word that moves the decoder state from s_{i-1} to s_i."""
+
+
+Readout = StrEnum("Readout", "maxout tanh")
+"""What stands between state, word and context and the output matrix."""
+
+
+@option("decoder")
+@dataclass(kw_only=True)
+class RecurrentDecoderConfig:
+    """The decoder of A.2.2."""
+
+    name: str = "recurrent"
+    state_word: StateWord = StateWord.emitted
+    """`emitted` is the authors' code; A.2.2 prints y_{i-1}: `previous`."""
+    readout: Readout = Readout.maxout
+    """`maxout` is A.2.2; `tanh` is what later systems took instead."""
+    output_rank: int | None = size(None)
+    """Factor W_o into (l, rank)(rank, K_y); null keeps it whole, as printed. The authors' code
+    factors it through 620."""
+    readout_dropout: float = share(0.0)

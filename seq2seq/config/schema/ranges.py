@@ -1,25 +1,27 @@
-"""Ranges of numbers, as metadata of the fields that have them; `config.py` checks them."""
+"""Fields with a default and a range; `compose.py` checks the range, which is metadata."""
 
 import math
 from dataclasses import field
 from typing import Any
 
 
-def number(low: float = -math.inf, high: float = math.inf, *, open_ends: str = "") -> Any:
-    """A required field whose value lies in [low, high]; `open_ends` names excluded ends."""
-    return field(metadata={"low": low, "high": high, "open": open_ends})
+def number(
+    low: float = -math.inf, high: float = math.inf, *, default: float | None, open_ends: str = ""
+) -> Any:
+    """A number in [low, high]; `open_ends` names excluded ends: low, high or both."""
+    return field(default=default, metadata={"low": low, "high": high, "open": open_ends})
 
 
-def at_least(low: float) -> Any:
-    """A required field whose value is `low` or more."""
-    return number(low)
+def at_least(low: float, *, default: float | None) -> Any:
+    """A number that is `low` or more."""
+    return number(low, default=default)
 
 
-def size() -> Any:
-    """A required size of a layer; a square matrix of the largest still has a size in 64 bits."""
-    return number(1, 1_000_000)
+def size(default: int | None) -> Any:
+    """Size of a layer; a square matrix of the largest still has a size in 64 bits."""
+    return number(1, 1_000_000, default=default)
 
 
-def share() -> Any:
+def share(default: float) -> Any:
     """A probability that must leave something over: [0, 1)."""
-    return number(0.0, 1.0, open_ends="high")
+    return number(0.0, 1.0, default=default, open_ends="high")

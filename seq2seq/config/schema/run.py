@@ -1,62 +1,61 @@
 """One run: its stages, its device, what it shows, and all other settings."""
 
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
-from seq2seq.config.schema.data import DataConfig
+from seq2seq.config.schema.attention import AdditiveConfig
+from seq2seq.config.schema.data import DataConfig, WordsConfig
 from seq2seq.config.schema.inference import DecodeConfig, EvaluateConfig
-from seq2seq.config.schema.model import ModelConfig
+from seq2seq.config.schema.model import (
+    GatedConfig,
+    ModelConfig,
+    RecurrentDecoderConfig,
+    RecurrentEncoderConfig,
+)
 from seq2seq.config.schema.ranges import at_least, number
-from seq2seq.config.schema.training import TrainerConfig
+from seq2seq.config.schema.training import AdadeltaConfig, ConstantConfig, TrainerConfig
 
-
-class Stage(Enum):
-    """The steps of a run, in their order."""
-
-    tokenize = "tokenize"
-    train = "train"
-    decode = "decode"
-    evaluate = "evaluate"
+Stage = StrEnum("Stage", "tokenize train decode evaluate")
+"""The steps of a run, in their order."""
 
 
 @dataclass(kw_only=True)
 class LoggingConfig:
     """What is shown while training; nothing here changes the weights."""
 
-    every: int = at_least(1)
+    every: int = at_least(1, default=50)
     """Updates between lines."""
-    tensorboard: bool
-    samples: int = at_least(0)
+    tensorboard: bool = True
+    samples: int = at_least(0, default=8)
     """Validation translations shown in TensorBoard, the first ones with a heatmap."""
-    heatmaps: int = at_least(0)
+    heatmaps: int = at_least(0, default=2)
 
 
-class Device(Enum):
-    """Where tensors live; auto takes CUDA if there is one."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
+Device = StrEnum("Device", "auto cpu cuda mps")
+"""Where tensors live; auto takes CUDA if there is one."""
 
 
 @dataclass(kw_only=True)
 class Config:
-    """One run."""
+    """One run. The defaults are the paper's RNNsearch; groups of type `Any` have options."""
 
-    name: str
-    seed: int = at_least(0)
-    device: Device
-    threads: int | None = number(1, 1024)
+    name: str = "rnnsearch"
+    seed: int = at_least(0, default=1)
+    device: Device = Device.auto
+    threads: int | None = number(1, 1024, default=None)
     """CPU threads; null leaves torch's choice. Results are exact only at an equal count."""
-    stages: list[Stage]
-    data: DataConfig
-    tokenizer: Any
-    model: ModelConfig
-    attention: Any
-    optimizer: Any
-    scheduler: Any
-    trainer: TrainerConfig
-    decode: DecodeConfig
-    evaluate: EvaluateConfig
-    logging: LoggingConfig
+    stages: list[Stage] = field(default_factory=lambda: list(Stage))
+    data: DataConfig = field(default_factory=DataConfig)
+    tokenizer: Any = field(default_factory=WordsConfig)
+    model: Any = field(default_factory=ModelConfig)
+    cell: Any = field(default_factory=GatedConfig)
+    encoder: Any = field(default_factory=RecurrentEncoderConfig)
+    decoder: Any = field(default_factory=RecurrentDecoderConfig)
+    attention: Any = field(default_factory=AdditiveConfig)
+    optimizer: Any = field(default_factory=AdadeltaConfig)
+    scheduler: Any = field(default_factory=ConstantConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)

@@ -1,155 +1,169 @@
 """Optimizer, schedule and the training loop: Appendix B and what came later."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
+from typing import Any
 
+from seq2seq.config.registry import option
 from seq2seq.config.schema.ranges import at_least, number, share
+from seq2seq.run.errors import ConfigError
 
 
-class OptimizerKind(Enum):
-    """Which rule moves the weights."""
-
-    adadelta = "adadelta"
-    adam = "adam"
-
-
+@option("optimizer")
 @dataclass(kw_only=True)
 class AdadeltaConfig:
     """Zeiler's rule, the paper's B.2."""
 
-    name: OptimizerKind
-    lr: float = number(0, open_ends="low")
-    rho: float = number(0, 1, open_ends="both")
-    eps: float = number(0, open_ends="low")
-    weight_decay: float = at_least(0)
+    name: str = "adadelta"
+    lr: float = number(0, default=1.0, open_ends="low")
+    rho: float = number(0, 1, default=0.95, open_ends="both")
+    """0.95 is B.2; torch's default is 0.9."""
+    eps: float = number(0, default=1e-6, open_ends="low")
+    """1e-6 is B.2."""
+    weight_decay: float = at_least(0, default=0.0)
 
 
+@option("optimizer")
 @dataclass(kw_only=True)
 class AdamConfig:
     """Adam with decoupled weight decay."""
 
-    name: OptimizerKind
-    lr: float = number(0, open_ends="low")
-    beta1: float = share()
-    beta2: float = share()
-    eps: float = number(0, open_ends="low")
-    weight_decay: float = at_least(0)
+    name: str = "adam"
+    lr: float = number(0, default=0.001, open_ends="low")
+    beta1: float = share(0.9)
+    beta2: float = share(0.98)
+    eps: float = number(0, default=1e-8, open_ends="low")
+    weight_decay: float = at_least(0, default=0.0)
 
 
-class SchedulerKind(Enum):
-    """How the learning rate changes."""
-
-    constant = "constant"
-    plateau = "plateau"
-    linear = "linear"
-    inverse_sqrt = "inverse_sqrt"
-    cosine = "cosine"
-
-
+@option("scheduler")
 @dataclass(kw_only=True)
 class ConstantConfig:
-    """The optimizer's rate, unchanged."""
+    """The optimizer's rate, unchanged, as in the paper."""
 
-    name: SchedulerKind
+    name: str = "constant"
 
 
+@option("scheduler")
 @dataclass(kw_only=True)
 class PlateauConfig:
     """Multiply the rate by `factor` after `patience` validations without a better score."""
 
-    name: SchedulerKind
-    factor: float = number(0, 1, open_ends="both")
-    patience: int = at_least(0)
-    min_factor: float = number(0, 1)
+    name: str = "plateau"
+    factor: float = number(0, 1, default=0.5, open_ends="both")
+    patience: int = at_least(0, default=1)
+    min_factor: float = number(0, 1, default=0.01)
     """Never below this share of the optimizer's rate."""
 
 
 @dataclass(kw_only=True)
 class DecayConfig:
-    """Warm up linearly, then fall: to `final_factor` at the last update, or as 1/sqrt(update)."""
+    """Warm up linearly, then fall, each of the three schedules below in its own way."""
 
-    name: SchedulerKind
-    warmup: int = at_least(0)
+    name: str = ""
+    warmup: int = at_least(0, default=200)
     """Updates until the full rate."""
-    final_factor: float = number(0, 1)
+    final_factor: float = number(0, 1, default=0.05)
     """Share of the rate that is left at `trainer.max_updates`."""
 
 
-class Normalize(Enum):
-    """What the summed cost is divided by before the backward pass."""
+@option("scheduler")
+@dataclass(kw_only=True)
+class LinearConfig(DecayConfig):
+    """Fall on a line."""
 
-    none = "none"
-    sentences = "sentences"
-    words = "words"
-
-
-class Precision(Enum):
-    """Number format of matrix products; softmax, energies and loss stay in float32."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
+    name: str = "linear"
 
 
-class BatchOrder(Enum):
-    """Order of the batches cut from one sorted pool."""
+@option("scheduler")
+@dataclass(kw_only=True)
+class InverseSqrtConfig(DecayConfig):
+    """Fall as 1/sqrt(update), never below `final_factor`."""
 
-    shortest_first = "shortest_first"
-    shuffled = "shuffled"
-
-
-class OnOutOfMemory(Enum):
-    """What becomes of an update for which memory does not suffice."""
-
-    stop = "stop"
-    split = "split"
+    name: str = "inverse_sqrt"
 
 
-class SelectBy(Enum):
-    """The validation figure that decides which checkpoint is best."""
+@option("scheduler")
+@dataclass(kw_only=True)
+class CosineConfig(DecayConfig):
+    """Fall on half a cosine."""
 
-    loss = "loss"
-    bleu = "bleu"
+    name: str = "cosine"
+
+
+Normalize = StrEnum("Normalize", "none sentences words")
+"""What the summed loss is divided by before the backward pass."""
+
+
+Precision = StrEnum("Precision", "fp32 bf16")
+"""Compute dtype of matmuls; softmax, energies and loss stay in float32."""
+
+
+BatchOrder = StrEnum("BatchOrder", "shortest_first shuffled")
+"""Order of the batches cut from one sorted pool."""
+
+
+OnOutOfMemory = StrEnum("OnOutOfMemory", "stop split")
+"""What becomes of an update that runs out of memory."""
+
+
+SelectBy = StrEnum("SelectBy", "loss bleu")
+"""The validation figure that decides which checkpoint is best."""
 
 
 @dataclass(kw_only=True)
 class TrainerConfig:
-    """Batches, cost, clipping, validation, limits."""
+    """Batches, loss, clipping, validation, limits: B.2 and the authors' code."""
 
-    batch_sentences: int | None = at_least(1)
-    """Sentences a batch; null when `batch_tokens` counts instead."""
-    batch_tokens: int | None = at_least(1)
-    """Padded tokens a batch, the longer side; null when `batch_sentences` counts instead."""
-    pool_batches: int = at_least(1)
-    """So many batches are drawn together, sorted by length and cut."""
-    batch_order: BatchOrder
-    reshuffle: bool
-    """Shuffle anew in each epoch; otherwise once."""
-    normalize: Normalize
-    clip_norm: float = number(0, open_ends="low")
-    """Greatest gradient norm over all parameters."""
-    label_smoothing: float = share()
-    precision: Precision
-    on_out_of_memory: OnOutOfMemory
+    batch_sentences: int | None = at_least(1, default=80)
+    """Sentences of one update (80 in B.2); null when `batch_tokens` counts instead."""
+    batch_tokens: int | None = at_least(1, default=None)
+    """Padded tokens of one update, the longer side; null when `batch_sentences` counts instead."""
+    accumulate: int = at_least(1, default=1)
+    """In how many parts the gradient of an update is computed."""
+    pool_batches: int = at_least(1, default=20)
+    """Batches that are drawn together, sorted by length and cut: 1,600 pairs into 20 (B.2)."""
+    batch_order: BatchOrder = BatchOrder.shortest_first
+    """`shortest_first` is the authors' code."""
+    reshuffle: bool = False
+    """Shuffle anew in each epoch; otherwise once, before training (B.2)."""
+    normalize: Normalize = Normalize.none
+    """`none`, the sum over all words of the batch, is the authors' code."""
+    clip_norm: float = number(0, default=1.0, open_ends="low")
+    """Greatest gradient norm over all parameters (1 in B.2)."""
+    label_smoothing: float = share(0.0)
+    precision: Precision = Precision.fp32
+    on_out_of_memory: OnOutOfMemory = OnOutOfMemory.stop
     """Stop, or compute the gradient in parts of the batch, halved until they fit.
 
     It is the same gradient up to rounding and random draws, so such a run is not exact: metrics
     name every update that was split."""
-    ema_decay: float = share()
+    ema_decay: float = share(0.0)
     """Decay per update of the averaged weights that are validated and decoded; 0 is off."""
-    max_updates: int = at_least(1)
-    max_epochs: int | None = at_least(1)
-    max_minutes: float | None = number(0, open_ends="low")
-    """Stop after so many minutes of this process; the run can be resumed (exit code 75)."""
-    validate_every: int = at_least(1)
+    max_updates: int = at_least(1, default=288_000)
+    """288,000 for RNNsearch-50 (Table 2)."""
+    max_epochs: int | None = at_least(1, default=None)
+    max_minutes: float | None = number(0, default=None, open_ends="low")
+    """Stop after n minutes of this process; the run can be resumed (exit code 75)."""
+    validate_every: int = at_least(1, default=10_000)
     """Updates between validations; a checkpoint is written at each."""
-    checkpoint_every: int = at_least(1)
+    checkpoint_every: int = at_least(1, default=1000)
     """Updates between further checkpoints."""
-    keep_checkpoints: int = at_least(2)
+    keep_checkpoints: int = at_least(2, default=2)
     """Newest checkpoints that are kept, besides the best."""
-    select_by: SelectBy
-    patience: int | None = at_least(1)
-    """Stop after so many validations without a better score; null never stops."""
-    validation_sentences: int | None = at_least(1)
-    """Decode only the first so many validation sentences; the loss uses all."""
-    validation_beam: int = number(1, 1000)
+    select_by: SelectBy = SelectBy.loss
+    patience: int | None = at_least(1, default=None)
+    """Stop after n validations without a better score; null never stops."""
+    validation_sentences: int | None = at_least(1, default=500)
+    """Decode only the first n validation sentences; the loss uses all."""
+    validation_beam: int = number(1, 1000, default=1)
     """Beam of the decoding in validation."""
+
+    def check(self, _config: Any) -> None:
+        """See that one rule, not two, says how large a batch is."""
+        if (self.batch_sentences is None) == (self.batch_tokens is None):
+            raise ConfigError(
+                "config",
+                "exactly one of trainer.batch_sentences and trainer.batch_tokens must be given",
+                "Set the other to null.",
+            )

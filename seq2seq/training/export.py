@@ -11,8 +11,8 @@ from pathlib import Path
 from seq2seq.config.compose import to_yaml
 from seq2seq.config.schema import Config
 from seq2seq.data.prepare import TOKENIZERS
+from seq2seq.run.checksums import read_directory, verify_directory
 from seq2seq.run.directory import RunDir
-from seq2seq.run.reading import read_folder, verify_folder
 from seq2seq.training.checkpoint import best_weights, origins
 
 log = logging.getLogger(__name__)
@@ -42,14 +42,14 @@ def export(run: RunDir, cfg: Config) -> Path:
             evaluate=replace(cfg.evaluate, heatmap_font=None),
         )
     )
-    files = {"model.safetensors": read_folder(best)[weights], "config.yaml": config.encode()}
+    files = {"model.safetensors": read_directory(best)[weights], "config.yaml": config.encode()}
     name = f"checkpoints/{best.name}"
     old = run.path(MODEL) / name
-    if old.exists() and verify_folder(old) is None and read_folder(old) == files:
+    if old.exists() and verify_directory(old) is None and read_directory(old) == files:
         return run.path(MODEL)
     with run.replace_tree(MODEL) as model:
         model.write("config.yaml", config)
-        model.commit_folder(TOKENIZERS, read_folder(run.path(TOKENIZERS)))
-        model.commit_folder(name, files, about=origins(model))
+        model.commit_directory(TOKENIZERS, read_directory(run.path(TOKENIZERS)))
+        model.commit_directory(name, files, about=origins(model))
     log.info("exported %s", run.path(MODEL))
     return run.path(MODEL)

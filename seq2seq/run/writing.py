@@ -16,6 +16,7 @@ from typing import BinaryIO
 from seq2seq.run.errors import PlatformError
 
 _BUFFER = 1 << 20
+_CREATE = os.O_CREAT | getattr(os, "O_BINARY", 0)  # else Windows writes "\n" as "\r\n"
 
 
 class _RawFile(io.RawIOBase):
@@ -42,15 +43,14 @@ class _RawFile(io.RawIOBase):
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Create a file that must not exist; when the block ends its bytes are on the disk."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    raw = _RawFile(os.open(path, flags, 0o666))
+    raw = _RawFile(os.open(path, os.O_WRONLY | _CREATE | os.O_EXCL, 0o666))
     try:
         buffered = io.BufferedWriter(raw, _BUFFER)
         yield buffered
         buffered.flush()
         os.fsync(raw.fileno())  # if this fails the file counts as lost: never tried again
     except BaseException:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
+        with contextlib.suppress(OSError):  # the first error is the one to report
             raw.close()
         raise
     raw.close()  # may fail as well: then the file is not committed
@@ -64,8 +64,7 @@ def write_new(path: Path, data: bytes) -> None:
 
 def append(path: Path, data: bytes) -> int:
     """Append to a file, in one call; return its size. Not synced: a checkpoint says what counts."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = os.open(path, os.O_WRONLY | _CREATE | os.O_APPEND, 0o666)
     try:
         os.write(descriptor, data)
         return os.fstat(descriptor).st_size
@@ -75,24 +74,20 @@ def append(path: Path, data: bytes) -> int:
 
 def open_lock(path: Path) -> int:
     """Open a file that is there to be locked; return its descriptor."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return os.open(path, flags, 0o666)
+    return os.open(path, os.O_RDWR | _CREATE, 0o666)
 
 
 def rewrite(descriptor: int, data: bytes) -> None:
     """Replace what an open file holds; for the lock file, which nobody reads but people."""
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, data, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, data)
 
 
 def sync(path: Path) -> None:
     """Bring the bytes of a file that was appended to to the disk; no harm if there is none."""
     with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(path, os.O_RDWR)  # Windows syncs no file that is opened for reading
 
 
 def truncate(path: Path, size: int) -> None:
@@ -100,22 +95,22 @@ def truncate(path: Path, size: int) -> None:
     os.truncate(path, size)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder and those above it, and bring the new names to the disk."""
+def make_directory(path: Path) -> None:
+    """Make a directory and those above it, and bring the new names to the disk."""
     if path.is_dir():
         return
-    make_folder(path.parent)
+    make_directory(path.parent)
     with contextlib.suppress(FileExistsError):  # somebody else was quicker
         os.mkdir(path)  # noqa: PTH102 - all operations here are those of `os`
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
-    sync_folder(path.parent)
+    sync_directory(path.parent)
 
 
 def rename(old: Path, new: Path) -> None:
-    """Give a file or folder its final name, replacing a file that has it."""
+    """Give a file or directory its final name, replacing a file that has it."""
     os.replace(old, new)  # noqa: PTH105
-    sync_folder(new.parent)
+    sync_directory(new.parent)
 
 
 def delete(path: Path) -> None:
@@ -124,40 +119,39 @@ def delete(path: Path) -> None:
         os.unlink(path)  # noqa: PTH108
 
 
-def delete_folder(path: Path) -> None:
-    """Delete a folder and what is in it, never through a link; no harm if it is gone."""
+def delete_directory(path: Path) -> None:
+    """Delete a directory and what is in it, never through a link; no harm if it is gone."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk: a rename counts only after this."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def sync_directory(directory: Path) -> None:
+    """Bring the names in a directory to the disk: a rename counts only after this."""
+    if hasattr(os, "O_DIRECTORY"):  # Windows cannot open one, and writes names by itself
+        _sync(directory, os.O_RDONLY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def free_bytes(folder: Path) -> int:
-    """Return how many bytes an ordinary user may still write there."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
-
-
 _FIXES = {
     errno.ENOSPC: "Free some space and start again; what was saved before is intact.",
     errno.EDQUOT: "Free some of your quota and start again; what was saved before is intact.",
     errno.EIO: "Check the disk; what was saved before is intact if it can still be read.",
-    errno.EACCES: "Choose a folder that you may write.",
-    errno.EPERM: "Choose a folder that you may write.",
-    errno.EROFS: "Choose a folder that can be written.",
+    errno.EACCES: "Choose a directory that you may write to.",
+    errno.EPERM: "Choose a directory that you may write to.",
+    errno.EROFS: "Choose a directory that can be written.",
     errno.EMFILE: "Raise the limit of open files (ulimit -n) and start again.",
-    errno.ENOENT: "Was the folder moved or deleted meanwhile? Put it back and start again.",
+    errno.ENOENT: "Was the directory moved or deleted meanwhile? Put it back and start again.",
     errno.ESTALE: "The network file system lost it: mount it again and start again.",
     errno.ENAMETOOLONG: "Choose a shorter name.",
     errno.ENOTDIR: "A part of the path is a file: choose another.",
-    errno.EISDIR: "It is a folder: choose another name.",
+    errno.EISDIR: "It is a directory: choose another name.",
 }
 
 

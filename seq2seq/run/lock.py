@@ -1,0 +1,76 @@
+"""The lock of a run: one process at a time may change it."""
+
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+
+from seq2seq.run import writing
+from seq2seq.run.errors import RunDirError
+from seq2seq.run.writing import explained
+
+log = logging.getLogger(__name__)
+
+_OWNER_WRITES = 0.2
+"""Seconds in which whoever has just taken a lock will have written who it is."""
+_LOCKED_BYTE = " "
+"""The first one of a lock file, which Windows lets nobody read while it is locked."""
+
+
+class RunLock:
+    """A locked file that says who has it; the system frees it the moment its owner dies.
+
+    Args:
+        path: The file; it stays when the lock is released.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock until it is released or the process ends.
+
+        Raises:
+            RunDirError: another process has it.
+        """
+        with explained(self.path):
+            descriptor = writing.open_lock(self.path)
+        if not _lock(descriptor, self.path):
+            owner = _owner(descriptor)
+            os.close(descriptor)
+            what = f"in use by {owner}"
+            raise RunDirError(self.path.parent, what, "Wait for it, or stop it first.")
+        self._descriptor = descriptor
+        if hasattr(os, "register_at_fork"):  # the lock is held as long as anybody has it open
+            os.register_at_fork(after_in_child=self.release)
+        started = time.strftime("%Y-%m-%d %H:%M:%S")
+        owner = f"{_LOCKED_BYTE}pid {os.getpid()} on {socket.gethostname()} since {started}"
+        with explained(self.path):
+            writing.rewrite(descriptor, owner.encode())
+
+    def release(self) -> None:
+        """Release the lock before the process ends."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _lock(descriptor: int, path: Path) -> bool:
+    """Lock an open file, unless another process has; where there are no locks, only say so."""
+    from filelock import lock_descriptor  # takes 0.1 s, and only who trains needs it
+
+    try:
+        return lock_descriptor(descriptor, blocking=False)
+    except OSError as error:
+        what = error.strerror or str(error)
+        log.warning("%s cannot be locked (%s): let no second process train here", path, what)
+        return True
+
+
+def _owner(descriptor: int) -> str:
+    """Return what a lock file says of its owner, who may have taken it a moment ago."""
+    time.sleep(_OWNER_WRITES)
+    os.lseek(descriptor, len(_LOCKED_BYTE), os.SEEK_SET)
+    return os.read(descriptor, 500).decode("utf-8", "replace") or "another process"
