@@ -23,7 +23,7 @@ from seq2seq.cli.console import (
     output_stream,
     run_script,
 )
-from seq2seq.data.text import scan_lines, scan_stream
+from seq2seq.data.text import FileSummary, scan_lines, scan_stream
 from seq2seq.run.errors import DataError
 
 log = logging.getLogger("seq2seq.decode")

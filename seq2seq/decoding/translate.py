@@ -5,14 +5,14 @@ from functools import partial
 
 import torch
 
-from seq2seq.config.schema import DecodeConfig, Precision
+from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.chunks import Ids, always, in_chunks
 from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
 from seq2seq.decoding.translation import END, Candidate, Translation
 from seq2seq.model import RNNSearch
-from seq2seq.model.decoder import Decoder
+from seq2seq.model.protocols import Stepper
 from seq2seq.training.precision import autocast
 
 
@@ -30,7 +30,7 @@ def translate(
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
     source, target = tokenizers
-    search = partial(search_batch, model, search_decoder(model, cfg), cfg=cfg)
+    search = partial(search_batch, model, for_search(model, cfg), cfg=cfg)
     items = ((line,) for line in lines)
     for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
         copied = src.written if cfg.replace_unknown else None
@@ -39,21 +39,21 @@ def translate(
 
 
 @torch.inference_mode()
-def search_decoder(model: RNNSearch, cfg: DecodeConfig) -> Decoder:
+def for_search(model: RNNSearch, cfg: DecodeConfig) -> Stepper:
     """Return what `search_batch` searches with, as long as the weights stay as they are."""
-    weights = next(model.parameters()).dtype
-    return model.for_search(weights if cfg.precision is Precision.fp32 else torch.bfloat16)
+    with autocast(next(model.parameters()).device, cfg.precision):
+        return model.for_search()
 
 
 @torch.inference_mode()
 def search_batch(
-    model: RNNSearch, decoder: Decoder, batch: Sequence[Ids], cfg: DecodeConfig
+    model: RNNSearch, searcher: Stepper, batch: Sequence[Ids], cfg: DecodeConfig
 ) -> list[list[Hypothesis]]:
     """Search translations of source ids; the one place that calls the search."""
     device = next(model.parameters()).device
     src, mask = (tensor.to(device) for tensor in pad_ids([ids for (ids,) in batch], PAD))
     with autocast(device, cfg.precision):
-        return beam_search(decoder, model.annotate(src, mask), search_rules(cfg))
+        return beam_search(searcher, src, mask, search_rules(cfg))
 
 
 def search_rules(cfg: DecodeConfig) -> SearchRules:
