@@ -300,7 +300,7 @@ def dying_at(number: int) -> Act:
     def act(_count, name, _args, proceed):
         nonlocal seen
         seen += name == "replace"
-        if seen >= number:
+        if seen >= number and name != "close":  # the system closes what a dead process had open
             raise DiedError
         return proceed()
 
