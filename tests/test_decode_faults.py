@@ -35,7 +35,7 @@ from seq2seq.cli.console import LiveInput
 from seq2seq.config.schema import WordsConfig
 from seq2seq.data import text as text_module
 from seq2seq.data.tokenizer import EOS
-from seq2seq.data.word_vocabulary import WordTokenizer, learn_words
+from seq2seq.data.word_vocabulary import Words
 from seq2seq.decoding import formats as output
 from seq2seq.decoding.pretrained import Pretrained, new_model
 from seq2seq.decoding.translate import translate
@@ -202,7 +202,8 @@ def test_D3_random_unicode_gives_valid_lines(model, vocabulary, count):
         found = model.translate(lines)
     else:
         cfg = WordsConfig(vocab_size=50)
-        words = WordTokenizer(learn_words(LINES + lines[:5], cfg, "fr"), cfg, "fr", "words")
+        kind = Words(cfg)
+        words = kind.load(kind.learn([LINES + lines[:5]], ["fr"])[0], "fr", "words")
         rules = replace(
             model.config.decode, forbid_unknown=False, replace_unknown=True, max_ratio=1
         )

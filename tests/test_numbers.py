@@ -19,7 +19,7 @@ from seq2seq.cli import stages
 from seq2seq.config.compose import RESUME_KEYS, load_run_config
 from seq2seq.config.schema import Config, Device, Precision, SelectBy, Stage
 from seq2seq.data.prepare import load_tokenizers
-from seq2seq.decoding.translate import Translation
+from seq2seq.decoding.translation import Translation
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DivergedError, RepeatedError
 from seq2seq.run.reading import read_json

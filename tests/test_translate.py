@@ -13,7 +13,7 @@ from runs import tiny_run
 import seq2seq
 from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.decoding.pretrained import Pretrained
-from seq2seq.decoding.translate import END, Translation
+from seq2seq.decoding.translation import END, Translation
 from seq2seq.run.errors import RunDirError, UserError
 
 PLAIN = [

@@ -492,7 +492,7 @@ def test_U6_mutated_tokenizers_are_named_or_load(stranger, tmp_path, tally, coun
             texts = [source.join(source.pieces(row)) for row in rows]
             tokens = source.tokens(LINES)
         except RunDirError as error:
-            return "refused" if "makes text that is no UTF-8" in error.what else error.what
+            return "refused" if "is not valid UTF-8" in error.what else error.what
         assert len(texts) == 2 * len(LINES) == 2 * len(tokens)
         return "loaded"
 

@@ -12,11 +12,7 @@ from pathlib import Path
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from seq2seq.alignment.gold import GOLD, AttentionScores, align_test_set
-from seq2seq.alignment.heatmap import (
-    printable_line,
-    to_png,
-)
+from seq2seq.alignment.heatmap import printable_line, to_png
 from seq2seq.cli.console import output_stream
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, SentencePieceConfig, Stage
@@ -29,7 +25,9 @@ from seq2seq.data.prepare import (
     prepare,
 )
 from seq2seq.decoding.pretrained import Pretrained, new_model
-from seq2seq.decoding.translate import Translation, translate
+from seq2seq.decoding.translate import translate
+from seq2seq.decoding.translation import Translation
+from seq2seq.evaluation.attention import GOLD, AttentionScores, align_test_set
 from seq2seq.evaluation.by_length import (
     LENGTH_BLEU,
     LENGTH_PLOT,
@@ -38,17 +36,25 @@ from seq2seq.evaluation.by_length import (
     plot_length_bleu,
     score_by_length,
 )
-from seq2seq.evaluation.evaluation import TRANSLATIONS, Results, known_rows, score_all, second_pass
 from seq2seq.evaluation.figures import DETAILS, draw_curves, draw_examples, draw_heatmaps, drawn
 from seq2seq.evaluation.projector import project
 from seq2seq.evaluation.scoring import bleu_metric
+from seq2seq.evaluation.test_set import (
+    TRANSLATIONS,
+    Results,
+    known_rows,
+    read_results,
+    score_all,
+    second_pass,
+)
 from seq2seq.fidelity import compare
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, RunDirError, UserError, printable
+from seq2seq.run.jsonable import to_json
 from seq2seq.run.memory import ADVICE, is_out_of_memory, keep_freed_memory
 from seq2seq.run.provenance import note_restart
-from seq2seq.run.reading import expected, read_json, read_lines_of
+from seq2seq.run.reading import read_lines_of
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.run.writing import explained
 from seq2seq.training.export import export
@@ -220,8 +226,8 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     with stop.interruptible():
         check_data(run)
         results, by_length = score(cfg, run)
-    run.write_json(SCORES, results.as_dict())
-    run.write_json(LENGTH_BLEU, by_length.as_dict())
+    run.write_json(SCORES, to_json(results))
+    run.write_json(LENGTH_BLEU, to_json(by_length))
     plot = partial(plot_length_bleu, {cfg.name: by_length.bins})
     pictures = chain(
         [(LENGTH_PLOT, lambda: to_png(plot()))],
@@ -246,7 +252,7 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
         known = dict(zip(rows, outputs, strict=True))
     else:
         known = {row: hypotheses[row] for row in rows}
-    results = Results(*score_all(cfg, hypotheses, references, known), align(cfg, run))
+    results = score_all(cfg, hypotheses, references, known, align(cfg, run))
     return results, score_by_length(cfg, sources, hypotheses, references)
 
 
@@ -288,8 +294,7 @@ def summary(run: RunDir) -> str:
     """Return what a person wants to see at the end: scores, three translations, pictures."""
     parts = []
     if run.path(SCORES).exists():
-        with expected(run.path(SCORES)):
-            parts += [str(Results.from_dict(read_json(run.path(SCORES)))), ""]
+        parts += [str(read_results(run.path(SCORES))), ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
         outputs = read_lines_of(run.path(TRANSLATIONS))
         for row in islice(zip(*sides, outputs, strict=False), 3):

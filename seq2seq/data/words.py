@@ -23,6 +23,9 @@ class Span(NamedTuple):
 Splitter = Callable[[str], list[Span]]
 """What a word is: finds the words of a text, in order."""
 
+WordCounter = Callable[[str], int]
+"""Counts the words of a text, for limits on length."""
+
 
 def word_spans(text: str) -> list[Span]:
     """Return the words of a text in order, as spans."""
@@ -37,3 +40,8 @@ def split_words(text: str) -> list[str]:
 def blank_spans(text: str) -> list[Span]:
     """Return what stands between blanks, as spans: the words of a text that is tokenised."""
     return [Span(*match.span()) for match in _UNBROKEN.finditer(text)]
+
+
+def count_words(text: str) -> int:
+    """Count what stands between spaces."""
+    return len(text.split())
