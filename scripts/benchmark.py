@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -215,7 +216,7 @@ def decode(args: argparse.Namespace) -> list[Row]:
     from bench.measure import interleaved, timed
 
     cases = [
-        Decoding(args.run, int(beam), way, args.limit, args.threads)
+        Decoding(args.run, int(beam), way, args.limit)
         for beam, way in product(args.beams.split(","), args.ways.split(","))
     ]
     rates = interleaved([partial(timed, case.translate) for case in cases], args.rounds)
@@ -230,22 +231,24 @@ def decode(args: argparse.Namespace) -> list[Row]:
 class Decoding:
     """A run that translates the first sentences of its test set."""
 
-    def __init__(self, run: Path, beam: int, way: str, limit: int, threads: int) -> None:
+    def __init__(self, run: Path, beam: int, way: str, limit: int) -> None:
+        from seq2seq.config.compose import load_run_config
         from seq2seq.config.schema import Backend
         from seq2seq.data.prepare import load_text
-        from seq2seq.decoding.pretrained import load
+        from seq2seq.decoding.pretrained import Pretrained
         from seq2seq.run.directory import RunDir
 
         self.beam, self.way = beam, way
         backend, precision = way.split()
         overrides = [f"decode.beam_size={beam}", f"decode.precision={precision}"]
-        overrides += ["decode.n_best=1", f"threads={threads}"]  # not those it was trained with
-        self.model = load(run, overrides)
-        if Backend[backend] is Backend.reference:
-            self.model.model.searching = None
-        folder = RunDir.open(run)
-        self.lines = load_text(folder, "test", "source")[:limit]
-        self.references = load_text(folder, "test", "target")[:limit]
+        overrides += ["decode.n_best=1"]
+        directory = RunDir.open(run)
+        cfg = load_run_config(directory.path("config.yaml"), overrides)
+        self.model = Pretrained(
+            directory, replace(cfg, model=replace(cfg.model, backend=Backend[backend]))
+        )
+        self.lines = load_text(directory, "test", "source")[:limit]
+        self.references = load_text(directory, "test", "target")[:limit]
         self.texts: list[str] = []
         self.pieces = 0.0  # of a translation, on average
 
