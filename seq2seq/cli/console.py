@@ -154,6 +154,8 @@ def table(
     letters = align.ljust(len(headers), align[-1])
     sides = ["right" if letter == "r" else "left" for letter in letters]
     cells = [[str(cell) for cell in row] for row in rows]
+    if style == "plain":  # as a first row, or columns would be two spaces wider than needed
+        cells, headers = [list(headers), *cells], ()
     text: str = tabulate(cells, headers, tablefmt=style, colalign=sides, disable_numparse=True)
     return text
 
