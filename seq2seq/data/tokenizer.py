@@ -48,23 +48,14 @@ class VocabularyKind(Protocol):
     """How vocabularies of one kind are learnt, saved and used."""
 
     ending: str
-    """Of its file: `source.ENDING`."""
+    """Of its files: `source.ENDING`, `target.ENDING`."""
 
     def learn(self, texts: Sequence[Sequence[str]], languages: Sequence[str]) -> Sequence[bytes]:
-        """Learn from the training text of each side; return what its file holds.
-
-        Raises:
-            ConfigError: the settings fit no text.
-            DataError: they do not fit this text.
-        """
+        """Learn from the training text of each side; return what its file holds."""
         ...
 
     def load(self, data: bytes, language: str, where: str) -> Tokenizer:
-        """Make a vocabulary of what `learn` returned; `where` is for errors.
-
-        Raises:
-            RunDirError: it is something else.
-        """
+        """Make a vocabulary of what `learn` returned; `where` is for errors."""
         ...
 
     def word_counter(self, language: str) -> WordCounter:
