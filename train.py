@@ -1,6 +1,6 @@
 """Train, decode and score a translation model: `python train.py +experiment=quickstart`.
 
-Read from top to bottom: a config is checked, a run folder made or reopened, stages run.
+Read from top to bottom: a config is checked, a run directory made or reopened, stages run.
 """
 
 import os
@@ -30,7 +30,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from seq2seq.cli.console import check_command_line
+from seq2seq.cli.console import check_command_line, output_stream
 from seq2seq.config.compose import (
     RESUME_KEYS,
     command_line,
@@ -45,6 +45,7 @@ from seq2seq.config.schema import Config, Device, Stage
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import StoppedError, UserError, print_error
 from seq2seq.run.provenance import provenance, record
+from seq2seq.run.signals import StopRequest
 
 CONFIGS = str(Path(__file__).resolve().parent / "configs")
 TYPED = list(sys.argv)
@@ -65,14 +66,14 @@ def main(raw: DictConfig) -> None:
             cfg, run = reopen(Path(raw.resume), hydra_config.overrides.task)
         else:
             cfg, run = begin(raw, Path(hydra_config.runtime.output_dir) if sweeping else None)
-        from seq2seq.cli.stages import (  # imports torch, which takes seconds
-            draw_sweep,
-            run_job,
-        )
+        from seq2seq.cli import stages  # imports torch, which takes seconds
 
-        run_job(cfg, run)
+        with stages.recorded(run):
+            stages.run_stages(cfg, run, StopRequest())
+        with output_stream(None) as output:  # UTF-8, whatever the locale
+            output.write(f"{stages.summary(run)}\n".encode())
         if sweeping:
-            draw_sweep(run.root.parent)
+            stages.draw_sweep(run.root.parent)
     except UserError as error:
         exit_code = print_error(error)
         if sweeping and not isinstance(error, StoppedError):
@@ -81,14 +82,14 @@ def main(raw: DictConfig) -> None:
 
 
 def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
-    """Check the composed config and make its run folder."""
+    """Check the composed config and make its run directory."""
     cfg = to_config(without_command(raw))
     check_device(cfg)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
     run = RunDir.create(Path(root))
     record(run, provenance(cfg))
-    run.write("config.yaml", to_yaml(cfg))  # last: with it the folder is a run
+    run.write("config.yaml", to_yaml(cfg))  # last: with it the directory is a run
     return cfg, run
 
 

@@ -24,13 +24,13 @@ from seq2seq.run.requirements import leave_if_too_old
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli.console import output_stream, run_script
+from seq2seq.cli.console import output_stream, run_script, table
 from seq2seq.run.errors import PlatformError, UsageError
 
 if TYPE_CHECKING:
-    from seq2seq.benchmark.measure import Rate
-    from seq2seq.benchmark.sizes import Size
-    from seq2seq.benchmark.training import Contender, Training
+    from bench.measure import Rate
+    from bench.sizes import Size
+    from bench.training import Contender, Training
 
 Row = dict[str, Any]
 
@@ -74,7 +74,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     rows = {"train": train, "decode": decode, "growth": growth}[args.what](args)
     with output_stream(None) as output:
-        output.write(f"{as_table(rows)}\n\n{machine(args)}\n".encode())
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        cells = ([shown(row.get(name, "")) for name in names] for row in rows)
+        output.write(f"{table(cells, names, style='github')}\n\n{machine(args)}\n".encode())
     if args.json:
         with output_stream(args.json) as file:
             file.write(json.dumps({"machine": machine(args), "rows": rows}, indent=2).encode())
@@ -82,7 +84,7 @@ def main() -> None:
 
 def train(args: argparse.Namespace) -> list[Row]:
     """Time updates at each size, with each way to make them."""
-    from seq2seq.benchmark.sizes import SIZES, Size
+    from bench.sizes import SIZES, Size
 
     rows = []
     for name in args.sizes.split(","):
@@ -95,8 +97,8 @@ def train(args: argparse.Namespace) -> list[Row]:
 
 def train_at(args: argparse.Namespace, size: "Size") -> list[Row]:
     """Time updates at one size."""
-    from seq2seq.benchmark.measure import interleaved, timed
-    from seq2seq.benchmark.training import Contender
+    from bench.measure import interleaved, timed
+    from bench.training import Contender
 
     contenders = [Contender.named(way) for way in args.ways.split(",")]
     with TemporaryDirectory() as folder:
@@ -120,8 +122,8 @@ def trainings_of(
     args: argparse.Namespace, size: "Size", contenders: "list[Contender]", folder: Path
 ) -> "list[Training]":
     """Build a model for each contender, on one corpus."""
-    from seq2seq.benchmark.training import Training, batches_of
-    from seq2seq.benchmark.workload import drawn_pairs, plan, read_pairs, stored
+    from bench.training import Training, batches_of
+    from bench.workload import drawn_pairs, plan, read_pairs, stored
     from seq2seq.config.compose import preset
     from seq2seq.config.schema import Device
     from seq2seq.decoding.pretrained import pick_device
@@ -143,7 +145,7 @@ def add_memory(rows: list[Row], trainings: "list[Training]") -> None:
     """Measure the peak of an update, each in a process of its own, where nothing is left over."""
     import multiprocessing
 
-    from seq2seq.benchmark.training import update_memory
+    from bench.training import update_memory
 
     for row, training in zip(rows, trainings, strict=True):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -157,7 +159,7 @@ def training_row(training: "Training", contender: "Contender", rate: "Rate") -> 
     """Return the figures of one way to train, and how near it comes to what products allow."""
     import torch
 
-    from seq2seq.benchmark.measure import product_rate
+    from bench.measure import product_rate
     from seq2seq.config.schema import Precision
 
     row: Row = {"size": training.size.name, "words": training.size.vocabulary}
@@ -210,7 +212,7 @@ def decode(args: argparse.Namespace) -> list[Row]:
     """Time the translation of a run's test set, with each beam and each way."""
     from itertools import product
 
-    from seq2seq.benchmark.measure import interleaved, timed
+    from bench.measure import interleaved, timed
 
     cases = [
         Decoding(args.run, int(beam), way, args.limit, args.threads)
@@ -264,7 +266,7 @@ class Decoding:
 
 def growth(args: argparse.Namespace) -> list[Row]:
     """Measure how speed, time and memory grow with what there is to do."""
-    from seq2seq.benchmark.growth import memory_of_data_stage, plot, speed_by_corpus, time_by_length
+    from bench.growth import memory_of_data_stage, plot, speed_by_corpus, time_by_length
     from seq2seq.config.compose import preset
     from seq2seq.data.prepare import load_text
     from seq2seq.decoding.pretrained import load
@@ -283,14 +285,6 @@ def growth(args: argparse.Namespace) -> list[Row]:
         with output_stream(args.plot) as file:
             file.write(plot(speed, times, memory))
     return [*speed, *times, *memory]
-
-
-def as_table(rows: list[Row]) -> str:
-    """Return a Markdown table."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [names, ["---"] * len(names)]
-    lines += [[shown(row.get(name, "")) for name in names] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def shown(value: object) -> str:

@@ -36,7 +36,7 @@ def main() -> None:
     args = parse()
     import torch
 
-    from seq2seq.benchmark.logging_cost import measure_logging
+    from bench.logging_cost import measure_logging
     from seq2seq.config.compose import RESUME_KEYS, load_run_config
     from seq2seq.run.directory import RunDir
 

@@ -22,7 +22,7 @@ from seq2seq.cli.console import output_stream, run_script
 from seq2seq.run.errors import UserError
 
 if TYPE_CHECKING:
-    from seq2seq.groundhog.reference import Reference
+    from groundhog.reference import Reference
 
 
 def parse() -> argparse.Namespace:
@@ -35,9 +35,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Compare and print."""
     args = parse()
+    from groundhog.compare import MEASURE, TOLERANCE, compute, deviations
+    from groundhog.reference import read_reference
     from seq2seq.config.schema import Backend
-    from seq2seq.groundhog.compare import MEASURE, TOLERANCE, compute, deviations
-    from seq2seq.groundhog.reference import read_reference
 
     references = [read_reference(path) for path in args.files]
     failed = []

@@ -2,7 +2,7 @@
 
 Compared are the newest and the best checkpoint (weights, optimizer, average, state), metrics.jsonl,
 the curves in TensorBoard and the translations of the test set. Times and speeds may differ.
-Exit code 0: equal. 1: not equal. 4: one of them is no run.
+Exit code 0: equal. 1: not equal. 4: one of them is not a run.
 """
 
 import argparse
@@ -27,17 +27,15 @@ from seq2seq.run.reading import parse_json, read_json
 TIMES = ("seconds", "tokens_per_second", "words_per_second", "data_wait", "metrics_bytes")
 """How the last part of a name that depends on time ends; digits of a time change a size, too."""
 
-
-def parse() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs=2, metavar="RUN", help="run directory")
-    return parser.parse_args()
+Part = Iterator[tuple[str, Any]]
+"""What a run holds, each with a name to call it by."""
 
 
 def main() -> None:
     """Compare."""
-    first, second = (RunDir.open(path) for path in parse().runs)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs=2, metavar="RUN", help="run directory")
+    first, second = (RunDir.open(path) for path in parser.parse_args().runs)
     difference = compare(first, second)
     print("equal" if difference is None else difference)
     if difference is not None:
@@ -46,63 +44,49 @@ def main() -> None:
 
 def compare(first: RunDir, second: RunDir) -> str | None:
     """Return the first difference between two runs, None if there is none."""
-    for what in (checkpoints, best, metrics, scalars, translations):
-        if (found := _difference(what, first, second)) is not None:
-            return found
+    for part in (checkpoints, metrics, scalars, translations):
+        if (difference := _difference(part, first, second)) is not None:
+            return difference
     return None
 
 
-Part = Callable[[RunDir], Iterator[tuple[str, Any]]]
-"""Yields what a run holds, each with a name to call it by."""
-
-
-def _difference(part: Part, first: RunDir, second: RunDir) -> str | None:
+def _difference(part: Callable[[RunDir], Part], first: RunDir, second: RunDir) -> str | None:
     one, two = dict(part(first)), dict(part(second))
     for name in [*one, *(name for name in two if name not in one)]:
         for mine, other, run in ((one, two, first), (two, one, second)):
             if name in mine and name not in other:
                 return f"{name}: only in {run.root}"
         if one[name] != two[name]:
-            return f"{name} differs{_shown(one[name], two[name])}"
+            if isinstance(one[name], bytes):
+                return f"{name} differs"
+            values = (json.dumps(value, ensure_ascii=False) for value in (one[name], two[name]))
+            return f"{name} differs: {' and '.join(values)}"
     return None
 
 
-def _shown(one: Any, two: Any) -> str:
-    if isinstance(one, bytes) or isinstance(two, bytes):
-        return ""
-    return f": {json.dumps(one, ensure_ascii=False)} and {json.dumps(two, ensure_ascii=False)}"
-
-
-def checkpoints(run: RunDir) -> Iterator[tuple[str, Any]]:
-    """Yield tensors as bytes and state by its keys, of the newest checkpoint."""
+def checkpoints(run: RunDir) -> Part:
+    """Yield tensors as bytes and state by its keys, of the newest checkpoint and of the best."""
     from seq2seq.training import checkpoint
 
     newest = checkpoint.newest(run)
+    places = [] if newest is None else [newest]
     if newest is not None:
-        yield "newest checkpoint", newest.name
-        yield from _files(newest)
+        yield "newest checkpoint", checkpoint.update_of(newest)
+    if (best := checkpoint.best_update(run)) is not None:
+        yield f"{checkpoint.BEST} update", best
+        yield f"{checkpoint.BEST} value", read_json(run.path(checkpoint.BEST))["value"]
+        places.append(checkpoint.directory_of(run, best))
+    for place in places:
+        title = f"update-{checkpoint.update_of(place):08d}"  # 0.1.0 had another
+        for name, data in sorted(read_directory(place).items()):
+            if name.endswith(".safetensors"):
+                yield f"{title}/{name}", data
+            elif name.endswith(".json"):
+                for key, value in _timeless(parse_json(data, place / name)).items():
+                    yield f"{title}/{name} {key}", value
 
 
-def best(run: RunDir) -> Iterator[tuple[str, Any]]:
-    """Yield which checkpoint is the best and what it holds."""
-    from seq2seq.training import checkpoint
-
-    if run.path(checkpoint.BEST).exists():
-        mark = read_json(run.path(checkpoint.BEST))
-        yield from ((f"{checkpoint.BEST} {key}", mark[key]) for key in ("step", "value"))
-        yield from _files(run.path(f"{checkpoint.FOLDER}/step-{mark['step']:08d}"))
-
-
-def _files(folder: Path) -> Iterator[tuple[str, Any]]:
-    for name, data in sorted(read_directory(folder).items()):
-        if name.endswith(".safetensors"):
-            yield f"{folder.name}/{name}", data
-        elif name.endswith(".json"):
-            for key, value in _timeless(parse_json(data, folder / name)).items():
-                yield f"{folder.name}/{name} {key}", value
-
-
-def metrics(run: RunDir) -> Iterator[tuple[str, Any]]:
+def metrics(run: RunDir) -> Part:
     """Yield the rows of metrics.jsonl."""
     path = run.path("metrics.jsonl")
     if path.exists():
@@ -110,19 +94,19 @@ def metrics(run: RunDir) -> Iterator[tuple[str, Any]]:
             yield f"metrics.jsonl:{number}", _timeless(parse_json(line, path))
 
 
-def scalars(run: RunDir) -> Iterator[tuple[str, Any]]:
+def scalars(run: RunDir) -> Part:
     """Yield what TensorBoard shows as curves."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    folder = run.path("tensorboard")
-    if folder.is_dir():
-        events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    directory = run.path("tensorboard")
+    if directory.is_dir():
+        events = EventAccumulator(str(directory), size_guidance={"scalars": 0}).Reload()
         for tag in sorted(events.Tags()["scalars"]):
             if not tag.endswith(TIMES):
                 yield f"tensorboard {tag}", [[e.step, e.value] for e in events.Scalars(tag)]
 
 
-def translations(run: RunDir) -> Iterator[tuple[str, Any]]:
+def translations(run: RunDir) -> Part:
     """Yield the lines of the translated test set."""
     path = run.path("decode/test.txt")
     if path.exists():

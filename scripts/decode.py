@@ -1,13 +1,12 @@
 """Translate lines of text with a trained run.
 
-One line out for each line in, in order; a blank line gives a blank line. Lines that are typed or
+One line out for each line in, in order; an empty line gives an empty line. Lines that are typed or
 piped in are answered as they come.
 """
 
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
@@ -62,56 +61,45 @@ def main() -> None:
     """Translate."""
     args = parse()
     import seq2seq  # torch takes seconds; --help does not need it
+    from seq2seq.decoding.chunks import always
     from seq2seq.decoding.formats import draw_along, write
     from seq2seq.run.directory import RunDir
 
     model = seq2seq.load(args.run, args.overrides)
-    bad = BadLines(refused=args.on_bad_line == "error")
-    lines, ready = open_input(args.input, bad)
-    found = model.stream(lines, ready)
+    bad = BadLines(args.on_bad_line)
+    if args.input is None:
+        stream = input_stream()
+        lines, ready = scan_stream(stream, "stdin", FileSummary("stdin")), stream.ready
+    else:
+        lines, ready = scan_lines(args.input, FileSummary(args.input.name)), always
+    found = model.stream(map(bad.text_of, lines), ready)
     if args.heatmaps:
         font = model.config.evaluate.heatmap_font
-        found = draw_along(found, RunDir(args.heatmaps), args.picture, args.level, font)
+        found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, font)
     with output_stream(args.output) as output:
         write(output, found, args.format, args.level, interrupt.held)
-    bad.report()
+    if bad.first is not None:
+        first = f"{bad.first.where}: {bad.first.what}"
+        log.warning("%d bad lines gave empty ones; the first is %s", bad.count, first)
 
 
 class BadLines:
-    """Lines that cannot be read: an error, or blank lines and a word about them at the end.
+    """Lines that cannot be read: an error, or an empty line each, counted."""
 
-    Args:
-        refused: An error.
-    """
-
-    def __init__(self, *, refused: bool) -> None:
-        self.refused = refused
-        self.number = 0
+    def __init__(self, on_bad_line: str) -> None:
+        self.on_bad_line = on_bad_line
+        self.count = 0
         self.first: DataError | None = None
 
-    def __call__(self, line: str | DataError) -> str:
-        """Return what is translated: the line, or nothing in place of a bad one."""
+    def text_of(self, line: str | DataError) -> str:
+        """Return a line, or what is translated in its place."""
         if isinstance(line, str):
             return line
-        if self.refused:
+        if self.on_bad_line == "error":
             raise line
-        self.number += 1
+        self.count += 1
         self.first = self.first or line
         return ""
-
-    def report(self) -> None:
-        """Warn if there was one."""
-        if self.first is not None:
-            found = f"{self.first.where}: {self.first.what}"
-            log.warning("%d bad lines gave empty ones; the first is %s", self.number, found)
-
-
-def open_input(path: Path | None, bad: BadLines) -> tuple[Iterator[str], Callable[[], bool]]:
-    """Return lines of text, and what says whether the next one is there."""
-    if path is not None:
-        return map(bad, scan_lines(path, FileSummary(path.name))), lambda: True
-    stream = input_stream()
-    return map(bad, scan_stream(stream, "stdin", FileSummary("stdin"))), stream.ready
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ __all__ = ["load"]
 def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
     """Load a trained run; see `seq2seq.decoding.pretrained.load`."""
     # torch takes seconds to import, and `import seq2seq` alone does not need it.
+    from seq2seq.config.extensions import load_extensions
     from seq2seq.decoding.pretrained import load as load_run
 
+    load_extensions()
     return load_run(run, overrides)

@@ -25,7 +25,7 @@ import pytest
 
 import seq2seq.config.compose
 from seq2seq.cli.console import run_script
-from seq2seq.cli.stages import run_stages
+from seq2seq.cli.stages import recorded, run_stages
 from seq2seq.config.compose import load_run_config, to_yaml
 from seq2seq.config.schema import Config
 from seq2seq.run.directory import RunDir
@@ -33,6 +33,7 @@ from seq2seq.run.provenance import provenance, record
 from seq2seq.run.signals import StopRequest
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "scripts"))  # packages of developer tools
 
 NOUNS = {
     "cat": "chat", "dog": "chien", "teacher": "professeur", "boy": "garçon", "baker": "boulanger",
@@ -97,6 +98,12 @@ def run_new(root: Path, cfg: Config, stop: StopRequest | None = None) -> RunDir:
     with locked(begin(root, cfg)) as run:
         run_stages(cfg, run, stop or StopRequest())
     return run
+
+
+def run_job(cfg: Config, run: RunDir) -> None:
+    """All stages as `train.py` runs them, with the log and the records of a failure."""
+    with recorded(run):
+        run_stages(cfg, run, StopRequest())
 
 
 def copy_of(run: Path, to: Path) -> Path:

@@ -18,11 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from runs import module_of  # noqa: E402
+from runs import module_of, run_job  # noqa: E402
 
 import train  # noqa: E402
 from seq2seq.cli.console import run_script  # noqa: E402
-from seq2seq.cli.stages import run_job  # noqa: E402
 
 LIBRARIES = [sys.prefix, sys.base_prefix, str(ROOT), *sys.path]
 LIBRARIES += ["/usr", "/etc", "/proc", "/sys", "/dev"]

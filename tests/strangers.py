@@ -76,7 +76,7 @@ def forge(run: Path) -> None:
         report.write_text(json.dumps(with_checksum(values)), encoding="utf-8")
     reseal(run / "tokenizers")
     sums = origins(RunDir(run)) if all(map(run.glob, ORIGINS)) else {}
-    for folder in run.glob("checkpoints/step-*"):
+    for folder in run.glob("checkpoints/update-*"):
         if (run / "config.yaml").is_file():
             shutil.copyfile(run / "config.yaml", folder / "config.yaml")
         reseal(folder, sums)
@@ -102,7 +102,7 @@ def reseal(folder: Path, sums: dict[str, str] | None = None, **more: object) -> 
 
 
 def steps(run: Path) -> list[Path]:
-    return sorted(run.glob("checkpoints/step-*"))
+    return sorted(run.glob("checkpoints/update-*"))
 
 
 # Kinds of traps ---------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def forge_origins(run: Path) -> None:
 
 def best_of(step: object) -> Trap:
     def trap(run: Path, outside: Path) -> None:
-        value = with_checksum({"step": step, "metric": "bleu", "value": 1.0})
+        value = with_checksum({"update": step, "metric": "bleu", "value": 1.0})
         (run / "checkpoints/best.json").write_text(json.dumps(value), encoding="utf-8")
 
     return trap
@@ -396,7 +396,7 @@ def state_of(**values: object) -> Trap:
     return trap
 
 
-WEIGHTS = "checkpoints/step-*/*.safetensors"
+WEIGHTS = "checkpoints/update-*/*.safetensors"
 
 LINKED = ["config.yaml", "run.lock", "run.json", "train.log", "metrics.jsonl", "scores.json"]
 LINKED += ["fidelity.md", "fidelity.json", "curves.png", "length_bleu.png", "length_bleu.json"]
@@ -428,9 +428,9 @@ DIRECTORIES: dict[str, Trap] = {
     "tar as weights": instead(WEIGHTS, tarred),
     "python as weights": instead(WEIGHTS, code),
     "a huge header": instead(WEIGHTS, huge_header),
-    "pickle as optimizer": instead("checkpoints/step-*/optimizer.safetensors", pickled),
-    "pickle as state": instead("checkpoints/step-*/state.json", pickled),
-    "pickle as manifest": instead("checkpoints/step-*/manifest.json", pickled),
+    "pickle as optimizer": instead("checkpoints/update-*/optimizer.safetensors", pickled),
+    "pickle as state": instead("checkpoints/update-*/state.json", pickled),
+    "pickle as manifest": instead("checkpoints/update-*/manifest.json", pickled),
     "pickle as source text": instead("corpus/test.source", pickled),
     "pickle as ids": instead("tokens/train.source.ids", pickled),
     "pickle as ends": instead("tokens/validation.target.ends", pickled_4),
@@ -471,8 +471,8 @@ DIRECTORIES: dict[str, Trap] = {
     "a loop": link("heatmaps/loop", "loop"),
     "a dangling link": link("train.log", "nowhere/at/all"),
     "a stale .tmp link": link(".tmp-1-x"),
-    "a stale .trash link": link("checkpoints/.trash-1-step-00000001"),
-    "a link among checkpoints": link("checkpoints/step-99999999"),
+    "a stale .trash link": link("checkpoints/.trash-1-update-00000001"),
+    "a link among checkpoints": link("checkpoints/update-99999999"),
     "config is a hard link": hard_link("config.yaml"),
     "lock is a hard link": hard_link("run.lock"),
     "metrics is a hard link": hard_link("metrics.jsonl"),
@@ -513,7 +513,7 @@ BESIDE = {
     "tokenizers/__init__.py": code,
     ".hydra/config.yaml": hydra_target,
     ".hydra/hydra.yaml": hydra_target,
-    "checkpoints/step-00000060/more.bin": pickled,
+    "checkpoints/update-00000060/more.bin": pickled,
 }
 
 

@@ -23,10 +23,10 @@ from authors_files import (
 from conftest import with_values
 from runs import ROOT, assert_fails, call, run_here
 
+from groundhog.compare import SMALLEST, TOLERANCE, compute, deviations
+from groundhog.names import RNNENCDEC, RNNSEARCH
+from groundhog.reference import Reference, read_reference
 from seq2seq.config.schema import Backend, Reset, StateWord
-from seq2seq.groundhog.compare import SMALLEST, TOLERANCE, compute, deviations
-from seq2seq.groundhog.names import RNNENCDEC, RNNSEARCH
-from seq2seq.groundhog.reference import Reference, read_reference
 
 VECTORS = ROOT.parent / "shared/data/authors_code_vectors"
 
@@ -240,8 +240,7 @@ REFUSED = [
     (lambda: without("param:b_dec_deep_softmax"), "has no param:b_dec_deep_softmax"),
     (lambda: without("param:", "grad:"), "has no param:"),
     (lambda: without("grad:", "cost", "word", "dist", "align"), "has no results to compare"),
-    (lambda: without() | {"param:W_new": np.ones(2)}, "param:W_new has no place in the model"),
-    (lambda: without() | {"grad:W_new": np.ones(2)}, "grad:W_new is the gradient of no parameter"),
+    (lambda: without() | {"param:W_new": np.ones(2)}, "param:W_new has no place in it"),
     (lambda: changed(W_A, lambda x: x.T), "has the shape (5, 2), expected n = 2 x n' = 5"),
     (lambda: changed(U, lambda x: x[0]), "has the shape (2,), expected n = 2 x n = 2"),
     (lambda: changed(U, lambda x: x[0, 0]), "has the shape (), expected n = ? x n = ?"),

@@ -92,7 +92,7 @@ def outcome(run: RunDir) -> dict[str, object]:
     if not run.path(checkpoint.BEST).exists():  # a translation that is worth nothing is no best
         return found
     best = read_json(run.path(checkpoint.BEST))
-    best_files = read_directory(run.path(f"checkpoints/step-{best['step']:08d}"))
+    best_files = read_directory(run.path(f"checkpoints/update-{best['update']:08d}"))
     weights = {name: data for name, data in best_files.items() if name != "state.json"}
     return found | {"best": best, "best weights": weights}
 
@@ -279,7 +279,7 @@ def test_S6_a_training_with_damaged_checkpoints_goes_back_or_stops(
     kept = copy_of(root, tmp_path / "kept")
     with caplog.at_level(logging.WARNING):
         found = outcome(go(root))
-    assert "step-00000004 is damaged" in caplog.text
+    assert "update-00000004 is damaged" in caplog.text
     assert_equal(found, whole)
     for step in checkpoint.updates(RunDir(kept)):
         cut(folder(kept, step) / "state.json", 1)

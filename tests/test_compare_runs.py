@@ -43,7 +43,7 @@ def test_what_is_no_run_is_an_error(monkeypatch, run, tmp_path):
 
 def rewritten(root: Path, step: int, change) -> None:
     """A checkpoint with other files in it, sums and all."""
-    run, name = RunDir(root), f"checkpoints/step-{step:08d}"
+    run, name = RunDir(root), f"checkpoints/update-{step:08d}"
     files = read_directory(root / name)
     change(files)
     run.commit_directory(name, files)
@@ -71,7 +71,7 @@ def change_state(key: str, value: object):
 @pytest.mark.parametrize("name", ["model", "optimizer", "average"])
 def test_a_last_bit_of_a_tensor_differs(run, other, name):
     rewritten(other, 160, change_tensor(f"{name}.safetensors"))
-    assert difference(run, other) == f"step-00000160/{name}.safetensors differs"
+    assert difference(run, other) == f"update-00000160/{name}.safetensors differs"
 
 
 def test_a_counter_differs_and_a_time_does_not(run, other):
@@ -81,7 +81,7 @@ def test_a_counter_differs_and_a_time_does_not(run, other):
     rewritten(other, 160, change_state("words", 7))
     found = difference(run, other)
     assert found is not None
-    assert found.startswith("step-00000160/state.json words differs: ")
+    assert found.startswith("update-00000160/state.json words differs: ")
     assert found.endswith(" and 7")
 
 

@@ -101,7 +101,7 @@ def test_a_preset_begins_with_the_command_that_runs_it(path):
     assert command.startswith(f"# python train.py +experiment={path.stem}")
 
 
-def test_the_base_config_is_the_schema_and_the_paper():
+def test_base_config_is_the_paper():
     config = _config()
     assert config == Config() == to_config({})
     model, trainer, rule = config.model, config.trainer, config.optimizer

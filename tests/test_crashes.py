@@ -337,7 +337,7 @@ def test_S1_a_disk_that_stays_full_fails_every_cleaning_up_too(tmp_path):
         assert checkpoint.newest(made.run) == folder(made.run.root, 1)
     with locked(made.run):
         made.run.lock()  # sweeps
-        assert [p.name for p in made.run.path("checkpoints").iterdir()] == ["step-00000001"]
+        assert [p.name for p in made.run.path("checkpoints").iterdir()] == ["update-00000001"]
 
 
 SMALL_DISK = """
@@ -398,7 +398,7 @@ def test_S12_nothing_is_deleted_while_a_newer_one_cannot_be_read(tmp_path, caplo
         made.save(step)
     os.truncate(folder(made.run.root, 4) / "model.safetensors", 10)
     checkpoint.prune(made.run, keep=2)
-    assert "step-00000004 is damaged; older checkpoints are kept" in caplog.text
+    assert "update-00000004 is damaged; older checkpoints are kept" in caplog.text
     assert checkpoint.updates(made.run) == [1, 2, 3, 4]
 
 
@@ -412,11 +412,11 @@ from seq2seq.run.directory import RunDir
 run = RunDir(Path(sys.argv[1]))
 for step in (1, 2, 3):
     files = {"model.safetensors": bytes([step]) * 5000, "state.json": b'{"update": %d}' % step}
-    run.commit_directory(f"checkpoints/step-{step:08d}", files)
+    run.commit_directory(f"checkpoints/update-{step:08d}", files)
     os.write(1, b"saved %d\\n" % step)
-    run.write("checkpoints/best.json", b'{"step": %d}' % step)
+    run.write("checkpoints/best.json", b'{"update": %d}' % step)
     if step > 2:
-        run.remove_directory(f"checkpoints/step-{step - 2:08d}")
+        run.remove_directory(f"checkpoints/update-{step - 2:08d}")
 """
 
 

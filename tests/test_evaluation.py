@@ -1,19 +1,26 @@
 """What is known to a vocabulary, and the scores of that part of a test set."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 from runs import composed, config_of, copy_of, locked, tiny_run
 
 import seq2seq
-from seq2seq.alignment.gold import AttentionScores, GoldAlignment
 from seq2seq.alignment.measures import Measures
 from seq2seq.cli import stages
 from seq2seq.data.tokenizer import UNK
-from seq2seq.evaluation.evaluation import Results, known_rows, score_all, second_pass
+from seq2seq.evaluation.attention import GoldAlignment
 from seq2seq.evaluation.scoring import Score, Scores, bleu
+from seq2seq.evaluation.test_set import (
+    Results,
+    known_rows,
+    read_results,
+    score_all,
+    second_pass,
+)
 from seq2seq.run.directory import RunDir
+from seq2seq.run.jsonable import to_json
 from seq2seq.run.signals import StopRequest
 
 
@@ -49,48 +56,39 @@ def test_no_unk_is_scored_on_its_own_sentences():
     references = ["le chat voit le chien .", "la grande maison", "il dort sur une table ."]
     known = {0: "le chat voit un chien .", 2: "il dort sur la grande table ."}
     cfg = composed("debug")
-    scores, no_unknown = score_all(cfg, hypotheses, references, known)
-    assert (scores.num_sentences, no_unknown.num_sentences) == (3, 2)
-    assert scores["BLEU"].value == bleu(hypotheses, references, "13a")
+    found = score_all(cfg, hypotheses, references, known)
+    assert (found.sentences, found.no_unknown.sentences) == (3, 2)
+    assert found.scores["BLEU"].value == bleu(hypotheses, references, "13a")
     chosen = [references[0], references[2]]
-    assert no_unknown["BLEU"].value == bleu(list(known.values()), chosen, "13a")
-    assert [s.name for s in no_unknown.scores] == ["BLEU", "BLEU, tokenised"]
-    assert score_all(cfg, hypotheses, references, {})[1] == Scores(0, ())
+    assert found.no_unknown.scores["BLEU"].value == bleu(list(known.values()), chosen, "13a")
+    assert list(found.no_unknown.scores) == ["BLEU", "BLEU, tokenised"]
+    assert score_all(cfg, hypotheses, references, {}).no_unknown == Scores(0, {})
 
 
-SCORES = Scores(1200, (Score("BLEU", 20.0, "s"), Score("TER", 5.0, "t")))
+SCORES = {"BLEU": Score(20.0, "s"), "TER": Score(5.0, "t", 4.0, 6.0)}
 
 
 @pytest.mark.parametrize(
-    ("no_unknown", "line"),
+    ("known", "line"),
     [
-        (Scores(1200, SCORES.scores[:1]), "no sentence has an unknown word, so the scores are"),
-        (Scores(0, ()), "every sentence has an unknown word, so there is no score"),
-        (Scores(1100, (Score("BLEU", 25.0, "s"),)), "1,100 of 1,200 sentences: BLEU 25.00"),
+        (Scores(1200, SCORES), "no sentence has an unknown word, so the scores are"),
+        (Scores(0, {}), "every sentence has an unknown word, so there is no score"),
+        (Scores(1100, SCORES), "1,100 of 1,200 sentences: BLEU 20.00; TER 5.00 [4.00-6.00]"),
     ],
 )
-def test_results_say_what_the_second_column_is(no_unknown, line):
+def test_results_say_what_the_second_column_is(known, line, tmp_path):
     gold = GoldAlignment(0.25, 0.5, 1.0, 0.75, 0.875, 1200, 3)
     measures = Measures(0.5, 0.25, 0.125, 0.0, 0.3, 0.75, None)
-    results = Results(SCORES, no_unknown, AttentionScores(measures, gold))
+    results, table = Results(1200, SCORES, known, measures, gold), Scores(1200, SCORES).as_table()
     shown = str(results).splitlines()
-    assert "\n".join(shown[:3]) == SCORES.as_table()
+    assert "\n".join(shown[:3]) == table
     assert shown[3].startswith(f"No UNK     {line}")
-    assert shown[4].startswith("alignment  error rate 25.0%, ")
-    assert shown[5] == " " * 11 + gold.advice
-    assert shown[6].startswith("attention  entropy 0.50 nats (25% of log length)")
-    assert len(shown) == 7
-    assert Results.from_dict(json.loads(json.dumps(results.as_dict()))) == results
-
-
-def test_scores_of_older_runs_are_still_read():
-    assert Results.from_dict(SCORES.as_dict()) == Results(SCORES)
-    assert str(Results(SCORES)) == SCORES.as_table()
-    gold = GoldAlignment(0.25, 0.5, 1.0, 0.75, 0.875, 1200, 3)
-    read = Results.from_dict(SCORES.as_dict() | {"alignment": asdict(gold)})
-    assert read.attention is not None
-    assert read.attention.gold == gold
-    assert str(read).splitlines()[-2:] == [f"alignment  {gold}", " " * 11 + gold.advice]
+    assert shown[4].startswith("attention  entropy 0.50 nats (25% of log length)")
+    assert shown[5].startswith("alignment  error rate 25.0%, ")
+    assert shown[6:] == [" " * 11 + gold.advice]
+    assert str(Results(1200, SCORES)) == table
+    (tmp_path / "scores.json").write_text(json.dumps(to_json(results)))
+    assert read_results(tmp_path / "scores.json") == results
 
 
 # A trained run ------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from seq2seq.config.compose import plain, to_config
 from seq2seq.config.schema import Config, Examples
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.decoding.pretrained import Pretrained
-from seq2seq.decoding.translate import END
+from seq2seq.decoding.translation import END
 from seq2seq.evaluation import figures as pictures
 from seq2seq.evaluation.examples import EXAMPLES
 from seq2seq.evaluation.figures import draw_examples

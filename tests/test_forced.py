@@ -11,12 +11,12 @@ from runs import tiny_run
 from test_search import RULES
 
 import seq2seq
-from seq2seq.alignment.word_level import to_words
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.decoding import forced
 from seq2seq.decoding.forced import force, force_ids
 from seq2seq.decoding.search import beam_search
-from seq2seq.decoding.translate import END, Candidate, translate
+from seq2seq.decoding.translate import translate
+from seq2seq.decoding.translation import END, Candidate
 from seq2seq.run.errors import MemoryLimitError
 
 
@@ -24,16 +24,13 @@ def word_by_word(model, src, tgt) -> tuple[list[float], np.ndarray]:
     """The protocol of the search, one sentence, one word after the other."""
     with torch.inference_mode():
         ids = torch.tensor([src])
-        source = model.annotate(ids, torch.ones_like(ids, dtype=torch.bool))
-        state = model.decoder.initial_state(source)
+        state = model.begin(ids, torch.ones_like(ids, dtype=torch.bool))
         before, log_probs, alphas = torch.tensor([PAD]), [], []
         for word in tgt:
-            found = model.decoder.predict(before, state, source)
-            log_probs.append(float(found.logits.log_softmax(-1)[0, word]))
+            found, state = model.step(before, state)
+            log_probs.append(float(found.log_probs()[0, word]))
             alphas.append(found.alpha[0].numpy())
-            y = torch.tensor([word])
-            state = model.decoder.advance(state, found.c, y_prev=before, y=y)
-            before = y
+            before = torch.tensor([word])
     return log_probs, np.stack(alphas)
 
 
@@ -68,9 +65,7 @@ def test_hypotheses_of_a_search_are_told_again():
         rules = replace(RULES, length_penalty=1.0, min_ratio=0.0, max_ratio=1.0, extra_steps=extra)
         for src in sources:
             ids = torch.tensor([src])
-            with torch.inference_mode():
-                source = model.annotate(ids, torch.ones_like(ids, dtype=torch.bool))
-            [own] = beam_search(model.decoder, source, rules)
+            [own] = beam_search(model, ids, torch.ones_like(ids, dtype=torch.bool), rules)
             again = force_ids(model, [(src, h.ids) for h in own], 1.0)
             for h, found in zip(own, again, strict=True):
                 assert (found.ids, found.finished) == (h.ids, h.finished)
@@ -106,35 +101,36 @@ def test_the_beams_attention_is_that_of_forced_decoding(model, sources, size):
     lines = [f"{line} {line}"[: 10 + 4 * i] for i, line in enumerate(sources)]  # of many lengths
     cfg = replace(model.config.decode, batch_sentences=size)
     found = list(translate(model.model, model.tokenizers, lines, cfg))
-    told = [(t, c) for t in found for c in t.candidates]
+    hypotheses = [(t, c) for t in found for c in t.candidates]
     pairs = [
         (
             [*source.encode([t.source])[0], EOS],
             [EOS if token == END else ids[token] for token in c.tokens],
         )
-        for t, c in told
+        for t, c in hypotheses
     ]
     again = [
         h
         for start in range(0, len(pairs), size)
         for h in force_ids(model.model, pairs[start : start + size], cfg.length_penalty)
     ]
-    assert len(told) == 4 * len(lines)
+    assert len(hypotheses) == 4 * len(lines)
     merged = 0
-    for (t, c), h in zip(told, again, strict=True):
+    for (t, c), h in zip(hypotheses, again, strict=True):
         np.testing.assert_allclose(h.alpha, c.alignment, rtol=0, atol=1e-5)
         np.testing.assert_allclose(h.token_log_probs, c.token_log_probs, rtol=0, atol=1e-4)
         words, forced_words = (
-            to_words(t, each).alignment for each in (c, replace(c, alignment=h.alpha))
+            replace(t, candidates=(each,)).words().alignment
+            for each in (c, replace(c, alignment=h.alpha))
         )
         np.testing.assert_allclose(forced_words, words, rtol=0, atol=1e-5)
         merged += len(words) < len(c.tokens)
     assert merged > 10
-    assert np.ptp(told[5][1].alignment) > 0.2, "it does look somewhere"
+    assert np.ptp(hypotheses[5][1].alignment) > 0.2, "it attends somewhere"
 
 
 @pytest.mark.e2e
-def test_text_is_scored_in_order_and_blanks_are_left_out(model, sources):
+def test_text_is_scored_in_order_and_empty_lines_are_left_out(model, sources):
     """As the vocabulary cuts it, the end included; the same whatever goes through at once."""
     sides = [(s, s.replace("the", "ce")) for s in sources]
     pairs = [sides[0], ("", "ce chat ."), *sides[1:], ("the cat .", " "), ("the 漢 .", "ce 漢 .")]
@@ -184,7 +180,7 @@ def test_too_little_memory_names_the_longest_pair(model, monkeypatch):
 
     monkeypatch.setattr(forced, "force_ids", greedy)
     pairs = [("the cat", "ce"), ("the cat sees the dog .", "ce chat voit ce chien ."), ("a", "b")]
-    with pytest.raises(MemoryLimitError, match="line 2: out of memory with 3 pairs of up to"):
+    with pytest.raises(MemoryLimitError, match="line 2: out of memory with 3 sentences of up to"):
         list(model.force(pairs))
 
 

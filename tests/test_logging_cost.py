@@ -3,7 +3,7 @@
 import pytest
 from runs import composed, run_here, run_new, template_pairs, write_corpus
 
-from seq2seq.benchmark.logging_cost import LoggingCost
+from bench.logging_cost import LoggingCost
 from seq2seq.config.schema import Stage
 
 SMALL = ["tokenizer.vocab_size=100", "trainer.max_updates=4", "trainer.validate_every=4"]

@@ -107,7 +107,7 @@ def holding(folder: Path, *words: str) -> dict[str, set[str]]:
 def test_U13_nothing_of_the_machine_gets_into_a_run(trapped):
     names = {str(path.relative_to(trapped.run)) for path in trapped.run.rglob("*")}
     wanted = {"config.yaml", "run.json", "train.log", "metrics.jsonl", "scores.json"}
-    wanted |= {"tokenizers/source.model", "model/config.yaml", "checkpoints/step-00000006"}
+    wanted |= {"tokenizers/source.model", "model/config.yaml", "checkpoints/update-00000006"}
     assert wanted <= names
     words = (MARK, str(ROOT), str(Path(sys.prefix)), str(Path.home()) + os.sep)
     found = holding(trapped.run, *words)

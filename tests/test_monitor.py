@@ -9,7 +9,7 @@ from conftest import random_batch, tiny_model
 from runs import composed
 
 from seq2seq.cli.stages import logging_to
-from seq2seq.decoding.translate import Candidate, Translation
+from seq2seq.decoding.translation import Candidate, Translation
 from seq2seq.run.directory import RunDir
 from seq2seq.training import monitor
 from seq2seq.training.checkpoint import Progress

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import composed, copy_of, locked, run_new, template_pairs, write_corpus
+from runs import composed, copy_of, locked, run_job, run_new, template_pairs, write_corpus
 from safetensors.torch import load_file
 
 from seq2seq.cli import stages
 from seq2seq.config.compose import RESUME_KEYS, load_run_config
 from seq2seq.config.schema import Config, Device, Precision, SelectBy, Stage
 from seq2seq.data.prepare import load_tokenizers
-from seq2seq.decoding.translate import Translation
+from seq2seq.decoding.translation import Translation
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DivergedError, RepeatedError
 from seq2seq.run.reading import read_json
@@ -132,7 +132,7 @@ def metrics(root: Path) -> list[dict]:
 
 
 def saved_tensors(root: Path) -> dict[str, torch.Tensor]:
-    files = sorted(root.glob("checkpoints/step-*/*.safetensors"))
+    files = sorted(root.glob("checkpoints/update-*/*.safetensors"))
     return {f"{f.parent.name}/{f.name}/{k}": t for f in files for k, t in load_file(f).items()}
 
 
@@ -306,7 +306,7 @@ def test_N1_it_works_without_the_corpus_and_on_a_full_disk(root, cfg, monkeypatc
 @pytest.mark.parametrize("what", ["weight", "average", "optimizer"])
 def test_N1_a_state_that_is_not_finite_is_not_saved(root, cfg, monkeypatch, what):
     def move(self: Trainer, number: int) -> None:
-        Trainer._move(self, number)
+        Trainer._step(self, number)
         if number == 3:
             name, parameter = list(self.model.named_parameters())[5]
             target = {
@@ -317,7 +317,7 @@ def test_N1_a_state_that_is_not_finite_is_not_saved(root, cfg, monkeypatch, what
             target.view(-1)[-1] = torch.inf
 
     with (
-        hooked(monkeypatch, lambda _: None, _move=move),
+        hooked(monkeypatch, lambda _: None, _step=move),
         pytest.raises(DivergedError, match="is not finite after update 3, so it is not saved"),
     ):
         go(root, cfg)
@@ -516,7 +516,7 @@ def start(root: Path, cfg: Config) -> Exception:
     run = RunDir.open(root)
     run.lock()
     with locked(run), pytest.raises(stages.UserError) as caught:
-        stages.run_job(cfg, run)
+        run_job(cfg, run)
     return caught.value
 
 

@@ -117,4 +117,4 @@ def test_L12_root_goes_on_with_the_run_of_another_user(folder):
     with locked(RunDir.open(run.root)) as again:
         again.lock()
         run_stages(cfg, again, StopRequest())
-    assert (run.root / "checkpoints" / "step-00000004").is_dir()
+    assert (run.root / "checkpoints" / "update-00000004").is_dir()

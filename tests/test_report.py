@@ -15,8 +15,8 @@ from runs import assert_fails, copy_of, run_here, tiny_run
 
 import seq2seq
 from seq2seq.alignment.measures import measure
-from seq2seq.alignment.word_level import to_words
-from seq2seq.decoding.translate import Candidate, Translation
+from seq2seq.alignment.words import to_words
+from seq2seq.decoding.translation import Candidate, Translation
 from seq2seq.report.build import build
 from seq2seq.report.page import page
 from seq2seq.report.sentence import pack
@@ -173,11 +173,11 @@ def test_every_hypothesis_is_that_of_the_library(run, data):
     for sentence, (best, one, forced) in zip(data["sentences"], wanted, strict=True):
         assert sentence["source"] == best.source
         [shown] = sentence["runs"]
-        pairs = [(best, c) for c in best.candidates] + [(t, t.candidates[0]) for t in (one, forced)]
+        pairs = [(best, i) for i in range(len(best.candidates))] + [(one, 0), (forced, 0)]
         labels = [*(f"Beam {i + 1}" for i in range(len(best.candidates))), "Greedy", "Reference"]
         assert [f["label"] for f in shown["found"]] == labels
-        for found, (whole, candidate) in zip(shown["found"], pairs, strict=True):
-            check_candidate(found, whole, candidate)
+        for found, (whole, number) in zip(shown["found"], pairs, strict=True):
+            check_candidate(found, whole, number)
 
 
 def test_greedy_search_is_no_beam(run, tmp_path):
@@ -195,7 +195,8 @@ def test_greedy_search_is_no_beam(run, tmp_path):
     assert any(found["Greedy"] != found["Beam 1"] for found in shown)
 
 
-def check_candidate(found: dict, whole: Translation, candidate: Candidate) -> None:
+def check_candidate(found: dict, whole: Translation, number: int) -> None:
+    candidate = whole.candidates[number]
     assert found["text"] == candidate.text
     assert found["score"] == pytest.approx(candidate.score, abs=1e-3)
     pieces, words = found["pieces"], found["words"]
@@ -205,13 +206,14 @@ def check_candidate(found: dict, whole: Translation, candidate: Candidate) -> No
     )
     np.testing.assert_allclose(unpacked(pieces["weights"]), candidate.alignment.ravel(), atol=0.003)
     np.testing.assert_allclose(pieces["probability"], np.exp(candidate.token_log_probs), atol=1e-3)
-    merged = to_words(whole, candidate)
-    assert (words["source"], words["target"]) == (list(merged.source_words), list(merged.words))
-    np.testing.assert_allclose(unpacked(words["weights"]), merged.alignment.ravel(), atol=0.003)
+    merged = to_words(whole.soft_alignment(number))
+    assert words["source"] == list(merged.source_tokens)
+    assert words["target"] == list(merged.target_tokens)
+    np.testing.assert_allclose(unpacked(words["weights"]), merged.weights.ravel(), atol=0.003)
     # Every piece is in one word, so that the chances multiply to the same.
     chance = float(np.exp(candidate.log_prob))
     assert np.prod(words["probability"]) == pytest.approx(chance, abs=1e-3)
-    measured = measure(merged.alignment, ended=merged.ended)
+    measured = measure(merged.weights, ended=merged.ended)
     assert found["entropy"] == pytest.approx(measured.entropy, abs=1e-3)
     assert found["coverage"] == pytest.approx(1 - measured.uncovered, abs=1e-3)
 

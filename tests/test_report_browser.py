@@ -22,7 +22,7 @@ pytestmark = [
 MULTI30K = Path(__file__).resolve().parents[2] / "shared/data/multi30k"
 FORMS = ("ribbons", "matrix", "table")
 FIRST = "article:first-of-type "
-TOLD = f"document.querySelector('{FIRST}.told').textContent"
+TOLD = f"document.querySelector('{FIRST}.explanation').textContent"
 NOTHING_NAMED = """
 [...document.querySelectorAll('button, input, select, a, summary, [role=region], svg[role=img]')]
   .filter(n => !(n.textContent.trim() || n.ariaLabel || n.labels?.length)).map(n => n.outerHTML)
@@ -98,7 +98,7 @@ def test_a_word_that_is_pointed_at_shows_both_directions(page, report, sentences
         best = strongest(row)
         said = page.js(TOLD)
         names = level["target"][index], level["source"][best]
-        assert said.startswith("“{}” looks at “{}” {}".format(*names, round(100 * row[best])))
+        assert said.startswith("“{}” attends to “{}” {}".format(*names, round(100 * row[best])))
         assert f"probability was {round(100 * level['probability'][index])}" in said
         tints = page.js(
             f"[...document.querySelectorAll('{FIRST}.word[data-side=source]')]"
@@ -114,13 +114,13 @@ def test_a_word_that_is_pointed_at_shows_both_directions(page, report, sentences
     best = strongest(column)
     names = level["source"][1], level["target"][best]
     share = round(100 * column[best])
-    assert page.js(TOLD).startswith("“{}” is looked at by “{}” {}".format(*names, share))
+    assert page.js(TOLD).startswith("“{}” is attended to by “{}” {}".format(*names, share))
     page.mouse("h1")
     assert "Point at a word" in page.js(TOLD)
 
 
 def test_colours_follow_the_weights(page, report, sentences):
-    """As painted, not only as set: the word most looked at is the furthest from the paper."""
+    """As painted, not only as set: the word with most attention is the furthest from the paper."""
     page.open(report)
     row = rows_of(sentences[0]["runs"][0]["found"][0]["words"])[1]
     page.mouse(word("target", 1))
@@ -151,7 +151,7 @@ def test_the_keyboard_is_enough(page, report, sentences):
     page.key("Tab")
     focused = "(({side, index}) => side + index)(document.activeElement.dataset)"
     assert page.js(focused) == "target0"
-    assert page.js(TOLD).startswith(f"“{level['target'][0]}” looks at")
+    assert page.js(TOLD).startswith(f"“{level['target'][0]}” attends to")
     assert page.js("document.activeElement.matches(':focus-visible')")
     page.key("ArrowDown", "ArrowDown")
     assert page.js(focused) == "target2"
@@ -190,8 +190,8 @@ def test_the_matrix_is_a_table_of_the_weights(page, report, sentences, unit):
     shares = [[int(cell.split("\u202f")[0]) for cell in row[1:]] for row in read[1:]]
     assert shares == [[round(100 * w) for w in row] for row in rows_of(level)]
     page.mouse(f'{FIRST}td[data-row="1"][data-column="2"]')
-    told = page.js(TOLD)
-    assert told.startswith(f"“{level['target'][1]}” looks at “{level['source'][2]}” {shares[1][2]}")
+    pair = f"“{level['target'][1]}” attends to “{level['source'][2]}”"
+    assert page.js(TOLD).startswith(f"{pair} {shares[1][2]}")
     page.js(f"document.querySelector('{word('target', 0)}').focus()")
     page.key("ArrowRight", "Home", "ArrowRight")
     assert page.js("document.activeElement.dataset.index") == "1"
@@ -334,7 +334,7 @@ def test_a_screen_reader_finds_names_and_order(page, report):
     assert levels[0] == 1
     assert page.js("document.documentElement.lang") == "en"
     assert {"fr", "en"} <= set(page.js("[...document.querySelectorAll('[lang]')].map(n => n.lang)"))
-    live = "document.querySelector('.told').ariaLive"
+    live = "document.querySelector('.explanation').ariaLive"
     assert page.js(live) == "polite"
 
 
@@ -458,8 +458,8 @@ def look_around(page: browser.Page, path: Path) -> None:
             for index in range(page.js(f"document.querySelectorAll('{FIRST}.panel').length")):
                 panel = f"{FIRST}.panel:nth-of-type({index + 1}) "
                 page.mouse(f'{panel}.word[data-side="target"][data-index="0"]')
-                told = page.js(f"document.querySelector('{panel}.told').textContent")
-                assert "looks at" in told
+                told = page.js(f"document.querySelector('{panel}.explanation').textContent")
+                assert "attends to" in told
                 page.mouse(f"{panel}.hypotheses label:last-of-type", click=True)
     page.mouse("#search", click=True)
     page.call("Input.insertText", text="number<2")

@@ -12,13 +12,13 @@ import pytest
 from runs import assert_fails, run_here, tiny_run
 
 import seq2seq
-from seq2seq.alignment import word_level
-from seq2seq.alignment.heatmap import PICTURES
+from seq2seq.alignment import words
+from seq2seq.alignment.heatmap import FORMATS
 from seq2seq.alignment.links import grow_diag_final_and, intersection, read_links, union
 from seq2seq.cli import console as cli
 from seq2seq.data.words import blank_spans, split_words
 from seq2seq.decoding.formats import LEVELS
-from seq2seq.decoding.translate import END
+from seq2seq.decoding.translation import END
 
 pytestmark = pytest.mark.e2e
 
@@ -56,7 +56,7 @@ def files(tmp_path):
 
 def test_options_are_what_there_is():
     assert tuple(LEVELS) == cli.LEVELS
-    assert tuple(PICTURES) == cli.PICTURES
+    assert tuple(FORMATS) == cli.FIGURES
 
 
 def test_json_lines_are_the_librarys(run, script, model, files):
@@ -92,7 +92,7 @@ def test_sums_by_token_sentence_and_corpus(run, script, files, tmp_path):
     assert (shown.code, shown.err) == (0, "")
     assert shown.out.decode() == lines.err, "the sums go to stderr where stdout is taken"
     assert f"perplexity {sums['perplexity']:.4f}\n" in shown.out.decode()
-    assert "pairs      3, 2 left out as a side is blank\n" in shown.out.decode()
+    assert "pairs      3, 2 left out as a side is empty\n" in shown.out.decode()
     by_word = script("score", run, *files, "--level", "words", "--json", tmp_path / "w.json")
     assert by_word.code == 0
     words = json.loads((tmp_path / "w.json").read_text())
@@ -274,12 +274,12 @@ def test_what_makes_no_sense_is_refused(run, script, files, tmp_path):
 
 def test_lost_words_give_a_blank_line_and_a_warning(run, back, script, files, monkeypatch, caplog):
     """Text whose words cannot be found in its pieces; here that is so for one sentence."""
-    real = word_level.map_words
+    real = words.map_words
 
     def lost(text, pieces, split):
         return None if "loup" in text else real(text, pieces, split)
 
-    monkeypatch.setattr(word_level, "map_words", lost)
+    monkeypatch.setattr(words, "map_words", lost)
     args = (*files, "--level", "words", "--format", "pharaoh")
     for more in ((), ("--reverse", back)):
         caplog.clear()
@@ -293,7 +293,7 @@ def test_lost_words_give_a_blank_line_and_a_warning(run, back, script, files, mo
 # Heatmaps and decode.py -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", PICTURES)
+@pytest.mark.parametrize("form", FORMATS)
 def test_heatmaps_of_every_line_that_is_not_blank(run, script, files, tmp_path, form):
     for folder in ("a", "b"):
         where = ("--heatmaps", tmp_path / folder, "--picture", form, "--level", "words")

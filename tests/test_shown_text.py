@@ -13,7 +13,7 @@ from tensorboard.plugin_util import markdown_to_safe_html
 
 from seq2seq.alignment.heatmap import plot_alignment, to_png
 from seq2seq.cli import stages
-from seq2seq.decoding.translate import Candidate, Translation
+from seq2seq.decoding.translation import Candidate, Translation
 from seq2seq.evaluation.figures import draw_heatmaps, drawn
 from seq2seq.run.directory import RunDir
 from seq2seq.training.board import Board

@@ -330,7 +330,7 @@ def test_K6_an_update_of_minutes_is_given_up(micro, tmp_path):
         assert signals.GRACE <= took <= LIMIT, took
         assert "gradient" in inside(child.marks), "it was never left"
         assert child.error.startswith("stopped: run: saved at update 4 (SIGTERM). Continue with: ")
-        assert (root / "checkpoints/step-00000004").is_dir()
+        assert (root / "checkpoints/update-00000004").is_dir()
         micro.finish(zygote, root)
     assert difference(root, whole) is None
 

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from seq2seq.kernels.decoding import Looks
 from torch import Tensor
 
 from seq2seq.decoding import search
 from seq2seq.kernels import gpu, native, output, scan, unroll
-from seq2seq.kernels.decoding import Looks
 from seq2seq.kernels.energies import Energies
 from seq2seq.kernels.loops import Loops, StepLoops, loops_for
 from seq2seq.kernels.native import build

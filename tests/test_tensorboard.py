@@ -187,7 +187,7 @@ def test_no_step_appears_twice_after_a_crash(
         with pytest.raises(CrashError):
             go(root)
     newest = checkpoint.newest(RunDir(root))
-    assert newest == (kept and root / f"checkpoints/step-{kept:08d}")
+    assert newest == (kept and root / f"checkpoints/update-{kept:08d}")
     logged = [step for step, _ in scalars_of(root)["train/loss"]]
     assert logged == list(range(1, update + 1)), "the crash should leave events"
     go(root)

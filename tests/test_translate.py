@@ -13,7 +13,7 @@ from runs import tiny_run
 import seq2seq
 from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.decoding.pretrained import Pretrained
-from seq2seq.decoding.translate import END, Translation
+from seq2seq.decoding.translation import END, Translation
 from seq2seq.run.errors import RunDirError, UserError
 
 PLAIN = [
@@ -322,7 +322,7 @@ def test_D13_load_keeps_the_run_as_it_is(run, model):
     assert [t.text for t in other.translate(PLAIN)] == [t.text for t in model.translate(PLAIN)]
     assert sorted((str(p), p.stat().st_mtime_ns) for p in run.rglob("*")) == before
     best = json.loads((run / "checkpoints/best.json").read_text())
-    assert other.update == best["step"]
+    assert other.update == best["update"]
     assert not other.model.training
 
 

@@ -67,7 +67,7 @@ def outcome(run: RunDir) -> dict[str, object]:
     """Weights of every checkpoint, and metrics without times."""
     found: dict[str, object] = {}
     for step in checkpoint.updates(run):
-        files = read_directory(run.path(f"checkpoints/step-{step:08d}"))
+        files = read_directory(run.path(f"checkpoints/update-{step:08d}"))
         found |= {f"{step}/{name}": files[name] for name in WEIGHTS}
     lines = run.path("metrics.jsonl").read_text().splitlines()
     found["metrics"] = [

@@ -81,7 +81,7 @@ def weights_of(made: Toy) -> tuple[int, list[float]]:
 
 
 def folder(root: Path, step: int) -> Path:
-    return root / f"checkpoints/step-{step:08d}"
+    return root / f"checkpoints/update-{step:08d}"
 
 
 def cut(path: Path, size: int) -> None:

@@ -1,11 +1,11 @@
-r"""Word links: from attention, from files, compared, put together from two directions.
+r"""Word links: read from attention or from files, scored, combined from two directions.
 
-Gold links come in two formats; which one a file has is seen from its first line.
+Gold links come in two formats, told apart by the first line of a file.
 
 - Pharaoh: a line a sentence, `0-0 1-2 3?4`, source word and target word counted from 0. `-` is a
   sure link; `?` or `p` (`3p4`) a possible one.
 - NAACL (Mihalcea & Pedersen 2003): a line a link, `sentence source target [S|P] [confidence]`, all
-  counted from 1. Without a letter a link is sure; word 0 stands for "none" and is no link.
+  counted from 1. Without a letter a link is sure; word 0 stands for "none" and is ignored.
 """
 
 import re
@@ -53,10 +53,6 @@ def alignment_errors(predicted: Sequence[Links], gold: Sequence[GoldLinks]) -> L
     Counts are summed over the corpus first; links are sets, a repeated one counts once. Where
     nothing is sure nothing can be missed: recall is 1. Where nothing is predicted precision is 0,
     or 1 if nothing is sure either; then the rate is 0.
-
-    Args:
-        predicted: Links of each sentence.
-        gold: Of the same sentences.
     """
     num_predicted = num_sure = in_sure = in_possible = 0
     for links, wanted in zip(predicted, gold, strict=True):
@@ -76,14 +72,13 @@ def alignment_errors(predicted: Sequence[Links], gold: Sequence[GoldLinks]) -> L
 def best_links(alpha: Weights, shift: int = 0, *, ended: bool = True) -> Links:
     """Link each target word to the source word with the largest weight, the first of equals.
 
+    A word whose row has no weight on any source word has no link.
+
     Args:
-        alpha: (Ty, Tx), the end symbol's column last, which no word is linked to.
+        alpha: (Ty, Tx), the end symbol's column last.
         shift: Row i + shift speaks for target word i; where there is no such row, word i keeps its
             own. The row of the end symbol comes after the last word.
         ended: Whether the last row is the end symbol's.
-
-    Returns:
-        Links; none for a word whose row has no weight on any source word.
     """
     last, words = len(alpha) - 1, alpha[:, :-1]
     rows = ((i, words[min(max(i + shift, 0), last)]) for i in range(len(alpha) - ended))
@@ -99,7 +94,7 @@ def read_links(line: str) -> GoldLinks:
     """Read a line of Pharaoh links.
 
     Raises:
-        ValueError: something in it is no link; its argument says what.
+        ValueError: a word is not a valid link; its argument is that word.
     """
     sure, possible = [], []
     for word in line.split():
@@ -113,14 +108,10 @@ def read_links(line: str) -> GoldLinks:
 
 
 def read_gold(path: Path, sizes: Sequence[Sizes]) -> list[GoldLinks]:
-    """Read a file of gold links, in either format.
-
-    Args:
-        path: The file.
-        sizes: Words of the sentences that it speaks of, in order.
+    """Read a file of gold links, in either format, for sentence pairs of these sizes.
 
     Raises:
-        DataError: something is no link, links words that do not exist, or speaks of more or fewer
+        DataError: an invalid link, a link of words that do not exist, or another number of
             sentences.
     """
     lines = list(read_lines(path))
@@ -129,13 +120,13 @@ def read_gold(path: Path, sizes: Sequence[Sizes]) -> list[GoldLinks]:
         return _read_naacl(path, lines, sizes)
     if len(lines) != len(sizes):
         what = f"has {len(lines)} lines for {len(sizes)} sentence pairs"
-        raise DataError(path, what, "Give a line for each pair, a blank one where it has no links.")
+        raise DataError(path, what, "Give a line for each pair, an empty one for no links.")
     gold = []
     for number, (line, size) in enumerate(zip(lines, sizes, strict=True), start=1):
         try:
             found = read_links(line)
         except ValueError as error:
-            what = f"{str(error)[:80]!r} is no link"
+            what = f"{str(error)[:80]!r} is not a valid link"
             fix = "Write SOURCE-TARGET, words counted from 0; SOURCE?TARGET if only possible."
             raise DataError(f"{path}:{number}", what, fix) from None
         for link in found.possible:
@@ -151,7 +142,7 @@ def _read_naacl(path: Path, lines: Sequence[str], sizes: Sequence[Sizes]) -> lis
         if not line.strip():
             continue
         if (found := _NAACL.fullmatch(line.strip())) is None:
-            what = f"{line[:80]!r} is no link"
+            what = f"{line[:80]!r} is not a valid link"
             raise DataError(f"{path}:{number}", what, "Write: sentence source target [S|P].")
         sentence, i, j = (int(found[group]) - 1 for group in (1, 2, 3))
         if not 0 <= sentence < len(sizes):
@@ -170,7 +161,7 @@ def _check_inside(where: str, link: tuple[int, int], size: Sizes) -> None:
     for side, at, words in zip(("source", "target"), link, size, strict=True):
         if at >= words:
             what = f"links {side} word {at + 1} of {words}"
-            fix = "Do source and target belong to it, in this order and cut into these words?"
+            fix = "Do source and target belong to it, in this order and split into these words?"
             raise DataError(where, what, fix)
 
 
@@ -190,32 +181,37 @@ def union(forward: Links, backward: Links) -> Links:
 def grow_diag_final_and(forward: Links, backward: Links) -> Links:
     """Grow the intersection inside the union (Koehn et al. 2003, 2005).
 
-    Links beside or diagonal to one that is there come in where one of their words has none yet,
-    until nothing changes; then, of the forward and of the backward links, those of which neither
-    word has one. Target words are gone through from left to right, and for each the source words.
+    Links are visited by target word, then source word, from left to right.
     """
-    either = {*forward} | {*backward}
-    found = {*forward} & {*backward}
-    sources, targets = ({link[side] for link in found} for side in range(2))
+    either, grown = {*forward} | {*backward}, {*forward} & {*backward}
+    sources, targets = ({link[side] for link in grown} for side in range(2))  # words with a link
 
     def add(link: tuple[int, int]) -> None:
-        found.add(link)
+        grown.add(link)
         sources.add(link[0])
         targets.add(link[1])
 
+    # grow-diag: neighbours of a link, one of whose words has none yet, until nothing changes.
     before = -1
-    while before != len(found):
-        before = len(found)
+    while before != len(grown):
+        before = len(grown)
         for i, j in sorted(either, key=lambda link: link[::-1]):
-            if (i, j) not in found:
-                continue
-            for step_j, step_i in _NEIGHBOURS:
+            for step_j, step_i in _NEIGHBOURS if (i, j) in grown else ():
                 near = (i + step_i, j + step_j)
                 free = near[0] not in sources or near[1] not in targets
-                if free and near in either and near not in found:
+                if free and near in either and near not in grown:
                     add(near)
+    # final-and: links of one direction alone, neither of whose words has one.
     for direction in (forward, backward):
         for i, j in sorted(direction, key=lambda link: link[::-1]):
             if i not in sources and j not in targets:
                 add((i, j))
-    return tuple(sorted(found))
+    return tuple(sorted(grown))
+
+
+SYMMETRISATIONS = {
+    "grow-diag-final-and": grow_diag_final_and,
+    "intersection": intersection,
+    "union": union,
+}
+"""Ways to combine forward and backward links."""

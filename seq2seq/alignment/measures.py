@@ -1,12 +1,12 @@
-"""Numbers that say what attention does, from a matrix alone; NumPy, no model and no text.
+"""Numbers that describe an attention matrix; NumPy, no model and no text.
 
-A matrix is (Ty, Tx), rows sum to 1. End symbols are known: the last column, and the last row of a
-sentence that came to its end. They are neither source nor target words, so what is counted here
-leaves their row and column out; only entropy, which is about whole rows, keeps the column.
+A matrix is (Ty, Tx), rows sum to 1. The last column is the source's end symbol, the last row the
+target's if the sentence came to its end. Neither is a word, so everything leaves that row and that
+column out; only entropy, which is about whole rows, includes the column.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,12 @@ UNCOVERED, OVERCOVERED = 0.5, 2.0
 hardly any, more than that of two words is much. The bounds are ours."""
 
 MARGIN = 0.02
-"""A shifted reading has to be better by so much of the error rate to be advised."""
+"""A shifted reading has to lower the error rate by this much to be advised."""
 
 POOR = 0.5
 """An error rate above it is not worth using: where all links are sure, F is below a half."""
 
-_WIDTHS = ((0.1, "one place"), (0.4, "a few places"), (0.75, "many places"), (2, "all alike"))
+_WIDTHS = ((0.1, "one place"), (0.4, "a few places"), (0.75, "many places"), (2, "all words alike"))
 """What a share of the greatest possible entropy is called; the bounds are ours."""
 
 _ORDERS = (
@@ -41,7 +41,7 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Measures:
-    """What attention does in a sentence, or on the mean over sentences; None where undefined."""
+    """Of one sentence, or means over sentences; None where undefined."""
 
     entropy: float | None  # nats, of a target word's row, mean over target words
     relative_entropy: float | None  # the same as a share of log Tx: 0 one place, 1 all alike
@@ -53,31 +53,22 @@ class Measures:
 
     def __str__(self) -> str:
         return (
-            f"entropy {shown(self.entropy, '.2f')} nats "
-            f"({shown(self.relative_entropy, '.0%')} of log length); of the source words "
-            f"{shown(self.uncovered, '.1%')} uncovered, {shown(self.overcovered, '.1%')} "
-            f"overcovered; monotone {shown(self.monotonicity, '.1%')}"
+            f"entropy {formatted(self.entropy, '.2f')} nats "
+            f"({formatted(self.relative_entropy, '.0%')} of log length); of the source words "
+            f"{formatted(self.uncovered, '.1%')} uncovered, {formatted(self.overcovered, '.1%')} "
+            f"overcovered; monotone {formatted(self.monotonicity, '.1%')}"
         )
 
 
-NOT_MEASURED = Measures(None, None, None, None, None, None, None)
-"""Of scores from before there were measures."""
-
-
 def measure(alpha: Weights, *, ended: bool) -> Measures:
-    """Measure the attention of a sentence.
-
-    Args:
-        alpha: (Ty, Tx), the end symbol's column last.
-        ended: Whether the last row is the end symbol's.
-    """
+    """Measure the attention of a sentence; `ended`: the last row is the end symbol's."""
     rows = np.asarray(alpha, np.float64)[: len(alpha) - ended]
     words = rows[:, :-1]
     entropies, covered = entropy(rows), coverage(words)
-    most = np.log(rows.shape[1])
+    greatest = np.log(rows.shape[1])
     return Measures(
         entropy=_mean(entropies),
-        relative_entropy=_mean(entropies / most) if most else None,
+        relative_entropy=_mean(entropies / greatest) if greatest else None,
         uncovered=_mean(covered < UNCOVERED),
         overcovered=_mean(covered > OVERCOVERED),
         unlinked=_mean(fertility(words) == 0),
@@ -86,17 +77,17 @@ def measure(alpha: Weights, *, ended: bool) -> Measures:
     )
 
 
-def average(found: Sequence[Measures]) -> Measures:
-    """Return the means over sentences, each weighing the same; where undefined it is left out."""
-    values = {
-        name: [value for m in found if (value := getattr(m, name)) is not None]
-        for name in Measures.__dataclass_fields__
-    }
-    return Measures(**{name: _mean(np.array(each)) for name, each in values.items()})
+def average(sentences: Sequence[Measures]) -> Measures:
+    """Return the mean of each measure over the sentences where it is defined."""
+    means = {}
+    for name in (field.name for field in fields(Measures)):
+        values = [getattr(m, name) for m in sentences]
+        means[name] = _mean(np.array([value for value in values if value is not None]))
+    return Measures(**means)
 
 
 def entropy(alpha: Weights) -> Numbers:
-    """Return the entropy of each row in nats: 0 looks at one place, log Tx at all alike."""
+    """Return the entropy of each row in nats: 0 attends to one place, log Tx to all alike."""
     p = np.asarray(alpha, np.float64)
     nats: Numbers = np.sum(p * -np.log(np.where(p > 0, p, 1)), axis=1)
     return nats
@@ -109,21 +100,21 @@ def coverage(alpha: Weights) -> Numbers:
 
 
 def fertility(alpha: Weights) -> NDArray[np.int64]:
-    """Return how many target words look most at each source word (Brown et al. 1993).
+    """Return how many target words attend most to each source word (Brown et al. 1993).
 
     Each target word counts for one source word, the first of equals; one without weight for none.
     """
-    looking = alpha[(alpha > 0).any(axis=1)]
     if not alpha.shape[1]:
         return np.zeros(0, np.int64)
-    return np.bincount(looking.argmax(axis=1), minlength=alpha.shape[1]).astype(np.int64)
+    with_weight = alpha[(alpha > 0).any(axis=1)]
+    return np.bincount(with_weight.argmax(axis=1), minlength=alpha.shape[1]).astype(np.int64)
 
 
 def positions(alpha: Weights) -> Numbers:
-    """Return where each target word looks on the mean, in source words from 0.
+    """Return the mean position that each target word attends to, in source words from 0.
 
     Rows are scaled to sum 1, as some of their weight was the end symbol's; one without weight
-    looks nowhere and is left out.
+    has no position and is left out.
     """
     p = np.asarray(alpha, np.float64)
     totals = p.sum(axis=1)
@@ -132,21 +123,20 @@ def positions(alpha: Weights) -> Numbers:
 
 
 def monotonicity(alpha: Weights) -> float | None:
-    """Return the share of target words that look no further left than the word before them.
+    """Return the share of target words that attend no further left than the word before them.
 
     1 is word for word from left to right; words in random order give about 0.5. None below two
     target words. Ours, in the spirit of the monotonicity of Raffel et al. (2017,
     arXiv:1704.00784), where attention cannot step back at all.
     """
-    steps = np.diff(positions(alpha))
-    return _mean(steps >= -_ROUNDING)
+    return _mean(np.diff(positions(alpha)) >= -_ROUNDING)
 
 
 def kendall(alpha: Weights) -> float | None:
     """Return Kendall's tau_a between target order and source positions (Kendall 1938).
 
     Over all pairs of target words: those in the same order in the source, less those in the
-    opposite order, as a share of all. 1 keeps the order, -1 turns it round; the measure of
+    opposite order, as a share of all. 1 is the same order, -1 the reversed one; the measure of
     reordering of Birch & Osborne (2010, LRscore) is made of it. None below two target words.
     """
     place = positions(alpha)
@@ -158,10 +148,7 @@ def kendall(alpha: Weights) -> float | None:
 def advice(error_rate: float, later: float, earlier: float) -> str:
     """Say in a sentence what the shift test means for those who want to use the alignment.
 
-    Args:
-        error_rate: Alignment error rate as it is.
-        later: Of the reading alpha_{i+1}.
-        earlier: Of the reading alpha_{i-1}.
+    Error rates are those of the alignment as it is, of alpha_{i+1} and of alpha_{i-1}.
     """
     better, name, row = min((later, "later", "i+1"), (earlier, "earlier", "i-1"))
     if better < error_rate - MARGIN:
@@ -178,21 +165,21 @@ def advice(error_rate: float, later: float, earlier: float) -> str:
 
 
 def reading(m: Measures) -> str:
-    """Say in a sentence or two what attention does; shares of words, no gold links needed."""
+    """Say in a sentence what attention does; shares of words, no gold links needed."""
     if m.relative_entropy is None:
         return "There is no sentence to measure."
-    width = next(said for most, said in _WIDTHS if m.relative_entropy <= most)
-    said = f"Each target word looks at {width}"
+    text = "Each target word attends to "
+    text += next(width for most, width in _WIDTHS if m.relative_entropy <= most)
     if m.uncovered is not None:
-        said += f"; {m.uncovered:.0%} of the source words are hardly looked at"
+        text += f"; {m.uncovered:.0%} of the source words get hardly any attention"
     if m.monotonicity is not None:
         order = next(order for most, order in _ORDERS if m.monotonicity <= most)
-        said += f"; it goes through the source {order}"
-    return f"{said}."
+        text += f"; it goes through the source {order}"
+    return f"{text}."
 
 
-def shown(value: float | None, form: str) -> str:
-    """Write a number; a dash where there is none."""
+def formatted(value: float | None, form: str) -> str:
+    """Return a number in a format; a dash where there is none."""
     return "-" if value is None else format(value, form)
 
 

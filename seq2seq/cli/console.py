@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
+from seq2seq.config.extensions import load_extensions
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import (
     DataError,
@@ -85,8 +86,8 @@ class Interrupt:
 interrupt = Interrupt()
 
 
-LEVELS, PICTURES = ("pieces", "words", "blanks"), ("png", "svg", "pdf")
-"""As `inference.output` and `inference.alignment` have them; --help is not to wait for these."""
+LEVELS, FIGURES = ("pieces", "words", "blanks"), ("png", "svg", "pdf")
+"""As `decoding.formats` and `alignment.heatmap` have them; --help is not to wait for these."""
 
 
 def add_attention_options(parser: argparse.ArgumentParser) -> None:
@@ -96,15 +97,18 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
         choices=LEVELS,
         default=LEVELS[0],
         help="tokens in jsonl, pharaoh, npz and heatmaps: pieces of the vocabulary; words, marks "
-        "and apostrophes cut off; or what stands between blanks, for tokenised text",
+        "and apostrophes cut off; or what stands between spaces, for tokenised text",
     )
-    parser.add_argument("--heatmaps", type=Path, metavar="FOLDER", help="draw every line in it")
-    parser.add_argument("--picture", choices=PICTURES, default=PICTURES[0], help="of heatmaps")
+    parser.add_argument("--heatmaps", type=Path, metavar="DIRECTORY", help="draw every line in it")
+    parser.add_argument(
+        "--figure", "--picture", choices=FIGURES, default=FIGURES[0], help="format of heatmaps"
+    )
 
 
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's main function and leave with the documented exit code.
 
+    Every script takes `--extension MODULE`, for runs made with one.
     A reader that goes away (`| head`) ends it quietly, and so does a signal; `SEQ2SEQ_DEBUG=1`
     shows tracebacks.
     """
@@ -113,6 +117,7 @@ def run_script(main: Callable[[], None]) -> None:
         signal.signal(number, signal.SIG_DFL)
     interrupt.install()
     try:
+        sys.argv[1:] = load_extensions(sys.argv[1:])
         main()
     except UserError as error:
         if os.environ.get(_DEBUG):

@@ -12,11 +12,7 @@ from pathlib import Path
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from seq2seq.alignment.gold import GOLD, AttentionScores, align_test_set
-from seq2seq.alignment.heatmap import (
-    printable_line,
-    to_png,
-)
+from seq2seq.alignment.heatmap import printable_line, to_png
 from seq2seq.cli.console import output_stream
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, SentencePieceConfig, Stage
@@ -28,8 +24,10 @@ from seq2seq.data.prepare import (
     load_tokenizers,
     prepare,
 )
-from seq2seq.decoding.pretrained import Pretrained, new_model, outline
-from seq2seq.decoding.translate import Translation, translate
+from seq2seq.decoding.pretrained import Pretrained, new_model
+from seq2seq.decoding.translate import translate
+from seq2seq.decoding.translation import Translation
+from seq2seq.evaluation.attention import GOLD, AttentionScores, align_test_set
 from seq2seq.evaluation.by_length import (
     LENGTH_BLEU,
     LENGTH_PLOT,
@@ -38,20 +36,27 @@ from seq2seq.evaluation.by_length import (
     plot_length_bleu,
     score_by_length,
 )
-from seq2seq.evaluation.evaluation import TRANSLATIONS, Results, known_rows, score_all, second_pass
 from seq2seq.evaluation.figures import DETAILS, draw_curves, draw_examples, draw_heatmaps, drawn
 from seq2seq.evaluation.projector import project
 from seq2seq.evaluation.scoring import bleu_metric
-from seq2seq.fidelity import Report, compare
+from seq2seq.evaluation.test_set import (
+    TRANSLATIONS,
+    Results,
+    known_rows,
+    read_results,
+    score_all,
+    second_pass,
+)
+from seq2seq.fidelity import compare
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, RunDirError, UserError, printable
+from seq2seq.run.jsonable import to_json
 from seq2seq.run.memory import ADVICE, is_out_of_memory, keep_freed_memory
 from seq2seq.run.provenance import note_restart
-from seq2seq.run.reading import expected, read_json, read_lines_of
+from seq2seq.run.reading import read_lines_of
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.run.writing import explained
-from seq2seq.training.checkpoint import check_size
 from seq2seq.training.export import export
 from seq2seq.training.trainer import Trainer, stopped
 from seq2seq.training.validation import TrainingData
@@ -62,25 +67,23 @@ NO_UNKNOWN = "decode/test.no_unknown.txt"
 SCORES = "scores.json"
 
 
-def run_job(cfg: Config, run: RunDir) -> None:
-    """Run all stages of a job with its log on stderr and in `train.log`, and print the outcome.
+@contextmanager
+def recorded(run: RunDir) -> Iterator[None]:
+    """Send the log of a job to stderr and `train.log`, and turn a bug into one line.
 
     Raises:
-        UserError: something a user can put right, or a stop that was asked for.
+        MemoryLimitError: memory ran out where nobody could say more exactly for what.
         InternalError: a bug; the traceback is in the run's `crash/`.
     """
-    stop = StopRequest()
     with logging_to(run.path("train.log")), logging_redirect_tqdm():
         try:
-            run_stages(cfg, run, stop)
+            yield
         except UserError:
             raise
         except Exception as error:  # the one place that turns a bug into a line
             if is_out_of_memory(error):
                 raise MemoryLimitError(run.root, "out of memory", ADVICE) from None
-            raise crash.keep_bug(run, error) from error
-    with output_stream(None) as output:  # UTF-8, whatever the locale
-        output.write(f"{summary(run)}\n".encode())
+            raise crash.record_bug(run, error) from error
 
 
 @contextmanager
@@ -121,7 +124,13 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     bleu_metric(cfg.evaluate.bleu_tokenizer)  # now, not at the first validation
-    fidelity = write_fidelity(cfg, run)
+
+    # What the run does differently from the paper; anew for every job, as a resumed run may
+    # decode by other settings.
+    fidelity = compare(cfg)
+    run.write("fidelity.md", fidelity.as_markdown())
+    run.write_json("fidelity.json", fidelity.as_dict())
+
     for stage in (stage for stage in Stage if stage in cfg.stages):
         log.info("== %s", stage.name)
         if stage is Stage.tokenize:
@@ -137,17 +146,6 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
                 raise stopped(run, stop, f"interrupted in stage {stage.name}") from None
 
 
-def write_fidelity(cfg: Config, run: RunDir) -> Report:
-    """Say in the run's folder what it does differently from the paper and the authors' code.
-
-    Anew for every job: a resumed run may decode by other settings.
-    """
-    report = compare(cfg)
-    run.write("fidelity.md", report.as_markdown())
-    run.write_json("fidelity.json", report.as_dict())
-    return report
-
-
 def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Train, or go on training, on the tokenized corpus of the run; export the best weights."""
     with stop.interruptible():
@@ -155,7 +153,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     for difference in note_restart(run, cfg):
         log.warning("from here on not bit-exact: %s", difference)
     with stop.interruptible():
-        trainer = _trainer(cfg, run, stop)
+        trainer = trainer_of(cfg, run, stop)
     keep_freed_memory()
     progress = trainer.fit()
     log.info(
@@ -169,7 +167,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     export(run, load_run_config(run.path("config.yaml")))
 
 
-def _trainer(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
+def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
     """Load what training needs; changes nothing on disk."""
     tokenizers = load_tokenizers(run, cfg)
     texts = None
@@ -183,7 +181,6 @@ def _trainer(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
         validation_references=load_text(run, "validation", "target"),
         tokenizers=tokenizers,
     )
-    check_size(run, outline(cfg, tokenizers))
     model = new_model(cfg, tokenizers)
     count = sum(p.numel() for p in model.parameters())
     log.info("model: %s parameters on %s", f"{count:,}", next(model.parameters()).device)
@@ -229,8 +226,8 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     with stop.interruptible():
         check_data(run)
         results, by_length = score(cfg, run)
-    run.write_json(SCORES, results.as_dict())
-    run.write_json(LENGTH_BLEU, by_length.as_dict())
+    run.write_json(SCORES, to_json(results))
+    run.write_json(LENGTH_BLEU, to_json(by_length))
     plot = partial(plot_length_bleu, {cfg.name: by_length.bins})
     pictures = chain(
         [(LENGTH_PLOT, lambda: to_png(plot()))],
@@ -255,7 +252,7 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
         known = dict(zip(rows, outputs, strict=True))
     else:
         known = {row: hypotheses[row] for row in rows}
-    results = Results(*score_all(cfg, hypotheses, references, known), align(cfg, run))
+    results = score_all(cfg, hypotheses, references, known, align(cfg, run))
     return results, score_by_length(cfg, sources, hypotheses, references)
 
 
@@ -297,8 +294,7 @@ def summary(run: RunDir) -> str:
     """Return what a person wants to see at the end: scores, three translations, pictures."""
     parts = []
     if run.path(SCORES).exists():
-        with expected(run.path(SCORES)):
-            parts += [str(Results.from_dict(read_json(run.path(SCORES)))), ""]
+        parts += [str(read_results(run.path(SCORES))), ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
         outputs = read_lines_of(run.path(TRANSLATIONS))
         for row in islice(zip(*sides, outputs, strict=False), 3):

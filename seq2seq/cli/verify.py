@@ -56,9 +56,7 @@ def _checkpoint(run: RunDir, directory: Path) -> Iterator[Finding]:
     found = list(_directory(directory))
     yield from found
     if all(finding.problem is None for finding in found):
-        config = directory / CONFIG
-        files = {CONFIG: config.read_bytes()} if config.exists() else {}
-        origin = _finding(directory, partial(check_origins, run, directory, files))
+        origin = _finding(directory, partial(check_origins, run, directory))
         if origin.problem is not None:
             yield origin
 

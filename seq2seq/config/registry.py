@@ -13,7 +13,8 @@ same two calls, from inside this package or from outside of it:
     def lstm(cfg: LSTMConfig, ...) -> LSTMCell: ...
 
 Config classes are known without torch, so that a config is checked before anything is imported.
-A class with a method `check(config)` sees the whole config and raises a ConfigError.
+A class with a method `check(config)` sees the whole config and raises a ConfigError; one with
+`claims` is the part of the paper that it names (`seq2seq/fidelity/reference/paper.yaml`).
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Translations as others read them: tokens or words, JSON lines, Pharaoh links, npz, pictures.
+"""Translations as others read them: tokens or words, JSON lines, Pharaoh links, npz, heatmaps.
 
 All of it takes a search result or a forced decoding alike.
 """
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from seq2seq.alignment.heatmap import render
 from seq2seq.alignment.links import best_links, pharaoh
-from seq2seq.alignment.word_level import to_words
+from seq2seq.alignment.words import to_words
 from seq2seq.data.pair import Links
 from seq2seq.data.words import Splitter, blank_spans, word_spans
-from seq2seq.decoding.translate import Translation
+from seq2seq.decoding.translation import Translation
 from seq2seq.run.directory import RunDir
 
 log = logging.getLogger(__name__)
@@ -28,35 +28,30 @@ LEVELS: Mapping[str, Splitter | None] = {
     "words": word_spans,
     "blanks": blank_spans,
 }
-"""What a token is shown as: as the vocabulary cuts, as `data/words.py` does, or between blanks."""
+"""What a token is: a piece of the vocabulary, a word of `data/words.py`, text between spaces."""
 
 
 def at_level(translation: Translation, level: str) -> Translation:
-    """Return a translation with its tokens joined as a level says; see `LEVELS`."""
+    """Return a translation with its tokens joined as one of `LEVELS` says."""
     split = LEVELS[level]
     return translation if split is None else translation.words(split)
 
 
 def write(
     file: BinaryIO,
-    found: Iterable[Translation],
+    translations: Iterable[Translation],
     form: str,
     level: str,
     held: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """Write translations in the form that was asked for.
+    """Write translations as `npz`, or as one of the forms of `line`.
 
-    Args:
-        file: Takes bytes.
-        found: One a line.
-        form: `npz`, or one of `line`.
-        level: One of `LEVELS`; of the tokens where the form has some.
-        held: Surrounds the writing of a line, which is flushed: whoever asked may be waiting.
+    `held` surrounds the writing of a line, which is flushed: somebody may be waiting for it.
     """
     if form == "npz":
-        write_npz(file, (at_level(translation, level) for translation in found))
+        write_npz(file, (at_level(translation, level) for translation in translations))
         return
-    for number, translation in enumerate(found, start=1):
+    for number, translation in enumerate(translations, start=1):
         data = f"{line(translation, number, form, level)}\n".encode()
         with held():
             file.write(data)
@@ -64,21 +59,22 @@ def write(
 
 
 def line(translation: Translation, number: int, form: str, level: str) -> str:
-    """Write a translation in a line, or, as `nbest`, its candidates in as many.
+    """Return a translation as a line, or, as `nbest`, a line for each candidate.
+
+    An empty translation gives an empty line, but in jsonl.
 
     Args:
         translation: Of the line.
         number: Of the line, from 1.
         form: `text`, `nbest` (number, score, text), `tsv` (log-probability, tokens, perplexity of
-            a token), `jsonl` (all there is, attention too) or `pharaoh`. But for jsonl a blank
-            translation is a blank line.
+            a token), `jsonl` (all there is, attention too) or `pharaoh`.
         level: One of `LEVELS`.
     """
     match form:
         case "jsonl":
             return json.dumps(at_level(translation, level).as_dict(), ensure_ascii=False)
         case "pharaoh":
-            return _pharaoh_line(translation, number, level)
+            return pharaoh(links(translation, number, level) or ())
         case "nbest":
             rows = (f"{number}\t{c.score:.4f}\t{c.text}" for c in translation.candidates)
             return "\n".join(rows)
@@ -89,29 +85,24 @@ def line(translation: Translation, number: int, form: str, level: str) -> str:
     return translation.text
 
 
-def _pharaoh_line(translation: Translation, number: int, level: str) -> str:
-    found = links(translation, level)
-    if found is None:
-        log.warning("line %d: its words cannot be found in its pieces: no links", number)
-    return pharaoh(found or ())
-
-
-def links(translation: Translation, level: str) -> Links | None:
-    """Return one link a target token, of the best candidate: to where it looks most.
+def links(translation: Translation, number: int, level: str) -> Links | None:
+    """Return a link for each target token of the best candidate: to where it attends most.
 
     End symbols are left out. Tokens are counted from 0; words are those of the text.
 
     Returns:
-        None where the words of the text cannot be found in its pieces, as links between anything
-        else would mislead.
+        None, with a warning that names the line, where the words of the text cannot be found in
+        its pieces: links between anything else would mislead.
     """
     if not translation.candidates:
         return ()
-    best, split = translation.candidates[0], LEVELS[level]
-    if split is None:
-        return best_links(best.alignment, ended=best.finished)
-    words = to_words(translation, best, split)
-    return best_links(words.alignment, ended=words.ended) if words.matched else None
+    tokens = translation.soft_alignment()
+    if (split := LEVELS[level]) is not None:
+        tokens = to_words(tokens, split)
+    if not tokens.matched:
+        log.warning("line %d: its words cannot be found in its pieces: no links", number)
+        return None
+    return best_links(tokens.weights, ended=tokens.ended)
 
 
 def write_npz(file: BinaryIO, translations: Iterable[Translation]) -> None:
@@ -124,32 +115,23 @@ def write_npz(file: BinaryIO, translations: Iterable[Translation]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for number, translation in enumerate(translations, start=1):
             arrays: dict[str, NDArray[Any]] = {}
-            arrays[f"{number}.source_tokens"] = np.array(translation.source_tokens, np.str_)
+            arrays["source_tokens"] = np.array(translation.source_tokens, np.str_)
             for rank, candidate in enumerate(translation.candidates, start=1):
-                name = f"{number}.{rank}"
                 log_probs = np.array(candidate.token_log_probs, np.float32)
-                arrays[f"{name}.tokens"] = np.array(candidate.tokens, np.str_)
-                arrays[f"{name}.token_log_probs"] = log_probs
-                arrays[f"{name}.attention"] = candidate.alignment
+                arrays[f"{rank}.tokens"] = np.array(candidate.tokens, np.str_)
+                arrays[f"{rank}.token_log_probs"] = log_probs
+                arrays[f"{rank}.attention"] = candidate.alignment
             for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w") as entry:
+                with archive.open(f"{number}.{name}.npy", "w") as entry:
                     np.lib.format.write_array(entry, array)
 
 
 def draw_along(
-    found: Iterable[Translation], folder: RunDir, form: str, level: str, font: str | None
+    translations: Iterable[Translation], directory: RunDir, form: str, level: str, font: str | None
 ) -> Iterator[Translation]:
-    """Pass translations on; draw the best candidate of each into `line-NNNN.FORM`.
-
-    Args:
-        found: One a line.
-        folder: Where the pictures go.
-        form: `png`, `svg` or `pdf`.
-        level: One of `LEVELS`.
-        font: Font file for characters that the default fonts lack; None finds one.
-    """
-    for number, translation in enumerate(found, start=1):
+    """Pass translations on; draw the best candidate of each into `line-NNNN.FORM`."""
+    for number, translation in enumerate(translations, start=1):
         if translation.candidates:
             figure = at_level(translation, level).plot(font=font)
-            folder.write(f"line-{number:04d}.{form}", render(figure, form))
+            directory.write(f"line-{number:04d}.{form}", render(figure, form))
         yield translation

@@ -11,8 +11,10 @@ from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, Device
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.data.tokenizer import PAD, Tokenizer
+from seq2seq.decoding.chunks import always
 from seq2seq.decoding.forced import TextPair, force
-from seq2seq.decoding.translate import Translation, always, translate
+from seq2seq.decoding.translate import translate
+from seq2seq.decoding.translation import Translation
 from seq2seq.model import RNNSearch, build_model
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError
@@ -55,13 +57,13 @@ class Pretrained:
 
         Args:
             lines: Any number of them, without line ends.
-            ready: Says whether the next line is there; rather than wait for it, those that were
-                read are translated.
+            ready: Whether the next line is there; rather than wait for it, those that were read
+                are translated.
         """
         return translate(self.model, self.tokenizers, lines, self.config.decode, ready)
 
     def force(self, pairs: Iterable[TextPair]) -> Iterator[Translation]:
-        """Score given translations: probability of each token, and where the model looks.
+        """Score given translations: probability and attention of each token.
 
         [t] = model.force([("The small cat sleeps.", "Le petit chat dort.")])
         t.candidates[0].token_log_probs, t.perplexity, t.alignment
@@ -83,11 +85,11 @@ def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
         RunDirError: no run, or a damaged one.
         ConfigError: an override is wrong.
     """
-    folder = RunDir.open(Path(run))
-    config = load_run_config(folder.path("config.yaml"), overrides)
+    directory = RunDir.open(Path(run))
+    config = load_run_config(directory.path("config.yaml"), overrides)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    return Pretrained(folder, config)
+    return Pretrained(directory, config)
 
 
 def new_model(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
@@ -130,11 +132,11 @@ def pick_device(device: Device) -> torch.device:
 
 
 def _cuda_problem() -> str | None:
-    """Say why CUDA does not work: no device, a driver too old, a device that others hold."""
-    with warnings.catch_warnings(record=True) as told:  # that is how torch speaks of the driver
+    """Return why CUDA does not work: no device, a driver too old, a device in use by others."""
+    with warnings.catch_warnings(record=True) as caught:  # how torch reports an old driver
         warnings.simplefilter("always")
         if not torch.cuda.is_available():
-            reasons = [str(warning.message).split(" (Triggered")[0] for warning in told]
+            reasons = [str(warning.message).split(" (Triggered")[0] for warning in caught]
             return f"CUDA cannot be used ({' '.join(reasons[0].split())})" if reasons else _NO_CUDA
     try:
         torch.zeros(1, device="cuda")

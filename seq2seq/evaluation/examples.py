@@ -1,4 +1,4 @@
-"""Sentences to look at: those of the paper's Figure 3, with what RNNsearch-50 made of them there.
+"""The sentences of the paper's Figure 3, with the translations by RNNsearch-50 that it prints.
 
 The paper shows tokenised text; here it is text as people write it, which is what a model reads.
 Its long-sentence examples (5.2.2, appendix C) are sentences of newstest2014 of which only the
@@ -46,5 +46,5 @@ EXAMPLES: Mapping[Examples, tuple[Example, ...]] = {
         ),
     ),
 }
-"""To look for: in (a) "zone" points at "Area" and the words after it step back one at a time; in
-(d) "l'" draws on "the" and on "man"."""
+"""Worth seeing: in (a) "zone" attends to "Area" and the words after it step back one at a time; in
+(d) "l'" attends to "the" and to "man"."""

@@ -1,4 +1,4 @@
-"""What a run is looked at by: heatmaps, the paper's examples, learning curves.
+"""Figures of a run: heatmaps, the paper's examples, learning curves.
 
 Each is named and drawn on demand, so that one that cannot be drawn costs nothing but itself.
 """
@@ -10,18 +10,12 @@ from functools import partial
 
 import numpy as np
 
-from seq2seq.alignment.heatmap import (
-    Weights,
-    group_pieces,
-    merge_words,
-    plot_alignment,
-    printable_line,
-    to_png,
-)
+from seq2seq.alignment.heatmap import Weights, plot_alignment, printable_line, to_png
+from seq2seq.alignment.words import group_pieces, merge_words
 from seq2seq.config.schema import Config
 from seq2seq.data.tokenizer import surface
 from seq2seq.decoding.pretrained import Pretrained
-from seq2seq.decoding.translate import END
+from seq2seq.decoding.translation import END
 from seq2seq.evaluation.examples import EXAMPLES
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import UserError
@@ -34,13 +28,13 @@ log = logging.getLogger(__name__)
 DETAILS = "decode/test.jsonl"
 """Tokens, scores and attention of the translations of the test set."""
 
-Picture = tuple[str, Callable[[], bytes]]
+Drawing = tuple[str, Callable[[], bytes]]
 """The name of a file of the run, and how to draw what is in it."""
 
 
-def drawn(pictures: Iterable[Picture]) -> Iterator[tuple[str, bytes]]:
-    """Draw pictures; one that cannot be drawn is a warning, as nothing depends on it."""
-    for name, draw in pictures:
+def drawn(drawings: Iterable[Drawing]) -> Iterator[tuple[str, bytes]]:
+    """Draw figures; one that cannot be drawn is a warning, as nothing depends on it."""
+    for name, draw in drawings:
         try:
             data = draw()
         except UserError:
@@ -51,14 +45,10 @@ def drawn(pictures: Iterable[Picture]) -> Iterator[tuple[str, bytes]]:
             yield name, data
 
 
-def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Picture]:
-    """Show the attention of the test sentences in `evaluate.heatmaps`.
-
-    The weights are those of the best beam hypothesis.
-    """
-    wanted = set(cfg.evaluate.heatmaps)
+def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Drawing]:
+    """Show the attention of the best hypotheses of the test sentences in `evaluate.heatmaps`."""
     for number, line in enumerate(read_lines_of(run.path(DETAILS)), start=1):
-        if number not in wanted:
+        if number not in cfg.evaluate.heatmaps:
             continue
         with expected(f"{run.path(DETAILS)}:{number}"):
             translation = json.loads(line)
@@ -70,35 +60,33 @@ def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Picture]:
         yield f"heatmaps/test-{number:04d}.png", partial(heatmap_png, cfg, alpha, *tokens)
 
 
-def draw_examples(cfg: Config, run: RunDir) -> Iterator[Picture]:
+def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     """Translate and show the sets in `evaluate.examples`.
 
-    Each sentence gives two pictures: what the run says, and, ending in `-paper`, where it looks
-    while it is made to say what the paper prints.
+    Each sentence gives two figures: the run's own translation, and, ending in `-paper`, the
+    attention along the translation that the paper prints.
     """
     if not cfg.evaluate.examples:
         return
     model = Pretrained(run, cfg)
     for examples in cfg.evaluate.examples:
         for example in EXAMPLES[examples]:
-            name = f"heatmaps/{examples.name}-{example.label}"
+            name = f"{examples.name}-{example.label}"
             [own] = model.translate([example.source])
-            log.info("%s-%s: %s", examples.name, example.label, printable_line(own.text))
+            log.info("%s: %s", name, printable_line(own.text))
             [paper] = model.force([(example.source, example.target)])
             for ending, found in (("", own), ("-paper", paper)):
-                if found.candidates:
-                    tokens = found.candidates[0].tokens
-                    shown = (found.alignment, found.source_tokens, tokens)
-                    yield f"{name}{ending}.png", partial(heatmap_png, cfg, *shown)
+                for best in found.candidates[:1]:
+                    shown = (best.alignment, found.source_tokens, best.tokens)
+                    yield f"heatmaps/{name}{ending}.png", partial(heatmap_png, cfg, *shown)
 
 
-def draw_curves(cfg: Config, run: RunDir) -> Iterator[Picture]:
+def draw_curves(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     """Show the learning curves, if the run has trained."""
     if run.path(METRICS).exists():
         with expected(run.path(METRICS)):
-            rows = [json.loads(line) for line in read_lines_of(run.path(METRICS))]
-            if any(not isinstance(value, int | float) for row in rows for value in row.values()):
-                raise TypeError("no number")
+            lines = map(json.loads, read_lines_of(run.path(METRICS)))
+            rows = [{tag: float(x) for tag, x in line.items()} for line in lines]  # or "nan"
         yield "curves.png", lambda: to_png(plot_curves(rows, cfg.name))
 
 

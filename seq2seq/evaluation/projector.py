@@ -14,28 +14,29 @@ from seq2seq.config.schema import Config
 from seq2seq.data.prepare import SIDES
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.pretrained import Pretrained
-from seq2seq.evaluation.figures import Picture
+from seq2seq.evaluation.figures import Drawing
 from seq2seq.run.directory import RunDir
 from seq2seq.training.board import EVENTS
 
 INDEX = "projector_config.pbtxt"
-"""What TensorBoard looks for beside the events."""
+"""What TensorBoard reads beside the events."""
 
 MAX_NUMBERS = 1_000_000
 """Of a side, some 8 MB: all of a small vocabulary, the 1,612 most frequent words of the paper's."""
 
 
-def project(cfg: Config, run: RunDir) -> Iterator[Picture]:
-    """Write the embeddings of the best weights as tables, if the run shows itself in TensorBoard.
+def project(cfg: Config, run: RunDir) -> Iterator[Drawing]:
+    """Write the embeddings of the best weights as tables, if the run writes to TensorBoard.
 
     Ids go by frequency in both kinds of vocabulary, so those left out are the rare ones.
     """
     if not cfg.logging.tensorboard:
         return
     best = Pretrained(run, cfg)
-    embeddings = (best.model.encoder.embedding, best.model.decoder.embedding)
-    for side, embedding, tokenizer in zip(SIDES, embeddings, best.tokenizers, strict=True):
-        vectors = embedding.E.weight.detach()  # (K, m)
+    for side, weight, tokenizer in zip(
+        SIDES, best.model.embeddings(), best.tokenizers, strict=True
+    ):
+        vectors = weight.detach()  # (K, m)
         count = min(len(vectors), MAX_NUMBERS // vectors.shape[1])
         ids = [i for i in range(count) if i != PAD]  # whose vector is 0
         yield f"{EVENTS}/projector/{side}.tsv", partial(_vectors, vectors[ids])

@@ -1,11 +1,12 @@
-"""Scores of translations, each with the signature that says how it was made."""
+"""Scores of translations by sacreBLEU, each with the signature that says how it was made."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
+from seq2seq.cli.console import table
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
@@ -17,73 +18,42 @@ _DOWNLOADED = {"spm", "flores101", "flores200"}
 SAMPLES = 1000
 """Bootstrap samples of an interval."""
 
-MOST_SENTENCES = 5000
-"""sacreBLEU holds all samples at once; with so many sentences that is half a GB."""
+MAX_SENTENCES = 5000
+"""sacreBLEU holds all samples at once: half a GB for this many sentences."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number that cannot be shown without how it was made."""
+    """A number and how it was made."""
 
-    name: str
     value: float
     signature: str
-    low: float | None = None  # of the 95% bootstrap interval; None in scores of before
+    low: float | None = None  # of the 95% bootstrap interval; none above `MAX_SENTENCES`
     high: float | None = None
 
     @property
     def interval(self) -> str:
-        """`20.1-22.3`; nothing if there is none."""
+        """`20.10-22.30`; nothing if there is none."""
         return "" if self.low is None or self.high is None else f"{self.low:.2f}-{self.high:.2f}"
-
-    def __str__(self) -> str:
-        shown = f" [{self.interval}]" if self.interval else ""
-        return f"{self.name} {self.value:.2f}{shown} ({self.signature})"
 
 
 @dataclass(frozen=True)
 class Scores:
     """All scores of one set of translations."""
 
-    num_sentences: int
-    scores: tuple[Score, ...]
-
-    def __getitem__(self, name: str) -> Score:
-        return next(score for score in self.scores if score.name == name)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "sentences": self.num_sentences,
-            "scores": {
-                s.name: {"value": s.value, "signature": s.signature, "low": s.low, "high": s.high}
-                for s in self.scores
-            },
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Scores":
-        """Read what `as_dict` gave."""
-        scores = values["scores"].items()
-        return cls(
-            values["sentences"],
-            tuple(
-                Score(name, s["value"], s["signature"], s.get("low"), s.get("high"))
-                for name, s in scores
-            ),
-        )
+    sentences: int
+    scores: Mapping[str, Score]  # by metric
 
     def as_table(self) -> str:
         """Return an aligned table: metric, value, interval where there is one, signature."""
-        rows = [("metric", "score", "95% interval", "signature")]
-        rows += [(s.name, f"{s.value:.2f}", s.interval, s.signature) for s in self.scores]
-        if not any(s.interval for s in self.scores):
-            rows = [(name, value, "", signature) for name, value, _, signature in rows]
-        widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        return "\n".join(
-            f"{a:<{widths[0]}}  {b:>{widths[1]}}  {f'{c:<{widths[2]}}  ' if widths[2] else ''}{d}"
-            for a, b, c, d in rows
+        headers, intervals = ["metric", "score", "95% interval", "signature"], True
+        if not any(score.interval for score in self.scores.values()):
+            headers, intervals = ["metric", "score", "signature"], False
+        rows = (
+            [name, f"{s.value:.2f}", *([s.interval] if intervals else []), s.signature]
+            for name, s in self.scores.items()
         )
+        return table(rows, headers, "lrl")
 
 
 def score(
@@ -92,12 +62,12 @@ def score(
     tokenizer: str,
     language: str | None = None,
 ) -> Scores:
-    """Score detokenised text with sacreBLEU: BLEU, chrF, TER; and BLEU of its Moses tokens.
+    """Score detokenised text with BLEU, chrF and TER, and the BLEU of its Moses tokens.
 
     Args:
-        hypotheses: One translation a line.
-        references: One reference a line.
-        tokenizer: sacreBLEU's tokenizer for BLEU, 13a for most languages.
+        hypotheses: One a line.
+        references: One a line.
+        tokenizer: sacreBLEU's for BLEU, 13a for most languages.
         language: Of the text, for the tokenised BLEU; None leaves that out.
 
     Raises:
@@ -108,9 +78,10 @@ def score(
     """
     from sacrebleu.metrics import CHRF, TER
 
-    bleus = score_bleu(hypotheses, references, tokenizer, language)
-    others = (_measure(metric, hypotheses, references) for metric in (CHRF(), TER()))
-    return Scores(len(references), (*bleus.scores, *others))
+    scores = dict(score_bleu(hypotheses, references, tokenizer, language).scores)
+    for name, metric in (("chrF", CHRF()), ("TER", TER())):
+        scores[name] = _score(metric, hypotheses, references)
+    return Scores(len(references), scores)
 
 
 def score_bleu(
@@ -118,73 +89,10 @@ def score_bleu(
 ) -> Scores:
     """Score with BLEU alone, both kinds; arguments and errors are those of `score`."""
     check_lines(hypotheses, references)
-    detokenised = _measure(bleu_metric(tokenizer), hypotheses, references)
-    if language is None:
-        return Scores(len(references), (detokenised,))
-    tokenised = tokenised_bleu(hypotheses, references, language)
-    return Scores(len(references), (detokenised, tokenised))
-
-
-def _measure(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    """Score with a 95% bootstrap interval; the signature is that of the score alone.
-
-    The interval is the mean of the samples -/+ half of their central 95%, as sacreBLEU gives it,
-    which draws from seed 12345, or from what SACREBLEU_SEED says. It comes from the paired test of
-    a single system: `corpus_score(n_bootstrap=...)` fails where some samples score 0.
-    """
-    if len(references) > MOST_SENTENCES:
-        found = metric.corpus_score(list(hypotheses), [list(references)])
-        return Score(_plain(found.name), float(found.score), str(metric.get_signature()))
-    system = ("", list(hypotheses))
-    _, rows = paired_test([system], {"": metric}, references, "bs", SAMPLES)
-    [(name, [one])] = [(key, row) for key, row in rows.items() if key != "System"]
-    low, high = float(one.mean - one.ci), float(one.mean + one.ci)
-    return Score(_plain(name), float(one.score), str(metric.get_signature()), low, high)
-
-
-def paired_test(
-    systems: list[tuple[str, list[str]]],
-    metrics: dict[str, Any],
-    references: Sequence[str],
-    kind: str,
-    samples: int = 0,
-) -> Any:
-    """Run sacreBLEU's paired test, which would tell on the root logger that it has begun.
-
-    Args:
-        systems: Names and translations.
-        metrics: By any name.
-        references: One a line.
-        kind: `bs` or `ar`.
-        samples: How many; 0 leaves it to sacreBLEU.
-    """
-    from sacrebleu.significance import PairedTest
-
-    logger = logging.getLogger("sacrebleu")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        test = PairedTest(systems, metrics, [list(references)], test_type=kind, n_samples=samples)
-        return test()
-    finally:
-        logger.setLevel(before)
-
-
-def _plain(name: str) -> str:
-    """Return the name of a metric: chrF2 says its beta, and the signature has it too."""
-    return name.rstrip("0123456789+")
-
-
-def check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    """Refuse what cannot be scored; see `score`."""
-    if len(hypotheses) != len(references):
-        raise DataError(
-            "scoring",
-            f"{len(hypotheses)} translations, {len(references)} references",
-            "Give one reference for each translation.",
-        )
-    if not references:
-        raise DataError("scoring", "no sentences", "Give at least one.")
+    scores = {"BLEU": _score(bleu_metric(tokenizer), hypotheses, references)}
+    if language is not None:
+        scores[TOKENISED] = tokenised_bleu(hypotheses, references, language)
+    return Scores(len(references), scores)
 
 
 def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> Score:
@@ -199,9 +107,9 @@ def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], languag
     tokens = ([" ".join(moses.words(t)) for t in texts] for texts in (hypotheses, references))
     # force: or sacreBLEU would warn that this looks tokenised.
     metric = BLEU(tokenize="none", smooth_method="none", force=True)
-    found = _measure(metric, next(tokens), next(tokens))
+    found = _score(metric, next(tokens), next(tokens))
     rules = f"tokens:moses-{language}.{version('sacremoses')}"
-    return replace(found, name=TOKENISED, signature=f"{rules}|{found.signature}")
+    return replace(found, signature=f"{rules}|{found.signature}")
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> float:
@@ -229,3 +137,67 @@ def bleu_metric(tokenizer: str) -> Any:
             f"a package for evaluate.bleu_tokenizer={tokenizer!r} is missing",
             f"pip install 'sacrebleu[{tokenizer[:2]}]'",
         ) from None
+
+
+def check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
+    """Refuse what cannot be scored; see `score`."""
+    if len(hypotheses) != len(references):
+        raise DataError(
+            "scoring",
+            f"{len(hypotheses)} translations, {len(references)} references",
+            "Give one reference for each translation.",
+        )
+    if not references:
+        raise DataError("scoring", "no sentences", "Give at least one.")
+
+
+def _score(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+    """Score as `bootstrap` does, with the signature of the score alone."""
+    found = bootstrap(metric, hypotheses, references)
+    return replace(found, signature=str(metric.get_signature()))
+
+
+def bootstrap(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+    """Score with a metric of sacreBLEU and a 95% interval, of which the signature tells, too.
+
+    The interval is the mean of the samples -/+ half of their central 95%, as sacreBLEU gives it,
+    which draws from seed 12345, or from what SACREBLEU_SEED says. It comes from the paired test of
+    a single system: `corpus_score(n_bootstrap=...)` fails where some samples score 0.
+    """
+    if len(references) > MAX_SENTENCES:
+        found = metric.corpus_score(list(hypotheses), [list(references)])
+        return Score(float(found.score), str(metric.get_signature()))
+    signatures, results = paired_test({"": hypotheses}, {"": metric}, references, "bs", SAMPLES)
+    [signature], [[one]] = signatures.values(), results.values()
+    return Score(float(one.score), signature, float(one.mean - one.ci), float(one.mean + one.ci))
+
+
+def paired_test(
+    systems: Mapping[str, Sequence[str]],
+    metrics: Mapping[str, Any],
+    references: Sequence[str],
+    kind: str,
+    samples: int = 0,  # as many as sacreBLEU finds right
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Run a paired test of sacreBLEU, `bs` or `ar`, without what it says on the root logger.
+
+    Returns:
+        By metric its signature, and a result for each system.
+    """
+    from sacrebleu.significance import PairedTest
+
+    named = [(name, list(lines)) for name, lines in systems.items()]
+    logger = logging.getLogger("sacrebleu")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        test = PairedTest(named, metrics, [list(references)], test_type=kind, n_samples=samples)
+        signatures, results = test()
+    finally:
+        logger.setLevel(before)
+    # sacreBLEU calls chrF "chrF2" after its beta, which its signature has, too.
+    names = {key: key.rstrip("0123456789+") for key in signatures}
+    return (
+        {name: str(signatures[key]) for key, name in names.items()},
+        {name: results[key] for key, name in names.items()},
+    )

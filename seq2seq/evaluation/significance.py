@@ -6,14 +6,19 @@ random (approximate randomisation, Riezler & Maxwell 2005).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from seq2seq.cli.console import table
 from seq2seq.evaluation.scoring import bleu_metric, check_lines, paired_test
 from seq2seq.run.errors import printable
 
 TESTS = {"bootstrap": "bs", "randomisation": "ar"}
 """What the tests are called here and by sacreBLEU, which sets their numbers of samples."""
+
+LEGEND = """\
+p: how often chance alone makes a difference as large from the first; below 0.05 is usually called
+significant."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +36,13 @@ class Compared:
 class Comparison:
     """Systems by one metric."""
 
-    metric: str
     systems: tuple[Compared, ...]
     signatures: Mapping[str, str]  # by test
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            "systems": [asdict(system) for system in self.systems],
-            "signatures": dict(self.signatures),
-        }
 
 
 def compare(
     systems: Mapping[str, Sequence[str]], references: Sequence[str], tokenizer: str
-) -> list[Comparison]:
+) -> dict[str, Comparison]:
     """Compare systems with the first of them by BLEU, chrF and TER, on detokenised text.
 
     The same input gives the same numbers: sacreBLEU draws from seed 12345, or from what
@@ -65,60 +62,27 @@ def compare(
 
     for lines in systems.values():
         check_lines(lines, references)
-    named = [(name, list(lines)) for name, lines in systems.items()]
-    ran = {}
+    signatures, results = {}, {}
     for test, kind in TESTS.items():
+        # New ones for each test: sacreBLEU writes its settings into their signatures.
         metrics = {"BLEU": bleu_metric(tokenizer), "chrF": CHRF(), "TER": TER()}
-        ran[test] = paired_test(named, metrics, references, kind)
-    signatures, found = ran["bootstrap"]
-    return [
-        Comparison(
-            metric=key.rstrip("0123456789+"),
+        signatures[test], results[test] = paired_test(systems, metrics, references, kind)
+    return {
+        metric: Comparison(
             systems=tuple(
                 Compared(
                     name=name,
                     value=float(result.score),
                     low=float(result.mean - result.ci),
                     high=float(result.mean + result.ci),
-                    p={t: _p(rows[key], i) for t, (_, rows) in ran.items() if i},
+                    p={test: _p(results[test][metric], i) for test in TESTS if i},
                 )
-                for i, (name, result) in enumerate(zip(systems, found[key], strict=True))
+                for i, (name, result) in enumerate(zip(systems, rows, strict=True))
             ),
-            signatures={test: str(signed[key]) for test, (signed, _) in ran.items()},
+            signatures={test: signatures[test][metric] for test in TESTS},
         )
-        for key in signatures
-    ]
-
-
-def as_table(found: Sequence[Comparison]) -> str:
-    """Return aligned tables, one a metric, with what the numbers mean below."""
-    blocks = []
-    for comparison in found:
-        first = comparison.systems[0]
-        rows = [
-            [
-                comparison.metric,
-                "score",
-                "95% interval",
-                "difference",
-                *(f"p, {test}" for test in TESTS),
-            ]
-        ]
-        for system in comparison.systems:
-            row = [system.name, f"{system.value:.2f}", f"{system.low:.2f}-{system.high:.2f}"]
-            if system is not first:
-                row += [f"{system.value - first.value:+.2f}"]
-                row += [f"{system.p[test]:.4f}" for test in TESTS]
-            rows.append([*row, *[""] * (len(rows[0]) - len(row))])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        blocks += ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-        blocks += [f"{test}: {s}" for test, s in comparison.signatures.items()]
-        blocks.append("")
-    blocks.append(
-        "p: how often chance alone makes a difference as large from the first; below 0.05 is "
-        "usually called significant."
-    )
-    return "\n".join(map(printable, blocks))
+        for metric, rows in results["bootstrap"].items()
+    }
 
 
 def _p(results: Sequence[Any], system: int) -> float:
@@ -126,3 +90,23 @@ def _p(results: Sequence[Any], system: int) -> float:
     if results[system].score == results[0].score:
         return 1.0
     return float(results[system].p_value)
+
+
+def as_table(comparisons: Mapping[str, Comparison]) -> str:
+    """Return aligned tables, one a metric, with what the numbers mean below."""
+    blocks = []
+    for metric, comparison in comparisons.items():
+        first, *others = comparison.systems
+        rows = [_cells(first)]
+        for system in others:
+            difference = f"{system.value - first.value:+.2f}"
+            rows.append([*_cells(system), difference, *(f"{p:.4f}" for p in system.p.values())])
+        tests = (f"p, {test}" for test in TESTS)
+        blocks.append(table(rows, [metric, "score", "95% interval", "difference", *tests]))
+        blocks += [f"{test}: {signature}" for test, signature in comparison.signatures.items()]
+        blocks.append("")
+    return "\n".join([*blocks, LEGEND])
+
+
+def _cells(system: Compared) -> list[str]:
+    return [printable(system.name), f"{system.value:.2f}", f"{system.low:.2f}-{system.high:.2f}"]

@@ -1,10 +1,156 @@
-"""What a run does differently from the paper and from the authors' code, read from its config.
+"""What a run does differently from the paper and from the authors' code.
 
-The paper is arXiv 1409.0473, the authors' code `experiments/nmt` of GroundHog. `point.py` says what
-a point of comparison is, the files `of_*.py` list them, `report.py` makes the table.
+`reference/paper.yaml` and `reference/authors.yaml` are two configs in which every value has its
+source; a report is where the config of a run differs from them. A part of the model is the paper's
+if its config class claims so. Another part is named, and none of its settings is compared.
 """
 
-from seq2seq.fidelity.point import Outcome, Point
-from seq2seq.fidelity.report import IRRELEVANT, POINTS, Report, compare
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
 
-__all__ = ["IRRELEVANT", "POINTS", "Outcome", "Point", "Report", "compare"]
+import yaml
+
+from seq2seq.config.compose import flatten
+from seq2seq.config.schema import Config
+
+Outcome = StrEnum("Outcome", "same differs silent")
+"""How a run stands to a source, which can be silent."""
+
+PAPER, AUTHORS = (
+    yaml.safe_load((Path(__file__).parent / "reference" / name).read_text("utf-8"))
+    for name in ("paper.yaml", "authors.yaml")
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A part of the model, a setting or a habit of the code, and how it stands to both sources."""
+
+    point: str
+    here: str
+    paper: str | None
+    authors: str | None
+    from_paper: Outcome
+    from_authors: Outcome
+    source: str
+    note: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether the run differs from either source."""
+        return Outcome.differs in (self.from_paper, self.from_authors)
+
+    def line(self) -> str:
+        """Return what a run does, and what the sources do instead."""
+        if self.point in PAPER["parts"]:  # whose text says both
+            return f"{self.point}: {self.here}"
+        texts = [self.paper if self.from_paper is Outcome.differs else None]
+        texts += [self.authors if self.from_authors is Outcome.differs else None]
+        said = f"paper and authors' code: {texts[0]}"
+        if texts[0] != texts[1]:
+            pairs = zip(("paper", "authors' code"), texts, strict=True)
+            said = "; ".join(f"{who}: {text}" for who, text in pairs if text is not None)
+        return f"{self.point}: {self.here} ({said})"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All rows: parts of the model, settings in the order of the config, habits of the code."""
+
+    run: str
+    rows: tuple[Row, ...]
+
+    def lines(self) -> list[str]:
+        """Return the deviations for a log: how many, and a line for each."""
+        paper = sum(row.from_paper is Outcome.differs for row in self.rows)
+        authors = sum(row.from_authors is Outcome.differs for row in self.rows)
+        count = f"{paper} from the paper, {authors} from the authors' code"
+        lines = [f"  {row.line()}" for row in self.rows if row.differs]
+        return [f"deviations: {count} (all points: fidelity.md)", *lines]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"run": self.run, "points": [asdict(row) for row in self.rows]}
+
+    def as_markdown(self) -> str:
+        """Return the model in a sentence, and tables of where the run differs and where not."""
+        parts = [row for row in self.rows if row.point in PAPER["parts"] and row.differs]
+        model = "The parts of the model are the paper's."
+        if parts:
+            model = f"Not the paper's model: {'; '.join(f'{p.point} {p.here}' for p in parts)}."
+        text = (
+            f"# What {self.run} does differently\n\n{model} Settings are from the run's config.\n"
+        )
+        for title, differs in (("Deviations", True), ("No deviations", False)):
+            text += f"\n## {title}\n\n{_table([r for r in self.rows if r.differs is differs])}\n"
+        return text
+
+
+def compare(cfg: Config) -> Report:
+    """Compare a run's config with both sources."""
+    values = flatten(cfg)
+    # Parts first: of another part than the paper's no setting is compared.
+    rows = [_part(name, getattr(cfg, name), entry) for name, entry in PAPER["parts"].items()]
+    if other := {row.point for row in rows if row.differs}:
+        values["attention.name"] = "of another model"  # which is in no table of the paper
+    for key in flatten(Config()):
+        group, _, setting = key.partition(".")
+        entries = [source["settings"].get(key) for source in (PAPER, AUTHORS)]
+        if any(entries):
+            rows.append(_setting(key, {} if group in other else values, *entries))
+            other |= {group} if setting == "name" and rows[-1].differs else set()
+    for point, habit in AUTHORS["always"].items():
+        texts = (habit["here"], None, habit["text"], Outcome.silent, Outcome.differs)
+        rows.append(Row(point, *texts, habit["source"], habit.get("note", "")))
+    return Report(cfg.name, tuple(rows))
+
+
+def _part(name: str, part: Any, entry: Mapping[str, Any]) -> Row:
+    """Compare what a part of the model claims; a subclass has to claim for itself."""
+    claimed = {*vars(type(part)).get("claims", ())} & {*entry["claims"]}
+    here = part.name if claimed else f"{part.name}, not {entry['is']} ({entry['claims'][0]})"
+    outcome = Outcome.same if claimed else Outcome.differs
+    both = (entry["is"], entry["is"], outcome, outcome)
+    return Row(name, here, *both, entry["source"], entry.get("note", ""))
+
+
+def _setting(key: str, values: Mapping[str, Any], *entries: Mapping[str, Any] | None) -> Row:
+    """Compare a setting; where the run has another part, there is nothing to compare."""
+    texts, outcomes = [], []
+    for entry in entries:
+        outcomes.append(_outcome(entry, key, values) if entry else Outcome.silent)
+        texts.append(entry.get("text", _written(entry["is"], " or ")) if entry else None)
+    here = _written(values[key]) if key in values else "no such setting"
+    source, note = ("; ".join(e[k] for e in entries if e and k in e) for k in ("source", "note"))
+    return Row(key, here, texts[0], texts[1], outcomes[0], outcomes[1], source, note)
+
+
+def _outcome(entry: Mapping[str, Any], key: str, values: Mapping[str, Any]) -> Outcome:
+    allowed, cases = entry["is"], entry.get("by", [])
+    if cases and key in values:
+        allowed = allowed.get(" ".join(str(values[case]) for case in cases), "silent")
+    if key not in values or allowed == "silent":
+        return Outcome.silent
+    allowed = allowed if isinstance(allowed, list) else [allowed]
+    return Outcome.same if values[key] in allowed or "any" in allowed else Outcome.differs
+
+
+def _written(value: Any, between: str = " + ") -> str:
+    """Write a value for people: `1,000`, `1e-06`, `yes`, `none`, `a + b`."""
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    if isinstance(value, list):
+        return between.join(map(_written, value))
+    return format(value, "," if isinstance(value, int) else "g" if isinstance(value, float) else "")
+
+
+def _table(rows: list[Row]) -> str:
+    head = ["Point", "This run", "The paper", "The authors' code", "Where", "Note"]
+    lines = [head, ["---"] * len(head)]
+    for r in rows:
+        texts = (r.point, r.here, r.paper or "silent", r.authors or "silent", r.source, r.note)
+        lines.append([text.replace("|", r"\|") for text in texts])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

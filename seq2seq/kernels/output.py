@@ -12,12 +12,12 @@ _CHUNK_BYTES = 16 << 20
 """Of logits: they pass through the processor's cache, and not through memory."""
 
 
-def nll_fused(
+def output_loss(
     W_o: nn.Module, t: Tensor, targets: Tensor, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the summed negative log-likelihood, and the same against smoothed targets.
+    """Return the summed -log p of targets, and the same if smoothed; see `output.smoothed_loss`.
 
-    Equals `training.loss.SmoothedNLL` of the logits W_o t. Only the second can be differentiated.
+    Only the second can be differentiated.
 
     Args:
         W_o: A linear layer, or a sequence that ends in one.

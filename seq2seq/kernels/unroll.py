@@ -16,73 +16,57 @@ from seq2seq.kernels.packing import Packing, shifted
 from seq2seq.kernels.precision import linear, product_format, sum_over_rows
 from seq2seq.kernels.scan import project, scan
 from seq2seq.kernels.steps import Kept, Looked
-from seq2seq.model.attention import AdditiveAttention, Annotations, FixedContext
-from seq2seq.model.decoder import RecurrentDecoder, Unrolled
+from seq2seq.model.attention import AdditiveAttention, FixedContext
+from seq2seq.model.gated_unit import GatedUnit
+from seq2seq.model.protocols import Source
+from seq2seq.model.recurrence import Unrolled
 
 
-def unroll_fused(
-    decoder: RecurrentDecoder, Ey_prev: Tensor, Ey: Tensor, source: Annotations, mask: Tensor
-) -> Unrolled:
-    """Run a decoder along a target; equals `decoder.unroll` on real words, 0 elsewhere.
-
-    Args:
-        decoder: With additive attention or a fixed context; its weights are used as they are.
-        Ey_prev: (B, Ty, m) E y_{i-1}.
-        Ey: (B, Ty, m) E y_i.
-        source: Annotations of the batch.
-        mask: (B, Ty) bool, True on real words, which come first.
-    """
-    packing = Packing.of(mask)
-    words = project(decoder.unit, packing.pack(Ey if decoder.moved_by_emitted else Ey_prev))
-    if isinstance(decoder.attention, FixedContext):
-        return _unroll_fixed(decoder, decoder.attention, words, source, packing)
-    assert type(decoder.attention) is AdditiveAttention
-    return _unroll_additive(decoder, decoder.attention, words, source, packing)
-
-
-def _unroll_fixed(
-    decoder: RecurrentDecoder,
+def unroll_fixed(
+    unit: GatedUnit,
     attention: FixedContext,
     words: Tensor,
-    source: Annotations,
-    packing: Packing,
+    s_0: Tensor,
+    source: Source,
+    mask: Tensor,
 ) -> Unrolled:
     """The context never changes: what it adds to the words is known before the loop."""
-    s_0 = decoder.initial_state(source).s
-    attended = attention(query=s_0, source=source)
-    from_context = linear(attended.c, _into_gates(decoder))  # (B, 3n)
+    packing = Packing.of(mask)
+    projected = project(unit, packing.pack(words))
+    attended = attention(s_0, source)
+    from_context = linear(attended.c, _into_gates(unit))  # (B, 3n)
     rows = packing.places // packing.num_steps  # sentence of each packed word
-    words = words + from_context.index_select(0, rows)
+    projected = projected + from_context.index_select(0, rows)
     start = s_0.index_select(0, packing.order)[None]
-    states = scan([decoder.unit], words[None], packing.sizes, start)
+    states = scan([unit], projected[None], packing.sizes, start)
     [s_prev] = shifted(start.to(states.dtype), states, packing.sizes)
-    num_words = packing.num_steps
-    c, alpha = (x[:, None].expand(-1, num_words, -1) for x in (attended.c, attended.alpha))
+    c, alpha = (x[:, None].expand(-1, packing.num_steps, -1) for x in (attended.c, attended.alpha))
     return Unrolled(packing.unpack(s_prev), c, alpha)
 
 
-def _into_gates(decoder: RecurrentDecoder) -> Tensor:
-    unit = decoder.unit
+def _into_gates(unit: GatedUnit) -> Tensor:
     return torch.cat([unit.C.weight, unit.C_z.weight, unit.C_r.weight])  # (3n, 2n)
 
 
-def _unroll_additive(
-    decoder: RecurrentDecoder,
+def unroll_additive(
+    unit: GatedUnit,
     attention: AdditiveAttention,
     words: Tensor,
-    source: Annotations,
-    packing: Packing,
+    s_0: Tensor,
+    source: Source,
+    mask: Tensor,
 ) -> Unrolled:
-    unit = decoder.unit
+    """Run a decoder along targets; equals `recurrence.unroll` on real words, 0 elsewhere."""
+    packing = Packing.of(mask)
+    projected = project(unit, packing.pack(words))
     exact = unit.U.weight.dtype  # under autocast states and attention keep the type of the weights
-    Ch = _of_real_tokens(source, _into_gates(decoder), packing)
-    s_0 = decoder.initial_state(source).s
+    Ch = _of_real_tokens(source, _into_gates(unit), packing)
     from_state = torch.cat([attention.W_a.weight, unit.U_z.weight, unit.U_r.weight])  # (n' + 2n, n)
     narrow = product_format(from_state)
     keys, s_0 = (x.to(exact).index_select(0, packing.order) for x in (source.keys, s_0))
     with torch.autocast(words.device.type, enabled=False):
         s_prev, alpha = AttentiveScan.apply(  # type: ignore[no-untyped-call]
-            words,
+            projected,
             keys,
             Ch,
             s_0,
@@ -99,7 +83,7 @@ def _unroll_additive(
     return Unrolled(packing.unpack(s_prev), c, alpha)
 
 
-def _of_real_tokens(source: Annotations, weight: Tensor, packing: Packing) -> Tensor:
+def _of_real_tokens(source: Source, weight: Tensor, packing: Packing) -> Tensor:
     """Return weight h_j (B, Tx, 3n), sentences in the order of the packing; 0 on padding.
 
     A batch holds targets of like lengths; a fifth of its source may be padding.

@@ -25,8 +25,8 @@ function el(name, attributes = {}, ...children) {
 }
 
 /** Text of a run, isolated from its surroundings and in its own direction. */
-const said = (text, lang) => el("bdi", { dir: "auto", lang }, text);
-const quoted = (text, lang) => el("span", {}, "\u201c", said(text, lang), "\u201d");
+const isolated = (text, lang) => el("bdi", { dir: "auto", lang }, text);
+const quoted = (text, lang) => el("span", {}, "\u201c", isolated(text, lang), "\u201d");
 const percent = (share) => `${Math.round(100 * share)}\u202f%`;
 const fixed = (x, digits = 2) => x === null || x === undefined ? "\u2013"
   : x.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "\u2212");
@@ -42,7 +42,7 @@ function table(caption, head, rows, kind = "") {
       el("tbody", {}, ...body)));
 }
 
-/** Radio buttons that look like one switch. */
+/** Radio buttons in the shape of one switch. */
 function choice(legend, name, options, chosen, change) {
   const radios = options.map(([value, label]) => el("label", {},
     el("input", { type: "radio", name, value, checked: value === chosen,
@@ -51,7 +51,7 @@ function choice(legend, name, options, chosen, change) {
 }
 
 const runName = (r) => el("span", { class: `run run${r % 6}` },
-  el("i", { "aria-hidden": "true" }), said(data.runs[r].name));
+  el("i", { "aria-hidden": "true" }), isolated(data.runs[r].name));
 
 // Weights ------------------------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ function unpack(text, rows, columns) {
   return Array.from({ length: rows }, (_, i) => flat.subarray(i * columns, (i + 1) * columns));
 }
 
-/** The two sides of an alignment at the level that is shown, and what one looks at in the other. */
+/** The two sides of an alignment at the level that is shown, and what one attends to in the other. */
 class Grid {
   constructor(found, unit) {
     const level = found[unit];
@@ -97,15 +97,15 @@ class Panel {
     const rows = this.found.map((found, i) => el("label", {},
       el("input", { type: "radio", name, checked: i === 0, onchange: () => this.choose(found) }),
       el("span", { class: "kind" }, found.label),
-      el("span", { class: "text" }, said(found.text || "(nothing)", this.run.target)),
+      el("span", { class: "text" }, isolated(found.text || "(nothing)", this.run.target)),
       el("span", { class: "value", title: "score: the higher the better" }, fixed(found.score))));
     this.numbers = el("dl", { class: "numbers" });
     this.figure = el("div", { class: "attention", role: "group" });
-    this.told = el("p", { class: "told", "aria-live": "polite" });
+    this.explanation = el("p", { class: "explanation", "aria-live": "polite" });
     this.node = el("section", { class: "panel" }, several ? el("h4", {}, runName(r)) : null,
       el("div", { class: "inside" },
-        el("fieldset", { class: "hypotheses" }, el("legend", {}, "Translation to look at"), ...rows),
-        this.numbers, this.told, this.figure));
+        el("fieldset", { class: "hypotheses" }, el("legend", {}, "Translation shown"), ...rows),
+        this.numbers, this.explanation, this.figure));
     for (const [type, act] of [["mouseover", "enter"], ["focusin", "enter"], ["mouseout", "leave"],
       ["focusout", "leave"], ["click", "pin"], ["keydown", "key"]])
       this.figure.addEventListener(type, (event) => this[act](event));
@@ -130,7 +130,7 @@ class Panel {
     this.grid = new Grid(found, view.unit);
     this.pinned = this.draw = null;
     const numbers = [["Score", fixed(found.score), "log-probability, normalised by length"],
-      ["Entropy", fixed(found.entropy), "nats; 0: each word looks at one place"],
+      ["Entropy", fixed(found.entropy), "nats; 0: each word attends to one place"],
       ["Coverage", found.coverage === null ? "\u2013" : percent(found.coverage),
         "source words that get at least half a word\u2019s attention"],
       ["chrF", fixed(found.chrf, 0), "against the reference, 0 to 100"]];
@@ -149,9 +149,9 @@ class Panel {
   /** A word as a button; which one it is stands in its data. */
   button(side, index) {
     const text = this.grid[side][index], lang = this.run[side];
-    const blank = view.unit === "pieces" && text.startsWith("\u2581");
-    const label = blank
-      ? [el("span", { class: "blank" }, "\u2581"), said(text.slice(1), lang)] : [said(text, lang)];
+    const space = view.unit === "pieces" && text.startsWith("\u2581");
+    const label = space
+      ? [el("span", { class: "space" }, "\u2581"), isolated(text.slice(1), lang)] : [isolated(text, lang)];
     return el("button", { type: "button", class: text === "</s>" ? "word end" : "word", tabindex: "-1",
       "data-side": side, "data-index": index, "aria-pressed": "false" }, ...label);
   }
@@ -218,7 +218,7 @@ class Panel {
     const rows = target.map((_, i) => [this.button("target", i), percent(probability[i]),
       el("span", {}, ...this.grid.links("target", i, 3).flatMap(([j, weight], n) =>
         [n ? ", " : null, quoted(source[j], this.run.source), ` ${percent(weight)}`]))]);
-    return table("Where each target word looks", ["Word", "Probability", "Looks at"], rows);
+    return table("What each target word attends to", ["Word", "Probability", "Attends to"], rows);
   }
 
   // Pointing: `at` is {side, index} and, in the matrix, the other index.
@@ -247,13 +247,13 @@ class Panel {
     if (at) this.rove(this.word(at.side, at.index));
   }
 
-  /** Show and say what a word looks at, or who looks at it; null: nothing is pointed at. */
+  /** Show and say what a word attends to, or what attends to it; null: nothing is pointed at. */
   tell(at) {
     this.at = at;
     this.light();
     if (!at) {
-      this.told.replaceChildren(el("span", { class: "note" },
-        "Point at a word, or move with Tab and the arrow keys, to see its attention; Enter keeps it."));
+      this.explanation.replaceChildren(el("span", { class: "note" },
+        "Point at a word, or move with Tab and the arrow keys, to see its attention; Enter pins it."));
       return;
     }
     const other = at.side === "target" ? "source" : "target";
@@ -263,10 +263,10 @@ class Panel {
       : [[at.other, weight(at.other)]];
     const list = links.flatMap(([i, w], n) =>
       [n ? ", " : " ", quoted(this.grid[other][i], lang), ` ${percent(w)}`]);
-    const verb = at.side === "target" ? "looks at" : "is looked at by";
+    const verb = at.side === "target" ? "attends to" : "is attended to by";
     const chance = at.side === "target"
       ? ` Its probability was ${percent(this.grid.probability[at.index])}.` : "";
-    this.told.replaceChildren(el("b", {}, quoted(text, this.run[at.side])), ` ${verb}`,
+    this.explanation.replaceChildren(el("b", {}, quoted(text, this.run[at.side])), ` ${verb}`,
       ...(list.length ? list : [" nothing in particular"]), `.${chance}`);
   }
 

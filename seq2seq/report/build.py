@@ -12,20 +12,23 @@ from seq2seq.alignment.heatmap import printable_line
 from seq2seq.data.prepare import SIDES, load_text, word_counters
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
+from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.by_length import run_names
 from seq2seq.report.of_run import describe_fidelity, describe_run
 from seq2seq.report.page import page
-from seq2seq.report.sentence import Found, describe
+from seq2seq.report.sentence import describe
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
 from seq2seq.run.reading import expected
 
 
-def build(folders: Sequence[Path], overrides: Sequence[str], sentences: int, n_best: int) -> str:
+def build(
+    directories: Sequence[Path], overrides: Sequence[str], sentences: int, n_best: int
+) -> str:
     """Return the report of runs as a page.
 
     Args:
-        folders: Runs with a test set; several have the same source sentences there.
+        directories: Runs with a test set; several have the same source sentences there.
         overrides: Of their settings.
         sentences: How many are shown, evenly spread over the test set.
         n_best: Hypotheses of the beam that are shown of each, at most the beam's size.
@@ -34,14 +37,15 @@ def build(folders: Sequence[Path], overrides: Sequence[str], sentences: int, n_b
         RunDirError: no run, a damaged one, or one whose test set has other sources.
         ConfigError: an override is wrong.
     """
-    runs = [RunDir.open(folder) for folder in folders]
-    names = _names(folders)
+    runs = [RunDir.open(directory) for directory in directories]
     sources = _sources(runs)
     rows = _spread([i for i, text in enumerate(sources) if text.strip()], sentences)
     lines = [sources[i] for i in rows]
+
+    # Every run translates the same lines.
     described, configs = [], []
     decoded: list[list[dict[str, Any]]] = []  # of each run, of each sentence
-    for run, name in zip(runs, names, strict=True):
+    for run, name in zip(runs, _names(directories), strict=True):
         model = load(run.root, overrides)
         references = load_text(run, "test", SIDES[1])
         with expected(run.path("corpus")):  # as many as sources
@@ -49,6 +53,7 @@ def build(folders: Sequence[Path], overrides: Sequence[str], sentences: int, n_b
         decoded.append(list(_sentences(model, lines, chosen, n_best)))
         described.append(describe_run(run, name, model))
         configs.append(model.config)
+
     count, _ = word_counters(configs[0])
     shown = [
         {
@@ -58,7 +63,7 @@ def build(folders: Sequence[Path], overrides: Sequence[str], sentences: int, n_b
             "runs": list(in_runs),
         }
         for row, line, *in_runs in zip(rows, lines, *decoded, strict=True)
-        if all(found["found"] for found in in_runs)  # not where a broken model says nothing
+        if all(in_run["found"] for in_run in in_runs)  # a broken model may find nothing
     ]
     title = " and ".join(run["name"] for run in described)
     data = {
@@ -70,10 +75,10 @@ def build(folders: Sequence[Path], overrides: Sequence[str], sentences: int, n_b
     return page(title, data, ("attention.js", "report.js"))
 
 
-def _names(folders: Sequence[Path]) -> list[str]:
+def _names(directories: Sequence[Path]) -> list[str]:
     """Name runs by what tells them apart; where that would be a path, by the end of it."""
-    pairs = zip(run_names(folders), folders, strict=True)
-    names = [folder.resolve().name if name == str(folder) else name for name, folder in pairs]
+    pairs = zip(run_names(directories), directories, strict=True)
+    names = [path.resolve().name if name == str(path) else name for name, path in pairs]
     counts = Counter(names)
     return [n if counts[n] == 1 else f"{n} ({i})" for i, n in enumerate(names, start=1)]
 
@@ -93,20 +98,17 @@ def _sources(runs: Sequence[RunDir]) -> list[str]:
     return sources
 
 
-def _spread(rows: Sequence[int], most: int) -> list[int]:
-    """Take at most so many rows, evenly over all."""
-    most = min(most, len(rows))
-    return [rows[i * len(rows) // most] for i in range(most)]
+def _spread(rows: Sequence[int], limit: int) -> list[int]:
+    """Take at most `limit` rows, evenly over all."""
+    count = min(limit, len(rows))
+    return [rows[i * len(rows) // count] for i in range(count)]
 
 
 def _sentences(
     model: Pretrained, lines: Sequence[str], references: Sequence[str], n_best: int
 ) -> Iterator[dict[str, Any]]:
     """Yield for each line what a reader can choose from: beam, greedy, and the reference."""
-    from sacrebleu.metrics import CHRF
-
     cfg, parts = model.config.decode, (model.model, model.tokenizers)
-    metric = CHRF()
     results = zip(
         references,
         translate(*parts, lines, replace(cfg, n_best=min(n_best, cfg.beam_size))),
@@ -114,14 +116,19 @@ def _sentences(
         model.force(zip(lines, references, strict=True)),
         strict=True,
     )
-    for reference, beam, greedy, forced in tqdm(
-        results, total=len(lines), unit=" sentences", disable=None
-    ):
-        named = [(f"Beam {rank}", beam, c) for rank, c in enumerate(beam.candidates, start=1)]
-        named += [("Greedy", greedy, c) for c in greedy.candidates]
-        found = [
-            Found(name, of, c, float(metric.sentence_score(c.text, [reference]).score))
-            for name, of, c in named
-        ]
-        found += [Found("Reference", forced, c, chrf=None) for c in forced.candidates]
-        yield {"reference": printable_line(reference), "found": list(map(describe, found))}
+    for reference, *found in tqdm(results, total=len(lines), unit=" sentences", disable=None):
+        yield {"reference": printable_line(reference), "found": [*_candidates(reference, *found)]}
+
+
+def _candidates(
+    reference: str, beam: Translation, greedy: Translation, forced: Translation
+) -> Iterator[dict[str, Any]]:
+    from sacrebleu.metrics import CHRF
+
+    metric = CHRF()
+    for translation, name in ((beam, "Beam"), (greedy, "Greedy"), (forced, "Reference")):
+        for i, candidate in enumerate(translation.candidates):
+            label = f"{name} {i + 1}" if translation is beam else name
+            chrf = float(metric.sentence_score(candidate.text, [reference]).score)
+            pieces = translation.soft_alignment(i)
+            yield describe(label, pieces, candidate.score, None if translation is forced else chrf)

@@ -2,27 +2,26 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from seq2seq.alignment.gold import AttentionScores
-from seq2seq.alignment.measures import NOT_MEASURED
 from seq2seq.config.schema import Config, WordsConfig
 from seq2seq.data.prepare import REPORT
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.evaluation.by_length import LENGTH_BLEU, read_length_bleu
-from seq2seq.evaluation.evaluation import Results
+from seq2seq.evaluation.test_set import Results, read_results
 from seq2seq.fidelity import compare
-from seq2seq.fidelity.point import Outcome
 from seq2seq.run.checksums import read_checksummed
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
-from seq2seq.run.reading import expected, parse_json, read_json, read_lines_of
+from seq2seq.run.jsonable import to_json
+from seq2seq.run.reading import expected, parse_json, read_lines_of
 
 METRICS, SCORES = "metrics.jsonl", "scores.json"
 
 CURVES = {"training": "train/loss", "validation": "validation/loss", "bleu": "validation/bleu"}
 
-MOST_POINTS = 200
+MAX_POINTS = 200
 """Of a curve: a screen shows no more."""
 
 
@@ -33,23 +32,20 @@ def describe_run(run: RunDir, name: str, model: Pretrained) -> dict[str, Any]:
         RunDirError: a file of it is damaged.
     """
     rows = _metrics(run)
-    scores, notes = _results(run)
+    results = read_results(run.path(SCORES)) if run.path(SCORES).exists() else None
     with expected(run.path(METRICS)):
         curves = {key: _curve(rows, tag) for key, tag in CURVES.items()}
-    lengths = read_length_bleu(run.root) if run.path(LENGTH_BLEU).exists() else None
+    lengths = read_length_bleu(run.root).bins if run.path(LENGTH_BLEU).exists() else ()
     return {
         "name": printable(name),
         "source": _language(model.config.data.source_language),
         "target": _language(model.config.data.target_language),
         "unit": "Tokens" if isinstance(model.config.tokenizer, WordsConfig) else "Subwords",
         "facts": [[fact, printable(text)] for fact, text in _facts(run, model, rows)],
-        "scores": scores,
-        "notes": notes,
+        "scores": [] if results is None else _scores(results),
+        "notes": [] if results is None else _notes(results),
         "curves": curves,
-        "lengths": [
-            {"first": b.first, "label": b.label, "bleu": b.bleu, "low": b.low, "high": b.high}
-            for b in (lengths.bins if lengths is not None else ())
-        ],
+        "lengths": [to_json(b) | {"label": b.label} for b in lengths],
     }
 
 
@@ -58,20 +54,20 @@ def describe_fidelity(configs: Sequence[Config]) -> list[dict[str, Any]]:
     reports = [compare(config) for config in configs]
     return [
         {
-            "point": rows[0].point.name,
-            "paper": rows[0].point.paper and rows[0].point.paper.text,
-            "authors": rows[0].point.authors and rows[0].point.authors.text,
-            "source": rows[0].point.source,
-            "note": rows[0].point.note,
+            "point": rows[0].point,
+            "paper": rows[0].paper,
+            "authors": rows[0].authors,
+            "source": rows[0].source,
+            "note": rows[0].note,
             "here": [row.here for row in rows],
-            "differs": [Outcome.differs in (row.paper, row.authors) for row in rows],
+            "differs": [row.differs for row in rows],
         }
         for rows in zip(*(report.rows for report in reports), strict=True)
     ]
 
 
 def _metrics(run: RunDir) -> list[dict[str, Any]]:
-    """Return the lines of `metrics.jsonl`; none of a run that keeps none."""
+    """Return the lines of `metrics.jsonl`; none of a run without it."""
     path = run.path(METRICS)
     if not path.exists():
         return []
@@ -84,8 +80,8 @@ def _curve(rows: Iterable[dict[str, Any]], tag: str) -> list[list[float]]:
     """Return points (update, value) of a curve, evenly thinned; the last one always stays."""
     values = [(row["update"], float(row[tag])) for row in rows if tag in row]  # or "nan"
     points = [[update, round(value, 4)] for update, value in values if math.isfinite(value)]
-    step = -(-len(points) // MOST_POINTS) or 1
-    return points[::-step][::-1]
+    stride = -(-len(points) // MAX_POINTS) or 1
+    return points[::-stride][::-1]
 
 
 def _facts(run: RunDir, model: Pretrained, rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -113,34 +109,21 @@ def _facts(run: RunDir, model: Pretrained, rows: Sequence[dict[str, Any]]) -> li
     ]
 
 
-def _results(run: RunDir) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the scores of the test set, and advice on the alignments in whole sentences."""
-    path = run.path(SCORES)
-    if not path.exists():
-        return [], []
-    with expected(path):
-        results = Results.from_dict(read_json(path))
-        scores = [
-            {
-                "name": printable(score.name),
-                "value": float(score.value),
-                "signature": printable(score.signature),
-                "low": None if score.low is None else float(score.low),
-                "high": None if score.high is None else float(score.high),
-            }
-            for score in results.scores.scores
-        ]
-        return scores, [] if results.attention is None else _notes(results.attention)
+def _scores(results: Results) -> list[dict[str, Any]]:
+    return [
+        {"name": printable(name)} | to_json(replace(score, signature=printable(score.signature)))
+        for name, score in results.scores.items()
+    ]
 
 
-def _notes(attention: AttentionScores) -> list[str]:
+def _notes(results: Results) -> list[str]:
     """Say what the measures of attention on the test set are, and what they advise."""
     notes = []
-    if (gold := attention.gold) is not None:
+    if (gold := results.alignment) is not None:
         rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
         notes.append(f"{rate} {gold.advice}")
-    if attention.measures != NOT_MEASURED:
-        notes.append(f"Attention along the references: {attention.measures}.")
+    if results.attention is not None:
+        notes.append(f"Attention along the references: {results.attention}.")
     return notes
 
 

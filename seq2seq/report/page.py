@@ -1,7 +1,7 @@
 """One HTML file that holds everything it shows: data as JSON, one style, one script.
 
-The browser is told to run and load nothing else: the policy names the sums of both. The data are
-text for it, and the script sets text as text. The same data give the same bytes.
+The browser is told to run and load nothing else: the policy has the checksums of both. The data are
+text to it, and the script sets text as text. The same data give the same bytes.
 """
 
 import base64
@@ -47,8 +47,8 @@ def page(title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return _PAGE.format(
         policy=(
-            f"default-src 'none'; style-src '{_sum(style)}'; script-src '{_sum(script)}'; "
-            "img-src data:; base-uri 'none'; form-action 'none'"
+            f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
+            f"style-src '{_checksum(style)}'; script-src '{_checksum(script)}'"
         ),
         title=html.escape(title),
         style=style,
@@ -74,5 +74,5 @@ def _own(name: str) -> str:
     return Path(__file__).with_name(name).read_text("utf-8")
 
 
-def _sum(text: str) -> str:
+def _checksum(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -15,7 +15,7 @@ function summary() {
     return el("span", {}, el("b", {}, fixed(found.value, 1)), range);
   })]);
   const facts = data.runs[0].facts.map(([name], i) =>
-    [name, ...data.runs.map((run) => said(run.facts[i][1]))]);
+    [name, ...data.runs.map((run) => isolated(run.facts[i][1]))]);
   const signatures = [...new Set(all.map((s) => s.signature))].filter(Boolean);
   const notes = data.runs.flatMap((run, r) => run.notes.map((note) =>
     el("li", {}, ...(several ? [runName(r), ": "] : []), note)));
@@ -112,7 +112,7 @@ function chart(options) {
     svg.append(line(s, scale, aside, bins));
   });
   const legend = el("ul", { class: "legend" }, ...series.map((s) => el("li", { class: `run${s.run % 6}` },
-    el("i", { class: s.dashed ? "dashed" : null, "aria-hidden": "true" }), said(s.label))));
+    el("i", { class: s.dashed ? "dashed" : null, "aria-hidden": "true" }), isolated(s.label))));
   const xs = [...new Set(points.map((p) => p[0]))].sort((a, b) => a - b);
   const rows = xs.map((at) => [bins ? bins[at] : String(at), ...series.map((s) => {
     const [, value, low, high] = s.points.find((p) => p[0] === at) ?? [];
@@ -121,7 +121,7 @@ function chart(options) {
   })]);
   return el("figure", { class: "chart" }, el("figcaption", {}, el("b", {}, title), ` ${y}`),
     legend, svg, el("details", {}, el("summary", {}, "Numbers"),
-      table(title, [x, ...series.map((s) => said(s.label))], rows, "numbers")));
+      table(title, [x, ...series.map((s) => isolated(s.label))], rows, "numbers")));
 }
 
 function charts() {
@@ -235,7 +235,7 @@ function translations() {
 
 app.append(el("header", { class: "top" },
   el("div", {}, el("p", { class: "note" }, several ? "Runs side by side" : "Report of a run"),
-    el("h1", {}, said(data.title))), theme()));
+    el("h1", {}, isolated(data.title))), theme()));
 app.append(...[summary(), charts(), fidelity(), translations()].filter(Boolean));
 const first = document.querySelector("article .more");
 if (first) first.click();

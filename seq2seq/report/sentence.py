@@ -1,71 +1,64 @@
 """What a page holds of a translation: its candidates with their attention, in words and pieces.
 
 Weights are rounded to 1/255, which is finer than a screen, and runs of zeros are counted: most
-words look at one or two places.
+words attend to one or two places.
 """
 
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from seq2seq.alignment.heatmap import Weights, printable, printable_line
 from seq2seq.alignment.measures import measure
-from seq2seq.alignment.word_level import to_words
-from seq2seq.decoding.translate import Candidate, Translation
+from seq2seq.alignment.words import SoftAlignment, to_words
 from seq2seq.report.page import frame, page
+
+Ranked = Sequence[tuple[SoftAlignment, float]]
+"""The candidates of a sentence, best first: attention between pieces, and the score."""
 
 ROW, REST = 36, 330
 """Pixels of a notebook's frame: of a word or hypothesis, and of all else."""
 
-MOST = 900
-"""Pixels of a frame at most; it scrolls."""
+MAX_HEIGHT = 900
+"""Pixels of a frame; it scrolls."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """A candidate under the name by which a reader chooses it."""
+def describe(
+    label: str, pieces: SoftAlignment, score: float, chrf: float | None = None
+) -> dict[str, Any]:
+    """Return the plain values of a candidate that a page shows.
 
-    label: str  # "Beam 1", "Greedy", "Reference"
-    translation: Translation
-    candidate: Candidate
-    chrf: float | None  # against the reference
-
-
-def describe(found: Found) -> dict[str, Any]:
-    """Return the plain values of a candidate that a page shows."""
-    candidate, words = found.candidate, to_words(found.translation, found.candidate)
-    measured = measure(words.alignment, ended=words.ended)
-    covered = None if measured.uncovered is None else 1 - measured.uncovered
+    Args:
+        label: What a reader chooses it by: "Beam 1", "Greedy", "Reference".
+        pieces: Its attention between pieces.
+        score: Of the search.
+        chrf: Against the reference.
+    """
+    words = to_words(pieces)
+    measures = measure(words.weights, ended=words.ended)
+    covered = None if measures.uncovered is None else 1 - measures.uncovered
     return {
-        "label": found.label,
-        "text": printable_line(candidate.text),
-        "score": _number(candidate.score),
-        "entropy": _number(measured.entropy),
+        "label": label,
+        "text": printable_line(pieces.target),
+        "score": _number(score),
+        "entropy": _number(measures.entropy),
         "coverage": _number(covered),
-        "chrf": _number(found.chrf),
-        "words": _level(words.source_words, words.words, words.alignment, words.log_probs),
-        "pieces": _level(
-            found.translation.source_tokens,
-            candidate.tokens,
-            candidate.alignment,
-            candidate.token_log_probs,
-        ),
+        "chrf": _number(chrf),
+        "words": _level(words),
+        "pieces": _level(pieces),
     }
 
 
-def _level(
-    source: Sequence[str], target: Sequence[str], weights: Weights, log_probs: Sequence[float]
-) -> dict[str, Any]:
-    """Return an alignment: labels, weights (target, source), and log-probabilities as chances."""
+def _level(tokens: SoftAlignment) -> dict[str, Any]:
+    """Return labels, weights (target, source), and log-probabilities as probabilities."""
     return {
-        "source": list(map(printable, source)),
-        "target": list(map(printable, target)),
-        "probability": [_number(math.exp(min(p, 0.0)), 4) or 0.0 for p in log_probs],
-        "weights": pack(weights),
+        "source": list(map(printable, tokens.source_tokens)),
+        "target": list(map(printable, tokens.target_tokens)),
+        "probability": [_number(math.exp(min(p, 0.0)), 4) or 0.0 for p in tokens.log_probs],
+        "weights": pack(tokens.weights),
     }
 
 
@@ -88,26 +81,26 @@ def pack(weights: Weights) -> str:
 
 
 def _number(value: float | None, digits: int = 3) -> float | None:
-    """Round a number; None for what is none, as of a model that a stranger broke."""
+    """Round a number; None if it is not finite, as a broken model may give."""
     return round(value, digits) if value is not None and math.isfinite(value) else None
 
 
-def translation_page(translation: Translation) -> str:
+def translation_page(source: str, candidates: Ranked) -> str:
     """Return a page that shows one translation and nothing else."""
     found = [
-        describe(Found(f"Beam {rank}", translation, candidate, chrf=None))
-        for rank, candidate in enumerate(translation.candidates, start=1)
+        describe(f"Beam {rank}", pieces, score)
+        for rank, (pieces, score) in enumerate(candidates, start=1)
     ]
-    source = printable_line(translation.source)
+    line = printable_line(source)
     data = {
         "runs": [{"name": "", "source": None, "target": None, "unit": "Tokens"}],
-        "sentences": [{"number": 1, "source": source, "runs": [{"found": found}]}],
+        "sentences": [{"number": 1, "source": line, "runs": [{"found": found}]}],
     }
-    return page(f"Attention: {source[:80]}", data, ("attention.js", "single.js"))
+    return page(f"Attention: {line[:80]}", data, ("attention.js", "single.js"))
 
 
-def translation_frame(translation: Translation) -> str:
+def translation_frame(source: str, candidates: Ranked) -> str:
     """Return the same as an element for a notebook."""
-    sizes = [len(translation.source_tokens), *(len(c.tokens) for c in translation.candidates)]
-    height = ROW * (max(sizes) + len(translation.candidates)) + REST
-    return frame(translation_page(translation), min(height, MOST))
+    sizes = [len(side) for c, _ in candidates for side in (c.source_tokens, c.target_tokens)]
+    height = ROW * (max(sizes, default=0) + len(candidates)) + REST
+    return frame(translation_page(source, candidates), min(height, MAX_HEIGHT))

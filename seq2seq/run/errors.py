@@ -12,23 +12,27 @@ from pathlib import Path
 _CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""What moves a cursor, ends a line, turns its direction round, or is half a character."""
+"""What moves a cursor, ends a line, changes its direction, or is half a character."""
 _LONGEST = 2000
 
 
 class UserError(Exception):
-    """Something a user can put right. Printed as `error: <where>: <what>. <fix>`.
+    """A user-fixable error, printed as `error: <where>: <what>. <fix>`.
 
     Args:
         where: File (with `:line`), config key or command that is at fault.
         what: What is wrong, with the offending value.
         fix: What to do about it.
+        exit_code: Another one than the class has.
     """
 
     exit_code = 1
 
-    def __init__(self, where: str | Path, what: str, fix: str) -> None:
+    def __init__(
+        self, where: str | Path, what: str, fix: str, exit_code: int | None = None
+    ) -> None:
         self.where, self.what, self.fix = str(where), what, fix
+        self.exit_code = self.exit_code if exit_code is None else exit_code
         super().__init__(f"{self.where}: {what.rstrip('.')}. {fix}")
 
 
@@ -63,13 +67,13 @@ class PlatformError(UserError):
 
 
 class DivergedError(UserError):
-    """Loss or gradient is not finite, or explodes; raised before the weights move."""
+    """Loss or gradient is not finite, or explodes; raised before the optimizer step."""
 
     exit_code = 6
 
 
 class UntrustedError(UserError):
-    """Content that no run of ours ever holds (links, tags, code)."""
+    """Content that is not allowed in a run directory (links, tags, code)."""
 
     exit_code = 7
 
@@ -83,41 +87,16 @@ class MemoryLimitError(UserError):
 class StoppedError(UserError):
     """Training was asked to stop; everything is saved and can be resumed.
 
-    Args:
-        where: The run directory.
-        what: Why it stopped.
-        fix: How to go on.
-        exit_code: 130 (interrupt), 143 (terminate) or 75 (early warning, time limit).
+    `exit_code` is 130 (interrupt), 143 (terminate) or 75 (early warning, time limit).
     """
-
-    def __init__(self, where: str | Path, what: str, fix: str, exit_code: int) -> None:
-        super().__init__(where, what, fix)
-        self.exit_code = exit_code
 
 
 class RepeatedError(UserError):
-    """The same failure has ended a training time and again.
-
-    Args:
-        where: The run directory.
-        what: Which failure, and the files that tell of it.
-        fix: How to go on.
-        exit_code: Of that failure.
-    """
-
-    def __init__(self, where: str | Path, what: str, fix: str, exit_code: int) -> None:
-        super().__init__(where, what, fix)
-        self.exit_code = exit_code
+    """The same failure, whose `exit_code` this has, has ended a training several times."""
 
 
 class InternalError(UserError):
-    """A bug of ours: the terminal gets one line, the traceback is kept.
-
-    Args:
-        where: The run directory.
-        cause: What was raised.
-        traceback: File that holds the traceback, or how to get one.
-    """
+    """A bug of ours: the terminal gets one line, `traceback` says where the whole of it is."""
 
     exit_code = 70
 

@@ -1,4 +1,4 @@
-"""Training that diverges: ended before the weights move, and its batch kept to be looked at."""
+"""Training that diverges: ended before the weights change, with a record of its batch."""
 
 import logging
 import math
@@ -16,21 +16,21 @@ from seq2seq.model import RNNSearch
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DivergedError, PlatformError, RunDirError
+from seq2seq.run.jsonable import to_json
 from seq2seq.training.checkpoint import TrainingState
-from seq2seq.training.gradient import sentence_costs
+from seq2seq.training.gradient import sentence_losses
 
 log = logging.getLogger(__name__)
 
 EXPLOSION = 1e8
-"""A gradient norm above so many times `trainer.clip_norm` is an explosion, not a large gradient.
+"""A gradient norm above `trainer.clip_norm` times this is an explosion, not a large gradient.
 
-The cost may be a sum over some 10,000 words, of which each adds a gradient of norm 1 or so, and
+The loss may be a sum over some 10,000 words, of which each adds a gradient of norm 1 or so, and
 clipping at a thousandth of the paper's 1 still makes sense: a healthy training comes to 1e7.
 """
 MAX_EXPLOSIONS = 20
-"""So many in a row: what is left of such gradients is a direction without meaning."""
-
-EXIT_CODE = DivergedError.exit_code
+"""In a row: what is left of such gradients is a direction without meaning."""
+_LOWER = "in a new run lower optimizer.lr or trainer.clip_norm."
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class Step:
 
 
 class Guard:
-    """Looks at loss and gradient of an update before the weights move.
+    """Checks loss and gradient of an update before the optimizer step.
 
     Args:
-        run: Where the batch is kept.
+        run: Where the batch is recorded.
         model: In training mode; its gradients are those of the update, clipped.
         cfg: The whole config.
     """
@@ -67,67 +67,56 @@ class Guard:
         Raises:
             DivergedError: loss or norm is not finite, or too many explosions in a row.
         """
+        at = f"at update {step.number}"
         if not math.isfinite(loss):
-            raise self._stop(step, f"loss is {loss} at update {step.number}", norm)
+            raise self._diverged(step, f"loss is {loss} {at}", norm)
         if not math.isfinite(norm):
-            raise self._stop(step, f"gradient norm is {norm} at update {step.number}", norm)
+            raise self._diverged(step, f"gradient norm is {norm} {at}", norm)
         if norm <= EXPLOSION * self.cfg.trainer.clip_norm:
             return 0
         if explosions + 1 >= MAX_EXPLOSIONS:
-            what = f"gradient norm is {norm:.3g} at update {step.number}, the {MAX_EXPLOSIONS}th"
-            raise self._stop(step, f"{what} above {EXPLOSION:g} x trainer.clip_norm in a row", norm)
+            what = f"gradient norm is {norm:.3g} {at}, the {MAX_EXPLOSIONS}th above "
+            what += f"{EXPLOSION:g} x trainer.clip_norm in a row"
+            raise self._diverged(step, what, norm)
         return explosions + 1
 
-    def _stop(self, step: Step, what: str, norm: float) -> DivergedError:
-        costs = self._costs(step)
-        norms = self._norms(norm)
-        self._keep(step, what, costs, norms)
-        culprit = next((name for name, norm in norms.items() if not math.isfinite(norm)), None)
-        where = "" if culprit is None else f", first in {culprit}"
-        if what.startswith("loss"):
-            rows = zip(step.rows, costs, strict=True)
-            line = next((row + 1 for row, cost in rows if not math.isfinite(cost)), None)
-            where = "" if line is None else f", line {line} of corpus/train.source"
-        return DivergedError(
-            self.run.root,
-            f"{what} (batch of {step.batch.num_sentences}{where})",
-            f"Look at {crash.path_of(self.run, step.number)}; in a new run lower optimizer.lr or "
-            "trainer.clip_norm.",
-        )
-
-    def _costs(self, step: Step) -> list[float]:
-        """Return the cost of each sentence, with the draws of the update."""
+    def _diverged(self, step: Step, what: str, norm: float) -> DivergedError:
+        # Once more, with the draws of the update: the loss of each sentence.
         torch.manual_seed(step.seed)
-        return sentence_costs(self.model, step.batch, self.cfg)
-
-    def _norms(self, norm: float) -> dict[str, float]:
-        """Return the gradient norm of each parameter, as before clipping."""
+        losses = sentence_losses(self.model, step.batch, self.cfg)
+        # The gradient norm of each parameter, as before clipping.
         scale = norm / self.cfg.trainer.clip_norm
         scale = max(1.0, scale) if math.isfinite(scale) else 1.0  # then nothing was clipped
-        return {
+        norms = {
             name: scale * parameter.grad.cpu().double().norm().item()
             for name, parameter in self.model.named_parameters()
             if parameter.grad is not None
         }
-
-    def _keep(self, step: Step, what: str, costs: list[float], norms: dict[str, float]) -> None:
-        batch = step.batch
-        source, target = (self._texts(side, step.rows) for side in SIDES)
+        batch, lines = step.batch, [row + 1 for row in step.rows]
         record = {
             "update": step.number,
             "what": what,
             "seed": step.seed,
-            "lines": [row + 1 for row in step.rows],
-            "source": source,
-            "target": target,
+            "lines": lines,
+            **{side: self._text(side, step.rows) for side in SIDES},
             "source_ids": _ids(batch.src, batch.src_mask),
             "target_ids": _ids(batch.tgt, batch.tgt_mask),
-            "loss": [written(cost) for cost in costs],
-            "gradient_norm": {name: written(norm) for name, norm in norms.items()},
+            "loss": losses,
+            "gradient_norm": norms,
         }
-        _keep(self.run, step.number - 1, step.number, record)
+        path = _record(self.run, step.number - 1, step.number, record)
+        # Where it began: a sentence if the loss is not finite, else a parameter.
+        line = next((n for n, x in zip(lines, losses, strict=True) if not math.isfinite(x)), None)
+        name = next((name for name, x in norms.items() if not math.isfinite(x)), None)
+        where = ""
+        if what.startswith("loss"):
+            where = "" if line is None else f", line {line} of corpus/train.source"
+        elif name is not None:
+            where = f", first in {name}"
+        what = f"{what} (batch of {batch.num_sentences}{where})"
+        return DivergedError(self.run.root, what, f"Look at {path}; {_LOWER}")
 
-    def _texts(self, side: str, rows: Sequence[int]) -> list[str] | None:
+    def _text(self, side: str, rows: Sequence[int]) -> list[str] | None:
         try:
             text = load_text(self.run, "train", side)
         except (OSError, RunDirError):  # deleted meanwhile: training needs the ids alone
@@ -139,18 +128,14 @@ def check_weights(run: RunDir, state: TrainingState) -> None:
     """Refuse to save a state that is not finite.
 
     Raises:
-        DivergedError: a tensor holds a number that is none.
+        DivergedError: a tensor holds a number that is not finite.
     """
     update = state.progress.update
     for name, tensor in _tensors(state):
         if not bool(tensor.isfinite().all()):
             what = f"{name} is not finite after update {update}"
-            _keep(run, update, update, {"update": update, "what": what})
-            raise DivergedError(
-                run.root,
-                f"{what}, so it is not saved",
-                "In a new run lower optimizer.lr or trainer.clip_norm.",
-            )
+            path = _record(run, update, update, {"update": update, "what": what})
+            raise DivergedError(run.root, f"{what}, so it is not saved", f"See {path}; {_LOWER}")
 
 
 def _tensors(state: TrainingState) -> Iterator[tuple[str, Tensor]]:
@@ -163,19 +148,17 @@ def _tensors(state: TrainingState) -> Iterator[tuple[str, Tensor]]:
             yield f"{key} of {name}", torch.as_tensor(value)
 
 
-def _keep(run: RunDir, whole: int, number: int, record: dict[str, Any]) -> None:
-    """Write the record of an update; the last whole one is another if it was not made."""
+def _record(run: RunDir, whole: int, number: int, record: dict[str, Any]) -> str:
+    """Write the record of an update, and that it ended training after the last whole one."""
+    name = f"{crash.DIRECTORY}/update-{number:08d}.json"
     try:
-        run.write_json(crash.name_of(number), record)
-        crash.keep_failure(run, whole, record["what"], EXIT_CODE, crash.name_of(number))
-    except PlatformError as error:  # the divergence is what has to be told
+        run.write_json(name, to_json(record))
+        failure = crash.Failure(whole, record["what"], DivergedError.exit_code, name)
+        crash.record_failure(run, failure)
+    except PlatformError as error:  # the divergence is what has to be reported
         log.warning("no record of update %d: %s", number, error)
+    return str(run.path(name))
 
 
 def _ids(ids: Tensor, mask: Tensor) -> list[list[int]]:
     return [row[real].tolist() for row, real in zip(ids, mask, strict=True)]
-
-
-def written(number: float) -> float | str:
-    """Return a number as strict JSON can hold it."""
-    return number if math.isfinite(number) else str(number)

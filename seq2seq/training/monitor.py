@@ -18,7 +18,7 @@ from seq2seq.alignment.heatmap import plot_alignment, printable_line
 from seq2seq.config.compose import flatten, to_yaml
 from seq2seq.config.schema import Config
 from seq2seq.data.batching import Batch
-from seq2seq.decoding.translate import Translation
+from seq2seq.decoding.translation import Translation
 from seq2seq.model import RNNSearch
 from seq2seq.run.directory import RunDir
 from seq2seq.run.provenance import without_paths

@@ -12,7 +12,7 @@ import torch
 
 from seq2seq.config.schema import Config, OnOutOfMemory, PlateauConfig, SelectBy
 from seq2seq.data.batching import Batch, collate, plan_epoch, shape
-from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
+from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model import RNNSearch
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
@@ -23,13 +23,7 @@ from seq2seq.training import checkpoint
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.divergence import Guard, Step, check_weights
-from seq2seq.training.gradient import (
-    answer_signals,
-    batch_gradient,
-    free_failed_pass,
-    gradient_in_parts,
-)
-from seq2seq.training.loss import Loss
+from seq2seq.training.gradient import accumulated_gradient, free_failed_pass
 from seq2seq.training.monitor import Monitor, UpdateStats
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
 from seq2seq.training.validation import TrainingData, validate
@@ -66,7 +60,6 @@ class Trainer:
         self.progress = self.state.progress
         self.guard = Guard(run, model, cfg)
         self.started = time.monotonic()
-        answer_signals(model)
 
     def fit(self) -> Progress:
         """Train; returns where it ended.
@@ -82,12 +75,16 @@ class Trainer:
         try:
             self._catch_up()
             for rows in self._batches():
-                self._update(rows)
+                with OutOfMemory() as oom:
+                    self._update(rows)
+                if oom:
+                    raise self._too_large(rows)
                 if self.progress.update % self.cfg.trainer.validate_every == 0:
                     self._validate()
                 elif self.progress.update % self.cfg.trainer.checkpoint_every == 0:
                     self._save()
-                self._stop_if_asked()
+                if self.stop.exit_code is not None or self._late():
+                    self._stop()
             if self.progress.validated != self.progress.update:
                 self._validate()
             self.monitor.close(best=self.progress.best_score)
@@ -122,107 +119,60 @@ class Trainer:
             with self.stop.interruptible():
                 plan = plan_epoch(*lengths, cfg, seed=self.cfg.seed, epoch=progress.epoch)
             while progress.batch < len(plan):
-                if progress.update >= cfg.max_updates or self._given_up():
+                patience_is_over = cfg.patience is not None and progress.waiting >= cfg.patience
+                if progress.update >= cfg.max_updates or patience_is_over:
                     return
                 yield plan[progress.batch]
             progress.epoch, progress.batch = progress.epoch + 1, 0
 
-    def _batch(self, rows: Sequence[int]) -> Batch:
-        """Make a batch, on the CPU."""
-        if self.data.texts is None:
-            return self.data.train.batch(rows, PAD)
-        return sampled_batch(
-            self.data.texts,
-            self.data.tokenizers,
-            rows,
-            rate=self.cfg.tokenizer.sampling,
-            seed=update_seed(self.cfg.seed, self.progress.update + 1),
-        )
+    # An update ----------------------------------------------------------------------------------
 
     def _update(self, rows: Sequence[int]) -> None:
-        with OutOfMemory() as oom:
-            self._make_update(rows)
-        if oom:
-            free_failed_pass(self.device)
-            self.model.zero_grad(set_to_none=True)
-            raise self._too_large(self._batch(rows), rows)
-
-    def _make_update(self, rows: Sequence[int]) -> None:
+        """Make one update; nothing of the state changes before the gradient has been checked."""
         cfg, progress = self.cfg.trainer, self.progress
         start = time.perf_counter()
         number = progress.update + 1
         rate = self._set_rate(number)
+
+        # Batch and gradient; the only long part, which a stop request may cut off.
         with self.stop.interruptible():
             batch = self._batch(rows)
-            tokens = batch.count_tokens()
-            seed = update_seed(self.cfg.seed, number)
-            step = Step(number, seed, rows, batch.to(self.device))
+            sizes = batch.count_tokens(), batch.num_cells
+            step = Step(number, update_seed(self.cfg.seed, number), rows, batch.to(self.device))
             waited = time.perf_counter() - start
-            loss, parts = self._gradient(step)
+            # Every update draws from its own seed: nothing that happens between updates, and no
+            # restart, can change what it draws.
+            torch.manual_seed(step.seed)
+            parts = self.cfg.trainer.accumulate
+            gradient = accumulated_gradient(self.model, step.batch, parts, self.cfg)
+        if gradient.shortage is not None:
+            text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
+            log.warning(text, number, gradient.shortage, gradient.parts)
+
+        # Clip, check, and only then change the weights.
         norm = clip_gradients(self.model, cfg.clip_norm)
-        summed = loss.nll.item()  # waits for the device, so once
+        total = gradient.total.item()  # waits for the device, so once
         progress.explosions = self.guard.check(
-            step, loss=summed, norm=norm, explosions=progress.explosions
+            step, loss=total, norm=norm, explosions=progress.explosions
         )
-        self._move(number)
+        if exploded := progress.explosions > 0:
+            log.warning("update %d: gradient norm %.3g, clipped to %g", number, norm, cfg.clip_norm)
+        self._step(number)
+
+        # The update is whole: count it and report it.
         seconds = time.perf_counter() - start
         progress.update = number
         progress.batch += 1
-        progress.words += loss.words
+        progress.words += gradient.tokens
         progress.seconds += seconds
-        clipped, exploded = norm > cfg.clip_norm, progress.explosions > 0
-        if exploded:
-            log.warning("update %d: gradient norm %.3g, clipped to %g", number, norm, cfg.clip_norm)
+        clipped = norm > cfg.clip_norm
         stats = UpdateStats(
-            summed,
-            loss.words,
-            norm,
-            clipped,
-            exploded,
-            rate,
-            seconds,
-            waited,
-            tokens,
-            batch.num_cells,
+            total, gradient.tokens, norm, clipped, exploded, rate, seconds, waited, *sizes
         )
         self.monitor.update(stats, step.batch)
-        if parts > 1:
+        if gradient.shortage is not None:
             progress.updates_in_parts += 1
-            self.monitor.in_parts(parts)
-
-    def _gradient(self, step: Step) -> tuple[Loss, int]:
-        """Compute the gradient; return the cost and the number of parts it was computed in."""
-        # Every update draws from its own seed: nothing that happens between updates, and no
-        # restart, can change what it draws.
-        torch.manual_seed(step.seed)
-        if self.cfg.trainer.on_out_of_memory is OnOutOfMemory.stop:
-            return batch_gradient(self.model, step.batch, self.cfg), 1
-        with OutOfMemory() as oom:
-            return batch_gradient(self.model, step.batch, self.cfg), 1
-        free_failed_pass(self.device)
-        torch.manual_seed(step.seed)  # the update must not depend on how far the first try got
-        found = gradient_in_parts(self.model, step.batch, self.cfg)
-        text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
-        log.warning(text, step.number, oom.message, found.parts)
-        return found.loss, found.parts
-
-    def _move(self, number: int) -> None:
-        with self.monitor.moving(number):
-            self.state.optimizer.step()
-        if self.state.average is not None:
-            self.state.average.update(self.model, number)
-
-    def _too_large(self, batch: Batch, rows: Sequence[int]) -> MemoryLimitError:
-        cfg = self.cfg.trainer
-        key = "batch_tokens" if cfg.batch_sentences is None else "batch_sentences"
-        lower = f"trainer.{key} (now {getattr(cfg, key)}) or data.max_words in a new run."
-        split = "Resume with trainer.on_out_of_memory=split, or lower "
-        return MemoryLimitError(
-            self.run.root,
-            f"out of memory at update {self.progress.update + 1} with "
-            + shape(batch, rows, "corpus/train.source"),
-            f"{split if cfg.on_out_of_memory is OnOutOfMemory.stop else 'Lower '}{lower}",
-        )
+            self.monitor.in_parts(gradient.parts)
 
     def _set_rate(self, number: int) -> float:
         factor = rate_factor(
@@ -236,49 +186,77 @@ class Trainer:
             group["lr"] = rate
         return rate
 
+    def _batch(self, rows: Sequence[int]) -> Batch:
+        """Make a batch, on the CPU."""
+        if self.data.texts is None:
+            return self.data.train.batch(rows, PAD)
+        # Subwords are cut anew at random: a function of text, seed and update alone.
+        rate = self.cfg.tokenizer.sampling
+        seed = update_seed(self.cfg.seed, self.progress.update + 1)
+        src, tgt = (
+            [[*ids, EOS] for ids in tokenizer.sample([side[row] for row in rows], rate, seed)]
+            for side, tokenizer in zip(self.data.texts, self.data.tokenizers, strict=True)
+        )
+        return collate(list(zip(src, tgt, strict=True)), PAD)
+
+    def _step(self, number: int) -> None:
+        with self.monitor.moving(number):
+            self.state.optimizer.step()
+        if self.state.average is not None:
+            self.state.average.update(self.model, number)
+
+    def _too_large(self, rows: Sequence[int]) -> MemoryLimitError:
+        """Free what the failed update held and say what to lower."""
+        free_failed_pass(self.device)
+        self.model.zero_grad(set_to_none=True)
+        cfg = self.cfg.trainer
+        key = "batch_tokens" if cfg.batch_sentences is None else "batch_sentences"
+        lower = f"trainer.{key} (now {getattr(cfg, key)}) or data.max_words in a new run."
+        split = "Resume with trainer.on_out_of_memory=split, or lower "
+        return MemoryLimitError(
+            self.run.root,
+            f"out of memory at update {self.progress.update + 1} with "
+            + shape(self._batch(rows), rows, "corpus/train.source"),
+            f"{split if cfg.on_out_of_memory is OnOutOfMemory.stop else 'Lower '}{lower}",
+        )
+
+    # Validation and checkpoints -----------------------------------------------------------------
+
     def _validate(self) -> None:
         """Score the averaged weights, remember the best, write a checkpoint."""
-        average = self.state.average
+        cfg, progress, average = self.cfg.trainer, self.progress, self.state.average
         lent = average.applied(self.model) if average else contextlib.nullcontext()
         with lent, self.stop.interruptible():  # in this order: what was lent comes back untouched
             result = validate(self.model, self.data, self.cfg, self.stop)
         if result is None:
             self._stop()  # the next run validates again
-        score = result.bleu if self.cfg.trainer.select_by is SelectBy.bleu else -result.loss
-        so_far = self.progress.best_score
-        worthless = not math.isfinite(score) or score == 0  # BLEU 0: no sequence of words is right
-        best = not worthless and (so_far is None or score > so_far)
-        self.progress.validated = self.progress.update
-        if best:
-            self.progress.best_score, self.progress.best_update = score, self.progress.update
-        self._count(best)
-        self.monitor.validation(result, best=best)
-        self._save()
-        if best:
-            checkpoint.mark_best(self.run, self.progress, self.cfg.trainer.select_by.name)
-            checkpoint.prune(self.run, self.cfg.trainer.keep_checkpoints)
 
-    def _count(self, best: bool) -> None:
-        progress = self.progress
+        # Is it the best? BLEU 0 never is: no sequence of words is right.
+        score = result.bleu if cfg.select_by is SelectBy.bleu else -result.loss
+        worthless = not math.isfinite(score) or score == 0
+        best = not worthless and (progress.best_score is None or score > progress.best_score)
+        progress.validated = progress.update
+        if best:
+            progress.best_score, progress.best_update = score, progress.update
+
+        # Early stopping and the plateau count the validations since.
         progress.waiting = 0 if best else progress.waiting + 1
         progress.plateau_waiting = 0 if best else progress.plateau_waiting + 1
         plateau = self.cfg.scheduler
         if isinstance(plateau, PlateauConfig) and progress.plateau_waiting > plateau.patience:
             progress.reductions, progress.plateau_waiting = progress.reductions + 1, 0
 
+        self.monitor.validation(result, best=best)
+        self._save()
+        if best:  # only now, as it names a checkpoint that has to be there
+            checkpoint.mark_best(self.run, progress, cfg.select_by.name)
+            checkpoint.prune(self.run, cfg.keep_checkpoints)
+
     def _save(self) -> None:
         check_weights(self.run, self.state)
         self.monitor.flush()
         checkpoint.save(self.run, self.state)
         checkpoint.prune(self.run, self.cfg.trainer.keep_checkpoints)
-
-    def _given_up(self) -> bool:
-        patience = self.cfg.trainer.patience
-        return patience is not None and self.progress.waiting >= patience
-
-    def _stop_if_asked(self) -> None:
-        if self.stop.exit_code is not None or self._late():
-            self._stop()
 
     def _late(self) -> bool:
         limit = self.cfg.trainer.max_minutes
@@ -299,22 +277,6 @@ def stopped(run: RunDir, stop: StopRequest, what: str) -> StoppedError:
     why = stop.signal.name if stop.signal else "trainer.max_minutes"
     fix = f"Continue with: python train.py resume={run.root}"
     return StoppedError(run.root, f"{what} ({why})", fix, stop.exit_code or 75)
-
-
-def sampled_batch(
-    texts: tuple[Sequence[str], Sequence[str]],
-    tokenizers: tuple[Tokenizer, Tokenizer],
-    rows: Sequence[int],
-    *,
-    rate: float,
-    seed: int,
-) -> Batch:
-    """Cut the text of some pairs into subwords at random: a pure function of its arguments."""
-    src, tgt = (
-        [[*ids, EOS] for ids in tokenizer.sample([side[row] for row in rows], rate, seed)]
-        for side, tokenizer in zip(texts, tokenizers, strict=True)
-    )
-    return collate(list(zip(src, tgt, strict=True)), PAD)
 
 
 def update_seed(seed: int, update: int) -> int:

@@ -16,7 +16,7 @@ from seq2seq.model import RNNSearch
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.signals import StopRequest
-from seq2seq.training.loss import sentence_nll
+from seq2seq.training.loss import sentence_losses
 from seq2seq.training.monitor import Validated
 
 
@@ -75,7 +75,7 @@ def validation_loss(
         rows = order[start : start + size]
         batch = pairs.batch(rows, PAD).to(device)
         with OutOfMemory() as oom:
-            losses.append(sentence_nll(model, batch))
+            losses.append(sentence_losses(model, batch))
         if oom:
             raise MemoryLimitError(
                 "validation",

@@ -14,6 +14,7 @@ from seq2seq.run.errors import ConfigError
 class AdditiveConfig:
     """The paper's alignment model, A.1.2."""
 
+    claims: ClassVar = ("A.1.2",)
     name: str = "additive"
 
 
@@ -100,9 +101,10 @@ class LocalConfig:
 class FixedConfig:
     """The paper's RNNencdec: no attention, no backward unit."""
 
-    name: str = "fixed"
-    forward_only: ClassVar[bool] = True
+    claims: ClassVar = ("RNNencdec",)
+    forward_only: ClassVar = True
     """The encoder has no backward direction."""
+    name: str = "fixed"
 
     def check(self, config: Any) -> None:
         """See that nothing asks for the attention that is not there."""

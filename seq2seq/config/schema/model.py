@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 from seq2seq.config.registry import option
 from seq2seq.config.schema.ranges import share, size
@@ -19,6 +20,7 @@ Backend = StrEnum("Backend", "auto reference fused")
 class ModelConfig:
     """What encoder, attention and decoder share."""
 
+    claims: ClassVar = ("3",)
     name: str = "rnnsearch"
     embedding_size: int = size(620)
     """m, word embedding (A.2.3)."""
@@ -49,6 +51,7 @@ Reset = StrEnum("Reset", "before after")
 class GatedConfig:
     """The gated unit of A.1.1."""
 
+    claims: ClassVar = ("A.1.1",)
     name: str = "gated"
     reset: Reset = Reset.before
     """`before` is A.1.1; `after` is torch's GRU."""
@@ -59,6 +62,7 @@ class GatedConfig:
 class RecurrentEncoderConfig:
     """Annotations from both directions (3.2)."""
 
+    claims: ClassVar = ("A.2.1",)
     name: str = "recurrent"
     annotation_dropout: float = share(0.0)
 
@@ -76,6 +80,7 @@ Readout = StrEnum("Readout", "maxout tanh")
 class RecurrentDecoderConfig:
     """The decoder of A.2.2."""
 
+    claims: ClassVar = ("A.2.2",)
     name: str = "recurrent"
     state_word: StateWord = StateWord.emitted
     """`emitted` is the authors' code; A.2.2 prints y_{i-1}: `previous`."""

@@ -138,6 +138,7 @@ class Seen:
     Ch: Tensor  # (B, Tx, width)
     mask: Tensor  # (B, Tx)
     v_a: Tensor  # (n')
+    sentences: Tensor  # (B',) those that a search goes on with; nothing is copied for them
 
     @classmethod
     def of(cls, keys: Tensor, Ch: Tensor, mask: Tensor, v_a: Tensor) -> "Seen":
@@ -145,4 +146,11 @@ class Seen:
         keys = keys.contiguous()
         small = is_small(keys)
         powers = keys.mul(2).exp_() if small else keys
-        return cls((keys, powers, small), *(x.contiguous() for x in (Ch, mask, v_a)))
+        arrays = (x.contiguous() for x in (Ch, mask, v_a))
+        return cls((keys, powers, small), *arrays, torch.arange(len(keys)))
+
+    def select(self, sentences: Tensor) -> "Seen":
+        """Go on with some of the sentences."""
+        if len(sentences) == len(self.sentences):
+            return self
+        return replace(self, sentences=self.sentences[sentences])

@@ -1,6 +1,5 @@
 """A step of a search, products included, on the programs of `search.c`."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -39,34 +38,34 @@ class NativeSearch:
         from_state, U, W = (laid_out(programs, w, narrow) for w in (*weights, last.weight))
         return cls(programs, narrow, from_state, U, W, last, reset_before, maxout)
 
+    def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> Seen:
+        """Prepare what attention reads."""
+        return Seen.of(keys, adds, mask, v_a)
+
     def predict(
-        self, s: Tensor, word: Tensor, seen: Seen, sentences: Tensor, times: int
+        self, s: Tensor, word: Tensor, seen: Seen, slots: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Look at the source.
+        """Return t (R, l), what context and state add to the gates (R, 3n), and alpha (R, Tx).
 
         Args:
-            s: (rows, n) s_{i-1}.
-            word: (rows, w) what y_{i-1} adds to the readout.
-            seen: Annotations of a batch, [C, C_z, C_r, C_o] h_j among them.
-            sentences: Those of the batch that have rows.
-            times: Rows of each.
-
-        Returns:
-            t (rows, l), what the next state is made of (rows, 3n), and alpha (rows, Tx).
+            s: (R, n) s_{i-1}.
+            word: (R, w) what y_{i-1} adds to the readout.
+            seen: Of a batch, [C, C_z, C_r, C_o] h_j among them, and which sentences have rows.
+            slots: Rows of each.
         """
         (rows, n), w, (Tx, n_align) = s.shape, word.shape[1], seen.keys[0].shape[1:]
         drive, alpha = s.new_empty(rows, 3 * n), s.new_empty(rows, Tx)
         t = s.new_empty(rows, w // 2 if self.maxout else w)
         self.programs(
             "predict",
-            *(s.contiguous(), self.from_state, word.contiguous()),
-            *(*seen.keys, seen.v_a, seen.mask, seen.Ch, sentences, drive, alpha, t, self.maxout),
-            *(self.narrow is torch.bfloat16, rows, times, Tx, n_align, n, w),
+            *(s.contiguous(), self.from_state, word.contiguous(), *seen.keys, seen.v_a),
+            *(seen.mask, seen.Ch, seen.sentences, drive, alpha, t, self.maxout),
+            *(self.narrow is torch.bfloat16, rows, slots, Tx, n_align, n, w),
         )
         return t, drive, alpha
 
     def advance(self, s: Tensor, drive: Tensor, word: Tensor) -> Tensor:
-        """Return s_i (rows, n), given what `predict` told and what y_i adds to gates (rows, 3n)."""
+        """Return s_i (R, n), given what `predict` told and what a word adds to gates (R, 3n)."""
         rows, n = s.shape
         found = torch.empty_like(s, memory_format=torch.contiguous_format)
         self.programs(
@@ -76,44 +75,26 @@ class NativeSearch:
         )
         return found
 
-    def best_words(self, t: Tensor) -> "NativeBestWords":
-        """Return what finds the best words given t (rows, l)."""
-        return NativeBestWords(self, t)
-
-    def logits_of(self, t: Tensor) -> Callable[[Tensor], Tensor]:
-        """Return what computes logits of words (rows, k), in float32, given t (rows, l)."""
-
-        def logits(words: Tensor) -> Tensor:
-            found = t.new_empty(words.shape)
-            layer = self.last.weight, self.last.bias
-            given = t.contiguous(), *layer, words.contiguous(), found
-            self.programs("logits_of", *given, *words.shape, t.shape[1])
-            return found
-
-        return logits
-
-
-@dataclass(frozen=True)
-class NativeBestWords:
-    """`model.decoder.BestWords` of the output layer, some rows at a time."""
-
-    search: NativeSearch
-    t: Tensor  # (rows, l)
-
-    def __call__(
-        self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
+    def best(
+        self, t: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits and ids of the best words (rows, count), and log sums (rows, 1)."""
-        search, (rows, num_units) = self.search, self.t.shape
-        num_words = len(search.last.weight)
+        """Return logits and ids of the best words (R, count), and log sums (R, 1)."""
+        (rows, num_units), num_words = t.shape, len(self.last.weight)
         count = min(count, num_words)
-        values, words = self.t.new_empty(rows, count), forbidden.new_empty(rows, count)
+        values, words = t.new_empty(rows, count), forbidden.new_empty(rows, count)
         log_sums, blocked = values.new_empty(rows, 1), torch.zeros(num_words, dtype=torch.uint8)
         blocked[forbidden] = 1
-        search.programs(
+        self.programs(
             "best_words",
-            *(self.t.contiguous(), search.W, search.narrow is torch.bfloat16, search.last.bias),
+            *(t.contiguous(), self.W, self.narrow is torch.bfloat16, self.last.bias),
             *(blocked, eos, too_early.contiguous(), values, words, log_sums),
             *(rows, num_units, num_words, count),
         )
         return values, words, log_sums
+
+    def logits_of(self, t: Tensor, words: Tensor) -> Tensor:
+        """Return the logits of words (R, k) in float32, given t (R, l)."""
+        found, (rows, count) = t.new_empty(words.shape), words.shape
+        given = t.contiguous(), self.last.weight, self.last.bias, words.contiguous(), found
+        self.programs("logits_of", *given, rows, count, t.shape[1])
+        return found

@@ -1,0 +1,173 @@
+"""From pieces to words: which pieces make up which word, and attention between words.
+
+The rule: pieces are laid over the text by their printing characters, and a piece belongs to the
+word of which it covers most. Attention *to* a word is the sum over its pieces, attention *from* a
+word the mean over its pieces (Clark et al. 2019, arXiv:1906.04341), its log-probability the sum.
+Words that share a piece share its row; of words that share one the first has its column and its
+log-probability. End symbols stay as they are. So every row still sums to 1.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from seq2seq.alignment.heatmap import Weights
+from seq2seq.data.tokenizer import surface
+from seq2seq.data.words import Span, Splitter, word_spans
+
+
+@dataclass(frozen=True)
+class SoftAlignment:
+    """Attention between the tokens, pieces or words, of a sentence and of a translation of it."""
+
+    source: str  # the text
+    target: str
+    source_tokens: tuple[str, ...]  # the end symbol last
+    target_tokens: tuple[str, ...]  # the end symbol last if `ended`
+    log_probs: tuple[float, ...]  # nats, one a target token
+    weights: Weights  # (target tokens, source tokens)
+    ended: bool  # whether the target came to its end
+    matched: bool = True  # False: some side should have words, but none were found in its pieces
+
+
+@dataclass(frozen=True)
+class WordMap:
+    """Which pieces make up which words of a sentence, the end symbol left out."""
+
+    groups: list[list[int]]  # the pieces of each group, in order, every piece once
+    group_of: list[int]  # for each word its group; words that share a piece share a group
+
+
+def to_words(pieces: SoftAlignment, split: Splitter = word_spans) -> SoftAlignment:
+    """Return attention between words; on a side whose words are not found, pieces stay."""
+    *src_pieces, src_end = pieces.source_tokens
+    tgt_pieces = pieces.target_tokens[: len(pieces.target_tokens) - pieces.ended]
+    tgt_end = len(tgt_pieces)  # what follows in target_tokens and log_probs is the end symbol's
+    src_map, tgt_map = (
+        map_words(text, side, split)
+        for text, side in ((pieces.source, src_pieces), (pieces.target, tgt_pieces))
+    )
+    src_words = _words(pieces.source, split) if src_map else src_pieces
+    tgt_words = _words(pieces.target, split) if tgt_map else tgt_pieces
+    src_used, tgt_used = src_map or _one_each(src_pieces), tgt_map or _one_each(tgt_pieces)
+    return SoftAlignment(
+        source=pieces.source,
+        target=pieces.target,
+        source_tokens=(*src_words, src_end),
+        target_tokens=(*tgt_words, *pieces.target_tokens[tgt_end:]),
+        log_probs=(*_word_sums(pieces.log_probs, tgt_used), *pieces.log_probs[tgt_end:]),
+        weights=word_weights(pieces.weights.astype(np.float64), src_used, tgt_used),
+        ended=pieces.ended,
+        matched=src_map is not None and tgt_map is not None,
+    )
+
+
+def _words(text: str, split: Splitter) -> list[str]:
+    return [text[start:end] for start, end in split(text)]
+
+
+def _one_each(pieces: Sequence[str]) -> WordMap:
+    """Let each piece be a word."""
+    return WordMap([[i] for i in range(len(pieces))], list(range(len(pieces))))
+
+
+def _word_sums(log_probs: Sequence[float], words: WordMap) -> list[float]:
+    """Sum over the pieces of each word; of words that share pieces the first has the sum."""
+    sums = [0.0] * len(words.group_of)
+    for group, pieces in enumerate(words.groups):
+        sums[words.group_of.index(group)] = sum(log_probs[piece] for piece in pieces)
+    return sums
+
+
+def map_words(text: str, pieces: Sequence[str], split: Splitter = word_spans) -> WordMap | None:
+    """Return which pieces make up which word of a sentence; None if that cannot be told.
+
+    Pieces are laid over the text by their printing characters, so spaces do not matter. Where these
+    differ (normalised characters), the words of the written pieces stand for those of the text, if
+    there are as many. Pieces are those of `Tokenizer.tokens`: unknown ones as they stand.
+    """
+    written, offsets = surface(pieces)
+    num_words = len(split(text))
+    if "".join(written.split()) == "".join(text.split()):
+        # Move the offsets from the written pieces to the text, printing character by character.
+        places = [*(i for i, c in enumerate(text) if not c.isspace()), len(text)]
+        before = list(accumulate((not c.isspace() for c in written), initial=0))
+        offsets = [(places[before[start]], places[before[end]]) for start, end in offsets]
+        written = text
+    labels, groups = group_pieces(written, offsets, split)
+    group_of = [i for i, label in enumerate(labels) for _ in split(label)]
+    fits = len(group_of) == num_words and set(group_of) == set(range(len(groups)))
+    return WordMap(groups, group_of) if fits else None
+
+
+def group_pieces(
+    text: str, offsets: Sequence[tuple[int, int]], split: Splitter = word_spans
+) -> tuple[list[str], list[list[int]]]:
+    """Group the pieces of a text by word; return the labels of the groups and their pieces.
+
+    A piece belongs to the word of which it covers most characters, on a tie to the first one
+    (`l'ho` + `mme`: the first piece goes to `l'`). A piece without a printing character of its
+    own, a lone space or the first half of a rewritten character, belongs to the word that
+    follows. A word that is left without a piece joins the label of the neighbour whose piece
+    covers it: the single piece `homme.` is labelled `homme.`. Offsets are characters [start, end)
+    of each piece, in order; they may include the space before a word and may be empty.
+    """
+    words = split(text)
+    if not words or not offsets:
+        return ([text], [list(range(len(offsets)))]) if offsets else ([], [])
+    groups: dict[int, list[int]] = {}  # word -> its pieces
+    for piece, (start, end) in enumerate(offsets):
+        groups.setdefault(_owner(text, Span(start, end), words), []).append(piece)
+
+    # A label begins at the first word that its own first piece reaches and no piece before did.
+    begins = [0]
+    for (before, _), (word, group) in pairwise(groups.items()):
+        reached = bisect_right(words, offsets[group[0]][0], key=lambda span: span.end)
+        begins.append(max(before + 1, min(reached, word)))
+    labels = [
+        text[words[begin].start : words[stop - 1].end]
+        for begin, stop in pairwise([*begins, len(words)])
+    ]
+    return labels, list(groups.values())
+
+
+def _owner(text: str, piece: Span, words: Sequence[Span]) -> int:
+    """Return the index of the word a piece belongs to; see `group_pieces`."""
+    first = next((i for i in range(*piece) if not text[i].isspace()), piece.end)
+    nearest = min(bisect_right(words, first, key=lambda word: word.end), len(words) - 1)
+    stop = bisect_left(words, piece.end, key=lambda word: word.start)
+
+    def overlap(word: int) -> int:
+        return min(piece.end, words[word].end) - max(first, words[word].start)
+
+    return max(range(nearest, max(stop, nearest + 1)), key=overlap)  # the first of equals
+
+
+def merge_words(
+    alpha: Weights, src_groups: Sequence[Sequence[int]], tgt_groups: Sequence[Sequence[int]]
+) -> Weights:
+    """Turn weights between pieces (Ty, Tx) into weights between words, given the pieces of each."""
+    by_word = np.stack([alpha[:, list(group)].sum(axis=1) for group in src_groups], axis=1)
+    return np.stack([by_word[list(group)].mean(axis=0) for group in tgt_groups])
+
+
+def word_weights(alpha: Weights, src: WordMap, tgt: WordMap) -> Weights:
+    """Turn weights between pieces (Ty, Tx) into weights between words.
+
+    What `alpha` has beyond the pieces of a map is the end symbol; it stays the last.
+    """
+    # The end symbol of a side, where it has one, is a group of its own.
+    sizes = [sum(map(len, side.groups)) for side in (tgt, src)]
+    tgt_end, src_end = (
+        [[i] for i in range(size, total)] for size, total in zip(sizes, alpha.shape, strict=True)
+    )
+    merged = merge_words(alpha, [*src.groups, *src_end], [*tgt.groups, *tgt_end])
+    # Words of one group: all have its row, the first has its column, so that rows sum to 1.
+    rows = [*tgt.group_of, *range(len(tgt.groups), len(merged))]
+    columns = [*src.group_of, *range(len(src.groups), merged.shape[1])]
+    weights = np.zeros((len(rows), len(columns)))
+    weights[:, [columns.index(group) for group in range(merged.shape[1])]] = merged[rows]
+    return weights

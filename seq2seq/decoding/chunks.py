@@ -1,0 +1,149 @@
+"""The loop of translating and of forcing: lines in, one result each out, in order.
+
+Lines are read in chunks, so that memory holds one of them, not the text. Inside a chunk they are
+sorted by length and cut into batches with little padding; sentences are independent, so a result
+does not depend on its batch.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from seq2seq.config.schema import DecodeConfig
+from seq2seq.data.tokenizer import EOS, Tokenizer
+from seq2seq.run.errors import MemoryLimitError
+from seq2seq.run.memory import OutOfMemory
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+Texts = tuple[str, ...]
+"""One item: a sentence to translate, or a sentence and its translation."""
+
+Ids = tuple[list[int], ...]
+"""Its token ids, one row a side, end symbols included."""
+
+CHUNK_BATCHES = 16
+"""Batches of a chunk: the more, the less padding and the later the first result."""
+
+CHUNK_CHARACTERS = 1 << 20
+"""Nothing is added to a chunk that holds this many."""
+
+LINE_CHARACTERS = 1 << 17
+"""The rest of a longer line is not read.
+
+Without a bound a line of megabytes would be cut into pieces, at some hundred bytes each, before
+all but the first `max_source_tokens` are dropped.
+"""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens of a text that are used, the end symbol left out."""
+
+    ids: list[int]
+    written: list[str]  # as in the text, unknown ones too
+
+
+def always() -> bool:
+    """All lines are there already, as in a file or a list."""
+    return True
+
+
+def in_chunks(
+    items: Iterable[Texts],
+    tokenizers: Sequence[Tokenizer],
+    compute: Callable[[Sequence[Ids]], Sequence[R]],
+    cfg: DecodeConfig,
+    ready: Callable[[], bool] = always,
+) -> Iterator[tuple[Texts, Sequence[Tokens], R | None]]:
+    """Yield each item with its tokens and its result, in order.
+
+    An item with an empty side has no result. A side of more than `max_source_tokens` is cut, with a
+    warning that names its line.
+
+    Args:
+        items: Any number of them, without line ends.
+        tokenizers: One a side.
+        compute: Gives the results of a batch.
+        cfg: How much at once.
+        ready: Whether the next item is there; rather than wait for it, a chunk ends.
+
+    Raises:
+        MemoryLimitError: a batch does not fit in memory.
+    """
+    for chunk in _chunks(items, cfg.batch_sentences, ready):
+        sides = (
+            _tokenize(tokenizer, [(number, texts[side]) for number, texts in chunk], cfg)
+            for side, tokenizer in enumerate(tokenizers)
+        )
+        rows = list(zip(*sides, strict=True))
+        results: list[R | None] = [None] * len(rows)
+        for batch in _batches(rows, cfg.batch_sentences):
+            ids = [tuple([*side.ids, EOS] for side in rows[i]) for i in batch]
+            with OutOfMemory() as oom:
+                found = compute(ids)
+            if oom:
+                raise _too_large(chunk[batch[-1]][0], ids, cfg)
+            for i, own in zip(batch, found, strict=True):
+                results[i] = own
+        for (_, texts), tokens, result in zip(chunk, rows, results, strict=True):
+            yield texts, tokens, result
+
+
+def _chunks(
+    items: Iterable[Texts], batch_sentences: int, ready: Callable[[], bool]
+) -> Iterator[list[tuple[int, Texts]]]:
+    """Number items from 1 and group them."""
+    chunk: list[tuple[int, Texts]] = []
+    characters = 0
+    for number, texts in enumerate(items, start=1):
+        chunk.append((number, texts))
+        characters += sum(map(len, texts))
+        full = len(chunk) == batch_sentences * CHUNK_BATCHES or characters >= CHUNK_CHARACTERS
+        if full or not ready():
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
+
+
+def _tokenize(
+    tokenizer: Tokenizer, lines: Sequence[tuple[int, str]], cfg: DecodeConfig
+) -> Iterator[Tokens]:
+    """Turn numbered lines into tokens; what is too long is cut, and named."""
+    texts = [text[:LINE_CHARACTERS] for _, text in lines]
+    both = zip(lines, tokenizer.encode(texts), tokenizer.tokens(texts), strict=True)
+    for (number, text), ids, written in both:
+        used = ids[: cfg.max_source_tokens]
+        if len(text) > LINE_CHARACTERS:
+            log.warning(
+                "line %d: cut from %d characters to %d tokens", number, len(text), len(used)
+            )
+        elif len(used) < len(ids):
+            log.warning("line %d: cut from %d to %d tokens", number, len(ids), len(used))
+        yield Tokens(used, written[: len(used)])
+
+
+def _batches(rows: Sequence[Sequence[Tokens]], size: int) -> Iterator[list[int]]:
+    """Cut the rows of a chunk into batches, shortest first, without those with an empty side."""
+    lengths = [[len(side.ids) for side in row] for row in rows]
+    whole = (i for i, row in enumerate(lengths) if all(row))
+    by_length = sorted(whole, key=lambda i: max(lengths[i]))
+    for start in range(0, len(by_length), size):
+        yield by_length[start : start + size]
+
+
+def _too_large(line: int, batch: Sequence[Ids], cfg: DecodeConfig) -> MemoryLimitError:
+    """Name the longest item of a batch, the last one, and what helps; a beam is of one side."""
+    searched = len(batch[-1]) == 1
+    beam = f", and a beam of {cfg.beam_size}" if searched else ""
+    size = f"{len(batch)} sentences of up to {max(map(len, batch[-1]))} tokens, this the longest"
+    return MemoryLimitError(
+        f"line {line}",
+        f"out of memory with {size}{beam}",
+        f"Lower decode.batch_sentences (now {cfg.batch_sentences})"
+        f"{', decode.beam_size' if searched else ''} or decode.max_source_tokens.",
+    )

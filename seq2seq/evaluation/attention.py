@@ -1,0 +1,230 @@
+"""Attention along given translations, scored: its measures, and against gold word links.
+
+The paper shows alignments and does not score them; the rate is Och & Ney's (2003, A Systematic
+Comparison of Various Statistical Alignment Models). Attention is read as one link a target word.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from seq2seq.alignment.links import GoldLinks, alignment_errors, best_links, read_links
+from seq2seq.alignment.measures import Measures, advice, average, formatted, measure, reading
+from seq2seq.alignment.words import to_words
+from seq2seq.cli.console import table
+from seq2seq.config.schema import DecodeConfig
+from seq2seq.data.pair import Links
+from seq2seq.data.prepare import SIDES, load_text
+from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.data.words import Splitter, word_spans
+from seq2seq.decoding.forced import force
+from seq2seq.decoding.translation import Translation, perplexity
+from seq2seq.model import RNNSearch
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import printable
+from seq2seq.run.reading import expected
+
+GOLD = "corpus/test.links"
+"""Gold links of a run's test set, `source-target` between words counted from 0; not all have it."""
+
+_SHIFTS = (0, 1, -1)
+"""Readings of attention: the row of target word i, of the word after it, of the word before it."""
+
+_HEADINGS = (
+    "", "AER", "precision", "recall", "later", "earlier", "entropy", "of log", "uncovered",
+    "overcovered", "unlinked", "monotone", "Kendall",
+)  # fmt: skip
+
+LEGEND = """\
+AER, precision, recall: agreement with the gold links; later, earlier: AER if the alignment is read
+one target word later or earlier. Entropy in nats, and as a share of the log of the source length.
+Uncovered, overcovered: source words that get less than half of a target word's attention, more than
+that of two. Unlinked: source words that no target word attends to most. Monotone: target words that
+attend no further left than the word before them; Kendall: the same over all pairs, 1 same order, -1
+reversed. All between words, along the references."""
+
+
+@dataclass(frozen=True)
+class GoldAlignment:
+    """How the attention of a run agrees with gold links; rates are shares of 1.
+
+    Attention may lag behind the words. Under `decoder.state_word=previous` it has to guess, as the
+    state it asks with has not seen the word before. So two more readings are given: the row of
+    target word i taken from the word after it or before it.
+    """
+
+    error_rate: float
+    precision: float
+    recall: float
+    later_error_rate: float  # of the reading alpha_{i+1}
+    earlier_error_rate: float  # of the reading alpha_{i-1}
+    sentences: int
+    skipped: int  # more sentences, whose pieces could not be matched with their words
+
+    @property
+    def advice(self) -> str:
+        """What the shift test means for those who want to use the alignment."""
+        return advice(self.error_rate, self.later_error_rate, self.earlier_error_rate)
+
+    def __str__(self) -> str:
+        return (
+            f"error rate {self.error_rate:.1%}, precision {self.precision:.1%}, "
+            f"recall {self.recall:.1%}; read one word later {self.later_error_rate:.1%}, "
+            f"earlier {self.earlier_error_rate:.1%}; {self.sentences:,} sentences, "
+            f"{self.skipped:,} skipped"
+        )
+
+
+@dataclass(frozen=True)
+class AttentionScores:
+    """What attention does between the words of some sentences and their translations."""
+
+    measures: Measures
+    gold: GoldAlignment | None  # None without gold links, or where no sentence has its words
+
+    def lines(self) -> list[str]:
+        """Return the rows of a summary."""
+        lines = [f"attention  {self.measures}"]
+        if self.gold is not None:
+            lines += [f"alignment  {self.gold}", f"           {self.gold.advice}"]
+        return lines
+
+
+@dataclass(frozen=True)
+class ForcedScores:
+    """What all given translations together are worth to a model."""
+
+    pairs: int  # those that were scored
+    blank: int  # those that were not, as a side is empty
+    tokens: int  # target tokens, end symbols included; words at the level of words
+    log_prob: float  # nats, summed over all tokens
+    perplexity: float  # of a token: e to the negative mean log-probability over all tokens
+    attention: Measures
+    alignment: GoldAlignment | None
+
+    def __str__(self) -> str:
+        return "\n".join(
+            [
+                f"pairs      {self.pairs:,}, {self.blank:,} left out as a side is empty",
+                f"tokens     {self.tokens:,}, ends included",
+                f"log-prob   {self.log_prob:.4f} nats",
+                f"perplexity {self.perplexity:.4f}",
+                *AttentionScores(self.attention, self.alignment).lines(),
+            ]
+        )
+
+
+class Tally:
+    """Counts forced translation after forced translation; holds no matrix."""
+
+    def __init__(self, split: Splitter | None = word_spans) -> None:
+        self._split = split  # what a word is, also for gold links; None counts pieces
+        self._pairs = self._empty = self._tokens = 0
+        self._log_prob = 0.0
+        self._measures: list[Measures] = []
+        self._gold: list[GoldLinks] = []
+        self._readings: list[list[Links]] = []  # of each sentence with gold links, by `_SHIFTS`
+        self._unmatched = 0
+
+    def along(
+        self, translations: Iterable[Translation], gold: Iterable[GoldLinks | None]
+    ) -> Iterator[Translation]:
+        """Count translations and pass them on; see `add`."""
+        for translation, links in zip(translations, gold, strict=True):
+            self.add(translation, links)
+            yield translation
+
+    def add(self, translation: Translation, gold: GoldLinks | None = None) -> None:
+        """Count a sentence, given between pieces, and its gold links, given between words."""
+        if not translation.candidates:
+            self._empty += 1
+            return
+        tokens = translation.soft_alignment()
+        if self._split is not None:
+            tokens = to_words(tokens, self._split)
+        self._pairs += 1
+        self._tokens += len(tokens.target_tokens)
+        self._log_prob += translation.candidates[0].log_prob
+        self._measures.append(measure(tokens.weights, ended=tokens.ended))
+        if gold is None or self._split is None:
+            return
+        if not tokens.matched:
+            self._unmatched += 1
+            return
+        self._gold.append(gold)
+        self._readings.append(
+            [best_links(tokens.weights, shift, ended=tokens.ended) for shift in _SHIFTS]
+        )
+
+    def attention(self) -> AttentionScores:
+        """Return the measures, and the agreement with gold links if there are any."""
+        return AttentionScores(average(self._measures), self._agreement())
+
+    def _agreement(self) -> GoldAlignment | None:
+        if not self._gold:
+            return None
+        now, later, earlier = (
+            alignment_errors(links, self._gold) for links in zip(*self._readings, strict=True)
+        )
+        return GoldAlignment(
+            error_rate=now.error_rate,
+            precision=now.precision,
+            recall=now.recall,
+            later_error_rate=later.error_rate,
+            earlier_error_rate=earlier.error_rate,
+            sentences=len(self._gold),
+            skipped=self._unmatched + self._empty,
+        )
+
+    def scores(self) -> ForcedScores:
+        """Return all sums."""
+        return ForcedScores(
+            pairs=self._pairs,
+            blank=self._empty,
+            tokens=self._tokens,
+            log_prob=self._log_prob,
+            perplexity=perplexity(self._log_prob, self._tokens),
+            attention=average(self._measures),
+            alignment=self._agreement(),
+        )
+
+
+def align_test_set(
+    run: RunDir, model: RNNSearch, tokenizers: tuple[Tokenizer, Tokenizer], cfg: DecodeConfig
+) -> AttentionScores:
+    """Measure attention along a run's test references, and against its gold links if it has any."""
+    pairs = list(zip(*(load_text(run, "test", side) for side in SIDES), strict=True))
+    gold: Sequence[GoldLinks | None] = [None] * len(pairs)
+    if run.path(GOLD).exists():
+        with expected(run.path(GOLD)):
+            gold = [read_links(line) for line in load_text(run, "test", "links")]
+            pairs = [pair for pair, _ in zip(pairs, gold, strict=True)]
+    tally = Tally()
+    for _ in tally.along(force(model, tokenizers, pairs, cfg), gold):
+        pass
+    return tally.attention()
+
+
+def as_table(runs: Mapping[str, AttentionScores]) -> str:
+    """Return a row for each run, what the columns mean, and a plain reading of each run."""
+    named = [(printable(name), scores) for name, scores in runs.items()]
+    rows = table([[name, *_cells(scores)] for name, scores in named], _HEADINGS, "lr")
+    readings = [
+        f"{name}: {reading(scores.measures)}{f' {scores.gold.advice}' if scores.gold else ''}"
+        for name, scores in named
+    ]
+    return "\n".join([rows, "", LEGEND, "", *readings])
+
+
+def _cells(scores: AttentionScores) -> list[str]:
+    gold, m = scores.gold, scores.measures
+    rates: list[float | None] = [None] * 5
+    if gold is not None:
+        rates = [gold.error_rate, gold.precision, gold.recall]
+        rates += [gold.later_error_rate, gold.earlier_error_rate]
+    shares = [m.relative_entropy, m.uncovered, m.overcovered, m.unlinked, m.monotonicity]
+    return [
+        *(formatted(rate, ".1%") for rate in rates),
+        formatted(m.entropy, ".2f"),
+        *(formatted(share, ".1%") for share in shares),
+        formatted(m.kendall, ".2f"),
+    ]

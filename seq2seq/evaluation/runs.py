@@ -1,0 +1,137 @@
+"""Trained runs as `scripts/evaluate.py` names them: what they saved, or else what they do anew."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from seq2seq.config.compose import load_run_config
+from seq2seq.config.schema import Config
+from seq2seq.data.prepare import SIDES, load_text
+from seq2seq.decoding.pretrained import Pretrained, load
+from seq2seq.decoding.translate import translate
+from seq2seq.evaluation import by_length
+from seq2seq.evaluation.attention import GOLD, AttentionScores, Tally, align_test_set
+from seq2seq.evaluation.significance import Comparison, compare
+from seq2seq.evaluation.test_set import (
+    TRANSLATIONS,
+    Results,
+    known_rows,
+    read_results,
+    score_all,
+    second_pass,
+)
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import DataError, RunDirError
+from seq2seq.run.reading import read_lines_of
+
+Columns = tuple[list[str], list[str]]
+"""Source sentences and their references."""
+
+
+@dataclass(frozen=True)
+class TestedRun:
+    """A run and the text that it is tested on.
+
+    What the run has saved of its test set serves unless settings or another text are given.
+    """
+
+    path: Path
+    overrides: Sequence[str]
+    given: Columns | None  # None: its own test set
+
+    @cached_property
+    def run(self) -> RunDir:
+        """Its directory."""
+        return RunDir.open(self.path)
+
+    @cached_property
+    def config(self) -> Config:
+        """Its config with the overrides."""
+        return load_run_config(self.run.path("config.yaml"), self.overrides)
+
+    @cached_property
+    def model(self) -> Pretrained:
+        """Its best weights."""
+        return load(self.path, self.overrides)
+
+    @cached_property
+    def text(self) -> Columns:
+        """What it is tested on."""
+        if self.given is not None:
+            return self.given
+        sources, references = (list(load_text(self.run, "test", side)) for side in SIDES)
+        return sources, references
+
+    def saved(self, name: str) -> Path | None:
+        """Return a file of the run, if it is there and says what was asked for."""
+        path = self.run.path(name)
+        return path if self.given is None and not self.overrides and path.exists() else None
+
+    def translate(self) -> list[str]:
+        """Translate the sources."""
+        return [translation.text for translation in self.model.stream(self.text[0])]
+
+    def translations(self) -> list[str]:
+        """Return the translations of the sources, saved ones if there are any."""
+        if (path := self.saved(TRANSLATIONS)) is None:
+            return self.translate()
+        lines = list(read_lines_of(path))
+        if len(lines) != len(self.text[0]):
+            what = f"has {len(lines)} lines, expected {len(self.text[0])}"
+            raise RunDirError(path, what, "Run the decode stage again.")
+        return lines
+
+    def results(self) -> Results:
+        """Translate and score, as the stages decode and evaluate do."""
+        sources, references = self.text
+        outputs, parts = self.translate(), (self.model.model, self.model.tokenizers)
+        rows = known_rows(self.model.tokenizers, sources, references)
+        known = {row: outputs[row] for row in rows}
+        if again := second_pass(rows, len(sources), self.config.decode):
+            found = translate(*parts, (sources[row] for row in rows), again)
+            known = {row: translation.text for row, translation in zip(rows, found, strict=True)}
+        aligned = None
+        if self.given is None and self.run.path(GOLD).exists():
+            aligned = align_test_set(self.run, *parts, self.config.decode)
+        return score_all(self.config, outputs, references, known, aligned)
+
+    def by_length(self) -> by_length.LengthBleu:
+        """Return BLEU by source length."""
+        if self.saved(by_length.LENGTH_BLEU):
+            return by_length.read_length_bleu(self.path)
+        sources, references = self.text
+        return by_length.score_by_length(self.config, sources, self.translations(), references)
+
+    def attention(self) -> AttentionScores:
+        """Return what attention does along the references."""
+        if (path := self.saved("scores.json")) and (scores := read_results(path).attention_scores):
+            return scores
+        if self.given is None:
+            parts = (self.model.model, self.model.tokenizers)
+            return align_test_set(self.run, *parts, self.config.decode)
+        tally = Tally()
+        for translation in self.model.force(zip(*self.given, strict=True)):
+            tally.add(translation)
+        return tally.attention()
+
+
+def named(runs: Sequence[TestedRun]) -> Mapping[str, TestedRun]:
+    """Return runs under the names that tell them apart."""
+    names = by_length.run_names([run.run.root for run in runs])
+    return dict(zip(names, runs, strict=True))
+
+
+def compare_runs(runs: Mapping[str, TestedRun]) -> Mapping[str, Comparison]:
+    """Compare runs with the first one.
+
+    Raises:
+        DataError: they are not tested on the same text.
+    """
+    first, *others = runs.values()
+    for run in others:
+        if run.text != first.text:
+            what = f"its test set is not that of {first.path}"
+            raise DataError(run.path, what, "Give --source and --reference, the same for all.")
+    systems = {name: run.translations() for name, run in runs.items()}
+    return compare(systems, first.text[1], first.config.evaluate.bleu_tokenizer)

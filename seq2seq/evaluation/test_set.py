@@ -1,0 +1,111 @@
+"""What is measured on a test set, as `scores.json` holds it and as it is shown.
+
+"No UNK" is the second column of the paper's Table 1: only the sentences without an unknown word
+in source and reference, translated without emitting one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from seq2seq.alignment.measures import Measures
+from seq2seq.config.schema import Config, DecodeConfig
+from seq2seq.data.tokenizer import UNK, Tokenizer
+from seq2seq.evaluation.attention import AttentionScores, GoldAlignment
+from seq2seq.evaluation.scoring import Score, Scores, score, score_bleu
+from seq2seq.run.jsonable import from_json
+from seq2seq.run.reading import expected, read_json
+
+TRANSLATIONS = "decode/test.txt"
+"""What the decode stage of a run writes: a line for each sentence of its test set."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """All scores of a test set."""
+
+    sentences: int
+    scores: Mapping[str, Score]
+    no_unknown: Scores | None = None  # "No UNK"; without scores if that is no sentence
+    attention: Measures | None = None  # of runs with gold links
+    alignment: GoldAlignment | None = None
+
+    @property
+    def attention_scores(self) -> AttentionScores | None:
+        """Attention and alignment together; None if they were not measured."""
+        return None if self.attention is None else AttentionScores(self.attention, self.alignment)
+
+    def __str__(self) -> str:
+        lines = [Scores(self.sentences, self.scores).as_table()]
+        if self.no_unknown is not None:
+            lines.append(f"No UNK     {self._describe(self.no_unknown)}")
+        if self.attention_scores is not None:
+            lines += self.attention_scores.lines()
+        return "\n".join(lines)
+
+    def _describe(self, known: Scores) -> str:
+        if known.sentences == self.sentences:
+            return "no sentence has an unknown word, so the scores are the same"
+        if not known.sentences:
+            return "every sentence has an unknown word, so there is no score"
+        text = "; ".join(
+            f"{name} {s.value:.2f}{f' [{s.interval}]' if s.interval else ''}"
+            for name, s in known.scores.items()
+        )
+        return f"{known.sentences:,} of {self.sentences:,} sentences: {text}"
+
+
+def read_results(path: Path) -> Results:
+    """Read the `scores.json` of a run.
+
+    Raises:
+        RunDirError: it is missing or damaged.
+    """
+    with expected(path):
+        return from_json(Results, read_json(path))
+
+
+def known_rows(
+    tokenizers: tuple[Tokenizer, Tokenizer], sources: Sequence[str], references: Sequence[str]
+) -> list[int]:
+    """Return the rows without an unknown word in the source and in the reference."""
+    sides = [t.encode(list(x)) for t, x in zip(tokenizers, (sources, references), strict=True)]
+    pairs = zip(*sides, strict=True)
+    return [i for i, (src, tgt) in enumerate(pairs) if UNK not in src and UNK not in tgt]
+
+
+def second_pass(rows: Sequence[int], num_lines: int, cfg: DecodeConfig) -> DecodeConfig | None:
+    """Return how the sentences without unknown words are to be translated for "No UNK".
+
+    None where the first translations serve: they had to do without the unknown symbol, too, or
+    nothing in the test set is unknown, or everything is.
+    """
+    if cfg.forbid_unknown or len(rows) in (0, num_lines):
+        return None
+    return replace(cfg, forbid_unknown=True, replace_unknown=False)
+
+
+def score_all(
+    cfg: Config,
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    known: Mapping[int, str],
+    attention: AttentionScores | None = None,
+) -> Results:
+    """Score all sentences, and those without unknown words, whose translations are `known` by row.
+
+    Attention is that along the references, if it was measured.
+    """
+    tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
+    scores = score(hypotheses, references, tokenizer, language)
+    no_unknown = Scores(0, {})
+    if known:
+        chosen = [references[row] for row in known]
+        no_unknown = score_bleu(list(known.values()), chosen, tokenizer, language)
+    return Results(
+        sentences=scores.sentences,
+        scores=scores.scores,
+        no_unknown=no_unknown,
+        attention=None if attention is None else attention.measures,
+        alignment=None if attention is None else attention.gold,
+    )
