@@ -16,15 +16,15 @@ from collections.abc import Iterator, Sequence
 
 import sentencepiece
 
+# No piece goes over a space, so words are cut one by one; the space is the word's first letter.
 _WORDS = re.compile("^[^\u2581]+|\u2581[^\u2581]*")
-"""No piece goes over a blank, so words are cut one by one; the blank is the word's first letter."""
+# Words of which the cut, or the lattice, is remembered.
 _KNOWN = 1 << 17
-"""Words of which the cut, or the lattice, is remembered."""
+# How far an unknown letter lies below the rarest piece, as in SentencePiece, nats.
 _UNKNOWN_PENALTY = 10.0
-"""How far an unknown letter lies below the rarest piece, as in SentencePiece, nats."""
 
+# For each end in a word: growing sums of weights, and to each the start of a piece and its id.
 Lattice = list[tuple[list[float], list[tuple[int, int]]]]
-"""For each end in a word: growing sums of weights, and to each the start of a piece and its id."""
 
 
 class Sampler:

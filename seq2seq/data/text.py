@@ -25,8 +25,8 @@ from seq2seq.run.errors import DataError, PlatformError
 
 logger = logging.getLogger(__name__)
 
+# A longer line is refused, so that an archive of zeros cannot fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""A longer line is refused, so that an archive of zeros cannot fill the memory."""
 
 _MAGIC = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -43,19 +43,14 @@ class _Stream(Protocol):
 
 @dataclass
 class FileSummary:
-    r"""What one file of a corpus held; complete when its last line has been read."""
+    """What one file of a corpus held; complete when its last line has been read."""
 
     name: str
-    sha256: str = ""
-    """Of the bytes on the disk, or of the rows of a Hub dataset, in hex."""
-    lines: int = 0
-    """Lines, or rows of a table."""
-    carriage_returns: int = 0
-    r"""Lines whose end was `\r\n`; the `\r` was dropped."""
-    byte_order_marks: int = 0
-    """1 if the file began with one; it was dropped."""
-    control_characters: int = 0
-    """Lines with control characters other than tabs; they were kept."""
+    sha256: str = ""  # of the bytes on the disk, or of the rows of a Hub dataset, in hex
+    lines: int = 0  # or rows of a table
+    carriage_returns: int = 0  # lines that ended with one before the line feed; dropped
+    byte_order_marks: int = 0  # 1 if the file began with one; dropped
+    control_characters: int = 0  # lines with some, tabs apart; kept
 
 
 def read_lines(path: Path) -> Iterator[str]:

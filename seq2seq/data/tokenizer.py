@@ -9,11 +9,11 @@ from typing import Protocol
 
 from seq2seq.data.words import WordCounter
 
+# There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector.
 PAD, UNK, EOS = 0, 1, 2
-"""There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector."""
 
+# How a space is written in pieces.
 SPACE = "\u2581"
-"""How a space is written in pieces."""
 
 
 class Tokenizer(Protocol):
@@ -47,8 +47,7 @@ class Tokenizer(Protocol):
 class VocabularyKind(Protocol):
     """How vocabularies of one kind are learnt, saved and used."""
 
-    ending: str
-    """Of its files: `source.ENDING`, `target.ENDING`."""
+    ending: str  # of its files: source.ENDING, target.ENDING
 
     def learn(self, texts: Sequence[Sequence[str]], languages: Sequence[str]) -> Sequence[bytes]:
         """Learn from the training text of each side; return what its file holds."""

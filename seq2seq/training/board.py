@@ -10,8 +10,8 @@ from seq2seq.run.directory import RunDir
 log = logging.getLogger(__name__)
 
 EVENTS = "tensorboard"
+# TensorBoard's class that writes to the disk.
 _THREAD = "_AsyncWriterThread"
-"""TensorBoard's class that writes to the disk."""
 
 
 class Board:

@@ -56,8 +56,8 @@ class Position:
     reductions: int  # of the plateau rule, so far
 
 
+# The share of the optimizer's learning rate at an update; nothing of it has to be saved.
 Schedule = Callable[[Position], float]
-"""The share of the optimizer's learning rate at an update; nothing of it has to be saved."""
 
 
 def rate_factor(cfg: object, *, update: int, max_updates: int, reductions: int) -> float:

@@ -28,8 +28,8 @@ class Place:
 
     cfg: DataConfig
     split: str
+    # Grows while the split is read: what its files held, in the order of the config.
     inputs: list[FileSummary] = field(default_factory=list)
-    """Grows while the split is read: what its files held, in the order of the config."""
 
     @property
     def names(self) -> list[str]:
