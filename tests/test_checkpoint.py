@@ -25,7 +25,7 @@ from seq2seq.training import checkpoint
 pytestmark = pytest.mark.e2e
 
 UPDATES = 6
-TIMES = ("seconds", "train/words_per_second", "train/data_wait")
+TIMES = ("seconds", "train/tokens_per_second", "train/data_wait")
 CONFIGS: dict[tuple[bytes, tuple[str, ...]], Config] = {}
 
 

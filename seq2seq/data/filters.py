@@ -18,6 +18,7 @@ from seq2seq.run.errors import DataError
 
 logger = logging.getLogger(__name__)
 
+# Why a pair is dropped, in the order of the checks; the first that applies counts.
 REASONS = {
     "bad_line": "unreadable",
     "empty": "empty",
@@ -25,34 +26,29 @@ REASONS = {
     "ratio": "ratio above {max_ratio:g}",
     "duplicate": "duplicate",
 }
-"""Why a pair is dropped, in the order of the checks; the first that applies counts."""
+# How many pair numbers are noted for each reason.
 NUM_EXAMPLES = 20
-"""How many pair numbers are noted for each reason."""
+# Mean characters per allowed word; one "word" of a million letters must not reach the model.
 MAX_WORD_CHARACTERS = 100
-"""Mean characters per allowed word; one "word" of a million letters must not reach the model."""
+# Shares of the pairs above which something is wrong with the files.
 EMPTY_WARNING = 0.1
 COPY_WARNING = 0.5
 DUPLICATE_WARNING = 0.5
-"""Shares of the pairs above which something is wrong with the files."""
 
 
 @dataclass
 class FilterSummary:
-    """How many pairs were read, kept and dropped; complete when all have been read.
-
-    `read` is the sum of `kept`, all reasons and `beyond_limit`. `copies` counts pairs, kept or not,
-    whose sides are equal text.
-    """
+    """How many pairs were read, kept and dropped; complete when all have been read."""
 
     max_words: int
     max_ratio: float
-    read: int = 0
+    read: int = 0  # the sum of `kept`, `dropped` and `beyond_limit`
     kept: int = 0
     beyond_limit: int = 0
-    copies: int = 0
+    copies: int = 0  # pairs, kept or not, whose sides are equal text
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    # By reason the first dropped pairs; 1 is the first pair of the corpus.
     examples: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in REASONS})
-    """By reason the first dropped pairs; 1 is the first pair of the corpus."""
 
     def drop(self, reason: str) -> None:
         """Count the pair that was read last."""
@@ -83,15 +79,9 @@ def keep(
 ) -> Iterator[Pair]:
     """Yield the pairs that training should see, in their order; limits themselves are kept.
 
-    1. bad_line: it cannot be read, if `on_bad_line` says to skip such pairs;
-    2. empty: a side with nothing to see (`is_empty`);
-    3. too_long: a side with more than `MAX_WORD_CHARACTERS` characters for each of `max_words`,
-       or with more words than that;
-    4. ratio: the longer side has more than `max_ratio` times the words of the shorter;
-    5. duplicate: an earlier kept pair has the same two sides, if `drop_duplicates`;
-    6. what follows the first `limit` kept pairs, read to its end but not looked at.
-
-    Memory grows only by a 16-byte digest per kept pair, if duplicates are dropped.
+    Left out are pairs that cannot be read (if `on_bad_line` says so), that have a side which is
+    empty or too long, whose lengths are out of proportion, that repeat an earlier one (if
+    `drop_duplicates`), and what follows the first `limit` pairs.
 
     Args:
         pairs: In the order of the corpus; an error stands for a pair that cannot be read.
@@ -100,10 +90,10 @@ def keep(
         count: How words of the source and of the target are counted.
 
     Raises:
-        DataError: at the end, if nothing was kept; at a pair that cannot be read, if
-            `on_bad_line` says so.
+        DataError: at a pair that cannot be read, if `on_bad_line` says so; at the end, if nothing
+            was kept.
     """
-    seen: set[bytes] = set()
+    seen: set[bytes] = set()  # 16 bytes a pair
     first_bad: DataError | None = None
     for pair in pairs:
         summary.read += 1
@@ -130,6 +120,7 @@ def _reason(
     """Return why a pair is dropped, None if it is kept; it is then among those that were seen."""
     if is_empty(pair.src) or is_empty(pair.tgt):
         return "empty"
+    # Characters first: to count the words of an endless line would take as much memory again.
     if max(len(pair.src), len(pair.tgt)) > cfg.max_words * MAX_WORD_CHARACTERS:
         return "too_long"
     words = count[0](pair.src), count[1](pair.tgt)

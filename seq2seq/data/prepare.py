@@ -46,8 +46,8 @@ SPLITS = ("train", "validation", "test")
 REPORT = "data_report.json"
 TOKENIZERS = "tokenizers"
 MAX_VOCABULARY_BYTES = 1 << 26  # 60 times that of the paper's 30,000 words
+# Modules that make the kinds of vocabularies known.
 REGISTERED = (subword_vocabulary, word_vocabulary)
-"""Modules that make the kinds of vocabularies known."""
 
 _RUN_FILE = re.compile(r"(corpus|tokens)/[a-z]+(\.[a-z]+)+")
 _CHUNK = 10_000  # lines encoded at once

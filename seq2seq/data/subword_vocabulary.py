@@ -16,11 +16,11 @@ from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK
 from seq2seq.data.words import WordCounter, count_words
 from seq2seq.run.errors import ConfigError, DataError, RunDirError
 
+# What `vocab_size=null` is at most, unless the alphabet is larger.
 MOST_PIECES = 8000
-"""What `vocab_size=null` is at most, unless the alphabet is larger."""
 
+# One letter in two spellings; `identity` alone keeps them apart.
 _E_ACUTE = ("\u00e9", "e\u0301")
-"""One letter in two spellings; `identity` alone keeps them apart."""
 _RESTORE = "Restore it from a copy."
 
 
@@ -113,13 +113,11 @@ class Subwords:
     def learn(self, texts: Sequence[Sequence[str]], languages: Sequence[str]) -> list[bytes]:
         """Learn a model from each text, or one from all of them.
 
-        Of a long text lines are taken evenly over it.
-
         Raises:
-            ConfigError: the vocabulary has no place for each letter, or the normalization is
-                unknown.
-            DataError: a text is too small; the error names a size that fits all.
+            UserError: as in `train_sentencepiece`; a size that is too large for some texts names
+                one that fits all.
         """
+        # Of a long text lines are taken evenly over it.
         samples = [text[:: max(1, -(-len(text) // self.cfg.max_lines))] for text in texts]
         models, errors = [], []
         for sample in [[*chain(*samples)]] if self.cfg.joint else samples:
@@ -164,12 +162,15 @@ class AlphabetTooLargeError(ConfigError):
         )
 
 
-def train_sentencepiece(lines: Iterable[str], cfg: SentencePieceConfig) -> bytes:
+def train_sentencepiece(
+    lines: Iterable[str], cfg: SentencePieceConfig, most: int = MOST_PIECES
+) -> bytes:
     """Learn a vocabulary from training text and return the model's bytes.
 
     Args:
-        lines: Read twice where `vocab_size` is null and the alphabet is large.
+        lines: Read again where `vocab_size` is null and the alphabet is larger than `most`.
         cfg: Kind, size and rules.
+        most: Pieces, where `vocab_size` is null.
 
     Raises:
         VocabularyTooLargeError: with the largest size that works.
@@ -177,22 +178,11 @@ def train_sentencepiece(lines: Iterable[str], cfg: SentencePieceConfig) -> bytes
         ConfigError: the normalization is unknown.
         DataError: there is no usable text.
     """
-    if cfg.vocab_size is not None:
-        return _train(lines, cfg, cfg.vocab_size)
-    try:
-        return _train(lines, cfg, MOST_PIECES)
-    except AlphabetTooLargeError as error:
-        return _train(lines, cfg, error.smallest)
-
-
-def _train(lines: Iterable[str], cfg: SentencePieceConfig, size: int) -> bytes:
-    model = io.BytesIO()
+    model, size = io.BytesIO(), cfg.vocab_size or most
+    texts = lines if cfg.normalization == "identity" else map(composed, lines)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            # Lines, never a file name: SentencePiece would store the path in the model.
-            sentence_iterator=iter(
-                lines if cfg.normalization == "identity" else map(composed, lines)
-            ),
+            sentence_iterator=iter(texts),  # a file's name would be stored in the model
             model_writer=model,
             model_type=cfg.kind.name,
             vocab_size=size,
@@ -207,9 +197,12 @@ def _train(lines: Iterable[str], cfg: SentencePieceConfig, size: int) -> bytes:
             hard_vocab_limit=cfg.vocab_size is not None,  # otherwise what the text gives
             minloglevel=2,
         )
+        return model.getvalue()
     except RuntimeError as error:
-        raise _explained(str(error), cfg, size) from None
-    return model.getvalue()
+        problem = _explained(str(error), cfg, size)
+    if cfg.vocab_size is None and isinstance(problem, AlphabetTooLargeError):
+        return train_sentencepiece(lines, cfg, problem.smallest)
+    raise problem
 
 
 def _explained(message: str, cfg: SentencePieceConfig, size: int) -> ConfigError | DataError:

@@ -25,8 +25,8 @@ from seq2seq.run.errors import DataError, PlatformError
 
 logger = logging.getLogger(__name__)
 
+# A longer line is refused, so that an archive of zeros cannot fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""A longer line is refused, so that an archive of zeros cannot fill the memory."""
 
 _MAGIC = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 _UTF8_MARK = b"\xef\xbb\xbf"
@@ -37,29 +37,20 @@ _BUFFER = 1 << 20
 T = TypeVar("T")
 
 
-class Lines(Protocol):
-    """An open stream, as far as the reader uses it."""
-
-    def readline(self, limit: int, /) -> bytes:
-        """Return the next line with its end, or `limit` bytes of it; b"" at the end."""
-        ...
+class _Stream(Protocol):
+    def readline(self, limit: int, /) -> bytes: ...
 
 
 @dataclass
 class FileSummary:
-    r"""What one file of a corpus held; complete when its last line has been read."""
+    """What one file of a corpus held; complete when its last line has been read."""
 
     name: str
-    sha256: str = ""
-    """Of the bytes on the disk, or of the rows of a Hub dataset, in hex."""
-    lines: int = 0
-    """Lines, or rows of a table."""
-    carriage_returns: int = 0
-    r"""Lines whose end was `\r\n`; the `\r` was dropped."""
-    byte_order_marks: int = 0
-    """1 if the file began with one; it was dropped."""
-    control_characters: int = 0
-    """Lines with control characters other than tabs; they were kept."""
+    sha256: str = ""  # of the bytes on the disk, or of the rows of a Hub dataset, in hex
+    lines: int = 0  # or rows of a table
+    carriage_returns: int = 0  # lines that ended with one before the line feed; dropped
+    byte_order_marks: int = 0  # 1 if the file began with one; dropped
+    control_characters: int = 0  # lines with some, tabs apart; kept
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -79,14 +70,21 @@ def read_lines(path: Path) -> Iterator[str]:
 
 def scan_lines(path: Path, summary: FileSummary) -> Iterator[str | DataError]:
     """Read like `read_lines`, but yield an unreadable line as its error and go on."""
-    with open_unchanged(path, summary) as file, _read_errors(path):
-        buffered = io.BufferedReader(
-            file, _BUFFER
-        )  # has a name, as it closes the file when it goes
-        yield from scan_stream(_unpacked(path, buffered), path, summary)
+    with open_unchanged(path, summary) as file:
+        buffered = io.BufferedReader(file, _BUFFER)  # a name, as it closes the file when it goes
+        try:
+            yield from scan_stream(_unpacked(path, buffered), path, summary)
+        except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+            what = f"damaged archive ({str(error).rstrip('.')})"
+            raise DataError(path, what, "Fetch or write it again.") from None
+        except OSError as error:
+            what = f"cannot be read ({error.strerror or error})"
+            raise PlatformError(path, what, "Check the disk.") from None
 
 
-def scan_stream(stream: Lines, name: Path | str, summary: FileSummary) -> Iterator[str | DataError]:
+def scan_stream(
+    stream: _Stream, name: Path | str, summary: FileSummary
+) -> Iterator[str | DataError]:
     """Read like `scan_lines` from an open stream; `name` is for errors."""
     while raw := stream.readline(MAX_LINE_BYTES + 1):
         summary.lines += 1
@@ -109,10 +107,7 @@ def strict(items: Iterable[T | DataError]) -> Iterator[T]:
 
 
 def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
-    """Read two files side by side, both to their ends.
-
-    Unequal counts are found at the end, where both are known: use up the whole iterator before
-    trusting a single pair.
+    """Read two files side by side, both to their ends, where unequal counts show.
 
     Raises:
         DataError: the files differ in their number of lines, or as in `read_lines`.
@@ -124,14 +119,7 @@ def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
 def scan_parallel(
     source: Path, target: Path, summaries: list[FileSummary]
 ) -> Iterator[tuple[str, str] | DataError]:
-    """Read like `read_parallel`; a pair with an unreadable side is yielded as its error.
-
-    Args:
-        source: One file.
-        target: The other.
-        summaries: Grows by the summaries of the two files.
-    """
-    # Checks before the first line: both can be opened, and are two different files.
+    """Read like `read_parallel`, but yield an unreadable pair as its error; add two summaries."""
     with open_regular(source) as one, open_regular(target) as other:
         if os.path.sameopenfile(one.fileno(), other.fileno()):
             logger.warning("%s is both source and target: the model would learn to copy", source)
@@ -161,10 +149,10 @@ def scan_parallel(
 
 @contextmanager
 def open_unchanged(path: Path, summary: FileSummary) -> Iterator[io.FileIO]:
-    """Open a regular file, unbuffered, and take its SHA-256; check at the end that it is the same.
+    """Open a regular file and take its SHA-256; check at the end that nobody has written to it.
 
     Raises:
-        DataError: as in `open_regular`, or its size or modification time has changed meanwhile.
+        DataError: as in `open_regular`, or its size or modification time has changed.
         PlatformError: as in `open_regular`.
     """
     with open_regular(path) as file:
@@ -179,7 +167,7 @@ def open_unchanged(path: Path, summary: FileSummary) -> Iterator[io.FileIO]:
 
 
 def open_regular(path: Path) -> io.FileIO:
-    """Open a regular file for reading bytes; nothing else, so that no pipe or device hangs.
+    """Open a regular file for reading bytes, unbuffered; a pipe or device could hang.
 
     Raises:
         DataError: there is no such file, or it is not a regular one.
@@ -212,18 +200,6 @@ def _unpacked(path: Path, file: "io.BufferedReader[Any]") -> IO[bytes]:
     if kind == ".gz":
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
     return lzma.LZMAFile(file) if kind == ".xz" else file
-
-
-@contextmanager
-def _read_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-        what = f"damaged archive ({str(error).rstrip('.')})"
-        raise DataError(path, what, "Fetch or write it again.") from None
-    except OSError as error:
-        what = f"cannot be read ({error.strerror or error})"
-        raise PlatformError(path, what, "Check the disk.") from None
 
 
 def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:

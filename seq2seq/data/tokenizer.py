@@ -9,11 +9,11 @@ from typing import Protocol
 
 from seq2seq.data.words import WordCounter
 
+# There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector.
 PAD, UNK, EOS = 0, 1, 2
-"""There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector."""
 
+# How a space is written in pieces.
 SPACE = "\u2581"
-"""How a space is written in pieces."""
 
 
 class Tokenizer(Protocol):
@@ -47,24 +47,14 @@ class Tokenizer(Protocol):
 class VocabularyKind(Protocol):
     """How vocabularies of one kind are learnt, saved and used."""
 
-    ending: str
-    """Of its file: `source.ENDING`."""
+    ending: str  # of its files: source.ENDING, target.ENDING
 
     def learn(self, texts: Sequence[Sequence[str]], languages: Sequence[str]) -> Sequence[bytes]:
-        """Learn from the training text of each side; return what its file holds.
-
-        Raises:
-            ConfigError: the settings fit no text.
-            DataError: they do not fit this text.
-        """
+        """Learn from the training text of each side; return what its file holds."""
         ...
 
     def load(self, data: bytes, language: str, where: str) -> Tokenizer:
-        """Make a vocabulary of what `learn` returned; `where` is for errors.
-
-        Raises:
-            RunDirError: it is something else.
-        """
+        """Make a vocabulary of what `learn` returned; `where` is for errors."""
         ...
 
     def word_counter(self, language: str) -> WordCounter:

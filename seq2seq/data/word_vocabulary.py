@@ -13,11 +13,11 @@ from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK
 from seq2seq.data.words import WordCounter
 from seq2seq.run.errors import DataError, RunDirError
 
+# Ids of no word: y_0 and padding, the unknown word, the end symbol.
 NUM_SPECIAL = 3
-"""Ids of no word: y_0 and padding, the unknown word, the end symbol."""
 
+# No word of Moses looks like one of them: it sets `<` and `>` apart.
 _SPECIAL = {PAD: "<pad>", UNK: f"{SPACE}<unk>", EOS: "</s>"}
-"""No word of Moses looks like one of them: it sets `<` and `>` apart."""
 
 
 class Moses:

@@ -20,11 +20,11 @@ class Span(NamedTuple):
     end: int
 
 
+# What a word is: finds the words of a text, in order.
 Splitter = Callable[[str], list[Span]]
-"""What a word is: finds the words of a text, in order."""
 
+# Counts the words of a text, for limits on length.
 WordCounter = Callable[[str], int]
-"""Counts the words of a text, for limits on length."""
 
 
 def word_spans(text: str) -> list[Span]:

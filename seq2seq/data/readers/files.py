@@ -36,23 +36,23 @@ def read_parallel_files(place: Place) -> Pairs:
 @reads(r".*\.tsv(\.gz|\.xz)?", example="pairs.tsv")
 def read_tsv(place: Place) -> Pairs:
     """Read lines of source, one tab, target; quotes have no meaning."""
-    path = _openable(place, place.names[0])
-    return parsed(scan_lines(path, _summary(place, path)), f"{path}:", _tsv_pair)
+    path, summary = _table(place)
+    return parsed(scan_lines(path, summary), f"{path}:", _tsv_pair)
 
 
 @reads(r".*\.jsonl?(\.gz|\.xz)?", example="pairs.jsonl")
 def read_json_lines(place: Place) -> Pairs:
     """Read one JSON object a line, flat or with both sides under `translation`."""
-    path = _openable(place, place.names[0])
-    lines = scan_lines(path, _summary(place, path))
+    path, summary = _table(place)
+    lines = scan_lines(path, summary)
     return parsed(lines, f"{path}:", lambda line, where: _json_pair(line, place, where))
 
 
 @reads(r".*\.parquet", example="pairs.parquet")
 def read_parquet(place: Place) -> Pairs:
     """Read rows of the same shapes as JSON objects."""
-    path = _openable(place, place.names[0])
-    rows = _parquet_rows(path, place, _summary(place, path))
+    path, summary = _table(place)
+    rows = _parquet_rows(path, place, summary)
     return parsed(rows, f"{path} row ", lambda row, where: pair_of_row(row, place, where))
 
 
@@ -73,6 +73,8 @@ def parsed(rows: Iterable[T | DataError], where: str, parse: Callable[[T, str], 
 
 def pair_of_row(row: Mapping[str, object], place: Place, where: str) -> Pair:
     """Take the two sides out of `{"en": ..., "fr": ...}` or `{"translation": {...}}`.
+
+    Line ends inside a text become one space, a missing value (null) an empty side.
 
     Raises:
         DataError: a column is missing or holds no text.
@@ -114,10 +116,10 @@ def _openable(place: Place, name: str) -> Path:
     return path
 
 
-def _summary(place: Place, path: Path) -> FileSummary:
-    summary = FileSummary(path.name)
-    place.inputs.append(summary)
-    return summary
+def _table(place: Place) -> tuple[Path, FileSummary]:
+    path = _openable(place, place.names[0])
+    place.inputs.append(FileSummary(path.name))
+    return path, place.inputs[-1]
 
 
 def _language_in_name(path: Path, languages: tuple[str, str]) -> str | None:

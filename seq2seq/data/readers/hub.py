@@ -26,10 +26,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# The Hub must answer within the first time, and the dataset must be found within the second.
 PROBE_SECONDS = 10.0
-"""The Hub must answer within this time."""
 SEARCH_SECONDS = 40.0
-"""And the dataset must be found within this one."""
 SEARCH_THREAD = "search on the Hub"
 
 _BATCH_ROWS = 1000  # one row at a time takes 100 times as long
@@ -42,19 +41,14 @@ class HubDataset:
 
     spec: str
     name: str
-    local: Path | None
-    """The directory that NAME means, if it means one; then nothing is asked from the Hub."""
-    revision: str | None
-    """A commit, tag or branch; None for the newest commit of the main branch."""
+    local: Path | None  # the directory that NAME means; then nothing is asked from the Hub
+    revision: str | None  # a commit, tag or branch; None for the newest commit
     config: str | None
     split: str
 
 
 def parse_hub_name(place: Place) -> HubDataset:
     """Take a name apart.
-
-    NAME is a directory if it starts with `.`, `/` or `~`, has several slashes, or exists below
-    `data.root` or here; a mistyped directory is never looked up on the Hub.
 
     Raises:
         ConfigError: there is no NAME.
@@ -68,6 +62,7 @@ def parse_hub_name(place: Place) -> HubDataset:
     revision = ""
     # The library itself prefers a directory below the working directory to the Hub.
     local = next((path for path in (place.path(name), Path(name)) if path.is_dir()), None)
+    # No name on the Hub looks like this: a mistyped directory is not asked for there.
     if local is None and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise DataError(place.path(name), "no such directory", "Check the name and data.root.")
     if local is None:

@@ -28,8 +28,8 @@ class Place:
 
     cfg: DataConfig
     split: str
+    # Grows while the split is read: what its files held, in the order of the config.
     inputs: list[FileSummary] = field(default_factory=list)
-    """Grows while the split is read: what its files held, in the order of the config."""
 
     @property
     def names(self) -> list[str]:
@@ -70,17 +70,14 @@ def reads(pattern: str, *, example: str, names: int = 1) -> Callable[[Reader], R
 
 
 def scan_pairs(place: Place) -> Pairs:
-    r"""Yield the pairs of a split in their order, none left out, or their errors.
+    """Yield the pairs of a split in their order, none left out, or their errors.
 
     Line counts, and all that is wrong far down a file, show only at the end: use up the iterator
-    before training on its pairs. Line ends inside a text (JSON, Parquet and Hub only) become one
-    space, a missing value (null) an empty side.
+    before training on its pairs.
 
     Raises:
         ConfigError: at once, if the place is of no known form.
-        DataError: missing file, unequal line counts, no pair at all.
-        PlatformError: unreadable file, no network.
-        UntrustedError: the dataset consists of a program.
+        UserError: as its reader does; and if there is no pair at all.
     """
     names = place.names
     for count, pattern, _, reader in _forms:

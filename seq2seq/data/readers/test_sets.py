@@ -20,8 +20,8 @@ from seq2seq.data.readers.place import Pairs, Place, reads
 from seq2seq.data.text import scan_parallel
 from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
+# For each answer of the host.
 TIMEOUT_SECONDS = 10.0
-"""For each answer of the host."""
 
 _LOCAL = "name local files instead, data.test=[test.en,test.fr]"
 
