@@ -45,7 +45,7 @@ for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)  # a background job would hand down that it ignores some
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-native.programs()  # compiled before anything counts what is done to the disk
+native.library()  # compiled before anything counts what is done to the disk
 torch.set_num_threads(1)  # results at larger sizes depend on the thread count
 
 PAD, EOS = 0, 1

@@ -22,16 +22,16 @@ LENGTHS = (6, 3, 9, 1, 4)
 def by(request, monkeypatch) -> str:
     """What search does its steps with in float32."""
     if request.param == "torch":
-        monkeypatch.setattr(native, "programs", lambda: None)
-    elif native.programs() is None:
+        monkeypatch.setattr(native, "library", lambda: None)
+    elif native.library() is None:
         pytest.skip("no C compiler")
     return request.param
 
 
-def fused(model, sources, rules, narrow=torch.float64):
+def fused(model, sources, rules, dtype=torch.float64):
     src, mask = pad_ids(sources, PAD)
     with torch.inference_mode():
-        return beam_search(FusedSearch(model.encoder, model.decoder, narrow), src, mask, rules)
+        return beam_search(FusedSearch(model.encoder, model.decoder, dtype), src, mask, rules)
 
 
 @pytest.mark.parametrize("readout", Readout)
@@ -106,9 +106,9 @@ def test_bf16_scores_what_it_finds_almost_as_float32_does(by):
 
 def test_for_search_takes_the_kernel_where_there_is_one():
     model = tiny_model(1, backend=Backend.auto).float()
-    assert model.for_search().narrow is torch.float32
+    assert model.for_search().dtype is torch.float32
     with torch.autocast("cpu", torch.bfloat16):
-        assert model.for_search().narrow is torch.bfloat16
+        assert model.for_search().dtype is torch.bfloat16
     reference = tiny_model(1, backend=Backend.reference)
     assert reference.for_search() is reference
 

@@ -65,7 +65,7 @@ class Training:
         self.operations = 0  # of the last `updates`
 
     def updates(self, count: int) -> float:
-        """Make so many updates; return their target tokens, end symbols included."""
+        """Make `count` updates; return their target tokens, end symbols included."""
         self.operations = 0
         return float(sum(self.update(next(self.batches)) for _ in range(count)))
 

@@ -4,21 +4,24 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from seq2seq.kernels.output import output_loss
-from seq2seq.kernels.precision import FusedLinear, product_format
+from seq2seq.kernels.matmul import FusedLinear, compute_dtype
+from seq2seq.kernels.output_layer import output_loss
 from seq2seq.kernels.scan import read_fused
 from seq2seq.kernels.search import FusedSearch
 from seq2seq.kernels.unroll import unroll_additive, unroll_fixed
 from seq2seq.model.attention import AdditiveAttention, FixedContext
 from seq2seq.model.backend import Reference
 from seq2seq.model.decoder import RecurrentDecoder
-from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.protocols import Attention, Cell, Source, Stepper
 from seq2seq.model.recurrence import Unrolled
 
-# A subclass changes the rules, so what is known is known by its exact class.
-_CELLS, _ATTENTIONS = (GatedUnit,), (AdditiveAttention, FixedContext)
+# By exact class: a subclass changes the rules.
+_UNROLL = {
+    (GatedUnit, AdditiveAttention): unroll_additive,
+    (GatedUnit, FixedContext): unroll_fixed,
+}
+_KNOWN = {RecurrentDecoder, *(kind for classes in _UNROLL for kind in classes)}
 
 
 class Fused:
@@ -31,24 +34,17 @@ class Fused:
 
     def obstacle(self, model: nn.Module) -> str | None:
         """Return why a part of this model runs on the reference; None if none does."""
-        encoder, decoder = model.encoder, model.decoder
-        if type(decoder) is not RecurrentDecoder:
-            return f"{type(decoder).__name__} has no fused kernel"
-        units = encoder.units if isinstance(encoder, RecurrentEncoder) else []
-        for part, known in [
-            *((unit, _CELLS) for unit in (*units, decoder.unit)),
-            (decoder.attention, _ATTENTIONS),
-        ]:
-            if type(part) not in known:
-                return f"{type(part).__name__} has no fused kernel"
-        return None
+        decoder = model.decoder
+        parts = [decoder, *getattr(model.encoder, "units", [])]
+        parts += [part for name in ("unit", "attention") if (part := getattr(decoder, name, None))]
+        unknown = [part for part in parts if part.__class__ not in _KNOWN]
+        return f"{unknown[0].__class__.__name__} has no fused kernel" if unknown else None
 
     def read(self, units: Sequence[Cell], x: Tensor, mask: Tensor) -> list[Tensor]:
         """See `recurrence.read`; 0 at padding."""
-        known = [unit for unit in units if type(unit) is GatedUnit]
-        if len(known) < len(units):
-            return self.reference.read(units, x, mask)
-        return read_fused(known, x, mask)
+        if {unit.__class__ for unit in units} == {GatedUnit}:
+            return read_fused(units, x, mask)
+        return self.reference.read(units, x, mask)
 
     def unroll(
         self,
@@ -60,11 +56,9 @@ class Fused:
         mask: Tensor,
     ) -> Unrolled:
         """See `recurrence.unroll`; 0 at padding."""
-        if type(unit) is GatedUnit and type(attention) is AdditiveAttention:
-            return unroll_additive(unit, attention, words, s_0, source, mask)
-        if type(unit) is GatedUnit and type(attention) is FixedContext:
-            return unroll_fixed(unit, attention, words, s_0, source, mask)
-        return self.reference.unroll(unit, attention, words, s_0, source, mask)
+        classes = unit.__class__, attention.__class__
+        run = _UNROLL.get(classes, self.reference.unroll)
+        return run(unit, attention, words, s_0, source, mask)
 
     def output_loss(
         self, W_o: nn.Module, t: Tensor, targets: Tensor, label_smoothing: float
@@ -75,7 +69,8 @@ class Fused:
     def for_search(self, model: nn.Module) -> Stepper | None:
         """Return a search on kernels, where there is one."""
         decoder = model.decoder
-        known = type(decoder) is RecurrentDecoder and type(decoder.unit) is GatedUnit
-        if not (known and type(decoder.attention) is AdditiveAttention):
+        if decoder.__class__ is not RecurrentDecoder:
             return None
-        return FusedSearch(model.encoder, decoder, product_format(decoder.U_o.weight))
+        if (decoder.unit.__class__, decoder.attention.__class__) != (GatedUnit, AdditiveAttention):
+            return None
+        return FusedSearch(model.encoder, decoder, compute_dtype(decoder.U_o.weight))

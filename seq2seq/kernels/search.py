@@ -11,9 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from seq2seq.kernels import native
+from seq2seq.kernels.choice import native_search
 from seq2seq.kernels.energies import Energies
-from seq2seq.kernels.precision import Factor, in_own_formats
+from seq2seq.kernels.matmul import PackedWeight, without_autocast
+from seq2seq.kernels.native.loops import NativeInputs
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.output import best_logits, max_of_pairs
 from seq2seq.model.protocols import Best, Encoder
@@ -26,7 +27,7 @@ _TABLE_BYTES = 128 << 20
 class FusedState:
     """Hypotheses before step i."""
 
-    source: "Shared | native.Seen"
+    source: "Shared | NativeInputs"
     slots: int  # K
     s: Tensor  # (R, n) s_{i-2}, or s_0
     drive: Tensor | None = None  # what c_{i-1} and s_{i-2} add to the gates; None: s is s_0
@@ -44,21 +45,21 @@ class FusedSearch:
     Args:
         encoder: In evaluation mode.
         decoder: Likewise; what it holds at the time is used to the end.
-        narrow: Dtype of matmuls; with bfloat16 the output layer finds the best words in it, and
+        dtype: Dtype of matmuls; with bfloat16 the output layer finds the best words in it, and
             their logits are computed again in that of the weights.
     """
 
-    def __init__(self, encoder: Encoder, decoder: RecurrentDecoder, narrow: torch.dtype) -> None:
+    def __init__(self, encoder: Encoder, decoder: RecurrentDecoder, dtype: torch.dtype) -> None:
         attention, unit = decoder.attention, decoder.unit
-        self.encoder, self.decoder, self.narrow = encoder, decoder, narrow
+        self.encoder, self.decoder, self.dtype = encoder, decoder, dtype
         self.v_a = attention.v_a.weight[0]
         self.n = n = unit.hidden_size
         state = [attention.W_a.weight, unit.U_z.weight, unit.U_r.weight, decoder.U_o.weight]
         from_state = torch.cat(state)  # (n' + 2n + w, n)
         context = [unit.C.weight, unit.C_z.weight, unit.C_r.weight, decoder.C_o.weight]
-        self.from_context = Factor(torch.cat(context), narrow)  # (3n + w, 2n)
+        self.from_context = PackedWeight(torch.cat(context), dtype)  # (3n + w, 2n)
         into_gates = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])  # (3n, m)
-        self.from_word = Factor(decoder.V_o.weight, narrow), Factor(into_gates, narrow)
+        self.from_word = PackedWeight(decoder.V_o.weight, dtype), PackedWeight(into_gates, dtype)
         # Readout and gates; only the candidate of the gates has a bias.
         self.bias = into_gates.new_zeros(len(decoder.U_o.weight)), into_gates.new_zeros(3 * n)
         if unit.W.bias is not None:
@@ -67,9 +68,9 @@ class FusedSearch:
         layers = [x for x in decoder.W_o.modules() if isinstance(x, nn.Linear)]
         *self.before, self.last = layers
         options = {"reset_before": unit.reset_before, "maxout": decoder.maxout}
-        self.engine = native.search_for(
-            narrow, (from_state, unit.U.weight), self.last, **options
-        ) or TorchSearch.of(narrow, (from_state, unit.U.weight), self.last, self.v_a, **options)
+        self.engine = native_search(
+            dtype, (from_state, unit.U.weight), self.last, **options
+        ) or TorchSearch.of(dtype, (from_state, unit.U.weight), self.last, self.v_a, **options)
         self.table: tuple[Tensor, Tensor] | None = None  # what all words add to readout and gates
         self.words_seen = 0
 
@@ -84,7 +85,7 @@ class FusedSearch:
         adds = adds.view(*mask.shape, -1)
         return FusedState(self.engine.share(keys, adds, mask, self.v_a), 1, s_0)
 
-    @in_own_formats
+    @without_autocast
     def step(self, y: Tensor, state: FusedState) -> tuple["FusedPrediction", FusedState]:
         """Move the state with y (R,), attend, and score every next word."""
         s = state.s
@@ -125,7 +126,7 @@ class FusedPrediction:
     t: Tensor  # (R, l or rank) what the last layer sees
     alpha: Tensor  # (R, Tx)
 
-    @in_own_formats
+    @without_autocast
     def log_probs(self) -> Tensor:
         """Return log p of every word (R, K_y), in the dtype of the weights."""
         return torch.log_softmax(self.search.last(self.t), dim=-1)
@@ -134,7 +135,7 @@ class FusedPrediction:
         """Return the best words of each row."""
         engine = self.search.engine
         find = partial(engine.best, self.t, forbidden=forbidden, eos=eos, too_early=too_early)
-        if self.search.narrow == self.t.dtype:
+        if self.search.dtype == self.t.dtype:
             values, words, log_sum = find(count)
             return Best(values - log_sum, words)
         return rescored(find, partial(engine.logits_of, self.t), count)
@@ -195,11 +196,11 @@ class Shared:
 class TorchSearch:
     """The steps of a search by torch's operations; `native.search` has the same in C."""
 
-    narrow: torch.dtype
-    from_state: Factor  # [W_a, U_z, U_r, U_o], and U where the reset gate acts on its product
+    dtype: torch.dtype
+    from_state: PackedWeight  # [W_a, U_z, U_r, U_o], and U where the reset gate acts on its product
     parts: list[int]  # widths of these
-    U: Factor
-    W: Factor
+    U: PackedWeight
+    W: PackedWeight
     last: nn.Linear  # the output layer
     reset_before: bool
     maxout: bool
@@ -207,7 +208,7 @@ class TorchSearch:
     @classmethod
     def of(
         cls,
-        narrow: torch.dtype,
+        dtype: torch.dtype,
         weights: tuple[Tensor, Tensor],
         last: nn.Linear,
         v_a: Tensor,
@@ -221,8 +222,8 @@ class TorchSearch:
         parts = [len(v_a), 2 * n, len(from_state) - len(v_a) - 2 * n]
         if not reset_before:
             from_state, parts = torch.cat([from_state, U]), [*parts, n]
-        packed = [Factor(weight, narrow) for weight in (from_state, U, last.weight)]
-        return cls(narrow, packed[0], parts, *packed[1:], last, reset_before, maxout)
+        packed = [PackedWeight(weight, dtype) for weight in (from_state, U, last.weight)]
+        return cls(dtype, packed[0], parts, *packed[1:], last, reset_before, maxout)
 
     def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> Shared:
         """Prepare what attention reads."""

@@ -78,7 +78,7 @@ def rnnsearch(
         what = f"model.backend={sizes.backend.name}: {reason}"
         raise ConfigError("config", what, "Use model.backend=auto.")
     if reason is not None:
-        log.info("the decoder trains on the reference backend: %s", reason)
+        log.info("runs on the reference code in part: %s", reason)
     model.initialize(SCHEMES[sizes.init.name])
     return model
 

@@ -1,4 +1,4 @@
-#include "products.h"
+#include "matmul.h"
 
 /* Words of a row that are laid out together, so that what is written stays in cache. */
 #define TILE 16
@@ -19,28 +19,28 @@ void take_kernels(void *floats, void *pairs, void *to_release)
 }
 
 /* A panel of B, in words of 32 bits: a float each, or two of a column in bfloat16. B' is given. */
-static void panel_of_rows(const float *rows, size K, size columns, int narrow, uint32_t *panel)
+static void panel_of_rows(const float *rows, size K, size columns, int bf16, uint32_t *panel)
 {
-    size in_word = narrow ? 2 : 1;
+    size in_word = bf16 ? 2 : 1;
     for (size from = 0; from < K; from += TILE * in_word)
         for (size column = 0; column < PANEL; column++) {
             uint32_t words[TILE] = {0};
             size left = K - from < TILE * in_word ? K - from : TILE * in_word;
             if (column < columns)
-                write_row(words, narrow, 0, left, rows + column * K + from);
+                write_row(words, bf16, 0, left, rows + column * K + from);
             for (size i = 0; i * in_word < left; i++)
                 panel[(from / in_word + i) * PANEL + column] = words[i];
         }
 }
 
 /* The same, B is given, its rows `width` apart. */
-static void panel_of_columns(const float *weight, size width, size K, size columns, int narrow,
+static void panel_of_columns(const float *weight, size width, size K, size columns, int bf16,
                              uint32_t *panel)
 {
-    for (size k = 0; k < K; k += narrow ? 2 : 1, panel += PANEL) {
+    for (size k = 0; k < K; k += bf16 ? 2 : 1, panel += PANEL) {
         uint16_t upper[PANEL] = {0}, lower[PANEL] = {0};
         memset(panel, 0, PANEL * sizeof *panel);
-        if (!narrow) {
+        if (!bf16) {
             memcpy(panel, weight + k * width, columns * sizeof *panel);
             continue;
         }
@@ -55,28 +55,28 @@ static void panel_of_columns(const float *weight, size width, size K, size colum
 
 /* Lay B (K, N) out in panels of columns, in bfloat16 with pairs of rows side by side.
  *
- * `transposed`: the weight is B' (N, K), else B itself. `to` has room for rounded(N, PANEL) columns
+ * `transposed`: the weight is B' (N, K), else B itself. `to` has space for rounded(N, PANEL) columns
  * of `depth`; all of it is written.
  */
-void lay_out(const float *weight, int transposed, int narrow, uint32_t *to, size K, size N)
+void pack_weight(const float *weight, int transposed, int bf16, uint32_t *to, size K, size N)
 {
 #pragma omp parallel for schedule(static) if (K * N > WORTH_THREADS)
     for (size first = 0; first < N; first += PANEL) {
         size columns = N - first < PANEL ? N - first : PANEL;
-        uint32_t *panel = to + first * depth(K, narrow) / (narrow ? 2 : 1);
+        uint32_t *panel = to + first * depth(K, bf16) / (bf16 ? 2 : 1);
         if (transposed)
-            panel_of_rows(weight + first * K, K, columns, narrow, panel);
+            panel_of_rows(weight + first * K, K, columns, bf16, panel);
         else
-            panel_of_columns(weight + first, N, K, columns, narrow, panel);
+            panel_of_columns(weight + first, N, K, columns, bf16, panel);
     }
 }
 
-void product(const void *x, int narrow, size rows, size K, const void *B, size N, float *out)
+void matmul(const void *x, int bf16, size rows, size K, const void *B, size N, float *out)
 {
-    size deep = depth(K, narrow), num_rows = rounded(rows, ROWS);
+    size deep = depth(K, bf16), num_rows = rounded(rows, ROWS);
     for (size first = 0; first < N; first += PANEL) {
         size columns = N - first < PANEL ? N - first : PANEL;
-        if (narrow)
+        if (bf16)
             of_pairs(num_rows, columns, deep, deep, PANEL, N, 0, x,
                      (const uint16_t *)B + first * deep, out + first, 1);
         else
@@ -85,4 +85,4 @@ void product(const void *x, int narrow, size rows, size K, const void *B, size N
     }
 }
 
-void products_done(int narrow) { release_kernel(narrow); }
+void matmuls_done(int bf16) { release_kernel(bf16); }

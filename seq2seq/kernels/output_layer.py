@@ -1,12 +1,12 @@
-"""The cost of the output layer in chunks of words: its logits (N, K_y) never exist at once."""
+"""The loss of the output layer in chunks of words: its logits (N, K_y) never exist at once."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seq2seq.kernels.precision import Factor, product_format, widened
+from seq2seq.kernels.choice import loss_for
+from seq2seq.kernels.matmul import PackedWeight, compute_dtype, padded
 
 _CHUNK_BYTES = 16 << 20
 """Of logits: they pass through the processor's cache, and not through memory."""
@@ -29,23 +29,23 @@ def output_loss(
     for layer in before:
         t = layer(t)
     assert isinstance(last, nn.Linear)
-    narrow = product_format(last.weight)
+    dtype = compute_dtype(last.weight)
     differentiated = torch.is_grad_enabled()
     with torch.autocast(t.device.type, enabled=False):
-        total, smoothed = OutputNLL.apply(  # type: ignore[no-untyped-call]
+        total, smoothed = OutputLoss.apply(  # type: ignore[no-untyped-call]
             t.to(last.weight.dtype),
             last.weight,
             last.bias,
             targets,
             label_smoothing,
-            narrow,
+            dtype,
             differentiated,
         )
     return total, smoothed
 
 
-class OutputNLL(torch.autograd.Function):
-    """Linear layer, softmax and cost. The gradient is computed on the way forward.
+class OutputLoss(torch.autograd.Function):
+    """Linear layer, softmax and loss. The gradient is computed in the forward pass.
 
     Of smoothed targets (1 - e on the reference plus e / K everywhere) it is softmax minus target;
     backward only has to scale it.
@@ -59,32 +59,32 @@ class OutputNLL(torch.autograd.Function):
         b: Tensor | None,
         targets: Tensor,
         label_smoothing: float,
-        narrow: torch.dtype,
+        dtype: torch.dtype,
         differentiated: bool,
     ) -> tuple[Tensor, Tensor]:
-        cost = cost_for(W, narrow)
-        W_fast, t_fast = Factor(W, narrow, often=False), widened(t, narrow)
-        W_fast_T = Factor(W_fast.weight.T, narrow, often=False)
+        loss_of = loss_for(W, dtype)
+        W_fast, t_fast = PackedWeight(W, dtype, often=False), padded(t, dtype)
+        W_fast_T = PackedWeight(W_fast.weight.T, dtype, often=False)
         d_t, d_W, d_b = torch.empty_like(t), torch.zeros_like(W), W.new_zeros(len(W))
         total, smoothed = t.new_zeros(()), t.new_zeros(())
-        size = max(16, _CHUNK_BYTES // (len(W) * narrow.itemsize))
+        size = max(16, _CHUNK_BYTES // (len(W) * dtype.itemsize))
         size = 1 << (size.bit_length() - 1)  # as `rounded` has it
         for part in range(0, len(t), size):
-            rows, seen = slice(part, part + size), t_fast[part : part + size]
-            of_rows, logits = targets[rows], W_fast(seen)
+            rows, t_rows = slice(part, part + size), t_fast[part : part + size]
+            of_rows, logits = targets[rows], W_fast(t_rows)
             into = d_b if differentiated else None
-            nll, against_smoothed, d_logits = cost(
+            loss, against_smoothed, d_logits = loss_of(
                 logits[: len(of_rows)], b, of_rows, label_smoothing, into
             )
-            total += nll
+            total += loss
             smoothed += against_smoothed
             if differentiated:
                 d_logits = _with_zeros(d_logits, logits)
                 d_t[rows] = W_fast_T(d_logits)[: len(of_rows)]
-                if narrow == W.dtype:
-                    d_W.addmm_(d_logits.T, seen)
+                if dtype == W.dtype:
+                    d_W.addmm_(d_logits.T, t_rows)
                 else:
-                    d_W += d_logits.T @ seen
+                    d_W += d_logits.T @ t_rows
         if differentiated:
             ctx.save_for_backward(d_t, d_W, d_b)
         ctx.has_bias = b is not None
@@ -100,7 +100,7 @@ class OutputNLL(torch.autograd.Function):
 
 
 def _with_zeros(d_logits: Tensor, logits: Tensor) -> Tensor:
-    """Return gradients as so many rows as there are logits, whose place they may take."""
+    """Return gradients with as many rows as there are logits, whose place they may take."""
     rows = len(d_logits)
     if rows == len(logits):
         return d_logits
@@ -108,42 +108,3 @@ def _with_zeros(d_logits: Tensor, logits: Tensor) -> Tensor:
         logits[:rows] = d_logits
     logits[rows:] = 0
     return logits
-
-
-Cost = Callable[
-    [Tensor, Tensor | None, Tensor, float, Tensor | None], tuple[Tensor, Tensor, Tensor]
-]
-"""Costs of logits (N, K) less their bias (K), against targets (N,), plain and smoothed, summed.
-
-With them comes the gradient of the second by the logits (N, K) in the format of the logits, which
-may be overwritten. It is added up over the rows into the last argument (K), if there is one; else
-there is no gradient in what is returned.
-"""
-
-
-def cost_for(weight: Tensor, narrow: torch.dtype) -> Cost:
-    """Return what computes the cost of an output layer with this weight."""
-    from seq2seq.kernels import native  # says itself where it cannot run
-
-    return native.cost_for(weight, narrow) or torch_cost
-
-
-def torch_cost(
-    logits: Tensor, b: Tensor | None, targets: Tensor, label_smoothing: float, d_b: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`Cost` by torch's operations."""
-    narrow, exact = logits.dtype, torch.promote_types(logits.dtype, torch.float32)
-    logits = logits.to(exact)
-    if b is not None:
-        logits += b
-    p = torch.softmax(logits, dim=-1)
-    # log sum exp, by way of the largest logit, whose p is at least 1 / K.
-    log_sum = logits.amax(dim=-1) - p.amax(dim=-1).log_()
-    nll = (log_sum - logits.gather(1, targets[:, None])[:, 0]).sum()
-    spread = (log_sum - logits.mean(dim=-1)).sum() if label_smoothing else 0.0
-    smoothed = (1 - label_smoothing) * nll + label_smoothing * spread
-    if d_b is not None:
-        p.sub_(label_smoothing / p.shape[1])
-        p.scatter_add_(1, targets[:, None], p.new_full((len(p), 1), label_smoothing - 1))
-        d_b += p.sum(dim=0)
-    return nll, smoothed, p.to(narrow)

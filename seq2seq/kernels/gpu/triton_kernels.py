@@ -1,6 +1,6 @@
-"""Triton programs: what a step does besides its products, in few launches.
+"""Triton kernels: what a step does besides its matmuls, in few launches.
 
-Sums are in float32, whatever the formats of what is read and written. No program adds to what
+Sums are in float32, whatever the formats of what is read and written. No kernel adds to what
 another one writes, so results repeat themselves. Rows of arrays of all words begin at `first`;
 b rows a step, D directions side by side. Sizes that change with the batch are not compiled in.
 """
@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 VARYING = ["first", "b", "num_out", "num_words", "Tx"]
-"""Integers that would else have a program compiled again for a multiple of 16, or for 1."""
+"""Integers that would else have a kernel compiled again for a multiple of 16, or for 1."""
 
 
 @triton.jit
@@ -29,7 +29,7 @@ def energies(
     query, query_row, keys, mask, v_a, energy, queries, first, Tx, n_align,
     BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write e_j = v_a' tanh(q + k_j) of some positions of one sentence; the first notes q."""
+    """Write e_j = v_a' tanh(q + k_j) of some positions of one sentence; the first saves q."""
     row = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * BLOCK_T + tl.arange(0, BLOCK_T)
     real = tl.load(mask + row * Tx + j, mask=j < Tx, other=0) != 0
@@ -49,7 +49,7 @@ def context(
     energy, mask, Ch, base, drive, alphas, first, Tx, width,
     BLOCK_TX: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write base + sum_j alpha_j Ch_j in some columns for one sentence; the first notes alpha."""
+    """Write base + sum_j alpha_j Ch_j in some columns for one sentence; the first saves alpha."""
     row = tl.program_id(0).to(tl.int64)
     j = tl.arange(0, BLOCK_TX)
     real = tl.load(mask + row * Tx + j, mask=j < Tx, other=0) != 0
@@ -71,7 +71,7 @@ def context(
 
 
 @triton.jit(do_not_specialize=VARYING)
-def context_back(
+def context_backward(
     d_drive, Ch, mask, d_alphas, d_alpha, first, Tx, width,
     BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
@@ -89,7 +89,7 @@ def context_back(
 
 
 @triton.jit(do_not_specialize=VARYING)
-def energies_back(
+def energies_backward(
     alphas, d_alpha, queries, keys, mask, v_a, d_queries, d_queries_row, d_keys, d_v,
     first, Tx, n_align,
     BLOCK_TX: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -127,7 +127,7 @@ def energies_back(
 
 @triton.jit(do_not_specialize=VARYING)
 def gates(
-    drive, drive_d, s, s_d, from_s, from_s_d, from_s_row, Us, z_r, rs, products,
+    drive, drive_d, s, s_d, from_s, from_s_d, from_s_row, Us, z_r, rs, saved_Us,
     candidates, new, out, out_d,
     first, b, num_out, num_words, n,
     RESET_BEFORE: tl.constexpr, BLOCK_N: tl.constexpr,
@@ -151,7 +151,7 @@ def gates(
         product = load(Us + line * n + k, real)
         s_tilde = tanh(load(drive, real) + r * product)
         s_new = old + z * (s_tilde - old)
-        tl.store(products + at * n + k, product, mask=real)
+        tl.store(saved_Us + at * n + k, product, mask=real)
         tl.store(candidates + at * n + k, s_tilde, mask=real)
         tl.store(new + line * n + k, s_new, mask=real)
         tl.store(out + d * out_d + row * n + k, s_new, mask=real & (row < num_out))
@@ -179,16 +179,16 @@ def move(
 
 
 @triton.jit(do_not_specialize=VARYING)
-def gates_back(
-    d_s, d_s_d, at_new, at_new_d, at_old, at_old_d, z_r, candidates, s_prev, products,
-    d_drive, factor, d_old,
+def gates_backward(
+    d_s, d_s_d, at_new, at_new_d, at_old, at_old_d, z_r, candidates, s_prev, saved_Us,
+    d_drive, operand, d_old,
     first, b, num_words, n,
     HAS_NEW: tl.constexpr, HAS_OLD: tl.constexpr, RESET_BEFORE: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Back to candidate and z of some units of one row; to r, too, if it acts on U s.
 
-    `factor` is what U' multiplies next; `d_old` becomes the gradient of s_{i-1} by (1 - z).
+    `operand` is what U' multiplies next; `d_old` becomes the gradient of s_{i-1} by (1 - z).
     """
     line, d = tl.program_id(0).to(tl.int64), (tl.program_id(0) // b).to(tl.int64)
     row = line - d * b
@@ -209,15 +209,15 @@ def gates_back(
         d_before += load(at_old + d * at_old_d + row * n + k, real)
     tl.store(d_old + line * n + k, d_before, mask=real)
     if RESET_BEFORE:
-        tl.store(factor + line * n + k, d_candidate, mask=real)
+        tl.store(operand + line * n + k, d_candidate, mask=real)
     else:
-        slope = r * (1 - r) * load(products + at * n + k, real)
+        slope = r * (1 - r) * load(saved_Us + at * n + k, real)
         tl.store(d_drive + 2 * n, d_candidate * slope, mask=real)
-        tl.store(factor + line * n + k, d_candidate * r, mask=real)
+        tl.store(operand + line * n + k, d_candidate * r, mask=real)
 
 
 @triton.jit(do_not_specialize=VARYING)
-def reset_back(
+def reset_backward(
     d_rs, z_r, s_prev, d_drive, d_old, first, b, num_words, n, BLOCK_N: tl.constexpr
 ):  # fmt: skip
     """Back from r s to r and s, for some units of one row."""
