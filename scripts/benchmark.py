@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,7 +51,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--beams", default="5,1", help="decode: beam sizes")
     parser.add_argument("--limit", type=int, default=200, help="decode: sentences a round")
     parser.add_argument("--lengths", default="captions", help="of drawn text: captions, full (50)")
-    parser.add_argument("--data", type=Path, help="folder with train.LANGUAGE; otherwise drawn")
+    parser.add_argument("--data", type=Path, help="directory with train.LANGUAGE; otherwise drawn")
     parser.add_argument("--languages", default="en,fr", help="of --data, source first")
     parser.add_argument("--against", type=Path, help="script of a peer, which needs --data")
     parser.add_argument("--peer-updates", type=int, default=30, help="of the peer, a round")
@@ -101,8 +102,8 @@ def train_at(args: argparse.Namespace, size: "Size") -> list[Row]:
     from bench.training import Contender
 
     contenders = [Contender.named(way) for way in args.ways.split(",")]
-    with TemporaryDirectory() as folder:
-        trainings = trainings_of(args, size, contenders, Path(folder))
+    with TemporaryDirectory() as directory:
+        trainings = trainings_of(args, size, contenders, Path(directory))
         contestants: list[Callable[[], float]] = [
             partial(timed, partial(t.updates, args.updates)) for t in trainings
         ]
@@ -119,7 +120,7 @@ def train_at(args: argparse.Namespace, size: "Size") -> list[Row]:
 
 
 def trainings_of(
-    args: argparse.Namespace, size: "Size", contenders: "list[Contender]", folder: Path
+    args: argparse.Namespace, size: "Size", contenders: "list[Contender]", directory: Path
 ) -> "list[Training]":
     """Build a model for each contender, on one corpus."""
     from bench.training import Training, batches_of
@@ -135,7 +136,7 @@ def trainings_of(
         pairs = read_pairs(files[0], files[1], size.vocabulary)
     else:
         pairs = drawn_pairs(args.lengths, 200 * args.batch, size.vocabulary)
-    corpus = stored([pairs], size.vocabulary, folder)
+    corpus = stored([pairs], size.vocabulary, directory)
     device, batches = pick_device(Device.auto), plan(corpus, cfg.trainer)
     keep_freed_memory()  # as train.py
     return [Training(size, c, cfg, batches_of(corpus, batches), device) for c in contenders]
@@ -215,7 +216,7 @@ def decode(args: argparse.Namespace) -> list[Row]:
     from bench.measure import interleaved, timed
 
     cases = [
-        Decoding(args.run, int(beam), way, args.limit, args.threads)
+        Decoding(args.run, int(beam), way, args.limit)
         for beam, way in product(args.beams.split(","), args.ways.split(","))
     ]
     rates = interleaved([partial(timed, case.translate) for case in cases], args.rounds)
@@ -230,22 +231,24 @@ def decode(args: argparse.Namespace) -> list[Row]:
 class Decoding:
     """A run that translates the first sentences of its test set."""
 
-    def __init__(self, run: Path, beam: int, way: str, limit: int, threads: int) -> None:
+    def __init__(self, run: Path, beam: int, way: str, limit: int) -> None:
+        from seq2seq.config.compose import load_run_config
         from seq2seq.config.schema import Backend
         from seq2seq.data.prepare import load_text
-        from seq2seq.decoding.pretrained import load
+        from seq2seq.decoding.pretrained import Pretrained
         from seq2seq.run.directory import RunDir
 
         self.beam, self.way = beam, way
         backend, precision = way.split()
         overrides = [f"decode.beam_size={beam}", f"decode.precision={precision}"]
-        overrides += ["decode.n_best=1", f"threads={threads}"]  # not those it was trained with
-        self.model = load(run, overrides)
-        if Backend[backend] is Backend.reference:
-            self.model.model.searching = None
-        folder = RunDir.open(run)
-        self.lines = load_text(folder, "test", "source")[:limit]
-        self.references = load_text(folder, "test", "target")[:limit]
+        overrides += ["decode.n_best=1"]
+        directory = RunDir.open(run)
+        cfg = load_run_config(directory.path("config.yaml"), overrides)
+        self.model = Pretrained(
+            directory, replace(cfg, model=replace(cfg.model, backend=Backend[backend]))
+        )
+        self.lines = load_text(directory, "test", "source")[:limit]
+        self.references = load_text(directory, "test", "target")[:limit]
         self.texts: list[str] = []
         self.pieces = 0.0  # of a translation, on average
 
@@ -275,12 +278,12 @@ def growth(args: argparse.Namespace) -> list[Row]:
     pairs = [int(number) for number in args.pairs.split(",")]
     root = Path(__file__).resolve().parents[1]
     sentences = load_text(RunDir.open(args.run), "test", "source")
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as directory:
         cfg = preset("multi30k_en_fr", [f"trainer.batch_sentences={args.batch}"])
-        speed = speed_by_corpus(cfg, pairs, args.updates, Path(folder))
+        speed = speed_by_corpus(cfg, pairs, args.updates, Path(directory))
         model = load(args.run, ["decode.max_ratio=2", f"threads={args.threads}"])
         times = time_by_length(model, sentences[:], (10, 20, 40, 80, 160), 32)
-        memory = memory_of_data_stage(root, pairs, Path(folder))
+        memory = memory_of_data_stage(root, pairs, Path(directory))
     if args.plot:
         with output_stream(args.plot) as file:
             file.write(plot(speed, times, memory))

@@ -45,7 +45,10 @@ def main() -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     run.lock()
-    found = measure_logging(run, cfg, args.repeats)
+    try:
+        found = measure_logging(run, cfg, args.repeats)
+    finally:
+        run.unlock()
     with output_stream(None) as output:
         output.write(f"{found}\n".encode())
 

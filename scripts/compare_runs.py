@@ -24,7 +24,7 @@ from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.reading import parse_json, read_json
 
-TIMES = ("seconds", "words_per_second", "data_wait", "metrics_bytes")
+TIMES = ("seconds", "tokens_per_second", "words_per_second", "data_wait", "metrics_bytes")
 """How the last part of a name that depends on time ends; digits of a time change a size, too."""
 
 Part = Iterator[tuple[str, Any]]

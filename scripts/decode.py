@@ -23,7 +23,7 @@ from seq2seq.cli.console import (
     output_stream,
     run_script,
 )
-from seq2seq.data.text import FileReport, scan_lines, scan_stream
+from seq2seq.data.text import FileSummary, scan_lines, scan_stream
 from seq2seq.run.errors import DataError
 
 log = logging.getLogger("seq2seq.decode")
@@ -69,9 +69,9 @@ def main() -> None:
     bad = BadLines(args.on_bad_line)
     if args.input is None:
         stream = input_stream()
-        lines, ready = scan_stream(stream, "stdin", FileReport("stdin")), stream.ready
+        lines, ready = scan_stream(stream, "stdin", FileSummary("stdin")), stream.ready
     else:
-        lines, ready = scan_lines(args.input, FileReport(args.input.name)), always
+        lines, ready = scan_lines(args.input, FileSummary(args.input.name)), always
     found = model.stream(map(bad.text_of, lines), ready)
     if args.heatmaps:
         font = model.config.evaluate.heatmap_font

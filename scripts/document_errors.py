@@ -94,7 +94,7 @@ def _assigned(node: ast.AST, name: str) -> ast.expr | None:
     match node:
         case ast.Assign(targets=[ast.Tuple(elts=targets)], value=ast.Tuple(elts=values)):
             pairs = list(zip(targets, values, strict=True))
-        case ast.Assign(targets=[target], value=value):
+        case ast.Assign(targets=[target], value=value) | ast.NamedExpr(target=target, value=value):
             pairs = [(target, value)]
         case _:
             pairs = []

@@ -142,22 +142,19 @@ def both_ways(
                 output.write(f"{pharaoh(row[-1]) if row else ''}\n".encode())
 
     # How many links each set has, and how they agree with gold ones.
-    names = ("forward", "backward", args.symmetrise)
-    counts = {name: sum(len(row[i]) for row in rows if row) for i, name in enumerate(names)}
-    values = {"links": counts, "pairs": sum(row is not None for row in rows)}
-    if args.gold is None:
-        return table([[name, f"{n:,}"] for name, n in counts.items()], ["", "links"], "lr"), values
+    headers = ["", "links", *(["error rate", "precision", "recall"] if args.gold else [])]
+    counts, scores, cells = {}, {}, []
     scored = [(row, links) for row, links in zip(rows, gold, strict=True) if row and links]
-    scores = {
-        name: alignment_errors([row[i] for row, _ in scored], [links for _, links in scored])
-        for i, name in enumerate(names)
-    }
-    cells = [
-        [name, f"{counts[name]:,}", *(f"{r:.1%}" for r in (s.error_rate, s.precision, s.recall))]
-        for name, s in scores.items()
-    ]
-    text = table(cells, ["", "links", "error rate", "precision", "recall"], "lr")
-    return text, values | {"alignment": to_json(scores)}
+    for i, name in enumerate(("forward", "backward", args.symmetrise)):
+        counts[name] = sum(len(row[i]) for row in rows if row)
+        found = alignment_errors([row[i] for row, _ in scored], [links for _, links in scored])
+        rates = (found.error_rate, found.precision, found.recall) if args.gold else ()
+        cells.append([name, f"{counts[name]:,}", *(f"{rate:.1%}" for rate in rates)])
+        scores[name] = found
+    values = {"links": counts, "pairs": sum(row is not None for row in rows)}
+    return table(cells, headers, "lr"), values | (
+        {"alignment": to_json(scores)} if args.gold else {}
+    )
 
 
 def combined(

@@ -1,6 +1,6 @@
-"""Check a run: a line for every file that something is computed from, compared with its sum.
+"""Check a run: a line for every file that something is computed from, compared with its checksum.
 
-It shows damage, not bad intent: whoever writes a folder also writes its sums.
+It shows damage, not bad intent: whoever writes a directory also writes its checksums.
 """
 
 import argparse

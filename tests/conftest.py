@@ -23,7 +23,6 @@ from seq2seq.config.schema import (
     LocalConfig,
     ModelConfig,
     MultiHeadConfig,
-    Normalize,
     RecurrentDecoderConfig,
     ScaledDotConfig,
 )
@@ -35,17 +34,18 @@ from seq2seq.model.attention import (
     DotAttention,
     FixedContext,
     GeneralAttention,
-    HardAttention,
     LocalAttention,
     MultiHeadAttention,
 )
-from seq2seq.training.loss import nll
+from seq2seq.model.hard_attention import HardAttention
+from seq2seq.model.output import smoothed_loss
+from seq2seq.model.protocols import Followed
 
 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)  # a background job would hand down that it ignores some
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-native.programs()  # compiled before anything counts what is done to the disk
+native.library()  # compiled before anything counts what is done to the disk
 torch.set_num_threads(1)  # results at larger sizes depend on the thread count
 
 PAD, EOS = 0, 1
@@ -160,11 +160,17 @@ def oracle_of(model: RNNSearch) -> Oracle:
     )
 
 
+def follow(model: RNNSearch, batch: Batch) -> Followed:
+    """The model along the targets of a batch."""
+    return model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+
+
 def run(model: RNNSearch, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Return log p (N, K), the summed cost and alpha (B, Ty, Tx)."""
-    output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-    log_p = torch.log_softmax(output.logits, dim=-1)
-    return log_p, nll(output, batch).objective(Normalize.none), output.alpha
+    """Return log p (N, K), the summed loss and alpha (B, Ty, Tx)."""
+    followed = follow(model, batch)
+    logits = model.logits(followed.t)
+    _, loss = smoothed_loss(logits, batch.tgt[batch.tgt_mask], 0.0)
+    return torch.log_softmax(logits, dim=-1), loss, followed.alpha
 
 
 def per_sentence(rows: Tensor, batch: Batch) -> list[Tensor]:

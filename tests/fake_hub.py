@@ -18,7 +18,7 @@ class FakeHub:
     """Files by commit; the last one is `main`."""
     name: str = "me/pairs"
     fault: str = ""
-    """A status such as 404, `late 404` (of files alone), `cut` (data files end early), `silent`."""
+    """A status such as 404, `silent`, each also `late` (of files alone); `cut` (they end early)."""
     url: str = ""
     asked: list[str] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -36,9 +36,9 @@ class FakeHub:
 
     def commit(self, revision: str) -> str | None:
         """Return the commit that a revision means."""
-        if revision in self.commits:
-            return revision
-        return [*self.commits][-1] if revision in ("main", "HEAD") and self.commits else None
+        if revision in ("main", "HEAD"):
+            return next(reversed(self.commits), None)
+        return next((name for name in self.commits if name.startswith(revision)), None)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -63,13 +63,14 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         hub = self.hub
         hub.asked.append(f"{self.command} {path}")
-        if hub.fault == "silent":
-            hub.ended.wait(60)
-            self.close_connection = True
-            return None
         status = hub.fault.removeprefix("late ")
-        if status.isdigit() and ("resolve" in path or status == hub.fault):
-            return self._send(int(status), b"{}", self._error(int(status)))
+        if "resolve" in path or status == hub.fault:
+            if status == "silent":
+                hub.ended.wait(60)
+                self.close_connection = True
+                return None
+            if status.isdigit():
+                return self._send(int(status), b"{}", self._error(int(status)))
         dataset = f"/datasets/{hub.name}/"
         if path.startswith(f"{dataset}resolve/"):
             return self._file(*path.removeprefix(f"{dataset}resolve/").split("/", 1))

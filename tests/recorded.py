@@ -28,14 +28,14 @@ def kind() -> str:
         found = re.search(r"^vendor_id\s*: (\S+)", Path("/proc/cpuinfo").read_text(), re.M)
         vendor = found.group(1) if found else vendor
     capability = torch.backends.cpu.get_cpu_capability()
-    compiled = f", cc {compiler()}" if native.programs() is not None else ""
+    compiled = f", cc {compiler()}" if native.library() is not None else ""
     machine = f"{platform.machine()} {vendor} {capability}"
     return f"torch {torch.__version__}, {machine}{compiled}, 1 thread"
 
 
 def without_compiler() -> AbstractContextManager[object]:
     """As on a machine that has none and where nothing was compiled before."""
-    return mock.patch.object(native, "programs", return_value=None)
+    return mock.patch.object(native, "library", return_value=None)
 
 
 def old_name(name: str) -> str:

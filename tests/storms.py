@@ -456,7 +456,7 @@ def say_what_happens(folder: Path) -> None:
 
 def slow_attention(_: Path, seconds: float, after: int) -> None:
     """Let attention take so long for each target word, once so many updates are done."""
-    from seq2seq.kernels.decoding import NativeStepping, TorchStepping
+    from seq2seq.kernels.search import FusedSearch
     from seq2seq.model.attention import AdditiveAttention
     from seq2seq.training.trainer import Trainer
 
@@ -477,8 +477,7 @@ def slow_attention(_: Path, seconds: float, after: int) -> None:
 
     Trainer._update = counted
     AdditiveAttention.forward = slow(AdditiveAttention.forward)
-    for stepping in (NativeStepping, TorchStepping):
-        stepping.predict = slow(stepping.predict)
+    FusedSearch.step = slow(FusedSearch.step)
 
 
 def slow_search(_: Path, seconds: float) -> None:

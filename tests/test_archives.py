@@ -13,14 +13,13 @@ import zipfile
 
 import pytest
 from runs import copy_of, run_here, tiny_run
-from test_filters import data_config
+from test_filters import data_config, pairs_of
 from test_structure import MODULES, imports, within
 
-from seq2seq.data.corpus import read_pairs
 from seq2seq.run.errors import DataError, one_line
 
 UNPACKERS = {"extractall", "extract", "unpack_archive", "make_archive"}
-UNPACKS_NOTHING = {"seq2seq.data.test_sets", "scripts.groundhog.reference"}  # for exceptions
+UNPACKS_NOTHING = {"seq2seq.data.readers.test_sets", "scripts.groundhog.reference"}
 UNPACKS_NOTHING |= {"seq2seq.decoding.formats"}  # writes npz
 
 
@@ -104,7 +103,7 @@ def test_U11_an_archive_is_no_corpus(tmp_path, name):
     cfg = data_config(root=str(folder), train=[name, name])
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(DataError) as caught:
-        list(read_pairs(cfg, "train"))
+        list(pairs_of(cfg))
     assert one_line(caught.value).startswith(f"error: {folder / name}")
     assert sorted(tmp_path.rglob("*")) == before
 

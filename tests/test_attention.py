@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILY, random_batch, tiny_model
+from conftest import FAMILY, follow, random_batch, tiny_model
 from torch import nn
 
 from seq2seq.config.schema import Backend
-from seq2seq.model import Annotations
 from seq2seq.model.attention import AdditiveAttention, masked_softmax
-from seq2seq.model.encoder import Encoded
+from seq2seq.model.protocols import Memory, Source
 
 LENGTHS = (4, 1, 6, 3)
 NUM_QUERY, NUM_ANNOTATION, NUM_ALIGN = 3, 8, 5
@@ -21,7 +20,7 @@ def mask_of(lengths) -> torch.Tensor:
 
 def attention_and_source(
     seed: int, dtype=torch.float64
-) -> tuple[AdditiveAttention, torch.Tensor, Annotations]:
+) -> tuple[AdditiveAttention, torch.Tensor, Source]:
     """Every weight N(0, 1); annotations are alive on the padding too."""
     torch.manual_seed(seed)
     attention = AdditiveAttention(NUM_QUERY, NUM_ANNOTATION, NUM_ALIGN).to(dtype)
@@ -29,7 +28,7 @@ def attention_and_source(
         nn.init.normal_(weight)
     mask = mask_of(LENGTHS)
     h = torch.randn(*mask.shape, NUM_ANNOTATION, dtype=dtype)
-    source = attention.annotate(Encoded(h=h, start=h[:, 0], mask=mask))
+    source = attention.prepare(Memory(states=h, summary=h[:, 0], mask=mask))
     return attention, torch.randn(len(mask), NUM_QUERY, dtype=dtype), source
 
 
@@ -59,9 +58,10 @@ def test_annotating_keeps_what_the_decoder_needs():
     assert source.keys.shape == (len(LENGTHS), max(LENGTHS), NUM_ALIGN)
     assert attention.context_size == NUM_ANNOTATION == source.values.shape[-1]
     assert (source.mask == mask_of(LENGTHS)).all()
-    chosen = source.select(torch.tensor([2, 0, 2]))
-    for field in ("keys", "values", "start", "mask"):
-        assert torch.equal(getattr(chosen, field), getattr(source, field)[[2, 0, 2]]), field
+    chosen = source.select(torch.tensor([0, 2]))
+    for field in ("keys", "values", "mask"):
+        assert torch.equal(getattr(chosen, field), getattr(source, field)[[0, 2]]), field
+    assert source.select(torch.arange(len(LENGTHS))) is source
 
 
 def test_attention_has_three_matrices_and_no_bias():
@@ -148,7 +148,7 @@ def test_O4_ten_thousand_rows_are_distributions(kind, backend):
         sizes = np.random.default_rng(seed).integers(1, 30, (32, 2)).tolist()
         batch = random_batch(seed, sizes)
         with torch.no_grad():
-            alpha = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).alpha
+            alpha = follow(model, batch).alpha
         padding = ~batch.src_mask[:, None].expand_as(alpha)
         assert (alpha[padding] == 0).all()
         assert (alpha >= 0).all()

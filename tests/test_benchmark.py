@@ -20,7 +20,7 @@ from seq2seq.config.schema import Backend, Config, Normalize
 from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model import build_model
-from seq2seq.training.loss import nll
+from seq2seq.training.loss import batch_loss
 
 
 @pytest.mark.parametrize(("tx", "ty"), [(9, 7), (4, 12)])
@@ -31,8 +31,7 @@ def test_operations_are_those_that_torch_counts(tx, ty):
     model = build_model(cfg, num_source=50, num_target=50, pad=PAD)
     batch = collate([([3] * tx, [3] * ty)], PAD)
     with FlopCounterMode(display=False) as counter:
-        output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-        nll(output, batch).objective(Normalize.words).backward()
+        batch_loss(model, batch).objective(Normalize.words).backward()
     assert size.training_operations(tx, ty, tx * ty) == pytest.approx(
         counter.get_total_flops(), rel=0.03
     )

@@ -166,11 +166,11 @@ def test_same_input_gives_same_bytes():
 def test_the_table_has_a_row_for_each_length():
     runs = {"one": LengthBleu("sig|a", LONG), "two": LengthBleu("sig|a", SHORT)}
     assert as_table(runs).splitlines() == [
-        "words    one                      two",
-        "1-10     40.0 (37.0-42.0, n=100)",
-        "11-20    38.0 (34.0-40.0, n=50)   30.0 (25.0-33.0, n=50)",
-        "21-30                             10.0 (5.0-15.0, n=40)",
-        "61+      20.0 (21.0-29.0, n=3)",
+        "words  one                      two",
+        "1-10   40.0 (37.0-42.0, n=100)",
+        "11-20  38.0 (34.0-40.0, n=50)   30.0 (25.0-33.0, n=50)",
+        "21-30                           10.0 (5.0-15.0, n=40)",
+        "61+    20.0 (21.0-29.0, n=3)",
         "",
         "BLEU (sig|a)",
     ]

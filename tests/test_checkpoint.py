@@ -8,28 +8,24 @@ import signal
 from pathlib import Path
 
 import pytest
-import torch
 from faults import Act, Operations
-from runs import composed, config_of, copy_of, locked, run_new, template_pairs, write_corpus
+from runs import composed, copy_of, locked, run_new, template_pairs, write_corpus
 from toys import cut, folder, toy
 
-from seq2seq.cli import stages
 from seq2seq.cli.stages import run_stages
 from seq2seq.config.compose import RESUME_KEYS, load_run_config
 from seq2seq.config.schema import Config, Stage
 from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import DivergedError, RunDirError, StoppedError
+from seq2seq.run.errors import RunDirError, StoppedError
 from seq2seq.run.reading import read_json
 from seq2seq.run.signals import StopRequest
-from seq2seq.training import checkpoint, trainer
-from seq2seq.training.checkpoint import Progress
-from seq2seq.training.trainer import Trainer
+from seq2seq.training import checkpoint
 
 pytestmark = pytest.mark.e2e
 
 UPDATES = 6
-TIMES = ("seconds", "train/words_per_second", "train/data_wait")
+TIMES = ("seconds", "train/tokens_per_second", "train/data_wait")
 CONFIGS: dict[tuple[bytes, tuple[str, ...]], Config] = {}
 
 
@@ -135,19 +131,6 @@ def test_the_reference_run_exercises_what_it_should(whole):
     assert whole["average.safetensors"] != whole["model.safetensors"]
 
 
-def test_two_runs_are_equal(prepared, whole, tmp_path):
-    assert_equal(outcome(go(copy_of(prepared, tmp_path / "run"))), whole)
-
-
-def test_another_seed_is_not_equal(prepared, whole, tmp_path):
-    """The comparison above can fail."""
-    root = copy_of(prepared, tmp_path / "run")
-    text = (root / "config.yaml").read_text()
-    (root / "config.yaml").write_text(text.replace("\nseed: 1\n", "\nseed: 2\n"))
-    found = outcome(go(root))
-    assert found["model.safetensors"] != whole["model.safetensors"]
-
-
 def test_four_updates_and_two_more_are_six(prepared, whole, tmp_path):
     root = copy_of(prepared, tmp_path / "run")
     first = outcome(go(root, "trainer.max_updates=4"))
@@ -192,37 +175,6 @@ def test_the_time_limit_saves_and_says_so(prepared, whole, tmp_path):
     assert_equal(outcome(go(root)), whole)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        ["logging.tensorboard=true", "logging.samples=2", "logging.heatmaps=1"],
-        ["logging.every=4", "logging.samples=0", "trainer.keep_checkpoints=5"],
-        ["decode.batch_sentences=2", "decode.beam_size=2"],
-    ],
-    ids=" ".join,
-)
-def test_logging_leaves_the_weights_alone(prepared, whole, tmp_path, changes):
-    found = outcome(go(copy_of(prepared, tmp_path / "run"), *changes))
-    for name in ("model.safetensors", "optimizer.safetensors", "average.safetensors"):
-        assert found[name] == whole[name], f"{name} differs"
-
-
-def test_more_validations_leave_the_weights_alone(prepared, tmp_path):
-    """Without the plateau rule, which listens to them."""
-    weights = []
-    for every in (1, 3):
-        root = copy_of(prepared, tmp_path / f"every{every}")
-        text = (root / "config.yaml").read_text()
-        text = text.replace("validate_every: 2", f"validate_every: {every}")
-        text = text.replace("min_factor: 0.01", "min_factor: 1.0")
-        (root / "config.yaml").write_text(text)
-        found = outcome(go(root))
-        validated = [x["update"] for x in found["metrics"] if "validation/loss" in x]
-        assert validated == list(range(every, UPDATES + 1, every))
-        weights.append([found["model.safetensors"], found["average.safetensors"]])
-    assert weights[0] == weights[1]
-
-
 def test_a_finished_run_resumed_is_left_as_it_is(prepared, whole, tmp_path):
     root = copy_of(prepared, tmp_path / "run")
     go(root)
@@ -236,38 +188,6 @@ def test_O2_what_was_logged_after_the_checkpoint_is_written_once(prepared, whole
     with (root / "metrics.jsonl").open("ab") as file:
         file.write(torn)
     assert_equal(outcome(go(root)), whole)
-
-
-# Divergence.
-
-
-@pytest.mark.parametrize("what", ["loss", "gradient norm"])
-def test_divergence_is_caught_before_the_weights_move(prepared, tmp_path, monkeypatch, what):
-    root = copy_of(prepared, tmp_path / "run")
-    go(root, "trainer.max_updates=2")
-    seen: dict[str, list[torch.Tensor]] = {}
-
-    class Poisoned(Trainer):
-        def fit(self) -> Progress:
-            if what == "loss":
-                with torch.no_grad():
-                    next(self.model.parameters())[5:] = torch.nan
-            else:
-                monkeypatch.setattr(trainer, "clip_gradients", lambda *_: float("nan"))
-            tensors = [*self.model.parameters(), *self.state.average.weights.values()]
-            seen["before"] = [t.detach().clone() for t in tensors]
-            seen["after"] = tensors
-            return super().fit()
-
-    monkeypatch.setattr(stages, "Trainer", Poisoned)
-    with pytest.raises(
-        DivergedError, match=rf"{what} is nan at update 3 \(batch of \d+.*lower optimizer\.lr"
-    ) as e:
-        go(root)
-    assert e.value.exit_code == 6
-    for before, after in zip(seen["before"], seen["after"], strict=True):
-        assert torch.equal(before.nan_to_num(7.0), after.detach().nan_to_num(7.0))
-    assert checkpoint.updates(RunDir(root)) == [2], "nothing of it may be saved"
 
 
 def test_S6_a_training_with_damaged_checkpoints_goes_back_or_stops(
@@ -300,7 +220,7 @@ def dying_at(number: int) -> Act:
     def act(_count, name, _args, proceed):
         nonlocal seen
         seen += name == "replace"
-        if seen >= number:
+        if seen >= number and name != "close":  # the system closes what a dead process had open
             raise DiedError
         return proceed()
 
@@ -338,9 +258,3 @@ def test_a_new_run_never_takes_the_place_of_an_old_one(tmp_path):
     with pytest.raises(RunDirError, match="already holds a run") as caught:
         RunDir.create(root)
     assert caught.value.exit_code == 4
-
-
-def test_the_saved_config_is_the_config(prepared):
-    cfg = config_of(prepared)
-    assert isinstance(cfg, Config)
-    assert cfg.trainer.max_updates == UPDATES

@@ -92,7 +92,7 @@ def test_a_metric_differs_and_a_speed_does_not(run, other):
     def write() -> None:
         path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
 
-    rows[0] |= {"seconds": 1e6, "train/words_per_second": 1.0, "train/data_wait": 0.5}
+    rows[0] |= {"seconds": 1e6, "train/tokens_per_second": 1.0, "train/data_wait": 0.5}
     write()
     assert difference(run, other) is None
     rows[1]["train/loss"] += 1e-12

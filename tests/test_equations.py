@@ -23,9 +23,9 @@ from torch import nn
 from seq2seq.config.schema import Readout, Reset, StateWord
 from seq2seq.data.batching import Batch, collate
 from seq2seq.model import RNNSearch
-from seq2seq.model.decoder import Unrolled
-from seq2seq.model.encoder import read, run_unit
+from seq2seq.model.backend import Reference
 from seq2seq.model.gated_unit import GatedUnit
+from seq2seq.model.recurrence import Unrolled, read, run_cell
 
 TOLERANCE = 1e-12  # float64, tiny sizes
 
@@ -44,7 +44,7 @@ def name_of(changes: dict) -> str:
 
 
 def differences(model: RNNSearch, oracle: Oracle, batch: Batch) -> dict[str, float]:
-    """Greatest distance from the oracle: `forward` over the batch, then word by word."""
+    """Greatest distance from the oracle: `follow` over the batch, then word by word."""
     worst = dict.fromkeys(["log_p", "alpha", "cost", "log_p by word", "alpha by word"], 0.0)
 
     def note(key: str, actual: torch.Tensor, expected: np.ndarray) -> None:
@@ -59,15 +59,11 @@ def differences(model: RNNSearch, oracle: Oracle, batch: Batch) -> dict[str, flo
             total += forced.cost
             note("log_p", rows, np.log(forced.distributions))
             note("alpha", alpha[b, : len(tgt), : len(src)], forced.alignments)
-            source = model.annotate(src[None], torch.ones(1, len(src), dtype=torch.bool))
-            state, y_prev = model.decoder.initial_state(source), torch.tensor([model.pad])
-            for i, y in enumerate(tgt[:, None]):
-                word = model.decoder.predict(y_prev, state, source)
-                by_word = torch.log_softmax(word.logits[0], dim=-1)
-                note("log_p by word", by_word, np.log(forced.distributions[i]))
+            state = model.begin(src[None], torch.ones(1, len(src), dtype=torch.bool))
+            for i, y_prev in enumerate(torch.cat([torch.tensor([PAD]), tgt[:-1]])):
+                word, state = model.step(y_prev[None], state)
+                note("log_p by word", word.log_probs()[0], np.log(forced.distributions[i]))
                 note("alpha by word", word.alpha[0], forced.alignments[i])
-                state = model.decoder.advance(state, word.c, y_prev=y_prev, y=y)
-                y_prev = y
         worst["cost"] = abs(float(cost) - total)
     return worst
 
@@ -165,34 +161,40 @@ def reset_elsewhere_in_the_encoder(model):
     model.encoder.forward_unit.reset_before ^= True
 
 
+def with_backend(model, **functions):
+    backend = Reference()
+    for name, function in functions.items():
+        setattr(backend, name, function)
+    model.encoder.backend = model.decoder.backend = backend
+
+
 def readout_from_the_new_state(model):
     """Eq. (4) taken alone: s_i instead of s_{i-1}."""
-    unroll, unit = model.decoder.unroll, model.decoder.unit
-    forward = unit.forward
 
-    def mutated(decoder, Ey_prev, Ey, source, mask):
-        states = []
-        unit.forward = lambda *args: states.append(forward(*args)) or states[-1]
-        steps = unroll(decoder, Ey_prev, Ey, source, mask)
-        return dataclasses.replace(steps, s_prev=torch.stack(states, dim=1))
+    def mutated(unit, attention, words, s_0, source, mask):
+        state, rows = unit.begin(s_0), []
+        for i in range(words.shape[1]):
+            attended = attention(unit.output(state), source)
+            state = unit.step(unit.project(words[:, i]), state, attended.c)
+            rows.append((unit.output(state), attended.c, attended.alpha))
+        return Unrolled(*(torch.stack(parts, dim=1) for parts in zip(*rows, strict=True)))
 
-    model.decoder.unroll = mutated
+    with_backend(model, unroll=mutated)
 
 
 def query_with_the_new_state(model):
     """First move the state, then attend with it, as common re-implementations do."""
 
-    def mutated(decoder, Ey_prev, Ey, source, mask):
-        s, rows = decoder.initial_state(source).s, []
-        for i in range(Ey.shape[1]):
-            old = s
-            c = decoder.attention(query=s, source=source).c
-            s = decoder.unit(decoder.unit.project(Ey[:, i]), s, c)
-            attended = decoder.attention(query=s, source=source)
+    def mutated(unit, attention, words, s_0, source, mask):
+        state, rows = unit.begin(s_0), []
+        for i in range(words.shape[1]):
+            old = unit.output(state)
+            state = unit.step(unit.project(words[:, i]), state, attention(old, source).c)
+            attended = attention(unit.output(state), source)
             rows.append((old, attended.c, attended.alpha))
         return Unrolled(*(torch.stack(parts, dim=1) for parts in zip(*rows, strict=True)))
 
-    model.decoder.unroll = mutated
+    with_backend(model, unroll=mutated)
 
 
 def moved_by_the_other_word(model):
@@ -253,10 +255,10 @@ def start_from_the_last_word(model):
     encode = model.encoder.forward
 
     def mutated(src, mask):
-        encoded = encode(src, mask)
+        memory = encode(src, mask)
         last = mask.sum(dim=1) - 1
         n = model.decoder.unit.hidden_size
-        return dataclasses.replace(encoded, start=encoded.h[torch.arange(len(src)), last, n:])
+        return dataclasses.replace(memory, summary=memory.states[torch.arange(len(src)), last, n:])
 
     model.encoder.forward = mutated
 
@@ -265,8 +267,8 @@ def directions_swapped(model):
     encode = model.encoder.forward
 
     def mutated(src, mask):
-        encoded = encode(src, mask)
-        return dataclasses.replace(encoded, h=torch.cat(encoded.h.chunk(2, -1)[::-1], -1))
+        memory = encode(src, mask)
+        return dataclasses.replace(memory, states=torch.cat(memory.states.chunk(2, -1)[::-1], -1))
 
     model.encoder.forward = mutated
 
@@ -275,13 +277,13 @@ def backward_reads_the_padding(model):
     """A pad has no gate bias to wake it, so its embedding must be alive for this to show."""
     with torch.no_grad():
         model.encoder.embedding.E.weight[PAD] = 0.5
-    model.encoder.read = lambda units, Ex, mask: read(units, Ex, torch.ones_like(mask))
+    with_backend(model, read=lambda units, Ex, mask: read(units, Ex, torch.ones_like(mask)))
 
 
 def attention_sees_the_padding(model):
     attend = model.decoder.attention.forward
 
-    def mutated(query, source):
+    def mutated(query, source, state=None):
         everywhere = torch.ones_like(source.mask)
         return attend(query, dataclasses.replace(source, mask=everywhere))
 
@@ -344,7 +346,7 @@ def test_reset_after_is_torchs_gru_and_before_is_not():
         encoder = model.encoder
         gru = torch_gru([encoder.forward_unit, encoder.backward_unit])
         with torch.no_grad():
-            h = encoder(batch.src, batch.src_mask).h
+            h = encoder(batch.src, batch.src_mask).states
             lengths = batch.src_mask.sum(dim=1)
             packed = nn.utils.rnn.pack_padded_sequence(
                 encoder.embedding(batch.src), lengths, batch_first=True, enforce_sorted=False
@@ -360,8 +362,8 @@ def test_masked_step_copies_the_state():
     positions = range(batch.src.shape[1])
     unit, mask = model.encoder.forward_unit, batch.src_mask
     with torch.no_grad():
-        forward = run_unit(unit, Ex, mask, positions)
-        backward = run_unit(unit, Ex, mask, reversed(positions))
+        forward = run_cell(unit, Ex, mask, positions)
+        backward = run_cell(unit, Ex, mask, reversed(positions))
     for b, length in enumerate(mask.sum(dim=1).tolist()):
         assert (forward[b, length:] == forward[b, length - 1]).all()
         assert (backward[b, length:] == 0).all()

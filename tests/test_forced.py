@@ -24,16 +24,13 @@ def word_by_word(model, src, tgt) -> tuple[list[float], np.ndarray]:
     """The protocol of the search, one sentence, one word after the other."""
     with torch.inference_mode():
         ids = torch.tensor([src])
-        source = model.annotate(ids, torch.ones_like(ids, dtype=torch.bool))
-        state = model.decoder.initial_state(source)
+        state = model.begin(ids, torch.ones_like(ids, dtype=torch.bool))
         before, log_probs, alphas = torch.tensor([PAD]), [], []
         for word in tgt:
-            found = model.decoder.predict(before, state, source)
-            log_probs.append(float(found.logits.log_softmax(-1)[0, word]))
+            found, state = model.step(before, state)
+            log_probs.append(float(found.log_probs()[0, word]))
             alphas.append(found.alpha[0].numpy())
-            y = torch.tensor([word])
-            state = model.decoder.advance(state, found.c, y_prev=before, y=y)
-            before = y
+            before = torch.tensor([word])
     return log_probs, np.stack(alphas)
 
 
@@ -68,9 +65,7 @@ def test_hypotheses_of_a_search_are_told_again():
         rules = replace(RULES, length_penalty=1.0, min_ratio=0.0, max_ratio=1.0, extra_steps=extra)
         for src in sources:
             ids = torch.tensor([src])
-            with torch.inference_mode():
-                source = model.annotate(ids, torch.ones_like(ids, dtype=torch.bool))
-            [own] = beam_search(model.decoder, source, rules)
+            [own] = beam_search(model, ids, torch.ones_like(ids, dtype=torch.bool), rules)
             again = force_ids(model, [(src, h.ids) for h in own], 1.0)
             for h, found in zip(own, again, strict=True):
                 assert (found.ids, found.finished) == (h.ids, h.finished)

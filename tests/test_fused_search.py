@@ -1,6 +1,7 @@
 """Search on the kernels against search on the reference decoder."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from test_search import RULES, random_sources, search
 
 from seq2seq.config.schema import Backend, Readout, Reset, StateWord
 from seq2seq.data.batching import pad_ids
-from seq2seq.decoding.search import beam_search, best_words, largest
-from seq2seq.kernels import FusedDecoder, native
-from seq2seq.model.decoder import Prediction
+from seq2seq.decoding.search import beam_search
+from seq2seq.kernels import native
+from seq2seq.kernels.search import FusedSearch, rescored
+from seq2seq.model.output import best_logits, largest
 
 LENGTHS = (6, 3, 9, 1, 4)
 
@@ -20,17 +22,16 @@ LENGTHS = (6, 3, 9, 1, 4)
 def by(request, monkeypatch) -> str:
     """What search does its steps with in float32."""
     if request.param == "torch":
-        monkeypatch.setattr(native, "programs", lambda: None)
-    elif native.programs() is None:
+        monkeypatch.setattr(native, "library", lambda: None)
+    elif native.library() is None:
         pytest.skip("no C compiler")
     return request.param
 
 
-def fused(model, sources, rules, narrow=torch.float64):
+def fused(model, sources, rules, dtype=torch.float64):
     src, mask = pad_ids(sources, PAD)
     with torch.inference_mode():
-        decoder = FusedDecoder(model.decoder, narrow)
-        return beam_search(decoder, model.annotate(src, mask), rules)
+        return beam_search(FusedSearch(model.encoder, model.decoder, dtype), src, mask, rules)
 
 
 @pytest.mark.parametrize("readout", Readout)
@@ -75,11 +76,11 @@ def test_a_table_of_words_changes_nothing(monkeypatch):
     src, mask = pad_ids(sources, PAD)
     found = []
     for size in (0, 1 << 20):
-        monkeypatch.setattr("seq2seq.kernels.decoding._TABLE_BYTES", size)
+        monkeypatch.setattr("seq2seq.kernels.search._TABLE_BYTES", size)
         with torch.inference_mode():
-            decoder = FusedDecoder(model.decoder, torch.float64)
-            found.append(beam_search(decoder, model.annotate(src, mask), RULES))
-        assert (decoder.table is not None) == (size > 0)
+            searcher = FusedSearch(model.encoder, model.decoder, torch.float64)
+            found.append(beam_search(searcher, src, mask, RULES))
+        assert (searcher.table is not None) == (size > 0)
     for some, others in zip(*found, strict=True):
         assert [h.ids for h in some] == [h.ids for h in others]
         assert [h.score for h in some] == pytest.approx([h.score for h in others], abs=1e-6)
@@ -104,10 +105,12 @@ def test_bf16_scores_what_it_finds_almost_as_float32_does(by):
 
 
 def test_for_search_takes_the_kernel_where_there_is_one():
-    model = tiny_model(1, backend=Backend.auto)
-    assert isinstance(model.for_search(torch.float32), FusedDecoder)
+    model = tiny_model(1, backend=Backend.auto).float()
+    assert model.for_search().dtype is torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.for_search().dtype is torch.bfloat16
     reference = tiny_model(1, backend=Backend.reference)
-    assert reference.for_search(torch.float32) is reference.decoder
+    assert reference.for_search() is reference
 
 
 # Best words -------------------------------------------------------------------------------------
@@ -137,13 +140,11 @@ def test_rounded_logits_are_computed_again_where_they_count():
     rounded = exact.bfloat16()
     too_early = torch.tensor([True, False] * 3)
     options = {"forbidden": torch.tensor([0, 7]), "eos": EOS, "too_early": too_early}
-    prediction = Prediction(
-        rounded.clone(), *torch.empty(2, 0), exact=lambda words: exact.gather(1, words)
-    )
-    log_p, words = best_words(prediction, 4, **options)
+    find = partial(best_logits, rounded.clone(), **options)
+    best = rescored(find, lambda words: exact.gather(1, words), 4)
     expected = torch.log_softmax(exact, dim=-1)
     expected[:, [0, 7]] = -torch.inf
     expected[too_early, EOS] = -torch.inf
-    best = expected.topk(4, dim=-1)
-    assert torch.equal(words, best.indices)
-    torch.testing.assert_close(log_p, best.values, rtol=0, atol=5e-3)
+    values, words = expected.topk(4, dim=-1)
+    assert torch.equal(best.words, words)
+    torch.testing.assert_close(best.log_probs, values, rtol=0, atol=5e-3)

@@ -29,7 +29,7 @@ RECORDS = CORPUS / "weights.json"
 # On the paper's preset. Words and no subwords: then the numbers depend on torch and on the
 # processor alone. No size fills the registers of a processor.
 BASE = ["data=multi30k", f"data.root={CORPUS}", "data.test=[test.en,test.fr]"]
-BASE += ["tokenizer.vocab_size=90", "model.embedding_size=12", "model.hidden_size=18"]
+BASE += ["tokenizer.vocab_size=55", "model.embedding_size=12", "model.hidden_size=18"]
 BASE += ["model.align_size=12", "model.readout_size=10", "model.output_rank=8"]
 BASE += ["trainer.batch_sentences=24", "trainer.pool_batches=5", "trainer.max_updates=12"]
 BASE += ["trainer.validate_every=6", "trainer.checkpoint_every=100"]
@@ -44,18 +44,19 @@ PRINTED += ["model.embedding_bias=false", "trainer.normalize=sentences", "optimi
 
 PLATEAU = ["scheduler=plateau", "scheduler.patience=0", "trainer.validate_every=3"]
 BY_TOKENS = ["trainer.batch_sentences=null", "trainer.batch_tokens=200"]
-SUBWORDS = ["tokenizer=sentencepiece", "decode.n_best=2"]
+UNKNOWN = ["decode.forbid_unknown=false", "decode.replace_unknown=true"]
+SUBWORDS = ["tokenizer=sentencepiece", "tokenizer.vocab_size=90", "decode.n_best=2"]
 
 CONFIGS = {
     # The authors' model: words, Adadelta, sums over words, clipped, biases, a low-rank output.
-    "paper": ["optimizer.lr=20", "decode.replace_unknown=true"],
+    "paper": ["optimizer.lr=20"],
     "printed": PRINTED,  # the equations as they stand in the paper
     "modern": [*MODERN, *PLATEAU, *BY_TOKENS],
     "subwords": [*MODERN, *SUBWORDS, "scheduler=linear", "scheduler.warmup=4"],
     "sampled subwords": [*MODERN, *SUBWORDS, "tokenizer.sampling=0.1", "tokenizer.joint=true"],
     "fixed": [*MODERN, "attention=fixed", "scheduler=cosine", "scheduler.warmup=4"],
     "dot": [*MODERN, "attention=dot", "scheduler=inverse_sqrt", "scheduler.warmup=4"],
-    "scaled_dot": [*MODERN, "attention=scaled_dot"],
+    "scaled_dot": [*MODERN, "attention=scaled_dot", *UNKNOWN],
     "general": [*MODERN, "attention=general"],
     "multi_head": [*MODERN, "attention=multi_head", "attention.heads=2"],
     "local": [*MODERN, "attention=local", "attention.window=2"],
@@ -119,14 +120,15 @@ def mode(compiled: bool) -> AbstractContextManager[object]:
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_T8_weights_and_translations_after_12_updates_are_those_of_record(tmp_path, name, compiled):
-    if compiled and native.programs() is None:
+    if compiled and native.library() is None:
         pytest.skip("no C compiler here")
     with mode(compiled):
         known = json.loads(RECORDS.read_text("utf-8")).get(kind())
         if known is None:
             pytest.skip(f"no record of {kind()}; tests/golden/README.md says how to add it")
         found = results(tmp_path / "run", name)
-    assert found == known[name], (
+    different = [key for key in known[name] | found if known[name].get(key) != found.get(key)]
+    assert not different, (
         f"{name} computes something else than before. If that is meant, say so in the commit and "
         "in CHANGELOG.md, and record anew as tests/golden/README.md says"
     )

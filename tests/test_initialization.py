@@ -4,12 +4,11 @@ import math
 
 import pytest
 import torch
-from conftest import FAMILY, PAD, TINY, random_batch, with_values
+from conftest import FAMILY, PAD, TINY, follow, random_batch, with_values
 
-from seq2seq.config.schema import HardConfig, InitialWeights, Normalize
-from seq2seq.model import RNNSearch, build_model, rnnsearch
-from seq2seq.training.loss import nll
-from seq2seq.training.reinforce import draws_cost
+from seq2seq.config.schema import InitialWeights, Normalize
+from seq2seq.model import RNNSearch, build_model
+from seq2seq.training.loss import batch_loss
 
 SIZES = {"embedding_size": 48, "hidden_size": 64, "align_size": 80, "readout_size": 40}
 VOCAB = 300
@@ -157,7 +156,7 @@ def test_no_two_matrices_start_alike():
 def test_the_first_attention_is_exactly_uniform():
     model, batch = medium_model(8), random_batch(8, ((5, 4), (1, 2), (3, 6)))
     with torch.no_grad():
-        alpha = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).alpha
+        alpha = follow(model, batch).alpha
     lengths = batch.src_mask.sum(dim=1)
     expected = batch.src_mask / lengths[:, None].float()
     assert torch.equal(alpha, expected[:, None].expand_as(alpha))
@@ -166,8 +165,7 @@ def test_the_first_attention_is_exactly_uniform():
 @pytest.mark.parametrize("init", InitialWeights)
 def test_the_first_gradients_are_finite_and_wake_v_a(init):
     model, batch = medium_model(9, init=init), random_batch(9, ((5, 4), (1, 2), (3, 6)))
-    output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-    nll(output, batch).objective(Normalize.none).backward()
+    batch_loss(model, batch).objective(Normalize.none).backward()
     asleep = set()
     for name, parameter in model.named_parameters():
         assert parameter.grad.isfinite().all(), name
@@ -186,11 +184,7 @@ def test_the_first_gradients_of_every_attention_are_finite(kind, init):
     cfg = with_values(TINY, **SIZES, init=init, attention=attention)
     model = build_model(cfg, num_source=VOCAB, num_target=VOCAB, pad=PAD).train()
     batch = random_batch(10, ((5, 4), (1, 2), (3, 6)))
-    output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-    cost = nll(output, batch).objective(Normalize.none)
-    if isinstance(attention, HardConfig):
-        cost = cost + draws_cost(output, batch, attention)
-    cost.backward()
+    batch_loss(model, batch).objective(Normalize.none).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -219,7 +213,7 @@ COUNTS = [
 
 @pytest.mark.parametrize(("sizes", "switches", "vocab", "expected"), COUNTS)
 def test_number_of_parameters(monkeypatch, sizes, switches, vocab, expected):
-    monkeypatch.setattr(rnnsearch, "initialize_paper", lambda model: None)  # shapes alone
+    monkeypatch.setattr(RNNSearch, "initialize", lambda model, scheme: None)  # shapes alone
     with torch.device("meta"):
         cfg = with_values(TINY, **sizes, **switches)
         model = build_model(cfg, num_source=vocab, num_target=vocab, pad=PAD)

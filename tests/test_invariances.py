@@ -7,7 +7,7 @@ from conftest import PAD, SIZES, VOCAB, per_sentence, random_batch, random_pairs
 from seq2seq.config.schema import Normalize, Reset, StateWord
 from seq2seq.data.batching import Batch, collate
 from seq2seq.model.dropout import Dropout
-from seq2seq.training.loss import nll
+from seq2seq.training.loss import batch_loss
 
 TOLERANCE = 1e-12  # float64
 SEEDS = (1, 2, 3)
@@ -129,10 +129,9 @@ def test_gradient_of_a_batch_is_the_sum_over_its_sentences(seed):
 
     def gradient(chosen, normalize: Normalize) -> dict[str, torch.Tensor]:
         batch = collate(chosen, PAD)
-        output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
         parameters = dict(model.named_parameters())
         grads = torch.autograd.grad(
-            nll(output, batch).objective(normalize),
+            batch_loss(model, batch).objective(normalize),
             list(parameters.values()),
             allow_unused=True,  # a target of one token never moves the state
             materialize_grads=True,

@@ -1,4 +1,4 @@
-"""Cost, optimizer, schedule, clipping and averaging, each against its formula."""
+"""Loss, optimizer, schedule, clipping and averaging, each against its formula."""
 
 import math
 from dataclasses import replace
@@ -21,84 +21,70 @@ from seq2seq.config.schema import (
     Normalize,
     PlateauConfig,
 )
-from seq2seq.data.batching import Batch
-from seq2seq.model import DecoderOutput
+from seq2seq.model.output import smoothed_loss
 from seq2seq.training.averaging import WeightAverage
-from seq2seq.training.loss import nll
+from seq2seq.training.loss import batch_loss
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
 
-# Cost -----------------------------------------------------------------------------------------
+# Loss -----------------------------------------------------------------------------------------
 
 
-def predicted(seed: int, dtype=torch.float64) -> tuple[DecoderOutput, torch.Tensor, Batch]:
-    """Random logits for the targets of a ragged batch; the targets (N,); the batch."""
+def predicted(seed: int, dtype=torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random logits (11, K) and targets (11,)."""
     batch = random_batch(seed)
     targets = batch.tgt[batch.tgt_mask]
     generator = torch.Generator().manual_seed(seed)
     logits = 3 * torch.randn(len(targets), VOCAB, generator=generator, dtype=torch.float64)
-    logits = logits.to(dtype).requires_grad_()
-    return DecoderOutput(logits, alpha=torch.empty(0)), targets, batch
+    return logits.to(dtype).requires_grad_(), targets
 
 
-def test_nll_is_the_sum_over_words():
-    for seed in range(3):
-        output, targets, batch = predicted(seed)
-        loss = nll(output, batch)
-        expected = 0.0
-        for row, y in zip(output.logits.detach().numpy(), targets.tolist(), strict=True):
-            expected -= np.log(np.exp(row[y]) / np.exp(row).sum())
-        assert loss.nll.item() == pytest.approx(expected, rel=1e-14), f"seed {seed}"
-        assert loss.smoothed.item() == loss.nll.item()
-        assert (loss.sentences, loss.words) == (4, 11)
-
-
-def test_nll_is_finite_where_a_naive_softmax_is_not():
-    output, targets, batch = predicted(1)
+def test_loss_is_finite_where_a_naive_softmax_is_not():
+    logits, targets = predicted(1)
     with torch.no_grad():
-        output.logits[0] = 0.0
-        output.logits[0, targets[0]] = -1e4
-    loss = nll(output, batch)
-    assert 1e4 < loss.nll.item() < 1e4 + 200
-    loss.smoothed.backward()
-    assert output.logits.grad.isfinite().all()
+        logits[0] = 0.0
+        logits[0, targets[0]] = -1e4
+    total, smoothed = smoothed_loss(logits, targets, 0.0)
+    assert 1e4 < total.item() < 1e4 + 200
+    smoothed.backward()
+    assert logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("amount", [0.0, 0.1, 0.5])
-def test_smoothed_cost_and_gradient_are_torchs(amount):
+def test_smoothed_loss_and_gradient_are_torchs(amount):
     for seed in range(3):
-        output, targets, batch = predicted(seed)
-        logits = output.logits
+        logits, targets = predicted(seed)
         expected = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=amount)
-        loss = nll(output, batch, amount)
-        torch.testing.assert_close(loss.smoothed, expected, rtol=1e-14, atol=0)
+        total, smoothed = smoothed_loss(logits, targets, amount)
+        torch.testing.assert_close(smoothed, expected, rtol=1e-14, atol=0)
         weight = 0.3  # a gradient that comes from behind a division
-        [ours] = torch.autograd.grad(weight * loss.smoothed, logits)
+        [ours] = torch.autograd.grad(weight * smoothed, logits)
         [theirs] = torch.autograd.grad(weight * expected, logits)
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-15)
         # What is reported stays the likelihood of the references, and has no gradient.
-        reported = F.cross_entropy(logits.detach(), targets, reduction="sum")
-        torch.testing.assert_close(loss.nll, reported, rtol=1e-14, atol=0)
-        assert not loss.nll.requires_grad
+        rows = zip(logits.detach().numpy(), targets.tolist(), strict=True)
+        by_hand = -sum(np.log(np.exp(row[y]) / np.exp(row).sum()) for row, y in rows)
+        assert total.item() == pytest.approx(by_hand, rel=1e-14)
+        assert not total.requires_grad
 
 
 @pytest.mark.parametrize("amount", [0.0, 0.1])
-def test_cost_of_bf16_logits_is_summed_in_float32(amount):
-    output, targets, batch = predicted(4, torch.bfloat16)
-    wide = output.logits.detach().double().requires_grad_()
+def test_loss_of_bf16_logits_is_summed_in_float32(amount):
+    logits, targets = predicted(4, torch.bfloat16)
+    wide = logits.detach().double().requires_grad_()
     expected = F.cross_entropy(wide, targets, reduction="sum", label_smoothing=amount)
-    loss = nll(output, batch, amount)
-    assert loss.nll.dtype == loss.smoothed.dtype == torch.float32
-    assert loss.smoothed.item() == pytest.approx(expected.item(), rel=1e-6)
-    loss.smoothed.backward()
+    total, smoothed = smoothed_loss(logits, targets, amount)
+    assert total.dtype == smoothed.dtype == torch.float32
+    assert smoothed.item() == pytest.approx(expected.item(), rel=1e-6)
+    smoothed.backward()
     expected.backward()
-    assert output.logits.grad.dtype == torch.bfloat16
-    torch.testing.assert_close(output.logits.grad, wide.grad.bfloat16(), rtol=2**-7, atol=1e-6)
+    assert logits.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.grad, wide.grad.bfloat16(), rtol=2**-7, atol=1e-6)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_what_the_cost_is_divided_by(smoothing):
-    output, _, batch = predicted(3)
-    loss = nll(output, batch, smoothing)
+def test_what_the_loss_is_divided_by(smoothing):
+    loss = batch_loss(tiny_model(3), random_batch(3), smoothing)
+    assert (loss.sentences, loss.tokens) == (4, 11)
     divisors = {Normalize.none: 1, Normalize.sentences: 4, Normalize.words: 11}
     assert set(divisors) == set(Normalize)
     for normalize, divisor in divisors.items():

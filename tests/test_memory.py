@@ -21,7 +21,6 @@ from runs import (
     environment,
     locked,
     run_here,
-    run_job,
     run_new,
     template_pairs,
     tiny_run,
@@ -41,7 +40,7 @@ from seq2seq.run.memory import OutOfMemory, is_out_of_memory
 from seq2seq.run.reading import read_json
 from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint, trainer, validation
-from seq2seq.training.gradient import batch_gradient, gradient_in_parts, halves, sentence_costs
+from seq2seq.training.gradient import accumulated_gradient, sentence_losses, split
 from seq2seq.training.monitor import Validated
 from seq2seq.training.trainer import Trainer
 
@@ -99,7 +98,7 @@ def base() -> Config:
 
 def config(normalize: Normalize, **changes) -> Config:
     cfg = copy.deepcopy(base())
-    cfg.trainer.normalize = normalize
+    cfg.trainer.normalize, cfg.trainer.on_out_of_memory = normalize, OnOutOfMemory.split
     for name, value in changes.items():
         setattr(cfg, name, value)
     return cfg
@@ -145,20 +144,24 @@ def test_T6_N5_a_gradient_in_parts_is_that_of_the_batch(kind, normalize, monkeyp
     """2 x b against 1 x 2b, and down to single sentences; smoothing on, dropout off, float32."""
     cfg = config(normalize, attention=FAMILY[kind])
     model = tiny_model(3, attention=FAMILY[kind], align_size=4).float().train()
-    if kind == "hard" or hasattr(model.decoder.attention, "draw"):
+    if hasattr(model.decoder.attention, "draw"):
         monkeypatch.setattr(model.decoder.attention, "draw", foreseeable)
     batch = random_batch(3, RAGGED)
-    loss = batch_gradient(model, batch, cfg)
+    once = accumulated_gradient(model, batch, 1, cfg)
     whole = gradient(model)
+    assert (once.parts, once.shortage, once.tokens) == (1, None, sum(ty for _, ty in RAGGED))
     assert cfg.trainer.label_smoothing > 0
-    for fits, parts in ((4, 2), (3, 4), (1, 8)):
+    for fits, tries in ((4, [8, 4, 4]), (3, [8, 4, 2, 2, 2, 2]), (1, [8, 4, 2, *[1] * 8])):
+        asked = accumulated_gradient(model, batch, 8 // fits, cfg)
+        in_parts = gradient(model)
         with room_for(model, fits) as sizes:
-            found = gradient_in_parts(model, batch, cfg)
-        assert found.parts == parts
-        assert max(sizes) == 4, "the whole batch should not be tried again"
-        assert distance(gradient(model), whole) <= 1e-6
-        assert found.loss.nll.item() == pytest.approx(loss.nll.item(), rel=1e-6)
-        assert (found.loss.sentences, found.loss.words) == (loss.sentences, loss.words)
+            split_up = accumulated_gradient(model, batch, 1, cfg)
+        assert sizes == tries
+        assert split_up.shortage == "CUDA out of memory."
+        for found, grads in ((asked, in_parts), (split_up, gradient(model))):
+            assert distance(grads, whole) <= 1e-6
+            assert found.total.item() == pytest.approx(once.total.item(), rel=1e-6)
+            assert found.tokens == once.tokens
 
 
 def foreseeable(alpha: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -169,7 +172,7 @@ def foreseeable(alpha: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def test_N5_memory_that_fails_in_the_middle_of_a_backward_pass_adds_nothing_twice():
     model = tiny_model(4).float().train()
     cfg, batch = config(Normalize.words), random_batch(4, RAGGED)
-    batch_gradient(model, batch, cfg)
+    accumulated_gradient(model, batch, 1, cfg)
     whole = gradient(model)
     failed = []
 
@@ -180,7 +183,7 @@ def test_N5_memory_that_fails_in_the_middle_of_a_backward_pass_adds_nothing_twic
         return grad
 
     handle = model.encoder.embedding.E.weight.register_hook(fail)
-    found = gradient_in_parts(model, batch, cfg)
+    found = accumulated_gradient(model, batch, 1, cfg)
     handle.remove()
     assert (len(failed), found.parts) == (2, 4)
     assert distance(gradient(model), whole) <= 1e-6
@@ -188,50 +191,52 @@ def test_N5_memory_that_fails_in_the_middle_of_a_backward_pass_adds_nothing_twic
 
 def test_N5_one_sentence_that_does_not_fit_is_the_end():
     model = tiny_model(5).train()
-    with room_for(model, 0) as sizes, pytest.raises(MemoryError):
-        gradient_in_parts(model, random_batch(5), config(Normalize.none))
-    assert sizes == [2, 1]
-    assert not gradient(model)
-    alone = random_batch(5, ((3, 4),))
-    with pytest.raises(MemoryError):
-        gradient_in_parts(model, alone, config(Normalize.none))
+    for batch, tries in ((random_batch(5), [4, 2, 1]), (random_batch(5, ((3, 4),)), [1])):
+        with room_for(model, 0) as sizes, pytest.raises(MemoryError, match="CUDA out of memory"):
+            accumulated_gradient(model, batch, 1, config(Normalize.none))
+        assert sizes == tries
+        assert not gradient(model)
 
 
-def test_N5_halves_are_the_batch_and_no_wider_than_they_must_be():
+def test_draws_of_an_update_in_parts_start_from_its_seed():
+    model, cfg = tiny_model(8, embedding_dropout=0.4).train(), config(Normalize.none)
+    batch, totals = random_batch(8, RAGGED), []
+    for fits in (8, 4):
+        torch.manual_seed(3)
+        with room_for(model, fits):
+            totals.append(accumulated_gradient(model, batch, 8 // fits, cfg).total.item())
+    torch.manual_seed(3)
+    with room_for(model, 4):
+        assert accumulated_gradient(model, batch, 1, cfg).total.item() == totals[1]
+    assert totals[0] != totals[1]
+
+
+def test_N5_parts_are_the_batch_and_no_wider_than_they_must_be():
     batch = random_batch(6, (*RAGGED, (5, 2)))
-    first, second = halves(batch)
+    first, second = split(batch, 2)
     assert (first.num_sentences, second.num_sentences) == (4, 5)
     assert (first.src.shape, first.tgt.shape) == ((4, 5), (4, 5))
     assert (second.src.shape, second.tgt.shape) == ((5, 6), (5, 7))
-    rows = [
-        ids[mask].tolist()
-        for part in halves(batch)
-        for ids, mask in zip(part.src, part.src_mask, strict=True)
-    ]
-    assert rows == [i[m].tolist() for i, m in zip(batch.src, batch.src_mask, strict=True)]
+    for parts in (1, 2, 4, 9):
+        rows = [
+            ids[mask].tolist()
+            for part in split(batch, parts)
+            for ids, mask in zip(part.src, part.src_mask, strict=True)
+        ]
+        assert rows == [i[m].tolist() for i, m in zip(batch.src, batch.src_mask, strict=True)]
 
 
-def test_costs_of_sentences_add_up_to_that_of_the_batch():
+def test_losses_of_sentences_add_up_to_that_of_the_batch():
     """Each is that of the sentence alone; in training mode with the draws that were seeded."""
     cfg = config(Normalize.none)
     model, batch = tiny_model(7).train(), random_batch(7, RAGGED)
-    loss = batch_gradient(model, batch, cfg)
-    costs = sentence_costs(model, batch, cfg)
-    assert sum(costs) == pytest.approx(loss.nll.item(), rel=1e-6)
-    for cost, size, pair in zip(costs, RAGGED, range(len(RAGGED)), strict=True):
-        alone = halves_of(batch, pair)
+    losses = sentence_losses(model, batch, cfg)
+    total = accumulated_gradient(model, batch, 1, cfg).total.item()
+    assert sum(losses) == pytest.approx(total, rel=1e-6)
+    for loss, size, alone in zip(losses, RAGGED, split(batch, len(RAGGED)), strict=True):
         assert alone.tgt.shape[1] == size[1]
-        assert cost == pytest.approx(batch_gradient(model, alone, cfg).nll.item(), rel=1e-5)
-
-
-def halves_of(batch, row: int):
-    """One sentence, found by halving."""
-    first, second = halves(batch)
-    if batch.num_sentences == 1:
-        return batch
-    middle = first.num_sentences
-    part, row = (first, row) if row < middle else (second, row - middle)
-    return part if part.num_sentences == 1 else halves_of(part, row)
+        total = accumulated_gradient(model, alone, 1, cfg).total.item()
+        assert loss == pytest.approx(total, rel=1e-5)
 
 
 # Whole trainings ------------------------------------------------------------------------------
@@ -448,7 +453,7 @@ def test_N5_a_validation_names_its_batch(root, monkeypatch):
     def no_room(*_):
         raise RuntimeError(CPU)
 
-    monkeypatch.setattr(validation, "sentence_nll", no_room)
+    monkeypatch.setattr(validation, "sentence_losses", no_room)
     with pytest.raises(MemoryLimitError) as caught:
         go(root)
     assert str(caught.value).startswith("validation: out of memory with 5 pairs of up to ")
@@ -497,13 +502,12 @@ def test_N5_a_script_says_it_in_one_line(run, monkeypatch, tmp_path):
 
 
 @pytest.mark.e2e
-def test_N5_any_stage_says_it_in_one_line(root, monkeypatch):
-    def no_room(*_):
+def test_N5_any_stage_says_it_in_one_line(root):
+    with (
+        pytest.raises(MemoryLimitError, match="out of memory") as caught,
+        stages.recorded(RunDir(root)),
+    ):
         raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr(stages, "run_stages", no_room)
-    with pytest.raises(MemoryLimitError, match="out of memory") as caught:
-        run_job(load_run_config(root / "config.yaml"), RunDir(root))
     assert caught.value.fix == memory.ADVICE
     assert not (root / "crash").exists(), "it is no bug"
 

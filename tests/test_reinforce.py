@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import HARD, random_batch, random_pairs, tiny_model
+from conftest import HARD, follow, random_batch, random_pairs, tiny_model
 from torch import Tensor
 
 from seq2seq.config.schema import Normalize
 from seq2seq.data.batching import collate
 from seq2seq.model import RNNSearch
-from seq2seq.training.loss import nll
-from seq2seq.training.reinforce import draws_cost, rewards_to_go
+from seq2seq.model.hard_attention import rewards_to_go
+from seq2seq.training.loss import batch_loss
 
 SOFT = -1
 SHARE = 0.3
@@ -29,38 +29,38 @@ def script(model: RNNSearch, outcome: tuple[int, ...], monkeypatch) -> None:
     monkeypatch.setattr(model.decoder.attention, "draw", draw)
 
 
-def gradients(model: RNNSearch, cost: Tensor) -> dict[str, Tensor]:
-    """By name; the baseline, which the expected cost does not know, left out."""
+def gradients(model: RNNSearch, loss: Tensor) -> dict[str, Tensor]:
+    """By name; the baseline, which the expected loss does not know, left out."""
     named = {n: p for n, p in model.named_parameters() if "baseline" not in n}
     parameters = list(named.values())
-    found = torch.autograd.grad(cost, parameters, materialize_grads=True, retain_graph=True)
+    found = torch.autograd.grad(loss, parameters, materialize_grads=True, retain_graph=True)
     return dict(zip(named, found, strict=True))
 
 
 @pytest.mark.parametrize("share", [SHARE, 0.0, 1.0])
-def test_the_mean_over_all_draws_is_the_gradient_of_the_expected_cost(share, monkeypatch):
-    """REINFORCE is unbiased: 3^3 (or 2^3, or 1) outcomes of three looks at two words."""
+def test_the_mean_over_all_draws_is_the_gradient_of_the_expected_loss(share, monkeypatch):
+    """REINFORCE is unbiased: 3^3 (or 2^3, or 1) outcomes of three steps with two words."""
     cfg = replace(HARD, soft_share=share, entropy_weight=0.0)
     model = tiny_model(3, attention=cfg).train()
     [(src, tgt)] = random_pairs(3, ((2, 3),))
     batch = collate([(src, tgt)], 0)
-    expected_cost = torch.zeros((), dtype=torch.float64)
+    expected_loss = torch.zeros((), dtype=torch.float64)
     mean: dict[str, Tensor] = {}
     for outcome in itertools.product((SOFT, 0, 1), repeat=len(tgt)):
         script(model, outcome, monkeypatch)
-        output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-        loss = nll(output, batch)
+        alphas = follow(model, batch).alpha[0]
+        script(model, outcome, monkeypatch)
+        loss = batch_loss(model, batch)
         chances = [
             share if choice == SOFT else (1 - share) * alpha[choice]
-            for choice, alpha in zip(outcome, output.alpha[0], strict=True)
+            for choice, alpha in zip(outcome, alphas, strict=True)
         ]
         chance = torch.stack([torch.as_tensor(c, dtype=torch.float64) for c in chances]).prod()
-        expected_cost = expected_cost + chance * loss.nll.detach()  # the path's chance moves
-        expected_cost = expected_cost + chance.detach() * (loss.smoothed - loss.nll.detach())
-        with_draws = replace(loss, draws=draws_cost(output, batch, cfg))
-        for name, grad in gradients(model, with_draws.objective(Normalize.none)).items():
+        expected_loss = expected_loss + chance * loss.total  # the path's chance moves
+        expected_loss = expected_loss + chance.detach() * (loss.smoothed - loss.total)
+        for name, grad in gradients(model, loss.objective(Normalize.none)).items():
             mean[name] = mean.get(name, 0.0) + chance.detach() * grad
-    exact = gradients(model, expected_cost)
+    exact = gradients(model, expected_loss)
     for name, grad in exact.items():
         scale = grad.abs().max().clamp_min(1e-6)
         assert ((mean[name] - grad).abs().max() / scale).item() < 1e-10, name
@@ -68,22 +68,24 @@ def test_the_mean_over_all_draws_is_the_gradient_of_the_expected_cost(share, mon
     assert all(grad.abs().max() > 1e-6 for grad in behind)
 
 
-def drawn(seed: int, **changes):
-    cfg = replace(HARD, **changes)
-    model, batch = tiny_model(seed, attention=cfg).train(), random_batch(seed)
+def drawn(seed: int, **changes) -> tuple[RNNSearch, Tensor, tuple[Tensor, ...]]:
+    """A model, the loss of its draws, and what was drawn: log_prob, entropy, baseline (N,)."""
+    model, batch = tiny_model(seed, attention=replace(HARD, **changes)).train(), random_batch(seed)
     torch.manual_seed(seed)
-    output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-    return cfg, model, batch, output
+    followed = follow(model, batch)
+    log_p = model.logits(followed.t).detach().log_softmax(-1)
+    log_p = log_p.gather(1, batch.tgt[batch.tgt_mask][:, None]).squeeze(1)
+    term = followed.losses["reinforce"]
+    reward, left = rewards_to_go(log_p, batch.tgt_mask, HARD.discount)
+    return model, term(log_p), (*term.args[1:], reward / left)
 
 
 @pytest.mark.parametrize("discount", [1.0, 0.5, 0.0])
 def test_rewards_are_summed_from_a_word_to_the_end_of_its_own_sentence(discount):
-    _, _, batch, output = drawn(4)
-    reward, left = rewards_to_go(output.logits.detach(), batch, discount)
-    log_p = output.logits.detach().log_softmax(-1)
-    log_p = log_p.gather(1, batch.tgt[batch.tgt_mask][:, None]).squeeze(1)
-    row = 0
-    for length in batch.tgt_mask.sum(dim=1).tolist():
+    mask, row = random_batch(4).tgt_mask, 0
+    log_p = -torch.rand(int(mask.sum()), dtype=torch.float64)
+    reward, left = rewards_to_go(log_p, mask, discount)
+    for length in mask.sum(dim=1).tolist():
         for i in range(length):
             expected = sum(discount ** (k - i) * log_p[row + k] for k in range(i, length))
             assert reward[row + i].item() == pytest.approx(expected.item(), abs=1e-12)
@@ -92,33 +94,26 @@ def test_rewards_are_summed_from_a_word_to_the_end_of_its_own_sentence(discount)
 
 
 def test_the_baseline_learns_the_mean_reward_and_nothing_else_learns_from_it():
-    cfg, model, batch, output = drawn(5, reinforce_weight=0.0, entropy_weight=0.0)
-    cost = draws_cost(output, batch, cfg)
-    reward, left = rewards_to_go(output.logits.detach(), batch, cfg.discount)
-    error = output.draw.baseline[batch.tgt_mask] - reward / left
-    grads = dict(
-        zip(
-            (n for n, _ in model.named_parameters()),
-            torch.autograd.grad(cost, list(model.parameters()), materialize_grads=True),
-            strict=True,
-        )
-    )
+    model, loss, (*_, baseline, mean) = drawn(5, reinforce_weight=0.0, entropy_weight=0.0)
+    names = [name for name, _ in model.named_parameters()]
+    grads = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+    grads = dict(zip(names, grads, strict=True))
     bias = grads.pop("decoder.attention.baseline.bias")
-    assert bias.item() == pytest.approx(error.sum().item(), rel=1e-10)
+    assert bias.item() == pytest.approx((baseline - mean).sum().item(), rel=1e-10)
     assert grads.pop("decoder.attention.baseline.weight").abs().max() > 1e-6
     assert not any(grad.any() for grad in grads.values())
 
 
 def test_the_entropy_bonus_makes_weights_more_equal():
-    cfg, model, batch, output = drawn(6, reinforce_weight=0.0, entropy_weight=1.0, soft_share=0.5)
-    before = output.draw.entropy[batch.tgt_mask].sum()
+    weights = {"reinforce_weight": 0.0, "entropy_weight": 1.0}
+    model, loss, (_, entropy, *_) = drawn(6, **weights)
     v_a = model.decoder.attention.v_a.weight
-    [grad] = torch.autograd.grad(draws_cost(output, batch, cfg), v_a)
+    [grad] = torch.autograd.grad(loss, v_a)
     with torch.no_grad():
         v_a -= 1e-4 * grad
     torch.manual_seed(6)
-    again = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-    assert again.draw.entropy[batch.tgt_mask].sum() > before
+    again = follow(model, random_batch(6)).losses["reinforce"].args[2]
+    assert again.sum() > entropy.sum()
 
 
 def test_draws_follow_alpha_and_never_fall_on_padding():
@@ -134,7 +129,6 @@ def test_draws_follow_alpha_and_never_fall_on_padding():
 
 
 def test_only_training_draws():
-    _, model, batch, output = drawn(8)
-    assert output.draw is not None
-    model.eval()
-    assert model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).draw is None
+    model, batch = tiny_model(8, attention=HARD), random_batch(8)
+    assert follow(model.train(), batch).losses.keys() == {"reinforce"}
+    assert not follow(model.eval(), batch).losses

@@ -6,7 +6,7 @@ import pytest
 from runs import ROOT
 
 from seq2seq.config.compose import RESUME_KEYS
-from seq2seq.data import hub
+from seq2seq.data.readers import hub
 from seq2seq.run.signals import EXIT_CODES
 
 PAGE = (ROOT / "docs" / "reliability.md").read_text("utf-8")

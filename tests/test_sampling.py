@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 from runs import ROOT, template_pairs
-from test_tokenizer import EVIL, ODD, every_kind, model, tokenizer
+from test_tokenizer import EVIL, ODD, corpus, every_kind, model, text_of, tokenizer
 
 from seq2seq.config.schema import PieceModel
 from seq2seq.data.sampling import Sampler
@@ -40,10 +40,23 @@ def test_cuts_are_as_frequent_as_those_of_the_library(kind, rate, word):
         assert ours[cut] / count == pytest.approx(theirs[cut] / count, abs=0.08), cut
 
 
+@every_kind
+def test_T1_T2_cuts_are_decided_by_their_seed_and_are_still_the_text(kind):
+    tok, texts = tokenizer(kind), [*corpus()[1][:40], *ODD[:3], ""]
+    encoded = tok.encode(texts)
+    drawn = [tok.sample(texts, 0.3, seed) for seed in (7, 8, 2**32 - 1, 7)]
+    assert drawn[0] == drawn[3]
+    assert len({str(cuts) for cuts in [*drawn, encoded]}) == 4
+    for cuts in drawn:
+        assert [text_of(tok, ids) for ids in cuts] == texts
+        assert cuts[-1] == []
+    assert tok.encode(texts) == encoded
+
+
 ELSEWHERE = """
 import sys
 sys.path.insert(0, {root!r})
-from seq2seq.data.tokenizer import SentencePieceTokenizer
+from seq2seq.data.subword_vocabulary import SentencePieceTokenizer
 tok = SentencePieceTokenizer(sys.stdin.buffer.read(), "test")
 print(tok.sample({texts!r}, 0.3, 7))
 """
@@ -60,7 +73,9 @@ def test_T1_another_process_draws_the_same(kind):
     assert done.stdout.decode().strip() == str(tokenizer(kind).sample(TEXTS[:40], 0.3, 7))
 
 
-def test_everything_left_out_is_letters():
+def test_more_dropout_gives_more_pieces():
     tok = tokenizer(PieceModel.bpe)
+    counts = [sum(map(len, tok.sample(TEXTS, rate, 1))) for rate in (0.0, 0.1, 0.5)]
+    assert counts[0] < counts[1] < counts[2]
     [ids] = Sampler(tok._processor, 1.0).sample(["le chat"], 1)
     assert tok.pieces(ids) == list("▁le▁chat")

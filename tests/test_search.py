@@ -15,8 +15,8 @@ from oracles import Oracle
 from seq2seq.config.schema import Reset, StateWord
 from seq2seq.data.batching import collate, pad_ids
 from seq2seq.decoding.search import Hypothesis, SearchRules, beam_search
-from seq2seq.model import Annotations, DecoderState, Prediction, RNNSearch
-from seq2seq.model.decoder import Repeated
+from seq2seq.model import RNNSearch
+from seq2seq.model.output import LogitsPrediction
 
 # The search sums float32 log-probabilities, whatever the model computes in.
 SCORE_TOLERANCE = 1e-5
@@ -38,7 +38,7 @@ RULES = SearchRules(
 def search(model: RNNSearch, sources: Sequence[Sequence[int]], rules: SearchRules):
     src, mask = pad_ids(sources, PAD)
     with torch.no_grad():
-        return beam_search(model.decoder, model.annotate(src, mask), rules)
+        return beam_search(model, src, mask, rules)
 
 
 def random_sources(seed: int, lengths: Sequence[int], vocab: int) -> list[list[int]]:
@@ -97,17 +97,15 @@ def test_a_wide_beam_finds_what_exhaustion_finds(seed, length_penalty):
 @torch.no_grad()
 def greedy(model: RNNSearch, source: Sequence[int], most: int) -> list[int]:
     """Take the likeliest word, again and again."""
-    decoder = model.decoder
-    annotations = model.annotate(torch.tensor([source]), torch.ones(1, len(source)).bool())
-    state, y, ids = decoder.initial_state(annotations), torch.tensor([PAD]), []
+    state = model.begin(torch.tensor([source]), torch.ones(1, len(source)).bool())
+    y, ids = torch.tensor([PAD]), []
     while len(ids) < most and EOS not in ids:
-        prediction = decoder.predict(y, state, annotations)
-        logits = prediction.logits[0].clone()
-        logits[PAD] = -torch.inf
+        prediction, state = model.step(y, state)
+        log_probs = prediction.log_probs()[0].clone()
+        log_probs[PAD] = -torch.inf
         if len(ids) < len(source) // 2:
-            logits[EOS] = -torch.inf
-        y_prev, y = y, logits.argmax()[None]
-        state = decoder.advance(state, prediction.c, y_prev=y_prev, y=y)
+            log_probs[EOS] = -torch.inf
+        y = log_probs.argmax()[None]
         ids.append(int(y))
     return ids
 
@@ -299,8 +297,18 @@ def test_a_search_leaves_no_trace():
 A, B = 2, 3
 
 
+@dataclass(frozen=True)
+class Sources:
+    """A state that holds the source alone."""
+
+    mask: torch.Tensor
+
+    def select(self, sentences: torch.Tensor, slots: int, rows: torch.Tensor) -> "Sources":
+        return Sources(self.mask[sentences])
+
+
 class Bigrams:
-    """A decoder by hand: the next word depends on the last one alone."""
+    """A model by hand: the next word depends on the last one alone."""
 
     def __init__(self, table: dict[int, dict[int, float]]) -> None:
         self.logits = torch.full((4, 4), 1e-9).log()
@@ -308,20 +316,13 @@ class Bigrams:
             for y, p in row.items():
                 self.logits[y_prev, y] = math.log(p)
 
-    def stepping(self, source: Annotations, times: int) -> Repeated:
-        return Repeated(self, source, times)
+    def begin(self, src: torch.Tensor, mask: torch.Tensor) -> Sources:
+        return Sources(mask)
 
-    def initial_state(self, source: Annotations) -> DecoderState:
-        return DecoderState(source.start)
-
-    def predict(self, y_prev: torch.Tensor, state: DecoderState, source: Annotations) -> Prediction:
-        alpha = source.mask / source.mask.sum(dim=1, keepdim=True)
-        return Prediction(self.logits[y_prev], source.start, alpha)
-
-    def advance(
-        self, state: DecoderState, c: torch.Tensor, *, y_prev: torch.Tensor, y: torch.Tensor
-    ) -> DecoderState:
-        return state
+    def step(self, y: torch.Tensor, state: Sources) -> tuple[LogitsPrediction, Sources]:
+        slots = len(y) // len(state.mask)
+        alpha = (state.mask / state.mask.sum(dim=1, keepdim=True)).repeat_interleave(slots, dim=0)
+        return LogitsPrediction(self.logits[y], alpha), state
 
 
 BIGRAMS = Bigrams(
@@ -357,9 +358,8 @@ BY_HAND = [
 
 @pytest.mark.parametrize(("tokens", "changes", "expected", "finished"), BY_HAND)
 def test_searches_worked_by_hand(tokens, changes, expected, finished):
-    nothing = torch.zeros(1, tokens, 1)
-    source = Annotations(nothing, nothing, nothing[:, 0], torch.ones(1, tokens).bool())
-    [found] = beam_search(BIGRAMS, source, replace(RULES, **changes))
+    src = torch.zeros(1, tokens, dtype=torch.long)
+    [found] = beam_search(BIGRAMS, src, torch.ones(1, tokens).bool(), replace(RULES, **changes))
     assert [h.ids for h in found] == list(expected)
     for h in found:
         assert math.exp(h.log_prob) == pytest.approx(expected[h.ids], rel=1e-5)

@@ -202,7 +202,7 @@ def test_attention_of_several_runs_is_one_table(run, monkeypatch, tmp_path):
         odd = own | {part: own[part] | {key: "x"}}
         (saved / "scores.json").write_text(json.dumps(odd), "utf-8")
         refused = run_here(monkeypatch, "evaluate", saved, "--attention")
-        assert_fails(refused, 4, f"{saved}/scores.json: holds something else than a run of ours")
+        assert_fails(refused, 4, f"{saved}/scores.json: has unexpected content")
     anew = run_here(monkeypatch, "evaluate", saved, "--attention", "decode.batch_sentences=3")
     assert anew.out.decode().splitlines()[1].split()[1] == "-"
     files = [run / f"corpus/test.{side}" for side in ("source", "target")]

@@ -22,17 +22,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from seq2seq.decoding import search
-from seq2seq.kernels import gpu, native, output, scan, unroll
-from seq2seq.kernels.decoding import Looks
+from seq2seq.kernels import choice, gpu, native, scan, unroll
+from seq2seq.kernels.choice import loops_for, steps_for
 from seq2seq.kernels.energies import Energies
-from seq2seq.kernels.loops import Loops, StepLoops, loops_for
+from seq2seq.kernels.logits import torch_loss
+from seq2seq.kernels.loops import StepLoops
+from seq2seq.kernels.matmul import PackedWeight
 from seq2seq.kernels.native import build
-from seq2seq.kernels.output import torch_cost
+from seq2seq.kernels.native.loops import NativeInputs, NativeLoops
+from seq2seq.kernels.native.output import NativeLoss
 from seq2seq.kernels.packing import Packing
-from seq2seq.kernels.precision import Factor
-from seq2seq.kernels.steps import Kept, Looked, Steps, TorchSteps, steps_for
-from seq2seq.model.decoder import max_of_pairs
+from seq2seq.kernels.search import Shared
+from seq2seq.kernels.steps import TORCH, AttentionInputs, SavedActivations, Steps
+from seq2seq.model.output import best_logits, max_of_pairs
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -45,32 +47,32 @@ on_device.append(pytest.mark.skipif(not HAS_TRITON, reason=WITHOUT))
 
 
 def on_triton(test):
-    """Marks a test that launches Triton's programs."""
+    """Marks a test that launches Triton's library."""
     for mark in on_device:
         test = mark(test)
     return test
 
 
-def native_programs():
-    """The compiled programs; this machine may have no compiler."""
-    found = native.programs()
+def native_library():
+    """The compiled library; this machine may have no compiler."""
+    found = native.library()
     if found is None:
         pytest.skip("no C compiler")
     return found
 
 
-def native_loops() -> Callable[..., Loops]:
+def native_loops() -> Callable[..., StepLoops | NativeLoops]:
     """Makes loops in C of a format and a place of the reset gate."""
-    programs = native_programs()
-    if not programs.multiplies(torch.bfloat16):
+    library = native_library()
+    if not library.multiplies(torch.bfloat16):
         pytest.skip("no products of bfloat16 on this processor")
-    return partial(native.NativeLoops, programs)
+    return partial(NativeLoops, library)
 
 
 def triton_steps() -> Steps:
-    from seq2seq.kernels.gpu.steps import TritonSteps
+    from seq2seq.kernels.gpu.steps import TRITON
 
-    return TritonSteps()
+    return TRITON
 
 
 @pytest.fixture(params=[pytest.param("triton", marks=on_device)])
@@ -80,7 +82,7 @@ def compiled() -> Steps:
 
 
 @pytest.fixture(params=["native", pytest.param("triton", marks=on_device)])
-def loops(request) -> Callable[..., Loops]:
+def loops(request) -> Callable[..., StepLoops | NativeLoops]:
     """What makes loops that are tried."""
     if request.param == "triton":
         return partial(StepLoops, triton_steps())
@@ -99,7 +101,7 @@ FORMATS = [torch.float32, torch.bfloat16]
 @pytest.mark.e2e
 @pytest.mark.skipif(not HAS_TRITON, reason=WITHOUT)
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
-def test_programs_are_right_in_the_interpreter():
+def test_kernels_are_right_in_the_interpreter():
     here = Path(__file__)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", here],
@@ -140,9 +142,9 @@ def filled_with_nan(*shape: int) -> Tensor:
     return torch.full(shape, torch.nan, device=DEVICE)
 
 
-def kept_for(*shape: int, reset_before: bool) -> Kept:
-    kept = Kept.empty(filled_with_nan(*shape), reset_before=reset_before)
-    return Kept(*(getattr(kept, f.name).fill_(torch.nan) for f in fields(kept)))
+def saved_for(*shape: int, reset_before: bool) -> SavedActivations:
+    saved = SavedActivations.empty(filled_with_nan(*shape), reset_before=reset_before)
+    return SavedActivations(*(getattr(saved, f.name).fill_(torch.nan) for f in fields(saved)))
 
 
 def masks(Tx: int) -> Tensor:
@@ -155,25 +157,25 @@ def masks(Tx: int) -> Tensor:
 
 
 def torchs(*given: Tensor) -> tuple[Steps, Tensor, Tensor]:
-    return TorchSteps(), *(x.float() for x in given)
+    return TORCH, *(x.float() for x in given)
 
 
 # Step by step -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("narrow", FORMATS, ids=str)
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_attention_forth(compiled, sizes, narrow):
+def test_attention_forward(compiled, sizes, dtype):
     """The queries are a part of wider rows."""
     Tx, n_align, n = sizes
     draw, step = Draws(1), slice(2, 5)
-    keys, Ch = draw(B, Tx, n_align, dtype=narrow), draw(B, Tx, 3 * n, dtype=narrow)
+    keys, Ch = draw(B, Tx, n_align, dtype=dtype), draw(B, Tx, 3 * n, dtype=dtype)
     v_a, mask = draw(n_align), masks(Tx)
-    query, base = draw(3, n_align + 5, dtype=narrow)[:, :n_align], draw(3, 3 * n)
+    query, base = draw(3, n_align + 5, dtype=dtype)[:, :n_align], draw(3, 3 * n)
     found = []
     for steps, keys_, Ch_ in ((compiled, keys, Ch), torchs(keys, Ch)):
         noted = filled_with_nan(7, n_align), filled_with_nan(7, Tx)
-        drive = steps.look(Looked(keys_, Ch_, mask, v_a, *noted))(query, base, step)
+        drive = steps.attend(AttentionInputs(keys_, Ch_, mask, v_a, *noted))(query, base, step)
         found.append([drive, *(x[step] for x in noted)])
         for x in noted:
             assert torch.cat([x[:2], x[5:]]).isnan().all(), "rows of other steps are written"
@@ -182,13 +184,13 @@ def test_attention_forth(compiled, sizes, narrow):
     assert not found[0][2][~mask[:3]].any()
 
 
-@pytest.mark.parametrize("narrow", FORMATS, ids=str)
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_attention_back(compiled, sizes, narrow):
+def test_attention_backward(compiled, sizes, dtype):
     """Two steps: gradients of keys and v_a are summed over them."""
     Tx, n_align, n = sizes
     draw, mask = Draws(2), masks(Tx)
-    keys, Ch = draw(B, Tx, n_align, dtype=narrow), draw(B, Tx, 3 * n, dtype=narrow)
+    keys, Ch = draw(B, Tx, n_align, dtype=dtype), draw(B, Tx, 3 * n, dtype=dtype)
     v_a, queries, d_drive = draw(n_align), draw(7, n_align), draw(7, 3 * n)
     packed = mask[[0, 1, 2, 3, 0, 1, 2]]
     alphas = torch.softmax(draw(7, Tx).masked_fill(~packed, -torch.inf), dim=-1)
@@ -196,13 +198,13 @@ def test_attention_back(compiled, sizes, narrow):
     found = []
     for steps, keys_, Ch_ in ((compiled, keys, Ch), torchs(keys, Ch)):
         d_state = filled_with_nan(7, n_align + 3)
-        looked = Looked(keys_, Ch_, mask, v_a, queries, alphas)
-        look = steps.look_back(looked, d_drive, d_alphas, d_state[:, :n_align])
-        look(slice(4, 7))
+        inputs = AttentionInputs(keys_, Ch_, mask, v_a, queries, alphas)
+        attend = steps.attend_backward(inputs, d_drive, d_alphas, d_state[:, :n_align])
+        attend(slice(4, 7))
         assert d_state[:4].isnan().all(), "rows of other steps are written"
-        look(slice(0, 4))
+        attend(slice(0, 4))
         assert d_state[:, n_align:].isnan().all(), "other columns are written"
-        found.append([d_state[:, :n_align], *look.sums()])
+        found.append([d_state[:, :n_align], *attend.sums()])
     for what, actual, expected in zip(("d_queries", "d_keys", "d_v"), *found, strict=True):
         close(actual, expected, what)
     assert not found[0][1][~mask].any()
@@ -211,58 +213,59 @@ def test_attention_back(compiled, sizes, narrow):
 
 
 @pytest.mark.parametrize("directions", [(), (D,)], ids=["one", "two directions"])
-@pytest.mark.parametrize("narrow", FORMATS, ids=str)
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("reset_before", [True, False])
 @pytest.mark.parametrize("n", [1, 6, 64, 66])
-def test_units_forth(compiled, n, reset_before, narrow, directions):
+def test_units_forward(compiled, n, reset_before, dtype, directions):
     """The state is of more rows than the step, and of the new one fewer are wanted."""
     draw, step = Draws(3), slice(2, 5)
     U, U_gates = draw(*directions, n, n) / n**0.5, draw(*directions, 2 * n, n) / n**0.5
-    factors = Factor(U, narrow), Factor(U_gates, narrow)
+    packed = PackedWeight(U, dtype), PackedWeight(U_gates, dtype)
     drive, s = draw(*directions, 9, 3 * n)[..., step, :], draw(*directions, 4, n)[..., :3, :]
     from_s = draw(*directions, 3, 2 * n + 5)[..., 5:]
     if not directions:
         drive = drive.contiguous()
     found = []
     for given in (from_s, None):
-        for steps in (compiled, TorchSteps()):
-            kept = kept_for(*directions, 7, n, reset_before=reset_before)
+        for steps in (compiled, TORCH):
+            saved = saved_for(*directions, 7, n, reset_before=reset_before)
             states = filled_with_nan(*directions, 9, n)
-            unit = steps.unit(kept, *factors, reset_before=reset_before)
+            unit = steps.unit(saved, *packed, reset_before=reset_before)
             new = unit(drive, s, given, step, states[..., 5:7, :])[..., :2, :].clone()
             out = states[..., 5:7, :].clone()
             states[..., 5:7, :] = torch.nan
             assert states.isnan().all(), "rows that are not wanted are written"
-            noted = [getattr(kept, f.name) for f in fields(kept)][: 3 - reset_before]
+            noted = [saved.gates, saved.candidates, saved.Us][: 3 - reset_before]
             found.append([new, out, *(x[..., step, :] for x in noted)])
-    tolerance = 1e-4 if narrow is torch.float32 else 0.05
+    tolerance = 1e-4 if dtype is torch.float32 else 0.05
     for actual, expected in (found[:2], found[2:]):
-        names = ("new", "out", "gates", "candidates", "products")
+        names = ("new", "out", "gates", "candidates", "Us")
         for what, x, y in zip(names, actual, expected, strict=False):
             close(x, y, what, tolerance)
 
 
 @pytest.mark.parametrize("directions", [(), (D,)], ids=["one", "two directions"])
-@pytest.mark.parametrize("narrow", FORMATS, ids=str)
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("reset_before", [True, False])
 @pytest.mark.parametrize("n", [1, 6, 64, 66])
-def test_units_back(compiled, n, reset_before, narrow, directions):
+def test_units_backward(compiled, n, reset_before, dtype, directions):
     draw, step = Draws(4), slice(2, 5)
-    kept = Kept(
+    saved = SavedActivations(
+        torch.empty(0),
         draw(*directions, 7, 2 * n).sigmoid(),
         draw(*directions, 7, n).tanh(),
         draw(*directions, 7, n),
     )
     s_prev = draw(*directions, 7, n)
-    U_T = Factor(draw(*directions, n, n) / n**0.5, narrow)
+    U_T = PackedWeight(draw(*directions, n, n) / n**0.5, dtype)
     d_s, more = draw(*directions, 5, n)[..., :3, :], draw(*directions, 7, n)[..., step, :]
-    tolerance = 1e-4 if narrow is torch.float32 else 0.05
+    tolerance = 1e-4 if dtype is torch.float32 else 0.05
     for at_new, at_old in ((more, None), (None, more), (None, None)):
         found = []
-        for steps in (compiled, TorchSteps()):
+        for steps in (compiled, TORCH):
             d_drive = filled_with_nan(*directions, 7, 3 * n)
             before = d_s.clone()
-            unit = steps.unit_back(kept, s_prev, U_T, d_drive, reset_before=reset_before)
+            unit = steps.unit_backward(saved, s_prev, U_T, d_drive, reset_before=reset_before)
             d_old = unit(d_s, step, at_new, at_old)
             assert torch.equal(d_s, before)
             assert d_drive[..., [0, 1, 5, 6], :].isnan().all(), "rows of other steps are written"
@@ -275,18 +278,18 @@ def test_units_back(compiled, n, reset_before, narrow, directions):
 
 
 @pytest.fixture
-def backends(monkeypatch, loops) -> Iterator[Loops]:
+def backends(monkeypatch, loops) -> Iterator[None]:
     """Sets what both scans run on, one after the other."""
     return each_way(monkeypatch, loops)
 
 
-def each_way(monkeypatch, loops: Callable[..., Loops]) -> Iterator[None]:
-    for made in (loops, partial(StepLoops, TorchSteps())):
+def each_way(monkeypatch, loops: Callable[..., StepLoops | NativeLoops]) -> Iterator[None]:
+    for made in (loops, partial(StepLoops, TORCH)):
         for module in (scan, unroll):
             monkeypatch.setattr(
                 module,
                 "loops_for",
-                lambda _, narrow, *, reset_before, made=made: made(narrow, reset_before),
+                lambda _, dtype, *, reset_before, made=made: made(dtype, reset_before),
             )
         yield
 
@@ -303,10 +306,10 @@ def compare(backends, apply, given: list[Tensor], names: list[str], tolerance: f
         leaves = [x.detach().clone().requires_grad_() for x in given]
         results = apply(*leaves)
         results = results if isinstance(results, tuple) else (results,)
-        cost = sum(
+        loss = sum(
             (x * torch.cos(torch.arange(x.numel()).view(x.shape)).to(x)).sum() for x in results
         )
-        found.append([*results, *torch.autograd.grad(cost, leaves)])
+        found.append([*results, *torch.autograd.grad(loss, leaves)])
     names = [*(f"result {i}" for i in range(len(found[0]) - len(names))), *names]
     for name, actual, expected in zip(names, *found, strict=True):
         close(actual, expected, name, tolerance)
@@ -317,29 +320,29 @@ def compare(backends, apply, given: list[Tensor], names: list[str], tolerance: f
 TOLERANCES = [(torch.float32, 1e-4), (torch.bfloat16, 0.1)]
 
 
-@pytest.mark.parametrize(("narrow", "tolerance"), TOLERANCES, ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("reset_before", [True, False])
 @pytest.mark.parametrize("n", [1, 10, 65])
-def test_scans_of_units_are_equal(backends, n, reset_before, narrow, tolerance):
+def test_scans_of_units_are_equal(backends, n, reset_before, dtype, tolerance):
     packing, draw = packing_and_draw()
     N, scale = len(packing.places), n**-0.5
     given = [draw(D, N, 3 * n), draw(D, 4, n), draw(D, n, n) * scale, draw(D, 2 * n, n) * scale]
-    options = packing.sizes, reset_before, narrow
+    options = packing.sizes, reset_before, dtype
     names = ["projected", "start", "U", "U_gates"]
     compare(backends, lambda *x: scan.GatedScan.apply(*x, *options), given, names, tolerance)
 
 
-@pytest.mark.parametrize(("narrow", "tolerance"), TOLERANCES, ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("reset_before", [True, False])
 @pytest.mark.parametrize(("Tx", "n_align", "n"), [(19, 70, 10), (3, 5, 33), (2, 64, 64)])
-def test_scans_with_attention_are_equal(backends, Tx, n_align, n, reset_before, narrow, tolerance):
+def test_scans_with_attention_are_equal(backends, Tx, n_align, n, reset_before, dtype, tolerance):
     packing, draw = packing_and_draw()
     N, mask = len(packing.places), masks(Tx)
     given = [draw(N, 3 * n), draw(4, Tx, n_align), draw(4, Tx, 3 * n), draw(4, n)]
     given += [draw(n_align + 2 * n, n) * n**-0.5, draw(n, n) * n**-0.5, draw(n_align)]
 
     def apply(projected, keys, Ch, s_0, *weights):
-        options = packing, reset_before, narrow
+        options = packing, reset_before, dtype
         return unroll.AttentiveScan.apply(projected, keys, Ch, s_0, mask, *weights, *options)
 
     names = ["projected", "keys", "Ch", "s_0", "from_state", "U", "v_a"]
@@ -349,20 +352,24 @@ def test_scans_with_attention_are_equal(backends, Tx, n_align, n, reset_before, 
 def test_gradients_repeat_themselves(compiled):
     """Nothing is added in an order that changes."""
     draw, mask = Draws(6), masks(19)
-    looked = Looked(draw(B, 19, 70), draw(B, 19, 18), mask, draw(70), draw(4, 70), draw(4, 19))
+    inputs = AttentionInputs(
+        draw(B, 19, 70), draw(B, 19, 18), mask, draw(70), draw(4, 70), draw(4, 19)
+    )
     found = []
     for _ in range(2):
         d_queries = filled_with_nan(4, 70)
-        look = compiled.look_back(looked, draw(4, 18).fill_(0.3), draw(4, 19) * 0, d_queries)
-        look(slice(0, 4))
-        found.append([d_queries, *look.sums()])
+        attend = compiled.attend_backward(
+            inputs, draw(4, 18).fill_(0.3), draw(4, 19) * 0, d_queries
+        )
+        attend(slice(0, 4))
+        found.append([d_queries, *attend.sums()])
     for first, second in zip(*found, strict=True):
         assert torch.equal(first, second)
 
 
-@pytest.mark.parametrize("narrow", FORMATS, ids=str)
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("skewed", [False, True])
-def test_scans_in_c_are_the_same_with_any_number_of_threads(skewed, narrow, monkeypatch):
+def test_scans_in_c_are_the_same_with_any_number_of_threads(skewed, dtype, monkeypatch):
     """Sentences are shared out otherwise, and each is computed as before; weights by torch."""
     loops, draw, n, Tx, rows = native_loops(), Draws(12), 20, 6, 45
     next(each_way(monkeypatch, loops))
@@ -381,8 +388,8 @@ def test_scans_in_c_are_the_same_with_any_number_of_threads(skewed, narrow, monk
             torch.set_num_threads(threads)
             results = []
             for apply, given, inputs, options in (
-                (scan.GatedScan.apply, of_units, (0, 1), (packing.sizes, True, narrow)),
-                (unroll.AttentiveScan.apply, attending, (0, 1, 2, 3, 7), (packing, True, narrow)),
+                (scan.GatedScan.apply, of_units, (0, 1), (packing.sizes, True, dtype)),
+                (unroll.AttentiveScan.apply, attending, (0, 1, 2, 3, 7), (packing, True, dtype)),
             ):
                 leaves = [x if x is mask else x.clone().requires_grad_() for x in given]
                 made = apply(*leaves, *options)
@@ -432,7 +439,7 @@ def test_without_triton_or_a_compiler_torchs_operations_run(failure, monkeypatch
         raise failure
 
     stand_in = types.ModuleType("steps")
-    stand_in.TritonSteps, stand_in.try_out = TorchSteps, failing
+    stand_in.TRITON, stand_in.try_out = TORCH, failing
     monkeypatch.setitem(sys.modules, "seq2seq.kernels.gpu.steps", stand_in)
     monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
     with caplog.at_level(logging.INFO, "seq2seq"):
@@ -447,52 +454,52 @@ def test_a_processor_takes_c_where_it_can(monkeypatch):
     native_loops()
     states = torch.empty(1)
 
-    def taken(states: Tensor, narrow: torch.dtype) -> type:
-        return type(loops_for(states, narrow, reset_before=True))
+    def taken(states: Tensor, dtype: torch.dtype) -> type:
+        return type(loops_for(states, dtype, reset_before=True))
 
-    for narrow in FORMATS:
-        assert taken(states, narrow) is native.NativeLoops
+    for dtype in FORMATS:
+        assert taken(states, dtype) is NativeLoops
     assert taken(states, torch.float16) is StepLoops
     assert taken(states.double(), torch.float64) is StepLoops
     with monkeypatch.context() as patch:  # a torch that has no such products
-        patch.setattr(native.programs(), "kernels", None)
+        patch.setattr(native.library(), "kernels", None)
         assert taken(states, torch.float32) is StepLoops
     with monkeypatch.context() as patch:  # oneDNN may not use what the processor has
         patch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
         assert taken(states, torch.bfloat16) is StepLoops
-    monkeypatch.setattr(native, "programs", lambda: None)
+    monkeypatch.setattr(native, "library", lambda: None)
     assert taken(states, torch.float32) is StepLoops
-    assert output.cost_for(states, torch.float32) is torch_cost
+    assert choice.loss_for(states, torch.float32) is torch_loss
 
 
 @on_triton
 @pytest.mark.skipif(INTERPRETED, reason="needs CUDA")
 def test_a_gpu_takes_triton_where_it_can():
     states = torch.empty(1, device=DEVICE)
-    assert type(steps_for(states, torch.float32)).__name__ == "TritonSteps"
-    assert isinstance(steps_for(states.double(), torch.float64), TorchSteps)
+    assert steps_for(states, torch.float32) is triton_steps()
+    assert steps_for(states.double(), torch.float64) is TORCH
 
 
-# C: the cost of the output layer, large and odd numbers ----------------------------------------
+# C: the loss of the output layer, large and odd numbers ----------------------------------------
 
 
 @pytest.mark.parametrize("differentiated", [True, False])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("narrow", FORMATS, ids=str)
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (20, 1000)], ids=str)
-def test_cost_in_c(shape, narrow, smoothing, bias, differentiated):
-    by_c, draw = native.NativeCost(native_programs()), Draws(7)
-    logits, b = (draw(*shape) * 5).to(narrow), draw(shape[1]) if bias else None
+def test_cost_in_c(shape, dtype, smoothing, bias, differentiated):
+    by_c, draw = NativeLoss(native_library()), Draws(7)
+    logits, b = (draw(*shape) * 5).to(dtype), draw(shape[1]) if bias else None
     targets = torch.randint(shape[1], (shape[0],), generator=draw.generator)
     found = []
-    for cost in (by_c, torch_cost):
+    for loss in (by_c, torch_loss):
         d_b = torch.ones(shape[1]) if differentiated else None
-        *costs, d_logits = cost(logits.clone(), b, targets, smoothing, d_b)
+        *costs, d_logits = loss(logits.clone(), b, targets, smoothing, d_b)
         found.append([*costs, d_b, d_logits] if differentiated else costs)
-        assert not differentiated or d_logits.dtype == narrow
+        assert not differentiated or d_logits.dtype == dtype
     for what, actual, expected in zip(("nll", "smoothed", "d_b", "d_logits"), *found, strict=False):
-        tolerance = 0.01 if what == "d_logits" and narrow is torch.bfloat16 else 1e-4
+        tolerance = 0.01 if what == "d_logits" and dtype is torch.bfloat16 else 1e-4
         close(actual.float(), expected.float(), what, tolerance)
 
 
@@ -500,7 +507,7 @@ def test_cost_in_c(shape, narrow, smoothing, bias, differentiated):
 def test_cost_of_large_logits(shift):
     logits = torch.tensor([[3.0, -200.0, 90.0]]) + shift
     for target in range(3):
-        [nll, _, _] = native.NativeCost(native_programs())(
+        [nll, _, _] = NativeLoss(native_library())(
             logits.clone(), None, torch.tensor([target]), 0.0, None
         )
         expected = torch.nn.functional.cross_entropy(logits, torch.tensor([target]))
@@ -509,18 +516,16 @@ def test_cost_of_large_logits(shift):
 
 def test_what_is_not_a_number_stays_so():
     """Divergence must show, in the row where it is and in no other."""
-    programs, nan = native_programs(), float("nan")
+    library, nan = native_library(), float("nan")
     logits = torch.zeros(2, 4)
     logits[1, 2] = nan
-    nll, _, d_logits = native.NativeCost(programs)(
-        logits, None, torch.tensor([0, 0]), 0.1, torch.zeros(4)
-    )
+    nll, _, d_logits = NativeLoss(library)(logits, None, torch.tensor([0, 0]), 0.1, torch.zeros(4))
     assert nll.isnan()
     assert d_logits[0].isfinite().all()
     assert d_logits[1].isnan().all()
 
 
-def one_step(given: list[Tensor], narrow: torch.dtype, monkeypatch) -> list[list[Tensor]]:
+def one_step(given: list[Tensor], dtype: torch.dtype, monkeypatch) -> list[list[Tensor]]:
     """A first step with attention in C and by torch: what it notes, and the queries."""
     found = []
     for _ in each_way(monkeypatch, native_loops()):
@@ -531,7 +536,7 @@ def one_step(given: list[Tensor], narrow: torch.dtype, monkeypatch) -> list[list
         weights = torch.cat([torch.eye(n), torch.zeros(2 * n, n)]), torch.zeros(n, n)
         found.append(
             unroll.AttentiveScan.apply(
-                words, keys, Ch, s_0, mask, *weights, v_a, packing, True, narrow
+                words, keys, Ch, s_0, mask, *weights, v_a, packing, True, dtype
             )
         )
     return found
@@ -565,7 +570,7 @@ def test_energies_of_large_keys_and_queries(scale, monkeypatch):
 # C: search --------------------------------------------------------------------------------------
 
 
-def native_search(narrow: torch.dtype, num_words: int, *, bias: bool, **options: bool):
+def native_search(dtype: torch.dtype, num_words: int, *, bias: bool, **options: bool):
     """A search over random weights: n' = 5, n = 6, w = 8."""
     native_loops()
     draw, options = Draws(9), {"reset_before": True, "maxout": True, **options}
@@ -573,23 +578,23 @@ def native_search(narrow: torch.dtype, num_words: int, *, bias: bool, **options:
     last = torch.nn.Linear(units, num_words, bias=bias).requires_grad_(False)
     last.weight[:] = draw(num_words, units)
     weights = draw(5 + 12 + 8, 6), draw(6, 6)
-    found = native.search_for(narrow, weights, last, **options)
+    found = choice.native_search(dtype, weights, last, **options)
     assert found is not None
     return found, weights, draw
 
 
-@pytest.mark.parametrize("narrow", FORMATS, ids=str)
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize(("num_words", "count"), [(4, 9), (63, 5), (64, 1), (1000, 10)])
-def test_best_words_in_c(num_words, count, bias, narrow):
+def test_best_words_in_c(num_words, count, bias, dtype):
     """As search finds them without."""
-    by_c, _, draw = native_search(narrow, num_words, bias=bias)
+    by_c, _, draw = native_search(dtype, num_words, bias=bias)
     t = draw(40, 4)
     rules = {"forbidden": torch.tensor([0, 2]), "eos": 1, "too_early": torch.arange(40) % 3 == 0}
-    found = by_c.best_words(t)(count, **rules)
-    logits = (t.to(narrow).double() @ by_c.last.weight.to(narrow).double().T).float()
+    found = by_c.best(t, count, **rules)
+    logits = (t.to(dtype).double() @ by_c.last.weight.to(dtype).double().T).float()
     logits = logits + by_c.last.bias if bias else logits
-    values, words, log_sum = search._best(logits.clone(), count, **rules)
+    values, words, log_sum = best_logits(logits.clone(), count, **rules)
     torch.testing.assert_close(found[2], log_sum, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found[0], values, rtol=1e-5, atol=1e-5)
     same = found[1] == words
@@ -597,41 +602,44 @@ def test_best_words_in_c(num_words, count, bias, narrow):
     assert (same | ties | (values == -torch.inf)).all()
 
 
-@pytest.mark.parametrize("narrow", FORMATS, ids=str)
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("maxout", [True, False])
 @pytest.mark.parametrize("times", [1, 9])
-def test_predictions_in_c(times, maxout, narrow):
+def test_predictions_in_c(times, maxout, dtype):
     """Several hypotheses a sentence, of some sentences only; more rows than a thread takes."""
-    by_c, (from_state, _), draw = native_search(narrow, 3, bias=False, maxout=maxout)
+    by_c, (from_state, _), draw = native_search(dtype, 3, bias=False, maxout=maxout)
     keys, adds, v_a, mask = draw(B, 5, 5), draw(B, 5, 26), draw(5), masks(5)
-    seen, by_torch = native.Seen.of(keys, adds, mask, v_a), Looks(Energies(keys, v_a), adds, ~mask)
-    for some in ([0, 1, 2, 3], [3, 1], [1]):
+    shared, by_torch = (
+        NativeInputs.of(keys, adds, mask, v_a),
+        Shared(Energies(keys, v_a), adds, ~mask),
+    )
+    for some in ([0, 1, 2, 3], [1, 3], [1]):
         chosen, rows = torch.tensor(some), len(some) * times
         s, word = draw(rows, 6), draw(rows, 8)
-        from_s = s.to(narrow).float() @ from_state.to(narrow).float().T
-        more, alpha = by_torch.select(chosen)(from_s[:, :5], times)
+        from_s = s.to(dtype).float() @ from_state.to(dtype).float().T
+        more, alpha = by_torch.select(chosen).attend(from_s[:, :5], times)
         drive, t_tilde = more[:, :18].clone(), more[:, 18:] + from_s[:, 17:] + word
         drive[:, 6:] += from_s[:, 5:17]
         t = max_of_pairs(t_tilde) if maxout else t_tilde.tanh()
-        found = by_c.predict(s, word, seen, chosen, times)
+        found = by_c.predict(s, word, shared.select(chosen), times)
         names, wanted = ("t", "drive", "alpha"), (t, drive, alpha)
         for what, actual, expected in zip(names, found, wanted, strict=True):
             close(actual, expected, f"{what} {some}")
 
 
-@pytest.mark.parametrize("narrow", FORMATS, ids=str)
+@pytest.mark.parametrize("dtype", FORMATS, ids=str)
 @pytest.mark.parametrize("reset_before", [True, False])
-def test_moves_in_c(reset_before, narrow):
-    by_c, (_, U), draw = native_search(narrow, 3, bias=False, reset_before=reset_before)
+def test_moves_in_c(reset_before, dtype):
+    by_c, (_, U), draw = native_search(dtype, 3, bias=False, reset_before=reset_before)
     s, drive, word = draw(40, 6), draw(40, 18), draw(40, 18)
     z, r = (drive + word)[:, 6:].sigmoid().chunk(2, dim=-1)
-    rounded = U.to(narrow).float()
+    rounded = U.to(dtype).float()
     if reset_before:
-        from_s = (r * s).to(narrow).float() @ rounded.T
+        from_s = (r * s).to(dtype).float() @ rounded.T
     else:
-        from_s = r * (s.to(narrow).float() @ rounded.T)
+        from_s = r * (s.to(dtype).float() @ rounded.T)
     s_tilde = ((drive + word)[:, :6] + from_s).tanh()
-    tolerance = 1e-4 if narrow is torch.float32 else 0.02  # r s is rounded near a tie
+    tolerance = 1e-4 if dtype is torch.float32 else 0.02  # r s is rounded near a tie
     close(by_c.advance(s, drive, word), torch.lerp(s, s_tilde, z), "state", tolerance)
 
 
@@ -640,14 +648,14 @@ def test_logits_of_some_words_in_c():
         by_c, _, draw = native_search(torch.float32, 20, bias=bias)
         words = torch.randint(20, (6, 4), generator=draw.generator)
         t = draw(6, 8)[:, ::2]
-        torch.testing.assert_close(by_c.logits_of(t)(words), by_c.last(t).gather(1, words))
+        torch.testing.assert_close(by_c.logits_of(t, words), by_c.last(t).gather(1, words))
 
 
 # C: how it is compiled --------------------------------------------------------------------------
 
 
 def test_it_is_compiled_once(tmp_path, monkeypatch):
-    native_programs()
+    native_library()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     first = build.load().path
     made = first.stat().st_mtime_ns
@@ -660,11 +668,11 @@ def test_it_is_compiled_once(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("missing", ["/proc/nowhere", "file"])
 def test_without_a_home_it_is_compiled_for_this_process(tmp_path, monkeypatch, missing):
-    native_programs()
+    native_library()
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / missing))
     logits = torch.zeros(1, 4)
-    [nll, *_] = native.NativeCost(build.load())(logits, None, torch.tensor([0]), 0.0, None)
+    [nll, *_] = NativeLoss(build.load())(logits, None, torch.tensor([0]), 0.0, None)
     assert nll.item() == pytest.approx(math.log(4))
     assert [*tmp_path.iterdir()] == [tmp_path / "file"]
 
@@ -682,7 +690,7 @@ def test_without_a_compiler_torchs_operations_run(value, reason, tmp_path, monke
     monkeypatch.setenv("CC", value)
     monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
     with caplog.at_level(logging.INFO, "seq2seq"):
-        assert native.programs.__wrapped__() is None
+        assert native.library.__wrapped__() is None
     [line] = [record.getMessage() for record in caplog.records]
     start = "steps of recurrences run as torch's operations, not compiled: "
     assert line.startswith(start + reason)
@@ -690,7 +698,7 @@ def test_without_a_compiler_torchs_operations_run(value, reason, tmp_path, monke
 
 
 def test_a_compiler_that_says_no(tmp_path, monkeypatch):
-    native_programs()
+    native_library()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(build, "FLAGS", ["-no-such-flag"])
     with pytest.raises(build.BuildError, match=r"fails: .*no-such-flag"):
@@ -699,7 +707,7 @@ def test_a_compiler_that_says_no(tmp_path, monkeypatch):
 
 
 def test_a_library_of_somebody_else_is_not_loaded(tmp_path, monkeypatch):
-    native_programs()
+    native_library()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     build.load()
     monkeypatch.setattr(os, "getuid", lambda: 54321)

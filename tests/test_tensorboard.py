@@ -45,7 +45,7 @@ def run(tmp_path_factory) -> Path:
 
 
 PARTS = {"train", "validation", "best", "update_ratio", "gates", "attention", "loss_by_length"}
-TIMES = {"train/words_per_second", "train/data_wait"}
+TIMES = {"train/tokens_per_second", "train/data_wait"}
 
 
 def events_of(run: Path) -> EventAccumulator:
@@ -235,12 +235,12 @@ def test_going_on_after_the_end_repeats_nothing(prepared, tmp_path):
     root = copy_of(prepared, tmp_path / "run")
     go(root)
     before = scalars_of(root)
-    assert [step for step, _ in before["best/validation"]] == [8]
+    assert [step for step, _ in before["best/validation"]] == [9]
     go(root)
     assert scalars_of(root) == before
     go(root, "trainer.max_updates=12")
     after = scalars_of(root)
-    assert [step for step, _ in after["best/validation"]] == [8, 12]
+    assert [step for step, _ in after["best/validation"]] == [13]
     assert [step for step, _ in after["train/loss"]] == list(range(1, 13))
     assert after["train/loss"][:8] == before["train/loss"]
 
@@ -286,7 +286,7 @@ def test_a_server_shows_it(server, run):
     texts = ask(server, "plugin/text/tags")["tensorboard"]
     assert set(texts) == {"config/text_summary", "validation/samples/text_summary"}
     [config] = ask(server, "plugin/text/text", run="tensorboard", tag="config/text_summary")
-    assert "<pre><code>name: tiny\n" in config["text"]
+    assert "\nname: tiny\n" in config["text"]
     images = ask(server, "plugin/images/tags")["tensorboard"]
     assert "alignment/1" in images
     shown = ask(server, "plugin/images/images", run="tensorboard", tag="alignment/1", sample="0")

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -14,11 +15,10 @@ from urllib.error import HTTPError
 import pytest
 from sacrebleu.dataset import DATASETS
 from test_corpus import fails
-from test_filters import data_config
+from test_filters import data_config, pairs_of
 
-from seq2seq.data import test_sets
-from seq2seq.data.corpus import fingerprint, read_pairs
 from seq2seq.data.pair import Pair
+from seq2seq.data.readers import test_sets
 from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
 SETS = {
@@ -33,6 +33,11 @@ TEXTS = {
     "wmt12": [("One .", "Un."), ("AT&amp;T  wins", "AT&amp;T gagne")],
     "wmt13": [("Two.", "Deux.")],
     "wmt14/full": [("Three\u2028four.", "Trois\u2028quatre.")],
+}
+READ = {
+    "wmt12": [Pair("One .", "Un."), Pair("AT&amp;T wins", "AT&amp;T gagne")],
+    "wmt13": [Pair("Two.", "Deux.")],
+    "wmt14/full": [Pair("Three four.", "Trois quatre.")],
 }
 
 
@@ -50,11 +55,6 @@ def files_of(name: str) -> dict[str, str]:
     return {path: sgm(list(side)) for path, side in zip(SETS[name], sides, strict=True)}
 
 
-def archive_name(name: str) -> str:
-    [url] = DATASETS[name].data
-    return f"{name.replace('/', '_')}.{url.rpartition('/')[2]}"
-
-
 def packed(name: str) -> bytes:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as archive:
@@ -68,10 +68,14 @@ def packed(name: str) -> bytes:
 @pytest.fixture
 def cache(tmp_path, monkeypatch) -> Path:
     """An empty cache; no host answers."""
+
+    def refuse(url):
+        raise OSError(113, "No route to host")
+
     for name in SETS:
         monkeypatch.setattr(DATASETS[name], "_outdir", str(tmp_path / name))
         monkeypatch.setattr(DATASETS[name], "_rawdir", str(tmp_path / name / "raw"))
-    monkeypatch.setattr(test_sets, "answers", lambda url: False)
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
     return tmp_path
 
 
@@ -82,7 +86,9 @@ def fill(cache: Path) -> None:
         for path, text in files_of(name).items():
             (raw / path).parent.mkdir(parents=True, exist_ok=True)
             (raw / path).write_text(text, "utf-8")
-        (raw / archive_name(name)).write_bytes(packed(name))
+        [url] = DATASETS[name].data
+        archive = f"{name.replace('/', '_')}.{url.rpartition('/')[2]}"
+        (raw / archive).write_bytes(packed(name))
 
 
 @pytest.fixture
@@ -91,38 +97,17 @@ def filled(cache) -> Path:
     return cache
 
 
-def place(spec: str, **changes):
-    return data_config(validation=[spec], **changes)
-
-
-def pairs(spec: str) -> list[Pair]:
-    return list(read_pairs(place(spec), "validation"))
+def read(spec: str, **changes) -> list[Pair]:
+    return list(pairs_of(data_config(validation=[spec], **changes), "validation"))
 
 
 @pytest.mark.usefixtures("filled")
 def test_sets_are_joined_in_the_order_given(capfd):
-    one, two = (
-        [Pair("One .", "Un."), Pair("AT&amp;T wins", "AT&amp;T gagne")],
-        [Pair("Two.", "Deux.")],
-    )
-    assert pairs("sacrebleu:wmt12") == one
-    assert pairs("sacrebleu:wmt12+wmt13") == one + two
-    assert pairs("sacrebleu:wmt13+wmt12") == two + one
-    assert pairs("sacrebleu:wmt14/full") == [Pair("Three four.", "Trois quatre.")]
-    swapped = place("sacrebleu:wmt13", source_language="fr", target_language="en")
-    assert list(read_pairs(swapped, "validation")) == [Pair("Deux.", "Two.")]
+    for names in (["wmt12"], ["wmt12", "wmt13"], ["wmt13", "wmt12"], ["wmt14/full"]):
+        assert read(f"sacrebleu:{'+'.join(names)}") == [pair for n in names for pair in READ[n]]
+    swapped = read("sacrebleu:wmt13", source_language="fr", target_language="en")
+    assert swapped == [Pair("Deux.", "Two.")]
     assert capfd.readouterr() == ("", "")
-
-
-def test_fingerprint_is_that_of_the_text(filled):
-    specs = ["sacrebleu:wmt12", "sacrebleu:wmt13", "sacrebleu:wmt12+wmt13", "sacrebleu:wmt13+wmt12"]
-    prints = [fingerprint(place(spec), "validation") for spec in specs]
-    assert len(set(prints)) == 4
-    assert prints == [fingerprint(place(spec), "validation") for spec in specs]
-    text = filled / "wmt13/wmt13.en-fr.ref"
-    text.write_text("Zwei.\n", "utf-8")
-    changed = [fingerprint(place(spec), "validation") for spec in specs]
-    assert [a == b for a, b in zip(prints, changed, strict=True)] == [True, False, False, False]
 
 
 @pytest.mark.usefixtures("filled")
@@ -137,34 +122,13 @@ def test_fingerprint_is_that_of_the_text(filled):
     ],
 )
 def test_mistakes_in_the_name(spec, error, wanted):
-    cfg = place(spec, target_language="gd" if "full" in spec else "fr")
-    fails(error, wanted, read_pairs, cfg, "validation")
-
-
-def test_without_network_or_cache_it_fails_at_once(cache, capfd):
-    started = time.monotonic()
-    wanted = (
-        "sacrebleu:wmt12+wmt13: wmt12 is not in sacreBLEU's cache and its host cannot be reached"
-    )
-    fails(PlatformError, wanted, read_pairs, place("sacrebleu:wmt12+wmt13"), "validation")
-    wanted = "Connect, or name local files instead, data.test=[test.en,test.fr]."
-    fails(PlatformError, wanted, fingerprint, place("sacrebleu:wmt12"), "validation")
-    assert time.monotonic() - started < 5
-    assert list(cache.iterdir()) == []
-    assert capfd.readouterr().err == ""
-
-
-def test_an_archive_cut_to_nothing_is_fetched_again(filled):
-    (filled / "wmt12/raw" / archive_name("wmt12")).write_bytes(b"")
-    wanted = "wmt12 is not in sacreBLEU's cache"
-    fails(PlatformError, wanted, read_pairs, place("sacrebleu:wmt12"), "validation")
+    fails(error, wanted, lambda: read(spec, target_language="gd" if "full" in spec else "fr"))
 
 
 def test_sides_of_unequal_length_are_named(filled):
-    path = filled / "wmt12/raw" / SETS["wmt12"][1]
-    path.write_text(sgm(["Un."]), "utf-8")
+    (filled / "wmt12/raw" / SETS["wmt12"][1]).write_text(sgm(["Un."]), "utf-8")
     wanted = "wmt12.en-fr.src has 2 lines, wmt12.en-fr.ref has 1"
-    fails(DataError, wanted, read_pairs, place("sacrebleu:wmt12"), "validation")
+    fails(DataError, wanted, read, "sacrebleu:wmt12")
 
 
 # Downloads --------------------------------------------------------------------------------------
@@ -174,45 +138,32 @@ def serve(monkeypatch, body: bytes | Exception, md5: str | None = None) -> None:
     """Let the host answer, with this body for wmt12."""
 
     def urlopen(url):
+        assert socket.getdefaulttimeout() == test_sets.TIMEOUT_SECONDS
         if isinstance(body, Exception):
             raise body
         return io.BytesIO(body)
 
-    monkeypatch.setattr(test_sets, "answers", lambda url: True)
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     if isinstance(body, bytes):
-        found = hashlib.md5(body).hexdigest()
-        monkeypatch.setattr(DATASETS["wmt12"], "md5", [md5 or found])
+        monkeypatch.setattr(DATASETS["wmt12"], "md5", [md5 or hashlib.md5(body).hexdigest()])
 
 
 @pytest.mark.filterwarnings("ignore:Python 3.14 will:DeprecationWarning")  # tarfile, theirs
-def test_a_set_is_downloaded_once(cache, monkeypatch, capfd):
-    archive = packed("wmt12")
-    serve(monkeypatch, archive)
-    found = pairs("sacrebleu:wmt12")
-    assert [pair.src for pair in found] == ["One .", "AT&amp;T wins"]
+@pytest.mark.usefixtures("cache")
+def test_a_set_is_downloaded_once(monkeypatch, capfd):
+    serve(monkeypatch, packed("wmt12"))
+    assert read("sacrebleu:wmt12") == READ["wmt12"]
     serve(monkeypatch, AssertionError("asked again"))
-    monkeypatch.setattr(test_sets, "answers", lambda url: False)
-    assert pairs("sacrebleu:wmt12") == found
-    assert (cache / "wmt12/raw" / archive_name("wmt12")).read_bytes() == archive
+    assert read("sacrebleu:wmt12") == READ["wmt12"]
     assert capfd.readouterr().err == ""
+    assert socket.getdefaulttimeout() is None
 
 
 @pytest.mark.parametrize(
     ("body", "md5", "error", "wanted"),
     [
-        (
-            b"x",
-            "0" * 32,
-            PlatformError,
-            "the download of wmt12 is damaged or its host is not trusted",
-        ),
-        (
-            b"no archive",
-            None,
-            DataError,
-            "sacrebleu:wmt12: the archive of wmt12 is damaged. Delete ",
-        ),
+        (b"x", "0" * 32, PlatformError, "the download of wmt12 is damaged or its host is not"),
+        (b"no archive", None, DataError, "sacrebleu:wmt12: the archive of wmt12 is damaged. Delet"),
         (
             HTTPError("https://x", 503, "Busy", None, None),
             None,
@@ -225,8 +176,32 @@ def test_a_set_is_downloaded_once(cache, monkeypatch, capfd):
 @pytest.mark.usefixtures("cache")
 def test_a_download_that_fails(monkeypatch, capfd, body, md5, error, wanted):
     serve(monkeypatch, body, md5)
-    fails(error, wanted, read_pairs, place("sacrebleu:wmt12"), "validation")
+    fails(error, wanted, read, "sacrebleu:wmt12")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("cache")
+def test_L3_without_network_or_cache_it_fails_before_anything_is_read(capfd):
+    wanted = "sacrebleu:wmt12+wmt13: wmt12 cannot be fetched ([Errno 113] No route to host). Try"
+    cfg = data_config(validation=["sacrebleu:wmt12+wmt13"])
+    fails(PlatformError, wanted, lambda: pairs_of(cfg, "validation") and [])
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the connection that breaks
+def test_L3_a_host_that_never_answers(tmp_path, monkeypatch):
+    """It takes the connection and says nothing; left alone the library would wait forever."""
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(test_sets, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(DATASETS["wmt12"], "_outdir", str(tmp_path))
+    monkeypatch.setattr(DATASETS["wmt12"], "_rawdir", str(tmp_path / "raw"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/dev.tgz"
+        monkeypatch.setattr(DATASETS["wmt12"], "data", [url])
+        started = time.monotonic()
+        fails(PlatformError, "wmt12 cannot be fetched (", read, "sacrebleu:wmt12")
+    assert time.monotonic() - started < 5
 
 
 # The library ------------------------------------------------------------------------------------
@@ -244,8 +219,8 @@ def test_the_papers_sets_are_known_to_the_library():
 def test_the_variable_moves_the_cache(tmp_path):
     fill(tmp_path)
     code = (
-        "from test_filters import data_config; from seq2seq.data.corpus import read_pairs\n"
-        "print(len(list(read_pairs(data_config(test=['sacrebleu:wmt12+wmt13']), 'test'))))"
+        "from test_filters import data_config, pairs_of\n"
+        "print(len(list(pairs_of(data_config(test=['sacrebleu:wmt12+wmt13']), 'test'))))"
     )
     paths = f"{Path(__file__).parent}{os.pathsep}{Path(__file__).parents[1]}"
     done = subprocess.run(

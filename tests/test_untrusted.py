@@ -492,7 +492,7 @@ def test_U6_mutated_tokenizers_are_named_or_load(stranger, tmp_path, tally, coun
             texts = [source.join(source.pieces(row)) for row in rows]
             tokens = source.tokens(LINES)
         except RunDirError as error:
-            return "refused" if "makes text that is no UTF-8" in error.what else error.what
+            return "refused" if "is not valid UTF-8" in error.what else error.what
         assert len(texts) == 2 * len(LINES) == 2 * len(tokens)
         return "loaded"
 
@@ -609,18 +609,18 @@ def test_S4_a_folder_that_may_not_be_written(tmp_path):
     assert "Permission denied. Choose a directory that you may write to." in str(error)
 
 
-def test_S4_a_parent_that_cannot_be(tmp_path):
-    """A parent that is missing is made; one below `/proc` cannot be."""
-    if not Path("/proc/self").exists():
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [
+        ("/proc/none/run", "Put it back and start again"),  # a parent that cannot be made
+        ("file", "Not a directory. A part of the path is a file"),
+        ("file/run", "Not a directory. A part of the path is a file"),
+        ("x" * 300, "File name too long. Choose a shorter name."),
+    ],
+    ids=["no parent", "a file", "below a file", "a long name"],
+)
+def test_S4_a_place_that_cannot_be(tmp_path, root, message):
+    if root.startswith("/proc") and not Path("/proc/self").exists():
         pytest.skip("no /proc")
-    assert "Put it back and start again" in str(begin("/proc/none/run"))
-
-
-def test_S4_a_path_that_is_a_file(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    for root in (tmp_path / "file", tmp_path / "file/run"):
-        assert "Not a directory. A part of the path is a file" in str(begin(root))
-
-
-def test_S4_a_name_that_is_too_long(tmp_path):
-    assert "File name too long. Choose a shorter name." in str(begin(tmp_path / ("x" * 300)))
+    assert message in str(begin(tmp_path / root))

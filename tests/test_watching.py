@@ -23,7 +23,7 @@ from seq2seq.training import board, checkpoint, diagnostics, monitor
 pytestmark = pytest.mark.e2e
 
 WEIGHTS = ("model.safetensors", "optimizer.safetensors", "average.safetensors")
-TIMES = ("seconds", "train/words_per_second", "train/data_wait")
+TIMES = ("seconds", "train/tokens_per_second", "train/data_wait")
 PICTURES = ["curves.png", "heatmaps/test-0001.png", "heatmaps/test-0002.png", "length_bleu.png"]
 
 
@@ -159,7 +159,7 @@ def test_O5_looking_into_the_model_may_fail(
 def test_O5_samples_that_cannot_be_written_end_nothing(prepared, whole, tmp_path, monkeypatch):
     code = monitor._code
     monkeypatch.setattr(
-        monitor, "_code", lambda text: code(text) if text.startswith("name:") else broken()
+        monitor, "_code", lambda text: code(text) if text.startswith("format:") else broken()
     )
     assert outcome(go(copy_of(prepared, tmp_path / "run"), prepared)) == whole
 

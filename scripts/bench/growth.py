@@ -23,13 +23,13 @@ _PART = 100_000  # pairs drawn at once
 
 
 def speed_by_corpus(
-    cfg: Config, sizes: Sequence[int], updates: int, folder: Path
+    cfg: Config, sizes: Sequence[int], updates: int, directory: Path
 ) -> list[dict[str, float]]:
-    """Train the small model on corpora of so many pairs; tokens a second, and seconds to plan."""
+    """Train the small model on corpora of these sizes; tokens per second, and seconds to plan."""
     rows = []
     size = Size("small", *SIZES["small"], 8000)
     for pairs in sizes:
-        place = folder / f"pairs{pairs}"
+        place = directory / f"pairs{pairs}"
         place.mkdir()
         corpus = stored(_draw(pairs, size.vocabulary), size.vocabulary, place)
         start = time.perf_counter()
@@ -59,7 +59,7 @@ def _draw(pairs: int, vocabulary: int) -> Iterator[tuple[Rows, Rows]]:
 def time_by_length(
     model: Pretrained, sentences: Sequence[str], words: Sequence[int], count: int
 ) -> list[dict[str, float]]:
-    """Translate lines of so many words, put together from sentences; seconds a line."""
+    """Translate lines of these lengths, put together from sentences; seconds per line."""
     text = itertools.cycle(" ".join(sentences).split())
     rows = []
     for length in words:
@@ -74,11 +74,13 @@ def time_by_length(
     return rows
 
 
-def memory_of_data_stage(root: Path, lines: Sequence[int], folder: Path) -> list[dict[str, float]]:
-    """Prepare corpora of so many lines, each in a process of its own; its peak memory in MB."""
+def memory_of_data_stage(
+    root: Path, lines: Sequence[int], directory: Path
+) -> list[dict[str, float]]:
+    """Prepare corpora of these sizes, each in a process of its own; its peak memory in MB."""
     rows = []
     for count in lines:
-        data = folder / f"lines{count}"
+        data = directory / f"lines{count}"
         data.mkdir()
         for name, number in (("train", count), ("held_out", 100)):
             _write(data / name, number)

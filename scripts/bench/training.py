@@ -12,7 +12,7 @@ from seq2seq.config.schema import Backend, Config, Precision
 from seq2seq.data.batching import Batch, TokenizedPairs
 from seq2seq.data.tokenizer import PAD
 from seq2seq.model import build_model
-from seq2seq.training.gradient import batch_gradient
+from seq2seq.training.gradient import accumulated_gradient
 from seq2seq.training.optim import build_optimizer, clip_gradients
 
 
@@ -65,19 +65,19 @@ class Training:
         self.operations = 0  # of the last `updates`
 
     def updates(self, count: int) -> float:
-        """Make so many updates; return their target tokens, end symbols included."""
+        """Make `count` updates; return their target tokens, end symbols included."""
         self.operations = 0
         return float(sum(self.update(next(self.batches)) for _ in range(count)))
 
     def update(self, batch: Batch) -> int:
         """Make one update; return its target tokens."""
         batch = batch.to(self.device)
-        loss = batch_gradient(self.model, batch, self.cfg)
+        gradient = accumulated_gradient(self.model, batch, 1, self.cfg)
         clip_gradients(self.model, self.cfg.trainer.clip_norm)
-        loss.nll.item()
+        gradient.total.item()
         self.optimizer.step()
         self.operations += self._operations(batch)
-        return loss.words
+        return gradient.tokens
 
     def _operations(self, batch: Batch) -> int:
         source, target = batch.src_mask.sum(dim=1), batch.tgt_mask.sum(dim=1)

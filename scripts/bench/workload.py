@@ -62,20 +62,20 @@ def _pieces(file: Path, vocabulary: int) -> Rows:
     return [np.array([*ids, EOS], np.int32) for ids in processor.encode(lines)]
 
 
-def stored(parts: Iterable[tuple[Rows, Rows]], vocabulary: int, folder: Path) -> TokenizedPairs:
+def stored(parts: Iterable[tuple[Rows, Rows]], vocabulary: int, directory: Path) -> TokenizedPairs:
     """Put pairs, part by part, into files that are read as a run reads its own."""
     names = ("source", "target")
     lengths: list[list[int]] = [[], []]
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context((folder / f"{name}.ids").open("wb")) for name in names]
+        files = [stack.enter_context((directory / f"{name}.ids").open("wb")) for name in names]
         for part in parts:
             for rows, file, counted in zip(part, files, lengths, strict=True):
                 np.concatenate(rows).tofile(file)
                 counted += map(len, rows)
     sides = []
     for name, counted in zip(names, lengths, strict=True):
-        np.cumsum(counted, dtype=np.int64).tofile(folder / f"{name}.ends")
-        sides.append(IdStore(folder / f"{name}.ids", folder / f"{name}.ends", vocabulary))
+        np.cumsum(counted, dtype=np.int64).tofile(directory / f"{name}.ends")
+        sides.append(IdStore(directory / f"{name}.ids", directory / f"{name}.ends", vocabulary))
     return TokenizedPairs(*sides)
 
 

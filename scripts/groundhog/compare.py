@@ -7,9 +7,9 @@ import torch
 
 from groundhog.names import Array
 from groundhog.reference import Reference
-from seq2seq.config.schema import Backend, Normalize
+from seq2seq.config.schema import Backend
 from seq2seq.model import RNNSearch, build_model
-from seq2seq.training.loss import nll
+from seq2seq.model.output import smoothed_loss
 
 TOLERANCE = 1e-5
 """Greatest relative deviation: theirs is float32, whose own rounding shows at about 1e-6."""
@@ -43,19 +43,17 @@ def build(reference: Reference, backend: Backend) -> RNNSearch:
 def compute(reference: Reference, backend: Backend) -> dict[str, Array]:
     """Run forward and backward; return the same keys and shapes as `Reference.results`."""
     model, batch = build(reference, backend), reference.batch
-    output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
     # y_0 is no word of theirs: its column stays out of the softmax.
-    output = replace(output, logits=output.logits[:, 1:])
-    batch = replace(batch, tgt=batch.tgt - 1)
-    cost = nll(output, batch).objective(Normalize.none)
-    cost.backward()
-    distribution = torch.softmax(output.logits.detach(), dim=-1)  # (N, K_y)
-    words = batch.tgt[batch.tgt_mask][:, None]
+    logits, words = model.logits(followed.t)[:, 1:], batch.tgt[batch.tgt_mask] - 1
+    loss, objective = smoothed_loss(logits, words, 0.0)
+    objective.backward()
+    distribution = torch.softmax(logits.detach(), dim=-1)  # (N, K_y)
     tensors = {
-        "cost": cost.detach(),
-        "word_probs": distribution.gather(1, words).squeeze(1),
+        "cost": loss,
+        "word_probs": distribution.gather(1, words[:, None]).squeeze(1),
         "distribution": distribution,
-        "alignment": output.alpha.detach()[batch.tgt_mask],
+        "alignment": followed.alpha.detach()[batch.tgt_mask],
     }
     # With one target word the state never moves, and the decoder's unit takes no part.
     gradients = {

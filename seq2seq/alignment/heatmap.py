@@ -58,14 +58,8 @@ def plot_alignment(
     """Draw one soft alignment as in Figure 3: source along the top, target down the left side.
 
     Grey scale, 0 black and 1 white; a weight that is not a number is a red cell. Labels are shown
-    as they are, but unprintable characters are escaped and long labels end in an ellipsis.
-
-    Args:
-        alpha: (Ty, Tx), weights in [0, 1].
-        src_labels: Tx labels of the columns.
-        tgt_labels: Ty labels of the rows.
-        title: A line above the map.
-        font: Font file for characters that DejaVu Sans lacks, tried before the installed fonts.
+    as they are, but unprintable characters are escaped and long labels end in an ellipsis. A font
+    file given serves for characters that DejaVu Sans lacks, before the installed fonts.
 
     Raises:
         ConfigError: `font` is not a font file.

@@ -53,10 +53,6 @@ def alignment_errors(predicted: Sequence[Links], gold: Sequence[GoldLinks]) -> L
     Counts are summed over the corpus first; links are sets, a repeated one counts once. Where
     nothing is sure nothing can be missed: recall is 1. Where nothing is predicted precision is 0,
     or 1 if nothing is sure either; then the rate is 0.
-
-    Args:
-        predicted: Links of each sentence.
-        gold: Of the same sentences.
     """
     num_predicted = num_sure = in_sure = in_possible = 0
     for links, wanted in zip(predicted, gold, strict=True):
@@ -76,14 +72,13 @@ def alignment_errors(predicted: Sequence[Links], gold: Sequence[GoldLinks]) -> L
 def best_links(alpha: Weights, shift: int = 0, *, ended: bool = True) -> Links:
     """Link each target word to the source word with the largest weight, the first of equals.
 
+    A word whose row has no weight on any source word has no link.
+
     Args:
-        alpha: (Ty, Tx), the end symbol's column last, which no word is linked to.
+        alpha: (Ty, Tx), the end symbol's column last.
         shift: Row i + shift speaks for target word i; where there is no such row, word i keeps its
             own. The row of the end symbol comes after the last word.
         ended: Whether the last row is the end symbol's.
-
-    Returns:
-        Links; none for a word whose row has no weight on any source word.
     """
     last, words = len(alpha) - 1, alpha[:, :-1]
     rows = ((i, words[min(max(i + shift, 0), last)]) for i in range(len(alpha) - ended))
@@ -113,11 +108,7 @@ def read_links(line: str) -> GoldLinks:
 
 
 def read_gold(path: Path, sizes: Sequence[Sizes]) -> list[GoldLinks]:
-    """Read a file of gold links, in either format.
-
-    Args:
-        path: The file.
-        sizes: Words of the sentence pairs, in order.
+    """Read a file of gold links, in either format, for sentence pairs of these sizes.
 
     Raises:
         DataError: an invalid link, a link of words that do not exist, or another number of

@@ -61,12 +61,7 @@ class Measures:
 
 
 def measure(alpha: Weights, *, ended: bool) -> Measures:
-    """Measure the attention of a sentence.
-
-    Args:
-        alpha: (Ty, Tx), the end symbol's column last.
-        ended: Whether the last row is the end symbol's.
-    """
+    """Measure the attention of a sentence; `ended`: the last row is the end symbol's."""
     rows = np.asarray(alpha, np.float64)[: len(alpha) - ended]
     words = rows[:, :-1]
     entropies, covered = entropy(rows), coverage(words)
@@ -153,10 +148,7 @@ def kendall(alpha: Weights) -> float | None:
 def advice(error_rate: float, later: float, earlier: float) -> str:
     """Say in a sentence what the shift test means for those who want to use the alignment.
 
-    Args:
-        error_rate: Alignment error rate as it is.
-        later: Of the reading alpha_{i+1}.
-        earlier: Of the reading alpha_{i-1}.
+    Error rates are those of the alignment as it is, of alpha_{i+1} and of alpha_{i-1}.
     """
     better, name, row = min((later, "later", "i+1"), (earlier, "earlier", "i-1"))
     if better < error_rate - MARGIN:

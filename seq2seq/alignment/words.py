@@ -42,12 +42,7 @@ class WordMap:
 
 
 def to_words(pieces: SoftAlignment, split: Splitter = word_spans) -> SoftAlignment:
-    """Return attention between words; on a side whose words are not found, pieces stay.
-
-    Args:
-        pieces: Attention between pieces.
-        split: What a word is.
-    """
+    """Return attention between words; on a side whose words are not found, pieces stay."""
     *src_pieces, src_end = pieces.source_tokens
     tgt_pieces = pieces.target_tokens[: len(pieces.target_tokens) - pieces.ended]
     tgt_end = len(tgt_pieces)  # what follows in target_tokens and log_probs is the end symbol's
@@ -92,12 +87,7 @@ def map_words(text: str, pieces: Sequence[str], split: Splitter = word_spans) ->
 
     Pieces are laid over the text by their printing characters, so spaces do not matter. Where these
     differ (normalised characters), the words of the written pieces stand for those of the text, if
-    there are as many.
-
-    Args:
-        text: The sentence.
-        pieces: Its pieces as `Tokenizer.tokens` gives them: unknown ones as they stand.
-        split: What a word is.
+    there are as many. Pieces are those of `Tokenizer.tokens`: unknown ones as they stand.
     """
     written, offsets = surface(pieces)
     num_words = len(split(text))
@@ -122,13 +112,8 @@ def group_pieces(
     (`l'ho` + `mme`: the first piece goes to `l'`). A piece without a printing character of its
     own, a lone space or the first half of a rewritten character, belongs to the word that
     follows. A word that is left without a piece joins the label of the neighbour whose piece
-    covers it: the single piece `homme.` is labelled `homme.`.
-
-    Args:
-        text: The sentence.
-        offsets: Characters [start, end) of each piece, in order, end symbol left out. They may
-            include the space before a word and may be empty.
-        split: What a word is.
+    covers it: the single piece `homme.` is labelled `homme.`. Offsets are characters [start, end)
+    of each piece, in order; they may include the space before a word and may be empty.
     """
     words = split(text)
     if not words or not offsets:
@@ -164,27 +149,15 @@ def _owner(text: str, piece: Span, words: Sequence[Span]) -> int:
 def merge_words(
     alpha: Weights, src_groups: Sequence[Sequence[int]], tgt_groups: Sequence[Sequence[int]]
 ) -> Weights:
-    """Turn weights between pieces (Ty, Tx) into weights between groups of them.
-
-    Args:
-        alpha: Between pieces; rows sum to 1, and so do those of the result.
-        src_groups: For each source word its pieces, in order, every piece once.
-        tgt_groups: The same for the target.
-    """
+    """Turn weights between pieces (Ty, Tx) into weights between words, given the pieces of each."""
     by_word = np.stack([alpha[:, list(group)].sum(axis=1) for group in src_groups], axis=1)
     return np.stack([by_word[list(group)].mean(axis=0) for group in tgt_groups])
 
 
 def word_weights(alpha: Weights, src: WordMap, tgt: WordMap) -> Weights:
-    """Turn weights between pieces into weights between words.
+    """Turn weights between pieces (Ty, Tx) into weights between words.
 
-    Args:
-        alpha: (Ty, Tx) between pieces; what is more than the pieces of a map is the end symbol.
-        src: Words of the source.
-        tgt: Words of the target.
-
-    Returns:
-        (target words, source words), the end symbols last, where `alpha` has them.
+    What `alpha` has beyond the pieces of a map is the end symbol; it stays the last.
     """
     # The end symbol of a side, where it has one, is a group of its own.
     sizes = [sum(map(len, side.groups)) for side in (tgt, src)]

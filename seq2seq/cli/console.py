@@ -29,7 +29,7 @@ from seq2seq.run.writing import explained
 
 _DEBUG = "SEQ2SEQ_DEBUG"
 _GRACE = 3  # seconds for a line that is being written, before a signal ends the script all the same
-_BLOCK = 1 << 16  # bytes read at once; a pipe of Linux holds so many
+_BLOCK = 1 << 16  # bytes read at once; the capacity of a pipe on Linux
 
 
 WORDS = "run directory, as train.py prints it; overrides: decode.beam_size=12, device=cpu"
@@ -154,6 +154,8 @@ def table(
     letters = align.ljust(len(headers), align[-1])
     sides = ["right" if letter == "r" else "left" for letter in letters]
     cells = [[str(cell) for cell in row] for row in rows]
+    if style == "plain":  # as a first row, or columns would be two spaces wider than needed
+        cells, headers = [list(headers), *cells], ()
     text: str = tabulate(cells, headers, tablefmt=style, colalign=sides, disable_numparse=True)
     return text
 
@@ -185,7 +187,7 @@ class LiveInput:
     def __init__(self, stream: BinaryIO) -> None:
         self._descriptor = stream.fileno()
         self._buffer = bytearray()
-        self._searched = 0  # so many bytes of it hold no line end
+        self._searched = 0  # bytes of it that hold no line end
         self._ended = False
 
     def readline(self, limit: int) -> bytes:

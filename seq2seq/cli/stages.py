@@ -1,4 +1,4 @@
-"""The four stages of a run, in order. Each reads what the one before left in the run folder."""
+"""The four stages of a run, in order. Each reads what the one before left in the run directory."""
 
 import json
 import logging
@@ -228,15 +228,14 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         results, by_length = score(cfg, run)
     run.write_json(SCORES, to_json(results))
     run.write_json(LENGTH_BLEU, to_json(by_length))
-    plot = partial(plot_length_bleu, {cfg.name: by_length.bins})
-    pictures = chain(
-        [(LENGTH_PLOT, lambda: to_png(plot()))],
+    figures = chain(
+        [(LENGTH_PLOT, lambda: to_png(plot_length_bleu({cfg.name: by_length.bins})))],
         draw_heatmaps(cfg, run),
         draw_examples(cfg, run),
         draw_curves(cfg, run),
         project(cfg, run),
     )
-    for name, data in stop.each(drawn(pictures)):
+    for name, data in stop.each(drawn(figures)):
         run.write(name, data)
 
 
@@ -282,16 +281,16 @@ _STAGES: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {
 }
 
 
-def draw_sweep(folder: Path) -> None:
-    """Draw BLEU by source length of all runs of a sweep so far on one plot, in its folder."""
-    if picture := compare_lengths(folder):
-        path = RunDir(folder).write(LENGTH_PLOT, picture)
+def draw_sweep(directory: Path) -> None:
+    """Draw BLEU by source length of all runs of a sweep so far on one plot, in its directory."""
+    if figure := compare_lengths(directory):
+        path = RunDir(directory).write(LENGTH_PLOT, figure)
         with output_stream(None) as output:
             output.write(f"lengths    {path}\n".encode())
 
 
 def summary(run: RunDir) -> str:
-    """Return what a person wants to see at the end: scores, three translations, pictures."""
+    """Return what a person wants to see at the end: scores, three translations, figures."""
     parts = []
     if run.path(SCORES).exists():
         parts += [str(read_results(run.path(SCORES))), ""]

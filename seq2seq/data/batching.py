@@ -86,6 +86,7 @@ def plan_epoch(
     longest = np.maximum(src_lengths, tgt_lengths)
     order = rng.permutation(len(longest))
     batches: list[list[int]] = []
+    # A pool at a time: sorted, cut, and its batches shuffled if that is asked for.
     for pool in _pools(order, longest, cfg):
         by_length = pool[np.argsort(longest[pool], kind="stable")]
         cut = _cut(by_length, longest, cfg)
@@ -100,14 +101,14 @@ def _pools(order: Lengths, longest: Lengths, cfg: TrainerConfig) -> list[Lengths
         size = cfg.batch_sentences * cfg.pool_batches
         return [order[i : i + size] for i in range(0, len(order), size)]
     assert cfg.batch_tokens is not None
-    filled = np.cumsum(longest[order])
+    filled = np.cumsum(longest[order])  # a pool ends where its share of tokens is full
     bounds = np.arange(1, filled[-1] // (cfg.batch_tokens * cfg.pool_batches) + 1)
     cuts = np.searchsorted(filled, bounds * cfg.batch_tokens * cfg.pool_batches)
     return [pool for pool in np.split(order, cuts) if len(pool)]
 
 
 def _cut(rows: Lengths, longest: Lengths, cfg: TrainerConfig) -> list[list[int]]:
-    """Cut rows, sorted by length, into batches of so many sentences or padded tokens."""
+    """Cut rows, sorted by length, into batches of n sentences or padded tokens."""
     if cfg.batch_sentences is not None:
         size = cfg.batch_sentences
         return [rows[i : i + size].tolist() for i in range(0, len(rows), size)]

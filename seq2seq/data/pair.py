@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+# Word links (source word, target word), both counted from 0 as `words.split_words` splits.
 Links = tuple[tuple[int, int], ...]
-"""Word links (source word, target word), both counted from 0 as `words.split_words` splits."""
 
 
 @dataclass(frozen=True)

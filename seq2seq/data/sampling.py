@@ -13,27 +13,18 @@ import random
 import re
 from bisect import bisect
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import sentencepiece
 
+# No piece goes over a space, so words are cut one by one; the space is the word's first letter.
 _WORDS = re.compile("^[^\u2581]+|\u2581[^\u2581]*")
-"""No piece goes over a blank, so words are cut one by one; the blank is the word's first letter."""
+# Words of which the cut, or the lattice, is remembered.
 _KNOWN = 1 << 17
-"""Words of which the cut, or the lattice, is remembered."""
+# How far an unknown letter lies below the rarest piece, as in SentencePiece, nats.
 _UNKNOWN_PENALTY = 10.0
-"""How far an unknown letter lies below the rarest piece, as in SentencePiece, nats."""
 
+# For each end in a word: growing sums of weights, and to each the start of a piece and its id.
 Lattice = list[tuple[list[float], list[tuple[int, int]]]]
-"""For each end in a word: growing sums of weights, and to each the start of a piece and its id."""
-
-
-class Cutter(Protocol):
-    """Cuts words at random."""
-
-    def cut(self, word: str, rng: random.Random) -> Sequence[int]:
-        """Return the ids of a word."""
-        ...
 
 
 class Sampler:
@@ -41,23 +32,19 @@ class Sampler:
 
     Args:
         processor: The model.
-        rate: What the cutters make of it; 0 is no choice for a unigram model.
+        rate: Of merges left out, or the exponent of the probabilities.
     """
 
     def __init__(self, processor: sentencepiece.SentencePieceProcessor, rate: float) -> None:
         from sentencepiece import sentencepiece_model_pb2 as proto
 
         model = proto.ModelProto.FromString(processor.serialized_model_proto())
-        kinds = proto.ModelProto.SentencePiece
-        pieces = {
-            p.piece: (i, p.score) for i, p in enumerate(model.pieces) if p.type == kinds.NORMAL
-        }
-        self.rate = rate
-        self._normalize = processor.normalize
+        normal = proto.ModelProto.SentencePiece.NORMAL
+        pieces = {p.piece: (i, p.score) for i, p in enumerate(model.pieces) if p.type == normal}
+        self.rate, self._normalize = rate, processor.normalize
         self._unknown = int(processor.unk_id())
         unigram = model.trainer_spec.model_type == proto.TrainerSpec.UNIGRAM
-        make = UnigramCutter if unigram else BpeCutter
-        self._cutter: Cutter = make(pieces, self._unknown, rate)
+        self._cutter = (UnigramCutter if unigram else BpeCutter)(pieces, self._unknown, rate)
 
     def sample(self, texts: Sequence[str], seed: int) -> list[list[int]]:
         """Return the ids of each text; a run of unknown letters is one unknown symbol."""
@@ -76,13 +63,13 @@ class Sampler:
 class BpeCutter:
     """BPE-dropout: each merge that comes up is left out with probability `rate`.
 
-    Which merges are left out is drawn as the number of those kept until the next one, so that most
-    words, of which every merge is kept, cost a look into a table.
+    Drawn is the number of merges made until the next one is left out, so that most words, of which
+    every merge is made, cost one lookup.
     """
 
     def __init__(self, pieces: dict[str, tuple[int, float]], unknown: int, rate: float) -> None:
         self._pieces, self._unknown, self._rate = pieces, unknown, rate
-        self._kept: dict[str, tuple[list[int], int]] = {}
+        self._whole: dict[str, tuple[list[int], int]] = {}
         self._rng: random.Random | None = None
         self._until_next = 0
 
@@ -90,11 +77,11 @@ class BpeCutter:
         """Return the ids of a word."""
         if rng is not self._rng:
             self._rng, self._until_next = rng, self._gap(rng)
-        whole = self._kept.get(word)
+        whole = self._whole.get(word)
         if whole is None:
             whole = self._merge(word, None)
-            if len(self._kept) < _KNOWN:
-                self._kept[word] = whole
+            if len(self._whole) < _KNOWN:
+                self._whole[word] = whole
         ids, merges = whole
         if self._until_next >= merges:
             self._until_next -= merges
@@ -102,7 +89,7 @@ class BpeCutter:
         return self._merge(word, rng)[0]
 
     def _gap(self, rng: random.Random) -> int:
-        """Draw how many merges are kept before the next one is left out."""
+        """Draw how many merges are made before the next one is left out."""
         if self._rate <= 0:
             return 1 << 62
         if self._rate >= 1:
@@ -128,10 +115,11 @@ class BpeCutter:
 
         def offer(left: int, right: int) -> None:
             if left >= 0 and right < len(parts):
-                found = self._pieces.get(parts[left] + parts[right])
-                if found is not None:
-                    heapq.heappush(queue, (-found[1], left, right, parts[left] + parts[right]))
+                piece = self._pieces.get(parts[left] + parts[right])
+                if piece is not None:
+                    heapq.heappush(queue, (-piece[1], left, right, parts[left] + parts[right]))
 
+        # Neighbouring letters first, then what each merge makes possible on both of its sides.
         for left in range(len(parts) - 1):
             offer(left, left + 1)
         count = 0
@@ -179,22 +167,19 @@ class UnigramCutter:
         return ids[::-1]
 
     def _lattice(self, word: str) -> Lattice:
-        """Sum the weights of all cuts of each beginning of a word, and keep what they are made of.
-
-        All in logarithms, relative to the heaviest piece that ends at the same place.
-        """
+        """Sum the weights of all cuts of each beginning of a word, in logarithms."""
         totals = [0.0]  # log of the summed weights of all cuts up to here
         lattice: Lattice = [([], [])]
         for end in range(1, len(word) + 1):
             entries, weights = [], []
             for start in range(max(0, end - self._longest), end):
-                found = self._pieces.get(word[start:end])
-                if found is None and end - start == 1:
-                    found = (self._unknown, self._unknown_score)
-                if found is not None:
-                    entries.append((start, found[0]))
-                    weights.append(totals[start] + self._rate * found[1])
-            most = max(weights)
+                piece = self._pieces.get(word[start:end])
+                if piece is None and end - start == 1:
+                    piece = (self._unknown, self._unknown_score)
+                if piece is not None:
+                    entries.append((start, piece[0]))
+                    weights.append(totals[start] + self._rate * piece[1])
+            most = max(weights)  # subtracted, so that no exponential overflows
             sums, total = [], 0.0
             for weight in weights:
                 total += math.exp(weight - most)

@@ -1,4 +1,4 @@
-r"""The one reader of text files: strict about bytes, silent about nothing.
+r"""The one reader of text files: strict about bytes, and nothing is dropped unseen.
 
 A line ends at `\n` and nowhere else, as `wc -l` and sacreBLEU count; `str.splitlines` and the
 usual text loaders also break at a lone `\r`, U+2028 or U+0085 and so shift the two sides of a
@@ -19,51 +19,42 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, Protocol, TypeVar, cast
+from typing import IO, Any, Protocol, TypeVar, cast
 
 from seq2seq.run.errors import DataError, PlatformError
 
 logger = logging.getLogger(__name__)
 
+# A longer line is refused, so that an archive of zeros cannot fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""A longer line is refused, so that an archive of zeros cannot fill the memory."""
 
 _MAGIC = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
-_CONTROL = re.compile(rb"[\x01-\x08\x0b-\x1f\x7f]")
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f]")
 _BUFFER = 1 << 20
 
 T = TypeVar("T")
 
 
-class Lines(Protocol):
-    """What the reader asks of an open stream."""
-
-    def readline(self, limit: int, /) -> bytes:
-        """Return the next line with its end, or as much of it as `limit` bytes; b"" at the end."""
-        ...
+class _Stream(Protocol):
+    def readline(self, limit: int, /) -> bytes: ...
 
 
 @dataclass
-class FileReport:
-    r"""What was met in one file; complete when its last line has been read."""
+class FileSummary:
+    """What one file of a corpus held; complete when its last line has been read."""
 
     name: str
-    sha256: str = ""
-    """Of the bytes as they lie on the disk, or of the rows of a dataset, in hex."""
-    lines: int = 0
-    """Lines, or rows of a table."""
-    carriage_returns: int = 0
-    r"""Lines whose end was `\r\n`; the `\r` was dropped."""
-    byte_order_marks: int = 0
-    """1 if the file began with one; it was dropped."""
-    control_characters: int = 0
-    """Lines that hold some, tabs apart; they were kept."""
+    sha256: str = ""  # of the bytes on the disk, or of the rows of a Hub dataset, in hex
+    lines: int = 0  # or rows of a table
+    carriage_returns: int = 0  # lines that ended with one before the line feed; dropped
+    byte_order_marks: int = 0  # 1 if the file began with one; dropped
+    control_characters: int = 0  # lines with some, tabs apart; kept
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    r"""Read a text file, or one packed with gzip or xz, line by line without line ends.
+    r"""Read a text file, plain or packed with gzip or xz, line by line without line ends.
 
     A last line without `\n` counts, a final `\n` adds none. One `\r` at a line end and a byte
     order mark at the start of the file are dropped. Archives are recognised by their first bytes.
@@ -74,34 +65,41 @@ def read_lines(path: Path) -> Iterator[str]:
             counted from 1.
         PlatformError: the file may not be read, or the disk fails.
     """
-    yield from strict(scan_lines(path, FileReport(path.name)))
+    yield from strict(scan_lines(path, FileSummary(path.name)))
 
 
-def scan_lines(path: Path, report: FileReport) -> Iterator[str | DataError]:
-    """Read like `read_lines`, but give a line that is no text as its error and go on behind it."""
-    with _open_hashed(path, report) as file, _read_errors(path), _unpacked(path, file) as unpacked:
-        yield from scan_stream(unpacked, path, report)
-
-
-def scan_stream(stream: Lines, name: Path | str, report: FileReport) -> Iterator[str | DataError]:
-    """Read like `scan_lines`, from what is open already; `name` is for errors."""
-    while raw := stream.readline(MAX_LINE_BYTES + 1):
-        report.lines += 1
-        if len(raw) > MAX_LINE_BYTES:
-            raise DataError(
-                f"{name}:{report.lines}",
-                f"line above {MAX_LINE_BYTES} bytes",
-                "Is this a text file?",
-            )
+def scan_lines(path: Path, summary: FileSummary) -> Iterator[str | DataError]:
+    """Read like `read_lines`, but yield an unreadable line as its error and go on."""
+    with open_unchanged(path, summary) as file:
+        buffered = io.BufferedReader(file, _BUFFER)  # a name, as it closes the file when it goes
         try:
-            line: str | DataError = _decode(raw, name, report)
+            yield from scan_stream(_unpacked(path, buffered), path, summary)
+        except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
+            what = f"damaged archive ({str(error).rstrip('.')})"
+            raise DataError(path, what, "Fetch or write it again.") from None
+        except OSError as error:
+            what = f"cannot be read ({error.strerror or error})"
+            raise PlatformError(path, what, "Check the disk.") from None
+
+
+def scan_stream(
+    stream: _Stream, name: Path | str, summary: FileSummary
+) -> Iterator[str | DataError]:
+    """Read like `scan_lines` from an open stream; `name` is for errors."""
+    while raw := stream.readline(MAX_LINE_BYTES + 1):
+        summary.lines += 1
+        if len(raw) > MAX_LINE_BYTES:
+            where, what = f"{name}:{summary.lines}", f"line above {MAX_LINE_BYTES} bytes"
+            raise DataError(where, what, "Is this a text file?")
+        try:
+            line: str | DataError = _decode(raw, name, summary)
         except DataError as error:
             line = error
         yield line
 
 
 def strict(items: Iterable[T | DataError]) -> Iterator[T]:
-    """Pass on what was read; the first error among it is raised."""
+    """Yield what was read; raise the first error among it."""
     for item in items:
         if isinstance(item, DataError):
             raise item
@@ -109,10 +107,7 @@ def strict(items: Iterable[T | DataError]) -> Iterator[T]:
 
 
 def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
-    """Read two files side by side, both to their ends.
-
-    Unequal counts are found at the end, where both are known, so the caller uses up the whole
-    iterator before it trusts a single pair.
+    """Read two files side by side, both to their ends, where unequal counts show.
 
     Raises:
         DataError: the files differ in their number of lines, or as in `read_lines`.
@@ -122,20 +117,17 @@ def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
 
 
 def scan_parallel(
-    source: Path, target: Path, reports: list[FileReport]
+    source: Path, target: Path, summaries: list[FileSummary]
 ) -> Iterator[tuple[str, str] | DataError]:
-    """Read like `read_parallel`; a pair of which a side is no text is given as its error.
+    """Read like `read_parallel`, but yield an unreadable pair as its error; add two summaries."""
+    with open_regular(source) as one, open_regular(target) as other:
+        if os.path.sameopenfile(one.fileno(), other.fileno()):
+            logger.warning("%s is both source and target: the model would learn to copy", source)
+    src_summary, tgt_summary = FileSummary(source.name), FileSummary(target.name)
+    summaries += [src_summary, tgt_summary]
 
-    Args:
-        source: One file.
-        target: The other.
-        reports: Grows by the reports of the two files.
-    """
-    if _same_file(source, target):
-        logger.warning("%s is both source and target: the model would learn to copy", source)
-    src_report, tgt_report = FileReport(source.name), FileReport(target.name)
-    reports += [src_report, tgt_report]
-    both = zip_longest(scan_lines(source, src_report), scan_lines(target, tgt_report))
+    # `zip` would stop at the shorter file and hide the longer one.
+    both = zip_longest(scan_lines(source, src_summary), scan_lines(target, tgt_summary))
     for src, tgt in both:
         if isinstance(src, DataError):
             yield src
@@ -143,34 +135,30 @@ def scan_parallel(
             yield tgt
         elif src is not None and tgt is not None:
             yield src, tgt
-    if src_report.lines != tgt_report.lines:
-        # en/train.txt and fr/train.txt need their folders to be told apart
+
+    if src_summary.lines != tgt_summary.lines:
+        # en/train.txt and fr/train.txt need their directories to be told apart.
         same = source.name == target.name
         src_name, tgt_name = (source, target) if same else (source.name, target.name)
         raise DataError(
             source,
-            f"{src_name} has {src_report.lines} lines, {tgt_name} has {tgt_report.lines}",
+            f"{src_name} has {src_summary.lines} lines, {tgt_name} has {tgt_summary.lines}",
             "Line n of one file must translate line n of the other.",
         )
 
 
-def _same_file(one: Path, other: Path) -> bool:
-    try:
-        return one.absolute() == other.absolute() or one.samefile(other)
-    except (OSError, ValueError):  # reading says better what is wrong with it
-        return False
-
-
 @contextmanager
-def open_steady(path: Path) -> Iterator[io.FileIO]:
-    """Open a regular file, unbuffered; at the end see that nobody has written to it meanwhile.
+def open_unchanged(path: Path, summary: FileSummary) -> Iterator[io.FileIO]:
+    """Open a regular file and take its SHA-256; check at the end that nobody has written to it.
 
     Raises:
-        DataError: as in `open_regular`, or its size or time of change is another than before.
+        DataError: as in `open_regular`, or its size or modification time has changed.
         PlatformError: as in `open_regular`.
     """
     with open_regular(path) as file:
         before = os.fstat(file.fileno())
+        summary.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
         yield file
         after = os.fstat(file.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -178,18 +166,8 @@ def open_steady(path: Path) -> Iterator[io.FileIO]:
             raise DataError(path, what, "Let nothing write to it, and start again.")
 
 
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hex.
-
-    Raises:
-        UserError: as in `open_steady`.
-    """
-    with open_steady(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def open_regular(path: Path) -> io.FileIO:
-    """Open a regular file for reading bytes; nothing else, so that no pipe or device hangs.
+    """Open a regular file for reading bytes, unbuffered; a pipe or device could hang.
 
     Raises:
         DataError: there is no such file, or it is not a regular one.
@@ -211,47 +189,8 @@ def open_regular(path: Path) -> io.FileIO:
         raise DataError(path, f"cannot be opened ({what})", "Name a readable file.") from None
 
 
-def check_text(text: str, where: str) -> str:
-    """Return text that came from a table, after the checks that bytes from a file undergo.
-
-    Raises:
-        DataError: it holds a NUL or half a surrogate pair.
-    """
-    if "\0" in text:
-        raise DataError(where, f"NUL at character {text.index(chr(0)) + 1}", "Remove it.")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        what = f"half a surrogate pair at character {error.start + 1}"
-        raise DataError(where, what, "Write the whole character.") from None
-    return text
-
-
-class _Hashed(io.RawIOBase):
-    """A file whose bytes are summed up as they are read."""
-
-    def __init__(self, file: io.FileIO) -> None:
-        self._file, self.sha256 = file, hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        count = self._file.readinto(buffer)
-        self.sha256.update(buffer[:count])
-        return count
-
-
-@contextmanager
-def _open_hashed(path: Path, report: FileReport) -> Iterator[io.BufferedReader]:
-    with open_steady(path) as file:
-        hashed = _Hashed(file)
-        yield io.BufferedReader(hashed, _BUFFER)
-    report.sha256 = hashed.sha256.hexdigest()
-
-
-def _unpacked(path: Path, file: io.BufferedReader) -> IO[bytes]:
-    """Look at the first bytes, never only at the name, and undo the compression."""
+def _unpacked(path: Path, file: "io.BufferedReader[Any]") -> IO[bytes]:
+    """Undo the compression, which the first bytes show; a name may lie."""
     start = file.peek(8)[:8]
     kind = next((ending for ending, magic in _MAGIC.items() if start.startswith(magic)), None)
     named = path.suffix.lower()
@@ -260,58 +199,35 @@ def _unpacked(path: Path, file: io.BufferedReader) -> IO[bytes]:
         raise DataError(path, what, "Rename it, or write it again.")
     if kind == ".gz":
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
-    if kind == ".xz":
-        return lzma.LZMAFile(file)
-    return file
+    return lzma.LZMAFile(file) if kind == ".xz" else file
 
 
-@contextmanager
-def _read_errors(path: Path) -> Iterator[None]:
+def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
+    """Return a line as text without its end, and count what was dropped from it."""
+    where, first = f"{name}:{summary.lines}", summary.lines == 1
     try:
-        yield
-    except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
-        what = f"damaged archive ({str(error).rstrip('.')})"
-        raise DataError(path, what, "Fetch or write it again.") from None
-    except OSError as error:
-        what = f"cannot be read ({error.strerror or error})"
-        raise PlatformError(path, what, "Check the disk.") from None
-
-
-def _decode(raw: bytes, path: Path | str, report: FileReport) -> str:
-    where, first = f"{path}:{report.lines}", report.lines == 1
-    if first and raw.startswith(_UTF16_MARKS):
-        what = f"invalid UTF-8 byte 0x{raw[0]:02x} at byte 1"
-        raise DataError(where, what, "It is UTF-16: convert it, iconv -f UTF-16 -t UTF-8.")
-    try:
-        text = raw.decode("utf-8")
+        text = raw.decode()
     except UnicodeDecodeError as error:
         what = f"invalid UTF-8 byte 0x{raw[error.start]:02x} at byte {error.start + 1}"
-        raise DataError(where, what, _utf8_hint(raw, error.start)) from None
+        raise DataError(where, what, _hint(raw, error, first=first)) from None
     if b"\0" in raw:
-        # Letters of UTF-16 without a byte order mark: every second byte is zero.
-        wide = re.search(rb"[^\0]\0[^\0]\0|\0[^\0]\0[^\0]", raw)
-        fix = "It looks like UTF-16: iconv -f UTF-16LE -t UTF-8." if wide else "Remove it."
+        fix = "Remove it; if the file is UTF-16, convert it: iconv -f UTF-16LE -t UTF-8."
         raise DataError(where, f"NUL at byte {raw.index(0) + 1}", fix)
     text = text.removesuffix("\n")
-    ended_by_return = text.endswith("\r")
-    report.carriage_returns += ended_by_return
-    text = text.removesuffix("\r")
-    end = len(raw) - raw.endswith(b"\n") - ended_by_return
-    report.control_characters += _CONTROL.search(raw, 0, end) is not None
+    if text.endswith("\r"):
+        summary.carriage_returns += 1
+        text = text.removesuffix("\r")
     if first and raw.startswith(_UTF8_MARK):
-        report.byte_order_marks += 1
+        summary.byte_order_marks += 1
         text = text.removeprefix("\ufeff")
+    summary.control_characters += _CONTROL.search(text) is not None
     return text
 
 
-def _utf8_hint(raw: bytes, start: int) -> str:
-    """Guess from the offending byte what the file really is."""
-    byte, rest = raw[start], raw[start + 1 :]
-    continued = rest[:1] and 0x80 <= rest[0] < 0xC0
-    if byte in (0xC0, 0xC1) and continued:
-        return "It is an overlong sequence: write the character in its shortest form."
-    if byte == 0xED and continued:
-        return "It is half a surrogate pair (CESU-8): write the character as one sequence."
-    if 0xC2 <= byte <= 0xF4 and all(0x80 <= b < 0xC0 for b in rest):  # no line end: last line
+def _hint(raw: bytes, error: UnicodeDecodeError, *, first: bool) -> str:
+    """Guess from the offending bytes what the file really is."""
+    if first and raw.startswith(_UTF16_MARKS):
+        return "It is UTF-16: convert it, iconv -f UTF-16 -t UTF-8."
+    if error.reason == "unexpected end of data":  # a line end would have come first
         return "The file ends inside a character: is it cut?"
     return "If the file is Latin-1, convert it: iconv -f ISO-8859-1 -t UTF-8."

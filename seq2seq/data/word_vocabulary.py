@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import chain
 
+from seq2seq.config.registry import builds
 from seq2seq.config.schema import WordsConfig
-from seq2seq.data.tokenizer import BLANK, EOS, PAD, UNK
+from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK
+from seq2seq.data.words import WordCounter
 from seq2seq.run.errors import DataError, RunDirError
 
+# Ids of no word: y_0 and padding, the unknown word, the end symbol.
 NUM_SPECIAL = 3
-"""Ids of no word: y_0 and padding, the unknown word, the end symbol."""
 
-_SPECIAL = {PAD: "<pad>", UNK: f"{BLANK}<unk>", EOS: "</s>"}
-"""No word of Moses looks like one of them: it sets `<` and `>` apart."""
+# No word of Moses looks like one of them: it sets `<` and `>` apart.
+_SPECIAL = {PAD: "<pad>", UNK: f"{SPACE}<unk>", EOS: "</s>"}
 
 
 class Moses:
@@ -33,7 +35,7 @@ class Moses:
         self._tokenizer, self._detokenizer = MosesTokenizer(rules), MosesDetokenizer(rules)
 
     def words(self, text: str) -> list[str]:
-        """Cut a text into words, none of which holds a blank; control characters vanish."""
+        """Cut a text into words, none of which holds a space; control characters vanish."""
         words: list[str] = self._tokenizer.tokenize(text, escape=False)
         return words
 
@@ -52,26 +54,20 @@ class WordTokenizer:
     An unknown word is written `<unk>`.
 
     Args:
-        data: The list, as `learn_words` gives it.
-        cfg: What it was learnt with.
+        words: The list.
         language: Whose Moses rules apply.
-        where: What to name in an error.
-
-    Raises:
-        RunDirError: this is no such list.
     """
 
-    def __init__(self, data: bytes, cfg: WordsConfig, language: str, where: str) -> None:
-        words = _read_words(data, cfg, where)
+    def __init__(self, words: Sequence[str], language: str) -> None:
         self._moses = Moses(language)
-        self._pieces = [_SPECIAL[i] for i in range(NUM_SPECIAL)] + [BLANK + word for word in words]
+        self._pieces = [_SPECIAL[i] for i in range(NUM_SPECIAL)] + [SPACE + word for word in words]
         self._ids = {word: i for i, word in enumerate(words, start=NUM_SPECIAL)}
 
     def __len__(self) -> int:
         return len(self._pieces)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Turn texts into ids, without the end symbol; a blank text gives no ids."""
+        """Turn texts into ids, without the end symbol; an empty text gives no ids."""
         return [[self._ids.get(word, UNK) for word in self._moses.words(text)] for text in texts]
 
     def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
@@ -80,7 +76,7 @@ class WordTokenizer:
 
     def tokens(self, texts: Sequence[str]) -> list[list[str]]:
         """Return the words of texts, one for each id of `encode`, unknown ones as they stand."""
-        return [[BLANK + word for word in self._moses.words(text)] for text in texts]
+        return [[SPACE + word for word in self._moses.words(text)] for text in texts]
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the written form of each id, U+2581 in front of words."""
@@ -88,46 +84,47 @@ class WordTokenizer:
 
     def join(self, pieces: Sequence[str]) -> str:
         """Write pieces as text by the rules of Moses; padding and end symbols vanish."""
-        return self._moses.join([piece[1:] for piece in pieces if piece.startswith(BLANK)])
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Turn ids back into text."""
-        return self.join(self.pieces(ids))
+        return self._moses.join([piece[1:] for piece in pieces if piece.startswith(SPACE)])
 
 
-def learn_words(lines: Iterable[str], cfg: WordsConfig, language: str) -> bytes:
-    """Return the most frequent words of training text, one a line, the most frequent first.
+@builds(WordsConfig)
+class Words:
+    """Lists of words, one for each side, the most frequent word first."""
 
-    Of equally frequent words the one that sorts first is kept. A text with fewer words than fit
-    gives a smaller vocabulary.
+    ending = "words"
 
-    Raises:
-        DataError: there is no word.
-    """
-    moses = Moses(language)
-    counts = Counter(chain.from_iterable(map(moses.words, lines)))
-    if not counts:
-        raise DataError("tokenizer", "no vocabulary could be learnt (no word)", "Give more text.")
-    ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    return "".join(f"{word}\n" for word in ranked[: cfg.vocab_size - NUM_SPECIAL]).encode()
+    def __init__(self, cfg: WordsConfig) -> None:
+        self.cfg = cfg
 
+    def learn(self, texts: Sequence[Sequence[str]], languages: Sequence[str]) -> list[bytes]:
+        """Take the most frequent words of each text, one a line.
 
-def _read_words(data: bytes, cfg: WordsConfig, where: str) -> list[str]:
-    """Read what `learn_words` gave and refuse everything else."""
-    what = None
-    try:
-        words = data.decode().removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        words, what = [], f"invalid UTF-8 at byte {error.start + 1}"
-    odd = next((n for n, word in enumerate(words, 1) if word.split() != [word]), None)
-    if what is None and not data.endswith(b"\n"):
-        what = "its last line has no end" if data else "empty"
-    elif odd is not None:
-        what = f"line {odd} is no word"
-    elif len(set(words)) < len(words):
-        what = f"holds {Counter(words).most_common(1)[0][0]!r} twice"
-    elif len(words) > cfg.vocab_size - NUM_SPECIAL:
-        what = f"holds {len(words)} words, too many for tokenizer.vocab_size={cfg.vocab_size}"
-    if what is not None:
-        raise RunDirError(where, what, "Restore it from a copy.")
-    return words
+        Of equally frequent words the one that sorts first is kept. A text with fewer words than
+        fit gives a smaller vocabulary.
+
+        Raises:
+            DataError: there is no word.
+        """
+        return [self._most_frequent(*side) for side in zip(texts, languages, strict=True)]
+
+    def _most_frequent(self, lines: Iterable[str], language: str) -> bytes:
+        counts = Counter(chain.from_iterable(map(Moses(language).words, lines)))
+        if not counts:
+            what = "no vocabulary could be learnt (no word)"
+            raise DataError("tokenizer", what, "Give more text.")
+        ranked = sorted(counts, key=lambda word: (-counts[word], word))
+        return "".join(f"{word}\n" for word in ranked[: self.cfg.vocab_size - NUM_SPECIAL]).encode()
+
+    def load(self, data: bytes, language: str, where: str) -> WordTokenizer:
+        """Make a vocabulary of what `learn` returned, and refuse everything else."""
+        text = data.decode(errors="replace")  # what was replaced differs from the bytes
+        words = [*dict.fromkeys(text.split())]
+        if not words or "".join(f"{word}\n" for word in words).encode() != data:
+            what = "is not a list of words, each of them on one line of its own"
+            raise RunDirError(where, what, "Restore it from a copy.")
+        return WordTokenizer(words, language)
+
+    def word_counter(self, language: str) -> WordCounter:
+        """Count words of Moses, as the paper's limits do."""
+        moses = Moses(language)
+        return lambda text: len(moses.words(text))

@@ -20,8 +20,11 @@ class Span(NamedTuple):
     end: int
 
 
+# What a word is: finds the words of a text, in order.
 Splitter = Callable[[str], list[Span]]
-"""What a word is: finds the words of a text, in order."""
+
+# Counts the words of a text, for limits on length.
+WordCounter = Callable[[str], int]
 
 
 def word_spans(text: str) -> list[Span]:
@@ -37,3 +40,8 @@ def split_words(text: str) -> list[str]:
 def blank_spans(text: str) -> list[Span]:
     """Return what stands between blanks, as spans: the words of a text that is tokenised."""
     return [Span(*match.span()) for match in _UNBROKEN.finditer(text)]
+
+
+def count_words(text: str) -> int:
+    """Count what stands between spaces."""
+    return len(text.split())

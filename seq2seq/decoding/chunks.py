@@ -25,13 +25,13 @@ Texts = tuple[str, ...]
 Ids = tuple[list[int], ...]
 """Its token ids, one row a side, end symbols included."""
 
-_CHUNK_BATCHES = 16
+CHUNK_BATCHES = 16
 """Batches of a chunk: the more, the less padding and the later the first result."""
 
-_CHUNK_CHARACTERS = 1 << 20
+CHUNK_CHARACTERS = 1 << 20
 """Nothing is added to a chunk that holds this many."""
 
-_LINE_CHARACTERS = 1 << 17
+LINE_CHARACTERS = 1 << 17
 """The rest of a longer line is not read.
 
 Without a bound a line of megabytes would be cut into pieces, at some hundred bytes each, before
@@ -58,8 +58,6 @@ def in_chunks(
     compute: Callable[[Sequence[Ids]], Sequence[R]],
     cfg: DecodeConfig,
     ready: Callable[[], bool] = always,
-    *,
-    beam_size: int | None = None,
 ) -> Iterator[tuple[Texts, Sequence[Tokens], R | None]]:
     """Yield each item with its tokens and its result, in order.
 
@@ -69,19 +67,18 @@ def in_chunks(
     Args:
         items: Any number of them, without line ends.
         tokenizers: One a side.
-        compute: Gives the results of a batch of ids, at most `batch_sentences` of them.
+        compute: Gives the results of a batch.
         cfg: How much at once.
         ready: Whether the next item is there; rather than wait for it, a chunk ends.
-        beam_size: Of a search, which an error then names.
 
     Raises:
         MemoryLimitError: a batch does not fit in memory.
     """
     for chunk in _chunks(items, cfg.batch_sentences, ready):
-        sides = [
+        sides = (
             _tokenize(tokenizer, [(number, texts[side]) for number, texts in chunk], cfg)
             for side, tokenizer in enumerate(tokenizers)
-        ]
+        )
         rows = list(zip(*sides, strict=True))
         results: list[R | None] = [None] * len(rows)
         for batch in _batches(rows, cfg.batch_sentences):
@@ -89,7 +86,7 @@ def in_chunks(
             with OutOfMemory() as oom:
                 found = compute(ids)
             if oom:
-                raise _out_of_memory(chunk[batch[-1]][0], ids, cfg, beam_size)
+                raise _too_large(chunk[batch[-1]][0], ids, cfg)
             for i, own in zip(batch, found, strict=True):
                 results[i] = own
         for (_, texts), tokens, result in zip(chunk, rows, results, strict=True):
@@ -105,7 +102,7 @@ def _chunks(
     for number, texts in enumerate(items, start=1):
         chunk.append((number, texts))
         characters += sum(map(len, texts))
-        full = len(chunk) == batch_sentences * _CHUNK_BATCHES or characters >= _CHUNK_CHARACTERS
+        full = len(chunk) == batch_sentences * CHUNK_BATCHES or characters >= CHUNK_CHARACTERS
         if full or not ready():
             yield chunk
             chunk, characters = [], 0
@@ -115,42 +112,38 @@ def _chunks(
 
 def _tokenize(
     tokenizer: Tokenizer, lines: Sequence[tuple[int, str]], cfg: DecodeConfig
-) -> list[Tokens]:
+) -> Iterator[Tokens]:
     """Turn numbered lines into tokens; what is too long is cut, and named."""
-    texts = [text[:_LINE_CHARACTERS] for _, text in lines]
-    tokens = []
-    for (number, text), ids, written in zip(
-        lines, tokenizer.encode(texts), tokenizer.tokens(texts), strict=True
-    ):
-        size = f"{len(ids)}" if len(text) <= _LINE_CHARACTERS else f"{len(text)} characters"
+    texts = [text[:LINE_CHARACTERS] for _, text in lines]
+    both = zip(lines, tokenizer.encode(texts), tokenizer.tokens(texts), strict=True)
+    for (number, text), ids, written in both:
         used = ids[: cfg.max_source_tokens]
-        if len(used) < len(ids) or len(text) > _LINE_CHARACTERS:
-            log.warning("line %d: cut from %s to %d tokens", number, size, len(used))
-        tokens.append(Tokens(used, written[: len(used)]))
-    return tokens
+        if len(text) > LINE_CHARACTERS:
+            log.warning(
+                "line %d: cut from %d characters to %d tokens", number, len(text), len(used)
+            )
+        elif len(used) < len(ids):
+            log.warning("line %d: cut from %d to %d tokens", number, len(ids), len(used))
+        yield Tokens(used, written[: len(used)])
 
 
 def _batches(rows: Sequence[Sequence[Tokens]], size: int) -> Iterator[list[int]]:
     """Cut the rows of a chunk into batches, shortest first, without those with an empty side."""
-    lengths = {
-        i: max(len(side.ids) for side in row)
-        for i, row in enumerate(rows)
-        if all(side.ids for side in row)
-    }
-    by_length = sorted(lengths, key=lambda i: lengths[i])
+    lengths = [[len(side.ids) for side in row] for row in rows]
+    whole = (i for i, row in enumerate(lengths) if all(row))
+    by_length = sorted(whole, key=lambda i: max(lengths[i]))
     for start in range(0, len(by_length), size):
         yield by_length[start : start + size]
 
 
-def _out_of_memory(
-    line: int, batch: Sequence[Ids], cfg: DecodeConfig, beam_size: int | None
-) -> MemoryLimitError:
-    longest = max(map(len, batch[-1]))
-    beam = "" if beam_size is None else f", and a beam of {beam_size}"
+def _too_large(line: int, batch: Sequence[Ids], cfg: DecodeConfig) -> MemoryLimitError:
+    """Name the longest item of a batch, the last one, and what helps; a beam is of one side."""
+    searched = len(batch[-1]) == 1
+    beam = f", and a beam of {cfg.beam_size}" if searched else ""
+    size = f"{len(batch)} sentences of up to {max(map(len, batch[-1]))} tokens, this the longest"
     return MemoryLimitError(
         f"line {line}",
-        f"out of memory with {len(batch)} sentences of up to {longest} tokens, this the longest"
-        f"{beam}",
-        f"Lower decode.batch_sentences (now {cfg.batch_sentences}), "
-        f"{'decode.beam_size ' if beam else ''}or decode.max_source_tokens.",
+        f"out of memory with {size}{beam}",
+        f"Lower decode.batch_sentences (now {cfg.batch_sentences})"
+        f"{', decode.beam_size' if searched else ''} or decode.max_source_tokens.",
     )

@@ -28,17 +28,11 @@ def force(
     pairs: Iterable[TextPair],
     cfg: DecodeConfig,
 ) -> Iterator[Translation]:
-    """Score given translations; yields one result a pair, in order, as `in_chunks` says.
+    """Score given translations; yields one result a pair, in order, read in chunks.
 
     The one candidate of a result is the target as it was given, with the log-probability of each
     of its tokens and of the end symbol, and the attention that they paid. There is none where a
     side is empty. Of the config only the sizes of batches and texts and `length_penalty` matter.
-
-    Args:
-        model: In evaluation mode.
-        tokenizers: Of its source and of its target.
-        pairs: Any number of them, without line ends.
-        cfg: How much at once.
     """
     assert not model.training
 
@@ -76,13 +70,13 @@ def force_ids(model: RNNSearch, pairs: Sequence[IdPair], length_penalty: float) 
     assert not model.training
     batch = collate(list(pairs), PAD).to(next(model.parameters()).device)
     with torch.inference_mode():
-        output = model(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+        followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
         # (N,), one number a real target token: the row of every word goes no further
-        said = batch.tgt[batch.tgt_mask]
-        log_p = -torch.nn.functional.cross_entropy(output.logits.float(), said, reduction="none")
+        words, logits = batch.tgt[batch.tgt_mask], model.logits(followed.t).float()
+        log_p = -torch.nn.functional.cross_entropy(logits, words, reduction="none")
     sizes = [(len(src), len(tgt)) for src, tgt in pairs]
     by_sentence = log_p.cpu().split([num_tgt for _, num_tgt in sizes])
-    alphas = output.alpha.float().cpu().numpy()
+    alphas = followed.alpha.float().cpu().numpy()
     found = []
     for (_, ids), probabilities, alpha, (num_src, num_tgt) in zip(
         pairs, by_sentence, alphas, sizes, strict=True

@@ -44,14 +44,9 @@ def write(
     level: str,
     held: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """Write translations in a form.
+    """Write translations as `npz`, or as one of the forms of `line`.
 
-    Args:
-        file: Takes bytes.
-        translations: One a line.
-        form: `npz`, or one of `line`.
-        level: One of `LEVELS`; of the tokens where the form has some.
-        held: Surrounds the writing of a line, which is flushed: somebody may be waiting for it.
+    `held` surrounds the writing of a line, which is flushed: somebody may be waiting for it.
     """
     if form == "npz":
         write_npz(file, (at_level(translation, level) for translation in translations))
@@ -66,8 +61,10 @@ def write(
 def line(translation: Translation, number: int, form: str, level: str) -> str:
     """Return a translation as a line, or, as `nbest`, a line for each candidate.
 
+    An empty translation gives an empty line, but in jsonl.
+
     Args:
-        translation: Of the line. An empty one gives an empty line, but in jsonl.
+        translation: Of the line.
         number: Of the line, from 1.
         form: `text`, `nbest` (number, score, text), `tsv` (log-probability, tokens, perplexity of
             a token), `jsonl` (all there is, attention too) or `pharaoh`.
@@ -118,30 +115,21 @@ def write_npz(file: BinaryIO, translations: Iterable[Translation]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for number, translation in enumerate(translations, start=1):
             arrays: dict[str, NDArray[Any]] = {}
-            arrays[f"{number}.source_tokens"] = np.array(translation.source_tokens, np.str_)
+            arrays["source_tokens"] = np.array(translation.source_tokens, np.str_)
             for rank, candidate in enumerate(translation.candidates, start=1):
-                name = f"{number}.{rank}"
                 log_probs = np.array(candidate.token_log_probs, np.float32)
-                arrays[f"{name}.tokens"] = np.array(candidate.tokens, np.str_)
-                arrays[f"{name}.token_log_probs"] = log_probs
-                arrays[f"{name}.attention"] = candidate.alignment
+                arrays[f"{rank}.tokens"] = np.array(candidate.tokens, np.str_)
+                arrays[f"{rank}.token_log_probs"] = log_probs
+                arrays[f"{rank}.attention"] = candidate.alignment
             for name, array in arrays.items():
-                with archive.open(f"{name}.npy", "w") as entry:
+                with archive.open(f"{number}.{name}.npy", "w") as entry:
                     np.lib.format.write_array(entry, array)
 
 
 def draw_along(
     translations: Iterable[Translation], directory: RunDir, form: str, level: str, font: str | None
 ) -> Iterator[Translation]:
-    """Pass translations on; draw the best candidate of each into `line-NNNN.FORM`.
-
-    Args:
-        translations: One a line.
-        directory: Where the figures go.
-        form: `png`, `svg` or `pdf`.
-        level: One of `LEVELS`.
-        font: Font file for characters that the default fonts lack; None finds one.
-    """
+    """Pass translations on; draw the best candidate of each into `line-NNNN.FORM`."""
     for number, translation in enumerate(translations, start=1):
         if translation.candidates:
             figure = at_level(translation, level).plot(font=font)

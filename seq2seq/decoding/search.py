@@ -1,19 +1,17 @@
-"""Beam search as in the authors' code, batched over sentences. Knows the Decoder protocol alone.
+"""Beam search as in the authors' code, batched over sentences. Knows `Stepper` alone.
 
 Each step keeps the best continuations of all hypotheses of a sentence; one that ends leaves the
 beam, and the beam of that sentence loses its slot. A sentence is done when its beam is empty.
 """
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from seq2seq.model.attention import Annotations
-from seq2seq.model.decoder import Decoder, Prediction
+from seq2seq.model.protocols import Prediction, Stepper
 
 Floats = npt.NDArray[np.float32]
 
@@ -66,16 +64,16 @@ class _Step:
 
 @torch.inference_mode()
 def beam_search(
-    decoder: Decoder, source: Annotations, rules: SearchRules
+    model: Stepper, src: Tensor, mask: Tensor, rules: SearchRules
 ) -> list[list[Hypothesis]]:
-    """Translate every sentence of `source`.
+    """Translate every sentence of ids (B, Tx); `mask` is True on real tokens.
 
     Returns:
         For each sentence its hypotheses, best score first, at most `rules.n_best`: the finished
         ones, or, where none ended within the bound, the unfinished ones. None at all if every word
         is impossible, as with weights that are not numbers.
     """
-    search = _Search(decoder, source, rules)
+    search = _Search(model, src, mask, rules)
     while search.step():
         pass
     return search.hypotheses()
@@ -84,10 +82,10 @@ def beam_search(
 class _Search:
     """State of a search. Rows of the tensors are (sentence still open, slot), sentence first."""
 
-    def __init__(self, decoder: Decoder, source: Annotations, rules: SearchRules) -> None:
-        self.rules = rules
-        device = source.mask.device
-        lengths = source.mask.sum(dim=1).tolist()
+    def __init__(self, model: Stepper, src: Tensor, mask: Tensor, rules: SearchRules) -> None:
+        self.model, self.rules = model, rules
+        device = mask.device
+        lengths = mask.sum(dim=1).tolist()
         bounds = [rules.bounds(length) for length in lengths]
         self.lengths = lengths
         self.first_end = torch.tensor([low for low, _ in bounds], device=device)
@@ -96,8 +94,7 @@ class _Search:
         self.slots = 1  # a sentence; all hypotheses begin alike
         self.width = torch.full((len(lengths),), rules.beam_size, device=device)
         self.forbidden = torch.tensor(rules.forbidden, dtype=torch.long, device=device)
-        self.stepping = decoder.stepping(source, self.slots)
-        self.state = self.stepping.initial_state()
+        self.state = model.begin(src, mask)
         self.y = torch.full((len(lengths),), rules.start, device=device)
         self.total = torch.zeros(len(lengths), 1, device=device)
         self.order = torch.zeros(len(lengths), 1, dtype=torch.long, device=device)
@@ -106,35 +103,34 @@ class _Search:
 
     def step(self) -> bool:
         """Take one step; return whether any sentence is still open."""
-        prediction = self.stepping.predict(self.y, self.state)
+        prediction, self.state = self.model.step(self.y, self.state)
         total, parent, token = self._best(prediction)
         allowed = torch.arange(total.shape[1], device=total.device) < self.width[:, None]
         total = total.masked_fill(~allowed, -torch.inf)
-        self._keep(prediction.alpha, total, parent, token)
+        self._record(prediction.alpha, total, parent, token)
         ends = (token == self.rules.eos) & (total > -torch.inf)
         for row, slot in ends.nonzero().tolist():
             self.ended[self.open[row]].append((len(self.steps) - 1, slot))
         self.width = self.width - ends.sum(dim=1)
-        return self._go_on(prediction.c, total.masked_fill(ends, -torch.inf), parent, token)
+        return self._go_on(total.masked_fill(ends, -torch.inf), parent, token)
 
     def _best(self, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
         """Return the best `beam_size` continuations of each sentence: total, slot, token."""
         beam = self.rules.beam_size
         too_early = len(self.steps) < self.first_end
-        log_p, words = best_words(
-            prediction,
+        best = prediction.best(
             beam,
             forbidden=self.forbidden,
             eos=self.rules.eos,
             too_early=too_early.repeat_interleave(self.slots),
         )
-        candidates = self.total[:, :, None] + log_p.unflatten(0, (-1, self.slots))
+        candidates = self.total[:, :, None] + best.log_probs.unflatten(0, (-1, self.slots))
         candidates = candidates.flatten(1)
         total, index = candidates.topk(min(beam, candidates.shape[1]), dim=-1)
-        parent = index // log_p.shape[-1]
-        return total, parent, words.view(len(candidates), -1).gather(1, index)
+        parent = index // best.words.shape[-1]
+        return total, parent, best.words.view(len(candidates), -1).gather(1, index)
 
-    def _keep(self, alpha: Tensor, total: Tensor, parent: Tensor, token: Tensor) -> None:
+    def _record(self, alpha: Tensor, total: Tensor, parent: Tensor, token: Tensor) -> None:
         row = np.full(len(self.lengths), -1)
         row[self.open] = np.arange(len(self.open))
         self.steps.append(
@@ -148,31 +144,29 @@ class _Search:
             )
         )
 
-    def _go_on(self, c: Tensor, total: Tensor, parent: Tensor, token: Tensor) -> bool:
+    def _go_on(self, total: Tensor, parent: Tensor, token: Tensor) -> bool:
         """Move on with the hypotheses that live, of the sentences that are open."""
         alive = (total > -torch.inf).sum(dim=1).tolist()
-        keep = [
+        alive_rows = [
             row
             for row, sentence in enumerate(self.open)
             if alive[row] and len(self.steps) < self.last_step[sentence]
         ]
-        if not keep:
+        if not alive_rows:
             return False
-        slots = max(alive[row] for row in keep)
-        rows = torch.tensor(keep, dtype=torch.long, device=total.device)
+        slots = max(alive[row] for row in alive_rows)
+        rows = torch.tensor(alive_rows, dtype=torch.long, device=total.device)
         # The living ones first, in their order: what follows them is not computed.
         order = (total == -torch.inf).to(torch.int8).argsort(dim=1, stable=True)[rows, :slots]
         self.order = order
         self.total = total[rows].gather(1, order)
         before = (rows[:, None] * self.slots + parent[rows].gather(1, order)).flatten()
-        y_prev, self.y = self.y[before], token[rows].gather(1, order).flatten()
-        if len(keep) < len(self.open) or slots != self.slots:
-            self.stepping = self.stepping.select(rows, slots)
+        self.y = token[rows].gather(1, order).flatten()
+        self.state = self.state.select(rows, slots, before)
+        if len(alive_rows) < len(self.open):
             self.first_end, self.width = self.first_end[rows], self.width[rows]
-            self.open = [self.open[row] for row in keep]
-            self.slots = slots
-        state = self.state.select(before)
-        self.state = self.stepping.advance(state, c[before], y_prev=y_prev, y=self.y)
+            self.open = [self.open[row] for row in alive_rows]
+        self.slots = slots
         return True
 
     def hypotheses(self) -> list[list[Hypothesis]]:
@@ -212,64 +206,3 @@ class _Search:
             alpha=np.stack(weights[::-1]),
             finished=finished,
         )
-
-
-def best_words(
-    prediction: Prediction, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the log-probabilities of the best words of each row, and their ids, (rows, count).
-
-    Args:
-        prediction: Its logits are overwritten.
-        count: At most all words are returned.
-        forbidden: Ids that must not be returned.
-        eos: The end symbol.
-        too_early: (rows,) bool, where the end symbol is forbidden, too.
-    """
-    by = prediction.best
-    if by is None:
-        assert prediction.logits is not None
-        by = partial(_best, prediction.logits)
-    find = partial(by, forbidden=forbidden, eos=eos, too_early=too_early)
-    if prediction.exact is None:
-        values, words, log_sum = find(count)
-        return values - log_sum, words
-    # Rounded logits are good enough to find some that contain the best, and for all others' sum.
-    rounded, words, log_sum = find(2 * count)
-    exact = prediction.exact(words).float().masked_fill(rounded == -torch.inf, -torch.inf)
-    others = 1 - (rounded - log_sum).exp().sum(dim=-1, keepdim=True)
-    log_sum = log_sum + (others.clamp_min(0) + (exact - log_sum).exp().sum(-1, keepdim=True)).log()
-    values, order = exact.topk(min(count, exact.shape[1]), dim=-1)
-    return values - log_sum, words.gather(1, order)
-
-
-def _best(
-    logits: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the best words as `BestWords` does; logits are overwritten."""
-    logits = logits.float()
-    log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
-    logits[:, forbidden] = -torch.inf
-    logits[:, eos].masked_fill_(too_early, -torch.inf)
-    return *largest(logits, min(count, logits.shape[1])), log_sum
-
-
-def largest(scores: Tensor, count: int, block: int = 64) -> tuple[Tensor, Tensor]:
-    """Return the largest scores of each row (rows, count), falling, and where they are.
-
-    `topk` alone looks at every score with a branch. The maxima of blocks are found without, and the
-    best are in the blocks of the largest maxima.
-    """
-    num_scores = scores.shape[1]
-    whole = num_scores // block * block
-    if whole <= count * block:
-        return scores.topk(count, dim=-1)
-    maxima = scores[:, :whole].unflatten(1, (-1, block)).amax(dim=-1)
-    if whole < num_scores:
-        maxima = torch.cat([maxima, scores[:, whole:].amax(dim=-1, keepdim=True)], dim=-1)
-    blocks = maxima.topk(count, dim=-1).indices
-    places = (blocks[..., None] * block + torch.arange(block, device=scores.device)).flatten(1)
-    beyond = places >= num_scores  # of the last block, which is shorter
-    inside = scores.gather(1, places.clamp_max(num_scores - 1)).masked_fill_(beyond, -torch.inf)
-    values, order = inside.topk(count, dim=-1)
-    return values, places.gather(1, order)

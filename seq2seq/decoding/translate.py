@@ -5,14 +5,14 @@ from functools import partial
 
 import torch
 
-from seq2seq.config.schema import DecodeConfig, Precision
+from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.chunks import Ids, always, in_chunks
 from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
 from seq2seq.decoding.translation import END, Candidate, Translation
 from seq2seq.model import RNNSearch
-from seq2seq.model.decoder import Decoder
+from seq2seq.model.protocols import Stepper
 from seq2seq.training.precision import autocast
 
 
@@ -23,45 +23,37 @@ def translate(
     cfg: DecodeConfig,
     ready: Callable[[], bool] = always,
 ) -> Iterator[Translation]:
-    """Translate lines of text; yields one translation a line, in order, as `in_chunks` says.
+    """Translate lines; yields one translation a line, in order, read in chunks as they are `ready`.
 
-    Args:
-        model: In evaluation mode.
-        tokenizers: Of its source and of its target.
-        lines: Any number of them, without line ends.
-        cfg: How to search.
-        ready: Whether the next of `lines` is there or has yet to be waited for; rather than wait,
-            those that were read are translated.
+    See `in_chunks` for what becomes of long and empty lines, and `Pretrained.stream` for `ready`.
     """
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
     source, target = tokenizers
-    search = partial(search_batch, model, search_decoder(model, cfg), cfg)
-    results = in_chunks(
-        ((line,) for line in lines), (source,), search, cfg, ready, beam_size=cfg.beam_size
-    )
-    for (line,), (src,), found in results:
+    search = partial(search_batch, model, for_search(model, cfg), cfg=cfg)
+    items = ((line,) for line in lines)
+    for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
         copied = src.written if cfg.replace_unknown else None
         candidates = tuple(_candidate(target, h, copied) for h in found or ())
         yield Translation(line, (*src.written, END) if src.ids else (), candidates)
 
 
 @torch.inference_mode()
-def search_decoder(model: RNNSearch, cfg: DecodeConfig) -> Decoder:
+def for_search(model: RNNSearch, cfg: DecodeConfig) -> Stepper:
     """Return what `search_batch` searches with, as long as the weights stay as they are."""
-    weights = next(model.parameters()).dtype
-    return model.for_search(weights if cfg.precision is Precision.fp32 else torch.bfloat16)
+    with autocast(next(model.parameters()).device, cfg.precision):
+        return model.for_search()
 
 
 @torch.inference_mode()
 def search_batch(
-    model: RNNSearch, decoder: Decoder, cfg: DecodeConfig, batch: Sequence[Ids]
+    model: RNNSearch, searcher: Stepper, batch: Sequence[Ids], cfg: DecodeConfig
 ) -> list[list[Hypothesis]]:
     """Search translations of source ids; the one place that calls the search."""
     device = next(model.parameters()).device
     src, mask = (tensor.to(device) for tensor in pad_ids([ids for (ids,) in batch], PAD))
     with autocast(device, cfg.precision):
-        return beam_search(decoder, model.annotate(src, mask), search_rules(cfg))
+        return beam_search(searcher, src, mask, search_rules(cfg))
 
 
 def search_rules(cfg: DecodeConfig) -> SearchRules:
@@ -102,13 +94,14 @@ def replace_unknown(
     """Put the source token with the greatest weight in place of each unknown symbol.
 
     The idea of Luong et al. 2015 (arXiv:1410.8206) and Jean et al. 2015 (arXiv:1412.2007),
-    without their dictionary: names and numbers often stay the same.
+    without their dictionary: names and numbers often stay the same. Of equal weights the first
+    counts; the end symbol is neither among the ids nor among the source tokens.
 
     Args:
-        ids: Of the target, without the end symbol.
+        ids: Of the target.
         pieces: Their written form.
-        alpha: (at least len(ids), Tx); the end symbol's column is left out.
-        source_tokens: Tx - 1 tokens, the end symbol left out. Of equal weights the first counts.
+        alpha: (at least len(ids), Tx).
+        source_tokens: Tx - 1 tokens.
     """
     most = alpha[:, : len(source_tokens)].argmax(axis=1)
     return [

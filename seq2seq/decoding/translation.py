@@ -1,7 +1,6 @@
 """What decoding gives: a line and its translations, with their probabilities and attention."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -56,19 +55,6 @@ class Candidate:
             "attention": [[round(float(a), 6) for a in row] for row in self.alignment],
         }
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Candidate":
-        """Read what `as_dict` gave."""
-        return cls(
-            text=values["text"],
-            tokens=tuple(values["tokens"]),
-            token_log_probs=tuple(values["token_log_probs"]),
-            log_prob=values["log_prob"],
-            score=values["score"],
-            alignment=np.array(values["attention"], np.float32),
-            finished=values["finished"],
-        )
-
 
 @dataclass(frozen=True)
 class Translation:
@@ -115,29 +101,20 @@ class Translation:
         Args:
             split: What a word is; `data.words.blank_spans` for text that is tokenised.
         """
-        if not self.candidates:
-            return self
-        found = [to_words(self.soft_alignment(i), split) for i in range(len(self.candidates))]
-        candidates = (
-            replace(
-                candidate,
-                tokens=words.target_tokens,
-                token_log_probs=words.log_probs,
-                alignment=words.weights.astype(np.float32),
-            )
-            for candidate, words in zip(self.candidates, found, strict=True)
-        )
-        return Translation(self.source, found[0].source_tokens, tuple(candidates))
+        tokens, candidates = self.source_tokens, []
+        for i, candidate in enumerate(self.candidates):
+            words = to_words(self.soft_alignment(i), split)
+            weights = words.weights.astype(np.float32)
+            tokens = words.source_tokens
+            candidate = replace(candidate, tokens=words.target_tokens, alignment=weights)
+            candidates.append(replace(candidate, token_log_probs=words.log_probs))
+        return Translation(self.source, tokens, tuple(candidates))
 
     def plot(self, number: int = 0, *, font: str | None = None) -> "Figure":
-        """Draw the attention of a candidate as in the paper's Fig. 3; a notebook shows it.
+        """Draw the attention of a candidate, 0 being the best, as in the paper's Fig. 3.
 
-        translation.plot().savefig("attention.pdf")
-        translation.words().plot()
-
-        Args:
-            number: Of the candidate; 0 is the best.
-            font: Font file for characters that the installed fonts lack.
+        translation.plot().savefig("attention.pdf")     # a notebook shows it
+        translation.words().plot(font="some.ttf")       # for characters that no installed font has
 
         Raises:
             IndexError: there is no such candidate; an empty line has none.
@@ -171,9 +148,3 @@ class Translation:
             "source_tokens": list(self.source_tokens),
             "hypotheses": [candidate.as_dict() for candidate in self.candidates],
         }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Translation":
-        """Read what `as_dict` gave."""
-        candidates = tuple(map(Candidate.from_dict, values["hypotheses"]))
-        return cls(values["source"], tuple(values["source_tokens"]), candidates)

@@ -114,14 +114,10 @@ class ForcedScores:
 
 
 class Tally:
-    """Counts forced translation after forced translation; holds no matrix.
-
-    Args:
-        split: What a word is, for all that is counted and for gold links; None counts pieces.
-    """
+    """Counts forced translation after forced translation; holds no matrix."""
 
     def __init__(self, split: Splitter | None = word_spans) -> None:
-        self._split = split
+        self._split = split  # what a word is, also for gold links; None counts pieces
         self._pairs = self._empty = self._tokens = 0
         self._log_prob = 0.0
         self._measures: list[Measures] = []
@@ -138,12 +134,7 @@ class Tally:
             yield translation
 
     def add(self, translation: Translation, gold: GoldLinks | None = None) -> None:
-        """Count a sentence.
-
-        Args:
-            translation: Forced, between pieces; without a candidate if a side is empty.
-            gold: Its links, between words as `split` finds them.
-        """
+        """Count a sentence, given between pieces, and its gold links, given between words."""
         if not translation.candidates:
             self._empty += 1
             return
@@ -200,14 +191,7 @@ class Tally:
 def align_test_set(
     run: RunDir, model: RNNSearch, tokenizers: tuple[Tokenizer, Tokenizer], cfg: DecodeConfig
 ) -> AttentionScores:
-    """Measure attention along a run's test references, also against its gold links, if it has any.
-
-    Args:
-        run: With the text of its test set.
-        model: In evaluation mode.
-        tokenizers: Source and target vocabulary.
-        cfg: How much goes through the model at once.
-    """
+    """Measure attention along a run's test references, and against its gold links if it has any."""
     pairs = list(zip(*(load_text(run, "test", side) for side in SIDES), strict=True))
     gold: Sequence[GoldLinks | None] = [None] * len(pairs)
     if run.path(GOLD).exists():

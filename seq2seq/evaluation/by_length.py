@@ -61,11 +61,7 @@ def score_by_length(
 ) -> LengthBleu:
     """Score detokenised text by length of the source, in words as `data.max_words` counts them.
 
-    Args:
-        cfg: Of the run.
-        sources: One sentence a line; empty ones count nowhere.
-        hypotheses: Their translations.
-        references: One a line.
+    Empty sources count nowhere.
 
     Raises:
         DataError: different numbers of lines, or none.
@@ -106,11 +102,7 @@ def _label(first: int, last: int | None) -> str:
 
 
 def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]]) -> "Figure":
-    """Draw BLEU against source length as in Fig. 2, with 95% intervals.
-
-    Args:
-        runs: Bins of each run, by the name that the legend shows.
-    """
+    """Draw BLEU against source length as in Fig. 2, with 95% intervals; runs by their names."""
     from matplotlib.figure import Figure
 
     # Every length that some run has gets a place on the x axis.
@@ -156,10 +148,7 @@ def _cell(found: LengthBin) -> str:
 
 
 def compare_lengths(directory: Path) -> bytes | None:
-    """Draw BLEU by length of all runs in a directory, of a sweep say, as one PNG.
-
-    Returns:
-        PNG; None if no run there has `length_bleu.json`.
+    """Draw BLEU by length of all runs in a directory, of a sweep say, as PNG; None without runs.
 
     Raises:
         RunDirError: a run's file is damaged.

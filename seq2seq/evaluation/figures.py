@@ -8,12 +8,14 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
-from seq2seq.alignment.heatmap import plot_alignment, printable_line, to_png
+import numpy as np
+
+from seq2seq.alignment.heatmap import Weights, plot_alignment, printable_line, to_png
 from seq2seq.alignment.words import group_pieces, merge_words
 from seq2seq.config.schema import Config
 from seq2seq.data.tokenizer import surface
 from seq2seq.decoding.pretrained import Pretrained
-from seq2seq.decoding.translation import END, Translation
+from seq2seq.decoding.translation import END
 from seq2seq.evaluation.examples import EXAMPLES
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import UserError
@@ -49,9 +51,13 @@ def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Drawing]:
         if number not in cfg.evaluate.heatmaps:
             continue
         with expected(f"{run.path(DETAILS)}:{number}"):
-            translation = Translation.from_dict(json.loads(line))
-        if translation.candidates:
-            yield f"heatmaps/test-{number:04d}.png", partial(heatmap_png, cfg, translation)
+            translation = json.loads(line)
+            if not translation["hypotheses"]:
+                continue
+            best = translation["hypotheses"][0]
+            alpha = np.array(best["attention"], np.float32)
+            tokens = (list(translation["source_tokens"]), list(best["tokens"]))
+        yield f"heatmaps/test-{number:04d}.png", partial(heatmap_png, cfg, alpha, *tokens)
 
 
 def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
@@ -69,9 +75,10 @@ def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
             [own] = model.translate([example.source])
             log.info("%s: %s", name, printable_line(own.text))
             [paper] = model.force([(example.source, example.target)])
-            for ending, translation in (("", own), ("-paper", paper)):
-                if translation.candidates:
-                    yield f"heatmaps/{name}{ending}.png", partial(heatmap_png, cfg, translation)
+            for ending, found in (("", own), ("-paper", paper)):
+                for best in found.candidates[:1]:
+                    shown = (best.alignment, found.source_tokens, best.tokens)
+                    yield f"heatmaps/{name}{ending}.png", partial(heatmap_png, cfg, *shown)
 
 
 def draw_curves(cfg: Config, run: RunDir) -> Iterator[Drawing]:
@@ -83,11 +90,8 @@ def draw_curves(cfg: Config, run: RunDir) -> Iterator[Drawing]:
         yield "curves.png", lambda: to_png(plot_curves(rows, cfg.name))
 
 
-def heatmap_png(cfg: Config, translation: Translation) -> bytes:
-    """Draw the attention of the best candidate, laid out as the paper's Fig. 3."""
-    alpha = translation.alignment
-    source: Sequence[str] = translation.source_tokens
-    target: Sequence[str] = translation.candidates[0].tokens
+def heatmap_png(cfg: Config, alpha: Weights, source: Sequence[str], target: Sequence[str]) -> bytes:
+    """Draw attention (target tokens, source tokens), laid out as the paper's Fig. 3."""
     if cfg.evaluate.heatmap_words:
         source, source_groups = _words(source)
         target, target_groups = _words(target)

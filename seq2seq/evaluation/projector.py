@@ -33,9 +33,10 @@ def project(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     if not cfg.logging.tensorboard:
         return
     best = Pretrained(run, cfg)
-    embeddings = (best.model.encoder.embedding, best.model.decoder.embedding)
-    for side, embedding, tokenizer in zip(SIDES, embeddings, best.tokenizers, strict=True):
-        vectors = embedding.E.weight.detach()  # (K, m)
+    for side, weight, tokenizer in zip(
+        SIDES, best.model.embeddings(), best.tokenizers, strict=True
+    ):
+        vectors = weight.detach()  # (K, m)
         count = min(len(vectors), MAX_NUMBERS // vectors.shape[1])
         ids = [i for i in range(count) if i != PAD]  # whose vector is 0
         yield f"{EVENTS}/projector/{side}.tsv", partial(_vectors, vectors[ids])

@@ -65,9 +65,9 @@ def score(
     """Score detokenised text with BLEU, chrF and TER, and the BLEU of its Moses tokens.
 
     Args:
-        hypotheses: One translation a line.
-        references: One reference a line.
-        tokenizer: sacreBLEU's tokenizer for BLEU, 13a for most languages.
+        hypotheses: One a line.
+        references: One a line.
+        tokenizer: sacreBLEU's for BLEU, 13a for most languages.
         language: Of the text, for the tokenised BLEU; None leaves that out.
 
     Raises:
@@ -177,16 +177,9 @@ def paired_test(
     metrics: Mapping[str, Any],
     references: Sequence[str],
     kind: str,
-    samples: int = 0,
+    samples: int = 0,  # as many as sacreBLEU finds right
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Run sacreBLEU's paired test, without what it says on the root logger.
-
-    Args:
-        systems: Translations by name.
-        metrics: By any name.
-        references: One a line.
-        kind: `bs` (paired bootstrap) or `ar` (approximate randomisation).
-        samples: Their number; 0 leaves it to sacreBLEU.
+    """Run a paired test of sacreBLEU, `bs` or `ar`, without what it says on the root logger.
 
     Returns:
         By metric its signature, and a result for each system.

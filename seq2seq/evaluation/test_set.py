@@ -77,9 +77,8 @@ def known_rows(
 def second_pass(rows: Sequence[int], num_lines: int, cfg: DecodeConfig) -> DecodeConfig | None:
     """Return how the sentences without unknown words are to be translated for "No UNK".
 
-    Returns:
-        Settings; None where the first translations serve: they had to do without the unknown
-        symbol, too, or nothing in the test set is unknown, or everything is.
+    None where the first translations serve: they had to do without the unknown symbol, too, or
+    nothing in the test set is unknown, or everything is.
     """
     if cfg.forbid_unknown or len(rows) in (0, num_lines):
         return None
@@ -93,14 +92,9 @@ def score_all(
     known: Mapping[int, str],
     attention: AttentionScores | None = None,
 ) -> Results:
-    """Score all sentences, and those without unknown words.
+    """Score all sentences, and those without unknown words, whose translations are `known` by row.
 
-    Args:
-        cfg: Of the run.
-        hypotheses: Translations of all.
-        references: Their references.
-        known: Translations by row, for "No UNK".
-        attention: Along the references, if it was measured.
+    Attention is that along the references, if it was measured.
     """
     tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
     scores = score(hypotheses, references, tokenizer, language)

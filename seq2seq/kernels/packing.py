@@ -7,6 +7,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+Sizes = tuple[int, ...]
+"""Sentences in each step."""
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -18,10 +21,10 @@ class Packing:
 
     num_rows: int  # B
     num_steps: int  # T of the padded batch
-    sizes: tuple[int, ...]  # sentences in each step; none is 0
+    sizes: Sizes  # sentences in each step; none is 0
     order: Tensor  # (B,)  sentences, the longest first
     places: Tensor  # (N,) place of each packed token in the flattened batch (B * T)
-    mirrored: Tensor  # (N,) the same with each sentence turned round within its length
+    mirrored: Tensor  # (N,) the same with each sentence reversed within its length
     ranked: Tensor  # (N,) the same in a batch whose sentences stand in `order`
 
     @classmethod
@@ -59,14 +62,14 @@ class Packing:
         return padded.index_copy(0, places, packed).view(self.num_rows, self.num_steps, -1)
 
 
-def slices(sizes: tuple[int, ...]) -> Iterator[slice]:
+def slices(sizes: Sizes) -> Iterator[slice]:
     """Yield the rows of each step."""
     end = 0
     for size in sizes:
         yield slice(end, end := end + size)
 
 
-def shifted(start: Tensor, states: Tensor, sizes: tuple[int, ...]) -> Tensor:
+def shifted(start: Tensor, states: Tensor, sizes: Sizes) -> Tensor:
     """Return the state before each token (..., N, n), from the first ones and those after it."""
     parts, before = [start[..., : sizes[0], :]], 0
     for size, following in pairwise(sizes):

@@ -1,6 +1,6 @@
 """Gated units over whole sequences, with a hand-derived backward pass.
 
-Autograd over a loop adds every step's weight gradient to a running sum; here they are one product
+Autograd over a loop adds every step's weight gradient to a running sum; here they are one matmul
 over all steps. Both directions of an encoder advance together, and sentences that have ended leave
 the batch.
 """
@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from seq2seq.kernels.loops import loops_for
-from seq2seq.kernels.packing import Packing, shifted
-from seq2seq.kernels.precision import linear, product_format, sum_over_rows
-from seq2seq.kernels.steps import Kept
+from seq2seq.kernels.choice import loops_for
+from seq2seq.kernels.matmul import compute_dtype, linear, sum_over_rows
+from seq2seq.kernels.packing import Packing, Sizes, shifted
+from seq2seq.kernels.steps import SavedActivations
 from seq2seq.model.gated_unit import GatedUnit
 
 
 def read_fused(units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor) -> list[Tensor]:
-    """Run one or two units over a batch; equals `encoder.read` on real positions, 0 elsewhere.
+    """Run one or two units over a batch; equals `recurrence.read` on real positions, 0 elsewhere.
 
     Each sentence is reversed within its own length for the backward unit.
 
@@ -43,7 +43,7 @@ def read_fused(units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor) -> list[Ten
 
 
 def project(unit: GatedUnit, words: Tensor) -> Tensor:
-    """Return `unit.project(words)` (..., 3n) by one product."""
+    """Return `unit.project(words)` (..., 3n) by one matmul."""
     weight = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])
     bias: Tensor | None = unit.W.bias
     if bias is not None:
@@ -52,7 +52,7 @@ def project(unit: GatedUnit, words: Tensor) -> Tensor:
 
 
 def scan(
-    units: Sequence[GatedUnit], words: Tensor, sizes: tuple[int, ...], start: Tensor | None = None
+    units: Sequence[GatedUnit], words: Tensor, sizes: Sizes, start: Tensor | None = None
 ) -> Tensor:
     """Run D units side by side over projected, packed words (D, N, 3n).
 
@@ -70,10 +70,10 @@ def scan(
         start = words.new_zeros(len(units), sizes[0], units[0].hidden_size)
     U = torch.stack([unit.U.weight for unit in units])  # (D, n, n)
     U_gates = torch.stack([torch.cat([u.U_z.weight, u.U_r.weight]) for u in units])  # (D, 2n, n)
-    narrow = product_format(U)
+    dtype = compute_dtype(U)
     with torch.autocast(words.device.type, enabled=False):
         h: Tensor = GatedScan.apply(  # type: ignore[no-untyped-call]
-            words, start.to(exact), U, U_gates, sizes, units[0].reset_before, narrow
+            words, start.to(exact), U, U_gates, sizes, units[0].reset_before, dtype
         )
     return h
 
@@ -83,7 +83,7 @@ class GatedScan(torch.autograd.Function):
 
     Inputs: packed projected words (D, N, 3n) as `GatedUnit.project` orders them, first states
     (D, B, n), U (D, n, n) and [U_z, U_r] (D, 2n, n), the sizes of the packing, whether the reset
-    gate acts before U, and the format of the products.
+    gate acts before U, and the dtype of the matmuls.
     Output: states (D, N, n).
     """
 
@@ -94,29 +94,29 @@ class GatedScan(torch.autograd.Function):
         start: Tensor,
         U: Tensor,
         U_gates: Tensor,
-        sizes: tuple[int, ...],
+        sizes: Sizes,
         reset_before: bool,
-        narrow: torch.dtype,
+        dtype: torch.dtype,
     ) -> Tensor:
         h_all = start.new_empty(*projected.shape[:-1], start.shape[-1])
-        kept = Kept.empty(h_all, reset_before=reset_before)
-        loops = loops_for(h_all, narrow, reset_before=reset_before)
-        loops.gated(projected.to(narrow), start, (U, U_gates), sizes, h_all, kept)
-        ctx.save_for_backward(start, U, U_gates, h_all, kept.gates, kept.candidates, kept.products)
-        ctx.options = sizes, reset_before, narrow, projected.dtype
+        saved = SavedActivations.empty(h_all, reset_before=reset_before)
+        loops = loops_for(h_all, dtype, reset_before=reset_before)
+        loops.gated(projected.to(dtype), start, (U, U_gates), sizes, saved)
+        ctx.save_for_backward(start, U, U_gates, *vars(saved).values())
+        ctx.options = sizes, reset_before, dtype, projected.dtype
         return h_all
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        start, U, U_gates, h_all, *noted = ctx.saved_tensors
-        sizes, reset_before, narrow, of_words = ctx.options
-        n, kept = start.shape[-1], Kept(*noted)
-        h_prev = shifted(start, h_all, sizes)
-        loops = loops_for(h_all, narrow, reset_before=reset_before)
-        d_words, d_start = loops.gated_back(grad, h_prev, (U, U_gates), sizes, kept)
+        start, U, U_gates, *activations = ctx.saved_tensors
+        sizes, reset_before, dtype, of_words = ctx.options
+        n, saved = start.shape[-1], SavedActivations(*activations)
+        h_prev = shifted(start, saved.states, sizes)
+        loops = loops_for(start, dtype, reset_before=reset_before)
+        d_words, d_start = loops.gated_backward(grad, h_prev, (U, U_gates), sizes, saved)
         d_candidate, d_gates = d_words.split([n, 2 * n], dim=-1)
-        r = kept.gates[..., n:]
+        r = saved.gates[..., n:]
         into_U = (d_candidate, r * h_prev) if reset_before else (d_candidate * r, h_prev)
-        d_U = sum_over_rows(*into_U, narrow).to(U.dtype)
-        d_U_gates = sum_over_rows(d_gates, h_prev, narrow).to(U.dtype)
+        d_U = sum_over_rows(*into_U, dtype).to(U.dtype)
+        d_U_gates = sum_over_rows(d_gates, h_prev, dtype).to(U.dtype)
         return d_words.to(of_words), d_start, d_U, d_U_gates, None, None, None

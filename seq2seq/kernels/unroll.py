@@ -1,9 +1,9 @@
 """The decoder along a known target, as one autograd function with a hand-derived backward pass.
 
 Against autograd over the reference loop: sentences that have ended leave the batch, what the
-annotations add to the gates is one product before the loop, C h_j for every j instead of C c_i for
-every i, weight gradients are one product over all steps, and the tanh energies (B, Tx, n') of a
-step are computed again instead of kept, so memory does not grow with Tx x Ty x n'.
+annotations add to the gates is one matmul before the loop, C h_j for every j instead of C c_i for
+every i, weight gradients are one matmul over all steps, and the tanh energies (B, Tx, n') of a
+step are computed again instead of saved, so memory does not grow with Tx x Ty x n'.
 """
 
 from typing import Any
@@ -11,78 +11,62 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seq2seq.kernels.loops import loops_for
+from seq2seq.kernels.choice import loops_for
+from seq2seq.kernels.matmul import compute_dtype, linear, sum_over_rows
 from seq2seq.kernels.packing import Packing, shifted
-from seq2seq.kernels.precision import linear, product_format, sum_over_rows
 from seq2seq.kernels.scan import project, scan
-from seq2seq.kernels.steps import Kept, Looked
-from seq2seq.model.attention import AdditiveAttention, Annotations, FixedContext
-from seq2seq.model.decoder import RecurrentDecoder, Unrolled
+from seq2seq.kernels.steps import AttentionInputs, SavedActivations
+from seq2seq.model.attention import AdditiveAttention, FixedContext
+from seq2seq.model.gated_unit import GatedUnit
+from seq2seq.model.protocols import Source
+from seq2seq.model.recurrence import Unrolled
 
 
-def unroll_fused(
-    decoder: RecurrentDecoder, Ey_prev: Tensor, Ey: Tensor, source: Annotations, mask: Tensor
-) -> Unrolled:
-    """Run a decoder along a target; equals `decoder.unroll` on real words, 0 elsewhere.
-
-    Args:
-        decoder: With additive attention or a fixed context; its weights are used as they are.
-        Ey_prev: (B, Ty, m) E y_{i-1}.
-        Ey: (B, Ty, m) E y_i.
-        source: Annotations of the batch.
-        mask: (B, Ty) bool, True on real words, which come first.
-    """
-    packing = Packing.of(mask)
-    words = project(decoder.unit, packing.pack(Ey if decoder.moved_by_emitted else Ey_prev))
-    if isinstance(decoder.attention, FixedContext):
-        return _unroll_fixed(decoder, decoder.attention, words, source, packing)
-    assert type(decoder.attention) is AdditiveAttention
-    return _unroll_additive(decoder, decoder.attention, words, source, packing)
-
-
-def _unroll_fixed(
-    decoder: RecurrentDecoder,
+def unroll_fixed(
+    unit: GatedUnit,
     attention: FixedContext,
     words: Tensor,
-    source: Annotations,
-    packing: Packing,
+    s_0: Tensor,
+    source: Source,
+    mask: Tensor,
 ) -> Unrolled:
     """The context never changes: what it adds to the words is known before the loop."""
-    s_0 = decoder.initial_state(source).s
-    attended = attention(query=s_0, source=source)
-    from_context = linear(attended.c, _into_gates(decoder))  # (B, 3n)
+    packing = Packing.of(mask)
+    projected = project(unit, packing.pack(words))
+    attended = attention(s_0, source)
+    from_context = linear(attended.c, _into_gates(unit))  # (B, 3n)
     rows = packing.places // packing.num_steps  # sentence of each packed word
-    words = words + from_context.index_select(0, rows)
+    projected = projected + from_context.index_select(0, rows)
     start = s_0.index_select(0, packing.order)[None]
-    states = scan([decoder.unit], words[None], packing.sizes, start)
+    states = scan([unit], projected[None], packing.sizes, start)
     [s_prev] = shifted(start.to(states.dtype), states, packing.sizes)
-    num_words = packing.num_steps
-    c, alpha = (x[:, None].expand(-1, num_words, -1) for x in (attended.c, attended.alpha))
+    c, alpha = (x[:, None].expand(-1, packing.num_steps, -1) for x in (attended.c, attended.alpha))
     return Unrolled(packing.unpack(s_prev), c, alpha)
 
 
-def _into_gates(decoder: RecurrentDecoder) -> Tensor:
-    unit = decoder.unit
+def _into_gates(unit: GatedUnit) -> Tensor:
     return torch.cat([unit.C.weight, unit.C_z.weight, unit.C_r.weight])  # (3n, 2n)
 
 
-def _unroll_additive(
-    decoder: RecurrentDecoder,
+def unroll_additive(
+    unit: GatedUnit,
     attention: AdditiveAttention,
     words: Tensor,
-    source: Annotations,
-    packing: Packing,
+    s_0: Tensor,
+    source: Source,
+    mask: Tensor,
 ) -> Unrolled:
-    unit = decoder.unit
+    """Run a decoder along targets; equals `recurrence.unroll` on real words, 0 elsewhere."""
+    packing = Packing.of(mask)
+    projected = project(unit, packing.pack(words))
     exact = unit.U.weight.dtype  # under autocast states and attention keep the type of the weights
-    Ch = _of_real_tokens(source, _into_gates(decoder), packing)
-    s_0 = decoder.initial_state(source).s
+    Ch = _of_real_tokens(source, _into_gates(unit), packing)
     from_state = torch.cat([attention.W_a.weight, unit.U_z.weight, unit.U_r.weight])  # (n' + 2n, n)
-    narrow = product_format(from_state)
+    dtype = compute_dtype(from_state)
     keys, s_0 = (x.to(exact).index_select(0, packing.order) for x in (source.keys, s_0))
     with torch.autocast(words.device.type, enabled=False):
         s_prev, alpha = AttentiveScan.apply(  # type: ignore[no-untyped-call]
-            words,
+            projected,
             keys,
             Ch,
             s_0,
@@ -92,14 +76,14 @@ def _unroll_additive(
             attention.v_a.weight[0],
             packing,
             unit.reset_before,
-            narrow,
+            dtype,
         )
         alpha = packing.unpack(alpha)  # (B, Ty, Tx)
         c = torch.bmm(alpha, source.values.to(exact))  # (B, Ty, 2n)
     return Unrolled(packing.unpack(s_prev), c, alpha)
 
 
-def _of_real_tokens(source: Annotations, weight: Tensor, packing: Packing) -> Tensor:
+def _of_real_tokens(source: Source, weight: Tensor, packing: Packing) -> Tensor:
     """Return weight h_j (B, Tx, 3n), sentences in the order of the packing; 0 on padding.
 
     A batch holds targets of like lengths; a fifth of its source may be padding.
@@ -118,7 +102,7 @@ class AttentiveScan(torch.autograd.Function):
     Inputs, sentences in the order of the packing: packed projected words (N, 3n),
     keys (B, Tx, n'), [C, C_z, C_r] h_j (B, Tx, 3n), s_0 (B, n), mask (B, Tx),
     [W_a, U_z, U_r] (n' + 2n, n), U (n, n), v_a (n'), the packing, whether the reset gate acts
-    before U, and the format of the products.
+    before U, and the dtype of the matmuls.
     Outputs: s_{i-1} (N, n), alpha_i (N, Tx).
     """
 
@@ -135,49 +119,47 @@ class AttentiveScan(torch.autograd.Function):
         v_a: Tensor,
         packing: Packing,
         reset_before: bool,
-        narrow: torch.dtype,
+        dtype: torch.dtype,
     ) -> tuple[Tensor, Tensor]:
         num_words = len(projected)
         queries = s_0.new_empty(num_words, keys.shape[-1])
         alphas = s_0.new_empty(num_words, keys.shape[1])
-        looked = Looked(keys, Ch.to(narrow), mask, v_a, queries, alphas)
+        inputs = AttentionInputs(keys, Ch.to(dtype), mask, v_a, queries, alphas)
         s_all = s_0.new_empty(num_words, s_0.shape[-1])
         s_all[: packing.sizes[0]] = s_0[: packing.sizes[0]]
-        kept = Kept.empty(s_all, reset_before=reset_before)
-        loops = loops_for(s_all, narrow, reset_before=reset_before)
-        loops.attentive(projected.to(narrow), (U, from_state), packing, s_all, kept, looked)
-        ctx.save_for_backward(
-            *(looked.keys, looked.Ch, mask, v_a, queries, alphas, from_state, U, s_all),
-            *(kept.gates, kept.candidates, kept.products),
-        )
-        ctx.options = packing, reset_before, narrow, projected.dtype, Ch.dtype
+        saved = SavedActivations.empty(s_all, reset_before=reset_before)
+        loops = loops_for(s_all, dtype, reset_before=reset_before)
+        loops.attentive(projected.to(dtype), (U, from_state), packing, saved, inputs)
+        arrays = *vars(inputs).values(), *vars(saved).values()
+        ctx.save_for_backward(from_state, U, *arrays)
+        ctx.options = packing, reset_before, dtype, projected.dtype, Ch.dtype
         return s_all, alphas
 
     @staticmethod
     def backward(  # noqa: D102
         ctx: Any, d_s_all: Tensor, d_alpha_all: Tensor
     ) -> tuple[Tensor | None, ...]:
-        *seen, from_state, U, s_all, gates, candidates, products = ctx.saved_tensors
-        packing, reset_before, narrow, of_words, of_Ch = ctx.options
-        looked, kept = Looked(*seen), Kept(gates, candidates, products)
-        loops = loops_for(s_all, narrow, reset_before=reset_before)
-        found = loops.attentive_back(
-            d_s_all, d_alpha_all, (U, from_state), packing, s_all, kept, looked
+        from_state, U, *arrays = ctx.saved_tensors
+        packing, reset_before, dtype, of_words, of_Ch = ctx.options
+        inputs, saved = AttentionInputs(*arrays[:6]), SavedActivations(*arrays[6:])
+        s_all, r = saved.states, saved.gates[:, saved.states.shape[-1] :]
+        loops = loops_for(s_all, dtype, reset_before=reset_before)
+        grads = loops.attentive_backward(
+            d_s_all, d_alpha_all, (U, from_state), packing, saved, inputs
         )
-        n = s_all.shape[-1]
-        r, d_candidate = gates[:, n:], found.d_words[:, :n]
+        d_candidate = grads.d_words[:, : s_all.shape[-1]]
         into, of_state = (d_candidate, r * s_all) if reset_before else (d_candidate * r, s_all)
-        d_from_state = sum_over_rows(found.d_from_state, s_all, narrow)
-        d_U = sum_over_rows(into, of_state, narrow)
+        d_from_state = sum_over_rows(grads.d_from_state, s_all, dtype)
+        d_U = sum_over_rows(into, of_state, dtype)
         return (
-            found.d_words.to(of_words),
-            found.d_keys,
-            found.d_values.to(of_Ch),
-            found.d_start,
+            grads.d_words.to(of_words),
+            grads.d_keys,
+            grads.d_values.to(of_Ch),
+            grads.d_start,
             None,
             d_from_state.to(U.dtype),
             d_U.to(U.dtype),
-            found.d_v,
+            grads.d_v,
             None,
             None,
             None,

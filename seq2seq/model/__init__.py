@@ -21,18 +21,7 @@ One file per section of the appendix. Letters of shapes and weights are the pape
 `Ex` and `Ey` are never `e`, which is the energy. The paper uses `e` for both.
 """
 
-from seq2seq.model.attention import Annotations, Attended, Attention
-from seq2seq.model.decoder import Decoder, DecoderState, Prediction
-from seq2seq.model.rnnsearch import DecoderOutput, RNNSearch, build_model
+from seq2seq.model.build import build_model
+from seq2seq.model.rnnsearch import RNNSearch
 
-__all__ = [
-    "Annotations",
-    "Attended",
-    "Attention",
-    "Decoder",
-    "DecoderOutput",
-    "DecoderState",
-    "Prediction",
-    "RNNSearch",
-    "build_model",
-]
+__all__ = ["RNNSearch", "build_model"]

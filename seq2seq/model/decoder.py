@@ -1,101 +1,44 @@
-"""The decoder, A.2.2: predict a word, then move the state."""
+"""The decoder, A.2.2: move the state with the word before, attend, predict the next word."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from seq2seq.model.attention import Annotations, Attended, Attention, Draw
+from seq2seq.model.backend import Backend
 from seq2seq.model.dropout import Dropout
 from seq2seq.model.embedding import WordEmbedding
-from seq2seq.model.gated_unit import GatedUnit
+from seq2seq.model.initialization import Scheme, draw_layers
+from seq2seq.model.output import LogitsPrediction, max_of_pairs
+from seq2seq.model.protocols import (
+    Attention,
+    Cell,
+    CellState,
+    Followed,
+    Memory,
+    Probes,
+    Source,
+)
+from seq2seq.model.recurrence import Unrolled
 
 
 @dataclass(frozen=True)
-class DecoderState:
-    """All that one word hands to the next."""
+class RecurrentState:
+    """Hypotheses before step i: s_{i-2} and what moves it to s_{i-1}."""
 
-    s: Tensor  # (B, n)
+    source: Source  # once a sentence
+    cell: CellState  # (R, any) each
+    c: Tensor | None = None  # (R, 2n) c_{i-1}; None: this is s_0, which the first step leaves alone
+    y: Tensor | None = None  # (R,) y_{i-2}, the word before the last
+    attention: Tensor | None = None  # (R, any)
 
-    def select(self, rows: Tensor) -> "DecoderState":
-        """Return the given rows, in the given order; rows may repeat."""
-        return DecoderState(self.s[rows])
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the decoder says about the next word."""
-
-    logits: Tensor | None  # (B, K_y)
-    c: Tensor  # (B, 2n)
-    alpha: Tensor  # (B, Tx)
-    best: "BestWords | None" = None
-    """Stands for the logits where they are not all there at once."""
-    exact: Callable[[Tensor], Tensor] | None = None
-    """Computes the logits of some words of each row (B, k) again, if the others are rounded."""
-
-
-class BestWords(Protocol):
-    """Finds the best words of each row of logits, its own way."""
-
-    def __call__(
-        self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return their logits, falling, their ids (B, count), and log sum exp over all (B, 1).
-
-        Args:
-            count: At most all words.
-            forbidden: Ids that are not returned but where there are no others, with -inf.
-            eos: The end symbol.
-            too_early: (B,) bool, where the end symbol is forbidden, too.
-        """
-
-
-@dataclass(frozen=True)
-class Unrolled:
-    """The decoder along a known target: row i is what `predict` sees at word i."""
-
-    s_prev: Tensor  # (B, Ty, n)   s_{i-1}
-    c: Tensor  # (B, Ty, 2n)       c_i
-    alpha: Tensor  # (B, Ty, Tx)   alpha_i
-    draw: Draw | None = None  # (B, Ty) each; hard attention in training
-
-
-class Stepping(Protocol):
-    """A decoder with a batch of sentences before it, several hypotheses each.
-
-    Rows of states, words and predictions are hypotheses: the first sentence's, the second's, ...
-    """
-
-    def initial_state(self) -> DecoderState:
-        """Return the state before the first word."""
-        ...
-
-    def predict(self, y_prev: Tensor, state: DecoderState) -> Prediction:
-        """Look at the source and score every next word."""
-        ...
-
-    def advance(self, state: DecoderState, c: Tensor, *, y_prev: Tensor, y: Tensor) -> DecoderState:
-        """Move the state past the word y, with the c of the prediction."""
-        ...
-
-    def select(self, sentences: Tensor, times: int) -> "Stepping":
-        """Go on with some of the sentences, and so many hypotheses each."""
-        ...
-
-
-class Decoder(Protocol):
-    """All that search asks of a decoder."""
-
-    def stepping(self, source: Annotations, times: int) -> Stepping:
-        """Begin the translation of a batch, with so many hypotheses for each sentence."""
-        ...
-
-
-Unroll = Callable[["RecurrentDecoder", Tensor, Tensor, Annotations, Tensor], Unrolled]
-"""Runs a decoder along E y_{i-1} and E y_i (B, Ty, m), with the mask (B, Ty) of real words."""
+    def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "RecurrentState":
+        """Go on with some sentences, so many hypotheses each, made of these rows."""
+        c, y, attention = (x if x is None else x[rows] for x in (self.c, self.y, self.attention))
+        cell = tuple(x[rows] for x in self.cell)
+        return RecurrentState(self.source.select(sentences), cell, c, y, attention)
 
 
 class RecurrentDecoder(nn.Module):
@@ -113,49 +56,61 @@ class RecurrentDecoder(nn.Module):
     Biases b_s, b_o, b are the authors'; the paper prints none.
     """
 
-    def __init__(  # noqa: PLR0913 - four parts, a size, five switches
+    claims: ClassVar[tuple[str, ...]] = ("A.2.2",)
+    weight_groups: ClassVar[Mapping[str, str]] = {
+        **{"embedding": "embeddings", "attention": "attention"},
+        **dict.fromkeys(("U_o", "V_o", "C_o", "W_o"), "readout"),
+    }
+
+    def __init__(  # noqa: PLR0913 - four parts, two sizes, a backend, five switches
         self,
         embedding: WordEmbedding,
         attention: Attention,
-        unit: GatedUnit,
+        unit: Cell,
         W_o: nn.Module,
         *,
+        summary_size: int,
         readout_size: int,
         maxout: bool,
         moved_by_emitted: bool,
         bias: bool,
         embedding_dropout: float,
         readout_dropout: float,
+        backend: Backend,
     ) -> None:
         super().__init__()
-        n, m = unit.hidden_size, embedding.E.embedding_dim
+        n, m, linear = unit.hidden_size, embedding.E.embedding_dim, backend.linear
         self.embedding = embedding
         self.attention = attention
         self.unit = unit
         self.maxout = maxout
         self.moved_by_emitted = moved_by_emitted
         width = 2 * readout_size if maxout else readout_size
-        self.W_s = nn.Linear(n, n, bias=bias)
-        self.U_o = nn.Linear(n, width, bias=bias)
-        self.V_o = nn.Linear(m, width, bias=False)
-        self.C_o = nn.Linear(attention.context_size, width, bias=False)
+        self.W_s = linear(summary_size, n, bias=bias)
+        self.U_o = linear(n, width, bias=bias)
+        self.V_o = linear(m, width, bias=False)
+        self.C_o = linear(attention.context_size, width, bias=False)
         self.W_o = W_o
+        self.num_words = embedding.E.num_embeddings
         self.embedding_dropout = Dropout(embedding_dropout)
         self.readout_dropout = Dropout(readout_dropout)
-        self.unroll: Unroll = unroll  # `kernels.unroll_fused` gives the same, faster
+        self.backend = backend
 
-    def initial_state(self, source: Annotations) -> DecoderState:
-        """Return s_0 = tanh(W_s h_bwd_1 + b_s)."""
-        return DecoderState(torch.tanh(self.W_s(source.start)))
+    @torch.no_grad()
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw embedding, attention, unit, W_s, U_o, V_o, C_o, W_o."""
+        for part in (self.embedding, self.attention, self.unit):
+            part.initialize(scheme)
+        draw_layers(scheme, self.W_s, self.U_o, self.V_o, self.C_o, self.W_o)
+
+    def start(self, memory: Memory) -> Tensor:
+        """Return s_0 = tanh(W_s h_bwd_1 + b_s) (B, n)."""
+        return torch.tanh(self.W_s(memory.summary))
 
     def embed(self, y: Tensor) -> Tensor:
         """Return E y (..., m); the id of y_0 gives the zero vector."""
         embedded: Tensor = self.embedding_dropout(self.embedding(y))
         return embedded
-
-    def stepping(self, source: Annotations, times: int) -> "Repeated":
-        """Begin a search over hypotheses, each with its own copy of the annotations."""
-        return Repeated(self, source, times)
 
     def readout(self, s_prev: Tensor, Ey: Tensor, c: Tensor) -> Tensor:
         """Return t_i (..., l) from s_{i-1} (..., n), E y_{i-1} (..., m), c_i (..., 2n)."""
@@ -165,74 +120,64 @@ class RecurrentDecoder(nn.Module):
         dropped: Tensor = self.readout_dropout(t)
         return dropped
 
-    def predict(self, y_prev: Tensor, state: DecoderState, source: Annotations) -> Prediction:
-        """Score every next word after y_{i-1} (B,), from s_{i-1}."""
-        attended = self.attention(query=state.s, source=source)
-        t = self.readout(state.s, self.embed(y_prev), attended.c)
-        return Prediction(self.W_o(t), attended.c, attended.alpha)
+    # Word by word
 
-    def advance(self, state: DecoderState, c: Tensor, *, y_prev: Tensor, y: Tensor) -> DecoderState:
-        """Move s_{i-1} to s_i with the c_i that `predict` returned."""
-        word = y if self.moved_by_emitted else y_prev
-        return DecoderState(self.unit(self.unit.project(self.embed(word)), state.s, c))
+    def begin(self, memory: Memory) -> RecurrentState:
+        """Return s_0 of every sentence, with one hypothesis each."""
+        return RecurrentState(self.attention.prepare(memory), self.unit.begin(self.start(memory)))
 
+    def step(self, y: Tensor, state: RecurrentState) -> tuple[LogitsPrediction, RecurrentState]:
+        """Predict the words after y_{i-1} (R,); s_{i-1} is computed now that y_{i-1} is known."""
+        cell = state.cell
+        if state.c is not None:
+            word = y if self.moved_by_emitted else state.y
+            assert word is not None
+            cell = self.unit.step(self.unit.project(self.embed(word)), cell, state.c)
+        s = self.unit.output(cell)
+        K = len(s) // len(state.source.mask)
+        rows = torch.arange(len(state.source.mask), device=s.device).repeat_interleave(K)
+        attended = self.attention(s, state.source.select(rows), state.attention)
+        logits = self.logits(self.readout(s, self.embed(y), attended.c))
+        after = RecurrentState(state.source, cell, attended.c, y, attended.state)
+        return LogitsPrediction(logits, attended.alpha), after
 
-class Repeated:
-    """`Stepping` with any attention: the annotations of a sentence once for each hypothesis."""
+    # Along known targets
 
-    def __init__(self, decoder: RecurrentDecoder, source: Annotations, times: int) -> None:
-        self.decoder, self.source = decoder, source
-        rows = torch.arange(len(source.mask), device=source.mask.device)
-        self.rows = source.select(rows.repeat_interleave(times))
+    def follow(self, memory: Memory, y: Tensor, mask: Tensor) -> Followed:
+        """Run along targets (B, Ty), of which `mask` marks the real words."""
+        Ey, Ey_prev = self._words(y)
+        steps = self._unroll(memory, Ey, Ey_prev, mask)
+        real = mask.flatten().nonzero()[:, 0]
+        rows = (x.flatten(0, 1).index_select(0, real) for x in (steps.s_prev, Ey_prev, steps.c))
+        return Followed(self.readout(*rows), steps.alpha, steps.losses)
 
-    def initial_state(self) -> DecoderState:
-        """Return s_0 of every hypothesis."""
-        return self.decoder.initial_state(self.rows)
+    def logits(self, t: Tensor) -> Tensor:
+        """Return W_o t + b (..., K_y)."""
+        logits: Tensor = self.W_o(t)
+        return logits
 
-    def predict(self, y_prev: Tensor, state: DecoderState) -> Prediction:
-        """Score every next word of every hypothesis."""
-        return self.decoder.predict(y_prev, state, self.rows)
+    def output_loss(
+        self, t: Tensor, targets: Tensor, label_smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return the summed -log p of targets (N,) given t (N, l), and the same if smoothed."""
+        return self.backend.output_loss(self.W_o, t, targets, label_smoothing)
 
-    def advance(self, state: DecoderState, c: Tensor, *, y_prev: Tensor, y: Tensor) -> DecoderState:
-        """Move every hypothesis on by a word."""
-        return self.decoder.advance(state, c, y_prev=y_prev, y=y)
+    def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
+        """Return the gates of the unit and the weights of the attention along targets."""
+        Ey, Ey_prev = self._words(y)
+        steps = self._unroll(memory, Ey, Ey_prev, mask)
+        words = self.unit.project(Ey if self.moved_by_emitted else Ey_prev)
+        gates = self.unit.gates(words, steps.s_prev, steps.c)
+        alpha = steps.alpha if self.attention.learned else None
+        return Probes({letter: (values, mask) for letter, values in gates.items()}, alpha)
 
-    def select(self, sentences: Tensor, times: int) -> "Repeated":
-        """Go on with some of the sentences."""
-        return Repeated(self.decoder, self.source.select(sentences), times)
+    def _words(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return E y_i and E y_{i-1} (B, Ty, m)."""
+        Ey = self.embed(y)
+        # y_0 is the zero vector. Dropout draws one mask for a word, for both of its uses.
+        return Ey, torch.cat([torch.zeros_like(Ey[:, :1]), Ey[:, :-1]], dim=1)
 
-
-def max_of_pairs(t_tilde: Tensor) -> Tensor:
-    """Return the larger of each adjacent pair, (..., l) of (..., 2l)."""
-    t: Tensor = t_tilde.unflatten(-1, (-1, 2)).amax(dim=-1)
-    return t
-
-
-def unroll(
-    decoder: RecurrentDecoder, Ey_prev: Tensor, Ey: Tensor, source: Annotations, mask: Tensor
-) -> Unrolled:
-    """Run along a known target, given E y_{i-1} and E y_i (B, Ty, m).
-
-    The same attention and the same unit as `predict` and `advance`; what does not depend on the
-    state is computed before the loop. `mask` lets kernels leave padding out; here it is run, too.
-    """
-    unit = decoder.unit
-    projected = unit.project(Ey if decoder.moved_by_emitted else Ey_prev)  # (B, Ty, 3n)
-    s = decoder.initial_state(source).s
-    states: list[Tensor] = []
-    looks: list[Attended] = []
-    for i in range(Ey.shape[1]):
-        states.append(s)
-        looks.append(decoder.attention(query=s, source=source))  # asks with s_{i-1}
-        s = unit(projected[:, i], s, looks[-1].c)
-    c, alpha = (torch.stack([getattr(look, k) for look in looks], dim=1) for k in ("c", "alpha"))
-    return Unrolled(torch.stack(states, dim=1), c, alpha, stack_draws(looks))
-
-
-def stack_draws(looks: Sequence[Attended]) -> Draw | None:
-    """Put what hard attention drew at each step side by side, (B, Ty); None if it drew nothing."""
-    draws = [look.draw for look in looks if look.draw is not None]
-    if not draws:
-        return None
-    parts = ([getattr(draw, f.name) for draw in draws] for f in fields(Draw))
-    return Draw(*(torch.stack(part, dim=1) for part in parts))
+    def _unroll(self, memory: Memory, Ey: Tensor, Ey_prev: Tensor, mask: Tensor) -> Unrolled:
+        words = Ey if self.moved_by_emitted else Ey_prev
+        source, s_0 = self.attention.prepare(memory), self.start(memory)
+        return self.backend.unroll(self.unit, self.attention, words, s_0, source, mask)

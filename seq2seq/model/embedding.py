@@ -1,6 +1,11 @@
 """Word embeddings, and the zero vector that stands for the word before the first."""
 
+from typing import ClassVar
+
+import torch
 from torch import Tensor, nn
+
+from seq2seq.model.initialization import Scheme
 
 
 class WordEmbedding(nn.Module):
@@ -10,11 +15,21 @@ class WordEmbedding(nn.Module):
     id of y_0: there is no start symbol, y_0 contributes the zero vector, bias included.
     """
 
+    claims: ClassVar[tuple[str, ...]] = ("A.2",)
+
     def __init__(self, num_words: int, size: int, *, bias: bool, zero_id: int) -> None:
         super().__init__()
         self.zero_id = zero_id
         self.E = nn.Embedding(num_words, size, padding_idx=zero_id)
         self.bias = nn.Parameter(self.E.weight.new_zeros(size)) if bias else None
+
+    @torch.no_grad()
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw the vectors; that of y_0, which the draw overwrites, is zero again."""
+        scheme.embedding(self.E.weight)
+        self.E.weight[self.zero_id] = 0.0
+        if self.bias is not None:
+            self.bias.zero_()
 
     def forward(self, ids: Tensor) -> Tensor:
         """Embed ids (...) as (..., m)."""

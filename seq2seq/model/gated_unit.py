@@ -1,7 +1,13 @@
 """The gated hidden unit of A.1.1."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
+
+from seq2seq.model.initialization import Scheme, draw_layers
+from seq2seq.model.protocols import CellState
 
 
 class GatedUnit(nn.Module):
@@ -14,8 +20,10 @@ class GatedUnit(nn.Module):
 
     z = 1 takes the new state, the reverse of torch's GRU. With `reset_before` false the gate acts
     on the product, r . (U s_{i-1}), as in torch's GRU. Gates have no bias; the candidate has one
-    in the authors' code, none in print.
+    in the authors' code, none in print. Its state is (s_i,).
     """
+
+    claims: ClassVar[tuple[str, ...]] = ("A.1.1",)
 
     def __init__(
         self,
@@ -25,41 +33,65 @@ class GatedUnit(nn.Module):
         *,
         reset_before: bool,
         bias: bool,
+        linear: type[nn.Linear] = nn.Linear,
     ) -> None:
         super().__init__()
         self.hidden_size = hidden_size
         self.reset_before = reset_before
-        self.W = nn.Linear(input_size, hidden_size, bias=bias)
-        self.W_z = nn.Linear(input_size, hidden_size, bias=False)
-        self.W_r = nn.Linear(input_size, hidden_size, bias=False)
-        self.U = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.U_z = nn.Linear(hidden_size, hidden_size, bias=False)
-        self.U_r = nn.Linear(hidden_size, hidden_size, bias=False)
-        if context_size:
-            self.C = nn.Linear(context_size, hidden_size, bias=False)
-            self.C_z = nn.Linear(context_size, hidden_size, bias=False)
-            self.C_r = nn.Linear(context_size, hidden_size, bias=False)
+        self.W = linear(input_size, hidden_size, bias=bias)
+        self.W_z = linear(input_size, hidden_size, bias=False)
+        self.W_r = linear(input_size, hidden_size, bias=False)
+        self.U = linear(hidden_size, hidden_size, bias=False)
+        self.U_z = linear(hidden_size, hidden_size, bias=False)
+        self.U_r = linear(hidden_size, hidden_size, bias=False)
+        self.has_context = context_size > 0
+        if self.has_context:
+            self.C = linear(context_size, hidden_size, bias=False)
+            self.C_z = linear(context_size, hidden_size, bias=False)
+            self.C_r = linear(context_size, hidden_size, bias=False)
 
-    def project(self, Ex: Tensor) -> Tensor:
+    @torch.no_grad()
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw W, W_z, W_r, U, U_z, U_r, C, C_z, C_r in this order."""
+        draw_layers(scheme, self.W, self.W_z, self.W_r)
+        for layer in (self.U, self.U_z, self.U_r):
+            scheme.recurrent(layer.weight)
+        if self.has_context:
+            draw_layers(scheme, self.C, self.C_z, self.C_r)
+
+    def begin(self, h: Tensor) -> CellState:
+        """Return the state s = h (B, n)."""
+        return (h,)
+
+    def project(self, x: Tensor) -> Tensor:
         """Return W e, W_z e, W_r e side by side, (..., 3n), for words known before the loop."""
-        return torch.cat([self.W(Ex), self.W_z(Ex), self.W_r(Ex)], dim=-1)
+        return torch.cat([self.W(x), self.W_z(x), self.W_r(x)], dim=-1)
 
-    def gates(
-        self, We_z: Tensor, We_r: Tensor, s_prev: Tensor, c: Tensor | None = None
+    def step(self, x: Tensor, state: CellState, c: Tensor | None = None) -> CellState:
+        """Return s_i (B, n) from `project`ed words (B, 3n), s_{i-1} (B, n) and c (B, 2n)."""
+        [s_prev] = state
+        We, We_z, We_r = x.chunk(3, dim=-1)
+        if c is not None:
+            We = We + self.C(c)
+        z, r = self._z_and_r(We_z, We_r, s_prev, c)
+        Us = self.U(r * s_prev) if self.reset_before else r * self.U(s_prev)
+        s_tilde = torch.tanh(We + Us)
+        return ((1 - z) * s_prev + z * s_tilde,)
+
+    def output(self, state: CellState) -> Tensor:
+        """Return s (B, n)."""
+        return state[0]
+
+    def gates(self, x: Tensor, h: Tensor, c: Tensor | None = None) -> Mapping[str, Tensor]:
+        """Return z and r (..., n)."""
+        _, We_z, We_r = x.chunk(3, dim=-1)
+        return dict(zip("zr", self._z_and_r(We_z, We_r, h, c), strict=True))
+
+    def _z_and_r(
+        self, We_z: Tensor, We_r: Tensor, s_prev: Tensor, c: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return z and r (..., n) from `project`ed words and s_{i-1} (..., n), and c (..., 2n)."""
         if c is not None:
             We_z, We_r = We_z + self.C_z(c), We_r + self.C_r(c)
         z = torch.sigmoid(We_z + self.U_z(s_prev))
         r = torch.sigmoid(We_r + self.U_r(s_prev))
         return z, r
-
-    def forward(self, projected: Tensor, s_prev: Tensor, c: Tensor | None = None) -> Tensor:
-        """Return s_i (B, n) from `project`ed words (B, 3n), s_{i-1} (B, n) and c (B, 2n)."""
-        We, We_z, We_r = projected.chunk(3, dim=-1)
-        if c is not None:
-            We = We + self.C(c)
-        z, r = self.gates(We_z, We_r, s_prev, c)
-        Us = self.U(r * s_prev) if self.reset_before else r * self.U(s_prev)
-        s_tilde = torch.tanh(We + Us)
-        return (1 - z) * s_prev + z * s_tilde

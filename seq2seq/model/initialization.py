@@ -1,53 +1,90 @@
-"""How weights start: the paper's B.1, and a modern choice for small models."""
+"""How weights start: the paper's B.1, and a modern choice for small models.
 
-import torch
-from torch import nn
+Every module draws its own weights with `initialize(scheme)`, part by part in the order in which
+its parts were made; a seed therefore gives the same weights as long as that order stays.
+"""
 
-from seq2seq.model.embedding import WordEmbedding
+from typing import Protocol
 
-RECURRENT = ("U", "U_z", "U_r")
+from torch import Tensor, nn
 
 
-@torch.no_grad()
-def initialize_paper(model: nn.Module) -> None:
-    """B.1: recurrent matrices orthogonal, W_a and U_a N(0, 0.001^2), v_a and biases 0, rest 0.01.
+class Scheme(Protocol):
+    """Draws a weight by what it is for."""
+
+    def matrix(self, weight: Tensor) -> None:
+        """Any matrix that is none of the others."""
+        ...
+
+    def recurrent(self, weight: Tensor) -> None:
+        """A square matrix from state to state."""
+        ...
+
+    def alignment(self, weight: Tensor) -> None:
+        """A matrix of the alignment model, W_a or U_a."""
+        ...
+
+    def energy(self, weight: Tensor) -> None:
+        """The vector that makes energies, v_a."""
+        ...
+
+    def embedding(self, weight: Tensor) -> None:
+        """Vectors of words (K, m)."""
+        ...
+
+
+class Paper:
+    """B.1: recurrent matrices orthogonal, W_a and U_a N(0, 0.001^2), v_a 0, the rest 0.01.
 
     v_a = 0 makes the first attention exactly uniform.
     """
-    for name, weight in model.named_parameters():
-        owner, kind = name.split(".")[-2:]
-        if kind == "bias" or owner == "v_a":
-            nn.init.zeros_(weight)
-        elif owner in RECURRENT:
-            nn.init.orthogonal_(weight)
-        elif owner in ("W_a", "U_a"):
-            nn.init.normal_(weight, std=0.001)
-        else:
-            nn.init.normal_(weight, std=0.01)
-    _zero_first_word(model)
+
+    def matrix(self, weight: Tensor) -> None:  # noqa: D102
+        nn.init.normal_(weight, std=0.01)
+
+    def recurrent(self, weight: Tensor) -> None:  # noqa: D102
+        nn.init.orthogonal_(weight)
+
+    def alignment(self, weight: Tensor) -> None:  # noqa: D102
+        nn.init.normal_(weight, std=0.001)
+
+    def energy(self, weight: Tensor) -> None:  # noqa: D102
+        nn.init.zeros_(weight)
+
+    def embedding(self, weight: Tensor) -> None:  # noqa: D102
+        self.matrix(weight)
 
 
-@torch.no_grad()
-def initialize_glorot(model: nn.Module) -> None:
-    """Glorot-uniform matrices, orthogonal recurrent ones, zero biases, N(0, 1/m) embeddings.
+class Glorot:
+    """Glorot-uniform matrices, orthogonal recurrent ones, N(0, 1/m) embeddings.
 
     Small models with Adam leave the plateau of the first updates sooner than with B.1.
     """
-    for name, weight in model.named_parameters():
-        owner, kind = name.split(".")[-2:]
-        if kind == "bias":
-            nn.init.zeros_(weight)
-        elif owner in RECURRENT:
-            nn.init.orthogonal_(weight)
-        elif owner == "E":
-            nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-        else:
-            nn.init.xavier_uniform_(weight)
-    _zero_first_word(model)
+
+    def matrix(self, weight: Tensor) -> None:  # noqa: D102
+        nn.init.xavier_uniform_(weight)
+
+    def recurrent(self, weight: Tensor) -> None:  # noqa: D102
+        nn.init.orthogonal_(weight)
+
+    def alignment(self, weight: Tensor) -> None:  # noqa: D102
+        self.matrix(weight)
+
+    def energy(self, weight: Tensor) -> None:  # noqa: D102
+        self.matrix(weight)
+
+    def embedding(self, weight: Tensor) -> None:  # noqa: D102
+        nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
 
 
-def _zero_first_word(model: nn.Module) -> None:
-    """Zero the row of y_0 again: an in-place draw overwrites what `padding_idx` had set."""
-    for module in model.modules():
-        if isinstance(module, WordEmbedding):
-            module.E.weight[module.zero_id] = 0.0
+SCHEMES: dict[str, Scheme] = {"paper": Paper(), "glorot": Glorot()}
+
+
+def draw_layers(scheme: Scheme, *layers: nn.Module) -> None:
+    """Draw the weights of linear layers, or sequences of them, in order; biases start at 0."""
+    for layer in layers:
+        for part in layer.modules():
+            if isinstance(part, nn.Linear):
+                scheme.matrix(part.weight)
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)

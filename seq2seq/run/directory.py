@@ -43,9 +43,10 @@ class RunDir:
         with explained(root):
             writing.make_directory(root)
             check_tree(root)
-        run = cls(root)
-        run.lock()
-        if run.path("config.yaml").exists():
+        run, config = cls(root), root / "config.yaml"
+        if not config.exists() or (root / "run.lock").exists():  # then "in use by" says more
+            run.lock()
+        if config.exists():
             run.unlock()
             raise RunDirError(
                 root, "already holds a run", f"Continue it with resume={root}, or name another."

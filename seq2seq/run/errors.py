@@ -96,7 +96,7 @@ class RepeatedError(UserError):
 
 
 class InternalError(UserError):
-    """A bug of ours: the terminal gets one line, `traceback` says where the whole of it is."""
+    """A bug of this program: the terminal gets one line; `traceback` is where to find the rest."""
 
     exit_code = 70
 

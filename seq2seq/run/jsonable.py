@@ -73,7 +73,7 @@ def _read_plain(kind: Any, value: Any, name: str) -> Any:
         return value
     if type(value) is not kind:  # a bool is no int
         raise ValueError(
-            f"{name} is {str(value)[:80]!r}, expected {getattr(kind, '__name__', kind)}"
+            f"{name} is {repr(value)[:80]}, expected {getattr(kind, '__name__', kind)}"
         )
     return value
 

@@ -1,4 +1,4 @@
-"""Running out of memory: told apart from other failures, and freed before it is reported."""
+"""Running out of memory: distinguished from other failures, and freed before it is reported."""
 
 import errno
 import re

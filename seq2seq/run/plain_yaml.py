@@ -44,7 +44,7 @@ class _PlainLoader(yaml.SafeLoader):
 
     def get_event(self) -> Any:
         event = super().get_event()  # type: ignore[no-untyped-call]
-        where = f"{self._path}:{event.start_mark.line + 1 if event.start_mark else 0}"
+        where = f"{self._path}:{event.start_mark.line + 1}"
         if (problem := _not_plain(event)) is not None:
             raise UntrustedError(where, problem, NOT_ALLOWED)
         self._events += 1

@@ -1,6 +1,6 @@
 """Reading files of a run, which may be damaged or come from a stranger.
 
-Nothing here follows a link, waits for a pipe, or reads a file before it has looked at its size,
+Nothing here follows a link, waits for a pipe, or reads a file before its size is known,
 and no reader can run code. Damage is found by checksums (`checksums.py`).
 """
 
@@ -49,7 +49,7 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 
 @contextlib.contextmanager
 def expected(path: Path | str) -> Iterator[None]:
-    """Name a file of a run whose content turns out to be something else than was written there.
+    """Name the file of a run whose content is not what was written there.
 
     Raises:
         RunDirError: instead of what reading a value of the wrong kind raises.
@@ -57,7 +57,7 @@ def expected(path: Path | str) -> Iterator[None]:
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        what = f"holds something else than a run of ours ({type(error).__name__})"
+        what = f"has unexpected content ({type(error).__name__})"
         raise RunDirError(path, what, RESTORE) from None
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import threading
-from pathlib import Path
 from typing import Any
 
 from seq2seq.run.directory import RunDir
@@ -11,8 +10,8 @@ from seq2seq.run.directory import RunDir
 log = logging.getLogger(__name__)
 
 EVENTS = "tensorboard"
+# TensorBoard's class that writes to the disk.
 _THREAD = "_AsyncWriterThread"
-"""TensorBoard's class that writes to the disk."""
 
 
 class Board:
@@ -43,16 +42,6 @@ class Board:
     def add(self, kind: str, *args: Any, **kwargs: Any) -> None:
         """Call the writer's `add_...`."""
         self._do(f"add_{kind}", *args, **kwargs)
-
-    def shows(self, tag: str, step: int) -> bool:
-        """Whether the events on disk hold a point of a curve; reads them all."""
-        if self._writer is None:
-            return False
-        try:
-            return _is_there(Path(self._writer.log_dir), tag, step)
-        except Exception as error:  # watching must not end a run of days
-            self._give_up(error)
-            return False
 
     def flush(self) -> None:
         """Bring events to disk."""
@@ -89,33 +78,12 @@ class Board:
 def _open_writer(run: RunDir, update: int) -> Any:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    _number_events(run)
-    # purge_step hides what a killed run had logged after its last checkpoint; step 0 is the config.
-    return SummaryWriter(str(run.path(EVENTS)), purge_step=update + 1 if update else 0)
-
-
-def _is_there(folder: Path, tag: str, step: int) -> bool:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    theirs = logging.getLogger("tensorboard")
-    before = theirs.level
-    theirs.setLevel(logging.ERROR)  # restarts are no news
-    try:
-        events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
-    finally:
-        theirs.setLevel(before)
-    known = tag in events.Tags()["scalars"]
-    return known and any(event.step == step for event in events.Scalars(tag))
-
-
-def _number_events(run: RunDir) -> None:
-    """Rename what earlier processes of this run logged, so that it sorts before what comes.
-
-    TensorBoard reads event files in the order of their names: the second of their beginning, host,
-    process. A clock that was set back, or two starts in a second, would put them in disorder.
-    """
-    files = sorted(run.path(EVENTS).glob("events.out.tfevents.*"))
-    for number, path in enumerate(files):
+    # TensorBoard reads event files in the order of their names: the second of their beginning,
+    # host, process. A clock that was set back, or two starts in a second, would put them in
+    # disorder, so those of earlier processes are numbered.
+    for number, path in enumerate(sorted(run.path(EVENTS).glob("events.out.tfevents.*"))):
         name = f"events.out.tfevents.{number:010d}"
         if path.name != name:
             run.rename(f"{EVENTS}/{path.name}", f"{EVENTS}/{name}")
+    # purge_step hides what a killed run had logged after its last checkpoint; step 0 is the config.
+    return SummaryWriter(str(run.path(EVENTS)), purge_step=update + 1 if update else 0)

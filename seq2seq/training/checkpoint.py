@@ -138,7 +138,7 @@ def best_update(run: RunDir) -> int | None:
         log.warning("%s is damaged (%s)", error.where, error.what)
         return None
     update = best.get("update", best.get("step"))  # the word of 0.1.0
-    return update if isinstance(update, int) else None
+    return update if isinstance(update, int) and 0 <= update <= MAX_NUMBER else None
 
 
 def best_weights(run: RunDir) -> tuple[Path, str]:

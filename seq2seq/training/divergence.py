@@ -18,7 +18,7 @@ from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DivergedError, PlatformError, RunDirError
 from seq2seq.run.jsonable import to_json
 from seq2seq.training.checkpoint import TrainingState
-from seq2seq.training.gradient import sentence_costs
+from seq2seq.training.gradient import sentence_losses
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Guard:
     def _diverged(self, step: Step, what: str, norm: float) -> DivergedError:
         # Once more, with the draws of the update: the loss of each sentence.
         torch.manual_seed(step.seed)
-        losses = sentence_costs(self.model, step.batch, self.cfg)
+        losses = sentence_losses(self.model, step.batch, self.cfg)
         # The gradient norm of each parameter, as before clipping.
         scale = norm / self.cfg.trainer.clip_norm
         scale = max(1.0, scale) if math.isfinite(scale) else 1.0  # then nothing was clipped

@@ -1,4 +1,4 @@
-"""The part of a run that decoding needs, in a folder of its own: a model to hand on.
+"""The part of a run that decoding needs, in a directory of its own: a model to hand on.
 
 It is itself a run directory, without data, optimizer and logs, so everything that decodes a run
 decodes it. Of the data config only the languages stay: paths are nobody else's business.
@@ -28,7 +28,7 @@ def export(run: RunDir, cfg: Config) -> Path:
         cfg: The config as the run saved it.
 
     Returns:
-        The folder; one that holds these weights already is left as it is.
+        The directory; one that holds these weights already is left as it is.
 
     Raises:
         RunDirError: no checkpoint can be read.

@@ -30,7 +30,7 @@ LAYOUT = {
         "the same as a share of log(source tokens)": _lines("attention/entropy_share$"),
     },
     "5. Is it as fast as it could be?": {
-        "target tokens per second": _lines("train/words_per_second$"),
+        "target tokens per second": _lines("train/tokens_per_second$"),
         "share of the time waiting for data": _lines("train/data_wait$"),
         "share of padding": _lines("train/padding$"),
     },

@@ -1,14 +1,14 @@
-"""The cost of a batch: nats summed over real target tokens, and what it is divided by."""
+"""The loss of a batch: nats summed over real target tokens, and what it is divided by."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seq2seq.config.schema import Normalize
 from seq2seq.data.batching import Batch
-from seq2seq.model import DecoderOutput, RNNSearch
+from seq2seq.model.output import smoothed_loss
+from seq2seq.model.protocols import TranslationModel
 
 SLICE_BYTES = 8 << 20
 """Of logits, at once."""
@@ -16,13 +16,13 @@ SLICE_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class Loss:
-    """Cost of a batch in nats, summed over target tokens, end symbols included."""
+    """Loss of a batch in nats, summed over target tokens, end symbols included."""
 
-    nll: Tensor  # ()  -log p of the references
-    smoothed: Tensor  # ()  the same against smoothed targets; equals nll without smoothing
+    total: Tensor  # ()  -log p of the references
+    smoothed: Tensor  # ()  the same against smoothed targets; equals `total` without smoothing
     sentences: int
-    words: int
-    draws: Tensor | None = None  # ()  what hard attention learns from, `reinforce.py`
+    tokens: int
+    extra: Tensor | None = None  # ()  losses of the model's own, added up
 
     def objective(self, normalize: Normalize) -> Tensor:
         """Return what the gradient is taken of.
@@ -30,85 +30,45 @@ class Loss:
         The authors take the sum over all words of the batch; clipping at norm 1 then acts on
         nearly every update.
         """
-        total = self.smoothed if self.draws is None else self.smoothed + self.draws
+        objective = self.smoothed if self.extra is None else self.smoothed + self.extra
         match normalize:
             case Normalize.none:
-                return total
+                return objective
             case Normalize.sentences:
-                return total / self.sentences
+                return objective / self.sentences
             case Normalize.words:
-                return total / self.words
+                return objective / self.tokens
 
 
-def nll(output: DecoderOutput, batch: Batch, label_smoothing: float = 0.0) -> Loss:
-    """Return the cost of predictions made along the targets of a batch."""
+def batch_loss(model: TranslationModel, batch: Batch, label_smoothing: float = 0.0) -> Loss:
+    """Return the loss of a batch along its targets."""
+    followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
     targets = batch.tgt[batch.tgt_mask]  # (N,)
-    total, smoothed = SmoothedNLL.apply(  # type: ignore[no-untyped-call]
-        output.logits, targets, label_smoothing
-    )
-    return Loss(total, smoothed, batch.num_sentences, len(targets))
-
-
-def cost(model: RNNSearch, batch: Batch, label_smoothing: float = 0.0) -> Loss:
-    """Return the cost of a batch, by the kernel if the model has it: the same, in less memory."""
-    given = (batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-    if model.nll is None:
-        return nll(model(*given), batch, label_smoothing)
-    targets = batch.tgt[batch.tgt_mask]  # (N,)
-    total, smoothed = model.nll(model.decoder.W_o, model.along(*given).t, targets, label_smoothing)
-    return Loss(total, smoothed, batch.num_sentences, len(targets))
+    sizes = batch.num_sentences, len(targets)
+    if not followed.losses:
+        return Loss(*model.output_loss(followed.t, targets, label_smoothing), *sizes)
+    # A loss of the model's own asks for the probability of each word.
+    logits = model.logits(followed.t)
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    log_p = torch.log_softmax(logits.detach(), dim=-1, dtype=wide)
+    log_p = log_p.gather(1, targets[:, None]).squeeze(1)
+    extra = torch.stack([term(log_p) for term in followed.losses.values()]).sum()
+    return Loss(*smoothed_loss(logits, targets, label_smoothing), *sizes, extra)
 
 
 @torch.inference_mode()
-def sentence_nll(model: RNNSearch, batch: Batch) -> Tensor:
+def sentence_losses(model: TranslationModel, batch: Batch) -> Tensor:
     """Return the nats (B,) of each sentence of a batch; its logits never exist all at once."""
-    t = model.along(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).t  # (N, l)
+    t = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).t  # (N, l)
     targets = batch.tgt[batch.tgt_mask]  # (N,)
-    rows = max(1, SLICE_BYTES // (4 * model.decoder.embedding.E.num_embeddings))
+    rows = max(1, SLICE_BYTES // (4 * model.num_words))
     parts = zip(t.split(rows), targets.split(rows), strict=True)
-    costs = torch.cat([_nll(model, *part) for part in parts])
-    grid = costs.new_zeros(batch.tgt.shape).masked_scatter_(batch.tgt_mask, costs)
+    losses = torch.cat([_token_losses(model, *part) for part in parts])
+    grid = losses.new_zeros(batch.tgt.shape).masked_scatter_(batch.tgt_mask, losses)
     return grid.sum(dim=1)
 
 
-def _nll(model: RNNSearch, t: Tensor, targets: Tensor) -> Tensor:
-    logits = model.decoder.W_o(t)
+def _token_losses(model: TranslationModel, t: Tensor, targets: Tensor) -> Tensor:
+    logits = model.logits(t)
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return nn.functional.cross_entropy(wide, targets, reduction="none")
-
-
-class SmoothedNLL(torch.autograd.Function):
-    """Negative log-likelihood, and the same against smoothed targets, in one pass each way.
-
-    With smoothing e over K words the target is 1 - e on the reference plus e / K everywhere, and
-    the gradient is softmax minus target. Autograd over log_softmax, nll and mean makes five
-    arrays of logits size for it; this makes two. Only the second output can be differentiated.
-    """
-
-    @staticmethod
-    def forward(  # noqa: D102
-        ctx: Any, logits: Tensor, targets: Tensor, label_smoothing: float
-    ) -> tuple[Tensor, Tensor]:
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        log_p = torch.log_softmax(logits, dim=-1, dtype=wide)  # (N, K)
-        total = -log_p.gather(1, targets[:, None]).sum()
-        smoothed = total
-        if label_smoothing:
-            spread = -log_p.sum() / log_p.shape[1]
-            smoothed = (1 - label_smoothing) * total + label_smoothing * spread
-        ctx.save_for_backward(log_p, targets)
-        ctx.label_smoothing, ctx.dtype = label_smoothing, logits.dtype
-        ctx.mark_non_differentiable(total)
-        return total, smoothed.clone()
-
-    @staticmethod
-    def backward(  # noqa: D102
-        ctx: Any, _d_total: Tensor, d_smoothed: Tensor
-    ) -> tuple[Tensor, None, None]:
-        log_p, targets = ctx.saved_tensors
-        share = ctx.label_smoothing
-        d_logits = log_p.exp()
-        if share:
-            d_logits.sub_(share / log_p.shape[1])
-        d_logits[torch.arange(len(targets), device=targets.device), targets] -= 1 - share
-        return d_logits.mul_(d_smoothed).to(ctx.dtype), None, None

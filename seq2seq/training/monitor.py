@@ -34,18 +34,18 @@ METRICS = "metrics.jsonl"
 
 @dataclass(frozen=True)
 class UpdateStats:
-    """One update."""
+    """One update. Tokens include end symbols."""
 
-    nll: float  # nats, summed
-    words: int  # target tokens, end symbols included
+    loss: float  # nats, summed over target tokens
+    target_tokens: int
     grad_norm: float  # before clipping
     clipped: bool
     exploded: bool
     lr: float
     seconds: float
     waited_seconds: float  # of these, until the batch was there
-    tokens: int  # of both sides, end symbols included
-    cells: int  # the same with padding
+    tokens: int  # of both sides
+    padded_tokens: int
 
 
 @dataclass
@@ -60,39 +60,36 @@ class Validated:
 
 
 class Monitor:
-    """Reports a training run.
+    """Logs a training run.
 
     Args:
         run: Where files go.
         cfg: The whole config; only `logging` and `trainer.max_updates` are used as settings.
         progress: Where training stands; lines and events after it are cut away.
-        model: That is trained, to be looked into.
+        model: That is trained, to be probed.
     """
 
     def __init__(self, run: RunDir, cfg: Config, progress: Progress, model: RNNSearch) -> None:
         self.run, self.cfg, self.progress = run, cfg, progress
         self.probe = Probe(model)
         self.ratios: Values = {}
-        self.recorded = False
         self.warned: set[str] = set()
         run.cut(METRICS, progress.metrics_bytes)
         self.board = Board(run, progress.update, wanted=cfg.logging.tensorboard)
         if progress.update == 0:
             self.board.add("text", "config", _code(to_yaml(without_paths(cfg))), 0)
             self.board.add("custom_scalars", LAYOUT)
-        self.bar = tqdm(disable=True)
-        with self._harmless("progress bar"):
-            self.bar = tqdm(
-                total=cfg.trainer.max_updates,
-                initial=progress.update,
-                unit="update",
-                dynamic_ncols=True,
-                disable=None,  # silent unless stderr is a terminal
-            )
+        self.bar = tqdm(
+            total=cfg.trainer.max_updates,
+            initial=progress.update,
+            unit="update",
+            dynamic_ncols=True,
+            disable=None,  # silent unless stderr is a terminal
+        )
 
     @contextlib.contextmanager
     def moving(self, number: int) -> Iterator[None]:
-        """See how far the weights move in this block, if this update will be reported."""
+        """Measure how far an optimizer step moves the weights, if this update will be logged."""
         before = None
         if number % self.cfg.logging.every == 0:
             with self._harmless("update ratios"):
@@ -103,29 +100,26 @@ class Monitor:
                 self.ratios = self.probe.ratios(before)
 
     def update(self, stats: UpdateStats, batch: Batch) -> None:
-        """Take in one update and its batch; report every `logging.every` of them."""
+        """Take in one update and its batch; log every `logging.every` of them."""
+        # Sums since the last line of the log are saved in checkpoints: a resumed run goes on.
         progress = self.progress
         progress.window_updates += 1
-        progress.window_nll += stats.nll
-        progress.window_words += stats.words
+        progress.window_nll += stats.loss
+        progress.window_words += stats.target_tokens
         progress.window_grad_norm += stats.grad_norm
         progress.window_clipped += stats.clipped
         progress.window_exploded += stats.exploded
         progress.window_seconds += stats.seconds
         progress.window_waited_seconds += stats.waited_seconds
         progress.window_tokens += stats.tokens
-        progress.window_cells += stats.cells
+        progress.window_cells += stats.padded_tokens
         with self._harmless("progress bar"):
             self.bar.update()
         if progress.update % self.cfg.logging.every == 0:
-            self._report(stats.lr, self._inside(batch))
+            self._log(stats.lr, self._probed(batch))
 
-    def in_parts(self, parts: int) -> None:
-        """Record that the last update was computed in parts: from here on the run is not exact."""
-        self._record({"train/out_of_memory_parts": parts})
-
-    def _inside(self, batch: Batch) -> dict[str, float]:
-        """Look into the model; the one place where logging waits for the device."""
+    def _probed(self, batch: Batch) -> dict[str, float]:
+        """Probe the model; the one place where logging waits for the device."""
         values, self.ratios = self.ratios, {}
         with self._harmless("gates and attention"):
             values |= self.probe.look(batch)
@@ -133,7 +127,8 @@ class Monitor:
             return read(values)
         return {}
 
-    def _report(self, lr: float, inside: Mapping[str, float]) -> None:
+    def _log(self, lr: float, probed: Mapping[str, float]) -> None:
+        """Write the means since the last line and begin anew."""
         progress = self.progress
         updates, seconds = progress.window_updates, progress.window_seconds
         values = {
@@ -142,50 +137,44 @@ class Monitor:
             "train/clip_rate": progress.window_clipped / updates,
             "train/explosions": progress.window_exploded,
             "train/lr": lr,
-            "train/words_per_second": progress.window_words / seconds,
+            "train/tokens_per_second": progress.window_words / seconds,
             "train/data_wait": progress.window_waited_seconds / seconds,
             "train/padding": 1 - progress.window_tokens / progress.window_cells,
-            **inside,
+            **probed,
         }
-        progress.window_updates = progress.window_words = 0
-        progress.window_tokens = progress.window_cells = 0
-        progress.window_clipped = progress.window_exploded = 0
-        progress.window_nll = progress.window_grad_norm = progress.window_seconds = 0.0
-        progress.window_waited_seconds = 0.0
+        for name, value in vars(progress).items():
+            if name.startswith("window_"):
+                setattr(progress, name, type(value)())
         self._record(values)
-        with self._harmless("progress report"):
-            self._print(values, self._eta(seconds / updates))
 
-    def _print(self, values: dict[str, float], left: str) -> None:
-        line = f"loss {values['train/loss']:.3f}  {values['train/words_per_second']:,.0f} tokens/s"
-        self.bar.set_postfix_str(f"{line}  ETA {left}")
-        if self.bar.disable:
-            done = f"{self.progress.update:,}/{self.cfg.trainer.max_updates:,}"
-            log.info("update %s  epoch %d  %s  ETA %s", done, self.progress.epoch + 1, line, left)
+        # On a terminal beside the bar, elsewhere as a line.
+        left = self.cfg.trainer.max_updates - progress.update
+        line = f"loss {values['train/loss']:.3f}  {values['train/tokens_per_second']:,.0f} tokens/s"
+        line += f"  ETA {tqdm.format_interval(left * seconds / updates)}"
+        with self._harmless("progress bar"):
+            self.bar.set_postfix_str(line)
+            if self.bar.disable:
+                done = f"{progress.update:,}/{self.cfg.trainer.max_updates:,}"
+                log.info("update %s  epoch %d  %s", done, progress.epoch + 1, line)
 
-    def _eta(self, seconds_per_update: float) -> str:
-        left = (self.cfg.trainer.max_updates - self.progress.update) * seconds_per_update
-        return str(tqdm.format_interval(left))
+    def in_parts(self, parts: int) -> None:
+        """Record that the last update was computed in parts: from here on the run is not exact."""
+        self._record({"train/out_of_memory_parts": parts})
 
     def validation(self, result: Validated, *, best: bool) -> None:
-        """Report a validation, with some translations against their references."""
-        by_length = {f"loss_by_length/{k}": x for k, x in result.loss_by_length.items()}
-        found = {"validation/loss": result.loss, "validation/bleu": result.bleu}
-        self._record(found | by_length)
+        """Log a validation, with some translations against their references."""
+        values = {"validation/loss": result.loss, "validation/bleu": result.bleu}
+        values |= {f"loss_by_length/{k}": loss for k, loss in result.loss_by_length.items()}
+        self._record(values)
         with self._harmless("validation report"):
-            log.info(
-                "validation after update %s: loss %.3f nats/token, BLEU %.2f%s",
-                f"{self.progress.update:,}",
-                result.loss,
-                result.bleu,
-                "  (best so far)" if best else "",
-            )
-        with self._harmless("validation samples"):
-            self._samples(result)
+            text = "validation after update %s: loss %.3f nats/token, BLEU %.2f%s"
+            so_far = "  (best so far)" if best else ""
+            log.info(text, f"{self.progress.update:,}", result.loss, result.bleu, so_far)
+        if self.board.on:
+            with self._harmless("validation samples"):
+                self._samples(result)
 
     def _samples(self, result: Validated) -> None:
-        if not self.board.on:
-            return
         shown = list(zip(result.translations, result.references, strict=False))
         shown = shown[: self.cfg.logging.samples]
         text = "\n\n".join(
@@ -197,14 +186,13 @@ class Monitor:
                 self._heatmap(number, translation)
 
     def _heatmap(self, number: int, translation: Translation) -> None:
-        if not translation.candidates:
-            return
-        best = translation.candidates[0]
-        figure = plot_alignment(best.alignment, translation.source_tokens, best.tokens)
-        self.board.add("figure", f"alignment/{number}", figure, self.progress.update)
+        if translation.candidates:
+            best = translation.candidates[0]
+            figure = plot_alignment(best.alignment, translation.source_tokens, best.tokens)
+            self.board.add("figure", f"alignment/{number}", figure, self.progress.update)
 
-    def _record(self, values: dict[str, float]) -> None:
-        progress, self.recorded = self.progress, True
+    def _record(self, values: Mapping[str, float]) -> None:
+        progress = self.progress
         line: dict[str, Any] = {"update": progress.update, "epoch": progress.epoch}
         line["seconds"] = round(progress.seconds, 2)
         line |= {tag: x if math.isfinite(x) else str(x) for tag, x in values.items()}  # JSON
@@ -214,7 +202,7 @@ class Monitor:
 
     @contextlib.contextmanager
     def _harmless(self, what: str) -> Iterator[None]:
-        """Keep a failure of showing something from ending a run of days; say it once."""
+        """Turn a failure of showing something into one warning: it must not end a run of days."""
         try:
             yield
         except Exception as error:
@@ -231,15 +219,15 @@ class Monitor:
         """Write the hyper-parameters with the best score and end all output."""
         with self._harmless("progress bar"):
             self.bar.close()
-        # A finished run that is only opened again has them, unless it was killed before the end.
-        step, tag = self.progress.update, "best/validation"
-        if best is not None and (self.recorded or not self.board.shows(tag, step)):
+        if best is not None:
             # add_hparams refuses lists and None; run_name "." keeps it in this run.
             values = {
                 k: v if isinstance(v, int | float | str | bool) else str(v)
                 for k, v in flatten(without_paths(self.cfg)).items()
             }
-            self.board.add("hparams", values, {tag: best}, run_name=".", global_step=step)
+            # One step on: a run that is opened again hides it and writes it anew.
+            step, scores = self.progress.update + 1, {"best/validation": best}
+            self.board.add("hparams", values, scores, run_name=".", global_step=step)
         self.board.close()
 
 

@@ -1,10 +1,17 @@
-"""Optimizer, learning rate and clipping."""
+"""Optimizers and schedules, each built from its config class, and clipping.
+
+The registry finds them: an optimizer or a schedule of an extension registers in the same way.
+"""
 
 import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from seq2seq.config.registry import build, builds
 from seq2seq.config.schema import (
     AdadeltaConfig,
     AdamConfig,
@@ -12,68 +19,99 @@ from seq2seq.config.schema import (
     CosineConfig,
     DecayConfig,
     InverseSqrtConfig,
+    LinearConfig,
     PlateauConfig,
 )
 
 
-def build_optimizer(model: nn.Module, cfg: AdadeltaConfig | AdamConfig) -> torch.optim.Optimizer:
-    """Build the update rule of a config."""
-    match cfg:
-        case AdadeltaConfig():
-            return torch.optim.Adadelta(
-                model.parameters(),
-                lr=cfg.lr,
-                rho=cfg.rho,
-                eps=cfg.eps,
-                weight_decay=cfg.weight_decay,
-                foreach=True,
-            )
-        case AdamConfig():
-            return torch.optim.AdamW(
-                model.parameters(),
-                lr=cfg.lr,
-                betas=(cfg.beta1, cfg.beta2),
-                eps=cfg.eps,
-                weight_decay=cfg.weight_decay,
-                fused=True,
-            )
+def build_optimizer(model: nn.Module, cfg: object) -> torch.optim.Optimizer:
+    """Build the optimizer of a config, `cfg.optimizer`, for all weights of a model."""
+    return cast(torch.optim.Optimizer, build(cfg, model.parameters()))
 
 
-def rate_factor(
-    cfg: ConstantConfig | PlateauConfig | DecayConfig,
-    *,
-    update: int,
-    max_updates: int,
-    reductions: int,
-) -> float:
-    """Return the share of the optimizer's rate at an update: a pure function, nothing to save.
-
-    Args:
-        cfg: The schedule.
-        update: The update about to be made; the first is 1.
-        max_updates: Where a falling schedule ends.
-        reductions: How often the plateau rule has struck so far.
-    """
-    match cfg:
-        case ConstantConfig():
-            return 1.0
-        case PlateauConfig():
-            return max(cfg.min_factor, cfg.factor**reductions)
-        case DecayConfig():
-            if update <= cfg.warmup:
-                return update / cfg.warmup
-            return max(cfg.final_factor, _decayed(cfg, update, max_updates))
+@builds(AdadeltaConfig)
+def _adadelta(cfg: AdadeltaConfig, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.Adadelta(
+        weights, lr=cfg.lr, rho=cfg.rho, eps=cfg.eps, weight_decay=cfg.weight_decay, foreach=True
+    )
 
 
-def _decayed(cfg: DecayConfig, update: int, max_updates: int) -> float:
-    done = min(1.0, (update - cfg.warmup) / max(1, max_updates - cfg.warmup))
-    match cfg:
-        case InverseSqrtConfig():
-            return math.sqrt(max(1, cfg.warmup) / update)
-        case CosineConfig():
-            return cfg.final_factor + (1 - cfg.final_factor) * (1 + math.cos(math.pi * done)) / 2
-        case _:
-            return 1 - (1 - cfg.final_factor) * done
+@builds(AdamConfig)
+def _adam(cfg: AdamConfig, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    betas = (cfg.beta1, cfg.beta2)
+    return torch.optim.AdamW(
+        weights, lr=cfg.lr, betas=betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
+    )
+
+
+# Schedules --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where training stands, as far as a schedule depends on it."""
+
+    update: int  # about to be made; the first is 1
+    max_updates: int
+    reductions: int  # of the plateau rule, so far
+
+
+# The share of the optimizer's learning rate at an update; nothing of it has to be saved.
+Schedule = Callable[[Position], float]
+
+
+def rate_factor(cfg: object, *, update: int, max_updates: int, reductions: int) -> float:
+    """Return the share of the optimizer's learning rate by a config, `cfg.scheduler`."""
+    schedule = cast(Schedule, build(cfg))
+    return schedule(Position(update, max_updates, reductions))
+
+
+@builds(ConstantConfig)
+def _constant(cfg: ConstantConfig) -> Schedule:
+    return lambda at: 1.0
+
+
+@builds(PlateauConfig)
+def _plateau(cfg: PlateauConfig) -> Schedule:
+    return lambda at: max(cfg.min_factor, cfg.factor**at.reductions)
+
+
+@builds(LinearConfig)
+def _linear(cfg: LinearConfig) -> Schedule:
+    return _after_warmup(cfg, lambda at: 1 - (1 - cfg.final_factor) * _done(cfg, at))
+
+
+@builds(CosineConfig)
+def _cosine(cfg: CosineConfig) -> Schedule:
+    def factor(at: Position) -> float:
+        half_wave = (1 + math.cos(math.pi * _done(cfg, at))) / 2  # from 1 to 0
+        return cfg.final_factor + (1 - cfg.final_factor) * half_wave
+
+    return _after_warmup(cfg, factor)
+
+
+@builds(InverseSqrtConfig)
+def _inverse_sqrt(cfg: InverseSqrtConfig) -> Schedule:
+    return _after_warmup(cfg, lambda at: math.sqrt(max(1, cfg.warmup) / at.update))
+
+
+def _after_warmup(cfg: DecayConfig, factor: Schedule) -> Schedule:
+    """Climb to the full rate in `warmup` updates, then follow `factor`, down to `final_factor`."""
+
+    def schedule(at: Position) -> float:
+        if at.update <= cfg.warmup:
+            return at.update / cfg.warmup
+        return max(cfg.final_factor, factor(at))
+
+    return schedule
+
+
+def _done(cfg: DecayConfig, at: Position) -> float:
+    """Return how much of the way from the end of the warmup to the last update is done."""
+    return min(1.0, (at.update - cfg.warmup) / max(1, at.max_updates - cfg.warmup))
+
+
+# Clipping ---------------------------------------------------------------------------------------
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> float:
@@ -84,10 +122,11 @@ def clip_gradients(model: nn.Module, max_norm: float) -> float:
     """
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm(grads)
-    value = float(norm)
+    value = float(norm)  # waits for the device
     if math.isfinite(value):
         nn.utils.clip_grads_with_norm_(model.parameters(), max_norm, norm)
         return value
+    # The sum of squares may overflow where every gradient is finite.
     largest = float(nn.utils.get_total_norm(grads, math.inf))
     return _clip_huge(grads, max_norm, largest) if math.isfinite(largest) else value
 

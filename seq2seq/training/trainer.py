@@ -23,13 +23,7 @@ from seq2seq.training import checkpoint
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.divergence import Guard, Step, check_weights
-from seq2seq.training.gradient import (
-    answer_signals,
-    batch_gradient,
-    free_failed_pass,
-    gradient_in_parts,
-)
-from seq2seq.training.loss import Loss
+from seq2seq.training.gradient import accumulated_gradient, free_failed_pass
 from seq2seq.training.monitor import Monitor, UpdateStats
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
 from seq2seq.training.validation import TrainingData, validate
@@ -66,7 +60,6 @@ class Trainer:
         self.progress = self.state.progress
         self.guard = Guard(run, model, cfg)
         self.started = time.monotonic()
-        answer_signals(model)
 
     def fit(self) -> Progress:
         """Train; returns where it ended.
@@ -150,14 +143,15 @@ class Trainer:
             # Every update draws from its own seed: nothing that happens between updates, and no
             # restart, can change what it draws.
             torch.manual_seed(step.seed)
-            with OutOfMemory() as oom:
-                loss, parts = batch_gradient(self.model, step.batch, self.cfg), 1
-            if oom:
-                loss, parts = self._in_parts(step, str(oom.message))
+            parts = self.cfg.trainer.accumulate
+            gradient = accumulated_gradient(self.model, step.batch, parts, self.cfg)
+        if gradient.shortage is not None:
+            text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
+            log.warning(text, number, gradient.shortage, gradient.parts)
 
         # Clip, check, and only then change the weights.
         norm = clip_gradients(self.model, cfg.clip_norm)
-        total = loss.nll.item()  # waits for the device, so once
+        total = gradient.total.item()  # waits for the device, so once
         progress.explosions = self.guard.check(
             step, loss=total, norm=norm, explosions=progress.explosions
         )
@@ -169,16 +163,16 @@ class Trainer:
         seconds = time.perf_counter() - start
         progress.update = number
         progress.batch += 1
-        progress.words += loss.words
+        progress.words += gradient.tokens
         progress.seconds += seconds
         clipped = norm > cfg.clip_norm
         stats = UpdateStats(
-            total, loss.words, norm, clipped, exploded, rate, seconds, waited, *sizes
+            total, gradient.tokens, norm, clipped, exploded, rate, seconds, waited, *sizes
         )
         self.monitor.update(stats, step.batch)
-        if parts > 1:
+        if gradient.shortage is not None:
             progress.updates_in_parts += 1
-            self.monitor.in_parts(parts)
+            self.monitor.in_parts(gradient.parts)
 
     def _set_rate(self, number: int) -> float:
         factor = rate_factor(
@@ -204,17 +198,6 @@ class Trainer:
             for side, tokenizer in zip(self.data.texts, self.data.tokenizers, strict=True)
         )
         return collate(list(zip(src, tgt, strict=True)), PAD)
-
-    def _in_parts(self, step: Step, shortage: str) -> tuple[Loss, int]:
-        """Compute the gradient in parts, if that is asked for where memory runs out."""
-        if self.cfg.trainer.on_out_of_memory is OnOutOfMemory.stop:
-            raise MemoryError(shortage)
-        free_failed_pass(self.device)
-        torch.manual_seed(step.seed)  # the update must not depend on how far the first try got
-        found = gradient_in_parts(self.model, step.batch, self.cfg)
-        text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
-        log.warning(text, step.number, shortage, found.parts)
-        return found.loss, found.parts
 
     def _step(self, number: int) -> None:
         with self.monitor.moving(number):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from seq2seq.config.schema import Config, DecodeConfig
+from seq2seq.config.schema import Config
 from seq2seq.data.batching import TokenizedPairs, shape
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.translate import translate
@@ -16,7 +16,7 @@ from seq2seq.model import RNNSearch
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.signals import StopRequest
-from seq2seq.training.loss import sentence_nll
+from seq2seq.training.loss import sentence_losses
 from seq2seq.training.monitor import Validated
 
 
@@ -45,7 +45,7 @@ def validate(
         loss, by_length = validation_loss(model, data.validation, cfg, stop)
         limit = cfg.trainer.validation_sentences
         lines, references = data.validation_source[:limit], data.validation_references[:limit]
-        rules = _validation_rules(cfg)
+        rules = replace(cfg.decode, beam_size=cfg.trainer.validation_beam, n_best=1)
         translations = []
         for translation in translate(model, data.tokenizers, lines, rules):
             if stop.exit_code is not None:
@@ -66,8 +66,8 @@ def validation_loss(
         Of all pairs; of those of each length (`loss_by_length`).
     """
     device = next(model.parameters()).device
-    costs: list[Tensor] = []
-    order = pairs.tgt.lengths().argsort(kind="stable").tolist()
+    losses: list[Tensor] = []
+    order = pairs.tgt.lengths().argsort(kind="stable").tolist()  # little padding
     size = cfg.decode.batch_sentences
     for start in range(0, len(order), size):
         if stop.exit_code is not None:
@@ -75,35 +75,31 @@ def validation_loss(
         rows = order[start : start + size]
         batch = pairs.batch(rows, PAD).to(device)
         with OutOfMemory() as oom:
-            costs.append(sentence_nll(model, batch))
+            losses.append(sentence_losses(model, batch))
         if oom:
             raise MemoryLimitError(
                 "validation",
                 f"out of memory with {shape(batch, rows, 'corpus/validation.source')}",
                 f"Resume with a decode.batch_sentences below {size}.",
             )
-    nats: list[float] = torch.cat(costs).tolist() if costs else []  # waits for the device, once
+    nats: list[float] = torch.cat(losses).tolist() if losses else []  # waits for the device, once
     src, tgt = (side.lengths()[order[: len(nats)]].tolist() for side in (pairs.src, pairs.tgt))
     return sum(nats) / max(1, sum(tgt)), loss_by_length(nats, [n - 1 for n in src], tgt)
 
 
 def loss_by_length(
-    costs: Sequence[float], source_tokens: Sequence[int], target_tokens: Sequence[int]
+    losses: Sequence[float], source_tokens: Sequence[int], target_tokens: Sequence[int]
 ) -> dict[str, float]:
     """Return nats per target token by length of the source, in the bins of Fig. 2.
 
     Args:
-        costs: Of each sentence, nats.
+        losses: Of each sentence, nats.
         source_tokens: Of each sentence, without the end symbol.
         target_tokens: With it.
     """
     sums: dict[int, list[float]] = {}
-    for cost, length, words in zip(costs, source_tokens, target_tokens, strict=True):
+    for loss, length, tokens in zip(losses, source_tokens, target_tokens, strict=True):
         total = sums.setdefault(bin_of(length), [0.0, 0.0])
-        total[0] += cost
-        total[1] += words
-    return {label_of(index): cost / words for index, (cost, words) in sorted(sums.items())}
-
-
-def _validation_rules(cfg: Config) -> DecodeConfig:
-    return replace(cfg.decode, beam_size=cfg.trainer.validation_beam, n_best=1)
+        total[0] += loss
+        total[1] += tokens
+    return {label_of(index): loss / tokens for index, (loss, tokens) in sorted(sums.items())}

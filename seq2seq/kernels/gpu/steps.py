@@ -1,4 +1,4 @@
-"""`kernels.steps` on Triton programs: two to four launches a step beside the products."""
+"""`kernels.steps` as Triton kernels, float32 states: two to four launches a step beside matmuls."""
 
 from dataclasses import dataclass
 
@@ -8,36 +8,14 @@ from torch import Tensor
 from triton.errors import TritonError
 from triton.runtime import build
 
-from seq2seq.kernels.gpu import programs
-from seq2seq.kernels.precision import Factor
-from seq2seq.kernels.steps import Kept, LookBack, Looked, LookForth, UnitBack, UnitForth
+from seq2seq.kernels.gpu import triton_kernels
+from seq2seq.kernels.matmul import PackedWeight
+from seq2seq.kernels.steps import AttentionInputs, SavedActivations, Steps
 
 BLOCK_T = 16
 """Source positions at once."""
 BLOCK_N = 64
 """Units at once."""
-
-
-class TritonSteps:
-    """`Steps` for float32 states."""
-
-    def unit(  # noqa: D102
-        self, kept: Kept, U: Factor, U_gates: Factor | None, *, reset_before: bool
-    ) -> UnitForth:
-        return TritonUnit(kept, U, U_gates, reset_before)
-
-    def unit_back(  # noqa: D102
-        self, kept: Kept, s_prev: Tensor, U_T: Factor, d_drive: Tensor, *, reset_before: bool
-    ) -> UnitBack:
-        return TritonUnitBack(kept, s_prev.contiguous(), U_T, d_drive, reset_before)
-
-    def look(self, looked: Looked) -> LookForth:  # noqa: D102
-        return TritonLook(looked)
-
-    def look_back(  # noqa: D102
-        self, looked: Looked, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
-    ) -> LookBack:
-        return TritonLookBack(looked, d_drive, d_alphas, d_queries)
 
 
 def _blocks(size: int) -> int:
@@ -52,100 +30,105 @@ def _in_rows(x: Tensor) -> tuple[Tensor, int]:
 
 @dataclass(frozen=True)
 class TritonUnit:
-    """`UnitForth`; the product with U is torch's."""
+    """`TorchUnit`; the matmul with U is torch's."""
 
-    kept: Kept
-    U: Factor
-    U_gates: Factor | None
+    saved: SavedActivations
+    U: PackedWeight
+    U_gates: PackedWeight | None
     reset_before: bool
 
     def __call__(  # noqa: D102
         self, drive: Tensor, s: Tensor, from_s: Tensor | None, step: slice, out: Tensor
     ) -> Tensor:
-        kept, (*_, b, n) = self.kept, s.shape
-        narrow = s.to(self.U.dtype)
+        saved, (*_, b, n) = self.saved, s.shape
+        rounded = s.to(self.U.dtype)
         if from_s is None:
             assert self.U_gates is not None
-            from_s = self.U_gates(narrow)
+            from_s = self.U_gates(rounded)
         new = s.new_empty(s.shape)
-        rs = torch.empty_like(new, dtype=narrow.dtype)
+        rs = torch.empty_like(new, dtype=rounded.dtype)
         grid = new.shape[:-1].numel(), _blocks(n)
         from_s_d = from_s.stride(0) if from_s.dim() == 3 else 0
         placed = *_in_rows(drive), *_in_rows(s)
-        results = kept.candidates, new, *_in_rows(out)
-        sizes = step.start, b, out.shape[-2], kept.gates.shape[-2], n
-        programs.gates[grid](
+        results = saved.candidates, new, *_in_rows(out)
+        sizes = step.start, b, out.shape[-2], saved.gates.shape[-2], n
+        triton_kernels.gates[grid](
             *(*placed, from_s, from_s_d, from_s.stride(-2)),
-            *(rs if self.reset_before else self.U(narrow), kept.gates, rs, kept.products),
+            *(rs if self.reset_before else self.U(rounded), saved.gates, rs, saved.Us),
             *(*results, *sizes),
             RESET_BEFORE=self.reset_before,
             BLOCK_N=BLOCK_N,
         )
         if self.reset_before:
-            programs.move[grid](
-                *(*placed, self.U(rs), kept.gates, *results, *sizes), BLOCK_N=BLOCK_N
+            triton_kernels.move[grid](
+                *(*placed, self.U(rs), saved.gates, *results, *sizes), BLOCK_N=BLOCK_N
             )
         return new
 
 
-@dataclass(frozen=True)
-class TritonUnitBack:
-    """`UnitBack`; the product with U' is torch's."""
+class TritonUnitBackward:
+    """`TorchUnitBackward`; the matmul with U' is torch's."""
 
-    kept: Kept
-    s_prev: Tensor
-    U_T: Factor
-    d_drive: Tensor
-    reset_before: bool
+    def __init__(
+        self,
+        saved: SavedActivations,
+        s_prev: Tensor,
+        U_T: PackedWeight,
+        d_drive: Tensor,
+        *,
+        reset_before: bool,
+    ) -> None:
+        self.saved, self.s_prev, self.U_T = saved, s_prev.contiguous(), U_T
+        self.d_drive, self.reset_before = d_drive, reset_before
 
     def __call__(  # noqa: D102
         self, d_s: Tensor, step: slice, at_new: Tensor | None, at_old: Tensor | None
     ) -> Tensor:
-        kept, (*_, b, n) = self.kept, d_s.shape
+        saved, (*_, b, n) = self.saved, d_s.shape
         d_old = d_s.new_empty(d_s.shape)
-        factor = torch.empty_like(d_old, dtype=self.U_T.dtype)
+        operand = torch.empty_like(d_old, dtype=self.U_T.dtype)
         grid = d_s.shape[:-1].numel(), _blocks(n)
-        sizes = step.start, b, kept.gates.shape[-2], n
+        sizes = step.start, b, saved.gates.shape[-2], n
         given = [_in_rows(d_s if x is None else x) for x in (d_s, at_new, at_old)]
-        programs.gates_back[grid](
+        triton_kernels.gates_backward[grid](
             *(*given[0], *given[1], *given[2]),
-            *(kept.gates, kept.candidates, self.s_prev, kept.products),
-            *(self.d_drive, factor, d_old, *sizes),
+            *(saved.gates, saved.candidates, self.s_prev, saved.Us),
+            *(self.d_drive, operand, d_old, *sizes),
             HAS_NEW=at_new is not None,
             HAS_OLD=at_old is not None,
             RESET_BEFORE=self.reset_before,
             BLOCK_N=BLOCK_N,
         )
         if not self.reset_before:
-            return self.U_T.plus(d_old, factor)
-        programs.reset_back[grid](
-            *(self.U_T(factor), kept.gates, self.s_prev, self.d_drive, d_old, *sizes),
+            return self.U_T.plus(d_old, operand)
+        triton_kernels.reset_backward[grid](
+            *(self.U_T(operand), saved.gates, self.s_prev, self.d_drive, d_old, *sizes),
             BLOCK_N=BLOCK_N,
         )
         return d_old
 
 
-class TritonLook:
-    """`LookForth`."""
+class TritonAttend:
+    """`TorchAttend`."""
 
-    def __init__(self, looked: Looked) -> None:
-        self.looked = looked
-        self.keys, self.Ch = looked.keys.contiguous(), looked.Ch.contiguous()
-        self.mask, self.v_a = looked.mask.to(torch.uint8), looked.v_a.contiguous()
+    def __init__(self, inputs: AttentionInputs) -> None:
+        self.inputs = inputs
+        self.keys, self.Ch = inputs.keys.contiguous(), inputs.Ch.contiguous()
+        self.mask, self.v_a = inputs.mask.to(torch.uint8), inputs.v_a.contiguous()
         self.energy = self.keys.new_empty(self.mask.shape, dtype=torch.float32)
 
     def __call__(self, query: Tensor, base: Tensor, step: slice) -> Tensor:  # noqa: D102
         (b, n_align), Tx = query.shape, self.mask.shape[1]
         base = base.contiguous()
         drive = torch.empty_like(base)
-        programs.energies[b, triton.cdiv(Tx, BLOCK_T)](
+        triton_kernels.energies[b, triton.cdiv(Tx, BLOCK_T)](
             *(query, query.stride(0), self.keys, self.mask, self.v_a),
-            *(self.energy, self.looked.queries, step.start, Tx, n_align),
+            *(self.energy, self.inputs.queries, step.start, Tx, n_align),
             BLOCK_T=BLOCK_T,
             BLOCK_N=BLOCK_N,
         )
-        programs.context[b, _blocks(base.shape[1])](
-            *(self.energy, self.mask, self.Ch, base, drive, self.looked.alphas),
+        triton_kernels.context[b, _blocks(base.shape[1])](
+            *(self.energy, self.mask, self.Ch, base, drive, self.inputs.alphas),
             *(step.start, Tx, base.shape[1]),
             BLOCK_TX=triton.next_power_of_2(Tx),
             BLOCK_T=BLOCK_T,
@@ -154,15 +137,15 @@ class TritonLook:
         return drive
 
 
-class TritonLookBack:
-    """`LookBack`: gradients of v_a are summed by sentence, and in one order at the end."""
+class TritonAttendBackward:
+    """`TorchAttendBackward`: gradients of v_a are summed by sentence, in one order at the end."""
 
     def __init__(
-        self, looked: Looked, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
+        self, inputs: AttentionInputs, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
     ) -> None:
-        self.looked, self.d_drive, self.d_queries = looked, d_drive, d_queries
-        self.keys, self.Ch = looked.keys.contiguous(), looked.Ch.contiguous()
-        self.mask, self.v_a = looked.mask.to(torch.uint8), looked.v_a.contiguous()
+        self.inputs, self.d_drive, self.d_queries = inputs, d_drive, d_queries
+        self.keys, self.Ch = inputs.keys.contiguous(), inputs.Ch.contiguous()
+        self.mask, self.v_a = inputs.mask.to(torch.uint8), inputs.v_a.contiguous()
         self.d_alphas = d_alphas.contiguous()
         rows, _, n_align = self.keys.shape
         self.d_alpha = torch.empty(self.mask.shape, dtype=torch.float32, device=self.keys.device)
@@ -170,16 +153,16 @@ class TritonLookBack:
         self.d_v = self.d_keys.new_zeros(rows, n_align)
 
     def __call__(self, step: slice) -> None:  # noqa: D102
-        looked, b, (Tx, n_align) = self.looked, step.stop - step.start, self.keys.shape[1:]
+        inputs, b, (Tx, n_align) = self.inputs, step.stop - step.start, self.keys.shape[1:]
         width = self.d_drive.shape[1]
-        programs.context_back[b, triton.cdiv(Tx, BLOCK_T)](
+        triton_kernels.context_backward[b, triton.cdiv(Tx, BLOCK_T)](
             *(self.d_drive, self.Ch, self.mask, self.d_alphas, self.d_alpha),
             *(step.start, Tx, width),
             BLOCK_T=BLOCK_T,
             BLOCK_N=BLOCK_N,
         )
-        programs.energies_back[b, _blocks(n_align)](
-            *(looked.alphas, self.d_alpha, looked.queries, self.keys, self.mask, self.v_a),
+        triton_kernels.energies_backward[b, _blocks(n_align)](
+            *(inputs.alphas, self.d_alpha, inputs.queries, self.keys, self.mask, self.v_a),
             *(self.d_queries, self.d_queries.stride(0), self.d_keys, self.d_v),
             *(step.start, Tx, n_align),
             BLOCK_TX=triton.next_power_of_2(Tx),
@@ -191,11 +174,15 @@ class TritonLookBack:
         return self.d_keys * self.v_a, self.d_v.sum(dim=0)
 
 
+TRITON = Steps(TritonUnit, TritonUnitBackward, TritonAttend, TritonAttendBackward)
+"""Steps on Triton."""
+
+
 def try_out(device: torch.device) -> None:
-    """Launch a program, so that a compiler or driver that is missing shows before it matters."""
-    kept = Kept.empty(torch.ones(1, 1, device=device), reset_before=True)
+    """Launch a kernel, so that a compiler or driver that is missing shows before it matters."""
+    saved = SavedActivations.empty(torch.ones(1, 1, device=device), reset_before=True)
     s, drive = torch.ones(1, 1, device=device), torch.ones(1, 3, device=device)
-    unit = TritonSteps().unit(kept, Factor(torch.ones_like(s), s.dtype), None, reset_before=True)
+    unit = TritonUnit(saved, PackedWeight(torch.ones_like(s), s.dtype), None, reset_before=True)
     try:
         unit(drive, s, drive[:, 1:], slice(0, 1), torch.empty_like(s))
     except (TritonError, build.subprocess.SubprocessError) as error:  # of the C compiler

@@ -1,6 +1,6 @@
 /* Formats and functions of numbers, of which rows are made.
  *
- * `narrow` says that an array has bfloat16; all arithmetic is in float32. What is not a number
+ * `bf16` says that an array has bfloat16; all arithmetic is in float32. What is not a number
  * stays so: divergence must show.
  */
 #ifndef ARITHMETIC_H
@@ -15,7 +15,7 @@ typedef int64_t size;
 /* A region of threads costs some microseconds: too much for fewer elements. */
 #define WORTH_THREADS 8192
 
-static inline float widened(uint16_t x)
+static inline float from_bf16(uint16_t x)
 {
     uint32_t bits = (uint32_t)x << 16;
     float found;
@@ -23,7 +23,7 @@ static inline float widened(uint16_t x)
     return found;
 }
 
-static inline uint16_t narrowed(float x)
+static inline uint16_t to_bf16(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
@@ -57,28 +57,28 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
 static inline float tangent(float x) { return 1.0f - 2.0f / (1.0f + exponential(2.0f * x)); }
 
-/* n elements from `at` in float32: in place, or in `room`. */
-static inline const float *read_row(const void *from, int narrow, size at, size n, float *room)
+/* n elements from `at` in float32: in place, or in `work`. */
+static inline const float *read_row(const void *from, int bf16, size at, size n, float *work)
 {
-    if (!narrow)
+    if (!bf16)
         return (const float *)from + at;
     const uint16_t *halves = (const uint16_t *)from + at;
 #pragma omp simd
     for (size k = 0; k < n; k++)
-        room[k] = widened(halves[k]);
-    return room;
+        work[k] = from_bf16(halves[k]);
+    return work;
 }
 
-static inline void write_row(void *to, int narrow, size at, size n, const float *row)
+static inline void write_row(void *to, int bf16, size at, size n, const float *row)
 {
-    if (!narrow) {
+    if (!bf16) {
         memcpy((float *)to + at, row, n * sizeof *row);
         return;
     }
     uint16_t *halves = (uint16_t *)to + at;
 #pragma omp simd
     for (size k = 0; k < n; k++)
-        halves[k] = narrowed(row[k]);
+        halves[k] = to_bf16(row[k]);
 }
 
 #endif

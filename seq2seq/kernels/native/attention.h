@@ -7,13 +7,13 @@
 /* exp(2 q) exp(2 k) of float32 is neither infinite times zero nor lost while both stay below. */
 #define LIMIT 40.0f
 
-/* What is looked at, of B sentences. */
-struct seen {
+/* What attention reads, of B sentences. */
+struct inputs {
     const float *keys, *exp_keys; /* (B, Tx, n'), and exp(2 keys) where `small` */
     const float *v;               /* (n') */
     const uint8_t *mask;          /* (B, Tx) */
     const void *Ch;               /* (B, Tx, width) */
-    int small, Ch_narrow;
+    int small, Ch_bf16;
     size Tx, n_align, width;
 };
 
@@ -77,20 +77,20 @@ static inline void row_softmax(const float *energy, size Tx, float *alpha)
 }
 
 /* alpha (Tx) of a query of a sentence; adds sum_j alpha_j Ch_j to `sum` (width). */
-static inline void attend(const struct seen *seen, size sentence, const float *asked, float *alpha,
+static inline void attend(const struct inputs *inputs, size sentence, const float *asked, float *alpha,
                           float *sum)
 {
-    size Tx = seen->Tx, n = seen->n_align, width = seen->width;
-    float query[n], energy[Tx], room[width];
-    int factored = prepare(asked, n, seen->small, query);
-    const float *keys = (factored ? seen->exp_keys : seen->keys) + sentence * Tx * n;
-    row_energies(query, keys, factored, seen->v, seen->mask + sentence * Tx, Tx, n, energy);
+    size Tx = inputs->Tx, n = inputs->n_align, width = inputs->width;
+    float query[n], energy[Tx], work[width];
+    int factored = prepare(asked, n, inputs->small, query);
+    const float *keys = (factored ? inputs->exp_keys : inputs->keys) + sentence * Tx * n;
+    row_energies(query, keys, factored, inputs->v, inputs->mask + sentence * Tx, Tx, n, energy);
     row_softmax(energy, Tx, alpha);
     for (size j = 0; j < Tx; j++) {
         if (alpha[j] == 0.0f)
             continue;
         size at = (sentence * Tx + j) * width;
-        const float *value = read_row(seen->Ch, seen->Ch_narrow, at, width, room);
+        const float *value = read_row(inputs->Ch, inputs->Ch_bf16, at, width, work);
         float share = alpha[j];
 #pragma omp simd
         for (size k = 0; k < width; k++)

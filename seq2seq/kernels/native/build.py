@@ -1,4 +1,4 @@
-"""Compiles the programs in C for this machine, once, and loads them."""
+"""Compiles the native library for this machine, once, and loads it."""
 
 import contextlib
 import ctypes
@@ -20,7 +20,7 @@ from seq2seq.run import writing
 
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fPIC"]
-# No program reads errno or counts on traps; with these, loops with square roots and rounding fit
+# Nothing here reads errno or counts on traps; with these, loops with square roots and rounding fit
 # the processor's wide registers. What is not a number keeps its meaning.
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
 # The threads are those of torch, whose library is there already: a second one would fight it.
@@ -34,7 +34,7 @@ class BuildError(Exception):
     """There is no compiler, or it says no."""
 
 
-class Programs:
+class Library:
     """The compiled functions; tensors stand for the memory they hold."""
 
     def __init__(self, path: Path) -> None:
@@ -44,12 +44,12 @@ class Programs:
         if self.kernels is not None:
             self._library.take_kernels(*self.kernels)
 
-    def multiplies(self, narrow: torch.dtype) -> bool:
-        """Return whether oneDNN has products of this format for this processor."""
+    def multiplies(self, dtype: torch.dtype) -> bool:
+        """Return whether oneDNN has matmuls of this dtype for this processor."""
         limited = any(f"{name}_MAX_CPU_ISA" in os.environ for name in ("ONEDNN", "DNNL"))
         if self.kernels is None or limited or not torch.backends.mkldnn.enabled:
             return False
-        if narrow is torch.bfloat16:
+        if dtype is torch.bfloat16:
             return torch.cpu._is_avx512_bf16_supported()
         return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
@@ -63,7 +63,7 @@ _KERNELS = (
     "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb",
     "_ZN2at6native7cpublas14brgemm_releaseEb",
 )
-"""torch's names for oneDNN's products by one thread: at::native::cpublas::brgemm."""
+"""torch's names for oneDNN's matmuls by one thread: at::native::cpublas::brgemm."""
 
 
 @functools.cache
@@ -86,44 +86,44 @@ def _argument(x: Tensor | float | None) -> object:
     return x if x is None else ctypes.c_float(x)
 
 
-def is_narrow(x: Tensor) -> bool:
-    """Return what the programs call narrow."""
+def is_bf16(x: Tensor) -> bool:
+    """Return whether the native library has to read bfloat16."""
     return x.dtype is torch.bfloat16
 
 
-def load() -> Programs:
-    """Load the programs, compiled now if they have not been for this machine.
+def load() -> Library:
+    """Load the library, compiled now if it has not been for this machine.
 
     Raises:
-        BuildError: No compiler, it fails, or what it made cannot be kept or loaded.
+        BuildError: No compiler, it fails, or what it made cannot be stored or loaded.
     """
     try:
         return _load(shlex.split(os.environ.get("CC", "cc")))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        # No folder anywhere, a CC that is no command line, a compiler that hangs.
+        # No directory anywhere, a CC that is no command line, a compiler that hangs.
         raise BuildError(str(error)) from error
 
 
-def _load(compiler: list[str]) -> Programs:
+def _load(compiler: list[str]) -> Library:
     if shutil.which(compiler[0]) is None:
         raise BuildError(f"no C compiler ({compiler[0]})")
-    kept = _folder() / f"steps-{_key(compiler)}.so"
-    if kept.exists():
-        if hasattr(os, "getuid") and kept.stat().st_uid != os.getuid():
-            raise BuildError(f"{kept.name} belongs to somebody else")
-        return Programs(kept)
+    path = _directory() / f"steps-{_key(compiler)}.so"
+    if path.exists():
+        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+            raise BuildError(f"{path.name} belongs to somebody else")
+        return Library(path)
     with TemporaryDirectory() as folder:
-        made = Path(folder) / kept.name
+        made = Path(folder) / path.name
         files = [str(x) for x in SOURCES if x.suffix == ".c"]
         _run([*compiler, *FLAGS, *files, "-o", str(made), *LINK])
         try:
-            _keep(made, kept)
+            _store(made, path)
         except OSError:  # no home, or a full one: then for this process alone
-            return Programs(made)
-        return Programs(kept)
+            return Library(made)
+        return Library(path)
 
 
-def _folder() -> Path:
+def _directory() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(cache) if cache else Path.home() / ".cache") / "seq2seq"
@@ -131,13 +131,13 @@ def _folder() -> Path:
         raise BuildError(str(error)) from error
 
 
-def _keep(made: Path, kept: Path) -> None:
-    if not kept.parent.is_dir():
-        writing.make_directory(kept.parent)
-    part = kept.with_name(f"{kept.stem}.{os.getpid()}.tmp")
+def _store(made: Path, path: Path) -> None:
+    if not path.parent.is_dir():
+        writing.make_directory(path.parent)
+    part = path.with_name(f"{path.stem}.{os.getpid()}.tmp")
     try:
         writing.write_new(part, made.read_bytes())
-        writing.rename(part, kept)
+        writing.rename(part, path)
     except OSError:
         with contextlib.suppress(OSError):
             writing.delete(part)

@@ -1,10 +1,10 @@
-/* Recurrences along packed sequences, products included.
+/* Recurrences along packed sequences, Us included.
  *
- * Sentences do not know of each other: each thread takes some of them from the first step to the
- * last without waiting for another. Step t holds `sizes[t]` rows, those of sentences that are
+ * Sentences are independent: each thread takes some of them from the first step to the last without
+ * waiting for another. Step t holds `sizes[t]` rows, those of sentences that are
  * longer than t, the longest first; rows of all steps follow each other. Arrays named (N, ...) have
- * a row for each word. Weights are those of `lay_out`. `narrow` is the format of factors of
- * products, and of what comes from and goes to products before and after the scan.
+ * a row for each word. Weights are those of `pack_weight`. `bf16` is the format of factors of
+ * Us, and of what comes from and goes to Us before and after the scan.
  */
 #include "attention.h"
 #include "unit.h"
@@ -37,20 +37,20 @@ static size first_of_share(const struct steps *steps, size share)
     return steps->sizes[0];
 }
 
-/* Back from the gradient of s_i (b, n), less `at_new`, to those of drive, in the room, and of
+/* Back from the gradient of s_i (b, n), less `at_new`, to those of drive, in the workspace, and of
  * s_{i-1}, but for what comes by the gates. at_new and at_old, gradients of s_i and s_{i-1} where
  * they are a result of the scan, may be null.
  */
-static void move_back(const struct unit *unit, float *d_s, const float *at_new, const float *at_old,
-                      const float *s, size b, size at, struct room *room)
+static void unit_backward(const struct unit *unit, float *d_s, const float *at_new, const float *at_old,
+                      const float *s, size b, size at, struct workspace *work)
 {
-    size n = unit->n, deep = depth(n, unit->narrow);
+    size n = unit->n, deep = depth(n, unit->bf16);
     for (size row = 0; row < b; row++) {
         const float *z = unit->gates + (at + row) * 2 * n, *r = z + n, *old = s + row * n;
         const float *s_tilde = unit->candidates + (at + row) * n;
         const float *new_more = at_new ? at_new + row * n : NULL;
         const float *old_more = at_old ? at_old + row * n : NULL;
-        float *d_candidate = room->drive + row * 3 * n, *d_z = d_candidate + n, *d_r = d_z + n;
+        float *d_candidate = work->drive + row * 3 * n, *d_z = d_candidate + n, *d_r = d_z + n;
         float *d = d_s + row * n, into_U[n];
 #pragma omp simd
         for (size k = 0; k < n; k++) {
@@ -59,22 +59,22 @@ static void move_back(const struct unit *unit, float *d_s, const float *at_new, 
             d_z[k] = d_new * (s_tilde[k] - old[k]) * z[k] * (1.0f - z[k]);
             d[k] = d_new * (1.0f - z[k]) + (old_more ? old_more[k] : 0.0f);
         }
-        if (unit->products) {
-            const float *Us = unit->products + (at + row) * n;
+        if (unit->Us) {
+            const float *Us = unit->Us + (at + row) * n;
 #pragma omp simd
             for (size k = 0; k < n; k++) {
                 d_r[k] = d_candidate[k] * r[k] * (1.0f - r[k]) * Us[k];
                 into_U[k] = d_candidate[k] * r[k];
             }
         }
-        write_row(room->factor, unit->narrow, row * deep, n, unit->products ? into_U : d_candidate);
+        write_row(work->operand, unit->bf16, row * deep, n, unit->Us ? into_U : d_candidate);
     }
-    product(room->factor, unit->narrow, b, n, unit->U, n, room->moved);
+    matmul(work->operand, unit->bf16, b, n, unit->U, n, work->moved);
     for (size row = 0; row < b; row++) {
         const float *r = unit->gates + (at + row) * 2 * n + n, *old = s + row * n;
-        const float *from_U = room->moved + row * n;
-        float *d_r = room->drive + row * 3 * n + 2 * n, *d = d_s + row * n;
-        if (unit->products) {
+        const float *from_U = work->moved + row * n;
+        float *d_r = work->drive + row * 3 * n + 2 * n, *d = d_s + row * n;
+        if (unit->Us) {
 #pragma omp simd
             for (size k = 0; k < n; k++)
                 d[k] += from_U[k];
@@ -95,68 +95,68 @@ static void add_rows(float *to, const float *more, size count)
         to[k] += more[k];
 }
 
-static void *element(void *array, int narrow, size at)
+static void *element(void *array, int bf16, size at)
 {
-    return narrow ? (void *)((uint16_t *)array + at) : (void *)((float *)array + at);
+    return bf16 ? (void *)((uint16_t *)array + at) : (void *)((float *)array + at);
 }
 
-/* A unit forth: states (N, n) of words (N, 3n), from `start` (B, n), by U and [U_z, U_r]. */
-static void read_share(const struct steps *steps, size share, const struct unit *unit,
+/* A unit forward: states (N, n) of words (N, 3n), from `start` (B, n), by U and [U_z, U_r]. */
+static void gated_share(const struct steps *steps, size share, const struct unit *unit,
                        const void *U_gates, const void *words, const float *start, float *states)
 {
     size n = unit->n, offset = 0, previous = 0;
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
     if (first == after) /* a sentence before has more words than a share */
         return;
-    struct room room = room_for(after - first, n, 2 * n, unit->narrow);
+    struct workspace work = workspace_for(after - first, n, 2 * n, unit->bf16);
     for (size t = 0; t < steps->count && steps->sizes[t] > first; t++) {
         size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
         size at = offset + first;
         const float *s = t ? states + (previous + first) * n : start + first * n;
-        to_factors(s, n, unit->narrow, b, room.factor);
-        product(room.factor, unit->narrow, b, n, U_gates, 2 * n, room.wide);
-        const float *drive = read_row(words, unit->narrow, at * 3 * n, b * 3 * n, room.drive);
-        move(unit, drive, room.wide, 2 * n, s, b, at, states + at * n, b, &room);
+        to_operands(s, n, unit->bf16, b, work.operand);
+        matmul(work.operand, unit->bf16, b, n, U_gates, 2 * n, work.wide);
+        const float *drive = read_row(words, unit->bf16, at * 3 * n, b * 3 * n, work.drive);
+        unit_forward(unit, drive, work.wide, 2 * n, s, b, at, states + at * n, b, &work);
         previous = offset;
         offset += steps->sizes[t];
     }
-    products_done(unit->narrow);
-    free(room.all);
+    matmuls_done(unit->bf16);
+    free(work.all);
 }
 
 /* D units side by side over packed words; arrays of one follow those of the other. */
 void gated_scan(const void *words, const float *start, const void *U, const void *U_gates,
                 const int64_t *sizes, size count, float *states, float *gates, float *candidates,
-                float *products, int narrow, size shares, size D, size N, size n)
+                float *Us, int bf16, size shares, size D, size N, size n)
 {
     const struct steps steps = {sizes, count, shares};
-    size column = depth(n, narrow);
+    size column = depth(n, bf16);
 #pragma omp parallel for schedule(dynamic, 1)
     for (size task = 0; task < D * shares; task++) {
         size d = task % D;
-        struct unit unit = {element((void *)U, narrow, d * rounded(n, PANEL) * column),
+        struct unit unit = {element((void *)U, bf16, d * rounded(n, PANEL) * column),
                             gates + d * N * 2 * n,
                             candidates + d * N * n,
-                            products ? products + d * N * n : NULL,
-                            narrow,
+                            Us ? Us + d * N * n : NULL,
+                            bf16,
                             n};
-        read_share(&steps, task / D, &unit,
-                   element((void *)U_gates, narrow, d * rounded(2 * n, PANEL) * column),
-                   element((void *)words, narrow, d * N * 3 * n), start + d * sizes[0] * n,
+        gated_share(&steps, task / D, &unit,
+                   element((void *)U_gates, bf16, d * rounded(2 * n, PANEL) * column),
+                   element((void *)words, bf16, d * N * 3 * n), start + d * sizes[0] * n,
                    states + d * N * n);
     }
 }
 
-/* A unit back: gradients of words (N, 3n), and of the first states (B, n), which begin as 0. */
-static void read_share_back(const struct steps *steps, size share, const struct unit *unit,
+/* A unit backward: gradients of words (N, 3n), and of the first states (B, n), which begin as 0. */
+static void gated_share_backward(const struct steps *steps, size share, const struct unit *unit,
                             const void *U_gates, const float *before, const float *d_states,
                             void *d_words, float *d_start)
 {
-    size n = unit->n, deep = depth(2 * n, unit->narrow), offset = words_of(steps);
+    size n = unit->n, deep = depth(2 * n, unit->bf16), offset = words_of(steps);
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
     if (first == after) /* a sentence before has more words than a share */
         return;
-    struct room room = room_for(after - first, n, 2 * n, unit->narrow);
+    struct workspace work = workspace_for(after - first, n, 2 * n, unit->bf16);
     for (size t = steps->count - 1; t >= 0; t--) {
         offset -= steps->sizes[t];
         if (steps->sizes[t] <= first)
@@ -164,105 +164,105 @@ static void read_share_back(const struct steps *steps, size share, const struct 
         size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
         size at = offset + first;
         float *d_s = d_start + first * n;
-        move_back(unit, d_s, d_states + at * n, NULL, before + at * n, b, at, &room);
+        unit_backward(unit, d_s, d_states + at * n, NULL, before + at * n, b, at, &work);
         for (size row = 0; row < b; row++) {
-            const float *d_drive = room.drive + row * 3 * n;
-            write_row(d_words, unit->narrow, (at + row) * 3 * n, 3 * n, d_drive);
-            write_row(room.wide_factor, unit->narrow, row * deep, 2 * n, d_drive + n);
+            const float *d_drive = work.drive + row * 3 * n;
+            write_row(d_words, unit->bf16, (at + row) * 3 * n, 3 * n, d_drive);
+            write_row(work.wide_operand, unit->bf16, row * deep, 2 * n, d_drive + n);
         }
-        product(room.wide_factor, unit->narrow, b, 2 * n, U_gates, n, room.moved);
-        add_rows(d_s, room.moved, b * n);
+        matmul(work.wide_operand, unit->bf16, b, 2 * n, U_gates, n, work.moved);
+        add_rows(d_s, work.moved, b * n);
     }
-    products_done(unit->narrow);
-    free(room.all);
+    matmuls_done(unit->bf16);
+    free(work.all);
 }
 
-/* `gated_scan` back, with weights U' and [U_z, U_r]' and the state before each word (D, N, n). */
-void gated_scan_back(const float *d_states, const float *before, const void *U, const void *U_gates,
+/* `gated_scan` backward, with weights U' and [U_z, U_r]' and the state before each word (D, N, n). */
+void gated_scan_backward(const float *d_states, const float *before, const void *U, const void *U_gates,
                      const int64_t *sizes, size count, const float *gates, const float *candidates,
-                     const float *products, void *d_words, float *d_start, int narrow, size shares,
+                     const float *Us, void *d_words, float *d_start, int bf16, size shares,
                      size D, size N, size n)
 {
     const struct steps steps = {sizes, count, shares};
 #pragma omp parallel for schedule(dynamic, 1)
     for (size task = 0; task < D * shares; task++) {
-        size d = task % D, of_U = rounded(n, PANEL) * depth(n, narrow);
-        struct unit unit = {element((void *)U, narrow, d * of_U),
+        size d = task % D, of_U = rounded(n, PANEL) * depth(n, bf16);
+        struct unit unit = {element((void *)U, bf16, d * of_U),
                             (float *)gates + d * N * 2 * n,
                             (float *)candidates + d * N * n,
-                            products ? (float *)products + d * N * n : NULL,
-                            narrow,
+                            Us ? (float *)Us + d * N * n : NULL,
+                            bf16,
                             n};
-        size of_gates = rounded(n, PANEL) * depth(2 * n, narrow);
-        read_share_back(&steps, task / D, &unit, element((void *)U_gates, narrow, d * of_gates),
+        size of_gates = rounded(n, PANEL) * depth(2 * n, bf16);
+        gated_share_backward(&steps, task / D, &unit, element((void *)U_gates, bf16, d * of_gates),
                         before + d * N * n, d_states + d * N * n,
-                        element(d_words, narrow, d * N * 3 * n), d_start + d * sizes[0] * n);
+                        element(d_words, bf16, d * N * 3 * n), d_start + d * sizes[0] * n);
     }
 }
 
 static void attentive_share(const struct steps *steps, size share, const struct unit *unit,
-                            const struct seen *seen, const void *from_state, const void *words,
+                            const struct inputs *inputs, const void *from_state, const void *words,
                             float *states, float *queries, float *alphas)
 {
-    size n = unit->n, n_align = seen->n_align, wide = n_align + 2 * n, offset = 0;
+    size n = unit->n, n_align = inputs->n_align, wide = n_align + 2 * n, offset = 0;
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
     if (first == after) /* a sentence before has more words than a share */
         return;
-    struct room room = room_for(after - first, n, wide, unit->narrow);
+    struct workspace work = workspace_for(after - first, n, wide, unit->bf16);
     for (size t = 0; t < steps->count && steps->sizes[t] > first; t++) {
         size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
         size at = offset + first, next = t + 1 < steps->count ? steps->sizes[t + 1] : 0;
         size num_new = next <= first ? 0 : (end < next ? end : next) - first;
         offset += steps->sizes[t];
         const float *s = states + at * n;
-        to_factors(s, n, unit->narrow, b, room.factor);
-        product(room.factor, unit->narrow, b, n, from_state, wide, room.wide);
+        to_operands(s, n, unit->bf16, b, work.operand);
+        matmul(work.operand, unit->bf16, b, n, from_state, wide, work.wide);
         for (size row = 0; row < b; row++) {
-            float *query = queries + (at + row) * n_align, *drive = room.drive + row * 3 * n;
-            memcpy(query, room.wide + row * wide, n_align * sizeof *query);
-            const float *word = read_row(words, unit->narrow, (at + row) * 3 * n, 3 * n, drive);
+            float *query = queries + (at + row) * n_align, *drive = work.drive + row * 3 * n;
+            memcpy(query, work.wide + row * wide, n_align * sizeof *query);
+            const float *word = read_row(words, unit->bf16, (at + row) * 3 * n, 3 * n, drive);
             if (word != drive)
                 memcpy(drive, word, 3 * n * sizeof *drive);
-            attend(seen, first + row, query, alphas + (at + row) * seen->Tx, drive);
+            attend(inputs, first + row, query, alphas + (at + row) * inputs->Tx, drive);
         }
-        move(unit, room.drive, room.wide + n_align, wide, s, b, at, states + (offset + first) * n,
-             num_new, &room);
+        unit_forward(unit, work.drive, work.wide + n_align, wide, s, b, at, states + (offset + first) * n,
+             num_new, &work);
     }
-    products_done(unit->narrow);
-    free(room.all);
+    matmuls_done(unit->bf16);
+    free(work.all);
 }
 
 /* Attention and a gated unit along a target.
  *
  * words (N, 3n), U, from_state [W_a, U_z, U_r]; keys, exp_keys (B, Tx, n'), v (n'),
  * mask (B, Tx) and Ch (B, Tx, 3n), see attention.h. States (N, n) are s_{i-1}: those of the first
- * step are given, the others written, as are queries (N, n'), alphas (N, Tx) and what units note.
+ * step are given, the others written, as are queries (N, n'), alphas (N, Tx) and what the backward pass of units needs.
  */
 void attentive_scan(const void *words, const void *U, const void *from_state, const float *keys,
                     const float *exp_keys, int keys_are_small, const float *v, const uint8_t *mask,
                     const void *Ch, const int64_t *sizes, size count, float *states, float *queries,
-                    float *alphas, float *gates, float *candidates, float *products, int narrow,
+                    float *alphas, float *gates, float *candidates, float *Us, int bf16,
                     size shares, size Tx, size n_align, size n)
 {
     const struct steps steps = {sizes, count, shares};
-    const struct unit unit = {U, gates, candidates, products, narrow, n};
-    const struct seen seen = {keys,   exp_keys, v,       mask, Ch, keys_are_small,
-                              narrow, Tx,       n_align, 3 * n};
+    const struct unit unit = {U, gates, candidates, Us, bf16, n};
+    const struct inputs inputs = {keys,   exp_keys, v,       mask, Ch, keys_are_small,
+                              bf16, Tx,       n_align, 3 * n};
 #pragma omp parallel for schedule(dynamic, 1)
     for (size share = 0; share < shares; share++)
-        attentive_share(&steps, share, &unit, &seen, from_state, words, states, queries, alphas);
+        attentive_share(&steps, share, &unit, &inputs, from_state, words, states, queries, alphas);
 }
 
 /* Back through the weighted sum, softmax and tanh of one query, to the query.
  *
- * Adds to the gradients of the sentence's keys, still without the factor v, and of v.
+ * Adds to the gradients of the sentence's keys, still without the operand v, and of v.
  */
-static void attend_back(const struct seen *seen, size sentence, const float *d_sum,
+static void attend_backward(const struct inputs *inputs, size sentence, const float *d_sum,
                         const float *d_alphas, const float *alpha, const float *asked, float *d_q,
                         float *d_keys, float *d_v)
 {
-    size Tx = seen->Tx, n = seen->n_align, width = seen->width;
-    float query[n], d_alpha[Tx], room[width], mean = 0.0f;
+    size Tx = inputs->Tx, n = inputs->n_align, width = inputs->width;
+    float query[n], d_alpha[Tx], work[width], mean = 0.0f;
     for (size j = 0; j < Tx; j++) {
         float sum = 0.0f;
         if (alpha[j] == 0.0f) { /* its share of everything below is 0 */
@@ -270,15 +270,15 @@ static void attend_back(const struct seen *seen, size sentence, const float *d_s
             continue;
         }
         const float *value =
-            read_row(seen->Ch, seen->Ch_narrow, (sentence * Tx + j) * width, width, room);
+            read_row(inputs->Ch, inputs->Ch_bf16, (sentence * Tx + j) * width, width, work);
 #pragma omp simd reduction(+ : sum)
         for (size k = 0; k < width; k++)
             sum += d_sum[k] * value[k];
         d_alpha[j] = sum + d_alphas[j];
         mean += alpha[j] * d_alpha[j];
     }
-    int factored = prepare(asked, n, seen->small, query);
-    const float *keys = (factored ? seen->exp_keys : seen->keys) + sentence * Tx * n;
+    int factored = prepare(asked, n, inputs->small, query);
+    const float *keys = (factored ? inputs->exp_keys : inputs->keys) + sentence * Tx * n;
     memset(d_q, 0, n * sizeof *d_q);
     for (size j = 0; j < Tx; j++) {
         const float *key = keys + j * n;
@@ -296,45 +296,45 @@ static void attend_back(const struct seen *seen, size sentence, const float *d_s
     }
 #pragma omp simd
     for (size k = 0; k < n; k++)
-        d_q[k] *= seen->v[k];
+        d_q[k] *= inputs->v[k];
 }
 
 /* Gradient of Ch (Tx, width) of one sentence: sum_i alpha_ij d_drive_i. */
-static void context_back(const struct steps *steps, const struct seen *seen, size sentence,
-                         const float *alphas, const void *d_words, int narrow, void *d_Ch)
+static void context_backward(const struct steps *steps, const struct inputs *inputs, size sentence,
+                         const float *alphas, const void *d_words, int bf16, void *d_Ch)
 {
-    size Tx = seen->Tx, width = seen->width;
-    float sum[width], room[width];
+    size Tx = inputs->Tx, width = inputs->width;
+    float sum[width], work[width];
     for (size j = 0; j < Tx; j++) {
         size offset = 0;
         memset(sum, 0, sizeof sum);
         for (size t = 0; t < steps->count && steps->sizes[t] > sentence; t++) {
             size at = offset + sentence;
-            const float *d_drive = read_row(d_words, narrow, at * width, width, room);
+            const float *d_drive = read_row(d_words, bf16, at * width, width, work);
             float share = alphas[at * Tx + j];
             offset += steps->sizes[t];
 #pragma omp simd
             for (size k = 0; k < width; k++)
                 sum[k] += share * d_drive[k];
         }
-        write_row(d_Ch, narrow, (sentence * Tx + j) * width, width, sum);
+        write_row(d_Ch, bf16, (sentence * Tx + j) * width, width, sum);
     }
 }
 
-static void attentive_share_back(const struct steps *steps, size share, const struct unit *unit,
-                                 const struct seen *seen, const void *from_state,
+static void attentive_share_backward(const struct steps *steps, size share, const struct unit *unit,
+                                 const struct inputs *inputs, const void *from_state,
                                  const float *states, const float *queries, const float *alphas,
                                  const float *d_states, const float *d_alphas, void *d_words,
                                  void *d_from_state, float *d_start, float *d_keys, float *d_v,
                                  void *d_Ch)
 {
-    size n = unit->n, n_align = seen->n_align, wide = n_align + 2 * n, Tx = seen->Tx;
+    size n = unit->n, n_align = inputs->n_align, wide = n_align + 2 * n, Tx = inputs->Tx;
     size offset = words_of(steps);
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
-    size deep = depth(wide, unit->narrow);
+    size deep = depth(wide, unit->bf16);
     if (first == after) /* a sentence before has more words than a share */
         return;
-    struct room room = room_for(after - first, n, wide, unit->narrow);
+    struct workspace work = workspace_for(after - first, n, wide, unit->bf16);
     for (size t = steps->count - 1; t >= 0; t--) {
         offset -= steps->sizes[t];
         if (steps->sizes[t] <= first)
@@ -342,48 +342,48 @@ static void attentive_share_back(const struct steps *steps, size share, const st
         size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
         size at = offset + first;
         float *d_s = d_start + first * n;
-        move_back(unit, d_s, NULL, d_states + at * n, states + at * n, b, at, &room);
+        unit_backward(unit, d_s, NULL, d_states + at * n, states + at * n, b, at, &work);
         for (size row = 0; row < b; row++) {
             float d_all[wide];
             size word = at + row, sentence = first + row;
-            const float *d_drive = room.drive + row * 3 * n;
-            attend_back(seen, sentence, d_drive, d_alphas + word * Tx, alphas + word * Tx,
+            const float *d_drive = work.drive + row * 3 * n;
+            attend_backward(inputs, sentence, d_drive, d_alphas + word * Tx, alphas + word * Tx,
                         queries + word * n_align, d_all, d_keys + sentence * Tx * n_align,
                         d_v + sentence * n_align);
             memcpy(d_all + n_align, d_drive + n, 2 * n * sizeof *d_all);
-            write_row(d_words, unit->narrow, word * 3 * n, 3 * n, d_drive);
-            write_row(d_from_state, unit->narrow, word * wide, wide, d_all);
-            write_row(room.wide_factor, unit->narrow, row * deep, wide, d_all);
+            write_row(d_words, unit->bf16, word * 3 * n, 3 * n, d_drive);
+            write_row(d_from_state, unit->bf16, word * wide, wide, d_all);
+            write_row(work.wide_operand, unit->bf16, row * deep, wide, d_all);
         }
-        product(room.wide_factor, unit->narrow, b, wide, from_state, n, room.moved);
-        add_rows(d_s, room.moved, b * n);
+        matmul(work.wide_operand, unit->bf16, b, wide, from_state, n, work.moved);
+        add_rows(d_s, work.moved, b * n);
     }
     for (size sentence = first; sentence < after; sentence++)
-        context_back(steps, seen, sentence, alphas, d_words, unit->narrow, d_Ch);
-    products_done(unit->narrow);
-    free(room.all);
+        context_backward(steps, inputs, sentence, alphas, d_words, unit->bf16, d_Ch);
+    matmuls_done(unit->bf16);
+    free(work.all);
 }
 
-/* `attentive_scan` back, with weights U' and from_state'.
+/* `attentive_scan` backward, with weights U' and from_state'.
  *
  * d_from_state (N, n' + 2n) are gradients of what the state gives to query, z and r. d_start
- * (B, n), d_keys (B, Tx, n'), without the factor v, and d_v (B, n'), of each sentence, begin as 0.
+ * (B, n), d_keys (B, Tx, n'), without the operand v, and d_v (B, n'), of each sentence, begin as 0.
  */
-void attentive_scan_back(const float *d_states, const float *d_alphas, const void *U,
+void attentive_scan_backward(const float *d_states, const float *d_alphas, const void *U,
                          const void *from_state, const float *keys, const float *exp_keys,
                          int keys_are_small, const float *v, const uint8_t *mask, const void *Ch,
                          const int64_t *sizes, size count, const float *states,
                          const float *queries, const float *alphas, const float *gates,
-                         const float *candidates, const float *products, void *d_words,
+                         const float *candidates, const float *Us, void *d_words,
                          void *d_from_state, float *d_start, float *d_keys, float *d_v, void *d_Ch,
-                         int narrow, size shares, size Tx, size n_align, size n)
+                         int bf16, size shares, size Tx, size n_align, size n)
 {
     const struct steps steps = {sizes, count, shares};
-    const struct unit unit = {U, (float *)gates, (float *)candidates, (float *)products, narrow, n};
-    const struct seen seen = {keys,   exp_keys, v,       mask, Ch, keys_are_small,
-                              narrow, Tx,       n_align, 3 * n};
+    const struct unit unit = {U, (float *)gates, (float *)candidates, (float *)Us, bf16, n};
+    const struct inputs inputs = {keys,   exp_keys, v,       mask, Ch, keys_are_small,
+                              bf16, Tx,       n_align, 3 * n};
 #pragma omp parallel for schedule(dynamic, 1)
     for (size share = 0; share < shares; share++)
-        attentive_share_back(&steps, share, &unit, &seen, from_state, states, queries, alphas,
+        attentive_share_backward(&steps, share, &unit, &inputs, from_state, states, queries, alphas,
                              d_states, d_alphas, d_words, d_from_state, d_start, d_keys, d_v, d_Ch);
 }

@@ -5,7 +5,7 @@
 /* Rows that a thread takes at a time: what it computes of them stays in cache. */
 #define BLOCK 32
 
-/* Logits that are looked at together before one of them is. */
+/* Logits that are compared together before one of them is. */
 #define GROUP 64
 
 /* What the output layer sees, attention, and what the next state is made of.
@@ -18,25 +18,25 @@
 void predict(const float *s, const void *from_state, const float *word, const float *keys,
              const float *exp_keys, int keys_are_small, const float *v, const uint8_t *mask,
              const float *Ch, const int64_t *sentences, float *drive, float *alphas, float *t,
-             int maxout, int narrow, size rows, size times, size Tx, size n_align, size n, size w)
+             int maxout, int bf16, size rows, size times, size Tx, size n_align, size n, size w)
 {
     size wide = n_align + 2 * n + w, width = 3 * n + w, found = maxout ? w / 2 : w;
-    const struct seen seen = {keys, exp_keys, v, mask, Ch, keys_are_small, 0, Tx, n_align, width};
+    const struct inputs inputs = {keys, exp_keys, v, mask, Ch, keys_are_small, 0, Tx, n_align, width};
 #pragma omp parallel
     {
-        struct room room = room_for(BLOCK, n, wide, narrow);
+        struct workspace work = workspace_for(BLOCK, n, wide, bf16);
 #pragma omp for schedule(dynamic, 1)
         for (size first = 0; first < rows; first += BLOCK) {
             size b = rows - first < BLOCK ? rows - first : BLOCK;
-            to_factors(s + first * n, n, narrow, b, room.factor);
-            product(room.factor, narrow, b, n, from_state, wide, room.wide);
+            to_operands(s + first * n, n, bf16, b, work.operand);
+            matmul(work.operand, bf16, b, n, from_state, wide, work.wide);
             for (size i = 0; i < b; i++) {
                 size row = first + i;
-                float *from_s = room.wide + i * wide, sum[width];
+                float *from_s = work.wide + i * wide, sum[width];
                 memset(sum, 0, 3 * n * sizeof *sum);
                 memcpy(sum + n, from_s + n_align, 2 * n * sizeof *sum);
                 memcpy(sum + 3 * n, from_s + n_align + 2 * n, w * sizeof *sum);
-                attend(&seen, sentences[row / times], from_s, alphas + row * Tx, sum);
+                attend(&inputs, sentences[row / times], from_s, alphas + row * Tx, sum);
                 memcpy(drive + row * 3 * n, sum, 3 * n * sizeof *sum);
                 const float *t_tilde = sum + 3 * n, *more = word + row * w;
                 float *to = t + row * found;
@@ -54,35 +54,35 @@ void predict(const float *s, const void *from_state, const float *word, const fl
                 }
             }
         }
-        products_done(narrow);
-        free(room.all);
+        matmuls_done(bf16);
+        free(work.all);
     }
 }
 
 /* States (rows, n) after the next word, which adds `word` (rows, 3n) to `drive` of `predict`. */
 void advance(const float *s, const float *drive, const float *word, const void *U, int reset_before,
-             float *next, int narrow, size rows, size n)
+             float *next, int bf16, size rows, size n)
 {
 #pragma omp parallel
     {
-        struct room room = room_for(BLOCK, n, 4 * n, narrow);
+        struct workspace work = workspace_for(BLOCK, n, 4 * n, bf16);
 #pragma omp for schedule(dynamic, 1)
         for (size first = 0; first < rows; first += BLOCK) {
             size b = rows - first < BLOCK ? rows - first : BLOCK;
-            float *gates = room.wide, *candidates = gates + 2 * n * b;
-            float *products = reset_before ? NULL : candidates + n * b;
-            const struct unit unit = {U, gates, candidates, products, narrow, n};
+            float *gates = work.wide, *candidates = gates + 2 * n * b;
+            float *Us = reset_before ? NULL : candidates + n * b;
+            const struct unit unit = {U, gates, candidates, Us, bf16, n};
             const float *old = s + first * n;
-            memcpy(room.drive, drive + first * 3 * n, b * 3 * n * sizeof *drive);
+            memcpy(work.drive, drive + first * 3 * n, b * 3 * n * sizeof *drive);
             for (size i = 0; i < b; i++)
                 for (size k = 0; k < n; k++)
-                    room.drive[i * 3 * n + k] += word[(first + i) * 3 * n + k];
-            to_factors(old, n, narrow, b, room.factor);
-            move(&unit, room.drive, word + first * 3 * n + n, 3 * n, old, b, 0, next + first * n, b,
-                 &room);
+                    work.drive[i * 3 * n + k] += word[(first + i) * 3 * n + k];
+            to_operands(old, n, bf16, b, work.operand);
+            unit_forward(&unit, work.drive, word + first * 3 * n + n, 3 * n, old, b, 0, next + first * n, b,
+                 &work);
         }
-        products_done(narrow);
-        free(room.all);
+        matmuls_done(bf16);
+        free(work.all);
     }
 }
 
@@ -120,20 +120,20 @@ static void largest(const float *logit, size K, size count, float *best, int64_t
  * Words where `blocked` (K) is not 0, and `eos` in rows that are `too_early`, count in the sum and
  * are not among the best: rows that run out of others end in -inf. bias (K) may be null.
  */
-void best_words(const float *t, const void *W, int narrow, const float *bias,
+void best_words(const float *t, const void *W, int bf16, const float *bias,
                 const uint8_t *blocked, size eos, const uint8_t *too_early, float *values,
                 int64_t *words, float *log_sums, size rows, size l, size K, size count)
 {
 #pragma omp parallel
     {
-        struct room room = room_for(BLOCK, l, K, narrow);
+        struct workspace work = workspace_for(BLOCK, l, K, bf16);
 #pragma omp for schedule(dynamic, 1)
         for (size first = 0; first < rows; first += BLOCK) {
             size b = rows - first < BLOCK ? rows - first : BLOCK;
-            to_factors(t + first * l, l, narrow, b, room.factor);
-            product(room.factor, narrow, b, l, W, K, room.wide);
+            to_operands(t + first * l, l, bf16, b, work.operand);
+            matmul(work.operand, bf16, b, l, W, K, work.wide);
             for (size row = first; row < first + b; row++) {
-                float top = -INFINITY, sum = 0.0f, *logit = room.wide + (row - first) * K;
+                float top = -INFINITY, sum = 0.0f, *logit = work.wide + (row - first) * K;
 #pragma omp simd reduction(max : top)
                 for (size k = 0; k < K; k++) {
                     logit[k] += bias ? bias[k] : 0.0f;
@@ -151,8 +151,8 @@ void best_words(const float *t, const void *W, int narrow, const float *bias,
                 largest(logit, K, count, values + row * count, words + row * count);
             }
         }
-        products_done(narrow);
-        free(room.all);
+        matmuls_done(bf16);
+        free(work.all);
     }
 }
 
@@ -162,11 +162,11 @@ void logits_of(const float *t, const float *weight, const float *bias, const int
 {
 #pragma omp parallel for schedule(static) if (rows * count * l > WORTH_THREADS)
     for (size i = 0; i < rows * count; i++) {
-        const float *seen = t + i / count * l, *of_word = weight + words[i] * l;
+        const float *inputs = t + i / count * l, *of_word = weight + words[i] * l;
         float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
         for (size k = 0; k < l; k++)
-            sum += seen[k] * of_word[k];
+            sum += inputs[k] * of_word[k];
         logits[i] = sum + (bias ? bias[words[i]] : 0.0f);
     }
 }

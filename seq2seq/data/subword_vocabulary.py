@@ -1,0 +1,221 @@
+"""Subwords by SentencePiece: BPE or a unigram model, learnt from the training text."""
+
+import io
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
+
+import sentencepiece
+
+from seq2seq.config.registry import builds
+from seq2seq.config.schema import SentencePieceConfig
+from seq2seq.data.sampling import Sampler
+from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK
+from seq2seq.data.words import WordCounter, count_words
+from seq2seq.run.errors import ConfigError, DataError, RunDirError
+
+# What `vocab_size=null` is at most, unless the alphabet is larger.
+MOST_PIECES = 8000
+
+# One letter in two spellings; `identity` alone keeps them apart.
+_E_ACUTE = ("\u00e9", "e\u0301")
+_RESTORE = "Restore it from a copy."
+
+
+def composed(text: str) -> str:
+    """Spell letters with marks in one way (NFC), whatever the order of the marks.
+
+    The rules of SentencePiece compose neighbours only: with a mark between them, two spellings of
+    one text would become different pieces.
+    """
+    return unicodedata.normalize("NFC", text)
+
+
+class SentencePieceTokenizer:
+    """A trained SentencePiece model.
+
+    Args:
+        model: Its serialised bytes.
+        where: Its name in errors.
+    """
+
+    def __init__(self, model: bytes, where: str) -> None:
+        self._where = where
+        self._sampler: Sampler | None = None
+        try:
+            # Of an empty model SentencePiece would make a processor without one.
+            self._processor = p = sentencepiece.SentencePieceProcessor(model_proto=model or b"x")
+        except RuntimeError:
+            raise RunDirError(where, "not a SentencePiece model", _RESTORE) from None
+        if (p.pad_id(), p.unk_id(), p.eos_id(), p.bos_id()) != (PAD, UNK, EOS, -1):
+            raise RunDirError(where, "has other special ids than ours", _RESTORE)
+        with self._text():  # a damaged piece shows now, not in the middle of a decoding
+            self._composes = _E_ACUTE[0] in p.normalize(_E_ACUTE[1])
+            p.id_to_piece(list(range(len(self))))
+
+    def __len__(self) -> int:
+        return int(self._processor.get_piece_size())
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Turn texts into ids, without the end symbol; an empty text gives no ids."""
+        ids: list[list[int]] = self._processor.encode(self._composed(texts))
+        return ids
+
+    def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
+        """Cut each text at random: BPE-dropout, or sampling from the unigram lattice."""
+        if self._sampler is None or self._sampler.rate != rate:
+            self._sampler = Sampler(self._processor, rate)
+        return self._sampler.sample(self._composed(texts), seed)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[str]]:
+        """Cut texts as `encode` does: for each id what stands in the text, spaces as U+2581."""
+        with self._text():
+            tokens: list[list[str]] = self._processor.encode(self._composed(texts), out_type=str)
+        return tokens
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the written form of each id, spaces shown as U+2581."""
+        return [self._processor.id_to_piece(int(i)) for i in ids]
+
+    def join(self, pieces: Sequence[str]) -> str:
+        """Turn pieces into text; padding and end symbols vanish."""
+        # Of a piece that it does not know the library would leave U+2581 as it is.
+        parts = ([SPACE, p[1:]] if self._is_foreign_word(p) else [p] for p in pieces)
+        with self._text():
+            text: str = self._processor.decode(list(chain.from_iterable(parts)))
+        return text
+
+    def _composed(self, texts: Sequence[str]) -> list[str]:
+        return [*map(composed, texts)] if self._composes else list(texts)
+
+    def _is_foreign_word(self, piece: str) -> bool:
+        return piece.startswith(SPACE) and self._processor.piece_to_id(piece) == UNK
+
+    @contextmanager
+    def _text(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeDecodeError:
+            raise RunDirError(self._where, "holds text that is not valid UTF-8", _RESTORE) from None
+
+
+@builds(SentencePieceConfig)
+class Subwords:
+    """SentencePiece models, one a side or one for both."""
+
+    ending = "model"
+
+    def __init__(self, cfg: SentencePieceConfig) -> None:
+        self.cfg = cfg
+
+    def learn(self, texts: Sequence[Sequence[str]], languages: Sequence[str]) -> list[bytes]:
+        """Learn a model from each text, or one from all of them.
+
+        Raises:
+            UserError: as in `train_sentencepiece`; a size that is too large for some texts names
+                one that fits all.
+        """
+        # Of a long text lines are taken evenly over it.
+        samples = [text[:: max(1, -(-len(text) // self.cfg.max_lines))] for text in texts]
+        models, errors = [], []
+        for sample in [[*chain(*samples)]] if self.cfg.joint else samples:
+            try:
+                models.append(train_sentencepiece(sample, self.cfg))
+            except VocabularyTooLargeError as error:
+                errors.append(error)
+        if errors:
+            raise min(errors, key=lambda error: error.largest)
+        return models * (len(texts) // len(models))
+
+    def load(self, data: bytes, language: str, where: str) -> SentencePieceTokenizer:
+        """Make a vocabulary of what `learn` returned."""
+        return SentencePieceTokenizer(data, where)
+
+    def word_counter(self, language: str) -> WordCounter:
+        """Count what stands between spaces."""
+        return count_words
+
+
+class VocabularyTooLargeError(DataError):
+    """The corpus does not hold so many pieces."""
+
+    def __init__(self, asked: int, largest: int) -> None:
+        self.largest = largest
+        super().__init__(
+            "config",
+            f"tokenizer.vocab_size={asked} is too large for this corpus; at most {largest}",
+            f"Set tokenizer.vocab_size={largest} or less, or null for as many as the text gives.",
+        )
+
+
+class AlphabetTooLargeError(ConfigError):
+    """The vocabulary has no place for each letter."""
+
+    def __init__(self, asked: int, smallest: int) -> None:
+        self.smallest = smallest
+        super().__init__(
+            "config",
+            f"tokenizer.vocab_size={asked} is smaller than the alphabet of the corpus",
+            f"Use {smallest} or more, or lower tokenizer.character_coverage.",
+        )
+
+
+def train_sentencepiece(
+    lines: Iterable[str], cfg: SentencePieceConfig, most: int = MOST_PIECES
+) -> bytes:
+    """Learn a vocabulary from training text and return the model's bytes.
+
+    Args:
+        lines: Read again where `vocab_size` is null and the alphabet is larger than `most`.
+        cfg: Kind, size and rules.
+        most: Pieces, where `vocab_size` is null.
+
+    Raises:
+        VocabularyTooLargeError: with the largest size that works.
+        AlphabetTooLargeError: with the smallest.
+        ConfigError: the normalization is unknown.
+        DataError: there is no usable text.
+    """
+    model, size = io.BytesIO(), cfg.vocab_size or most
+    texts = lines if cfg.normalization == "identity" else map(composed, lines)
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),  # a file's name would be stored in the model
+            model_writer=model,
+            model_type=cfg.kind.name,
+            vocab_size=size,
+            normalization_rule_name=cfg.normalization,
+            character_coverage=cfg.character_coverage,
+            max_sentence_length=1 << 20,  # bytes; longer lines would be dropped in silence
+            num_threads=1,  # unigram scores depend on the number
+            pad_id=PAD,
+            unk_id=UNK,
+            eos_id=EOS,
+            bos_id=-1,
+            hard_vocab_limit=cfg.vocab_size is not None,  # otherwise what the text gives
+            minloglevel=2,
+        )
+        return model.getvalue()
+    except RuntimeError as error:
+        problem = _explained(str(error), cfg, size)
+    if cfg.vocab_size is None and isinstance(problem, AlphabetTooLargeError):
+        return train_sentencepiece(lines, cfg, problem.smallest)
+    raise problem
+
+
+def _explained(message: str, cfg: SentencePieceConfig, size: int) -> ConfigError | DataError:
+    """Turn a message of the library, which names lines of its C++, into an error of ours."""
+    rule = cfg.normalization
+    if found := re.search(r"set it to a value <= (\d+)", message):
+        return VocabularyTooLargeError(size, int(found.group(1)))
+    if found := re.search(r"required_chars\. (\d+) vs (\d+)", message):
+        return AlphabetTooLargeError(size, int(found.group(2)))
+    if "charsmap" in message:
+        what = f"tokenizer.normalization={rule!r} is unknown"
+        return ConfigError("config", what, "Use nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf or identity.")
+    empty = "all_chars_count" in message or "sentences_.empty" in message
+    reason = f"{rule!r} leaves no letter of the text" if empty else message
+    fix = "Give more text, or set tokenizer.normalization=identity."
+    return DataError("tokenizer", f"no vocabulary could be learnt: {reason}", fix)

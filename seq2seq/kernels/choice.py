@@ -1,0 +1,58 @@
+"""Which of the implementations of a kernel run: C, Triton, or torch's operations.
+
+By the device and dtype of tensors at the time, since a model may be moved after it was built.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from seq2seq.kernels import gpu, native
+from seq2seq.kernels.logits import LossOfLogits, torch_loss
+from seq2seq.kernels.loops import StepLoops
+from seq2seq.kernels.native.build import Library
+from seq2seq.kernels.native.loops import NativeLoops
+from seq2seq.kernels.native.output import NativeLoss
+from seq2seq.kernels.native.search import NativeSearch
+from seq2seq.kernels.steps import TORCH, Steps
+
+
+def loops_for(states: Tensor, dtype: torch.dtype, *, reset_before: bool) -> StepLoops | NativeLoops:
+    """Return loops for states, with matmuls of a dtype."""
+    library = _library_for(states, dtype)
+    if library is not None:
+        return NativeLoops(library, dtype, reset_before)
+    return StepLoops(steps_for(states, dtype), dtype, reset_before)
+
+
+def steps_for(states: Tensor, dtype: torch.dtype) -> Steps:
+    """Return steps for states, with matmuls of a dtype."""
+    found = gpu.steps_for(states, dtype) if states.device.type == "cuda" else None
+    return found or TORCH
+
+
+def loss_for(weight: Tensor, dtype: torch.dtype) -> LossOfLogits:
+    """Return what computes the loss of an output layer with this weight."""
+    library = _library_for(weight, dtype)
+    return torch_loss if library is None else NativeLoss(library)
+
+
+def native_search(
+    dtype: torch.dtype,
+    weights: tuple[Tensor, Tensor],
+    last: nn.Linear,
+    *,
+    reset_before: bool,
+    maxout: bool,
+) -> NativeSearch | None:
+    """Return `NativeSearch.of` these weights; None where C cannot run."""
+    library = _library_for(last.weight, dtype)
+    if library is None:
+        return None
+    return NativeSearch.of(library, dtype, weights, last, reset_before=reset_before, maxout=maxout)
+
+
+def _library_for(states: Tensor, dtype: torch.dtype) -> Library | None:
+    """Return the native library for float32 states on a CPU; None where it cannot run."""
+    known = states.dtype is torch.float32 and dtype in (torch.float32, torch.bfloat16)
+    library = native.library() if known and states.device.type == "cpu" else None
+    return library if library is not None and library.multiplies(dtype) else None

@@ -1,0 +1,143 @@
+"""Matmuls in bfloat16 under autocast, everything else in the dtype of the weights."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seq2seq.kernels.native import onednn
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def compute_dtype(weight: Tensor) -> torch.dtype:
+    """Return the dtype of matmuls with a weight."""
+    device = weight.device.type
+    if torch.is_autocast_enabled(device) and weight.dtype is torch.float32:
+        return torch.get_autocast_dtype(device)
+    return weight.dtype
+
+
+def rounded(rows: int) -> int:
+    """Return as many rows or up to a sixteenth more, with which a matmul is computed instead.
+
+    oneDNN compiles a matmul for each number of rows that it meets, which takes longer than many
+    of them; and caches only so many.
+    """
+    step = max(8, 1 << max(0, rows.bit_length() - 5))
+    return -(-rows // step) * step
+
+
+def padded(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return x (..., b, i) in a dtype, with rows of zeros up to `rounded(b)`."""
+    *outer, rows, width = x.shape
+    if not x.is_cpu or (wide := rounded(rows)) == rows:
+        return x.to(dtype)
+    y = x.new_empty(*outer, wide, width, dtype=dtype)
+    y[..., :rows, :] = x
+    y[..., rows:, :] = 0
+    return y
+
+
+class PackedWeight:
+    """Weights W that many x are multiplied by, outside of autograd: x W', packed once for all.
+
+    Args:
+        weight: (j, i), or (D, j, i) of D units side by side.
+        dtype: Of the matmuls and of what they return.
+        often: There will be so many matmuls of few rows that it pays to pack the weights.
+    """
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype, *, often: bool = True) -> None:
+        self.dtype = dtype
+        self.weight = weight.to(dtype)
+        parts = weight if weight.dim() == 3 else ()
+        self.parts = [PackedWeight(part, dtype, often=often) for part in parts]
+        self._packed: Tensor | None = None  # where torch's own matmul is better
+        if not self.parts and weight.is_cpu and weight.numel() and onednn.multiplies(dtype):
+            self._packed = onednn.packed(self.weight) if often else self.weight
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return x W' (b, j) of (b, i), or (D, b, j) of (D, b, i)."""
+        if self._packed is None:
+            return x.to(self.dtype) @ self.weight.mT
+        return onednn.linear(padded(x, self.dtype), self._packed)[: len(x)]
+
+    def plus(self, base: Tensor, x: Tensor) -> Tensor:
+        """Return base + x W' in the dtype of the base, which may be overwritten."""
+        if self.parts and self.parts[0]._packed is not None:
+            for added, part, own in zip(base, self.parts, x, strict=True):
+                added += part(own)
+            return base
+        if self.parts and base.dtype == self.dtype:
+            return torch.baddbmm(base, x.to(self.dtype), self.weight.mT)
+        return base.add_(self(x))
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return `functional.linear`, also under autocast, by oneDNN where `PackedWeight` takes it."""
+    dtype = compute_dtype(weight)
+    known = weight.dtype is torch.float32 and x.dtype in (weight.dtype, dtype)
+    if not (known and x.is_cpu and x.numel() and onednn.multiplies(dtype)):
+        return functional.linear(x, weight, bias)
+    y: Tensor = Linear.apply(x, weight, bias, dtype)  # type: ignore[no-untyped-call]
+    return y
+
+
+class FusedLinear(nn.Linear):
+    """A layer by `linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return x W' + b."""
+        return linear(input, self.weight, self.bias)
+
+
+class Linear(torch.autograd.Function):
+    """x W' + b of x (..., i), W (j, i) and b (j), in the dtype of the matmul."""
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
+    ) -> Tensor:
+        rows, W = padded(x.reshape(-1, x.shape[-1]), dtype), weight.to(dtype)
+        ctx.save_for_backward(rows, W)
+        ctx.shape, ctx.dtypes = x.shape, (x.dtype, weight.dtype, dtype)
+        b = None if bias is None else bias.to(dtype)
+        return onednn.linear(rows, W, b)[: x.shape[:-1].numel()].view(*x.shape[:-1], len(W))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        rows, W = ctx.saved_tensors
+        of_x, of_weight, dtype = ctx.dtypes
+        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        grads = padded(grad.reshape(-1, grad.shape[-1]), dtype)
+        d_x = d_weight = d_bias = None
+        if wants_x:
+            d_x = onednn.linear(grads, W.T)[: ctx.shape[:-1].numel()].view(ctx.shape).to(of_x)
+        if wants_weight:
+            d_weight = (grads.T @ rows).to(of_weight)
+        if wants_bias:
+            d_bias = grads.sum(dim=0, dtype=of_weight)
+        return d_x, d_weight, d_bias, None
+
+
+def sum_over_rows(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return left' right (..., a, b) of (..., N, a) and (..., N, b), by a matmul of a dtype."""
+    if dtype is torch.bfloat16:
+        left, right = padded(left, dtype), padded(right, dtype)
+    return left.to(dtype).mT @ right.to(dtype)
+
+
+def without_autocast(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a method choose the dtypes of its matmuls, whatever autocast says."""
+
+    @functools.wraps(method)
+    def chosen(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return method(*args, **kwargs)
+
+    return chosen

@@ -1,0 +1,42 @@
+"""`LossOfLogits` by `output.c`: one pass over the logits."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from seq2seq.kernels.native.build import Library, is_bf16
+
+_SHARES = 8
+"""Rows go into as many sums of gradients, whatever the number of threads: results repeat."""
+
+
+@dataclass(frozen=True)
+class NativeLoss:
+    """`LossOfLogits` of float32 or bfloat16 logits."""
+
+    library: Library
+
+    def __call__(
+        self,
+        logits: Tensor,
+        b: Tensor | None,
+        targets: Tensor,
+        label_smoothing: float,
+        d_b: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the losses, and the gradient in the place of the logits."""
+        rows, num_words = logits.shape
+        workspace, of_b = targets.new_empty(2, _SHARES, num_words, dtype=torch.float32)
+        of_b.zero_()
+        losses, spread = workspace.new_empty(2, rows)
+        self.library(
+            "output_loss",
+            *(logits, is_bf16(logits), b, targets, float(label_smoothing), d_b is not None),
+            *(losses, spread, of_b, workspace, _SHARES, rows, num_words),
+        )
+        total = losses.sum()
+        if d_b is not None:
+            d_b += of_b.sum(dim=0)
+        smoothed = (1 - label_smoothing) * total + label_smoothing * spread.sum()
+        return total, smoothed, logits

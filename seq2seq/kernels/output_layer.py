@@ -1,0 +1,110 @@
+"""The loss of the output layer in chunks of words: its logits (N, K_y) never exist at once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from seq2seq.kernels.choice import loss_for
+from seq2seq.kernels.matmul import PackedWeight, compute_dtype, padded
+
+_CHUNK_BYTES = 16 << 20
+"""Of logits: they pass through the processor's cache, and not through memory."""
+
+
+def output_loss(
+    W_o: nn.Module, t: Tensor, targets: Tensor, label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """Return the summed -log p of targets, and the same if smoothed; see `output.smoothed_loss`.
+
+    Only the second can be differentiated.
+
+    Args:
+        W_o: A linear layer, or a sequence that ends in one.
+        t: (N, l) last hidden layer.
+        targets: (N,) ids.
+        label_smoothing: Share of the target spread over all words.
+    """
+    *before, last = W_o if isinstance(W_o, nn.Sequential) else [W_o]
+    for layer in before:
+        t = layer(t)
+    assert isinstance(last, nn.Linear)
+    dtype = compute_dtype(last.weight)
+    differentiated = torch.is_grad_enabled()
+    with torch.autocast(t.device.type, enabled=False):
+        total, smoothed = OutputLoss.apply(  # type: ignore[no-untyped-call]
+            t.to(last.weight.dtype),
+            last.weight,
+            last.bias,
+            targets,
+            label_smoothing,
+            dtype,
+            differentiated,
+        )
+    return total, smoothed
+
+
+class OutputLoss(torch.autograd.Function):
+    """Linear layer, softmax and loss. The gradient is computed in the forward pass.
+
+    Of smoothed targets (1 - e on the reference plus e / K everywhere) it is softmax minus target;
+    backward only has to scale it.
+    """
+
+    @staticmethod
+    def forward(  # noqa: D102, PLR0913 - autograd functions take tensors one by one
+        ctx: Any,
+        t: Tensor,
+        W: Tensor,
+        b: Tensor | None,
+        targets: Tensor,
+        label_smoothing: float,
+        dtype: torch.dtype,
+        differentiated: bool,
+    ) -> tuple[Tensor, Tensor]:
+        loss_of = loss_for(W, dtype)
+        W_fast, t_fast = PackedWeight(W, dtype, often=False), padded(t, dtype)
+        W_fast_T = PackedWeight(W_fast.weight.T, dtype, often=False)
+        d_t, d_W, d_b = torch.empty_like(t), torch.zeros_like(W), W.new_zeros(len(W))
+        total, smoothed = t.new_zeros(()), t.new_zeros(())
+        size = max(16, _CHUNK_BYTES // (len(W) * dtype.itemsize))
+        size = 1 << (size.bit_length() - 1)  # as `rounded` has it
+        for part in range(0, len(t), size):
+            rows, t_rows = slice(part, part + size), t_fast[part : part + size]
+            of_rows, logits = targets[rows], W_fast(t_rows)
+            into = d_b if differentiated else None
+            loss, against_smoothed, d_logits = loss_of(
+                logits[: len(of_rows)], b, of_rows, label_smoothing, into
+            )
+            total += loss
+            smoothed += against_smoothed
+            if differentiated:
+                d_logits = _with_zeros(d_logits, logits)
+                d_t[rows] = W_fast_T(d_logits)[: len(of_rows)]
+                if dtype == W.dtype:
+                    d_W.addmm_(d_logits.T, t_rows)
+                else:
+                    d_W += d_logits.T @ t_rows
+        if differentiated:
+            ctx.save_for_backward(d_t, d_W, d_b)
+        ctx.has_bias = b is not None
+        ctx.mark_non_differentiable(total)
+        return total, smoothed
+
+    @staticmethod
+    def backward(  # noqa: D102
+        ctx: Any, _d_total: Tensor, d_smoothed: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        d_t, d_W, d_b = (x * d_smoothed for x in ctx.saved_tensors)
+        return d_t, d_W, d_b if ctx.has_bias else None, None, None, None, None
+
+
+def _with_zeros(d_logits: Tensor, logits: Tensor) -> Tensor:
+    """Return gradients with as many rows as there are logits, whose place they may take."""
+    rows = len(d_logits)
+    if rows == len(logits):
+        return d_logits
+    if d_logits.data_ptr() != logits.data_ptr():
+        logits[:rows] = d_logits
+    logits[rows:] = 0
+    return logits

@@ -1,0 +1,236 @@
+"""From a config to a model: the only file of this folder that sees config.
+
+Each option of the groups model, encoder, decoder, cell and attention has a function that builds its
+part, here or outside of the package. Parts are made in one order, and drawn in one order, so that a
+seed gives the same weights as ever.
+"""
+
+import logging
+
+from torch import nn
+
+from seq2seq.config.registry import build, builds
+from seq2seq.config.schema import (
+    AdditiveConfig,
+    Config,
+    DotConfig,
+    FixedConfig,
+    GatedConfig,
+    GeneralConfig,
+    HardConfig,
+    HardInference,
+    LocalConfig,
+    ModelConfig,
+    MultiHeadConfig,
+    Readout,
+    RecurrentDecoderConfig,
+    RecurrentEncoderConfig,
+    Reset,
+    ScaledDotConfig,
+    StateWord,
+)
+from seq2seq.model.attention import (
+    AdditiveAttention,
+    DotAttention,
+    FixedContext,
+    GeneralAttention,
+    LocalAttention,
+    MultiHeadAttention,
+)
+from seq2seq.model.backend import BACKENDS, Backend
+from seq2seq.model.decoder import RecurrentDecoder
+from seq2seq.model.embedding import WordEmbedding
+from seq2seq.model.encoder import RecurrentEncoder
+from seq2seq.model.gated_unit import GatedUnit
+from seq2seq.model.hard_attention import HardAttention, Reinforce
+from seq2seq.model.initialization import SCHEMES
+from seq2seq.model.protocols import Cell, Encoder
+from seq2seq.model.rnnsearch import RNNSearch
+from seq2seq.run.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def build_model(cfg: Config, *, num_source: int, num_target: int, pad: int) -> RNNSearch:
+    """Build and initialise the model of a config, from torch's global random state.
+
+    Args:
+        cfg: Of it model, cell, encoder, decoder and attention are read.
+        num_source: K_x, special symbols included.
+        num_target: K_y, special symbols included.
+        pad: Id of padding and of y_0.
+    """
+    model: RNNSearch = build(cfg.model, cfg, num_source, num_target, pad)
+    return model
+
+
+@builds(ModelConfig)
+def rnnsearch(
+    sizes: ModelConfig, cfg: Config, num_source: int, num_target: int, pad: int
+) -> RNNSearch:
+    """Build an encoder, a decoder that fits it, and draw their weights."""
+    backend, reason = choose_backend(sizes.backend.name)
+    encoder: Encoder = build(cfg.encoder, cfg, num_source, pad, backend)
+    decoder = build(cfg.decoder, cfg, encoder, num_target, pad, backend)
+    model = RNNSearch(encoder, decoder, backend)
+    reason = reason or backend.obstacle(model)
+    if reason is not None and sizes.backend.name != "auto":
+        what = f"model.backend={sizes.backend.name}: {reason}"
+        raise ConfigError("config", what, "Use model.backend=auto.")
+    if reason is not None:
+        log.info("runs on the reference code in part: %s", reason)
+    model.initialize(SCHEMES[sizes.init.name])
+    return model
+
+
+def choose_backend(name: str) -> tuple[Backend, str | None]:
+    """Return the backend of a name, or else the reference and why."""
+    if name == "reference":
+        return BACKENDS[name](), None
+    try:
+        import seq2seq.kernels  # noqa: F401 - they register themselves
+    except ImportError as error:
+        return BACKENDS["reference"](), str(error)
+    return BACKENDS["fused" if name == "auto" else name](), None
+
+
+@builds(RecurrentEncoderConfig)
+def recurrent_encoder(
+    own: RecurrentEncoderConfig, cfg: Config, num_words: int, pad: int, backend: Backend
+) -> RecurrentEncoder:
+    """Build the encoder, with a backward unit unless the attention has no use for it."""
+    sizes = cfg.model
+    directions = 1 if getattr(cfg.attention, "forward_only", False) else 2
+    forward_unit, *backward_unit = (cell(cfg, 0, backend) for _ in range(directions))
+    return RecurrentEncoder(
+        WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
+        forward_unit,
+        backward_unit[0] if backward_unit else None,
+        embedding_dropout=sizes.embedding_dropout,
+        annotation_dropout=own.annotation_dropout,
+        backend=backend,
+    )
+
+
+@builds(RecurrentDecoderConfig)
+def recurrent_decoder(
+    own: RecurrentDecoderConfig,
+    cfg: Config,
+    encoder: Encoder,
+    num_words: int,
+    pad: int,
+    backend: Backend,
+) -> RecurrentDecoder:
+    """Build the decoder of an encoder."""
+    sizes = cfg.model
+    attention = build(cfg.attention, cfg, encoder.state_size, backend)
+    unit = cell(cfg, attention.context_size, backend)
+    return RecurrentDecoder(
+        WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
+        attention,
+        unit,
+        output_layer(cfg, own.output_rank, num_words, backend),
+        summary_size=encoder.summary_size,
+        readout_size=sizes.readout_size,
+        maxout=own.readout is Readout.maxout,
+        moved_by_emitted=own.state_word is StateWord.emitted,
+        bias=sizes.bias,
+        embedding_dropout=sizes.embedding_dropout,
+        readout_dropout=own.readout_dropout,
+        backend=backend,
+    )
+
+
+def output_layer(cfg: Config, rank: int | None, num_words: int, backend: Backend) -> nn.Module:
+    """W_o: (K_y, l) as printed, or low-rank as in the authors' code."""
+    linear, size, bias = backend.linear, cfg.model.readout_size, cfg.model.bias
+    if rank is None:
+        return linear(size, num_words, bias=bias)
+    return nn.Sequential(linear(size, rank, bias=False), linear(rank, num_words, bias=bias))
+
+
+def cell(cfg: Config, context_size: int, backend: Backend) -> Cell:
+    """Build a recurrent unit over embedded words; those of decoders have a context."""
+    unit: Cell = build(cfg.cell, cfg, context_size, backend)
+    return unit
+
+
+@builds(GatedConfig)
+def gated(own: GatedConfig, cfg: Config, context_size: int, backend: Backend) -> GatedUnit:
+    """Build the paper's unit."""
+    return GatedUnit(
+        cfg.model.embedding_size,
+        cfg.model.hidden_size,
+        context_size,
+        reset_before=own.reset is Reset.before,
+        bias=cfg.model.bias,
+        linear=backend.linear,
+    )
+
+
+# Attention over annotations of a size; its queries are states of the decoder.
+
+
+@builds(AdditiveConfig)
+def additive(
+    own: AdditiveConfig, cfg: Config, annotation: int, backend: Backend
+) -> AdditiveAttention:
+    """Build the paper's alignment model."""
+    sizes = cfg.model
+    return AdditiveAttention(sizes.hidden_size, annotation, sizes.align_size, linear=backend.linear)
+
+
+@builds(DotConfig)
+@builds(ScaledDotConfig)
+def dot(
+    own: DotConfig | ScaledDotConfig, cfg: Config, annotation: int, backend: Backend
+) -> DotAttention:
+    """Build an attention without parameters."""
+    query = cfg.model.hidden_size
+    if annotation % query:
+        what = f"attention={own.name} cannot compare a state of {query} numbers with {annotation}"
+        raise ConfigError("config", what, "Use attention=general.")
+    return DotAttention(query, annotation, scaled=isinstance(own, ScaledDotConfig))
+
+
+@builds(GeneralConfig)
+def general(own: GeneralConfig, cfg: Config, annotation: int, backend: Backend) -> GeneralAttention:
+    """Build a bilinear attention."""
+    return GeneralAttention(cfg.model.hidden_size, annotation, linear=backend.linear)
+
+
+@builds(LocalConfig)
+def local(own: LocalConfig, cfg: Config, annotation: int, backend: Backend) -> LocalAttention:
+    """Build an attention to a window."""
+    return LocalAttention(cfg.model.hidden_size, annotation, own.window, linear=backend.linear)
+
+
+@builds(MultiHeadConfig)
+def multi_head(
+    own: MultiHeadConfig, cfg: Config, annotation: int, backend: Backend
+) -> MultiHeadAttention:
+    """Build an attention of several heads."""
+    sizes = cfg.model
+    return MultiHeadAttention(
+        sizes.hidden_size, annotation, sizes.align_size, own.heads, linear=backend.linear
+    )
+
+
+@builds(HardConfig)
+def hard(own: HardConfig, cfg: Config, annotation: int, backend: Backend) -> HardAttention:
+    """Build an attention that draws."""
+    return HardAttention(
+        cfg.model.hidden_size,
+        annotation,
+        cfg.model.align_size,
+        soft_share=own.soft_share,
+        take_most_likely=own.inference is HardInference.most_likely,
+        reinforce=Reinforce(own.reinforce_weight, own.discount, own.entropy_weight),
+        linear=backend.linear,
+    )
+
+
+@builds(FixedConfig)
+def fixed(own: FixedConfig, cfg: Config, annotation: int, backend: Backend) -> FixedContext:
+    """Build the context that never changes."""
+    return FixedContext(annotation)

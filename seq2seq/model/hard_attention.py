@@ -1,0 +1,136 @@
+"""Stochastic attention and how it learns where to look: REINFORCE, as in Xu et al. 2015, 4.1."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from seq2seq.model.attention import AdditiveAttention, expectation
+from seq2seq.model.initialization import Scheme, draw_layers
+from seq2seq.model.protocols import Attended, Draw, LossTerm, Source
+
+
+@dataclass(frozen=True)
+class Reinforce:
+    """Weights of the terms that hard attention learns from."""
+
+    weight: float
+    discount: float
+    entropy_weight: float
+
+
+class HardAttention(AdditiveAttention):
+    """Stochastic attention to one position, Xu et al. 2015, 4.1, over the paper's energies.
+
+    In training the context is one annotation, drawn with probabilities alpha_i; for a share of
+    the steps (`soft_share`, their variance reduction) it is the expectation. The draw has no
+    gradient: `reinforce_loss` learns from its log-probability. At test time the context is
+    the most likely annotation, or the expectation. `alpha` is always the distribution.
+    """
+
+    claims: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(
+        self,
+        query_size: int,
+        annotation_size: int,
+        align_size: int,
+        *,
+        soft_share: float,
+        take_most_likely: bool,
+        reinforce: Reinforce,
+        linear: type[nn.Linear] = nn.Linear,
+    ) -> None:
+        super().__init__(query_size, annotation_size, align_size, linear=linear)
+        self.baseline = linear(query_size, 1)
+        self.soft_share = soft_share
+        self.take_most_likely = take_most_likely
+        self.reinforce = reinforce
+
+    @torch.no_grad()
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw W_a, U_a, v_a, baseline."""
+        super().initialize(scheme)
+        draw_layers(scheme, self.baseline)
+
+    def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
+        """Attend with s_{i-1} (R, n)."""
+        alpha = self.weigh(query, source)
+        if not self.training and self.take_most_likely:
+            return Attended(_at(source, alpha.argmax(dim=-1)), alpha)
+        expected = expectation(alpha, source)
+        if not self.training:
+            return Attended(expected, alpha)
+        position, soft = self.draw(alpha.detach())
+        c = torch.where(soft[:, None], expected, _at(source, position))
+        log_alpha = alpha.clamp_min(torch.finfo(alpha.dtype).tiny).log()
+        log_prob = log_alpha.gather(1, position[:, None]).squeeze(1)
+        drawn = (
+            torch.where(soft, 0.0, log_prob),  # nothing was drawn where the expectation was taken
+            -(alpha * log_alpha).sum(dim=-1),
+            self.baseline(query.detach()).squeeze(-1),
+        )
+        return Attended(c, alpha, draw=Draw(drawn, self.losses))
+
+    def draw(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a position for each row of alpha (R, Tx), and where to take the expectation."""
+        soft = torch.rand(len(alpha), device=alpha.device) < self.soft_share
+        return torch.multinomial(alpha, 1).squeeze(1), soft
+
+    def losses(self, drawn: Sequence[Tensor], mask: Tensor) -> Mapping[str, LossTerm]:
+        """Return what is learned from the draws along targets: log-probability, entropy, baseline.
+
+        Args:
+            drawn: (B, Ty) each.
+            mask: (B, Ty) of real target words.
+        """
+        log_prob, entropy, baseline = (values[mask] for values in drawn)
+        return {"reinforce": partial(self._loss, mask, log_prob, entropy, baseline)}
+
+    def _loss(
+        self, mask: Tensor, log_prob: Tensor, entropy: Tensor, baseline: Tensor, log_p: Tensor
+    ) -> Tensor:
+        """Return a scalar whose gradient is that of the draws, to be added to the summed loss.
+
+        A draw has no gradient. Moving its log-probability along (reward - baseline) moves the
+        expected loss downhill. Later words tell less and less about a draw but add their noise,
+        so they may be discounted. The baseline is learned: the decoder state predicts the mean
+        reward of a word to come. The value of the sum means nothing.
+        """
+        reward, left = rewards_to_go(log_p, mask, self.reinforce.discount)
+        advantage = reward - left * baseline.detach()
+        policy = -(advantage * log_prob).sum()
+        error = (baseline - reward / left).square().sum()
+        of_entropy = self.reinforce.entropy_weight * -entropy.sum()
+        return self.reinforce.weight * policy + of_entropy + error / 2
+
+
+def rewards_to_go(log_p: Tensor, mask: Tensor, discount: float) -> tuple[Tensor, Tensor]:
+    """Return, per real target word i, sum_{k >= i} discount^(k-i) log p(y_k) (N,).
+
+    The reward of a draw is the log-probability of the words from there on, since the drawn context
+    enters the state; what came before cannot depend on it. Also returned is the same sum of ones
+    (N,): how many words that reward is made of.
+
+    Args:
+        log_p: (N,) of real target words.
+        mask: (B, Ty).
+        discount: From word to word.
+    """
+    reward = log_p.new_zeros(mask.shape)
+    reward[mask] = log_p
+    left = mask.to(log_p.dtype)
+    for i in reversed(range(mask.shape[1] - 1)):  # padding comes last and adds zero
+        reward[:, i] += discount * reward[:, i + 1]
+        left[:, i] += discount * left[:, i + 1]
+    return reward[mask], left[mask]
+
+
+def _at(source: Source, positions: Tensor) -> Tensor:
+    """Return the values at positions (R,) of their sentences, (R, d)."""
+    values, K = source.values, len(positions) // len(source.mask)
+    rows = torch.arange(len(values), device=values.device)
+    return values[rows.repeat_interleave(K) if K > 1 else rows, positions]

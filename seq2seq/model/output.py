@@ -1,0 +1,116 @@
+"""From the last hidden layer to words: maxout, the loss of logits, the best of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seq2seq.model.protocols import Best
+
+
+def max_of_pairs(t_tilde: Tensor) -> Tensor:
+    """Return the larger of each adjacent pair, (..., l) of (..., 2l)."""
+    t: Tensor = t_tilde.unflatten(-1, (-1, 2)).amax(dim=-1)
+    return t
+
+
+def smoothed_loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    """Return the summed -log p of targets (N,) by logits (N, K), and the same if smoothed."""
+    total, smoothed = SmoothedLoss.apply(  # type: ignore[no-untyped-call]
+        logits, targets, label_smoothing
+    )
+    return total, smoothed
+
+
+class SmoothedLoss(torch.autograd.Function):
+    """Negative log-likelihood, and the same against smoothed targets, in one pass each way.
+
+    With smoothing e over K words the target is 1 - e on the reference plus e / K everywhere, and
+    the gradient is softmax minus target. Autograd over log_softmax, gather and mean makes five
+    arrays of logits size for it; this makes two. Only the second output can be differentiated.
+    """
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any, logits: Tensor, targets: Tensor, label_smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        log_p = torch.log_softmax(logits, dim=-1, dtype=wide)  # (N, K)
+        total = -log_p.gather(1, targets[:, None]).sum()
+        smoothed = total
+        if label_smoothing:
+            spread = -log_p.sum() / log_p.shape[1]
+            smoothed = (1 - label_smoothing) * total + label_smoothing * spread
+        ctx.save_for_backward(log_p, targets)
+        ctx.label_smoothing, ctx.dtype = label_smoothing, logits.dtype
+        ctx.mark_non_differentiable(total)
+        return total, smoothed.clone()
+
+    @staticmethod
+    def backward(  # noqa: D102
+        ctx: Any, _d_total: Tensor, d_smoothed: Tensor
+    ) -> tuple[Tensor, None, None]:
+        log_p, targets = ctx.saved_tensors
+        share = ctx.label_smoothing
+        d_logits = log_p.exp()
+        if share:
+            d_logits.sub_(share / log_p.shape[1])
+        d_logits[torch.arange(len(targets), device=targets.device), targets] -= 1 - share
+        return d_logits.mul_(d_smoothed).to(ctx.dtype), None, None
+
+
+@dataclass(frozen=True)
+class LogitsPrediction:
+    """A `Prediction` that holds all logits."""
+
+    logits: Tensor  # (R, K_y)
+    alpha: Tensor  # (R, Tx)
+
+    def log_probs(self) -> Tensor:
+        """Return log p of every word (R, K_y)."""
+        wide = torch.promote_types(self.logits.dtype, torch.float32)
+        return torch.log_softmax(self.logits, dim=-1, dtype=wide)
+
+    def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
+        """Return the best words of each row."""
+        logits = self.logits.to(torch.float32, copy=True)
+        values, words, log_sum = best_logits(
+            logits, count, forbidden=forbidden, eos=eos, too_early=too_early
+        )
+        return Best(values - log_sum, words)
+
+
+def best_logits(
+    logits: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the best logits of each row, their words, and log sum exp over all (R, 1).
+
+    Logits are overwritten.
+    """
+    logits = logits.float()
+    log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
+    logits[:, forbidden] = -torch.inf
+    logits[:, eos].masked_fill_(too_early, -torch.inf)
+    return *largest(logits, min(count, logits.shape[1])), log_sum
+
+
+def largest(scores: Tensor, count: int, block: int = 64) -> tuple[Tensor, Tensor]:
+    """Return the largest scores of each row (rows, count), falling, and where they are.
+
+    `topk` alone looks at every score with a branch. The maxima of blocks are found without, and the
+    best are in the blocks of the largest maxima.
+    """
+    num_scores = scores.shape[1]
+    whole = num_scores // block * block
+    if whole <= count * block:
+        return scores.topk(count, dim=-1)
+    maxima = scores[:, :whole].unflatten(1, (-1, block)).amax(dim=-1)
+    if whole < num_scores:
+        maxima = torch.cat([maxima, scores[:, whole:].amax(dim=-1, keepdim=True)], dim=-1)
+    blocks = maxima.topk(count, dim=-1).indices
+    places = (blocks[..., None] * block + torch.arange(block, device=scores.device)).flatten(1)
+    beyond = places >= num_scores  # of the last block, which is shorter
+    inside = scores.gather(1, places.clamp_max(num_scores - 1)).masked_fill_(beyond, -torch.inf)
+    values, order = inside.topk(count, dim=-1)
+    return values, places.gather(1, order)

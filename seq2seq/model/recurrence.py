@@ -1,0 +1,101 @@
+"""Cells along whole sequences: the readable loops that every faster way is compared with."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from seq2seq.model.protocols import Attended, Attention, Cell, CellState, LossTerm, Source
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """A decoder along known targets: row i is what it predicts word i from."""
+
+    s_prev: Tensor  # (B, Ty, n)   s_{i-1}
+    c: Tensor  # (B, Ty, 2n)       c_i
+    alpha: Tensor  # (B, Ty, Tx)   alpha_i
+    losses: Mapping[str, LossTerm] = field(default_factory=dict)  # of an attention that draws
+
+
+def read(units: Sequence[Cell], x: Tensor, mask: Tensor) -> list[Tensor]:
+    """Return h_fwd and, if there are two units, h_bwd, (B, Tx, n) each, of inputs (B, Tx, m)."""
+    positions = range(mask.shape[1])
+    orders = (positions, reversed(positions))
+    return [run_cell(unit, x, mask, order) for unit, order in zip(units, orders, strict=False)]
+
+
+def run_cell(cell: Cell, x: Tensor, mask: Tensor, order: Iterable[int]) -> Tensor:
+    """Run a cell over the positions in `order` and return its outputs (B, Tx, n), by position.
+
+    A padded position copies the state, so the backward pass is still 0 when it meets the last
+    real word.
+    """
+    projected = cell.project(x)
+    state = cell.begin(x.new_zeros(len(x), cell.hidden_size))
+    outputs: dict[int, Tensor] = {}
+    for j in order:
+        moved = _step(cell, projected[:, j], state, None)
+        state = tuple(
+            torch.where(mask[:, j, None], new, old) for new, old in zip(moved, state, strict=True)
+        )
+        outputs[j] = cell.output(state)
+    return torch.stack([outputs[j] for j in range(x.shape[1])], dim=1)
+
+
+def unroll(
+    unit: Cell, attention: Attention, words: Tensor, s_0: Tensor, source: Source, mask: Tensor
+) -> Unrolled:
+    """Run a decoder's unit along targets, attention before each step.
+
+    What does not depend on the state is computed before the loop. `mask` (B, Ty) lets kernels
+    leave padding out; here it is run, too.
+
+    Args:
+        unit: Of the decoder.
+        attention: Of the decoder.
+        words: (B, Ty, m) vectors of the words that move s_{i-1} to s_i.
+        s_0: (B, n) first state.
+        source: Of the batch.
+        mask: (B, Ty) bool, True on real words, which come first.
+    """
+    projected = unit.project(words)
+    state, of_attention = unit.begin(s_0), None
+    outputs: list[Tensor] = []
+    steps: list[Attended] = []
+    for i in range(words.shape[1]):
+        s = unit.output(state)
+        outputs.append(s)
+        attended = attention(s, source, of_attention)  # asks with s_{i-1}
+        steps.append(attended)
+        of_attention = attended.state
+        state = _step(unit, projected[:, i], state, attended.c)
+    c = torch.stack([step.c for step in steps], dim=1)
+    alpha = torch.stack([step.alpha for step in steps], dim=1)
+    return Unrolled(torch.stack(outputs, dim=1), c, alpha, _losses(steps, mask))
+
+
+def _losses(steps: Sequence[Attended], mask: Tensor) -> Mapping[str, LossTerm]:
+    """Put what was drawn at each step side by side, and ask what is learned from it."""
+    draws = [step.draw for step in steps if step.draw is not None]
+    if not draws:
+        return {}
+    drawn = zip(*(draw.values for draw in draws), strict=True)
+    return draws[0].losses([torch.stack(values, dim=1) for values in drawn], mask)
+
+
+def _step(cell: Cell, x: Tensor, state: CellState, c: Tensor | None) -> CellState:
+    """Take a step of a cell, and let its backward pass come back to Python.
+
+    The backward pass of a loop is one call of C++, half a minute at the paper's sizes, and Python
+    handles no signal meanwhile.
+    """
+    moved = cell.step(x, state, c)
+    if moved[0].requires_grad:
+        moved[0].register_hook(_pass_by)
+    return moved
+
+
+def _pass_by(_gradient: Tensor) -> None:
+    """Do nothing, in Python."""

@@ -1,0 +1,108 @@
+"""M6: whole runs as 0.1.0 wrote them decode, score, verify, load and go on.
+
+`tests/formats/0.1.0/README.md` says how they were made.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from recorded import checksums, kind, newest_checkpoint
+from runs import ROOT, copy_of, run_here
+from storms import Zygote
+
+import seq2seq
+
+OLD = ROOT / "tests/formats/0.1.0"
+EXPECTED = OLD / "expected.json"  # what the runs themselves do not hold
+ROUNDING = 1e-5  # of float32: with and without a compiler scores differ by up to 3e-6
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(params=["additive", "words", "fixed"])
+def run(request, tmp_path):
+    return copy_of(OLD / request.param, tmp_path / request.param)
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    """`train(*arguments, cwd=...)` runs train.py to its good end, torch imported once."""
+    with Zygote(tmp_path_factory.mktemp("zygote")) as zygote:
+        yield zygote.run
+
+
+def expected(run: Path) -> dict[str, Any]:
+    return json.loads(EXPECTED.read_text("utf-8"))[run.name]
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text("utf-8").splitlines()
+
+
+def numbers(value: Any, name: str = "") -> dict[str, Any]:
+    """Those of nested JSON; the text is signatures, which name versions of libraries."""
+    if not isinstance(value, dict):
+        return {name: value} if isinstance(value, int | float) else {}
+    parts = [numbers(part, f"{name}/{key}") for key, part in value.items()]
+    return {key: number for part in parts for key, number in part.items()}
+
+
+def close(value: Any) -> Any:
+    return pytest.approx(value, rel=ROUNDING, abs=ROUNDING)
+
+
+def test_M6_an_old_run_decodes_to_the_same_text_and_scores(run, monkeypatch):
+    source = (run / "corpus/test.source").read_bytes()
+    result = run_here(monkeypatch, "decode", run, "--format", "jsonl", stdin=source)
+    assert result.code == 0
+    before = [json.loads(line) for line in lines(run / "decode/test.jsonl")]
+    now = [json.loads(line) for line in result.out.decode().splitlines()]
+    for old, new in zip(before, now, strict=True):
+        [was], [found] = old.pop("hypotheses"), new.pop("hypotheses")
+        assert new == old  # the source, its tokens, the best translation
+        np.testing.assert_allclose(found.pop("attention"), was.pop("attention"), atol=ROUNDING)
+        assert found.pop("token_log_probs") == close(was.pop("token_log_probs"))
+        assert found == {**was, "score": close(was["score"]), "log_prob": close(was["log_prob"])}
+
+
+def test_M6_an_old_run_is_scored_as_before(run, tmp_path, monkeypatch):
+    scores, forced = tmp_path / "scores.json", tmp_path / "forced.json"
+    assert run_here(monkeypatch, "evaluate", run, "--json", scores).code == 0
+    before, now = (numbers(json.loads(path.read_bytes())) for path in (run / scores.name, scores))
+    assert now == close(before)
+    pair = ["--source", run / "corpus/test.source", "--target", run / "corpus/test.target"]
+    assert run_here(monkeypatch, "score", run, *pair, "--json", forced).code == 0
+    assert numbers(json.loads(forced.read_bytes())) == close(numbers(expected(run)["forced"]))
+
+
+def test_M6_an_old_run_verifies(run, monkeypatch):
+    result = run_here(monkeypatch, "verify", run)
+    assert (result.code, result.out.count(b"\n")) == (0, result.out.count(b"  ok\n"))
+    part = newest_checkpoint(run) / "optimizer.safetensors"
+    part.write_bytes(part.read_bytes()[:-1])
+    assert run_here(monkeypatch, "verify", run).code == 4
+
+
+@pytest.mark.parametrize("part", ["", "model"])
+def test_M6_an_old_run_and_its_model_load(run, part):
+    found = seq2seq.load(run / part).translate(lines(run / "corpus/test.source"))
+    assert [translation.text for translation in found] == lines(run / "decode/test.txt")
+
+
+def test_M6_an_old_run_goes_on_bit_for_bit(run, train):
+    updates = int(newest_checkpoint(run).name.rpartition("-")[2]) + 20
+    changes = [f"trainer.max_updates={updates}", "stages=[train,decode]"]
+    train(f"resume={run.name}", *changes, cwd=run.parent)
+    checkpoint = newest_checkpoint(run)
+    assert checkpoint.name.endswith(f"-{updates:08d}")
+    assert json.loads(lines(run / "metrics.jsonl")[-1])["update"] == updates
+    known, found = expected(run)["resumed"].get(kind()), checksums(checkpoint)
+    line = f"{json.dumps(kind())}: {json.dumps(found)}"
+    if known is None:
+        pytest.skip(
+            f"no record of this machine; add to {EXPECTED.relative_to(ROOT)}, {run.name}: {line}"
+        )
+    assert found == known
