@@ -134,6 +134,7 @@ class FusedPrediction:
         """Return log p of every word (R, K_y), in the dtype of the weights."""
         return torch.log_softmax(self.search.last(self.t), dim=-1)
 
+    @without_autocast
     def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
         """Return the best words of each row."""
         engine = self.search.engine

@@ -274,5 +274,8 @@ def expectation(alpha: Tensor, source: Source) -> Tensor:
 
 def dot_products(query: Tensor, source: Source) -> Tensor:
     """Return the dot products of keys with queries (R, n), as (B, K, Tx)."""
-    energy: Tensor = torch.bmm(source.keys, query[..., None].to(source.keys.dtype)).mT
+    # In training, with K = 1, a vector: a matrix of one column is summed in another order.
+    alone = len(query) == len(source.keys)
+    asked = query[..., None] if alone else by_sentence(query, source).mT  # (B, n, K)
+    energy: Tensor = torch.bmm(source.keys, asked.to(source.keys.dtype)).mT
     return energy

@@ -133,9 +133,7 @@ class RecurrentDecoder(nn.Module):
             assert word is not None
             cell = self.unit.step(self.unit.project(self.embed(word)), cell, state.c)
         s = self.unit.output(cell)
-        K = len(s) // len(state.source.mask)
-        rows = torch.arange(len(state.source.mask), device=s.device).repeat_interleave(K)
-        attended = self.attention(s, state.source.select(rows), state.attention)
+        attended = self.attention(s, state.source, state.attention)
         logits = self.logits(self.readout(s, self.embed(y), attended.c))
         after = RecurrentState(state.source, cell, attended.c, y, attended.state)
         return LogitsPrediction(logits, attended.alpha), after
