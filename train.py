@@ -88,7 +88,10 @@ def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
     run = RunDir.create(Path(root))
-    record(run, provenance(cfg))
+    from seq2seq.cli.stages import logging_to  # imports torch, as `provenance` does
+
+    with logging_to(run.path("train.log")):  # it says what the recurrences run as
+        record(run, provenance(cfg))
     run.write("config.yaml", to_yaml(cfg))  # last: with it the directory is a run
     return cfg, run
 

@@ -15,7 +15,6 @@ from itertools import chain
 from typing import Any, cast
 
 import numpy as np
-from tqdm import tqdm
 
 from seq2seq.config.registry import build
 from seq2seq.config.schema import Config
@@ -37,6 +36,7 @@ from seq2seq.run.checksums import (
 )
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError, UntrustedError
+from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import NOT_ALLOWED, expected
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from seq2seq.alignment.heatmap import printable_line
 from seq2seq.data.prepare import SIDES, load_text, word_counters
 from seq2seq.decoding.pretrained import Pretrained, load
@@ -19,6 +17,7 @@ from seq2seq.report.page import page
 from seq2seq.report.sentence import describe
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
+from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import expected
 
 
