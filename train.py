@@ -81,7 +81,10 @@ def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
     run = RunDir.create(Path(root))
-    record(run, provenance(cfg))
+    from seq2seq.stages import logging_to  # imports torch, as `provenance` does
+
+    with logging_to(run.path("train.log")):  # which says what the steps run as
+        record(run, provenance(cfg))
     run.write("config.yaml", to_yaml(cfg))  # last: with it the folder is a run
     return cfg, run
 
@@ -97,8 +100,8 @@ def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
 
 
 def check_device(cfg: Config) -> None:
-    """Look for CUDA before any work, if it is asked for by name."""
-    if cfg.device is Device.cuda and cfg.stages != [Stage.tokenize]:
+    """Look for a GPU before any work, if one is asked for by name."""
+    if cfg.device in (Device.cuda, Device.mps) and cfg.stages != [Stage.tokenize]:
         from seq2seq.pretrained import pick_device
 
         pick_device(cfg.device)

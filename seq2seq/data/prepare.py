@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.corpus import check_files, scan_pairs
@@ -33,6 +32,7 @@ from seq2seq.data.tokenizer import (
 )
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
 from seq2seq.errors import RunDirError, UntrustedError
+from seq2seq.progress import tqdm
 from seq2seq.reading import entry_of_file, expected, read_folder, read_lines_of, read_sealed, seal
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, DataConfig, SentencePieceConfig, WordsConfig
@@ -69,7 +69,7 @@ def prepare(run: RunDir, cfg: Config) -> None:
             _write_ids(run, split, side, tokenizer)
     report["vocabularies"] = [len(tokenizer) for tokenizer in tokenizers]
     written = sorted(p for name in ("corpus", "tokens") for p in run.path(name).iterdir())
-    report["files"] = {str(p.relative_to(run.root)): entry_of_file(p) for p in written}
+    report["files"] = {p.relative_to(run.root).as_posix(): entry_of_file(p) for p in written}
     run.write_json(REPORT, seal(report))
 
 

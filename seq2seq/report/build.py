@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from seq2seq.data.prepare import SIDES, load_text, word_counters
 from seq2seq.errors import RunDirError
 from seq2seq.inference.alignment import printable_line
 from seq2seq.inference.by_length import run_names
 from seq2seq.inference.translate import translate
 from seq2seq.pretrained import Pretrained, load
+from seq2seq.progress import tqdm
 from seq2seq.reading import expected
 from seq2seq.report.of_run import describe_fidelity, describe_run
 from seq2seq.report.page import page

@@ -12,14 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import tqdm
-
 from seq2seq.config import flatten, to_yaml
 from seq2seq.data.batching import Batch
 from seq2seq.inference.alignment import plot_alignment, printable_line
 from seq2seq.inference.translate import Translation
 from seq2seq.model import RNNSearch
 from seq2seq.privacy import without_paths
+from seq2seq.progress import tqdm
 from seq2seq.run import RunDir
 from seq2seq.settings import Config
 from seq2seq.training.board import Board
