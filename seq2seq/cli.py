@@ -1,11 +1,13 @@
 """What the scripts share: streams that do not lie, and one line for every error."""
 
 import argparse
+import atexit
 import contextlib
 import logging
 import os
 import select
 import signal
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +24,7 @@ from seq2seq.errors import (
 )
 from seq2seq.fsops import explained
 from seq2seq.memory import ADVICE, is_out_of_memory
+from seq2seq.portable import set_alarm, signals_named
 from seq2seq.run import RunDir
 from seq2seq.signals import EXIT_CODES
 
@@ -55,9 +58,10 @@ class Interrupt:
 
     def install(self) -> None:
         """Catch the signals from now on, but for those that `nohup` or a shell has put aside."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in signals_named("SIGINT", "SIGTERM", "SIGHUP"):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._end)
+        atexit.register(set_alarm, 0)  # by then Python has no handler: it would kill the process
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -74,8 +78,9 @@ class Interrupt:
         if self.code is not None:  # a second signal, or no end in time: a reader that has stalled
             os._exit(self.code)
         self.code = EXIT_CODES[signal.Signals(number)]
-        signal.signal(signal.SIGALRM, self._end)
-        signal.alarm(_GRACE)
+        for alarm in signals_named("SIGALRM"):
+            signal.signal(alarm, self._end)
+            set_alarm(_GRACE)
         if not self._holding:
             sys.exit(self.code)
 
@@ -107,8 +112,8 @@ def run_script(main: Callable[[], None]) -> None:
     shows tracebacks.
     """
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for number in signals_named("SIGPIPE"):
+        signal.signal(number, signal.SIG_DFL)
     interrupt.install()
     try:
         main()
@@ -169,7 +174,7 @@ class LiveInput:
     def ready(self) -> bool:
         """Say whether the next line, or the end, is there without waiting for it."""
         while self._size_of_line(sys.maxsize) is None:
-            if not select.select([self._descriptor], [], [], 0)[0]:
+            if not _can_read(self._descriptor):
                 return False
             self._read()
         return True
@@ -189,6 +194,14 @@ class LiveInput:
             block = os.read(self._descriptor, _BLOCK)
         self._buffer += block
         self._ended = not block
+
+
+def _can_read(descriptor: int) -> bool:
+    """Say whether there is something to read, or the end, without waiting."""
+    try:
+        return bool(select.select([descriptor], [], [], 0)[0])
+    except OSError:  # Windows can ask this of sockets alone
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
 def input_stream() -> LiveInput:
@@ -220,5 +233,10 @@ def output_stream(path: Path | None) -> Iterator[BinaryIO]:
     if sys.stdout is None:  # python starts so when stdout is closed, and would write nothing
         raise PlatformError("stdout", "is closed", "Redirect it, or use --output FILE.")
     with explained(Path("stdout")):
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except OSError:
+            # Else Python tries once more at its end, and leaves with a code of its own.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise

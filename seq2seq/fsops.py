@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from seq2seq.errors import PlatformError
+from seq2seq.portable import BINARY, NO_LINK, NO_WAIT
 
 _BUFFER = 1 << 20
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | NO_LINK | BINARY
 
 
 class _RawFile(io.RawIOBase):
@@ -42,8 +44,7 @@ class _RawFile(io.RawIOBase):
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
     """Create a file that must not exist; when the block ends its bytes are on the disk."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    raw = _RawFile(os.open(path, flags, 0o666))
+    raw = _RawFile(os.open(path, _NEW_FILE | os.O_EXCL, 0o666))
     try:
         buffered = io.BufferedWriter(raw, _BUFFER)
         yield buffered
@@ -64,8 +65,7 @@ def write_new(path: Path, data: bytes) -> None:
 
 def append(path: Path, data: bytes) -> int:
     """Append to a file, in one call; return its size. Not synced: a checkpoint says what counts."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = os.open(path, _NEW_FILE | os.O_APPEND, 0o666)
     try:
         os.write(descriptor, data)
         return os.fstat(descriptor).st_size
@@ -75,20 +75,20 @@ def append(path: Path, data: bytes) -> int:
 
 def open_lock(path: Path) -> int:
     """Open a file that is there to be locked; return its descriptor."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return os.open(path, flags, 0o666)
+    return os.open(path, os.O_RDWR | os.O_CREAT | NO_LINK | NO_WAIT | BINARY, 0o666)
 
 
 def rewrite(descriptor: int, data: bytes) -> None:
     """Replace what an open file holds; for the lock file, which nobody reads but people."""
     os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, data, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, data)
 
 
 def sync(path: Path) -> None:
     """Bring the bytes of a file that was appended to to the disk; no harm if there is none."""
     with contextlib.suppress(FileNotFoundError):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | NO_LINK)  # Windows syncs no file opened for reading
         try:
             os.fsync(descriptor)
         finally:
@@ -132,7 +132,9 @@ def delete_folder(path: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk: a rename counts only after this."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot open one, and writes names by itself
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
@@ -141,8 +143,7 @@ def sync_folder(folder: Path) -> None:
 
 def free_bytes(folder: Path) -> int:
     """Return how many bytes an ordinary user may still write there."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    return shutil.disk_usage(folder).free
 
 
 _FIXES = {

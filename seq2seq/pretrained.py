@@ -21,6 +21,7 @@ from seq2seq.training.checkpoint import load_weights
 log = logging.getLogger(__name__)
 
 _NO_CUDA = "no CUDA device was found"
+_OTHER_DEVICE = "Use device=cpu or device=auto."
 
 
 class Pretrained:
@@ -110,15 +111,19 @@ def pick_device(device: Device) -> torch.device:
     """Return the device of a config; where CUDA cannot be used, auto says why.
 
     Raises:
-        PlatformError: CUDA was asked for and is not there or does not work.
+        PlatformError: CUDA or MPS was asked for and is not there or does not work.
     """
     if device is Device.cpu:
         return torch.device("cpu")
+    if device is Device.mps:
+        if not torch.backends.mps.is_available():
+            raise PlatformError("device", "torch finds no Apple GPU (MPS)", _OTHER_DEVICE)
+        return torch.device("mps")
     problem = _cuda_problem()
     if problem is None:
         return torch.device("cuda")
     if device is Device.cuda:
-        raise PlatformError("device", problem, "Use device=cpu or device=auto.")
+        raise PlatformError("device", problem, _OTHER_DEVICE)
     if problem != _NO_CUDA:
         log.warning("device=auto takes the CPU: %s", problem)
     return torch.device("cpu")

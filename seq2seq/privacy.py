@@ -8,8 +8,11 @@ from dataclasses import replace
 
 from seq2seq.settings import Config
 
-_FOLDERS = re.compile(r"""(?<![^\s=:,\['"])(?:~[^/\s]*)?/(?:[^/,\]'"\n]*/)*""")
-"""From the root, or from a home, to the last slash."""
+_FOLDERS = re.compile(
+    r"""(?<![^\s=:,\['"])"""
+    r"""(?:(?:~[^/\s]*)?/(?:[^/,\]'"\n]*/)*|(?:[A-Za-z]:|\\)[\\/](?:[^\\/,\]'"\n]*[\\/])*)"""
+)
+"""From the root, a home, a drive or a host of Windows, to the last slash."""
 
 
 def without_folders(text: str) -> str:

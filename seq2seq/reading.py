@@ -6,6 +6,7 @@ manifest. What protects from intent is that no reader of this project can run co
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.errors import PlatformError, RunDirError, UntrustedError
+from seq2seq.portable import BINARY, NO_LINK, NO_WAIT
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -51,9 +53,10 @@ def open_own(path: Path) -> int:
         UntrustedError: a link, a hard link, a folder, a pipe, a device.
         PlatformError: it may not be read.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe must not hang us
     try:
-        descriptor = os.open(path, flags)
+        if not NO_LINK and path.is_symlink():
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        descriptor = os.open(path, os.O_RDONLY | NO_LINK | NO_WAIT | BINARY)
     except PermissionError:
         raise PlatformError(path, "may not be read", "Change its permissions.") from None
     except FileNotFoundError:
@@ -329,7 +332,7 @@ def check_tree(root: Path) -> None:
             elif not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
                 what = "a hard link" if stat.S_ISREG(found.st_mode) else _kind(found.st_mode)
                 raise UntrustedError(path, what, _REFUSED)
-            if found.st_size > MAX_HOLE and found.st_blocks * 512 < found.st_size // 100:
+            if found.st_size > MAX_HOLE and _on_disk(found) < found.st_size // 100:
                 raise UntrustedError(path, "a file that is mostly a hole", _REFUSED)
             if count > MAX_ENTRIES:
                 raise UntrustedError(root, f"over {MAX_ENTRIES} files", _REFUSED)
@@ -341,6 +344,11 @@ def _entries(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
                 yield Path(entry.path), entry.stat(follow_symlinks=False)
+
+
+def _on_disk(found: os.stat_result) -> int:
+    """Return how many bytes a file takes; its size on Windows, which does not say."""
+    return found.st_blocks * 512 if hasattr(found, "st_blocks") else found.st_size
 
 
 def _kind(mode: int) -> str:

@@ -25,6 +25,7 @@ PACKAGES = {
     "sacrebleu": "2.5",
     "hydra-core": "1.3.8",
     "safetensors": "0.5",
+    "filelock": "3.30",
     "tqdm": "4.66.3",
     "numpy": "1.26",
     "pyarrow": "21",

@@ -5,8 +5,8 @@ its place, synced, and renamed. Folders carry a manifest of SHA-256 sums, writte
 """
 
 import contextlib
-import fcntl
 import json
+import logging
 import os
 import re
 import socket
@@ -20,10 +20,14 @@ from seq2seq.errors import PlatformError, RunDirError
 from seq2seq.fsops import explained
 from seq2seq.reading import FORMAT, MANIFEST, check_tree, entry_of, read_folder, seal, verify_folder
 
+log = logging.getLogger(__name__)
+
 _ASIDE = ".old-"
 _TEMPORARY = re.compile(r"\.(tmp|trash|old)-")
 _OWNER_WRITES = 0.2
 """Seconds in which whoever has just taken a lock will have written who it is."""
+_LOCKED_BYTE = " "
+"""The first one of a lock file, which Windows lets nobody read while it is locked."""
 _SPARE = 1.1
 """Free space asked for before a folder is written, as a multiple of its size."""
 
@@ -84,7 +88,7 @@ class RunDir:
     def lock(self) -> None:
         """Take the run for this process until it ends, and clear away what a dead one left.
 
-        `lockf` and not `flock`: it is free the moment its owner dies, forked children or not.
+        The system frees the lock the moment its owner dies, forked children or not.
 
         Raises:
             RunDirError: another process has it.
@@ -92,17 +96,15 @@ class RunDir:
         path = self.path("run.lock")
         with explained(path):
             descriptor = fsops.open_lock(path)
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _locked(descriptor, path):
             owner = _owner(descriptor)
             os.close(descriptor)
-            raise RunDirError(
-                self.root, f"in use by {owner}", "Wait for it, or stop it first."
-            ) from None
-        self._lock = descriptor  # closing any descriptor of the file would drop the lock
+            raise RunDirError(self.root, f"in use by {owner}", "Wait for it, or stop it first.")
+        self._lock = descriptor
+        if hasattr(os, "register_at_fork"):  # the lock is held as long as anybody has it open
+            os.register_at_fork(after_in_child=self.unlock)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
-        owner = f"pid {os.getpid()} on {socket.gethostname()} since {started}"
+        owner = f"{_LOCKED_BYTE}pid {os.getpid()} on {socket.gethostname()} since {started}"
         with explained(path):
             fsops.rewrite(descriptor, owner.encode())
             self._sweep()
@@ -176,7 +178,7 @@ class RunDir:
 
         Two renames, as a folder cannot take the place of another in one.
         """
-        self._good.discard(str(final.relative_to(self.root)))
+        self._good.discard(final.relative_to(self.root).as_posix())
         aside = final.with_name(f"{_ASIDE}{final.name}")
         if final.exists():
             fsops.rename(final, aside)
@@ -279,10 +281,23 @@ def write_folder(folder: Path, files: Mapping[str, bytes], about: Mapping[str, A
     fsops.sync_folder(folder)
 
 
+def _locked(descriptor: int, path: Path) -> bool:
+    """Lock an open file, unless another process has; where there are no locks, only say so."""
+    from filelock import lock_descriptor  # takes 0.1 s, and only who trains needs it
+
+    try:
+        return lock_descriptor(descriptor, blocking=False)
+    except OSError as error:
+        what = error.strerror or str(error)
+        log.warning("%s cannot be locked (%s): let no second process train here", path, what)
+        return True
+
+
 def _owner(descriptor: int) -> str:
     """Return what a lock file says of its owner, who may have taken it a moment ago."""
     time.sleep(_OWNER_WRITES)
-    return os.pread(descriptor, 500, 0).decode("utf-8", "replace") or "another process"
+    os.lseek(descriptor, len(_LOCKED_BYTE), os.SEEK_SET)
+    return os.read(descriptor, 500).decode("utf-8", "replace") or "another process"
 
 
 def _temporary(final: Path) -> Path:

@@ -2,7 +2,8 @@
 
 A signal is noted, and the job looks for it between updates, validation batches and decoded batches.
 An update of a large model may take longer than a machine that shuts down waits; so a second later
-an alarm raises `Interrupted` wherever the job has said that it may be cut off.
+an alarm raises `Interrupted` wherever the job has said that it may be cut off. Windows has no
+alarms: there a job ends at the next safe point.
 """
 
 import os
@@ -12,14 +13,13 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
 
+from seq2seq.portable import set_alarm, signals_named
+
 Item = TypeVar("Item")
 
-EXIT_CODES = {
-    signal.SIGINT: 130,
-    signal.SIGTERM: 143,
-    signal.SIGHUP: 143,
-    signal.SIGUSR1: 75,  # the early warning of a cluster
-}
+_CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 143, "SIGUSR1": 75}
+"""SIGUSR1 is the early warning of a cluster."""
+EXIT_CODES = {number: _CODES[number.name] for number in signals_named(*_CODES)}
 GRACE = 1.0
 """Seconds in which a job may come to a safe point by itself."""
 _TICK = 0.05
@@ -45,11 +45,12 @@ class StopRequest:
         """Catch the signals within this block; one that is ignored (`nohup`) stays so."""
         caught = [n for n in EXIT_CODES if signal.getsignal(n) is not signal.SIG_IGN]
         before = {number: signal.signal(number, self._note) for number in caught}
-        before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._hurry)
+        for number in signals_named("SIGALRM"):
+            before[number] = signal.signal(number, self._hurry)
         try:
             yield
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            set_alarm(0)
             for number, handler in before.items():
                 signal.signal(number, handler or signal.SIG_DFL)
 
@@ -82,7 +83,7 @@ class StopRequest:
             os._exit(EXIT_CODES[signal.SIGINT])  # a second Ctrl-C does not wait
         if self.signal is None:
             self.signal = signal.Signals(number)
-            signal.setitimer(signal.ITIMER_REAL, GRACE, _TICK)
+            set_alarm(GRACE, _TICK)
 
     def _hurry(self, _number: int, _frame: FrameType | None) -> None:
         if self._inside:

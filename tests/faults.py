@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = (
-    "open", "write", "pwrite", "fsync", "close", "replace", "rename", "mkdir", "rmdir", "unlink",
+    "open", "write", "fsync", "close", "replace", "rename", "mkdir", "rmdir", "unlink",
     "truncate", "ftruncate",
 )  # fmt: skip
 REAL = {name: getattr(os, name) for name in NAMES}

@@ -71,8 +71,8 @@ def go(root: Path, *changes: str, stop: StopRequest | None = None) -> RunDir:
     if key not in CONFIGS:  # reading it takes longer than the training
         CONFIGS[key] = load_run_config(path, ["stages=[train]", *changes], RESUME_KEYS)
     cfg = CONFIGS[key]
-    run.lock()
     with locked(run):
+        run.lock()
         run_stages(cfg, run, stop or StopRequest())
     return run
 
@@ -300,6 +300,8 @@ def dying_at(number: int) -> Act:
         nonlocal seen
         seen += name == "replace"
         if seen >= number:
+            if name == "close":  # the system does that for the dead
+                proceed()
             raise DiedError
         return proceed()
 

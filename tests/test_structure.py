@@ -64,7 +64,8 @@ MODEL, DATA = "seq2seq.model", "seq2seq.data"
 CONFIG, SETTINGS = "seq2seq.config", "seq2seq.settings"
 ERRORS, KERNELS = "seq2seq.errors", "seq2seq.kernels"
 FSOPS, READING, RUN = "seq2seq.fsops", "seq2seq.reading", "seq2seq.run"
-PRIVACY = "seq2seq.privacy"
+PRIVACY, PORTABLE = "seq2seq.privacy", "seq2seq.portable"
+PROGRESS = "seq2seq.progress"
 PLAIN_YAML = "seq2seq.plain_yaml"
 MEMORY, PRECISION = "seq2seq.memory", "seq2seq.precision"
 TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
@@ -72,15 +73,16 @@ TRAINING, INFERENCE = "seq2seq.training", "seq2seq.inference"
 MAY_IMPORT = [
     # The first line that fits a module says which modules of ours it may import.
     (ERRORS, []),
+    (PORTABLE, []),
     (SETTINGS, [SETTINGS]),
     (PLAIN_YAML, [ERRORS, READING]),
     (CONFIG, [SETTINGS, ERRORS, PLAIN_YAML]),
     ("seq2seq.fidelity", ["seq2seq.fidelity", CONFIG, SETTINGS]),
-    ("seq2seq.signals", []),
+    ("seq2seq.signals", [PORTABLE]),
     (PRECISION, [SETTINGS]),
     (PRIVACY, [SETTINGS]),
-    (FSOPS, [ERRORS]),
-    (READING, [ERRORS]),
+    (FSOPS, [ERRORS, PORTABLE]),
+    (READING, [ERRORS, PORTABLE]),
     (
         "seq2seq.provenance",
         [SETTINGS, ERRORS, PRIVACY, RUN, READING, KERNELS, "seq2seq.pretrained", OURS],
@@ -95,7 +97,8 @@ MAY_IMPORT = [
     (MODEL, [MODEL, ERRORS]),
     (KERNELS, [KERNELS, MODEL, FSOPS]),
     ("seq2seq.data.grammar", ["seq2seq.data.grammar", "seq2seq.data.pair", ERRORS]),
-    (DATA, [DATA, SETTINGS, ERRORS, RUN, READING]),
+    (PROGRESS, []),
+    (DATA, [DATA, SETTINGS, ERRORS, RUN, READING, PROGRESS]),
     (
         "seq2seq.inference.search",
         ["seq2seq.model.attention", "seq2seq.model.decoder", MODEL],
@@ -119,7 +122,7 @@ MAY_IMPORT = [
     (
         TRAINING,
         [TRAINING, MODEL, DATA, CONFIG, SETTINGS, ERRORS, RUN, READING, PRIVACY, PLAIN_YAML]
-        + [MEMORY, PRECISION, "seq2seq.signals"]
+        + [MEMORY, PRECISION, PROGRESS, "seq2seq.signals"]
         # validation decodes, scores and draws as the last two stages do
         + [f"{INFERENCE}.{name}" for name in ("translate", "scoring", "alignment", "by_length")],
     ),

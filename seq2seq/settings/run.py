@@ -33,11 +33,13 @@ class LoggingConfig:
 
 
 class Device(Enum):
-    """Where tensors live; auto takes CUDA if there is one."""
+    """Where tensors live; auto takes CUDA if there is one, else the CPU."""
 
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+    mps = "mps"
+    """An Apple GPU."""
 
 
 @dataclass(kw_only=True)

@@ -124,7 +124,7 @@ def save(run: RunDir, state: TrainingState) -> Path:
 def origins(run: RunDir) -> dict[str, str]:
     """Return the SHA-256 of the files of a run that its weights depend on."""
     paths = sorted(path for pattern in ORIGINS for path in run.root.glob(pattern))
-    return {str(path.relative_to(run.root)): entry_of_file(path)["sha256"] for path in paths}
+    return {path.relative_to(run.root).as_posix(): entry_of_file(path)["sha256"] for path in paths}
 
 
 def mark_best(run: RunDir, progress: Progress, metric: str) -> None:

@@ -105,7 +105,7 @@ class Guard:
         scale = norm / self.cfg.trainer.clip_norm
         scale = max(1.0, scale) if math.isfinite(scale) else 1.0  # then nothing was clipped
         return {
-            name: scale * parameter.grad.double().norm().item()
+            name: scale * parameter.grad.cpu().double().norm().item()
             for name, parameter in self.model.named_parameters()
             if parameter.grad is not None
         }

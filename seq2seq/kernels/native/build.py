@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -25,6 +26,8 @@ FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
 # The threads are those of torch, whose library is there already: a second one would fight it.
 LINK = ["-shared", "-nodefaultlibs", "-lm", "-lc"]
 _SECONDS = 120
+_NO_OPENMP = re.compile(r"-fopenmp|omp\.h|-lg?omp\b")
+"""In what Apple's clang says, or a compiler without its OpenMP package."""
 
 
 class BuildError(Exception):
@@ -106,7 +109,7 @@ def _load(compiler: list[str]) -> Programs:
         raise BuildError(f"no C compiler ({compiler[0]})")
     kept = _folder() / f"steps-{_key(compiler)}.so"
     if kept.exists():
-        if os.name == "posix" and kept.stat().st_uid != os.getuid():
+        if hasattr(os, "getuid") and kept.stat().st_uid != os.getuid():
             raise BuildError(f"{kept.name} belongs to somebody else")
         return Programs(kept)
     with TemporaryDirectory() as folder:
@@ -156,5 +159,7 @@ def _run(command: list[str]) -> bytes:
     done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip()
+        if _NO_OPENMP.search(said):
+            raise BuildError(f"{command[0]} has no OpenMP")
         raise BuildError(f"{command[0]} fails: {said}")
     return done.stdout
