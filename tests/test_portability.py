@@ -4,7 +4,9 @@ import errno
 import os
 import re
 import select
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -119,6 +121,15 @@ def test_input_that_cannot_be_asked_is_answered_line_by_line(tmp_path, monkeypat
         assert [lines.readline(9) for _ in range(3)] == [b"a\n", b"b\n", b""]
     if kind == "file":
         os.close(reader)
+
+
+@pytest.mark.skipif(not shutil.which("sh"), reason="no shell")
+def test_fresh_roots_names_no_host_and_says_how_it_is_called():
+    script = ROOT / "scripts/fresh_roots.sh"
+    assert "://" not in script.read_text("utf-8")
+    done = subprocess.run(["sh", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: fresh_roots\.sh: no folder is given\. Use [^\n]+\n", done.stderr)
 
 
 # Compilers and devices
