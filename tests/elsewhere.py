@@ -42,9 +42,7 @@ def take_away() -> None:
     """Leave this process what Windows has."""
     for name in LIBRARIES.split():
         importlib.import_module(name)
-    statvfs = os.statvfs  # what stands behind shutil.disk_usage, which Windows has
-    shutil.disk_usage = lambda path: SimpleNamespace(free=statvfs(path).f_bavail * 4096)
-    shutil._use_fd_functions = False
+    shutil.os = SimpleNamespace(**vars(os))  # Windows has all of it that we use
     select.select = sockets_only
     for name in MODULES.split():
         sys.modules[name] = None  # whoever imports it now gets an ImportError
