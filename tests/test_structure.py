@@ -352,9 +352,7 @@ def test_a_model_trains_and_decodes_without_kernels(caplog):
     with caplog.at_level(logging.INFO, "seq2seq"):
         model = tiny_model(1, backend=Backend.auto)
     [record] = caplog.records
-    assert record.getMessage().startswith(
-        "runs on the reference code in part: import of seq2seq."
-    )
+    assert record.getMessage().startswith("runs on the reference code in part: import of seq2seq.")
     batch = random_batch(1)
     losses = []
     for _ in range(2):
