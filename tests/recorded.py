@@ -25,8 +25,8 @@ def kind() -> str:
     """What orders sums in its own way: torch, the processor and the C compiler, if there is one."""
     vendor = platform.processor() or "unknown"
     if Path("/proc/cpuinfo").exists():
-        found = re.search(r"^vendor_id\s*: (\S+)", Path("/proc/cpuinfo").read_text(), re.M)
-        vendor = found.group(1) if found else vendor
+        line = re.search(r"^vendor_id\s*: (\S+)", Path("/proc/cpuinfo").read_text(), re.M)
+        vendor = line.group(1) if line else vendor
     capability = torch.backends.cpu.get_cpu_capability()
     compiled = f", cc {compiler()}" if native.library() is not None else ""
     machine = f"{platform.machine()} {vendor} {capability}"

@@ -24,22 +24,14 @@ from seq2seq.run.errors import DataError
 
 
 def data_config(**changes) -> DataConfig:
-    grammar = GrammarConfig(
-        seed=1, train_pairs=10, validation_pairs=5, test_pairs=5, min_words=3, max_words=9
-    )
     cfg = DataConfig(
-        source_language="en",
-        target_language="fr",
-        root=".",
         train=["train.en", "train.fr"],
         validation=["embedded"],
         test=["embedded"],
         max_words=4,
         max_ratio=3.0,
         drop_duplicates=True,
-        on_bad_line=OnBadLine.error,
-        limit=None,
-        grammar=grammar,
+        grammar=GrammarConfig(seed=1, train_pairs=10, validation_pairs=5, min_words=3, max_words=9),
     )
     return replace(cfg, **changes)
 

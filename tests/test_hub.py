@@ -405,6 +405,7 @@ def test_a_translation_struct_in_either_direction(wmt14, spec):
         ("hub:wmt14:fr-en:dev", """cannot be read (Unknown split "dev". Should be one of ['tr"""),
         ("hub:wmt14:de-en", "row 1: has 'de', 'en'; wanted 'en' and 'fr'"),
         ("hub:./wmt15", "wmt15: no such directory"),
+        ("hub:./pairs.tsv", "pairs.tsv: no such directory"),  # of the latest form that matches
         ("hub:/no/such", "/no/such: no such directory"),
         ("hub:~/no/such", "no/such: no such directory"),
         ("hub:data/some/where", "data/some/where: no such directory"),

@@ -95,78 +95,58 @@ def test_what_the_loss_is_divided_by(smoothing):
 # Optimizers -----------------------------------------------------------------------------------
 
 
-def two_tensors(seed: int) -> tuple[nn.ParameterDict, list[dict[str, torch.Tensor]]]:
-    """Parameters in float64, and gradients for four updates."""
-    torch.manual_seed(seed)
+def adadelta(cfg: AdadeltaConfig, theta, g, state, t):
+    G = state["G"] = cfg.rho * state.get("G", 0) + (1 - cfg.rho) * g**2
+    d = np.sqrt(state.get("D", 0) + cfg.eps) / np.sqrt(G + cfg.eps) * g
+    state["D"] = cfg.rho * state.get("D", 0) + (1 - cfg.rho) * d**2
+    return theta * (1 - cfg.lr * cfg.weight_decay) - cfg.lr * d
+
+
+def adam(cfg: AdamConfig, theta, g, state, t):
+    M = state["M"] = cfg.beta1 * state.get("M", 0) + (1 - cfg.beta1) * g
+    V = state["V"] = cfg.beta2 * state.get("V", 0) + (1 - cfg.beta2) * g**2
+    m, v = M / (1 - cfg.beta1**t), V / (1 - cfg.beta2**t)
+    return theta * (1 - cfg.lr * cfg.weight_decay) - cfg.lr * m / (np.sqrt(v) + cfg.eps)
+
+
+@pytest.mark.parametrize(
+    ("rule", "cfg"),
+    [
+        (adadelta, AdadeltaConfig()),
+        (adadelta, AdadeltaConfig(lr=0.3, rho=0.8, eps=1e-4)),  # torch's defaults are others
+        (adam, AdamConfig(lr=0.01, beta1=0.9, beta2=0.98, eps=1e-8, weight_decay=0.1)),
+    ],
+    ids=["paper", "adadelta", "adam with decoupled decay"],
+)
+def test_an_optimizer_is_the_formula(rule, cfg):
+    """Four updates in float64; with g^2 near eps the place of eps shows."""
+    torch.manual_seed(1)
     model = nn.ParameterDict({"a": torch.randn(3, 2), "b": torch.randn(4)}).double()
-    # Of the size that clipping leaves: with g^2 near eps the place of eps shows.
-    return model, [
-        {name: 1e-3 * torch.randn_like(p) for name, p in model.items()} for _ in range(4)
-    ]
-
-
-def test_adadelta_is_the_formula():
-    rho, eps = 0.95, 1e-6
-    model, gradients = two_tensors(1)
-    cfg = AdadeltaConfig(lr=1.0, rho=rho, eps=eps, weight_decay=0.0)
-    optimizer = build_optimizer(model, cfg)
     theta = {name: p.detach().numpy().copy() for name, p in model.items()}
-    G = {name: np.zeros_like(p) for name, p in theta.items()}
-    D = {name: np.zeros_like(p) for name, p in theta.items()}
-    for gradient in gradients:
+    optimizer, states = build_optimizer(model, cfg), {name: {} for name in model}
+    for t in range(1, 5):
         for name, parameter in model.items():
-            parameter.grad = gradient[name].clone()
-            g = gradient[name].numpy()
-            G[name] = rho * G[name] + (1 - rho) * g**2
-            d = np.sqrt(D[name] + eps) / np.sqrt(G[name] + eps) * g
-            D[name] = rho * D[name] + (1 - rho) * d**2
-            theta[name] -= d
+            parameter.grad = 1e-3 * torch.randn_like(parameter)
+            theta[name] = rule(cfg, theta[name], parameter.grad.numpy(), states[name], t)
         optimizer.step()
         for name, parameter in model.items():
-            np.testing.assert_allclose(parameter.detach(), theta[name], rtol=0, atol=1e-15)
+            np.testing.assert_allclose(parameter.detach(), theta[name], rtol=0, atol=1e-12)
 
 
 def test_first_adadelta_step_of_a_large_gradient_is_bounded():
     """sqrt(20 eps): no element moves further in step one, whatever its gradient."""
     model = nn.ParameterDict({"a": torch.zeros(1).double()})
-    cfg = AdadeltaConfig(lr=1.0, rho=0.95, eps=1e-6, weight_decay=0.0)
-    optimizer = build_optimizer(model, cfg)
+    optimizer = build_optimizer(model, AdadeltaConfig())
     model["a"].grad = torch.tensor([1e6]).double()
     optimizer.step()
     assert model["a"].item() == pytest.approx(-math.sqrt(20e-6), rel=1e-9)
 
 
-def test_adadelta_uses_its_own_rate_rho_and_eps():
-    """torch's defaults are another rho."""
-    cfg = AdadeltaConfig(lr=0.3, rho=0.8, eps=1e-4, weight_decay=0.02)
-    [group] = build_optimizer(two_tensors(1)[0], cfg).param_groups
-    assert {key: group[key] for key in ("lr", "rho", "eps", "weight_decay")} == {
-        "lr": 0.3,
-        "rho": 0.8,
-        "eps": 1e-4,
-        "weight_decay": 0.02,
-    }
-
-
-def test_adam_is_the_formula_with_decoupled_decay():
-    lr, beta1, beta2, eps, decay = 0.01, 0.9, 0.98, 1e-8, 0.1
-    model, gradients = two_tensors(2)
-    cfg = AdamConfig(lr=lr, beta1=beta1, beta2=beta2, eps=eps, weight_decay=decay)
-    optimizer = build_optimizer(model, cfg)
-    theta = {name: p.detach().numpy().copy() for name, p in model.items()}
-    M = {name: np.zeros_like(p) for name, p in theta.items()}
-    V = {name: np.zeros_like(p) for name, p in theta.items()}
-    for t, gradient in enumerate(gradients, start=1):
-        for name, parameter in model.items():
-            parameter.grad = gradient[name].clone()
-            g = gradient[name].numpy()
-            M[name] = beta1 * M[name] + (1 - beta1) * g
-            V[name] = beta2 * V[name] + (1 - beta2) * g**2
-            m, v = M[name] / (1 - beta1**t), V[name] / (1 - beta2**t)
-            theta[name] = theta[name] * (1 - lr * decay) - lr * m / (np.sqrt(v) + eps)
-        optimizer.step()
-        for name, parameter in model.items():
-            np.testing.assert_allclose(parameter.detach(), theta[name], rtol=0, atol=1e-12)
+def test_every_optimizer_is_built_and_takes_its_weight_decay():
+    for option in groups()["optimizer"].values():
+        cfg = option(lr=0.25, weight_decay=0.02)
+        [group] = build_optimizer(nn.Linear(2, 2), cfg).param_groups
+        assert (group["lr"], group["weight_decay"]) == (0.25, 0.02)
 
 
 # Schedules ------------------------------------------------------------------------------------
@@ -255,12 +235,9 @@ def test_clipping_scales_all_tensors_together_and_returns_the_norm_before():
     clipped = torch.cat([p.grad for p in model if p.grad is not None])
     torch.testing.assert_close(clipped, torch.tensor([3, 0, 0, 4, 12]) / 13)
     assert model[-1].grad is None
-
-
-def test_a_small_gradient_is_left_alone():
     model = with_gradients([0.3, 0.4], [0.0])
     assert clip_gradients(model, 1.0) == pytest.approx(0.5)
-    assert torch.equal(model[0].grad, torch.tensor([0.3, 0.4]))
+    assert torch.equal(model[0].grad, torch.tensor([0.3, 0.4]))  # small: left alone
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -281,10 +258,7 @@ def test_N2_a_norm_whose_square_overflows_is_the_true_one(huge):
     torch.testing.assert_close(model[0].grad, torch.tensor([0.3, 0.0]))
     torch.testing.assert_close(model[1].grad[:2], torch.tensor([0.0, 0.4]))
     assert abs(model[1].grad[2].item()) < 1e-18
-
-
-def test_N2_a_limit_above_a_huge_norm_leaves_it_alone():
-    model = with_gradients([3e25, 4e25])
+    model = with_gradients([3e25, 4e25])  # a limit above it leaves it alone
     assert clip_gradients(model, 1e30) == pytest.approx(5e25, rel=1e-6)
     torch.testing.assert_close(model[0].grad, torch.tensor([3e25, 4e25]))
 

@@ -58,14 +58,13 @@ def test_M6_an_old_run_decodes_to_the_same_text_and_scores(run, monkeypatch):
     source = (run / "corpus/test.source").read_bytes()
     result = run_here(monkeypatch, "decode", run, "--format", "jsonl", stdin=source)
     assert result.code == 0
-    before = [json.loads(line) for line in lines(run / "decode/test.jsonl")]
-    now = [json.loads(line) for line in result.out.decode().splitlines()]
-    for old, new in zip(before, now, strict=True):
-        [was], [found] = old.pop("hypotheses"), new.pop("hypotheses")
+    texts = (lines(run / "decode/test.jsonl"), result.out.decode().splitlines())
+    for old, new in zip(*([json.loads(line) for line in text] for text in texts), strict=True):
+        [before], [now] = old.pop("hypotheses"), new.pop("hypotheses")
         assert new == old  # the source, its tokens, the best translation
-        np.testing.assert_allclose(found.pop("attention"), was.pop("attention"), atol=ROUNDING)
-        assert found.pop("token_log_probs") == close(was.pop("token_log_probs"))
-        assert found == {**was, "score": close(was["score"]), "log_prob": close(was["log_prob"])}
+        np.testing.assert_allclose(now.pop("attention"), before.pop("attention"), atol=ROUNDING)
+        assert now.pop("token_log_probs") == close(before.pop("token_log_probs"))
+        assert now == before | {key: close(before[key]) for key in ("score", "log_prob")}
 
 
 def test_M6_an_old_run_is_scored_as_before(run, tmp_path, monkeypatch):
@@ -88,8 +87,8 @@ def test_M6_an_old_run_verifies(run, monkeypatch):
 
 @pytest.mark.parametrize("part", ["", "model"])
 def test_M6_an_old_run_and_its_model_load(run, part):
-    found = seq2seq.load(run / part).translate(lines(run / "corpus/test.source"))
-    assert [translation.text for translation in found] == lines(run / "decode/test.txt")
+    translations = seq2seq.load(run / part).translate(lines(run / "corpus/test.source"))
+    assert [translation.text for translation in translations] == lines(run / "decode/test.txt")
 
 
 def test_M6_an_old_run_goes_on_bit_for_bit(run, train):
@@ -99,10 +98,10 @@ def test_M6_an_old_run_goes_on_bit_for_bit(run, train):
     checkpoint = newest_checkpoint(run)
     assert checkpoint.name.endswith(f"-{updates:08d}")
     assert json.loads(lines(run / "metrics.jsonl")[-1])["update"] == updates
-    known, found = expected(run)["resumed"].get(kind()), checksums(checkpoint)
-    line = f"{json.dumps(kind())}: {json.dumps(found)}"
+    known, now = expected(run)["resumed"].get(kind()), checksums(checkpoint)
+    line = f"{json.dumps(kind())}: {json.dumps(now)}"
     if known is None:
         pytest.skip(
             f"no record of this machine; add to {EXPECTED.relative_to(ROOT)}, {run.name}: {line}"
         )
-    assert found == known
+    assert now == known

@@ -43,14 +43,7 @@ def corpus() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def config(kind: PieceModel = PieceModel.bpe, **changes) -> SentencePieceConfig:
-    values = {
-        "vocab_size": SIZE,
-        "joint": False,
-        "normalization": "identity",
-        "character_coverage": 1.0,
-        "sampling": 0.0,
-        "max_lines": 1000,
-    }
+    values = {"vocab_size": SIZE, "normalization": "identity"}
     return SentencePieceConfig(kind=kind, **(values | changes))
 
 
