@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from runs import composed, config_of, copy_of, locked, tiny_run
+from runs import composed, config_of, copy_of, locked
 
 import seq2seq
 from seq2seq.alignment.measures import Measures
@@ -94,43 +94,38 @@ def test_results_say_what_the_second_column_is(known, line, tmp_path):
 # A trained run ------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return tiny_run(tmp_path_factory.getbasetemp())
-
-
-def test_a_test_set_without_unknown_words_is_decoded_once(trained):
-    assert not (trained / stages.NO_UNKNOWN).exists()
-    results = json.loads((trained / "scores.json").read_text())
+def test_a_test_set_without_unknown_words_is_decoded_once(run):
+    assert not (run / stages.NO_UNKNOWN).exists()
+    results = json.loads((run / "scores.json").read_text())
     assert results["no_unknown"]["sentences"] == results["sentences"] == 20
     for name in ("BLEU", "BLEU, tokenised"):
         assert results["no_unknown"]["scores"][name] == results["scores"][name]
 
 
 @pytest.mark.e2e
-def test_unknown_words_on_either_side_make_a_second_column(trained, tmp_path, monkeypatch):
+def test_unknown_words_on_either_side_make_a_second_column(run, tmp_path, monkeypatch):
     """A character that the vocabularies lack, in one source and in another reference."""
-    run = RunDir.open(copy_of(trained, tmp_path / "run"))
+    own = RunDir.open(copy_of(run, tmp_path / "own"))
     for side, row in (("source", 0), ("target", 2)):
-        path = run.path(f"corpus/test.{side}")
+        path = own.path(f"corpus/test.{side}")
         lines = path.read_text("utf-8").splitlines()
         lines[row] = "\u6f22 " + lines[row]
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     monkeypatch.setattr(stages, "check_data", lambda _: None)  # it would refuse what was changed
-    cfg = config_of(run.root)
+    cfg = config_of(own.root)
     cfg.decode.forbid_unknown = False
-    with locked(run):
-        stages.decode(cfg, run, StopRequest())
-        stages.evaluate(cfg, run, StopRequest())
-    sources = run.path("corpus/test.source").read_text("utf-8").splitlines()
+    with locked(own):
+        stages.decode(cfg, own, StopRequest())
+        stages.evaluate(cfg, own, StopRequest())
+    sources = own.path("corpus/test.source").read_text("utf-8").splitlines()
     rows = [1, *range(3, 20)]
-    model = seq2seq.load(run.root, ["decode.forbid_unknown=true"])
+    model = seq2seq.load(own.root, ["decode.forbid_unknown=true"])
     expected = [t.text for t in model.translate([sources[i] for i in rows])]
-    assert run.path(stages.NO_UNKNOWN).read_text("utf-8").splitlines() == expected
-    references = run.path("corpus/test.target").read_text("utf-8").splitlines()
-    results = json.loads(run.path("scores.json").read_text())
+    assert own.path(stages.NO_UNKNOWN).read_text("utf-8").splitlines() == expected
+    references = own.path("corpus/test.target").read_text("utf-8").splitlines()
+    results = json.loads(own.path("scores.json").read_text())
     assert (results["sentences"], results["no_unknown"]["sentences"]) == (20, 18)
     value = bleu(expected, [references[i] for i in rows], "13a")
     assert results["no_unknown"]["scores"]["BLEU"]["value"] == value
     assert results["scores"]["BLEU"]["value"] != value
-    assert "No UNK     18 of 20 sentences: BLEU " in stages.summary(run)
+    assert "No UNK     18 of 20 sentences: BLEU " in stages.summary(own)

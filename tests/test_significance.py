@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from runs import assert_fails, copy_of, run_here, tiny_run
+from runs import assert_fails, copy_of, run_here
 from sacrebleu.significance import PairedTest
 
 from seq2seq.evaluation.attention import LEGEND
@@ -98,11 +98,6 @@ def test_unequal_lines_are_refused():
 
 
 # The script -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

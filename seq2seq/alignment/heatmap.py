@@ -63,15 +63,12 @@ def plot_alignment(
 
     Raises:
         ConfigError: `font` is not a font file.
-        ValueError: `alpha` does not fit the labels.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     weights = np.asarray(alpha, dtype=np.float64)
-    if weights.shape != (len(tgt_labels), len(src_labels)) or weights.size == 0:
-        sizes = f"{len(tgt_labels)} target and {len(src_labels)} source labels"
-        raise ValueError(f"alpha is {weights.shape} for {sizes}")
+    assert weights.shape == (len(tgt_labels), len(src_labels)), "not as many labels as cells"
 
     # Labels in the fonts that have their characters.
     texts = [printable(title or ""), *(_label(text) for text in (*src_labels, *tgt_labels))]
