@@ -10,7 +10,7 @@ import seq2seq
 from seq2seq.alignment.measures import Measures
 from seq2seq.cli import stages
 from seq2seq.data.tokenizer import UNK
-from seq2seq.evaluation.attention import GoldAlignment
+from seq2seq.evaluation.attention import AttentionScores, GoldAlignment
 from seq2seq.evaluation.scoring import Score, Scores, bleu
 from seq2seq.evaluation.test_set import (
     Results,
@@ -56,13 +56,13 @@ def test_no_unk_is_scored_on_its_own_sentences():
     references = ["le chat voit le chien .", "la grande maison", "il dort sur une table ."]
     known = {0: "le chat voit un chien .", 2: "il dort sur la grande table ."}
     cfg = composed("debug")
-    found = score_all(cfg, hypotheses, references, known)
+    found = score_all(cfg, hypotheses, references, known, AttentionScores())
     assert (found.sentences, found.no_unknown.sentences) == (3, 2)
     assert found.scores["BLEU"].value == bleu(hypotheses, references, "13a")
     chosen = [references[0], references[2]]
     assert found.no_unknown.scores["BLEU"].value == bleu(list(known.values()), chosen, "13a")
     assert list(found.no_unknown.scores) == ["BLEU", "BLEU, tokenised"]
-    assert score_all(cfg, hypotheses, references, {}).no_unknown == Scores(0, {})
+    assert score_all(cfg, hypotheses, references, {}, AttentionScores()).no_unknown == Scores(0, {})
 
 
 SCORES = {"BLEU": Score(20.0, "s"), "TER": Score(5.0, "t", 4.0, 6.0)}
@@ -79,14 +79,16 @@ SCORES = {"BLEU": Score(20.0, "s"), "TER": Score(5.0, "t", 4.0, 6.0)}
 def test_results_say_what_the_second_column_is(known, line, tmp_path):
     gold = GoldAlignment(0.25, 0.5, 1.0, 0.75, 0.875, 1200, 3)
     measures = Measures(0.5, 0.25, 0.125, 0.0, 0.3, 0.75, None)
-    results, table = Results(1200, SCORES, known, measures, gold), Scores(1200, SCORES).as_table()
+    plain = Results(sentences=1200, scores=SCORES)
+    results = replace(plain, no_unknown=known, attention=measures, alignment=gold)
+    table = Scores(1200, SCORES).as_table()
     shown = str(results).splitlines()
     assert "\n".join(shown[:3]) == table
     assert shown[3].startswith(f"No UNK     {line}")
     assert shown[4].startswith("attention  entropy 0.50 nats (25% of log length)")
     assert shown[5].startswith("alignment  error rate 25.0%, ")
     assert shown[6:] == [" " * 11 + gold.advice]
-    assert str(Results(1200, SCORES)) == table
+    assert str(plain) == table
     (tmp_path / "scores.json").write_text(json.dumps(to_json(results)))
     assert read_results(tmp_path / "scores.json") == results
 

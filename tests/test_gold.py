@@ -96,7 +96,7 @@ def scored(lag, words, pairs=PAIRS, gold=GOLD, batch_sentences=64):
     tally = Tally()
     found = list(tally.along(force(Follows(lag), (words, words), pairs, cfg), gold))
     assert [t.source for t in found] == [source for source, _ in pairs]
-    return tally.attention().gold
+    return tally.attention().alignment
 
 
 @pytest.mark.parametrize("batch_sentences", [1, 2, 64])
@@ -171,7 +171,7 @@ def test_forced_along_its_own_translation_a_model_attends_as_in_the_search(model
 def test_a_run_is_scored_if_it_has_gold_links(model, run, tmp_path):
     """With the links of its own attention as gold, but for the first one, which is taken out."""
     parts = (model.model, model.tokenizers, model.config.decode)
-    assert align_test_set(RunDir.open(run), *parts).gold is None
+    assert align_test_set(RunDir.open(run), *parts).alignment is None
     linked = RunDir.open(copy_of(run, tmp_path / "linked"))
     sides = [linked.path(f"corpus/test.{s}").read_text("utf-8").splitlines() for s in SIDES]
     found = model.force(zip(*sides, strict=True))
@@ -181,9 +181,9 @@ def test_a_run_is_scored_if_it_has_gold_links(model, run, tmp_path):
     assert set(read_links(lines[1]).sure) == set(links[1])
     linked.write("corpus/test.links", "".join(f"{line}\n" for line in lines))
     found = align_test_set(linked, *parts)
-    gold = found.gold
+    gold = found.alignment
     assert (gold.recall, gold.sentences) == (1, 20)
     assert gold.precision == pytest.approx((count - 1) / count)
     assert gold.error_rate == pytest.approx(1 / (2 * count - 1))
     assert max(gold.later_error_rate, gold.earlier_error_rate) > gold.error_rate
-    assert 0 < found.measures.entropy < np.log(20)
+    assert 0 < found.attention.entropy < np.log(20)

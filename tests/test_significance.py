@@ -174,12 +174,12 @@ def test_attention_of_several_runs_is_one_table(run, monkeypatch, tmp_path):
         done = run_here(monkeypatch, "evaluate", run, folder, "--attention", "--json", json_file)
         assert done.code == 0, done
         values = list(json.loads(json_file.read_text()).values())
-        assert values[0]["gold"] is None
-        assert values[0]["measures"] == values[1]["measures"]
+        assert values[0]["alignment"] is None
+        assert values[0]["attention"] == values[1]["attention"]
         own = json.loads((linked / "scores.json").read_text())
-        own |= {"attention": values[1]["measures"], "alignment": values[1]["gold"]}
+        own |= {"attention": values[1]["attention"], "alignment": values[1]["alignment"]}
         (linked / "scores.json").write_text(json.dumps(own), "utf-8")
-    gold, m = values[1]["gold"], values[1]["measures"]
+    gold, m = values[1]["alignment"], values[1]["attention"]
     rows = done.out.decode().splitlines()
     assert rows[1].split()[1:6] == ["-"] * 5
     assert rows[4:9] == LEGEND.splitlines()[:5]
