@@ -94,6 +94,7 @@ def plot_alignment(
     image = np.ma.masked_invalid(weights)
     axes.imshow(image, cmap=grey, vmin=0, vmax=1, interpolation="nearest", origin="upper")
 
+    # Source on top, target on the left, a thin frame, no tick marks.
     axes.xaxis.tick_top()
     axes.tick_params(length=0, pad=3)
     axes.set_xticks(range(len(columns)), columns, rotation=90, ha="left", **style)
@@ -102,6 +103,7 @@ def plot_alignment(
         spine.set(linewidth=0.6, edgecolor="black")
     if heading:
         axes.set_title(heading, pad=6, **style | {"va": "baseline"})
+    # The labels decide how large the figure is.
     _fit(figure, axes, width=cell * len(columns), height=cell * len(rows))
     return figure
 
@@ -174,6 +176,7 @@ def _fonts(characters: set[str], font: str | None) -> tuple[list[str], set[str]]
 
     families = [BASE_FONT]
     missing = characters - _glyphs(str(findfont(BASE_FONT)))
+    # The user's font comes first, then one installed font after the other while it helps.
     if font is not None:
         path = str(Path(font).expanduser().resolve())
         if not _glyphs(path):

@@ -137,10 +137,12 @@ class Tally:
         tokens = translation.soft_alignment()
         if self._split is not None:
             tokens = to_words(tokens, self._split)
+        # Probability and measures need no gold links.
         self._pairs += 1
         self._tokens += len(tokens.target_tokens)
         self._log_prob += translation.candidates[0].log_prob
         self._measures.append(measure(tokens.weights, ended=tokens.ended))
+        # Agreement with gold links, read as it is and shifted by a word.
         if gold is None or self._split is None:
             return
         if not tokens.matched:
@@ -172,7 +174,7 @@ class Tally:
         )
 
     def scores(self) -> ForcedScores:
-        """Return all sums."""
+        """Return all totals."""
         return ForcedScores(
             pairs=self._pairs,
             blank=self._empty,
@@ -187,6 +189,7 @@ def align_test_set(
     run: RunDir, model: RNNSearch, tokenizers: tuple[Tokenizer, Tokenizer], cfg: DecodeConfig
 ) -> AttentionScores:
     """Measure attention along a run's test references, and against its gold links if it has any."""
+    # Sentence pairs, and their gold links where the run has some.
     pairs = list(zip(*(load_text(run, "test", side) for side in SIDES), strict=True))
     gold: Sequence[GoldLinks | None] = [None] * len(pairs)
     if run.path(GOLD).exists():
