@@ -255,13 +255,13 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
     return results, score_by_length(cfg, sources, hypotheses, references)
 
 
-def align(cfg: Config, run: RunDir) -> AttentionScores | None:
+def align(cfg: Config, run: RunDir) -> AttentionScores:
     """Measure the attention of the best weights where the run has gold links to compare it with."""
     if not run.path(GOLD).exists():
-        return None
+        return AttentionScores()
     model = Pretrained(run, cfg)
     found = align_test_set(run, model.model, model.tokenizers, cfg.decode)
-    if found.gold is None:
+    if found.alignment is None:
         log.warning(
             "no alignment score: the words of no test sentence could be found in its pieces"
         )

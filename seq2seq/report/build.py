@@ -36,6 +36,7 @@ def build(
         RunDirError: no run, a damaged one, or one whose test set has other sources.
         ConfigError: an override is wrong.
     """
+    # The sentences that are shown: the same of every run.
     runs = [RunDir.open(directory) for directory in directories]
     sources = _sources(runs)
     rows = _spread([i for i, text in enumerate(sources) if text.strip()], sentences)
@@ -53,6 +54,7 @@ def build(
         described.append(describe_run(run, name, model))
         configs.append(model.config)
 
+    # The page lists sentences, each with what every run makes of it.
     count, _ = word_counters(configs[0])
     shown = [
         {
