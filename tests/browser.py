@@ -121,6 +121,10 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
+    def all(self, selector: str, value: str = "n.textContent") -> list[Any]:
+        """A value of each element `n` that a selector finds."""
+        return self.js(f"[...document.querySelectorAll({json.dumps(selector)})].map(n => {value})")
+
     def mouse(self, selector: str, *, click: bool = False) -> None:
         """Move the mouse to the middle of an element, and press it there."""
         node = f"document.querySelector({json.dumps(selector)})"

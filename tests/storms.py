@@ -403,6 +403,8 @@ def _run(request: dict[str, Any]) -> None:
 
 def say_what_happens(folder: Path) -> None:
     """Write `+name` on a pipe when a function begins and `-name` when it ends."""
+    from sentencepiece import SentencePieceTrainer
+
     from seq2seq.cli import stages
     from seq2seq.data import prepare
     from seq2seq.evaluation import figures as pictures
@@ -426,9 +428,9 @@ def say_what_happens(folder: Path) -> None:
 
     for place, attribute, name in (
         (prepare, "_write_text", "corpus"),
-        (prepare, "_learn_vocabularies", "vocabularies"),
+        (SentencePieceTrainer, "train", "vocabularies"),
         (trainer, "plan_epoch", "batching"),
-        (trainer, "batch_gradient", "gradient"),
+        (trainer, "accumulated_gradient", "gradient"),
         (trainer.Trainer, "_update", "update"),
         (trainer, "validate", "validation"),
         (monitor.Monitor, "_heatmap", "heatmap"),

@@ -96,29 +96,28 @@ def test_the_seed_is_fixed_and_shown(cfg, monkeypatch):
 
 
 @pytest.mark.usefixtures("few_samples")
-def test_nothing_right_is_a_score_of_0_without_width(cfg):
+def test_edges(cfg, monkeypatch):
     [found] = score_by_length(cfg, ["a b", "c"], ["x y", "z"], ["u v", "w"]).bins
-    assert (found.bleu, found.low, found.high) == (0, 0, 0)
+    assert (found.bleu, found.low, found.high) == (0, 0, 0), "nothing is right"
+    assert score_by_length(cfg, [""], ["x"], ["y"]).bins == (), "nothing to translate"
+    with pytest.raises(DataError, match="1 translations, 2 references"):
+        score_by_length(cfg, ["a", "b"], ["a"], ["a", "b"])
+    monkeypatch.setattr(scoring, "MAX_SENTENCES", 1)
+    [found] = score_by_length(cfg, ["a b", "c"], ["x y", "z"], ["x y", "w"]).bins
+    assert found.low == found.bleu == found.high, "no interval where it would not fit"
 
 
 @pytest.mark.parametrize(("tokenizer", "label"), [("sentencepiece", "11-20"), ("words", "21-30")])
-def test_words_are_those_of_the_length_limit(tokenizer, label):
-    """17 between blanks for subwords; 25 of Moses for a vocabulary of words."""
+def test_words_are_those_of_the_length_limit(tokenizer, label, monkeypatch):
+    """17 between spaces for subwords; 25 of Moses for a vocabulary of words."""
     text = ["n'est-ce pas l'homme ? " * 4 + "oui"]
     cfg = composed("quickstart", [f"tokenizer={tokenizer}", "data.source_language=fr"])
     [found] = score_by_length(cfg, text, text, text).bins
     assert found.label == label
-
-
-def test_the_source_is_counted_by_the_rules_of_its_language(cfg, monkeypatch):
+    # By the rules of the source's language.
     counters = (lambda text: 15, lambda text: 25)
     monkeypatch.setattr(by_length, "word_counters", lambda cfg: counters)
     assert [b.label for b in score_by_length(cfg, ["a"], ["b"], ["c"]).bins] == ["11-20"]
-
-
-def test_unequal_numbers_of_lines_are_refused(cfg):
-    with pytest.raises(DataError, match="1 translations, 2 references"):
-        score_by_length(cfg, ["a", "b"], ["a"], ["a", "b"])
 
 
 # The plot -----------------------------------------------------------------------------------

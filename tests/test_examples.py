@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from runs import composed, config_of, copy_of, tiny_run
 
-import seq2seq
 from seq2seq.config.compose import plain, to_config
-from seq2seq.config.schema import Config, Examples
+from seq2seq.config.schema import Examples
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import END
@@ -69,9 +68,6 @@ def test_the_rows_of_table_1_with_attention_draw_them():
     for preset in ("rnnsearch50", "rnnsearch30", "rnnsearch50_star"):
         assert composed(preset).evaluate.examples == [Examples.figure3]
     assert composed("rnnencdec30").evaluate.examples == []
-
-
-def test_every_set_that_can_be_chosen_exists():
     assert set(EXAMPLES) == set(Examples)
 
 
@@ -87,21 +83,11 @@ def run(tmp_path_factory):
     return tiny_run(tmp_path_factory.getbasetemp())
 
 
-@pytest.fixture(scope="module")
-def model(run) -> Pretrained:
-    return seq2seq.load(run, ["device=cpu"])
-
-
-def with_figure3(cfg: Config, *overrides: str) -> Config:
-    return to_config(plain(cfg), ["evaluate.examples=[figure3]", *overrides])
-
-
 @pytest.mark.e2e
-def test_four_sentences_are_drawn_twice(run, model, tmp_path, caplog, monkeypatch):
+def test_four_sentences_are_drawn_twice(run, tmp_path, caplog, monkeypatch):
     folder = RunDir.open(copy_of(run, tmp_path / "run"))
-    cfg = with_figure3(
-        config_of(folder.root), "decode.max_source_tokens=30", "evaluate.heatmap_words=false"
-    )
+    changes = ["decode.max_source_tokens=30", "evaluate.heatmap_words=false"]
+    cfg = to_config(plain(config_of(run)), ["evaluate.examples=[figure3]", *changes])
     drawn = []
     real = pictures.plot_alignment
 

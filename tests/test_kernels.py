@@ -119,7 +119,7 @@ def test_a_fixed_context_equals_the_loops(state_word, reset, sizes):
 def test_other_kinds_keep_the_loop_of_the_decoder_alone(kind):
     model = tiny_model(1, attention=FAMILY[kind], align_size=6, backend=Backend.auto)
     name, batch = type(model.decoder.attention).__name__, random_batch(1)
-    assert model.backend.obstacle(model) == f"{name} has no fused kernel"
+    assert model.backend.obstacle(model.encoder, model.decoder) == f"{name} has no fused kernel"
     reference = tiny_model(1, attention=FAMILY[kind], align_size=6)
     if "hard" not in kind:  # whose baseline has no gradient here
         compare(model, reference, batch, 1, kind)
@@ -435,6 +435,6 @@ def test_a_subclass_changes_the_rules_and_runs_on_the_reference():
     model, reference = (tiny_model(1, backend=Backend[name]) for name in ("auto", "reference"))
     for each in (model, reference):
         each.decoder.unit.__class__ = each.encoder.forward_unit.__class__ = Other
-    assert model.backend.obstacle(model) == "Other has no fused kernel"
-    assert model.backend.for_search(model) is None
+    assert model.backend.obstacle(model.encoder, model.decoder) == "Other has no fused kernel"
+    assert model.for_search() is model
     compare(model, reference, random_batch(1), 1, "a subclass")

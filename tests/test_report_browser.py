@@ -22,7 +22,9 @@ pytestmark = [
 MULTI30K = Path(__file__).resolve().parents[2] / "shared/data/multi30k"
 FORMS = ("ribbons", "matrix", "table")
 FIRST = "article:first-of-type "
+SOURCE = f"{FIRST}.word[data-side=source]"
 TOLD = f"document.querySelector('{FIRST}.explanation').textContent"
+CELLS = "[...n.cells].map(c => c.textContent)"
 NOTHING_NAMED = """
 [...document.querySelectorAll('button, input, select, a, summary, [role=region], svg[role=img]')]
   .filter(n => !(n.textContent.trim() || n.ariaLabel || n.labels?.length)).map(n => n.outerHTML)
@@ -73,17 +75,12 @@ def word(side: str, index: int) -> str:
     return f'{FIRST}.word[data-side="{side}"][data-index="{index}"]'
 
 
-def all_of(selector: str) -> str:
-    """The elements of the first sentence, as an expression."""
-    return f"[...document.querySelectorAll('{FIRST}{selector}')]"
-
-
 def choose(page: browser.Page, value: str) -> None:
     page.mouse(f'input[value="{value}"] + span', click=True)
 
 
 def shown_numbers(page: browser.Page) -> list[int]:
-    return page.js("[...document.querySelectorAll('article')].map(n => +n.id.slice(1))")
+    return page.all("article", "+n.id.slice(1)")
 
 
 # Pointing -----------------------------------------------------------------------------------------
@@ -100,15 +97,10 @@ def test_a_word_that_is_pointed_at_shows_both_directions(page, report, sentences
         names = level["target"][index], level["source"][best]
         assert said.startswith("“{}” attends to “{}” {}".format(*names, round(100 * row[best])))
         assert f"probability was {round(100 * level['probability'][index])}" in said
-        tints = page.js(
-            f"[...document.querySelectorAll('{FIRST}.word[data-side=source]')]"
-            ".map(n => +n.style.getPropertyValue('--w'))"
-        )
+        tints = page.all(SOURCE, "+n.style.getPropertyValue('--w')")
         assert tints == pytest.approx(row, abs=1e-6)
-        lit = page.js(
-            f"[...document.querySelectorAll('{FIRST}path.on')].map(n => n.dataset.column)"
-        )
-        assert {int(i) for i in lit} == {i for i, w in enumerate(row) if w >= 0.02}
+        lit = page.all(f"{FIRST}path.on", "+n.dataset.column")
+        assert set(lit) == {i for i, w in enumerate(row) if w >= 0.02}
     column = [row[1] for row in weights]
     page.mouse(word("source", 1))
     best = strongest(column)
@@ -124,9 +116,8 @@ def test_colours_follow_the_weights(page, report, sentences):
     page.open(report)
     row = rows_of(sentences[0]["runs"][0]["found"][0]["words"])[1]
     page.mouse(word("target", 1))
-    alphas = page.js(
-        f"[...document.querySelectorAll('{FIRST}.word[data-side=source]')].map(n =>"
-        "+(getComputedStyle(n).backgroundColor.match(/\\/ ([\\d.]+)\\)/) ?? [0, 1])[1])"
+    alphas = page.all(
+        SOURCE, "+(getComputedStyle(n).backgroundColor.match(/\\/ ([\\d.]+)\\)/) ?? [0, 1])[1]"
     )
     assert alphas == pytest.approx([0.45 * w for w in row], abs=0.01)
 
@@ -169,7 +160,7 @@ def test_the_keyboard_is_enough(page, report, sentences):
     page.key("Tab")
     assert page.js("document.activeElement.className") == "more", "one stop a figure"
     page.key("Enter")
-    assert page.js("document.querySelectorAll('.panel').length") == 2
+    assert len(page.all(".panel")) == 2
 
 
 # Switching ----------------------------------------------------------------------------------------
@@ -181,10 +172,7 @@ def test_the_matrix_is_a_table_of_the_weights(page, report, sentences, unit):
     choose(page, "matrix")
     choose(page, unit)
     level = sentences[0]["runs"][0]["found"][0][unit]
-    read = page.js(
-        f"[...document.querySelectorAll('{FIRST}.matrix tr')].map(r => [...r.cells].map("
-        "c => c.textContent))"
-    )
+    read = page.all(f"{FIRST}.matrix tr", CELLS)
     assert read[0][1:] == level["source"]
     assert [row[0] for row in read[1:]] == level["target"]
     shares = [[int(cell.split("\u202f")[0]) for cell in row[1:]] for row in read[1:]]
@@ -201,10 +189,7 @@ def test_the_table_says_where_each_word_looks(page, report, sentences):
     page.open(report)
     choose(page, "table")
     level = sentences[0]["runs"][0]["found"][0]["words"]
-    rows = page.js(
-        f"[...document.querySelectorAll('{FIRST}.attention tbody tr')].map(r => [...r.cells].map("
-        "c => c.textContent))"
-    )
+    rows = page.all(f"{FIRST}.attention tbody tr", CELLS)
     assert [row[0] for row in rows] == level["target"]
     for (_, chance, looks), row, probability in zip(
         rows, rows_of(level), level["probability"], strict=True
@@ -217,8 +202,7 @@ def test_every_hypothesis_can_be_chosen(page, report, sentences):
     page.open(report)
     for index, found in enumerate(sentences[0]["runs"][0]["found"]):
         page.mouse(f"{FIRST}.hypotheses label:nth-of-type({index + 1})", click=True)
-        words = page.js(f"{all_of('.word[data-side=target]')}.map(n => n.textContent)")
-        assert words == found["words"]["target"]
+        assert page.all(f"{FIRST}.word[data-side=target]") == found["words"]["target"]
         label = page.js(f"document.querySelector('{FIRST}.attention').ariaLabel")
         assert label == f"Attention of {found['label']}"
     assert found["label"] == "Reference"
@@ -227,10 +211,11 @@ def test_every_hypothesis_can_be_chosen(page, report, sentences):
 
 def test_ribbons_join_the_words(page, report, sentences):
     page.open(report)
-    drawn = page.js(
-        f"[...document.querySelectorAll('{FIRST}.columns path')].map(p => [p.dataset.row,"
-        " p.dataset.column, p.getPointAtLength(0).y, p.getPointAtLength(p.getTotalLength()).y,"
-        " p.closest('svg').getBoundingClientRect().top, +p.getAttribute('stroke-width')])"
+    drawn = page.all(
+        f"{FIRST}.columns path",
+        "[n.dataset.row, n.dataset.column, n.getPointAtLength(0).y,"
+        " n.getPointAtLength(n.getTotalLength()).y, n.closest('svg').getBoundingClientRect().top,"
+        " +n.getAttribute('stroke-width')]",
     )
     middle = "(b => b.top + b.height / 2)(document.querySelector('{}').getBoundingClientRect())"
     weights = rows_of(sentences[0]["runs"][0]["found"][0]["words"])
@@ -311,7 +296,7 @@ def test_light_and_dark_as_the_system_and_as_asked(page, report, dark):
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_no_page_is_wider_than_its_window(page, report, width):
     page.open(report, width, 800)
-    page.js("document.querySelectorAll('details').forEach(d => d.open = true)")
+    page.all("details", "n.open = true")
     for form in FORMS:
         for unit in ("pieces", "words"):
             choose(page, form)
@@ -330,10 +315,10 @@ def test_a_screen_reader_finds_names_and_order(page, report):
         names = [name for kind, name in read if kind == role]
         assert names, role
         assert all(names), (role, names)
-    levels = page.js("[...document.querySelectorAll('h1,h2,h3,h4,h5')].map(h => +h.tagName[1])")
+    levels = page.all("h1,h2,h3,h4,h5", "+n.tagName[1]")
     assert levels[0] == 1
     assert page.js("document.documentElement.lang") == "en"
-    assert {"fr", "en"} <= set(page.js("[...document.querySelectorAll('[lang]')].map(n => n.lang)"))
+    assert {"fr", "en"} <= set(page.all("[lang]", "n.lang"))
     live = "document.querySelector('.explanation').ariaLive"
     assert page.js(live) == "polite"
 
@@ -391,12 +376,12 @@ def test_harmful_text_is_shown_as_text(page, tmp_path, form):
     page.open(tmp_path / "one.html")
     choose(page, form)
     assert page.js("document.querySelector('.top p').textContent") == one.source
-    read = page.js("[...document.querySelectorAll('.hypotheses .text')].map(n => n.textContent)")
+    read = page.all(".hypotheses .text")
     assert read == texts
-    assert page.js("document.querySelectorAll('img, iframe, script').length") == 2
+    assert len(page.all("img, iframe, script")) == 2
     for index in range(len(texts)):
         page.mouse(f".hypotheses label:nth-of-type({index + 1})", click=True)
-    assert page.js("document.querySelectorAll('img, iframe, script').length") == 2
+    assert len(page.all("img, iframe, script")) == 2
 
 
 def test_a_run_of_a_stranger(page, run, tmp_path):
@@ -406,32 +391,28 @@ def test_a_run_of_a_stranger(page, run, tmp_path):
     text = build([copy], [], sentences=9, n_best=2)
     (tmp_path / "r.html").write_text(text, "utf-8")
     page.open(tmp_path / "r.html")
-    page.js("document.querySelectorAll('.more[aria-expanded=false]').forEach(b => b.click())")
-    assert page.js("document.querySelectorAll('img, iframe, script').length") == 2
-    shown = page.js("[...document.querySelectorAll('.texts dd[lang=en]')].map(n => n.textContent)")
-    assert shown == [f"{text} cat" for text in HARMFUL]
+    page.all(".more[aria-expanded=false]", "n.click() ?? 0")
+    assert len(page.all("img, iframe, script")) == 2
+    assert page.all(".texts dd[lang=en]") == [f"{text} cat" for text in HARMFUL]
 
 
 def test_right_to_left_and_chinese(page, tmp_path):
     hebrew, chinese = "הילד הקטן ישן .", "小 男孩 在 睡觉 。"
-    one = translation(hebrew, chinese, "\u202eturned round \u2066 x")
+    one = translation(hebrew, chinese, "\u202ereversed \u2066 x")
     (tmp_path / "one.html").write_text(one.to_html(), "utf-8")
     for width in (390, 1280):
         page.open(tmp_path / "one.html", width, 800)
         assert page.js("getComputedStyle(document.querySelector('.top p')).direction") == "rtl"
-        words = "[...document.querySelectorAll('.word[data-side=source] bdi')]"
-        assert page.js(f"{words}.map(n => getComputedStyle(n).direction)")[:3] == ["rtl"] * 3
-        assert page.js(f"{words}.map(n => n.textContent)") == [*hebrew.split(), "</s>"]
-        target = "[...document.querySelectorAll('.word[data-side=target] bdi')]"
-        assert page.js(f"{target}.map(n => n.textContent)") == [*chinese.split(), "</s>"]
+        source, target = (f".word[data-side={side}] bdi" for side in ("source", "target"))
+        assert page.all(source, "getComputedStyle(n).direction")[:3] == ["rtl"] * 3
+        assert page.all(source) == [*hebrew.split(), "</s>"]
+        assert page.all(target) == [*chinese.split(), "</s>"]
         assert page.js("document.documentElement.scrollWidth") == width
-        # What turns text round is spelt out, so its neighbours stay where they are.
-        text = page.js("document.querySelectorAll('.hypotheses .text')[1].textContent")
-        assert text == "\\u202eturned round \\u2066 x"
+        # What reverses text is spelt out, so its neighbours stay where they are.
+        assert page.all(".hypotheses .text")[1] == "\\u202ereversed \\u2066 x"
         page.mouse(".hypotheses label:nth-of-type(2)", click=True)
-        told = ["\\u202eturned", "round", "\\u2066", "x", "</s>"]
         choose(page, "pieces")
-        assert page.js(f"{target}.map(n => n.textContent)") == told
+        assert page.all(target) == ["\\u202ereversed", "\\u2066", "x", "</s>"]
 
 
 def test_a_notebook_shows_a_translation_in_a_frame(page, tmp_path):
@@ -455,7 +436,7 @@ def look_around(page: browser.Page, path: Path) -> None:
         choose(page, form)
         for unit in ("pieces", "words"):
             choose(page, unit)
-            for index in range(page.js(f"document.querySelectorAll('{FIRST}.panel').length")):
+            for index in range(len(page.all(f"{FIRST}.panel"))):
                 panel = f"{FIRST}.panel:nth-of-type({index + 1}) "
                 page.mouse(f'{panel}.word[data-side="target"][data-index="0"]')
                 told = page.js(f"document.querySelector('{panel}.explanation').textContent")
@@ -478,8 +459,7 @@ def test_the_report_of_a_word_model(page, tmp_path):
     path.write_text(build([run.root], [], sentences=5, n_best=5), "utf-8")
     look_around(page, path)
     assert page.js("document.querySelector('input[value=pieces] + span').textContent") == "Tokens"
-    facts = page.js("[...document.querySelectorAll('.card td')].map(n => n.textContent)")
-    assert "80 and 80 words" in facts
+    assert "80 and 80 words" in page.all(".card td")
 
 
 @pytest.mark.skipif(not MULTI30K.exists(), reason=f"no {MULTI30K}")
@@ -503,14 +483,10 @@ def test_the_report_of_multi30k_runs_side_by_side(page, tmp_path):
     path.write_text(build(runs, ["decode.beam_size=2"], sentences=50, n_best=2), "utf-8")
     assert path.stat().st_size < 2_000_000
     look_around(page, path)
-    assert page.js(f"document.querySelectorAll('{FIRST}.panel').length") == 2
-    heads = page.js(
-        "[...document.querySelectorAll('.card thead tr, .wide thead tr')]"
-        ".map(row => row.textContent)"
-    )
+    assert len(page.all(f"{FIRST}.panel")) == 2
+    heads = page.all(".card thead tr, .wide thead tr")
     assert len(heads) == 4
     assert all("multi30k_en_fr" in head and "multi30k_en_de" in head for head in heads)
-    both = page.js(f"[...document.querySelectorAll('{FIRST}.reference dd')].map(n => n.lang)")
-    assert both == ["fr", "de"]
+    assert page.all(f"{FIRST}.reference dd", "n.lang") == ["fr", "de"]
     page.size(390, 800)
     assert page.js("document.documentElement.scrollWidth") == 390

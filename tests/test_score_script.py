@@ -103,45 +103,26 @@ def test_sums_by_token_sentence_and_corpus(run, script, files, tmp_path):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_words_are_sums_and_means_of_their_pieces(run, script, model, files, level):
-    """By loops over the text, one that is cut alike by all: letters, blanks, marks apart."""
+def test_tokens_are_those_of_the_level(run, script, model, files, level):
+    """Of text that is cut alike by all; what attention to a word is, `test_words.py` shows."""
     done = script("score", run, *files, "--format", "jsonl", "--level", level)
     for (source, target), line, pieces in zip(
         PAIRS, done.out.decode().splitlines(), model.force(PAIRS), strict=True
     ):
         found = json.loads(line)
-        if not found["hypotheses"]:
-            continue
-        [own], [hypothesis] = pieces.candidates, found["hypotheses"]
-        sides = []
-        for text, tokens, got in (
-            (source, pieces.source_tokens, found["source_tokens"]),
-            (target, own.tokens, hypothesis["tokens"]),
-        ):
-            words = {"pieces": tokens[:-1], "words": split_words(text), "blanks": text.split()}
-            assert got == [*words[level], END]
-            marks = "".join(f"\x01{w}" for w in words[level]).replace("\u2581", "")
-            ends = [len(w) for w in marks.split("\x01")[1:]]
-            bounds = np.cumsum(ends)
-            at, groups = 0, [[] for _ in ends]
-            for number, piece in enumerate(tokens[:-1]):
-                size = len(piece.replace("\u2581", ""))
-                groups[int(np.searchsorted(bounds, at + max(size, 1) / 2))].append(number)
-                at += size
-            sides.append(
-                [*groups, [len(tokens) - 1]]
-                if level != "pieces"
-                else [[i] for i in range(len(tokens))]
-            )
-        for row, group in zip(hypothesis["attention"], sides[1], strict=True):
-            expected = [
-                sum(float(own.alignment[i, j]) for i in group for j in columns) / len(group)
-                for columns in sides[0]
-            ]
-            np.testing.assert_allclose(row, expected, atol=2e-6)
-        for value, group in zip(hypothesis["token_log_probs"], sides[1], strict=True):
-            total = sum(own.token_log_probs[i] for i in group)
-            assert value == pytest.approx(total, abs=2e-6)
+        assert len(found["hypotheses"]) == len(pieces.candidates)
+        for own, hypothesis in zip(pieces.candidates, found["hypotheses"], strict=True):
+            for text, tokens, got in (
+                (source, pieces.source_tokens, found["source_tokens"]),
+                (target, own.tokens, hypothesis["tokens"]),
+            ):
+                words = {"pieces": tokens[:-1], "words": split_words(text), "blanks": text.split()}
+                assert got == [*words[level], END]
+            assert sum(hypothesis["token_log_probs"]) == pytest.approx(own.log_prob, abs=1e-4)
+            alpha = np.array(hypothesis["attention"])
+            assert alpha.shape == (len(hypothesis["tokens"]), len(found["source_tokens"]))
+            np.testing.assert_allclose(alpha.sum(axis=1), 1, atol=1e-4)
+            np.testing.assert_allclose(alpha[-1, -1], own.alignment[-1, -1], atol=1e-6)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -166,21 +147,21 @@ def test_npz_holds_the_same_and_needs_no_pickle(run, script, files, tmp_path):
         assert (done.code, done.out) == (0, b"")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     piped = script("score", run, *files, "--format", "npz").out
+    wanted = {}
+    for number, row in enumerate(map(json.loads, rows), start=1):
+        wanted[f"{number}.source_tokens"] = row["source_tokens"]
+        for h in row["hypotheses"]:
+            for name in ("tokens", "attention", "token_log_probs"):
+                wanted[f"{number}.1.{name}"] = h[name]
     for place in (tmp_path / "a.npz", io.BytesIO(piped)):
         with np.load(place, allow_pickle=False) as arrays:
-            names = set(arrays.files)
-            for number, row in enumerate(map(json.loads, rows), start=1):
-                assert arrays[f"{number}.source_tokens"].tolist() == row["source_tokens"]
-                names.remove(f"{number}.source_tokens")
-                for h in row["hypotheses"]:
-                    assert arrays[f"{number}.1.tokens"].tolist() == h["tokens"]
-                    for name in ("attention", "token_log_probs"):
-                        values = arrays[f"{number}.1.{name}"]
-                        assert values.dtype == np.float32
-                        np.testing.assert_allclose(values, h[name], atol=1e-6)
-                    names -= {f"{number}.1.{n}" for n in ("tokens", "attention")}
-                    names.remove(f"{number}.1.token_log_probs")
-            assert not names
+            assert set(arrays.files) == set(wanted)
+            for name, values in wanted.items():
+                if name.endswith("tokens"):
+                    assert arrays[name].tolist() == values
+                else:
+                    assert arrays[name].dtype == np.float32
+                    np.testing.assert_allclose(arrays[name], values, atol=1e-6)
 
 
 # Gold links and two directions ------------------------------------------------------------------
@@ -272,7 +253,7 @@ def test_what_makes_no_sense_is_refused(run, script, files, tmp_path):
     assert script("score", run, "--source", tmp_path / "src").code == 2
 
 
-def test_lost_words_give_a_blank_line_and_a_warning(run, back, script, files, monkeypatch, caplog):
+def test_lost_words_give_an_empty_line_and_a_warning(run, back, script, files, monkeypatch, caplog):
     """Text whose words cannot be found in its pieces; here that is so for one sentence."""
     real = words.map_words
 
@@ -294,9 +275,9 @@ def test_lost_words_give_a_blank_line_and_a_warning(run, back, script, files, mo
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_heatmaps_of_every_line_that_is_not_blank(run, script, files, tmp_path, form):
+def test_heatmaps_of_every_line_that_is_not_empty(run, script, files, tmp_path, form):
     for folder in ("a", "b"):
-        where = ("--heatmaps", tmp_path / folder, "--picture", form, "--level", "words")
+        where = ("--heatmaps", tmp_path / folder, "--figure", form, "--level", "words")
         assert script("score", run, *files, *where).code == 0
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == [f"line-{n:04d}.{form}" for n in (1, 3, 4)]
@@ -314,14 +295,10 @@ def test_heatmaps_of_every_line_that_is_not_blank(run, script, files, tmp_path, 
                 assert data.startswith(b"%PDF")
                 assert b"CreationDate" not in data
                 assert b"matplotlib" not in data.lower()
-
-
-@pytest.mark.parametrize("form", ["svg", "pdf"])
-def test_pictures_of_any_script(form, tmp_path, run, script):
-    """Chinese, Arabic, and what would be a formula."""
+    # Chinese, Arabic, and what would be a formula; by the option's name of 0.1.0.
     (tmp_path / "src").write_text("漢字 $_$ قط\n", "utf-8")
     files = ("--source", tmp_path / "src", "--target", tmp_path / "src")
-    assert (done := script("score", run, *files, "--heatmaps", tmp_path / "m", "--picture", form))
+    done = script("score", run, *files, "--heatmaps", tmp_path / "m", "--picture", form)
     assert done.code == 0, done
     assert len((tmp_path / f"m/line-0001.{form}").read_bytes()) > 1000
 

@@ -16,9 +16,9 @@ from conftest import FAMILY, random_batch, run, tiny_model
 from runs import ROOT
 from storms import Child, Micro, Zygote, difference, inside, leftovers
 
+from seq2seq.model import recurrence
 from seq2seq.run import signals
 from seq2seq.run.signals import EXIT_CODES, Interrupted, StopRequest
-from seq2seq.training import gradient
 
 LIMIT = 5.0
 """Seconds from the signal to the end of the process."""
@@ -158,8 +158,7 @@ def test_every_step_of_a_backward_pass_looks_up(attention):
     batch = random_batch(1)
     looks = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gradient, "_look_up", looks.append)
-        gradient.answer_signals(model)
+        patch.setattr(recurrence, "_pass_by", looks.append)
         run(model, batch)[1].backward()
     assert len(looks) >= batch.src.shape[1] + batch.tgt.shape[1] - 1
 

@@ -31,9 +31,10 @@ from seq2seq.kernels.matmul import PackedWeight
 from seq2seq.kernels.native import build
 from seq2seq.kernels.native.loops import NativeInputs, NativeLoops
 from seq2seq.kernels.native.output import NativeLoss
+from seq2seq.kernels.native.search import NativeSearch
 from seq2seq.kernels.packing import Packing
-from seq2seq.kernels.search import Shared
 from seq2seq.kernels.steps import TORCH, AttentionInputs, SavedActivations, Steps
+from seq2seq.kernels.torch_search import SearchWeights, Shared
 from seq2seq.model.output import best_logits, max_of_pairs
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -577,10 +578,10 @@ def native_search(dtype: torch.dtype, num_words: int, *, bias: bool, **options: 
     units = 4 if options["maxout"] else 8
     last = torch.nn.Linear(units, num_words, bias=bias).requires_grad_(False)
     last.weight[:] = draw(num_words, units)
-    weights = draw(5 + 12 + 8, 6), draw(6, 6)
-    found = choice.native_search(dtype, weights, last, **options)
-    assert found is not None
-    return found, weights, draw
+    from_state, U = draw(5 + 12 + 8, 6), draw(6, 6)
+    search = choice.search_for(SearchWeights(dtype, from_state, U, last, n_align=5, **options))
+    assert isinstance(search, NativeSearch)
+    return search, (from_state, U), draw
 
 
 @pytest.mark.parametrize("dtype", FORMATS, ids=str)

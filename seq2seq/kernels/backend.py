@@ -1,6 +1,6 @@
 """The backend `fused`: what there are kernels for runs on them, all else on the reference."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -13,11 +13,11 @@ from seq2seq.model.attention import AdditiveAttention, FixedContext
 from seq2seq.model.backend import Reference
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.model.protocols import Attention, Cell, Source, Stepper
+from seq2seq.model.protocols import Attention, Cell, Decoder, Encoder, Source, Stepper
 from seq2seq.model.recurrence import Unrolled
 
 # By exact class: a subclass changes the rules.
-_UNROLL = {
+_UNROLL: dict[tuple[type, type], Callable[..., Unrolled]] = {
     (GatedUnit, AdditiveAttention): unroll_additive,
     (GatedUnit, FixedContext): unroll_fixed,
 }
@@ -32,18 +32,19 @@ class Fused:
     def __init__(self) -> None:
         self.reference = Reference()
 
-    def obstacle(self, model: nn.Module) -> str | None:
-        """Return why a part of this model runs on the reference; None if none does."""
-        decoder = model.decoder
-        parts = [decoder, *getattr(model.encoder, "units", [])]
-        parts += [part for name in ("unit", "attention") if (part := getattr(decoder, name, None))]
-        unknown = [part for part in parts if part.__class__ not in _KNOWN]
-        return f"{unknown[0].__class__.__name__} has no fused kernel" if unknown else None
+    def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
+        """Return why a part of a model runs on the reference; None if none does."""
+        parts: list[object] = [decoder, *getattr(encoder, "units", [])]
+        if isinstance(decoder, RecurrentDecoder):
+            parts += [decoder.unit, decoder.attention]
+        unknown = [part.__class__ for part in parts if part.__class__ not in _KNOWN]
+        return f"{unknown[0].__name__} has no fused kernel" if unknown else None
 
     def read(self, units: Sequence[Cell], x: Tensor, mask: Tensor) -> list[Tensor]:
         """See `recurrence.read`; 0 at padding."""
-        if {unit.__class__ for unit in units} == {GatedUnit}:
-            return read_fused(units, x, mask)
+        known = [u for u in units if isinstance(u, GatedUnit) and u.__class__ is GatedUnit]
+        if len(known) == len(units):
+            return read_fused(known, x, mask)
         return self.reference.read(units, x, mask)
 
     def unroll(
@@ -56,8 +57,7 @@ class Fused:
         mask: Tensor,
     ) -> Unrolled:
         """See `recurrence.unroll`; 0 at padding."""
-        classes = unit.__class__, attention.__class__
-        run = _UNROLL.get(classes, self.reference.unroll)
+        run = _UNROLL.get((unit.__class__, attention.__class__), self.reference.unroll)
         return run(unit, attention, words, s_0, source, mask)
 
     def output_loss(
@@ -66,11 +66,10 @@ class Fused:
         """Return the loss in chunks of rows."""
         return output_loss(W_o, t, targets, label_smoothing)
 
-    def for_search(self, model: nn.Module) -> Stepper | None:
+    def for_search(self, encoder: Encoder, decoder: Decoder) -> Stepper | None:
         """Return a search on kernels, where there is one."""
-        decoder = model.decoder
-        if decoder.__class__ is not RecurrentDecoder:
+        if not isinstance(decoder, RecurrentDecoder) or decoder.__class__ is not RecurrentDecoder:
             return None
         if (decoder.unit.__class__, decoder.attention.__class__) != (GatedUnit, AdditiveAttention):
             return None
-        return FusedSearch(model.encoder, decoder, compute_dtype(decoder.U_o.weight))
+        return FusedSearch(encoder, decoder, compute_dtype(decoder.U_o.weight))

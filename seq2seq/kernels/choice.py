@@ -4,7 +4,7 @@ By the device and dtype of tensors at the time, since a model may be moved after
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seq2seq.kernels import gpu, native
 from seq2seq.kernels.logits import LossOfLogits, torch_loss
@@ -14,6 +14,7 @@ from seq2seq.kernels.native.loops import NativeLoops
 from seq2seq.kernels.native.output import NativeLoss
 from seq2seq.kernels.native.search import NativeSearch
 from seq2seq.kernels.steps import TORCH, Steps
+from seq2seq.kernels.torch_search import SearchWeights, TorchSearch
 
 
 def loops_for(states: Tensor, dtype: torch.dtype, *, reset_before: bool) -> StepLoops | NativeLoops:
@@ -36,19 +37,10 @@ def loss_for(weight: Tensor, dtype: torch.dtype) -> LossOfLogits:
     return torch_loss if library is None else NativeLoss(library)
 
 
-def native_search(
-    dtype: torch.dtype,
-    weights: tuple[Tensor, Tensor],
-    last: nn.Linear,
-    *,
-    reset_before: bool,
-    maxout: bool,
-) -> NativeSearch | None:
-    """Return `NativeSearch.of` these weights; None where C cannot run."""
-    library = _library_for(last.weight, dtype)
-    if library is None:
-        return None
-    return NativeSearch.of(library, dtype, weights, last, reset_before=reset_before, maxout=maxout)
+def search_for(weights: SearchWeights) -> TorchSearch | NativeSearch:
+    """Return the steps of a search with these weights."""
+    library = _library_for(weights.last.weight, weights.dtype)
+    return TorchSearch(weights) if library is None else NativeSearch(library, weights)
 
 
 def _library_for(states: Tensor, dtype: torch.dtype) -> Library | None:

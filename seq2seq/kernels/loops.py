@@ -24,10 +24,10 @@ class AttentiveGradients:
 
     d_words: Tensor  # (N, 3n)
     d_from_state: Tensor  # (N, n' + 2n) of what s_{i-1} gives to query, z and r
+    d_values: Tensor  # (B, Tx, 3n)
     d_start: Tensor  # (B, n)
     d_keys: Tensor  # (B, Tx, n')
     d_v: Tensor  # (n')
-    d_values: Tensor  # (B, Tx, 3n)
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,8 @@ class StepLoops:
             d_start[:size] = from_state_T.plus(d_s, d_from_state[step])
         alphas, d_drive = (packing.unpack(x, packing.ranked) for x in (inputs.alphas, d_words))
         d_values = torch.bmm(alphas.mT, d_drive)
-        words_and_state = d_words.to(self.dtype), d_from_state.to(self.dtype)
-        return AttentiveGradients(
-            *words_and_state, d_start, *attend.sums(), d_values.to(self.dtype)
+        d_keys, d_v = attend.sums()
+        d_words, d_from_state, d_values = (
+            x.to(self.dtype) for x in (d_words, d_from_state, d_values)
         )
+        return AttentiveGradients(d_words, d_from_state, d_values, d_start, d_keys, d_v)

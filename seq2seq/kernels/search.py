@@ -7,16 +7,17 @@ the gates and to the readout is computed before the search; matmuls with the sta
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from seq2seq.kernels.choice import native_search
-from seq2seq.kernels.energies import Energies
+from seq2seq.kernels.choice import search_for
 from seq2seq.kernels.matmul import PackedWeight, without_autocast
-from seq2seq.kernels.native.loops import NativeInputs
+from seq2seq.kernels.torch_search import SearchWeights
+from seq2seq.model.attention import AdditiveAttention
 from seq2seq.model.decoder import RecurrentDecoder
-from seq2seq.model.output import best_logits, max_of_pairs
+from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.protocols import Best, Encoder
 
 _TABLE_BYTES = 128 << 20
@@ -27,7 +28,7 @@ _TABLE_BYTES = 128 << 20
 class FusedState:
     """Hypotheses before step i."""
 
-    source: "Shared | NativeInputs"
+    source: Any  # what the engine shares
     slots: int  # K
     s: Tensor  # (R, n) s_{i-2}, or s_0
     drive: Tensor | None = None  # what c_{i-1} and s_{i-2} add to the gates; None: s is s_0
@@ -51,11 +52,12 @@ class FusedSearch:
 
     def __init__(self, encoder: Encoder, decoder: RecurrentDecoder, dtype: torch.dtype) -> None:
         attention, unit = decoder.attention, decoder.unit
+        assert isinstance(attention, AdditiveAttention)
+        assert isinstance(unit, GatedUnit)
         self.encoder, self.decoder, self.dtype = encoder, decoder, dtype
         self.v_a = attention.v_a.weight[0]
         self.n = n = unit.hidden_size
         state = [attention.W_a.weight, unit.U_z.weight, unit.U_r.weight, decoder.U_o.weight]
-        from_state = torch.cat(state)  # (n' + 2n + w, n)
         context = [unit.C.weight, unit.C_z.weight, unit.C_r.weight, decoder.C_o.weight]
         self.from_context = PackedWeight(torch.cat(context), dtype)  # (3n + w, 2n)
         into_gates = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])  # (3n, m)
@@ -67,10 +69,10 @@ class FusedSearch:
             self.bias[1][:n] = unit.W.bias
         layers = [x for x in decoder.W_o.modules() if isinstance(x, nn.Linear)]
         *self.before, self.last = layers
-        options = {"reset_before": unit.reset_before, "maxout": decoder.maxout}
-        self.engine = native_search(
-            dtype, (from_state, unit.U.weight), self.last, **options
-        ) or TorchSearch.of(dtype, (from_state, unit.U.weight), self.last, self.v_a, **options)
+        sizes = len(self.v_a), unit.reset_before, decoder.maxout
+        self.engine = search_for(
+            SearchWeights(dtype, torch.cat(state), unit.U.weight, self.last, *sizes)
+        )
         self.table: tuple[Tensor, Tensor] | None = None  # what all words add to readout and gates
         self.words_seen = 0
 
@@ -91,6 +93,7 @@ class FusedSearch:
         s = state.s
         if state.drive is not None:
             word = y if self.decoder.moved_by_emitted else state.y
+            assert word is not None
             s = self.engine.advance(s, state.drive, self._word(word, gates=True))
         word = self._word(y, gates=False)
         t, drive, alpha = self.engine.predict(s, word, state.source, state.slots)
@@ -161,114 +164,3 @@ def rescored(
     log_sum = log_sum + (others.clamp_min(0) + (logits - log_sum).exp().sum(-1, keepdim=True)).log()
     values, order = logits.topk(min(count, logits.shape[1]), dim=-1)
     return Best(values - log_sum, words.gather(1, order))
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What attention reads, once per sentence, for torch's operations."""
-
-    energies: Energies
-    adds: Tensor  # (B, Tx, 3n + w)  [C, C_z, C_r, C_o] h_j
-    blocked: Tensor  # (B, Tx) bool, True on padding
-
-    def attend(self, query: Tensor, slots: int) -> tuple[Tensor, Tensor]:
-        """Return sum_j alpha_j [C, C_z, C_r, C_o] h_j (R, 3n + w), and alpha (R, Tx).
-
-        Args:
-            query: (R, n').
-            slots: Rows of each sentence.
-        """
-        query = query.to(self.adds.dtype).unflatten(0, (-1, slots))
-        energy = self.energies.of_hypotheses(query)
-        energy.masked_fill_(self.blocked[:, None], -torch.inf)  # (B, K, Tx)
-        alpha = torch.softmax(energy, dim=-1)
-        return torch.bmm(alpha, self.adds).flatten(0, 1), alpha.flatten(0, 1)
-
-    def select(self, sentences: Tensor) -> "Shared":
-        """Go on with some of the sentences."""
-        if len(sentences) == len(self.adds):
-            return self
-        chosen = self.adds[sentences], self.blocked[sentences]
-        return Shared(self.energies.select(sentences), *chosen)
-
-
-@dataclass(frozen=True)
-class TorchSearch:
-    """The steps of a search by torch's operations; `native.search` has the same in C."""
-
-    dtype: torch.dtype
-    from_state: PackedWeight  # [W_a, U_z, U_r, U_o], and U where the reset gate acts on its product
-    parts: list[int]  # widths of these
-    U: PackedWeight
-    W: PackedWeight
-    last: nn.Linear  # the output layer
-    reset_before: bool
-    maxout: bool
-
-    @classmethod
-    def of(
-        cls,
-        dtype: torch.dtype,
-        weights: tuple[Tensor, Tensor],
-        last: nn.Linear,
-        v_a: Tensor,
-        *,
-        reset_before: bool,
-        maxout: bool,
-    ) -> "TorchSearch":
-        """Pack [W_a, U_z, U_r, U_o] and U, and the output layer."""
-        from_state, U = weights
-        n = len(U)
-        parts = [len(v_a), 2 * n, len(from_state) - len(v_a) - 2 * n]
-        if not reset_before:
-            from_state, parts = torch.cat([from_state, U]), [*parts, n]
-        packed = [PackedWeight(weight, dtype) for weight in (from_state, U, last.weight)]
-        return cls(dtype, packed[0], parts, *packed[1:], last, reset_before, maxout)
-
-    def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> Shared:
-        """Prepare what attention reads."""
-        return Shared(Energies(keys, v_a), adds, ~mask)
-
-    def predict(
-        self, s: Tensor, word: Tensor, source: Shared, slots: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return t (R, l), what context and state add to the gates, and alpha (R, Tx).
-
-        Args:
-            s: (R, n) s_{i-1}.
-            word: (R, w) what y_{i-1} adds to the readout.
-            source: Of the sentences.
-            slots: Rows of each.
-        """
-        n = s.shape[1]
-        query, from_s, t_tilde, *Us = self.from_state(s).split(self.parts, dim=-1)
-        adds, alpha = source.attend(query, slots)
-        drive = torch.cat([adds[:, : 3 * n], *Us], dim=-1)
-        drive[:, n : 3 * n] += from_s
-        t_tilde = adds[:, 3 * n :].add_(t_tilde).add_(word)
-        return max_of_pairs(t_tilde) if self.maxout else torch.tanh(t_tilde), drive, alpha
-
-    def advance(self, s: Tensor, drive: Tensor, word: Tensor) -> Tensor:
-        """Return s_i (R, n), given what `predict` told and what a word adds to gates (R, 3n)."""
-        n = s.shape[1]
-        total = word + drive[:, : 3 * n]
-        z, r = total[:, n:].sigmoid_().chunk(2, dim=-1)
-        if self.reset_before:
-            s_tilde = self.U.plus(total[:, :n], r * s).tanh_()
-        else:
-            s_tilde = (total[:, :n] + r * drive[:, 3 * n :]).tanh_()
-        return torch.lerp(s, s_tilde, z)
-
-    def best(
-        self, t: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits and ids of the best words (R, count), and log sums (R, 1)."""
-        logits = self.W(t)
-        if self.last.bias is not None:
-            logits = logits + self.last.bias  # in the wider of the two dtypes
-        return best_logits(logits, count, forbidden=forbidden, eos=eos, too_early=too_early)
-
-    def logits_of(self, t: Tensor, words: Tensor) -> Tensor:
-        """Return the logits of words (R, k) in the dtype of the weights, given t (R, l)."""
-        logits = torch.einsum("rl,rkl->rk", t, self.last.weight[words])
-        return logits if self.last.bias is None else logits + self.last.bias[words]

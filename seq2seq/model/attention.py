@@ -252,7 +252,8 @@ class FixedContext(nn.Module):
         last, K = source.mask.sum(dim=1) - 1, len(query) // len(source.mask)
         alpha = nn.functional.one_hot(last, source.mask.shape[1]).to(query.dtype)
         c = pick(source.values, last)
-        return Attended(*(x.repeat_interleave(K, dim=0) if K > 1 else x for x in (c, alpha)))
+        c, alpha = (x.repeat_interleave(K, dim=0) if K > 1 else x for x in (c, alpha))
+        return Attended(c, alpha)
 
 
 def masked_softmax(energy: Tensor, mask: Tensor) -> Tensor:
@@ -266,7 +267,8 @@ def masked_softmax(energy: Tensor, mask: Tensor) -> Tensor:
 
 def by_sentence(rows: Tensor, source: Source) -> Tensor:
     """Return rows (R, ...) as (B, K, ...)."""
-    return rows.unflatten(0, (len(source.mask), -1))
+    split: Tensor = rows.unflatten(0, (len(source.mask), -1))
+    return split
 
 
 def expectation(alpha: Tensor, source: Source) -> Tensor:
@@ -277,4 +279,5 @@ def expectation(alpha: Tensor, source: Source) -> Tensor:
 
 def dot_products(query: Tensor, source: Source) -> Tensor:
     """Return the dot products of keys with queries (R, n), as (B, K, Tx)."""
-    return torch.bmm(source.keys, query[..., None].to(source.keys.dtype)).mT
+    energy: Tensor = torch.bmm(source.keys, query[..., None].to(source.keys.dtype)).mT
+    return energy

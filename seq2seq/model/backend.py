@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seq2seq.model import recurrence
 from seq2seq.model.output import smoothed_loss
-from seq2seq.model.protocols import Attention, Cell, Source, Stepper
+from seq2seq.model.protocols import Attention, Cell, Decoder, Encoder, Source, Stepper
 from seq2seq.model.recurrence import Unrolled
 
 
@@ -20,8 +20,8 @@ class Backend(Protocol):
 
     linear: type[nn.Linear]  # of which layers are made
 
-    def obstacle(self, model: nn.Module) -> str | None:
-        """Return why a part of this model runs on the reference; None if none does."""
+    def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
+        """Return why a part of a model runs on the reference; None if none does."""
         ...
 
     def read(self, units: Sequence[Cell], x: Tensor, mask: Tensor) -> list[Tensor]:
@@ -46,7 +46,7 @@ class Backend(Protocol):
         """See `TranslationModel.output_loss`."""
         ...
 
-    def for_search(self, model: nn.Module) -> Stepper | None:
+    def for_search(self, encoder: Encoder, decoder: Decoder) -> Stepper | None:
         """Return what searches faster than the model itself; None if nothing does."""
         ...
 
@@ -56,7 +56,7 @@ class Reference:
 
     linear = nn.Linear
 
-    def obstacle(self, model: nn.Module) -> str | None:
+    def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
         """Return None: it is the reference."""
         return None
 
@@ -82,7 +82,7 @@ class Reference:
         """Return the loss of all logits at once."""
         return smoothed_loss(W_o(t), targets, label_smoothing)
 
-    def for_search(self, model: nn.Module) -> Stepper | None:
+    def for_search(self, encoder: Encoder, decoder: Decoder) -> Stepper | None:
         """Return None: the model searches."""
         return None
 

@@ -73,7 +73,7 @@ def rnnsearch(
     encoder: Encoder = build(cfg.encoder, cfg, num_source, pad, backend)
     decoder = build(cfg.decoder, cfg, encoder, num_target, pad, backend)
     model = RNNSearch(encoder, decoder, backend)
-    reason = reason or backend.obstacle(model)
+    reason = reason or backend.obstacle(encoder, decoder)
     if reason is not None and sizes.backend.name != "auto":
         what = f"model.backend={sizes.backend.name}: {reason}"
         raise ConfigError("config", what, "Use model.backend=auto.")

@@ -7,10 +7,11 @@ another. B sentences, K hypotheses each: R = B K rows, those of the first senten
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.initialization import Scheme
 
 CellState = tuple[Tensor, ...]
@@ -86,8 +87,8 @@ class Stepper(Protocol):
         """Read source ids (B, Tx); one hypothesis a sentence."""
         ...
 
-    def step(self, y: Tensor, state: State) -> tuple[Prediction, State]:
-        """Predict the word after y (R,), the words before; the first are y_0."""
+    def step(self, y: Tensor, state: Any) -> tuple[Prediction, State]:
+        """Predict the words after y (R,), of which the first are y_0, from a state of its own."""
         ...
 
 
@@ -161,7 +162,7 @@ class Memory:
 class Encoder(Part, Protocol):
     """Reads the source."""
 
-    embedding: nn.Module
+    embedding: WordEmbedding
     state_size: int  # d
     summary_size: int  # k
 
@@ -252,14 +253,14 @@ class Attention(Part, Protocol):
 class Decoder(Part, Protocol):
     """Predicts words from a memory."""
 
-    embedding: nn.Module
+    embedding: WordEmbedding
     num_words: int
 
     def begin(self, memory: Memory) -> State:
         """Return the state before the first word, one hypothesis a sentence."""
         ...
 
-    def step(self, y: Tensor, state: State) -> tuple[Prediction, State]:
+    def step(self, y: Tensor, state: Any) -> tuple[Prediction, State]:
         """See `Stepper.step`."""
         ...
 

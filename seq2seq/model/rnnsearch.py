@@ -1,6 +1,6 @@
 """An encoder and a decoder as one model: the paper's, or any other that has their seams."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -44,7 +44,7 @@ class RNNSearch(nn.Module):
         """Read source ids (B, Tx); one hypothesis a sentence."""
         return self.decoder.begin(self.encoder(src, mask))
 
-    def step(self, y: Tensor, state: State) -> tuple[Prediction, State]:
+    def step(self, y: Tensor, state: Any) -> tuple[Prediction, State]:
         """Predict the word after y (R,)."""
         return self.decoder.step(y, state)
 
@@ -53,7 +53,7 @@ class RNNSearch(nn.Module):
 
         The dtype of its matmuls is that of autocast at the time of this call.
         """
-        return self.backend.for_search(self) or self
+        return self.backend.for_search(self.encoder, self.decoder) or self
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
         """Run along targets y (B, Ty): every word from the source and the words before it."""
@@ -80,5 +80,4 @@ class RNNSearch(nn.Module):
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """Return the vectors of source words (K_x, m) and of target words (K_y, m)."""
-        source, target = (side.embedding.E.weight for side in (self.encoder, self.decoder))
-        return source, target
+        return self.encoder.embedding.E.weight, self.decoder.embedding.E.weight

@@ -56,11 +56,8 @@ class MultiHeadConfig:
         align, hidden = config.model.align_size, 2 * config.model.hidden_size
         for name, whole in (("model.align_size", align), ("2 * model.hidden_size", hidden)):
             if whole % self.heads:
-                raise ConfigError(
-                    "config",
-                    f"attention.heads={self.heads} does not divide {name}={whole}",
-                    "Choose a divisor of both.",
-                )
+                what = f"attention.heads={self.heads} does not divide {name}={whole}"
+                raise ConfigError("config", what, "Choose a divisor of both.")
 
 
 HardInference = StrEnum("HardInference", "most_likely expectation")
@@ -109,8 +106,5 @@ class FixedConfig:
     def check(self, config: Any) -> None:
         """See that nothing asks for the attention that is not there."""
         if config.decode.replace_unknown:
-            raise ConfigError(
-                "config",
-                "decode.replace_unknown follows the attention, and attention=fixed has none",
-                "Set it to false.",
-            )
+            what = "decode.replace_unknown follows the attention, and attention=fixed has none"
+            raise ConfigError("config", what, "Set it to false.")

@@ -162,8 +162,5 @@ class TrainerConfig:
     def check(self, _config: Any) -> None:
         """See that one rule, not two, says how large a batch is."""
         if (self.batch_sentences is None) == (self.batch_tokens is None):
-            raise ConfigError(
-                "config",
-                "exactly one of trainer.batch_sentences and trainer.batch_tokens must be given",
-                "Set the other to null.",
-            )
+            what = "exactly one of trainer.batch_sentences and trainer.batch_tokens must be given"
+            raise ConfigError("config", what, "Set the other to null.")

@@ -142,8 +142,8 @@ class NativeInputs:
         keys = keys.contiguous()
         small = is_small(keys)
         powers = keys.mul(2).exp_() if small else keys
-        arrays = (x.contiguous() for x in (Ch, mask, v_a))
-        return cls((keys, powers, small), *arrays, torch.arange(len(keys)))
+        Ch, mask, v_a = (x.contiguous() for x in (Ch, mask, v_a))
+        return cls((keys, powers, small), Ch, mask, v_a, torch.arange(len(keys)))
 
     def select(self, sentences: Tensor) -> "NativeInputs":
         """Go on with some of the sentences."""

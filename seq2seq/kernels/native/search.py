@@ -1,42 +1,24 @@
 """A step of a search, matmuls included, by `search.c`."""
 
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seq2seq.kernels.native.build import Library
 from seq2seq.kernels.native.loops import NativeInputs
 from seq2seq.kernels.native.packed import packed_weight
+from seq2seq.kernels.torch_search import SearchWeights
 
 
-@dataclass(frozen=True)
 class NativeSearch:
-    """What a decoder with additive attention computes in a search; rows are hypotheses."""
+    """`TorchSearch` in C, for float32 on a CPU."""
 
-    library: Library
-    dtype: torch.dtype
-    from_state: Tensor  # [W_a, U_z, U_r, U_o], packed
-    U: Tensor  # packed
-    W: Tensor  # the output layer, packed
-    last: nn.Linear  # the output layer
-    reset_before: bool
-    maxout: bool
-
-    @classmethod
-    def of(
-        cls,
-        library: Library,
-        dtype: torch.dtype,
-        weights: tuple[Tensor, Tensor],
-        last: nn.Linear,
-        *,
-        reset_before: bool,
-        maxout: bool,
-    ) -> "NativeSearch":
-        """Pack [W_a, U_z, U_r, U_o] and U."""
-        from_state, U, W = (packed_weight(library, w, dtype) for w in (*weights, last.weight))
-        return cls(library, dtype, from_state, U, W, last, reset_before, maxout)
+    def __init__(self, library: Library, weights: SearchWeights) -> None:
+        self.library, self.dtype, self.last = library, weights.dtype, weights.last
+        self.reset_before, self.maxout = weights.reset_before, weights.maxout
+        self.from_state, self.U, self.W = (
+            packed_weight(library, weight, weights.dtype)
+            for weight in (weights.from_state, weights.U, weights.last.weight)
+        )
 
     def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> NativeInputs:
         """Prepare what attention reads."""

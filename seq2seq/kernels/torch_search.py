@@ -1,0 +1,116 @@
+"""A step of a search by torch's operations: what hypotheses of a sentence share is held once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from seq2seq.kernels.energies import Energies
+from seq2seq.kernels.matmul import PackedWeight
+from seq2seq.model.output import best_logits, max_of_pairs
+
+
+@dataclass(frozen=True)
+class SearchWeights:
+    """What multiplies the state in a search with additive attention, and the output layer."""
+
+    dtype: torch.dtype  # of matmuls
+    from_state: Tensor  # (n' + 2n + w, n)  [W_a, U_z, U_r, U_o]
+    U: Tensor  # (n, n)
+    last: nn.Linear  # the output layer
+    n_align: int
+    reset_before: bool
+    maxout: bool
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What attention reads, once per sentence, for torch's operations."""
+
+    energies: Energies
+    adds: Tensor  # (B, Tx, 3n + w)  [C, C_z, C_r, C_o] h_j
+    blocked: Tensor  # (B, Tx) bool, True on padding
+
+    def attend(self, query: Tensor, slots: int) -> tuple[Tensor, Tensor]:
+        """Return sum_j alpha_j [C, C_z, C_r, C_o] h_j (R, 3n + w), and alpha (R, Tx).
+
+        Args:
+            query: (R, n').
+            slots: Rows of each sentence.
+        """
+        query = query.to(self.adds.dtype).unflatten(0, (-1, slots))
+        energy = self.energies.of_hypotheses(query)
+        energy.masked_fill_(self.blocked[:, None], -torch.inf)  # (B, K, Tx)
+        alpha = torch.softmax(energy, dim=-1)
+        return torch.bmm(alpha, self.adds).flatten(0, 1), alpha.flatten(0, 1)
+
+    def select(self, sentences: Tensor) -> "Shared":
+        """Go on with some of the sentences."""
+        if len(sentences) == len(self.adds):
+            return self
+        chosen = self.adds[sentences], self.blocked[sentences]
+        return Shared(self.energies.select(sentences), *chosen)
+
+
+class TorchSearch:
+    """The steps of a search by torch's operations; `native.search` has the same in C."""
+
+    def __init__(self, weights: SearchWeights) -> None:
+        from_state, U, n_align = weights.from_state, weights.U, weights.n_align
+        self.reset_before, self.maxout = weights.reset_before, weights.maxout
+        self.last = weights.last
+        # Query, z and r, readout, and U s where the reset gate acts on it.
+        self.widths = [n_align, 2 * len(U), len(from_state) - n_align - 2 * len(U)]
+        if not self.reset_before:
+            from_state, self.widths = torch.cat([from_state, U]), [*self.widths, len(U)]
+        self.from_state = PackedWeight(from_state, weights.dtype)
+        self.U = PackedWeight(U, weights.dtype)
+        self.W = PackedWeight(self.last.weight, weights.dtype)
+
+    def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> Shared:
+        """Prepare what attention reads."""
+        return Shared(Energies(keys, v_a), adds, ~mask)
+
+    def predict(
+        self, s: Tensor, word: Tensor, source: Shared, slots: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return t (R, l), what context and state add to the gates, and alpha (R, Tx).
+
+        Args:
+            s: (R, n) s_{i-1}.
+            word: (R, w) what y_{i-1} adds to the readout.
+            source: Of the sentences.
+            slots: Rows of each.
+        """
+        n = s.shape[1]
+        query, from_s, t_tilde, *Us = self.from_state(s).split(self.widths, dim=-1)
+        adds, alpha = source.attend(query, slots)
+        drive = torch.cat([adds[:, : 3 * n], *Us], dim=-1)
+        drive[:, n : 3 * n] += from_s
+        t_tilde = adds[:, 3 * n :].add_(t_tilde).add_(word)
+        return max_of_pairs(t_tilde) if self.maxout else torch.tanh(t_tilde), drive, alpha
+
+    def advance(self, s: Tensor, drive: Tensor, word: Tensor) -> Tensor:
+        """Return s_i (R, n), given what `predict` told and what a word adds to gates (R, 3n)."""
+        n = s.shape[1]
+        total = word + drive[:, : 3 * n]
+        z, r = total[:, n:].sigmoid_().chunk(2, dim=-1)
+        if self.reset_before:
+            s_tilde = self.U.plus(total[:, :n], r * s).tanh_()
+        else:
+            s_tilde = (total[:, :n] + r * drive[:, 3 * n :]).tanh_()
+        return torch.lerp(s, s_tilde, z)
+
+    def best(
+        self, t: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits and ids of the best words (R, count), and log sums (R, 1)."""
+        logits = self.W(t)
+        if self.last.bias is not None:
+            logits = logits + self.last.bias  # in the wider of the two dtypes
+        return best_logits(logits, count, forbidden=forbidden, eos=eos, too_early=too_early)
+
+    def logits_of(self, t: Tensor, words: Tensor) -> Tensor:
+        """Return the logits of words (R, k) in the dtype of the weights, given t (R, l)."""
+        logits = torch.einsum("rl,rkl->rk", t, self.last.weight[words])
+        return logits if self.last.bias is None else logits + self.last.bias[words]

@@ -1,0 +1,107 @@
+"""A cell and an encoder from outside the package, all the way: `family_extension.py`."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from runs import ROOT, call, environment
+
+HERE = Path(__file__).parent
+PART = {
+    "lstm": ["cell=lstm"],
+    "bag": ["encoder=bag_of_words", "~encoder.annotation_dropout"],  # which the preset sets
+}
+NOT_THE_PAPERS = {
+    "lstm": "cell lstm, not the paper's gated unit (A.1.1)",
+    "bag": "encoder bag_of_words, not the paper's recurrent encoder (A.2.1)",
+}
+OPTIONS = ["--extension", "family_extension", "device=cpu", "threads=1"]
+
+
+def trained(cwd: Path, name: str) -> list[str]:
+    command = [str(ROOT / "train.py"), *OPTIONS, "+experiment=debug", *PART[name.split("-")[0]]]
+    return [sys.executable, *command, f"run_dir={name}", "logging.tensorboard=false"]
+
+
+def kill_after_a_checkpoint(cwd: Path, name: str) -> None:
+    """Start a training and end it with SIGKILL once it has saved."""
+    with subprocess.Popen(
+        trained(cwd, name),
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while process.poll() is None and not list(
+            cwd.glob(f"{name}/checkpoints/*-*/manifest.json")
+        ):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module", params=PART)
+def run(request, tmp_path_factory) -> Path:
+    """A run of an extension that was killed and resumed."""
+    cwd = tmp_path_factory.mktemp("outside")
+    shutil.copy(HERE / "family_extension.py", cwd)
+    kill_after_a_checkpoint(cwd, request.param)
+    done = call(ROOT / "train.py", *OPTIONS, f"resume={request.param}", cwd=cwd)
+    assert done.returncode == 0, done.stderr.decode()
+    return cwd / request.param
+
+
+@pytest.mark.e2e
+def test_a_killed_run_comes_to_the_weights_of_one_that_was_not(run):
+    done = subprocess.run(
+        trained(run.parent, f"{run.name}-whole"), cwd=run.parent, env=environment(), check=True
+    )
+    assert done.returncode == 0
+    weights = [
+        sorted(root.glob("checkpoints/*-00000020/model.safetensors"))[0].read_bytes()
+        for root in (run, run.with_name(f"{run.name}-whole"))
+    ]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.e2e
+def test_it_translates_draws_and_says_what_it_is(run):
+    script = ROOT / "scripts/decode.py"
+    options = ["--extension", "family_extension", "--format", "jsonl", "--heatmaps", "maps"]
+    overrides = ["decode.beam_size=5", "decode.n_best=5"]
+    text = b"The small red car sleeps.\n"
+    done = call(script, run.name, *options, *overrides, cwd=run.parent, stdin=text)
+    assert done.returncode == 0, done.stderr.decode()
+    found = json.loads(done.stdout)
+    assert len(found["hypotheses"]) > 1
+    assert all(
+        sum(row) == pytest.approx(1, abs=1e-4)
+        for hypothesis in found["hypotheses"]
+        for row in hypothesis["attention"]
+    )
+    assert len(list((run.parent / "maps").glob("*.png"))) == 1
+    page = run.parent / "report.html"
+    report = [run.name, "--extension", "family_extension", "--output", str(page)]
+    assert call(ROOT / "scripts/report.py", *report, cwd=run.parent).returncode == 0
+    assert page.stat().st_size > 10_000
+    assert f"Not the paper's model: {NOT_THE_PAPERS[run.name]}" in (
+        (run / "fidelity.md").read_text("utf-8")
+    )
+
+
+def test_the_page_walks_through_the_file():
+    """Each block of code in docs/extending.md stands in the extension, in the same order."""
+    page = (ROOT / "docs/extending.md").read_text("utf-8")
+    source = (HERE / "family_extension.py").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
+    places = [source.find(block) for block in blocks]
+    assert len(blocks) >= 4
+    assert -1 not in places
+    assert places == sorted(places)
+    code = [line for line in source.splitlines() if line.strip()]
+    assert len(code) <= 80
