@@ -34,7 +34,6 @@ class AdditiveAttention(nn.Module):
     c_i      = sum_j alpha_ij h_j                   (5)
     """
 
-    claims: ClassVar[tuple[str, ...]] = ("A.1.2", "Eq. 5", "Eq. 6")
     learned: ClassVar[bool] = True
 
     def __init__(
@@ -82,7 +81,6 @@ class DotAttention(nn.Module):
     its place this would be `general`.
     """
 
-    claims: ClassVar[tuple[str, ...]] = ()
     learned: ClassVar[bool] = True
 
     def __init__(self, query_size: int, annotation_size: int, *, scaled: bool) -> None:
@@ -109,7 +107,6 @@ class DotAttention(nn.Module):
 class GeneralAttention(nn.Module):
     """Bilinear energy e_ij = s_{i-1}' U_a h_j, Luong et al. 2015."""
 
-    claims: ClassVar[tuple[str, ...]] = ()
     learned: ClassVar[bool] = True
 
     def __init__(
@@ -185,7 +182,6 @@ class MultiHeadAttention(nn.Module):
     `alpha` is the mean over heads.
     """
 
-    claims: ClassVar[tuple[str, ...]] = ()
     learned: ClassVar[bool] = True
 
     def __init__(
@@ -233,7 +229,6 @@ class FixedContext(nn.Module):
     `alpha` is 1 on the last source position, the end symbol, from where that state comes.
     """
 
-    claims: ClassVar[tuple[str, ...]] = ()
     learned: ClassVar[bool] = False
 
     def __init__(self, annotation_size: int) -> None:

@@ -22,11 +22,9 @@ class Backend(Protocol):
 
     def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
         """Return why a part of a model runs on the reference; None if none does."""
-        ...
 
     def read(self, units: Sequence[Cell], x: Tensor, mask: Tensor) -> list[Tensor]:
         """See `recurrence.read`; what stands at padding means nothing."""
-        ...
 
     def unroll(
         self,
@@ -38,17 +36,14 @@ class Backend(Protocol):
         mask: Tensor,
     ) -> Unrolled:
         """See `recurrence.unroll`; what stands at padding means nothing."""
-        ...
 
     def output_loss(
         self, W_o: nn.Module, t: Tensor, targets: Tensor, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
         """See `TranslationModel.output_loss`."""
-        ...
 
     def for_search(self, encoder: Encoder, decoder: Decoder) -> Stepper | None:
         """Return what searches faster than the model itself; None if nothing does."""
-        ...
 
 
 class Reference:

@@ -56,7 +56,6 @@ class RecurrentDecoder(nn.Module):
     Biases b_s, b_o, b are the authors'; the paper prints none.
     """
 
-    claims: ClassVar[tuple[str, ...]] = ("A.2.2",)
     weight_groups: ClassVar[Mapping[str, str]] = {
         **{"embedding": "embeddings", "attention": "attention"},
         **dict.fromkeys(("U_o", "V_o", "C_o", "W_o"), "readout"),

@@ -1,7 +1,5 @@
 """Word embeddings, and the zero vector that stands for the word before the first."""
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
@@ -14,8 +12,6 @@ class WordEmbedding(nn.Module):
     The paper prints no bias; the authors' code adds one to every embedded word. `zero_id` is the
     id of y_0: there is no start symbol, y_0 contributes the zero vector, bias included.
     """
-
-    claims: ClassVar[tuple[str, ...]] = ("A.2",)
 
     def __init__(self, num_words: int, size: int, *, bias: bool, zero_id: int) -> None:
         super().__init__()

@@ -25,7 +25,6 @@ class RecurrentEncoder(nn.Module):
     backward unit it is the encoder of the RNNencdec, the paper's baseline: h_fwd_j, and h_fwd_Tx.
     """
 
-    claims: ClassVar[tuple[str, ...]] = ("A.2.1", "Eq. 7")
     weight_groups: ClassVar[Mapping[str, str]] = {"embedding": "embeddings"}
 
     def __init__(

@@ -1,7 +1,6 @@
 """The gated hidden unit of A.1.1."""
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +21,6 @@ class GatedUnit(nn.Module):
     on the product, r . (U s_{i-1}), as in torch's GRU. Gates have no bias; the candidate has one
     in the authors' code, none in print. Its state is (s_i,).
     """
-
-    claims: ClassVar[tuple[str, ...]] = ("A.1.1",)
 
     def __init__(
         self,

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +29,6 @@ class HardAttention(AdditiveAttention):
     gradient: `reinforce_loss` learns from its log-probability. At test time the context is
     the most likely annotation, or the expectation. `alpha` is always the distribution.
     """
-
-    claims: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

@@ -14,23 +14,18 @@ class Scheme(Protocol):
 
     def matrix(self, weight: Tensor) -> None:
         """Any matrix that is none of the others."""
-        ...
 
     def recurrent(self, weight: Tensor) -> None:
         """A square matrix from state to state."""
-        ...
 
     def alignment(self, weight: Tensor) -> None:
         """A matrix of the alignment model, W_a or U_a."""
-        ...
 
     def energy(self, weight: Tensor) -> None:
         """The vector that makes energies, v_a."""
-        ...
 
     def embedding(self, weight: Tensor) -> None:
         """Vectors of words (K, m)."""
-        ...
 
 
 class Paper:

@@ -24,11 +24,8 @@ LossTerm = Callable[[Tensor], Tensor]
 class Part(Protocol):
     """What every module of a model tells about itself."""
 
-    claims: ClassVar[tuple[str, ...]]  # equations and sections of the paper that it is
-
     def initialize(self, scheme: Scheme) -> None:
         """Draw all weights, part by part in the order in which the parts were made."""
-        ...
 
 
 # The whole model ----------------------------------------------------------------------------------
@@ -48,11 +45,9 @@ class Prediction(Protocol):
     @property
     def alpha(self) -> Tensor:
         """Attention (R, Tx)."""
-        ...
 
     def log_probs(self) -> Tensor:
         """Return log p of every word (R, K_y)."""
-        ...
 
     def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
         """Return the best words, exact also where matmuls have low precision.
@@ -63,7 +58,6 @@ class Prediction(Protocol):
             eos: The end symbol.
             too_early: (R,) bool, where the end symbol is forbidden, too.
         """
-        ...
 
 
 class State(Protocol):
@@ -77,7 +71,6 @@ class State(Protocol):
             slots: K'.
             rows: (B' K',) of today's rows.
         """
-        ...
 
 
 class Stepper(Protocol):
@@ -85,11 +78,9 @@ class Stepper(Protocol):
 
     def begin(self, src: Tensor, mask: Tensor) -> State:
         """Read source ids (B, Tx); one hypothesis a sentence."""
-        ...
 
     def step(self, y: Tensor, state: Any) -> tuple[Prediction, State]:
         """Predict the words after y (R,), of which the first are y_0, from a state of its own."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -119,15 +110,12 @@ class TranslationModel(Stepper, Protocol):
 
     def for_search(self) -> Stepper:
         """Return what to search with while the weights stay as they are."""
-        ...
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
         """Run along targets y (B, Ty): teacher forcing."""
-        ...
 
     def logits(self, t: Tensor) -> Tensor:
         """Return the output layer of t, (N, K_y)."""
-        ...
 
     def output_loss(
         self, t: Tensor, targets: Tensor, label_smoothing: float
@@ -136,15 +124,12 @@ class TranslationModel(Stepper, Protocol):
 
         The second has a gradient.
         """
-        ...
 
     def probes(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Probes:
         """Look inside along targets, in evaluation mode."""
-        ...
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
         """Return the vectors of source words (K_x, m) and of target words (K_y, m)."""
-        ...
 
 
 # Parts of a model that encodes, attends and decodes -----------------------------------------------
@@ -168,11 +153,9 @@ class Encoder(Part, Protocol):
 
     def __call__(self, src: Tensor, mask: Tensor) -> Memory:
         """Encode ids (B, Tx)."""
-        ...
 
     def probes(self, src: Tensor, memory: Memory) -> Mapping[str, Tensor]:
         """Return gates by name, (B, Tx, n); none where there are none."""
-        ...
 
 
 class Cell(Part, Protocol):
@@ -182,23 +165,18 @@ class Cell(Part, Protocol):
 
     def begin(self, h: Tensor) -> CellState:
         """Return the first state, whose output is h (B, n)."""
-        ...
 
     def project(self, x: Tensor) -> Tensor:
         """Return what inputs (..., m) add, computed for whole sequences before the loop."""
-        ...
 
     def step(self, x: Tensor, state: CellState, c: Tensor | None = None) -> CellState:
         """Take a step with a `project`ed input and, in a decoder, the context c (B, d)."""
-        ...
 
     def output(self, state: CellState) -> Tensor:
         """Return h (B, n)."""
-        ...
 
     def gates(self, x: Tensor, h: Tensor, c: Tensor | None = None) -> Mapping[str, Tensor]:
         """Return gates by letter, to be looked at, from projected inputs and outputs before."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -243,11 +221,9 @@ class Attention(Part, Protocol):
 
     def prepare(self, memory: Memory) -> Source:
         """Project the states of the source, once per sentence."""
-        ...
 
     def __call__(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
         """Attend with queries (R, n); `state` is that of the step before, None at the first."""
-        ...
 
 
 class Decoder(Part, Protocol):
@@ -258,26 +234,20 @@ class Decoder(Part, Protocol):
 
     def begin(self, memory: Memory) -> State:
         """Return the state before the first word, one hypothesis a sentence."""
-        ...
 
     def step(self, y: Tensor, state: Any) -> tuple[Prediction, State]:
         """See `Stepper.step`."""
-        ...
 
     def follow(self, memory: Memory, y: Tensor, mask: Tensor) -> Followed:
         """See `TranslationModel.follow`."""
-        ...
 
     def logits(self, t: Tensor) -> Tensor:
         """See `TranslationModel.logits`."""
-        ...
 
     def output_loss(
         self, t: Tensor, targets: Tensor, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
         """See `TranslationModel.output_loss`."""
-        ...
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
         """See `TranslationModel.probes`."""
-        ...

@@ -1,6 +1,6 @@
 """An encoder and a decoder as one model: the paper's, or any other that has their seams."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,8 +25,6 @@ class RNNSearch(nn.Module):
         decoder: Predicts the target.
         backend: What runs the heavy parts of both.
     """
-
-    claims: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, encoder: Encoder, decoder: Decoder, backend: Backend) -> None:
         super().__init__()

@@ -1,0 +1,102 @@
+"""Other cells and encoders than the paper's, between the same seams; `family_extension.py`."""
+
+import itertools
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from conftest import FAMILY, follow, random_batch, tiny_model
+from test_search import RULES, random_sources, search
+
+from seq2seq.config import registry
+from seq2seq.config.schema import Backend
+from seq2seq.decoding.forced import force_ids
+from seq2seq.model.attention import AdditiveAttention, expectation
+from seq2seq.model.protocols import Attended
+
+OUTSIDE = {"lstm": ["cell"], "bag of words": ["encoder"], "both": ["cell", "encoder"]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outside() -> Iterator[dict[str, object]]:
+    """The configs of the extension, which other tests do not see."""
+    with pytest.MonkeyPatch.context() as patch:
+        options = {group: dict(known) for group, known in registry.groups().items()}
+        patch.setattr(registry, "_options", options)
+        patch.setattr(registry, "_builders", dict(registry._builders))
+        import family_extension
+
+        yield {
+            "cell": family_extension.LSTMConfig(),
+            "encoder": family_extension.BagOfWordsConfig(),
+        }
+    del sys.modules["family_extension"]
+
+
+class Coverage(AdditiveAttention):
+    """What was attended to counts less from then on: an attention with a state of its own."""
+
+    def forward(self, query, source, state=None) -> Attended:
+        past = 0.0 if state is None else state
+        alpha = self.weigh(query, source) * torch.exp(-torch.as_tensor(past))
+        alpha = alpha / alpha.sum(dim=-1, keepdim=True)
+        return Attended(expectation(alpha, source), alpha, past + alpha)
+
+
+def torch_lstm(cell) -> torch.nn.LSTM:
+    """torch's unit with the same weights; it orders its gates i, f, new, o."""
+    lstm = torch.nn.LSTM(cell.W.in_features, cell.hidden_size, batch_first=True).double()
+    given = {"weight_ih": cell.W.weight, "bias_ih": cell.W.bias, "weight_hh": cell.U.weight}
+    with torch.no_grad():
+        lstm.bias_hh_l0.zero_()
+        for name, ours in given.items():
+            i, f, o, new = ours.chunk(4)
+            getattr(lstm, f"{name}_l0").copy_(torch.cat([i, f, new, o]))
+    return lstm
+
+
+def test_the_encoder_runs_the_lstm_of_torch_in_both_directions(outside):
+    model, batch = tiny_model(3, cell=outside["cell"]), random_batch(3)
+    encoder, lengths = model.encoder, batch.src_mask.sum(dim=1).tolist()
+    with torch.no_grad():
+        memory = encoder(batch.src, batch.src_mask)
+        for b, length in enumerate(lengths):
+            Ex = encoder.embedding(batch.src[b : b + 1, :length])
+            fwd, _ = torch_lstm(encoder.forward_unit)(Ex)
+            bwd, _ = torch_lstm(encoder.backward_unit)(Ex.flip(1))
+            expected = torch.cat([fwd, bwd.flip(1)], dim=-1)[0]
+            torch.testing.assert_close(memory.states[b, :length], expected)
+            torch.testing.assert_close(memory.summary[b], bwd[0, -1])
+
+
+@pytest.mark.parametrize("parts", [*OUTSIDE.values(), []], ids=[*OUTSIDE, "coverage"])
+def test_search_and_teacher_forcing_agree(parts, outside):
+    """State of two tensors, summary of another width, an attention with a state; ragged batches."""
+    model = tiny_model(4, vocab=9, **{group: outside[group] for group in parts})
+    if not parts:
+        model.decoder.attention.__class__ = Coverage
+    sources = random_sources(4, [4, 1, 6], 9)
+    for source, found in zip(sources, search(model, sources, RULES), strict=True):
+        again = force_ids(model, [(source, h.ids) for h in found], 0.0)
+        for h, forced in zip(found, again, strict=True):
+            assert h.log_prob == pytest.approx(forced.log_prob, abs=1e-5)
+            assert h.alpha == pytest.approx(forced.alpha, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("parts", "kind"), [*itertools.product(OUTSIDE.values(), ("additive", "general", "hard"))]
+)
+def test_gradients_of_both_backends_are_equal(parts, kind, outside):
+    changes = {group: outside[group] for group in parts}
+    models = [
+        tiny_model(5, attention=FAMILY[kind], backend=Backend[name], **changes)
+        for name in ("reference", "auto")
+    ]
+    batch, grads = random_batch(5), []
+    for model in models:
+        model.zero_grad()
+        follow(model, batch).t.sum().backward()
+        grads.append({name: p.grad for name, p in model.named_parameters()})
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, msg=name)
