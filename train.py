@@ -83,10 +83,12 @@ def main(raw: DictConfig) -> None:
 
 def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
     """Check the composed config and make its run directory."""
+    # Everything that can be wrong with the config is said before anything is made.
     cfg = to_config(without_command(raw))
     check_device(cfg)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
+    # The directory is locked from here on.
     run = RunDir.create(Path(root))
     from seq2seq.cli.stages import logging_to  # imports torch, as `provenance` does
 

@@ -75,6 +75,7 @@ class Interrupt:
             sys.exit(self.code)
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
+        # Called in the middle of anything, so it does little.
         if self.code is not None:  # a second signal, or no end in time: a reader that has stalled
             os._exit(self.code)
         self.code = EXIT_CODES[signal.Signals(number)]
