@@ -83,12 +83,17 @@ def main(raw: DictConfig) -> None:
 
 def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
     """Check the composed config and make its run directory."""
+    # Everything that can be wrong with the config is said before anything is made.
     cfg = to_config(without_command(raw))
     check_device(cfg)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
+    # The directory is locked from here on.
     run = RunDir.create(Path(root))
-    record(run, provenance(cfg))
+    from seq2seq.cli.stages import logging_to  # imports torch, as `provenance` does
+
+    with logging_to(run.path("train.log")):  # it says what the recurrences run as
+        record(run, provenance(cfg))
     run.write("config.yaml", to_yaml(cfg))  # last: with it the directory is a run
     return cfg, run
 

@@ -66,6 +66,7 @@ def main() -> None:
     from seq2seq.run.directory import RunDir
 
     model = seq2seq.load(args.run, args.overrides)
+    # Lines come from a file, or as they are typed or piped in.
     bad = BadLines(args.on_bad_line)
     if args.input is None:
         stream = input_stream()
@@ -73,6 +74,7 @@ def main() -> None:
     else:
         lines, ready = scan_lines(args.input, FileSummary(args.input.name)), always
     found = model.stream(map(bad.text_of, lines), ready)
+    # Translations are drawn and written one by one, as they come out.
     if args.heatmaps:
         font = model.config.evaluate.heatmap_font
         found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, font)

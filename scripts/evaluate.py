@@ -85,7 +85,7 @@ def score_files(args: argparse.Namespace) -> "Results":
 
     hypotheses, references = columns(args.hypotheses, args.reference)
     scores = score(hypotheses, references, args.tokenizer, args.language)
-    return Results(scores.sentences, scores.scores)
+    return Results(**vars(scores))
 
 
 def score_runs(args: argparse.Namespace) -> tuple[str, Any]:

@@ -1,6 +1,6 @@
 """Score given translations: log-probability, perplexity and alignment, nothing searched for.
 
-Without --format, prints sums over all pairs; with one, writes every pair, and the sums to stderr.
+Without --format, prints totals over all pairs; with one, writes every pair, and totals to stderr.
 With --reverse, combines the links of two runs of opposite directions. --level says what a token
 is: log-probabilities and attention to a word are sums over its pieces, attention from a word is
 their mean.
@@ -59,7 +59,7 @@ def parse() -> argparse.Namespace:
         default="grow-diag-final-and",
         help="how --reverse combines the links of both",
     )
-    parser.add_argument("--json", type=Path, help="write the sums to this file, too")
+    parser.add_argument("--json", type=Path, help="write the totals to this file, too")
     parser.add_argument("overrides", nargs="*", help="decode.batch_sentences=32, device=cpu, ...")
     args = parser.parse_intermixed_args()
     if args.level == "pieces" and (args.gold or args.reverse):

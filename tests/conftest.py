@@ -1,13 +1,16 @@
 """Tiny models with live weights and ragged batches, the same for every test."""
 
+import functools
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from oracles import Oracle
+from runs import run_here, tiny_run
 from storms import Micro, Zygote
 from torch import Tensor
 
@@ -176,6 +179,21 @@ def run(model: RNNSearch, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 def per_sentence(rows: Tensor, batch: Batch) -> list[Tensor]:
     """Cut rows that belong to real target tokens (N, ...) by sentence."""
     return list(rows.split(batch.tgt_mask.sum(dim=1).tolist()))
+
+
+# Whole runs: one to share, and scripts called as a process would be.
+
+
+@pytest.fixture(scope="session", name="run")
+def trained_run(tmp_path_factory) -> Path:
+    """The directory of `tiny_run`; a test that changes it works on a copy."""
+    return tiny_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Run a script: `script(name, *args, stdin=bytes)`."""
+    return functools.partial(run_here, monkeypatch)
 
 
 # Whole runs, by the hundred.

@@ -144,7 +144,8 @@ def tiny_run(base: Path) -> Path:
 
 def environment(**changes: str) -> dict[str, str]:
     """For child processes: one thread, the caller's python path, no debugging."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("SEQ2SEQ_DEBUG", "PYTHONUTF8")}
+    ours = ("SEQ2SEQ_DEBUG", "PYTHONUTF8", "PYTHONUNBUFFERED")
+    kept = {k: v for k, v in os.environ.items() if k not in ours}
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"} | changes
 
 

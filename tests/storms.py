@@ -489,9 +489,9 @@ def slow_search(_: Path, seconds: float) -> None:
 
     decode, search = stages.decode, translate.search_batch
 
-    def slow(*arguments: Any) -> Any:
+    def slow(*arguments: Any, **options: Any) -> Any:
         time.sleep(seconds)
-        return search(*arguments)
+        return search(*arguments, **options)
 
     def decode_slowly(*arguments: Any) -> None:
         translate.search_batch = slow

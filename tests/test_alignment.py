@@ -119,13 +119,6 @@ def test_cells_shrink_slowly(count):
         assert inches * count <= heatmap.MAX_SIDE
 
 
-def test_neighbouring_labels_do_not_overlap_on_a_large_map():
-    axes = drawn(soft(60, 2), ["a", "b"], ["Ågjpqy"] * 60)
-    pitch = axes.get_window_extent().height / 60
-    boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
-    assert all(box.height <= pitch * 1.05 for box in boxes)
-
-
 @pytest.mark.parametrize(
     "label",
     [
@@ -174,19 +167,6 @@ def test_O3_300_tokens_and_1_token_of_any_kind_make_a_file(rows, columns, weight
     alpha = soft(rows, columns) if weight == "soft" else np.full((rows, columns), np.nan)
     drawn(alpha, labels[:columns], labels[:rows])
     assert len(caplog.records) <= 1
-
-
-@pytest.mark.parametrize(
-    ("alpha", "message"),
-    [
-        (np.ones((2, 3)), "3 target and 2 source"),
-        (np.ones(3), "is \\(3,\\)"),
-        (np.ones((0, 2)), "0, 2"),
-    ],
-)
-def test_weights_that_do_not_fit_are_a_bug_of_the_caller(alpha, message):
-    with pytest.raises(ValueError, match=message):
-        plot_alignment(alpha, ["a", "b"], ["c", "d", "e"])
 
 
 # Bytes and surroundings ---------------------------------------------------------------------------

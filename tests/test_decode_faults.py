@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 from forks import Child, fork_script, heed_modes, limit_files
-from runs import ROOT, assert_fails, environment, run_here, template_pairs, tiny_run
+from runs import ROOT, assert_fails, environment, template_pairs
 
 import seq2seq
 from seq2seq.cli.console import LiveInput
@@ -38,18 +38,8 @@ LINES = [source for source, _ in template_pairs(300)]
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return tiny_run(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="module")
 def model(run) -> Pretrained:
     return seq2seq.load(run)
-
-
-@pytest.fixture
-def script(monkeypatch):
-    return functools.partial(run_here, monkeypatch)
 
 
 @pytest.fixture
@@ -383,28 +373,6 @@ def test_D7_a_disk_that_fills_up_leaves_the_file_whole_or_absent(start, tmp_path
 def test_D7_a_full_device_is_named(start):
     child = start("--output", "/dev/full", stdin=as_bytes(LINES[:3]))
     assert_one_line(child, 5, "/dev/full: No space left on device.")
-
-
-@pytest.mark.e2e
-def test_D7_a_small_file_system_fills_up(run, tmp_path):
-    """A real one, of 64 KB."""
-    (tmp_path / "in.txt").write_bytes(as_bytes(LINES))
-    (tmp_path / "disk").mkdir()
-    mount = "mount -t tmpfs -o size=64k tmpfs disk"
-    decode = f"{sys.executable} {ROOT}/scripts/decode.py {run} --input in.txt --format jsonl"
-    try:
-        subprocess.run(["unshare", "-rm", "sh", "-c", mount], check=True, cwd=tmp_path,
-                       capture_output=True)  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("this machine lets nobody mount a file system of his own")
-    command = f"{mount} && {decode} --output disk/out; echo $?; ls -A disk"
-    result = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", command], capture_output=True, cwd=tmp_path,
-        env=environment(), timeout=120, check=False, text=True,
-    )  # fmt: skip
-    assert result.stdout == "5\n", "the exit code, and nothing on the disk"
-    assert result.stderr.startswith("error: disk/out: No space left on device. Free some space")
-    assert result.stderr.count("\n") == 1
 
 
 # D8, D14: input that takes its time ---------------------------------------------------------------

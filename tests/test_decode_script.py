@@ -4,17 +4,15 @@ What needs a real process (pipes, closed streams, the locale) is marked e2e; the
 script's `main` under the same `run_script` that a process runs.
 """
 
-import functools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from runs import ROOT, assert_fails, call, copy_of, environment, run_here, tiny_run
+from runs import ROOT, assert_fails, call, copy_of, environment
 
 import seq2seq
 
@@ -29,11 +27,6 @@ NUM_LINES = 9  # the last one without a line end
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return tiny_run(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture(scope="module")
 def expected(run) -> list[seq2seq.decoding.pretrained.Translation]:
     """What the library says of TEXT, split where `wc -l` splits it."""
     lines = TEXT.decode().split("\n")
@@ -41,16 +34,15 @@ def expected(run) -> list[seq2seq.decoding.pretrained.Translation]:
     return seq2seq.load(run).translate(lines)
 
 
-@pytest.fixture
-def script(monkeypatch):
-    return functools.partial(run_here, monkeypatch)
-
-
 def test_files_and_streams_give_the_same(run, expected, script, tmp_path):
     (tmp_path / "in.txt").write_bytes(TEXT)
     piped = script("decode", run, stdin=TEXT)
     assert piped.code == 0, piped
     assert piped.out.decode().split("\n") == [t.text for t in expected] + [""]
+    lines = script("decode", run, "--format", "jsonl", stdin=TEXT).out.decode().split("\n")
+    assert lines.pop() == ""
+    own = [t.as_dict() | {"source": t.source.removesuffix("\r")} for t in expected]
+    assert [json.loads(line) for line in lines] == own
     filed = script("decode", run, "--input", tmp_path / "in.txt", "--output", tmp_path / "out.txt")
     assert (filed.code, filed.out) == (0, b"")
     assert (tmp_path / "out.txt").read_bytes() == piped.out
@@ -76,15 +68,6 @@ def test_D1_D5_as_many_lines_out_as_in(run, script, text, lines):
     assert result.code == 0
     assert result.out.count(b"\n") == lines
     assert result.out == b"" or result.out.endswith(b"\n")
-
-
-def test_json_lines(run, expected, script):
-    result = script("decode", run, "--format", "jsonl", stdin=TEXT)
-    lines = result.out.decode().split("\n")
-    assert lines.pop() == ""
-    assert [json.loads(line) for line in lines] == [
-        {**t.as_dict(), "source": t.source.removesuffix("\r")} for t in expected
-    ]
 
 
 def test_n_best(run, script):

@@ -4,13 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
-from runs import composed, config_of, copy_of, locked, tiny_run
+from runs import composed, config_of, copy_of, locked
 
 import seq2seq
 from seq2seq.alignment.measures import Measures
 from seq2seq.cli import stages
 from seq2seq.data.tokenizer import UNK
-from seq2seq.evaluation.attention import GoldAlignment
+from seq2seq.evaluation.attention import AttentionScores, GoldAlignment
 from seq2seq.evaluation.scoring import Score, Scores, bleu
 from seq2seq.evaluation.test_set import (
     Results,
@@ -56,13 +56,13 @@ def test_no_unk_is_scored_on_its_own_sentences():
     references = ["le chat voit le chien .", "la grande maison", "il dort sur une table ."]
     known = {0: "le chat voit un chien .", 2: "il dort sur la grande table ."}
     cfg = composed("debug")
-    found = score_all(cfg, hypotheses, references, known)
+    found = score_all(cfg, hypotheses, references, known, AttentionScores())
     assert (found.sentences, found.no_unknown.sentences) == (3, 2)
     assert found.scores["BLEU"].value == bleu(hypotheses, references, "13a")
     chosen = [references[0], references[2]]
     assert found.no_unknown.scores["BLEU"].value == bleu(list(known.values()), chosen, "13a")
     assert list(found.no_unknown.scores) == ["BLEU", "BLEU, tokenised"]
-    assert score_all(cfg, hypotheses, references, {}).no_unknown == Scores(0, {})
+    assert score_all(cfg, hypotheses, references, {}, AttentionScores()).no_unknown == Scores(0, {})
 
 
 SCORES = {"BLEU": Score(20.0, "s"), "TER": Score(5.0, "t", 4.0, 6.0)}
@@ -79,14 +79,16 @@ SCORES = {"BLEU": Score(20.0, "s"), "TER": Score(5.0, "t", 4.0, 6.0)}
 def test_results_say_what_the_second_column_is(known, line, tmp_path):
     gold = GoldAlignment(0.25, 0.5, 1.0, 0.75, 0.875, 1200, 3)
     measures = Measures(0.5, 0.25, 0.125, 0.0, 0.3, 0.75, None)
-    results, table = Results(1200, SCORES, known, measures, gold), Scores(1200, SCORES).as_table()
+    plain = Results(sentences=1200, scores=SCORES)
+    results = replace(plain, no_unknown=known, attention=measures, alignment=gold)
+    table = Scores(1200, SCORES).as_table()
     shown = str(results).splitlines()
     assert "\n".join(shown[:3]) == table
     assert shown[3].startswith(f"No UNK     {line}")
     assert shown[4].startswith("attention  entropy 0.50 nats (25% of log length)")
     assert shown[5].startswith("alignment  error rate 25.0%, ")
     assert shown[6:] == [" " * 11 + gold.advice]
-    assert str(Results(1200, SCORES)) == table
+    assert str(plain) == table
     (tmp_path / "scores.json").write_text(json.dumps(to_json(results)))
     assert read_results(tmp_path / "scores.json") == results
 
@@ -94,43 +96,38 @@ def test_results_say_what_the_second_column_is(known, line, tmp_path):
 # A trained run ------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return tiny_run(tmp_path_factory.getbasetemp())
-
-
-def test_a_test_set_without_unknown_words_is_decoded_once(trained):
-    assert not (trained / stages.NO_UNKNOWN).exists()
-    results = json.loads((trained / "scores.json").read_text())
+def test_a_test_set_without_unknown_words_is_decoded_once(run):
+    assert not (run / stages.NO_UNKNOWN).exists()
+    results = json.loads((run / "scores.json").read_text())
     assert results["no_unknown"]["sentences"] == results["sentences"] == 20
     for name in ("BLEU", "BLEU, tokenised"):
         assert results["no_unknown"]["scores"][name] == results["scores"][name]
 
 
 @pytest.mark.e2e
-def test_unknown_words_on_either_side_make_a_second_column(trained, tmp_path, monkeypatch):
+def test_unknown_words_on_either_side_make_a_second_column(run, tmp_path, monkeypatch):
     """A character that the vocabularies lack, in one source and in another reference."""
-    run = RunDir.open(copy_of(trained, tmp_path / "run"))
+    own = RunDir.open(copy_of(run, tmp_path / "own"))
     for side, row in (("source", 0), ("target", 2)):
-        path = run.path(f"corpus/test.{side}")
+        path = own.path(f"corpus/test.{side}")
         lines = path.read_text("utf-8").splitlines()
         lines[row] = "\u6f22 " + lines[row]
         path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
     monkeypatch.setattr(stages, "check_data", lambda _: None)  # it would refuse what was changed
-    cfg = config_of(run.root)
+    cfg = config_of(own.root)
     cfg.decode.forbid_unknown = False
-    with locked(run):
-        stages.decode(cfg, run, StopRequest())
-        stages.evaluate(cfg, run, StopRequest())
-    sources = run.path("corpus/test.source").read_text("utf-8").splitlines()
+    with locked(own):
+        stages.decode(cfg, own, StopRequest())
+        stages.evaluate(cfg, own, StopRequest())
+    sources = own.path("corpus/test.source").read_text("utf-8").splitlines()
     rows = [1, *range(3, 20)]
-    model = seq2seq.load(run.root, ["decode.forbid_unknown=true"])
+    model = seq2seq.load(own.root, ["decode.forbid_unknown=true"])
     expected = [t.text for t in model.translate([sources[i] for i in rows])]
-    assert run.path(stages.NO_UNKNOWN).read_text("utf-8").splitlines() == expected
-    references = run.path("corpus/test.target").read_text("utf-8").splitlines()
-    results = json.loads(run.path("scores.json").read_text())
+    assert own.path(stages.NO_UNKNOWN).read_text("utf-8").splitlines() == expected
+    references = own.path("corpus/test.target").read_text("utf-8").splitlines()
+    results = json.loads(own.path("scores.json").read_text())
     assert (results["sentences"], results["no_unknown"]["sentences"]) == (20, 18)
     value = bleu(expected, [references[i] for i in rows], "13a")
     assert results["no_unknown"]["scores"]["BLEU"]["value"] == value
     assert results["scores"]["BLEU"]["value"] != value
-    assert "No UNK     18 of 20 sentences: BLEU " in stages.summary(run)
+    assert "No UNK     18 of 20 sentences: BLEU " in stages.summary(own)

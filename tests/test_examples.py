@@ -6,7 +6,7 @@ import logging
 import matplotlib.image
 import numpy as np
 import pytest
-from runs import composed, config_of, copy_of, tiny_run
+from runs import composed, config_of, copy_of
 
 from seq2seq.config.compose import plain, to_config
 from seq2seq.config.schema import Examples
@@ -76,11 +76,6 @@ def test_other_languages_are_refused(change):
     with pytest.raises(ConfigError, match=r"examples=\[figure3\] is English-French, data is"):
         composed("quickstart", ["evaluate.examples=[figure3]", change])
     composed("quickstart", [change])  # without the set any language will do
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.mark.e2e

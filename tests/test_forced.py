@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILY, random_pairs, tiny_model
-from runs import tiny_run
 from test_search import RULES
 
 import seq2seq
@@ -75,11 +74,6 @@ def test_hypotheses_of_a_search_are_told_again():
 
 
 # A trained run ----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

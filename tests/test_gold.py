@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from runs import composed, copy_of, tiny_run
+from runs import composed, copy_of
 
 import seq2seq
 from seq2seq.alignment.links import GoldLinks, best_links, pharaoh, read_links
@@ -96,7 +96,7 @@ def scored(lag, words, pairs=PAIRS, gold=GOLD, batch_sentences=64):
     tally = Tally()
     found = list(tally.along(force(Follows(lag), (words, words), pairs, cfg), gold))
     assert [t.source for t in found] == [source for source, _ in pairs]
-    return tally.attention().gold
+    return tally.attention().alignment
 
 
 @pytest.mark.parametrize("batch_sentences", [1, 2, 64])
@@ -145,19 +145,14 @@ def test_it_is_shown_in_percent():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    return tiny_run(tmp_path_factory.getbasetemp())
+def model(run):
+    return seq2seq.load(run, ["device=cpu"])
 
 
-@pytest.fixture(scope="module")
-def model(trained):
-    return seq2seq.load(trained, ["device=cpu"])
-
-
-def test_forced_along_its_own_translation_a_model_attends_as_in_the_search(model, trained):
+def test_forced_along_its_own_translation_a_model_attends_as_in_the_search(model, run):
     """Word for word, where a text is cut into the very pieces that were emitted."""
     target = model.tokenizers[1]
-    lines = (trained / "corpus/test.source").read_text("utf-8").splitlines()
+    lines = (run / "corpus/test.source").read_text("utf-8").splitlines()
     found = [
         t
         for t in model.translate(lines)
@@ -173,22 +168,22 @@ def test_forced_along_its_own_translation_a_model_attends_as_in_the_search(model
         assert own.matched
 
 
-def test_a_run_is_scored_if_it_has_gold_links(model, trained, tmp_path):
+def test_a_run_is_scored_if_it_has_gold_links(model, run, tmp_path):
     """With the links of its own attention as gold, but for the first one, which is taken out."""
     parts = (model.model, model.tokenizers, model.config.decode)
-    assert align_test_set(RunDir.open(trained), *parts).gold is None
-    run = RunDir.open(copy_of(trained, tmp_path / "run"))
-    sides = [run.path(f"corpus/test.{s}").read_text("utf-8").splitlines() for s in SIDES]
+    assert align_test_set(RunDir.open(run), *parts).alignment is None
+    linked = RunDir.open(copy_of(run, tmp_path / "linked"))
+    sides = [linked.path(f"corpus/test.{s}").read_text("utf-8").splitlines() for s in SIDES]
     found = model.force(zip(*sides, strict=True))
     links = [best_links(to_words(t.soft_alignment()).weights) for t in found]
     count = sum(map(len, links))
     lines = [pharaoh(row) for row in (links[0][1:], *links[1:])]
     assert set(read_links(lines[1]).sure) == set(links[1])
-    run.write("corpus/test.links", "".join(f"{line}\n" for line in lines))
-    found = align_test_set(run, *parts)
-    gold = found.gold
+    linked.write("corpus/test.links", "".join(f"{line}\n" for line in lines))
+    found = align_test_set(linked, *parts)
+    gold = found.alignment
     assert (gold.recall, gold.sentences) == (1, 20)
     assert gold.precision == pytest.approx((count - 1) / count)
     assert gold.error_rate == pytest.approx(1 / (2 * count - 1))
     assert max(gold.later_error_rate, gold.earlier_error_rate) > gold.error_rate
-    assert 0 < found.measures.entropy < np.log(20)
+    assert 0 < found.attention.entropy < np.log(20)

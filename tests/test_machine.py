@@ -79,7 +79,8 @@ def trapped(tmp_path_factory) -> Trapped:
 
 
 @pytest.mark.e2e
-def test_U10_nothing_is_imported_from_where_it_runs(trapped):
+def test_U10_nothing_is_imported_from_where_it_runs(trapped, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     assert not trapped.canary.exists(), trapped.canary.read_text("utf-8")
     import importlib.util
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import assert_fails, copy_of, run_here, tiny_run
+from runs import assert_fails, copy_of, run_here
 
 import seq2seq
 from seq2seq.alignment.measures import measure
@@ -77,11 +77,6 @@ def translation(*texts: str) -> Translation:
             Candidate(text, tokens, chances, sum(chances), -0.5, alpha.astype(np.float32), True)
         )
     return Translation(texts[0], source, tuple(candidates))
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import browser
 import pytest
-from runs import composed, copy_of, run_new, tiny_run
+from runs import composed, copy_of, run_new
 from test_report import HARMFUL, data_of, translation, unpacked
 
 from seq2seq.report.build import build
@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.skipif(browser.BROWSER is None, reason="no Chromium (Debian: chromium)"),
 ]
 
-MULTI30K = Path(__file__).resolve().parents[2] / "shared/data/multi30k"
 FORMS = ("ribbons", "matrix", "table")
 FIRST = "article:first-of-type "
 SOURCE = f"{FIRST}.word[data-side=source]"
@@ -43,11 +42,6 @@ def page(chromium):
     yield chromium
     assert chromium.requests() == []
     assert chromium.complaints() == []
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
@@ -462,31 +456,19 @@ def test_the_report_of_a_word_model(page, tmp_path):
     assert "80 and 80 words" in page.all(".card td")
 
 
-@pytest.mark.skipif(not MULTI30K.exists(), reason=f"no {MULTI30K}")
-def test_the_report_of_multi30k_runs_side_by_side(page, tmp_path):
-    """English-French beside English-German: the same sources, other references."""
-    corpus = tmp_path / "corpus"
-    corpus.mkdir()
-    for name, lines in (("train", 400), ("val", 20), ("test_2016_flickr", 60)):
-        for language in ("en", "fr", "de"):
-            text = (MULTI30K / f"{name}.{language}").read_text("utf-8").split("\n")[:lines]
-            (corpus / f"{name}.{language}").write_text("".join(f"{t}\n" for t in text), "utf-8")
-    small = [f"data.root={corpus}", "tokenizer.vocab_size=400", "trainer.max_updates=4"]
-    small += ["trainer.validate_every=4", "trainer.batch_sentences=8", "evaluate.heatmaps=[]"]
-    small += ["model.hidden_size=24", "model.embedding_size=16", "model.align_size=16"]
-    short = ["stages=[tokenize,train]"]  # and so without scores
-    runs = [
-        run_new(tmp_path / name, composed(name, [*small, *changes])).root
-        for name, changes in (("multi30k_en_fr", []), ("multi30k_en_de", short))
-    ]
+def test_runs_side_by_side(page, run, tmp_path):
+    """The same sources, other references, no scores."""
+    other = copy_of(run, tmp_path / "other")
+    (other / "scores.json").unlink()
+    references = (other / "corpus/test.target").read_text("utf-8").replace("chat", "lion")
+    (other / "corpus/test.target").write_text(references, "utf-8")
     path = tmp_path / "r.html"
-    path.write_text(build(runs, ["decode.beam_size=2"], sentences=50, n_best=2), "utf-8")
-    assert path.stat().st_size < 2_000_000
+    path.write_text(build([run, other], ["decode.beam_size=2"], sentences=50, n_best=2), "utf-8")
     look_around(page, path)
     assert len(page.all(f"{FIRST}.panel")) == 2
     heads = page.all(".card thead tr, .wide thead tr")
     assert len(heads) == 4
-    assert all("multi30k_en_fr" in head and "multi30k_en_de" in head for head in heads)
-    assert page.all(f"{FIRST}.reference dd", "n.lang") == ["fr", "de"]
+    assert all(run.name in head and "other" in head for head in heads)
+    assert len({*page.all(f"{FIRST}.reference dd")}) == 2
     page.size(390, 800)
     assert page.js("document.documentElement.scrollWidth") == 390

@@ -9,7 +9,7 @@ import re
 import matplotlib.image
 import numpy as np
 import pytest
-from runs import assert_fails, run_here, tiny_run
+from runs import assert_fails
 
 import seq2seq
 from seq2seq.alignment import words
@@ -21,16 +21,6 @@ from seq2seq.decoding.formats import LEVELS
 from seq2seq.decoding.translation import END
 
 pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return tiny_run(tmp_path_factory.getbasetemp())
-
-
-@pytest.fixture
-def script(monkeypatch):
-    return functools.partial(run_here, monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from runs import assert_fails, copy_of, run_here, tiny_run
+from runs import assert_fails, copy_of, run_here
 from sacrebleu.significance import PairedTest
 
 from seq2seq.evaluation.attention import LEGEND
@@ -100,11 +100,6 @@ def test_unequal_lines_are_refused():
 # The script -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return tiny_run(tmp_path_factory.getbasetemp())
-
-
 @pytest.fixture
 def few_samples(monkeypatch):
     monkeypatch.setattr(PairedTest, "_DEFAULT_SAMPLES", {"ar": 60, "bs": 60})
@@ -179,12 +174,12 @@ def test_attention_of_several_runs_is_one_table(run, monkeypatch, tmp_path):
         done = run_here(monkeypatch, "evaluate", run, folder, "--attention", "--json", json_file)
         assert done.code == 0, done
         values = list(json.loads(json_file.read_text()).values())
-        assert values[0]["gold"] is None
-        assert values[0]["measures"] == values[1]["measures"]
+        assert values[0]["alignment"] is None
+        assert values[0]["attention"] == values[1]["attention"]
         own = json.loads((linked / "scores.json").read_text())
-        own |= {"attention": values[1]["measures"], "alignment": values[1]["gold"]}
+        own |= {"attention": values[1]["attention"], "alignment": values[1]["alignment"]}
         (linked / "scores.json").write_text(json.dumps(own), "utf-8")
-    gold, m = values[1]["gold"], values[1]["measures"]
+    gold, m = values[1]["alignment"], values[1]["attention"]
     rows = done.out.decode().splitlines()
     assert rows[1].split()[1:6] == ["-"] * 5
     assert rows[4:9] == LEGEND.splitlines()[:5]

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from runs import tiny_run
 
 import seq2seq
 from seq2seq.data.tokenizer import EOS, UNK
@@ -44,11 +43,6 @@ STRANGE = [
 ]
 NOTHING_LEFT = ["\x01", "\x07\x1b"]
 """Control characters alone: normalisation leaves nothing of them."""
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

@@ -528,7 +528,7 @@ def test_U6_a_tokenizer_that_does_not_fit_the_weights_is_named(stranger, tmp_pat
 # U7: bombs ---------------------------------------------------------------------------------------
 
 BOMBS = {
-    "depth": (b'{"a": ' * 10**5 + b"1" + b"}" * 10**5, "recursion|deeper|nest"),
+    "depth": (b'{"a": ' * 10**5 + b"1" + b"}" * 10**5, "recursion|deeper|nest|overflow"),
     "lists": (b'{"a": ' + b"[" * 400 + b"]" * 400 + b"}", "deeper than 32"),
     "a key twice": (b'{"a": 1, "a": 2}', "duplicate key"),
     "a huge number": (b'{"a": ' + b"9" * 10**5 + b"}", "Exceeds the limit"),

@@ -63,15 +63,12 @@ def plot_alignment(
 
     Raises:
         ConfigError: `font` is not a font file.
-        ValueError: `alpha` does not fit the labels.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     weights = np.asarray(alpha, dtype=np.float64)
-    if weights.shape != (len(tgt_labels), len(src_labels)) or weights.size == 0:
-        sizes = f"{len(tgt_labels)} target and {len(src_labels)} source labels"
-        raise ValueError(f"alpha is {weights.shape} for {sizes}")
+    assert weights.shape == (len(tgt_labels), len(src_labels)), "not as many labels as cells"
 
     # Labels in the fonts that have their characters.
     texts = [printable(title or ""), *(_label(text) for text in (*src_labels, *tgt_labels))]
@@ -97,6 +94,7 @@ def plot_alignment(
     image = np.ma.masked_invalid(weights)
     axes.imshow(image, cmap=grey, vmin=0, vmax=1, interpolation="nearest", origin="upper")
 
+    # Source on top, target on the left, a thin frame, no tick marks.
     axes.xaxis.tick_top()
     axes.tick_params(length=0, pad=3)
     axes.set_xticks(range(len(columns)), columns, rotation=90, ha="left", **style)
@@ -105,6 +103,7 @@ def plot_alignment(
         spine.set(linewidth=0.6, edgecolor="black")
     if heading:
         axes.set_title(heading, pad=6, **style | {"va": "baseline"})
+    # The labels decide how large the figure is.
     _fit(figure, axes, width=cell * len(columns), height=cell * len(rows))
     return figure
 
@@ -177,6 +176,7 @@ def _fonts(characters: set[str], font: str | None) -> tuple[list[str], set[str]]
 
     families = [BASE_FONT]
     missing = characters - _glyphs(str(findfont(BASE_FONT)))
+    # The user's font comes first, then one installed font after the other while it helps.
     if font is not None:
         path = str(Path(font).expanduser().resolve())
         if not _glyphs(path):

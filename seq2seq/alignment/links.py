@@ -114,6 +114,7 @@ def read_gold(path: Path, sizes: Sequence[Sizes]) -> list[GoldLinks]:
         DataError: an invalid link, a link of words that do not exist, or another number of
             sentences.
     """
+    # A first word that is a number is a sentence's: NAACL.
     lines = list(read_lines(path))
     first = next((line for line in lines if line.strip()), "")
     if first.split()[:1] and first.split()[0].isdigit():
@@ -121,6 +122,7 @@ def read_gold(path: Path, sizes: Sequence[Sizes]) -> list[GoldLinks]:
     if len(lines) != len(sizes):
         what = f"has {len(lines)} lines for {len(sizes)} sentence pairs"
         raise DataError(path, what, "Give a line for each pair, an empty one for no links.")
+    # Pharaoh: a line a sentence pair.
     gold = []
     for number, (line, size) in enumerate(zip(lines, sizes, strict=True), start=1):
         try:
@@ -144,6 +146,7 @@ def _read_naacl(path: Path, lines: Sequence[str], sizes: Sequence[Sizes]) -> lis
         if (found := _NAACL.fullmatch(line.strip())) is None:
             what = f"{line[:80]!r} is not a valid link"
             raise DataError(f"{path}:{number}", what, "Write: sentence source target [S|P].")
+        # All three count from 1; a word 0 stands for "none".
         sentence, i, j = (int(found[group]) - 1 for group in (1, 2, 3))
         if not 0 <= sentence < len(sizes):
             what = f"sentence {found[1]}, there are {len(sizes)} sentence pairs"

@@ -43,9 +43,11 @@ class WordMap:
 
 def to_words(pieces: SoftAlignment, split: Splitter = word_spans) -> SoftAlignment:
     """Return attention between words; on a side whose words are not found, pieces stay."""
+    # The sides without their end symbols.
     *src_pieces, src_end = pieces.source_tokens
     tgt_pieces = pieces.target_tokens[: len(pieces.target_tokens) - pieces.ended]
     tgt_end = len(tgt_pieces)  # what follows in target_tokens and log_probs is the end symbol's
+    # The words of each side, or else its pieces.
     src_map, tgt_map = (
         map_words(text, side, split)
         for text, side in ((pieces.source, src_pieces), (pieces.target, tgt_pieces))
@@ -83,7 +85,7 @@ def _word_sums(log_probs: Sequence[float], words: WordMap) -> list[float]:
 
 
 def map_words(text: str, pieces: Sequence[str], split: Splitter = word_spans) -> WordMap | None:
-    """Return which pieces make up which word of a sentence; None if that cannot be told.
+    """Return which pieces make up which word of a sentence; None if words cannot be found.
 
     Pieces are laid over the text by their printing characters, so spaces do not matter. Where these
     differ (normalised characters), the words of the written pieces stand for those of the text, if

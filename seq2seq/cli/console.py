@@ -1,6 +1,7 @@
 """What the scripts share: streams that do not lie, and one line for every error."""
 
 import argparse
+import atexit
 import contextlib
 import logging
 import os
@@ -60,6 +61,7 @@ class Interrupt:
         for number in signals_named("SIGINT", "SIGTERM", "SIGHUP"):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._end)
+        atexit.register(set_alarm, 0)  # by then Python has no handler: it would kill the process
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -73,6 +75,7 @@ class Interrupt:
             sys.exit(self.code)
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
+        # Called in the middle of anything, so it does little.
         if self.code is not None:  # a second signal, or no end in time: a reader that has stalled
             os._exit(self.code)
         self.code = EXIT_CODES[signal.Signals(number)]
@@ -261,5 +264,10 @@ def output_stream(path: Path | None) -> Iterator[BinaryIO]:
     if sys.stdout is None:  # python starts so when stdout is closed, and would write nothing
         raise PlatformError("stdout", "is closed", "Redirect it, or use --output FILE.")
     with explained(Path("stdout")):
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        try:
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except OSError:
+            # Else Python tries once more at its end, and leaves with a code of its own.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise

@@ -148,6 +148,7 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 
 def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Train, or go on training, on the tokenized corpus of the run; export the best weights."""
+    # Nothing is trained on data that changed, nor elsewhere than before without a word.
     with stop.interruptible():
         check_data(run)
     for difference in note_restart(run, cfg):
@@ -170,7 +171,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
     """Load what training needs; changes nothing on disk."""
     tokenizers = load_tokenizers(run, cfg)
-    texts = None
+    texts = None  # ids are enough, unless subwords are cut anew for each update
     if isinstance(cfg.tokenizer, SentencePieceConfig) and cfg.tokenizer.sampling:
         texts = (load_text(run, "train", "source"), load_text(run, "train", "target"))
     data = TrainingData(
@@ -196,12 +197,16 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     with stop.interruptible():
         check_data(run)
         model = Pretrained(run, cfg)
+
+    # The whole test set; both files appear, whole, when the last sentence is done.
     lines, references = (load_text(run, "test", side) for side in SIDES)
     with run.stream(TRANSLATIONS) as text, run.stream(DETAILS) as details:
         for translation in _decoded(model.stream(lines), len(lines), stop):
             text.write(f"{translation.text}\n".encode())
             line = json.dumps(translation.as_dict(), ensure_ascii=False)
             details.write(f"{line}\n".encode())
+
+    # "No UNK": the sentences without unknown words, unless the first pass serves.
     rows = known_rows(model.tokenizers, lines, references)
     if again := second_pass(rows, len(lines), cfg.decode):
         log.info("once more %s sentences, without unknown words", f"{len(rows):,}")
@@ -226,7 +231,7 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     with stop.interruptible():
         check_data(run)
         results, by_length = score(cfg, run)
-    run.write_json(SCORES, to_json(results))
+    run.write_json(SCORES, to_json(results))  # before any figure, which may fail
     run.write_json(LENGTH_BLEU, to_json(by_length))
     figures = chain(
         [(LENGTH_PLOT, lambda: to_png(plot_length_bleu({cfg.name: by_length.bins})))],
@@ -244,6 +249,7 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
     hypotheses = list(read_lines_of(run.path(TRANSLATIONS)))
     sources, references = (list(load_text(run, "test", side)) for side in SIDES)
     _check_count(run, TRANSLATIONS, hypotheses, sources)
+    # Translations of the sentences without unknown words: of a second pass, if there was one.
     rows = known_rows(load_tokenizers(run, cfg), sources, references)
     if second_pass(rows, len(sources), cfg.decode):
         outputs = list(read_lines_of(run.path(NO_UNKNOWN)))
@@ -255,13 +261,13 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
     return results, score_by_length(cfg, sources, hypotheses, references)
 
 
-def align(cfg: Config, run: RunDir) -> AttentionScores | None:
+def align(cfg: Config, run: RunDir) -> AttentionScores:
     """Measure the attention of the best weights where the run has gold links to compare it with."""
     if not run.path(GOLD).exists():
-        return None
+        return AttentionScores()
     model = Pretrained(run, cfg)
     found = align_test_set(run, model.model, model.tokenizers, cfg.decode)
-    if found.gold is None:
+    if found.alignment is None:
         log.warning(
             "no alignment score: the words of no test sentence could be found in its pieces"
         )

@@ -29,6 +29,7 @@ class Finding:
 
 def inspect(run: RunDir) -> Iterator[Finding]:
     """Check every file of a run that something is computed from, each once."""
+    # Single files, then directories with a manifest, then the run inside this one.
     yield _finding(run.path(CONFIG), lambda: load_run_config(run.path(CONFIG)))
     for name in (RECORD, BEST):
         if run.path(name).exists():

@@ -15,7 +15,6 @@ from itertools import chain
 from typing import Any, cast
 
 import numpy as np
-from tqdm import tqdm
 
 from seq2seq.config.registry import build
 from seq2seq.config.schema import Config
@@ -37,6 +36,7 @@ from seq2seq.run.checksums import (
 )
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError, UntrustedError
+from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import NOT_ALLOWED, expected
 
 log = logging.getLogger(__name__)
@@ -66,13 +66,7 @@ def prepare(run: RunDir, cfg: Config) -> None:
     if run.path("checkpoints").exists():  # nothing trains on what was not prepared
         raise RunDirError(run.path(REPORT), "missing", _RESTORE)
     report = _read_corpus(run, cfg)
-
-    # Vocabularies are learnt from the text that was kept, on both sides of the training set.
-    texts = [load_text(run, "train", side) for side in SIDES]
-    kind = _kind(cfg)
-    learnt = kind.learn(texts, _languages(cfg))
-    names = [f"{side}.{kind.ending}" for side in SIDES]
-    run.commit_directory(TOKENIZERS, dict(zip(names, learnt, strict=True)))
+    _learn_vocabularies(run, cfg)
 
     # Ids of what training reads; the test set is tokenized when it is decoded.
     tokenizers = load_tokenizers(run, cfg)
@@ -126,6 +120,15 @@ def _write_text(run: RunDir, split: str, pairs: Iterable[Pair]) -> int:
             for file, text in zip(files, (pair.src, pair.tgt, links), strict=False):
                 file.write(f"{text}\n".encode())
     return count
+
+
+def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
+    """Learn from the text that was kept, on both sides of the training set."""
+    kind = _kind(cfg)
+    texts = [load_text(run, "train", side) for side in SIDES]
+    learnt = kind.learn(texts, _languages(cfg))
+    names = [f"{side}.{kind.ending}" for side in SIDES]
+    run.commit_directory(TOKENIZERS, dict(zip(names, learnt, strict=True)))
 
 
 def _write_ids(run: RunDir, split: str, side: str, tokenizer: Tokenizer) -> None:

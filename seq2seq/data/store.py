@@ -1,7 +1,4 @@
-"""Token ids and text lines in memory-mapped files: a corpus need not fit in memory.
-
-Only what a batch needs is read.
-"""
+"""Token ids and text lines in memory-mapped files: a corpus need not fit in memory."""
 
 import os
 from collections.abc import Sequence
@@ -80,12 +77,10 @@ class TextStore(Sequence[str]):
         rows = range(len(self))[row]  # counts from the end, too
         if isinstance(rows, int):
             return self._lines(rows, rows + 1)[0]
-        if rows.step == 1:
-            return self._lines(rows.start, rows.stop)
-        return [self[i] for i in rows]
+        # Neighbouring lines are decoded together, 20 times as fast as one by one.
+        return self._lines(rows.start, rows.stop) if rows.step == 1 else [self[i] for i in rows]
 
     def _lines(self, first: int, stop: int) -> list[str]:
-        """Decode neighbouring lines together: 20 times as fast as one by one."""
         if first >= stop:
             return []
         start = int(self._ends[first - 1]) + 1 if first else 0

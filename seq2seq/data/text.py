@@ -32,7 +32,6 @@ _MAGIC = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 _UTF8_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f]")
-_BUFFER = 1 << 20
 
 T = TypeVar("T")
 
@@ -57,12 +56,11 @@ def read_lines(path: Path) -> Iterator[str]:
     r"""Read a text file, plain or packed with gzip or xz, line by line without line ends.
 
     A last line without `\n` counts, a final `\n` adds none. One `\r` at a line end and a byte
-    order mark at the start of the file are dropped. Archives are recognised by their first bytes.
+    order mark at the start of the file are dropped.
 
     Raises:
-        DataError: no such file, not a regular file, damaged archive, line above `MAX_LINE_BYTES`,
-            bytes that are not UTF-8, a NUL, a change of the file meanwhile. Lines and bytes are
-            counted from 1.
+        DataError: not a readable file, a damaged archive, a line above `MAX_LINE_BYTES`, bytes
+            that are not UTF-8, a NUL, a change of the file meanwhile; with line and byte.
         PlatformError: the file may not be read, or the disk fails.
     """
     yield from strict(scan_lines(path, FileSummary(path.name)))
@@ -71,7 +69,7 @@ def read_lines(path: Path) -> Iterator[str]:
 def scan_lines(path: Path, summary: FileSummary) -> Iterator[str | DataError]:
     """Read like `read_lines`, but yield an unreadable line as its error and go on."""
     with open_unchanged(path, summary) as file:
-        buffered = io.BufferedReader(file, _BUFFER)  # a name, as it closes the file when it goes
+        buffered = io.BufferedReader(file, 1 << 20)  # a name, as it closes the file when it goes
         try:
             yield from scan_stream(_unpacked(path, buffered), path, summary)
         except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
@@ -110,8 +108,7 @@ def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
     """Read two files side by side, both to their ends, where unequal counts show.
 
     Raises:
-        DataError: the files differ in their number of lines, or as in `read_lines`.
-        PlatformError: as in `read_lines`.
+        UserError: as in `read_lines`, or the files differ in their number of lines.
     """
     yield from strict(scan_parallel(source, target, []))
 
@@ -140,20 +137,17 @@ def scan_parallel(
         # en/train.txt and fr/train.txt need their directories to be told apart.
         same = source.name == target.name
         src_name, tgt_name = (source, target) if same else (source.name, target.name)
-        raise DataError(
-            source,
-            f"{src_name} has {src_summary.lines} lines, {tgt_name} has {tgt_summary.lines}",
-            "Line n of one file must translate line n of the other.",
-        )
+        what = f"{src_name} has {src_summary.lines} lines, {tgt_name} has {tgt_summary.lines}"
+        fix = "Line n of one file must translate line n of the other."
+        raise DataError(source, what, fix)
 
 
 @contextmanager
 def open_unchanged(path: Path, summary: FileSummary) -> Iterator[io.FileIO]:
-    """Open a regular file and take its SHA-256; check at the end that nobody has written to it.
+    """Open a file and take its SHA-256; check at the end that nobody has written to it.
 
     Raises:
-        DataError: as in `open_regular`, or its size or modification time has changed.
-        PlatformError: as in `open_regular`.
+        UserError: as in `open_regular`, or its size or modification time has changed.
     """
     with open_regular(path) as file:
         before = os.fstat(file.fileno())
@@ -175,10 +169,9 @@ def open_regular(path: Path) -> io.FileIO:
     """
     try:
         mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise DataError(path, "is a directory", "Name a file.")
         if not stat.S_ISREG(mode):
-            raise DataError(path, "is not a regular file", "Name a file; pipes cannot be read.")
+            what = "is a directory" if stat.S_ISDIR(mode) else "is not a regular file"
+            raise DataError(path, what, "Name a file.")
         return path.open("rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(path, "no such file", "Check the name and data.root.") from None
@@ -208,8 +201,14 @@ def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
+        # Guess from the offending bytes what the file really is.
+        fix = "If the file is Latin-1, convert it: iconv -f ISO-8859-1 -t UTF-8."
+        if first and raw.startswith(_UTF16_MARKS):
+            fix = "It is UTF-16: convert it, iconv -f UTF-16 -t UTF-8."
+        elif error.reason == "unexpected end of data":  # a line end would have come first
+            fix = "The file ends inside a character: is it cut?"
         what = f"invalid UTF-8 byte 0x{raw[error.start]:02x} at byte {error.start + 1}"
-        raise DataError(where, what, _hint(raw, error, first=first)) from None
+        raise DataError(where, what, fix) from None
     if b"\0" in raw:
         fix = "Remove it; if the file is UTF-16, convert it: iconv -f UTF-16LE -t UTF-8."
         raise DataError(where, f"NUL at byte {raw.index(0) + 1}", fix)
@@ -222,12 +221,3 @@ def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
         text = text.removeprefix("\ufeff")
     summary.control_characters += _CONTROL.search(text) is not None
     return text
-
-
-def _hint(raw: bytes, error: UnicodeDecodeError, *, first: bool) -> str:
-    """Guess from the offending bytes what the file really is."""
-    if first and raw.startswith(_UTF16_MARKS):
-        return "It is UTF-16: convert it, iconv -f UTF-16 -t UTF-8."
-    if error.reason == "unexpected end of data":  # a line end would have come first
-        return "The file ends inside a character: is it cut?"
-    return "If the file is Latin-1, convert it: iconv -f ISO-8859-1 -t UTF-8."

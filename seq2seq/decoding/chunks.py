@@ -75,11 +75,13 @@ def in_chunks(
         MemoryLimitError: a batch does not fit in memory.
     """
     for chunk in _chunks(items, cfg.batch_sentences, ready):
+        # Text to tokens, side by side.
         sides = (
             _tokenize(tokenizer, [(number, texts[side]) for number, texts in chunk], cfg)
             for side, tokenizer in enumerate(tokenizers)
         )
         rows = list(zip(*sides, strict=True))
+        # Results batch by batch, put back in the order of the lines.
         results: list[R | None] = [None] * len(rows)
         for batch in _batches(rows, cfg.batch_sentences):
             ids = [tuple([*side.ids, EOS] for side in rows[i]) for i in batch]

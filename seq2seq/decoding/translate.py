@@ -30,6 +30,7 @@ def translate(
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
     source, target = tokenizers
+    # The weights are made ready for the search once, not for each batch.
     search = partial(search_batch, model, for_search(model, cfg), cfg=cfg)
     items = ((line,) for line in lines)
     for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):

@@ -74,23 +74,23 @@ class GoldAlignment:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttentionScores:
-    """What attention does between the words of some sentences and their translations."""
+    """What attention does between the words of some sentences and of their translations."""
 
-    measures: Measures
-    gold: GoldAlignment | None  # None without gold links, or where no sentence has its words
+    attention: Measures | None = None  # None if it was not measured
+    alignment: GoldAlignment | None = None  # None, too, where no sentence has gold links or words
 
     def lines(self) -> list[str]:
         """Return the rows of a summary."""
-        lines = [f"attention  {self.measures}"]
-        if self.gold is not None:
-            lines += [f"alignment  {self.gold}", f"           {self.gold.advice}"]
+        lines = [f"attention  {self.attention}"] if self.attention else []
+        if self.alignment is not None:
+            lines += [f"alignment  {self.alignment}", f"           {self.alignment.advice}"]
         return lines
 
 
-@dataclass(frozen=True)
-class ForcedScores:
+@dataclass(frozen=True, kw_only=True)
+class ForcedScores(AttentionScores):
     """What all given translations together are worth to a model."""
 
     pairs: int  # those that were scored
@@ -98,19 +98,15 @@ class ForcedScores:
     tokens: int  # target tokens, end symbols included; words at the level of words
     log_prob: float  # nats, summed over all tokens
     perplexity: float  # of a token: e to the negative mean log-probability over all tokens
-    attention: Measures
-    alignment: GoldAlignment | None
 
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                f"pairs      {self.pairs:,}, {self.blank:,} left out as a side is empty",
-                f"tokens     {self.tokens:,}, ends included",
-                f"log-prob   {self.log_prob:.4f} nats",
-                f"perplexity {self.perplexity:.4f}",
-                *AttentionScores(self.attention, self.alignment).lines(),
-            ]
-        )
+        lines = [
+            f"pairs      {self.pairs:,}, {self.blank:,} left out as a side is empty",
+            f"tokens     {self.tokens:,}, ends included",
+            f"log-prob   {self.log_prob:.4f} nats",
+            f"perplexity {self.perplexity:.4f}",
+        ]
+        return "\n".join([*lines, *self.lines()])
 
 
 class Tally:
@@ -141,10 +137,12 @@ class Tally:
         tokens = translation.soft_alignment()
         if self._split is not None:
             tokens = to_words(tokens, self._split)
+        # Probability and measures need no gold links.
         self._pairs += 1
         self._tokens += len(tokens.target_tokens)
         self._log_prob += translation.candidates[0].log_prob
         self._measures.append(measure(tokens.weights, ended=tokens.ended))
+        # Agreement with gold links, read as it is and shifted by a word.
         if gold is None or self._split is None:
             return
         if not tokens.matched:
@@ -157,7 +155,7 @@ class Tally:
 
     def attention(self) -> AttentionScores:
         """Return the measures, and the agreement with gold links if there are any."""
-        return AttentionScores(average(self._measures), self._agreement())
+        return AttentionScores(attention=average(self._measures), alignment=self._agreement())
 
     def _agreement(self) -> GoldAlignment | None:
         if not self._gold:
@@ -176,15 +174,14 @@ class Tally:
         )
 
     def scores(self) -> ForcedScores:
-        """Return all sums."""
+        """Return all totals."""
         return ForcedScores(
             pairs=self._pairs,
             blank=self._empty,
             tokens=self._tokens,
             log_prob=self._log_prob,
             perplexity=perplexity(self._log_prob, self._tokens),
-            attention=average(self._measures),
-            alignment=self._agreement(),
+            **vars(self.attention()),
         )
 
 
@@ -192,6 +189,7 @@ def align_test_set(
     run: RunDir, model: RNNSearch, tokenizers: tuple[Tokenizer, Tokenizer], cfg: DecodeConfig
 ) -> AttentionScores:
     """Measure attention along a run's test references, and against its gold links if it has any."""
+    # Sentence pairs, and their gold links where the run has some.
     pairs = list(zip(*(load_text(run, "test", side) for side in SIDES), strict=True))
     gold: Sequence[GoldLinks | None] = [None] * len(pairs)
     if run.path(GOLD).exists():
@@ -208,15 +206,16 @@ def as_table(runs: Mapping[str, AttentionScores]) -> str:
     """Return a row for each run, what the columns mean, and a plain reading of each run."""
     named = [(printable(name), scores) for name, scores in runs.items()]
     rows = table([[name, *_cells(scores)] for name, scores in named], _HEADINGS, "lr")
-    readings = [
-        f"{name}: {reading(scores.measures)}{f' {scores.gold.advice}' if scores.gold else ''}"
-        for name, scores in named
-    ]
+    readings = []
+    for name, scores in named:
+        advice = [scores.alignment.advice] if scores.alignment else []
+        text = reading(scores.attention or average([]))
+        readings.append(" ".join([f"{name}:", text, *advice]))
     return "\n".join([rows, "", LEGEND, "", *readings])
 
 
 def _cells(scores: AttentionScores) -> list[str]:
-    gold, m = scores.gold, scores.measures
+    gold, m = scores.alignment, scores.attention or average([])
     rates: list[float | None] = [None] * 5
     if gold is not None:
         rates = [gold.error_rate, gold.precision, gold.recall]

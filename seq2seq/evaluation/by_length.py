@@ -108,6 +108,7 @@ def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]]) -> "Figure":
     # Every length that some run has gets a place on the x axis.
     labels = {b.first: b.label for bins in runs.values() for b in bins}
     place = {first: x for x, first in enumerate(sorted(labels))}
+    # A line and its intervals for each run.
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     lines = []
@@ -120,6 +121,7 @@ def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]]) -> "Figure":
             x, middle, half, fmt="none", ecolor=line.get_color(), elinewidth=0.8, capsize=3
         )
         lines.append(line)
+    # Axes and legend; names of runs are text, never formulas.
     axes.set_xticks(list(place.values()), [labels[first] for first in place])
     axes.set_xlabel("source length (words)")
     axes.set_ylabel("BLEU")
@@ -179,6 +181,7 @@ def read_length_bleu(run: Path) -> LengthBleu:
 
 def run_names(runs: Sequence[Path]) -> list[str]:
     """Name runs by what tells them apart: their name, a few settings, or else their directory."""
+    # The settings in which the runs differ.
     settings = [_flat(read_plain_yaml(run / "config.yaml")) for run in runs]
     keys = dict.fromkeys(key for values in settings for key in values)
     differ = [k for k in keys if len({str(values.get(k)) for values in settings}) > 1]

@@ -91,10 +91,10 @@ class TestedRun:
         if again := second_pass(rows, len(sources), self.config.decode):
             found = translate(*parts, (sources[row] for row in rows), again)
             known = {row: translation.text for row, translation in zip(rows, found, strict=True)}
-        aligned = None
+        attention = AttentionScores()
         if self.given is None and self.run.path(GOLD).exists():
-            aligned = align_test_set(self.run, *parts, self.config.decode)
-        return score_all(self.config, outputs, references, known, aligned)
+            attention = align_test_set(self.run, *parts, self.config.decode)
+        return score_all(self.config, outputs, references, known, attention)
 
     def by_length(self) -> by_length.LengthBleu:
         """Return BLEU by source length."""
@@ -105,8 +105,8 @@ class TestedRun:
 
     def attention(self) -> AttentionScores:
         """Return what attention does along the references."""
-        if (path := self.saved("scores.json")) and (scores := read_results(path).attention_scores):
-            return scores
+        if (path := self.saved("scores.json")) and (results := read_results(path)).attention:
+            return AttentionScores(attention=results.attention, alignment=results.alignment)
         if self.given is None:
             parts = (self.model.model, self.model.tokenizers)
             return align_test_set(self.run, *parts, self.config.decode)

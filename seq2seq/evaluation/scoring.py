@@ -46,14 +46,11 @@ class Scores:
 
     def as_table(self) -> str:
         """Return an aligned table: metric, value, interval where there is one, signature."""
-        headers, intervals = ["metric", "score", "95% interval", "signature"], True
-        if not any(score.interval for score in self.scores.values()):
-            headers, intervals = ["metric", "score", "signature"], False
         rows = (
-            [name, f"{s.value:.2f}", *([s.interval] if intervals else []), s.signature]
-            for name, s in self.scores.items()
+            [name, f"{score.value:.2f}", score.interval, score.signature]
+            for name, score in self.scores.items()
         )
-        return table(rows, headers, "lrl")
+        return table(rows, ["metric", "score", "95% interval", "signature"], "lrl")
 
 
 def score(
@@ -186,6 +183,7 @@ def paired_test(
     """
     from sacrebleu.significance import PairedTest
 
+    # It announces itself on the root logger at each call.
     named = [(name, list(lines)) for name, lines in systems.items()]
     logger = logging.getLogger("sacrebleu")
     before = logger.level

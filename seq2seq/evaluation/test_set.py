@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from seq2seq.alignment.measures import Measures
 from seq2seq.config.schema import Config, DecodeConfig
 from seq2seq.data.tokenizer import UNK, Tokenizer
-from seq2seq.evaluation.attention import AttentionScores, GoldAlignment
+from seq2seq.evaluation.attention import AttentionScores
 from seq2seq.evaluation.scoring import Score, Scores, score, score_bleu
 from seq2seq.run.jsonable import from_json
 from seq2seq.run.reading import expected, read_json
@@ -20,28 +19,19 @@ TRANSLATIONS = "decode/test.txt"
 """What the decode stage of a run writes: a line for each sentence of its test set."""
 
 
-@dataclass(frozen=True)
-class Results:
-    """All scores of a test set."""
+@dataclass(frozen=True, kw_only=True)
+class Results(AttentionScores):
+    """All scores of a test set; attention is that of runs with gold links, along the references."""
 
     sentences: int
     scores: Mapping[str, Score]
     no_unknown: Scores | None = None  # "No UNK"; without scores if that is no sentence
-    attention: Measures | None = None  # of runs with gold links
-    alignment: GoldAlignment | None = None
-
-    @property
-    def attention_scores(self) -> AttentionScores | None:
-        """Attention and alignment together; None if they were not measured."""
-        return None if self.attention is None else AttentionScores(self.attention, self.alignment)
 
     def __str__(self) -> str:
         lines = [Scores(self.sentences, self.scores).as_table()]
         if self.no_unknown is not None:
             lines.append(f"No UNK     {self._describe(self.no_unknown)}")
-        if self.attention_scores is not None:
-            lines += self.attention_scores.lines()
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.lines()])
 
     def _describe(self, known: Scores) -> str:
         if known.sentences == self.sentences:
@@ -90,22 +80,13 @@ def score_all(
     hypotheses: Sequence[str],
     references: Sequence[str],
     known: Mapping[int, str],
-    attention: AttentionScores | None = None,
+    attention: AttentionScores,
 ) -> Results:
-    """Score all sentences, and those without unknown words, whose translations are `known` by row.
-
-    Attention is that along the references, if it was measured.
-    """
+    """Score all sentences, and those without unknown words: `known` has translations by row."""
     tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
     scores = score(hypotheses, references, tokenizer, language)
     no_unknown = Scores(0, {})
     if known:
         chosen = [references[row] for row in known]
         no_unknown = score_bleu(list(known.values()), chosen, tokenizer, language)
-    return Results(
-        sentences=scores.sentences,
-        scores=scores.scores,
-        no_unknown=no_unknown,
-        attention=None if attention is None else attention.measures,
-        alignment=None if attention is None else attention.gold,
-    )
+    return Results(**vars(scores), no_unknown=no_unknown, **vars(attention))

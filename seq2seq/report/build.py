@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from seq2seq.alignment.heatmap import printable_line
 from seq2seq.data.prepare import SIDES, load_text, word_counters
 from seq2seq.decoding.pretrained import Pretrained, load
@@ -19,6 +17,7 @@ from seq2seq.report.page import page
 from seq2seq.report.sentence import describe
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
+from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import expected
 
 
@@ -37,6 +36,7 @@ def build(
         RunDirError: no run, a damaged one, or one whose test set has other sources.
         ConfigError: an override is wrong.
     """
+    # The sentences that are shown: the same of every run.
     runs = [RunDir.open(directory) for directory in directories]
     sources = _sources(runs)
     rows = _spread([i for i, text in enumerate(sources) if text.strip()], sentences)
@@ -54,6 +54,7 @@ def build(
         described.append(describe_run(run, name, model))
         configs.append(model.config)
 
+    # The page lists sentences, each with what every run makes of it.
     count, _ = word_counters(configs[0])
     shown = [
         {

@@ -1,4 +1,4 @@
-"""What a report says of a run as a whole, read from its folder: settings, scores, curves."""
+"""What a report says of a run as a whole, read from its directory: settings, scores, curves."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -101,7 +101,7 @@ function line(series, scale, aside, bins) {
   return group;
 }
 
-/** A series has run, label, points [x, y] or [x, y, low, high]; `bins` names x where it is no number. */
+/** A series has run, label, points [x, y] or [x, y, low, high]; `bins` names x where it is not a number. */
 function chart(options) {
   const { title, y, x, series, bins } = options;
   const points = series.flatMap((s) => s.points), scale = scales(points, options);

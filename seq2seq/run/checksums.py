@@ -40,6 +40,7 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     """
     path = directory / MANIFEST
     manifest = read_json(path)
+    # The format first: what a later version wrote is not damaged.
     written = manifest.get("format")
     if isinstance(written, int) and written > FORMAT:
         raise NewerVersionError(
@@ -59,6 +60,7 @@ def entries_of(directory: Path, limit: int = MAX_FILE_BYTES) -> dict[str, Any]:
     """
     entries: dict[str, Any] = read_manifest(directory)["files"]
     total = 0
+    # All of it is checked before the first file is opened.
     for name, entry in entries.items():
         if not _SAFE_NAME.fullmatch(name):
             raise UntrustedError(directory / MANIFEST, f"names a file {name[:80]!r}", NOT_ALLOWED)

@@ -110,7 +110,7 @@ class RunDir:
         temporary = _temporary(final)
         with explained(final):
             writing.make_directory(final.parent)
-            writing.delete(temporary)
+            writing.delete(temporary)  # of a process that died and had the same id
             try:
                 with writing.new_file(temporary) as handle:
                     yield handle
@@ -161,10 +161,12 @@ class RunDir:
         temporary, aside = _temporary(final), final.with_name(f"{_ASIDE}{final.name}")
         with explained(final):
             try:
+                # Fill it under another name.
                 writing.delete_directory(temporary)
                 writing.make_directory(temporary)
                 yield temporary
                 writing.sync_directory(temporary)
+                # Take the place of the old one.
                 self._good.discard(name)
                 if final.exists():
                     writing.rename(final, aside)

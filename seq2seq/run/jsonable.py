@@ -48,6 +48,7 @@ def from_json(kind: type[T], value: Any, name: str = "") -> T:
 
 def _read(kind: Any, value: Any, name: str) -> Any:
     origin = get_origin(kind)
+    # From the outside in: unions, objects, lists; whatever is left is a plain value.
     if kind is Any:
         return value
     if origin in (Union, UnionType):

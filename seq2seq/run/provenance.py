@@ -72,6 +72,7 @@ def note_restart(run: RunDir, cfg: Config) -> list[str]:
     Raises:
         RunDirError: the record is damaged.
     """
+    # What the last start had, and what this one has.
     path = run.path(RECORD)
     kept = read_checksummed(path)
     now = provenance(cfg)
@@ -87,6 +88,7 @@ def note_restart(run: RunDir, cfg: Config) -> list[str]:
             )
             if before != after
         ]
+    # The first start stays as it was recorded; each that differs is added.
     if differences:
         restart = now | {"differences": differences}
         run.write_json(RECORD, with_checksum(kept | {"restarts": [*kept["restarts"], restart]}))

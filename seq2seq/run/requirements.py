@@ -52,6 +52,7 @@ def check_versions() -> None:
     Raises:
         PlatformError: Python or a package is too old or missing.
     """
+    # Python first: the packages may not be importable in another.
     running = tuple(sys.version_info[:2])
     if running < PYTHON:
         what = f"is version {_dotted(running)}, which is too old"

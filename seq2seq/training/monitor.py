@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tqdm import tqdm
-
 from seq2seq.alignment.heatmap import plot_alignment, printable_line
 from seq2seq.config.compose import flatten, to_yaml
 from seq2seq.config.schema import Config
@@ -21,6 +19,7 @@ from seq2seq.data.batching import Batch
 from seq2seq.decoding.translation import Translation
 from seq2seq.model import RNNSearch
 from seq2seq.run.directory import RunDir
+from seq2seq.run.progress import tqdm
 from seq2seq.run.provenance import without_paths
 from seq2seq.training.board import Board
 from seq2seq.training.checkpoint import Progress

@@ -48,8 +48,7 @@ class MultiHeadConfig:
     """Several scaled dot products side by side, Vaswani et al. 2017, 3.2.2."""
 
     name: str = "multi_head"
-    heads: int = size(4)
-    """Divides `model.align_size` and twice `model.hidden_size`."""
+    heads: int = size(4)  # divides `model.align_size` and twice `model.hidden_size`
 
     def check(self, config: Any) -> None:
         """See that the heads divide what they share."""
@@ -60,8 +59,8 @@ class MultiHeadConfig:
                 raise ConfigError("config", what, "Choose a divisor of both.")
 
 
+# What hard attention takes at test time; `expectation` averages as `additive` does
 HardInference = StrEnum("HardInference", "most_likely expectation")
-"""What hard attention takes at test time; `expectation` averages as `additive` does."""
 
 
 @option("attention")
@@ -71,16 +70,16 @@ class HardConfig:
 
     name: str = "hard"
     inference: HardInference = HardInference.most_likely
+    # Share of the attention steps that take the expectation in training, against variance: "with
+    # probability 0.5" (4.1)
     soft_share: float = number(0.0, 1.0, default=0.5)
-    """Share of the attention steps that take the expectation in training, against variance: "with
-    probability 0.5" (4.1)."""
+    # Weight of the draws' gradient; 1, undiscounted, makes it that of the expected loss
     reinforce_weight: float = at_least(0, default=1.0)
-    """Weight of the draws' gradient; 1, undiscounted, makes it that of the expected loss."""
+    # What a later word counts in the reward of an attention step: 1 in full, 0 not at all. With all
+    # of them the noise hides what a step is worth.
     discount: float = number(0.0, 1.0, default=0.0)
-    """What a later word counts in the reward of an attention step: 1 in full, 0 not at all. With
-    all of them the noise hides what a step is worth."""
+    # Reward per nat of entropy of the weights, so that they do not settle too early
     entropy_weight: float = at_least(0, default=0.002)
-    """Reward per nat of entropy of the weights, so that they do not settle too early."""
 
 
 @option("attention")
@@ -89,8 +88,7 @@ class LocalConfig:
     """A window around a predicted position, local-p of Luong et al. 2015, 3.2."""
 
     name: str = "local"
-    window: int = size(10)
-    """D: words on either side (3.2)."""
+    window: int = size(10)  # D: words on either side (3.2)
 
 
 @option("attention")
@@ -99,8 +97,7 @@ class FixedConfig:
     """The paper's RNNencdec: no attention, no backward unit."""
 
     claims: ClassVar = ("RNNencdec",)
-    forward_only: ClassVar = True
-    """The encoder has no backward direction."""
+    forward_only: ClassVar = True  # the encoder has no backward direction
     name: str = "fixed"
 
     def check(self, config: Any) -> None:

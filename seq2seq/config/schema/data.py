@@ -13,19 +13,16 @@ from seq2seq.run.errors import ConfigError
 class GrammarConfig:
     """The embedded corpus: sizes of its splits and lengths of its sentences."""
 
-    seed: int = at_least(0, default=1)
-    """Every seed gives another corpus; one seed always the same."""
+    seed: int = at_least(0, default=1)  # every seed gives another corpus; one seed always the same
     train_pairs: int = at_least(1, default=30_000)
     validation_pairs: int = at_least(1, default=500)
     test_pairs: int = at_least(1, default=500)
-    min_words: int = number(3, 60, default=3)
-    """Shortest English sentence, in words."""
-    max_words: int = number(3, 60, default=20)
-    """Longest English sentence, in words."""
+    min_words: int = number(3, 60, default=3)  # shortest English sentence, in words
+    max_words: int = number(3, 60, default=20)  # longest English sentence, in words
 
 
+# What becomes of a training pair of which a line cannot be read
 OnBadLine = StrEnum("OnBadLine", "error skip")
-"""What becomes of a training pair of which a line cannot be read."""
 
 
 @dataclass(kw_only=True)
@@ -40,27 +37,25 @@ class DataConfig:
 
     source_language: str = "en"
     target_language: str = "fr"
-    root: str = "."
-    """Folder that relative file names start from."""
+    root: str = "."  # folder that relative file names start from
+    # `[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]` (a pinned
+    # commit: `hub:NAME@COMMIT:CONFIG`), or `[sacrebleu:NAME+NAME]`
     train: list[str] = field(default_factory=lambda: ["hub:wmt/wmt14:fr-en"])
-    """`[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]`
-    (a pinned commit: `hub:NAME@COMMIT:CONFIG`), or `[sacrebleu:NAME+NAME]`."""
     validation: list[str] = field(default_factory=lambda: ["sacrebleu:wmt12+wmt13"])
     test: list[str] = field(default_factory=lambda: ["sacrebleu:wmt14/full"])
+    # Training pairs with a longer side are dropped; 50 is RNNsearch-50's (4.2). Counted, without
+    # the end symbol, are the words of `tokenizer: words`, and with subwords what spaces separate.
     max_words: int = at_least(1, default=50)
-    """Training pairs with a longer side are dropped; 50 is RNNsearch-50's (4.2). Counted, without
-    the end symbol, are the words of `tokenizer: words`, and with subwords what spaces separate."""
+    # Training pairs whose longer side has over this many times the words are dropped. The paper has
+    # no such filter: no pair of at most 50 words exceeds 50.
     max_ratio: float = at_least(1, default=50.0)
-    """Training pairs whose longer side has over this many times the words are dropped. The paper
-    has no such filter: no pair of at most 50 words exceeds 50."""
-    drop_duplicates: bool = False
-    """Keep only the first of equal training pairs."""
+    drop_duplicates: bool = False  # keep only the first of equal training pairs
+    # `error` stops at a line that is not UTF-8, holds a NUL, or is no row of its table; `skip`
+    # drops the training pair and counts it in `data_report.json`. Nothing is ever replaced, and the
+    # validation and test sets are always read strictly.
     on_bad_line: OnBadLine = OnBadLine.error
-    """`error` stops at a line that is not UTF-8, holds a NUL, or is no row of its table; `skip`
-    drops the training pair and counts it in `data_report.json`. Nothing is ever replaced, and the
-    validation and test sets are always read strictly."""
+    # Use only the first n training pairs; null for all
     limit: int | None = at_least(1, default=None)
-    """Use only the first n training pairs; null for all."""
     grammar: GrammarConfig = field(default_factory=GrammarConfig)
 
     def check(self, _config: Any) -> None:
@@ -83,13 +78,12 @@ class WordsConfig:
     """Moses words with their case, the most frequent of the training text; others unknown (4.1)."""
 
     name: str = "words"
+    # Ids per language: y_0 (never produced), the unknown word, the end symbol, then words; in the
+    # authors' code the 29,998 most frequent ones
     vocab_size: int = number(4, 1_000_000, default=30_001)
-    """Ids per language: y_0 (never produced), the unknown word, the end symbol, then words; in the
-    authors' code the 29,998 most frequent ones."""
 
 
-PieceModel = StrEnum("PieceModel", "bpe unigram")
-"""How SentencePiece chooses its pieces."""
+PieceModel = StrEnum("PieceModel", "bpe unigram")  # how SentencePiece chooses its pieces
 
 
 @option("tokenizer")
@@ -99,15 +93,14 @@ class SentencePieceConfig:
 
     name: str = "sentencepiece"
     kind: PieceModel = PieceModel.bpe
-    joint: bool = False
-    """One vocabulary for both languages."""
+    joint: bool = False  # one vocabulary for both languages
+    # Pieces per vocabulary, the special ones included; null for as many as the text gives, at most
+    # 8,000 or its alphabet
     vocab_size: int | None = number(5, 1_000_000, default=30_000)
-    """Pieces per vocabulary, the special ones included; null for as many as the text gives, at
-    most 8,000 or its alphabet."""
+    # SentencePiece rule: `nmt_nfkc` (folds compatibility characters) or `identity`
     normalization: str = "nmt_nfkc"
-    """SentencePiece rule: `nmt_nfkc` (folds compatibility characters) or `identity`."""
     character_coverage: float = number(0.9, 1.0, default=1.0)
+    # Subword regularisation in training: BPE-dropout rate or unigram temperature; 0 is off
     sampling: float = share(0.0)
-    """Subword regularisation in training: BPE-dropout rate or unigram temperature; 0 is off."""
+    # The vocabulary is learnt from at most n lines a language, spread over the corpus
     max_lines: int = at_least(1, default=1_000_000)
-    """The vocabulary is learnt from at most n lines a language, spread over the corpus."""

@@ -13,65 +13,64 @@ from seq2seq.run.errors import ConfigError
 class DecodeConfig:
     """Beam search; the defaults are the authors' code, as the paper gives no details."""
 
-    beam_size: int = number(1, 1000, default=10)
-    """10 in the authors' test script."""
+    beam_size: int = number(1, 1000, default=10)  # 10 in the authors' test script
+    # Scores are divided by (words + end symbol) to this power; 0 sums, 1 averages
     length_penalty: float = at_least(0, default=0.0)
-    """Scores are divided by (words + end symbol) to this power; 0 sums, 1 averages."""
+    # The end symbol is forbidden before this share of the source length (end included)
     min_ratio: float = at_least(0, default=0.5)
-    """The end symbol is forbidden before this share of the source length (end included)."""
+    # At most this many times the source length (end included) in steps
     max_ratio: float = number(0, 100, default=3.0, open_ends="low")
-    """At most this many times the source length (end included) in steps."""
+    # Steps allowed beyond `max_ratio`, for short sources
     extra_steps: int = number(0, 10_000, default=0)
-    """Steps allowed beyond `max_ratio`, for short sources."""
-    forbid_unknown: bool = False
-    """Never emit the unknown symbol."""
+    forbid_unknown: bool = False  # never emit the unknown symbol
+    # Write the source token that it attends to most in place of an unknown symbol, as Luong et al.
+    # 2015 (arXiv:1410.8206); the authors do not.
     replace_unknown: bool = False
-    """Write the source token that it attends to most in place of an unknown symbol, as Luong et
-    al. 2015 (arXiv:1410.8206); the authors do not."""
-    n_best: int = at_least(1, default=1)
-    """Hypotheses kept per sentence, at most `beam_size`."""
+    n_best: int = at_least(1, default=1)  # hypotheses kept per sentence, at most `beam_size`
     batch_sentences: int = number(1, 100_000, default=32)
+    # Of matmuls; `bf16` is faster where the processor has it, and rounds to 8 bits. Probabilities
+    # of the words that are chosen come from float32 ones.
     precision: Precision = Precision.fp32
-    """Of matmuls; `bf16` is faster where the processor has it, and rounds to 8 bits. Probabilities
-    of the words that are chosen come from float32 ones."""
+    # A longer source is cut, with a warning; and so is one above 131,072 characters. A given
+    # translation that is scored is cut at as many.
     max_source_tokens: int = number(1, 100_000, default=500)
-    """A longer source is cut, with a warning; and so is one above 131,072 characters. A given
-    translation that is scored is cut at as many."""
 
     def check(self, _config: Any) -> None:
         """See that the beam holds what is asked of it."""
         if self.n_best > self.beam_size:
-            what = f"decode.n_best={self.n_best} is above decode.beam_size={self.beam_size}"
-            raise ConfigError("config", what, "Widen the beam.")
+            raise ConfigError(
+                "config",
+                f"decode.n_best={self.n_best} is above decode.beam_size={self.beam_size}",
+                "Widen the beam.",
+            )
         if self.replace_unknown and self.forbid_unknown:
             what = "decode.replace_unknown has nothing to replace with decode.forbid_unknown=true"
             raise ConfigError("config", what, "Set one of them to false.")
 
 
+# A named set of sentences to look at; `figure3` is English-French
 Examples = StrEnum("Examples", "figure3")
-"""A named set of sentences to look at; `figure3` is English-French."""
 
 
 @dataclass(kw_only=True)
 class EvaluateConfig:
     """Scores and figures of the test set."""
 
+    # Test sentences (1 is the first) that are drawn
     heatmaps: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
-    """Test sentences (1 is the first) that are drawn."""
+    # Sets of sentences that are translated and drawn besides, whatever the test set is
     examples: list[Examples] = field(default_factory=list)
-    """Sets of sentences that are translated and drawn besides, whatever the test set is."""
-    heatmap_words: bool = False
-    """Join subwords to words in the figures."""
+    heatmap_words: bool = False  # join subwords to words in the figures
+    # Font file for scripts that the default fonts lack; null finds an installed one
     heatmap_font: str | None = None
-    """Font file for scripts that the default fonts lack; null finds an installed one."""
-    bleu_tokenizer: str = "13a"
-    """sacreBLEU tokenizer: 13a, or zh, ja-mecab, ko-mecab, char, ..."""
+    bleu_tokenizer: str = "13a"  # sacreBLEU tokenizer: 13a, or zh, ja-mecab, ko-mecab, char, ..
 
     def check(self, config: Any) -> None:
         """See that the sentences to draw can be there."""
         if any(number < 1 for number in self.heatmaps):
-            what = f"evaluate.heatmaps={self.heatmaps} names no sentence"
-            raise ConfigError("config", what, "1 is first.")
+            raise ConfigError(
+                "config", f"evaluate.heatmaps={self.heatmaps} names no sentence", "1 is first."
+            )
         languages = f"{config.data.source_language}-{config.data.target_language}"
         if Examples.figure3 in self.examples and languages != "en-fr":
             what = f"evaluate.examples=[figure3] is English-French, data is {languages}"

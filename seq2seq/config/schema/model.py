@@ -7,12 +7,9 @@ from typing import ClassVar
 from seq2seq.config.registry import option
 from seq2seq.config.schema.ranges import share, size
 
-InitialWeights = StrEnum("InitialWeights", "paper glorot")
-"""How weights start."""
-
-
+InitialWeights = StrEnum("InitialWeights", "paper glorot")  # how weights start
+# How recurrences run in training: the readable loops, or the fused kernels (same numbers)
 Backend = StrEnum("Backend", "auto reference fused")
-"""How recurrences run in training: the readable loops, or the fused kernels (same numbers)."""
 
 
 @option("model")
@@ -22,28 +19,23 @@ class ModelConfig:
 
     claims: ClassVar = ("3",)
     name: str = "rnnsearch"
-    embedding_size: int = size(620)
-    """m, word embedding (A.2.3)."""
+    embedding_size: int = size(620)  # m, word embedding (A.2.3)
+    # n, gated units: per direction of the encoder, and of the decoder (A.2.3)
     hidden_size: int = size(1000)
-    """n, gated units: per direction of the encoder, and of the decoder (A.2.3)."""
-    align_size: int = size(1000)
-    """n', hidden units of the alignment model (A.2.3)."""
+    align_size: int = size(1000)  # n', hidden units of the alignment model (A.2.3)
+    # l, units of the readout; maxout takes the larger of two for each (A.2.3)
     readout_size: int = size(500)
-    """l, units of the readout; maxout takes the larger of two for each (A.2.3)."""
+    # Biases of the candidate state, the start state, the readout and the output: "all biases start
+    # at zero" (B.1), though the equations print none
     bias: bool = True
-    """Biases of the candidate state, the start state, the readout and the output: "all biases start
-    at zero" (B.1), though the equations print none."""
-    embedding_bias: bool = False
-    """A bias on embedded words, as in the authors' code."""
-    init: InitialWeights = InitialWeights.paper
-    """`paper` is B.1."""
+    embedding_bias: bool = False  # A bias on embedded words, as in the authors' code
+    init: InitialWeights = InitialWeights.paper  # `paper` is B.1
     embedding_dropout: float = share(0.0)
-    backend: Backend = Backend.auto
-    """`auto` takes the fused kernels where they fit."""
+    backend: Backend = Backend.auto  # `auto` takes the fused kernels where they fit
 
 
+# Where the reset gate acts: on the state before U, or on the product after it
 Reset = StrEnum("Reset", "before after")
-"""Where the reset gate acts: on the state before U, or on the product after it."""
 
 
 @option("cell")
@@ -53,8 +45,7 @@ class GatedConfig:
 
     claims: ClassVar = ("A.1.1",)
     name: str = "gated"
-    reset: Reset = Reset.before
-    """`before` is A.1.1; `after` is torch's GRU."""
+    reset: Reset = Reset.before  # `before` is A.1.1; `after` is torch's GRU
 
 
 @option("encoder")
@@ -67,12 +58,10 @@ class RecurrentEncoderConfig:
     annotation_dropout: float = share(0.0)
 
 
+# The word that moves the decoder state from s_{i-1} to s_i
 StateWord = StrEnum("StateWord", "emitted previous")
-"""The word that moves the decoder state from s_{i-1} to s_i."""
-
-
+# What stands between state, word and context and the output matrix
 Readout = StrEnum("Readout", "maxout tanh")
-"""What stands between state, word and context and the output matrix."""
 
 
 @option("decoder")
@@ -82,11 +71,11 @@ class RecurrentDecoderConfig:
 
     claims: ClassVar = ("A.2.2",)
     name: str = "recurrent"
+    # `emitted` is the authors' code; A.2.2 prints y_{i-1}: `previous`
     state_word: StateWord = StateWord.emitted
-    """`emitted` is the authors' code; A.2.2 prints y_{i-1}: `previous`."""
+    # `maxout` is A.2.2; `tanh` is what later systems took instead
     readout: Readout = Readout.maxout
-    """`maxout` is A.2.2; `tanh` is what later systems took instead."""
+    # Factor W_o into (l, rank)(rank, K_y); null keeps it whole, as printed. The authors' code
+    # factors it through 620.
     output_rank: int | None = size(None)
-    """Factor W_o into (l, rank)(rank, K_y); null keeps it whole, as printed. The authors' code
-    factors it through 620."""
     readout_dropout: float = share(0.0)

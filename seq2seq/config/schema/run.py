@@ -16,24 +16,22 @@ from seq2seq.config.schema.model import (
 from seq2seq.config.schema.ranges import at_least, number
 from seq2seq.config.schema.training import AdadeltaConfig, ConstantConfig, TrainerConfig
 
-Stage = StrEnum("Stage", "tokenize train decode evaluate")
-"""The steps of a run, in their order."""
+Stage = StrEnum("Stage", "tokenize train decode evaluate")  # the steps of a run, in their order
 
 
 @dataclass(kw_only=True)
 class LoggingConfig:
     """What is shown while training; nothing here changes the weights."""
 
-    every: int = at_least(1, default=50)
-    """Updates between lines."""
+    every: int = at_least(1, default=50)  # updates between lines
     tensorboard: bool = True
+    # Validation translations shown in TensorBoard, the first ones with a heatmap
     samples: int = at_least(0, default=8)
-    """Validation translations shown in TensorBoard, the first ones with a heatmap."""
     heatmaps: int = at_least(0, default=2)
 
 
+# Where tensors live; auto takes CUDA if there is one
 Device = StrEnum("Device", "auto cpu cuda mps")
-"""Where tensors live; auto takes CUDA if there is one."""
 
 
 @dataclass(kw_only=True)
@@ -43,8 +41,8 @@ class Config:
     name: str = "rnnsearch"
     seed: int = at_least(0, default=1)
     device: Device = Device.auto
+    # CPU threads; null leaves torch's choice. Results are exact only at an equal count.
     threads: int | None = number(1, 1024, default=None)
-    """CPU threads; null leaves torch's choice. Results are exact only at an equal count."""
     stages: list[Stage] = field(default_factory=lambda: list(Stage))
     data: DataConfig = field(default_factory=DataConfig)
     tokenizer: Any = field(default_factory=WordsConfig)

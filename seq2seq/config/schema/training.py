@@ -16,10 +16,8 @@ class AdadeltaConfig:
 
     name: str = "adadelta"
     lr: float = number(0, default=1.0, open_ends="low")
-    rho: float = number(0, 1, default=0.95, open_ends="both")
-    """0.95 is B.2; torch's default is 0.9."""
-    eps: float = number(0, default=1e-6, open_ends="low")
-    """1e-6 is B.2."""
+    rho: float = number(0, 1, default=0.95, open_ends="both")  # 0.95 is B.2; torch's default is 0.9
+    eps: float = number(0, default=1e-6, open_ends="low")  # 1e-6 is B.2
     weight_decay: float = at_least(0, default=0.0)
 
 
@@ -52,8 +50,7 @@ class PlateauConfig:
     name: str = "plateau"
     factor: float = number(0, 1, default=0.5, open_ends="both")
     patience: int = at_least(0, default=1)
-    min_factor: float = number(0, 1, default=0.01)
-    """Never below this share of the optimizer's rate."""
+    min_factor: float = number(0, 1, default=0.01)  # never below this share of the optimizer's rate
 
 
 @dataclass(kw_only=True)
@@ -61,10 +58,9 @@ class DecayConfig:
     """Warm up linearly, then fall, each of the three schedules below in its own way."""
 
     name: str = ""
-    warmup: int = at_least(0, default=200)
-    """Updates until the full rate."""
+    warmup: int = at_least(0, default=200)  # updates until the full rate
+    # Share of the rate that is left at `trainer.max_updates`
     final_factor: float = number(0, 1, default=0.05)
-    """Share of the rate that is left at `trainer.max_updates`."""
 
 
 @option("scheduler")
@@ -91,73 +87,59 @@ class CosineConfig(DecayConfig):
     name: str = "cosine"
 
 
+# What the summed loss is divided by before the backward pass
 Normalize = StrEnum("Normalize", "none sentences words")
-"""What the summed loss is divided by before the backward pass."""
-
-
+# Compute dtype of matmuls; softmax, energies and loss stay in float32
 Precision = StrEnum("Precision", "fp32 bf16")
-"""Compute dtype of matmuls; softmax, energies and loss stay in float32."""
-
-
+# Order of the batches cut from one sorted pool
 BatchOrder = StrEnum("BatchOrder", "shortest_first shuffled")
-"""Order of the batches cut from one sorted pool."""
-
-
+# What becomes of an update that runs out of memory
 OnOutOfMemory = StrEnum("OnOutOfMemory", "stop split")
-"""What becomes of an update that runs out of memory."""
-
-
+# The validation figure that decides which checkpoint is best
 SelectBy = StrEnum("SelectBy", "loss bleu")
-"""The validation figure that decides which checkpoint is best."""
 
 
 @dataclass(kw_only=True)
 class TrainerConfig:
     """Batches, loss, clipping, validation, limits: B.2 and the authors' code."""
 
+    # Sentences of one update (80 in B.2); null when `batch_tokens` counts instead
     batch_sentences: int | None = at_least(1, default=80)
-    """Sentences of one update (80 in B.2); null when `batch_tokens` counts instead."""
+    # Padded tokens of one update, the longer side; null when `batch_sentences` counts instead
     batch_tokens: int | None = at_least(1, default=None)
-    """Padded tokens of one update, the longer side; null when `batch_sentences` counts instead."""
+    # In how many parts the gradient of an update is computed
     accumulate: int = at_least(1, default=1)
-    """In how many parts the gradient of an update is computed."""
+    # Batches that are drawn together, sorted by length and cut: 1,600 pairs into 20 (B.2)
     pool_batches: int = at_least(1, default=20)
-    """Batches that are drawn together, sorted by length and cut: 1,600 pairs into 20 (B.2)."""
-    batch_order: BatchOrder = BatchOrder.shortest_first
-    """`shortest_first` is the authors' code."""
-    reshuffle: bool = False
-    """Shuffle anew in each epoch; otherwise once, before training (B.2)."""
+    batch_order: BatchOrder = BatchOrder.shortest_first  # `shortest_first` is the authors' code
+    reshuffle: bool = False  # shuffle anew in each epoch; otherwise once, before training (B.2)
+    # `none`, the sum over all words of the batch, is the authors' code
     normalize: Normalize = Normalize.none
-    """`none`, the sum over all words of the batch, is the authors' code."""
+    # Greatest gradient norm over all parameters (1 in B.2)
     clip_norm: float = number(0, default=1.0, open_ends="low")
-    """Greatest gradient norm over all parameters (1 in B.2)."""
     label_smoothing: float = share(0.0)
     precision: Precision = Precision.fp32
+    # Stop, or compute the gradient in parts of the batch, halved until they fit. It is the same
+    # gradient up to rounding and random draws, so such a run is not exact: metrics name every
+    # update that was split.
     on_out_of_memory: OnOutOfMemory = OnOutOfMemory.stop
-    """Stop, or compute the gradient in parts of the batch, halved until they fit.
-
-    It is the same gradient up to rounding and random draws, so such a run is not exact: metrics
-    name every update that was split."""
+    # Decay per update of the averaged weights that are validated and decoded; 0 is off
     ema_decay: float = share(0.0)
-    """Decay per update of the averaged weights that are validated and decoded; 0 is off."""
-    max_updates: int = at_least(1, default=288_000)
-    """288,000 for RNNsearch-50 (Table 2)."""
+    max_updates: int = at_least(1, default=288_000)  # 288,000 for RNNsearch-50 (Table 2)
     max_epochs: int | None = at_least(1, default=None)
+    # Stop after n minutes of this process; the run can be resumed (exit code 75)
     max_minutes: float | None = number(0, default=None, open_ends="low")
-    """Stop after n minutes of this process; the run can be resumed (exit code 75)."""
+    # Updates between validations; a checkpoint is written at each
     validate_every: int = at_least(1, default=10_000)
-    """Updates between validations; a checkpoint is written at each."""
-    checkpoint_every: int = at_least(1, default=1000)
-    """Updates between further checkpoints."""
+    checkpoint_every: int = at_least(1, default=1000)  # updates between further checkpoints
+    # Newest checkpoints that are kept, besides the best
     keep_checkpoints: int = at_least(2, default=2)
-    """Newest checkpoints that are kept, besides the best."""
     select_by: SelectBy = SelectBy.loss
+    # Stop after n validations without a better score; null never stops
     patience: int | None = at_least(1, default=None)
-    """Stop after n validations without a better score; null never stops."""
+    # Decode only the first n validation sentences; the loss uses all
     validation_sentences: int | None = at_least(1, default=500)
-    """Decode only the first n validation sentences; the loss uses all."""
-    validation_beam: int = number(1, 1000, default=1)
-    """Beam of the decoding in validation."""
+    validation_beam: int = number(1, 1000, default=1)  # beam of the decoding in validation
 
     def check(self, _config: Any) -> None:
         """See that one rule, not two, says how large a batch is."""
