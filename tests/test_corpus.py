@@ -391,7 +391,7 @@ def test_embedded(monkeypatch):
         yield Pair("a", "b", ((0, 0),))
 
     module = types.SimpleNamespace(generate=generate)
-    monkeypatch.setitem(sys.modules, "seq2seq.data.grammar", module)
+    monkeypatch.setitem(sys.modules, "seq2seq.data.toy", module)
     cfg = place(Path(), "embedded")
     for split, count in (("train", 10), ("validation", 5)):
         assert list(read_pairs(cfg, split)) == [Pair("a", "b", ((0, 0),))]

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from runs import composed
 
-from seq2seq.data.grammar import generate
 from seq2seq.data.prepare import Sample, _learn_vocabularies, load_tokenizers
 from seq2seq.data.tokenizer import (
     EOS,
@@ -23,6 +22,7 @@ from seq2seq.data.tokenizer import (
     surface,
     train_sentencepiece,
 )
+from seq2seq.data.toy import generate
 from seq2seq.errors import ConfigError, DataError, RunDirError
 from seq2seq.run import RunDir
 from seq2seq.settings import Config, PieceModel, SentencePieceConfig, TokenizerKind

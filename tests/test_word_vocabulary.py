@@ -13,7 +13,6 @@ from runs import begin, composed, locked, run_new, template_pairs, write_corpus
 import seq2seq
 from seq2seq.data.corpus import read_pairs
 from seq2seq.data.filters import keep
-from seq2seq.data.grammar import generate
 from seq2seq.data.prepare import (
     _learn_vocabularies,
     load_pairs,
@@ -22,6 +21,7 @@ from seq2seq.data.prepare import (
     word_counters,
 )
 from seq2seq.data.tokenizer import EOS, PAD, UNK, surface
+from seq2seq.data.toy import generate
 from seq2seq.data.word_vocabulary import Moses, WordTokenizer, learn_words
 from seq2seq.errors import DataError, RunDirError
 from seq2seq.inference.alignment import group_pieces

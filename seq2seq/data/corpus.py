@@ -261,7 +261,7 @@ def _not_empty(items: Iterable[T], where: str) -> Iterator[T]:
 
 
 def _generate(place: Embedded, cfg: DataConfig, split: str) -> Iterator[Pair]:
-    from seq2seq.data.grammar import generate
+    from seq2seq.data.toy import generate
 
     if (cfg.source_language, cfg.target_language) != ("en", "fr"):
         languages = f"{cfg.source_language}-{cfg.target_language}"
