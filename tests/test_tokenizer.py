@@ -12,7 +12,6 @@ import pytest
 
 from seq2seq.config.schema import PieceModel, SentencePieceConfig
 from seq2seq.data import subword_vocabulary
-from seq2seq.data.grammar import generate
 from seq2seq.data.subword_vocabulary import (
     MOST_PIECES,
     SentencePieceTokenizer,
@@ -21,6 +20,7 @@ from seq2seq.data.subword_vocabulary import (
     train_sentencepiece,
 )
 from seq2seq.data.tokenizer import EOS, PAD, UNK, surface
+from seq2seq.data.toy import generate
 from seq2seq.run.errors import ConfigError, DataError, RunDirError
 
 SIZE = 250

@@ -15,9 +15,9 @@ from test_tokenizer import text_of
 import seq2seq
 from seq2seq.alignment.words import group_pieces
 from seq2seq.config.schema import Config, WordsConfig
-from seq2seq.data.grammar import generate
 from seq2seq.data.prepare import load_pairs, load_tokenizers, prepare, word_counters
 from seq2seq.data.tokenizer import EOS, PAD, UNK, surface
+from seq2seq.data.toy import generate
 from seq2seq.data.word_vocabulary import Moses, Words, WordTokenizer
 from seq2seq.decoding.translate import replace_unknown
 from seq2seq.decoding.translation import END

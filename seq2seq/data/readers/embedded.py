@@ -11,7 +11,7 @@ def read_embedded(place: Place) -> Pairs:
     Raises:
         ConfigError: other languages are asked for.
     """
-    from seq2seq.data.grammar import generate
+    from seq2seq.data.toy import generate
 
     if place.languages != ("en", "fr"):
         what = f"the embedded corpus is en-fr, not {'-'.join(place.languages)}"

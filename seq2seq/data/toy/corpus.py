@@ -1,18 +1,26 @@
 """The corpus: an endless stream of sentences, dealt into three splits that never meet."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
+from random import Random
 
-from seq2seq.data.grammar.dice import Dice
-from seq2seq.data.grammar.phrase import render
-from seq2seq.data.grammar.sentences import count_words, sentence
 from seq2seq.data.pair import Pair
+from seq2seq.data.toy.grammar import Grammar
+from seq2seq.data.toy.lexicon import read_lexicon
+from seq2seq.data.toy.spelling import render
+from seq2seq.data.toy.tables import rows
 from seq2seq.run.errors import ConfigError
 
 SPLITS = ("train", "validation", "test")
 SHORTEST, LONGEST = 3, 60
-MAX_MISSES = 5_000
-"""Draws in a row without a new sentence after which a split counts as used up (seconds)."""
+MAX_MISSES = 5_000  # draws in a row without a new sentence after which a split counts as used up
+
+
+@cache
+def grammar() -> Grammar:
+    """Read all tables, once."""
+    return Grammar(rows("rules"), read_lexicon())
 
 
 def split_of(french: str) -> str:
@@ -44,38 +52,6 @@ def generate(
     Raises:
         ConfigError: an argument is out of range, or the split has not that many sentences.
     """
-    _check(split, min_words, max_words)
-    dice = Dice(f"{seed} {split} {min_words} {max_words}")
-    return _draw(split, count, dice, (min_words, max_words))
-
-
-def _draw(split: str, count: int, dice: Dice, words: tuple[int, int]) -> Iterator[Pair]:
-    shortest, longest = words
-    seen: set[str] = set()
-    misses = produced = 0
-    while produced < count:
-        phrase, mark = sentence(dice, dice.between(shortest, longest))
-        pair = render(phrase, mark) if shortest <= count_words(phrase) <= longest else None
-        if pair is None or split_of(pair.tgt) != split or pair.src in seen:
-            misses += 1
-            if misses > MAX_MISSES:
-                what = (
-                    f"{split} has only {produced} of {count} pairs of {shortest} to {longest} words"
-                )
-                raise ConfigError(
-                    "data.grammar",
-                    what,
-                    "Ask for fewer pairs or widen min_words and max_words.",
-                )
-            continue
-        if split != "train":
-            seen.add(pair.src)
-        misses = 0
-        produced += 1
-        yield pair
-
-
-def _check(split: str, min_words: int, max_words: int) -> None:
     if split not in SPLITS:
         raise ConfigError("data.grammar", f"no split {split!r}", f"Use {', '.join(SPLITS)}.")
     if not SHORTEST <= min_words <= max_words <= LONGEST:
@@ -84,3 +60,30 @@ def _check(split: str, min_words: int, max_words: int) -> None:
             f"min_words={min_words}, max_words={max_words} is no range of lengths",
             f"Use {SHORTEST} <= min_words <= max_words <= {LONGEST}.",
         )
+    digest = hashlib.blake2b(f"{seed} {split} {min_words} {max_words}".encode(), digest_size=8)
+    # Only `Random.random` is used: its algorithm is fixed, that of `choice` and others is not.
+    random = Random(int.from_bytes(digest.digest(), "big")).random
+    return _draw(split, count, random, range(min_words, max_words + 1))
+
+
+def _draw(split: str, count: int, random: Callable[[], float], lengths: range) -> Iterator[Pair]:
+    seen: set[str] = set()
+    misses = produced = 0
+    while produced < count:
+        pair = render(grammar().draw("S", lengths[int(random() * len(lengths))], random))
+        if split_of(pair.tgt) == split and pair.src not in seen:
+            if split != "train":
+                seen.add(pair.src)
+            misses = 0
+            produced += 1
+            yield pair
+        elif misses < MAX_MISSES:
+            misses += 1
+        else:
+            shortest, longest = lengths[0], lengths[-1]
+            what = f"{produced} of {count} pairs of {shortest} to {longest} words"
+            raise ConfigError(
+                "data.grammar",
+                f"{split} has only {what}",
+                "Ask for fewer pairs or widen min_words and max_words.",
+            )
