@@ -17,7 +17,7 @@ import pytest
 from test_filters import data_config, filtered, pairs_of
 
 from seq2seq.config.schema import DataConfig, OnBadLine
-from seq2seq.data import grammar, text
+from seq2seq.data import text, toy
 from seq2seq.data.pair import Pair
 from seq2seq.data.readers import Place, place, scan_pairs
 from seq2seq.data.text import FileSummary, read_lines, read_parallel, scan_lines, scan_stream
@@ -422,7 +422,7 @@ def test_embedded(monkeypatch):
         asked.append((split, count, settings))
         yield Pair("a", "b", ((0, 0),))
 
-    monkeypatch.setattr(grammar, "generate", generate)
+    monkeypatch.setattr(toy, "generate", generate)
     cfg = config(Path(), "embedded")
     for split, count in (("train", 10), ("validation", 5)):
         assert list(pairs_of(cfg, split)) == [Pair("a", "b", ((0, 0),))]
