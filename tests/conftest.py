@@ -43,6 +43,7 @@ from seq2seq.model.attention import (
 from seq2seq.model.hard_attention import HardAttention
 from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Followed
+from seq2seq.training.loss import Loss, loss_along
 
 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)  # a background job would hand down that it ignores some
@@ -252,3 +253,9 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.write_line("|---|---|---|---|---|")
     for (row, fault), (held, tried, note) in sorted(rows.items()):
         terminalreporter.write_line(f"| {row} | {fault} | {held:,} | {tried:,} | {note} |")
+
+
+def batch_loss(model: RNNSearch, batch: Batch, label_smoothing: float = 0.0) -> Loss:
+    """The loss of a batch, as an update computes it."""
+    followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+    return loss_along(model, followed, batch, label_smoothing)

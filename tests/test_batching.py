@@ -6,13 +6,12 @@ from itertools import chain, pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import follow, tiny_model
+from conftest import batch_loss, follow, tiny_model
 
 from seq2seq.config.schema import BatchOrder, Normalize, TrainerConfig
 from seq2seq.data.batching import Batch, TokenizedPairs, collate, pad_ids, plan_epoch
 from seq2seq.data.store import IdStore, TextStore
 from seq2seq.run.errors import RunDirError
-from seq2seq.training.loss import batch_loss
 
 PAD = 0
 BY_SENTENCES = TrainerConfig(

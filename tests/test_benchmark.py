@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import batch_loss
 from runs import assert_fails, run_here, tiny_run
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,7 +21,6 @@ from seq2seq.config.schema import Backend, Config, Normalize
 from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model import build_model
-from seq2seq.training.loss import batch_loss
 
 
 @pytest.mark.parametrize(("tx", "ty"), [(9, 7), (4, 12)])

@@ -12,6 +12,7 @@ from conftest import (
     SIZES,
     VOCAB,
     attention_of,
+    batch_loss,
     oracle_of,
     random_batch,
     random_pairs,
@@ -30,7 +31,7 @@ from seq2seq.training.diagnostics import (
     some_of,
     weight_groups,
 )
-from seq2seq.training.loss import batch_loss, sentence_losses
+from seq2seq.training.loss import sentence_losses
 from seq2seq.training.validation import loss_by_length
 
 

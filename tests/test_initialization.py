@@ -4,11 +4,10 @@ import math
 
 import pytest
 import torch
-from conftest import FAMILY, PAD, TINY, follow, random_batch, with_values
+from conftest import FAMILY, PAD, TINY, batch_loss, follow, random_batch, with_values
 
 from seq2seq.config.schema import InitialWeights, Normalize
 from seq2seq.model import RNNSearch, build_model
-from seq2seq.training.loss import batch_loss
 
 SIZES = {"embedding_size": 48, "hidden_size": 64, "align_size": 80, "readout_size": 40}
 VOCAB = 300

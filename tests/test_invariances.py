@@ -2,12 +2,21 @@
 
 import pytest
 import torch
-from conftest import PAD, SIZES, VOCAB, per_sentence, random_batch, random_pairs, run, tiny_model
+from conftest import (
+    PAD,
+    SIZES,
+    VOCAB,
+    batch_loss,
+    per_sentence,
+    random_batch,
+    random_pairs,
+    run,
+    tiny_model,
+)
 
 from seq2seq.config.schema import Normalize, Reset, StateWord
 from seq2seq.data.batching import Batch, collate
 from seq2seq.model.dropout import Dropout
-from seq2seq.training.loss import batch_loss
 
 TOLERANCE = 1e-12  # float64
 SEEDS = (1, 2, 3)

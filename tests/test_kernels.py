@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from conftest import FAMILY, VOCAB, follow, random_batch, tiny_model
+from conftest import FAMILY, VOCAB, batch_loss, follow, random_batch, tiny_model
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,7 +23,6 @@ from seq2seq.model import RNNSearch
 from seq2seq.model.backend import Reference
 from seq2seq.model.output import smoothed_loss
 from seq2seq.run.errors import ConfigError
-from seq2seq.training.loss import batch_loss
 
 TOLERANCE = 1e-12  # float64
 READINGS = [(state_word, reset) for state_word in StateWord for reset in Reset]

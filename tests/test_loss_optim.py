@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import VOCAB, random_batch, tiny_model
+from conftest import VOCAB, batch_loss, random_batch, tiny_model
 from torch import nn
 
 from seq2seq.config.registry import groups
@@ -23,7 +23,6 @@ from seq2seq.config.schema import (
 )
 from seq2seq.model.output import smoothed_loss
 from seq2seq.training.averaging import WeightAverage
-from seq2seq.training.loss import batch_loss
 from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
 
 # Loss -----------------------------------------------------------------------------------------

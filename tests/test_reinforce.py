@@ -5,14 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import HARD, follow, random_batch, random_pairs, tiny_model
+from conftest import HARD, batch_loss, follow, random_batch, random_pairs, tiny_model
 from torch import Tensor
 
 from seq2seq.config.schema import Normalize
 from seq2seq.data.batching import collate
 from seq2seq.model import RNNSearch
 from seq2seq.model.hard_attention import rewards_to_go
-from seq2seq.training.loss import batch_loss
 
 SOFT = -1
 SHARE = 0.3

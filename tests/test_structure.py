@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import PAD, VOCAB, random_batch, tiny_model
+from conftest import PAD, VOCAB, batch_loss, random_batch, tiny_model
 
 import seq2seq
 from seq2seq.config.schema import Backend, Normalize
 from seq2seq.run.errors import ConfigError
-from seq2seq.training.loss import batch_loss
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = sorted([*(ROOT / "seq2seq").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])

@@ -9,7 +9,7 @@ from seq2seq.config.schema import Config, OnOutOfMemory
 from seq2seq.data.batching import Batch
 from seq2seq.model import RNNSearch
 from seq2seq.run.memory import OutOfMemory
-from seq2seq.training.loss import batch_loss
+from seq2seq.training.loss import loss_along
 from seq2seq.training.loss import sentence_losses as losses_of_sentences
 from seq2seq.training.precision import autocast
 
@@ -39,17 +39,20 @@ def accumulated_gradient(model: RNNSearch, batch: Batch, parts: int, cfg: Config
     tokens = int(batch.tgt_mask.sum())
     while True:
         model.zero_grad(set_to_none=True)
-        loss, total = None, torch.zeros((), device=batch.src.device)
+        loss = followed = None
+        total = torch.zeros((), device=batch.src.device)
         with OutOfMemory() as oom:
             for part in split(batch, parts):
                 with autocast(part.src.device, cfg.trainer.precision):
-                    loss = batch_loss(model, part, cfg.trainer.label_smoothing)
+                    followed = model.follow(part.src, part.src_mask, part.tgt, part.tgt_mask)
+                    loss = loss_along(model, followed, part, cfg.trainer.label_smoothing)
                 loss = replace(loss, sentences=batch.num_sentences, tokens=tokens)
                 loss.objective(cfg.trainer.normalize).backward()
                 total += loss.total
             return Gradient(total, tokens, parts, shortage)
         # What the pass that failed has made goes first.
-        loss, shortage = None, oom.message
+        loss = followed = None
+        shortage = oom.message
         free_failed_pass(batch.src.device)
         if cfg.trainer.on_out_of_memory is OnOutOfMemory.stop or parts == batch.num_sentences:
             model.zero_grad(set_to_none=True)

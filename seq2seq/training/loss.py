@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from seq2seq.config.schema import Normalize
 from seq2seq.data.batching import Batch
 from seq2seq.model.output import smoothed_loss
-from seq2seq.model.protocols import TranslationModel
+from seq2seq.model.protocols import Followed, TranslationModel
 
 SLICE_BYTES = 8 << 20
 """Of logits, at once."""
@@ -40,9 +40,10 @@ class Loss:
                 return objective / self.tokens
 
 
-def batch_loss(model: TranslationModel, batch: Batch, label_smoothing: float = 0.0) -> Loss:
-    """Return the loss of a batch along its targets."""
-    followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+def loss_along(
+    model: TranslationModel, followed: Followed, batch: Batch, label_smoothing: float = 0.0
+) -> Loss:
+    """Return the loss of a batch whose targets the model has been led along."""
     targets = batch.tgt[batch.tgt_mask]  # (N,)
     sizes = batch.num_sentences, len(targets)
     if not followed.losses:
