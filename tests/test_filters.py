@@ -19,7 +19,8 @@ from seq2seq.data.filters import (
     keep,
 )
 from seq2seq.data.pair import Pair
-from seq2seq.data.readers import Place, read_pairs
+from seq2seq.data.readers import Place, scan_pairs
+from seq2seq.data.text import strict
 from seq2seq.run.errors import DataError
 
 
@@ -37,7 +38,7 @@ def data_config(**changes) -> DataConfig:
 
 
 def pairs_of(cfg: DataConfig, split: str = "train") -> Iterator[Pair]:
-    return read_pairs(Place(cfg, split))
+    return strict(scan_pairs(Place(cfg, split)))
 
 
 def filtered(pairs, *count, **changes) -> tuple[list[Pair], FilterSummary]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from seq2seq.config.registry import build
 from seq2seq.config.schema import Config
-from seq2seq.data import subword_vocabulary, word_vocabulary
+from seq2seq.data import subword_vocabulary, word_vocabulary  # noqa: F401 - they register
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.filters import FilterSummary, HeldOut, keep
 from seq2seq.data.pair import Pair
@@ -46,8 +46,6 @@ SPLITS = ("train", "validation", "test")
 REPORT = "data_report.json"
 TOKENIZERS = "tokenizers"
 MAX_VOCABULARY_BYTES = 1 << 26  # 60 times that of the paper's 30,000 words
-# Modules that make the kinds of vocabularies known.
-REGISTERED = (subword_vocabulary, word_vocabulary)
 
 _RUN_FILE = re.compile(r"(corpus|tokens)/[a-z]+(\.[a-z]+)+")
 _CHUNK = 10_000  # lines encoded at once

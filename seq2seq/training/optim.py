@@ -4,7 +4,7 @@ The registry finds them: an optimizer or a schedule of an extension registers in
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -44,7 +44,7 @@ def _adam(cfg: AdamConfig, weights: Iterable[nn.Parameter]) -> torch.optim.Optim
     )
 
 
-# Schedules --------------------------------------------------------------------------------------
+# Schedules: the share of the optimizer's learning rate at an update. Nothing of it is saved. ------
 
 
 @dataclass(frozen=True)
@@ -56,54 +56,40 @@ class Position:
     reductions: int  # of the plateau rule, so far
 
 
-# The share of the optimizer's learning rate at an update; nothing of it has to be saved.
-Schedule = Callable[[Position], float]
-
-
 def rate_factor(cfg: object, *, update: int, max_updates: int, reductions: int) -> float:
     """Return the share of the optimizer's learning rate by a config, `cfg.scheduler`."""
-    schedule = cast(Schedule, build(cfg))
-    return schedule(Position(update, max_updates, reductions))
+    return float(build(cfg, Position(update, max_updates, reductions)))
 
 
 @builds(ConstantConfig)
-def _constant(cfg: ConstantConfig) -> Schedule:
-    return lambda at: 1.0
+def _constant(cfg: ConstantConfig, at: Position) -> float:
+    return 1.0
 
 
 @builds(PlateauConfig)
-def _plateau(cfg: PlateauConfig) -> Schedule:
-    return lambda at: max(cfg.min_factor, cfg.factor**at.reductions)
+def _plateau(cfg: PlateauConfig, at: Position) -> float:
+    return max(cfg.min_factor, cfg.factor**at.reductions)
 
 
 @builds(LinearConfig)
-def _linear(cfg: LinearConfig) -> Schedule:
-    return _after_warmup(cfg, lambda at: 1 - (1 - cfg.final_factor) * _done(cfg, at))
+def _linear(cfg: LinearConfig, at: Position) -> float:
+    return _warmed_up(cfg, at, 1 - (1 - cfg.final_factor) * _done(cfg, at))
 
 
 @builds(CosineConfig)
-def _cosine(cfg: CosineConfig) -> Schedule:
-    def factor(at: Position) -> float:
-        half_wave = (1 + math.cos(math.pi * _done(cfg, at))) / 2  # from 1 to 0
-        return cfg.final_factor + (1 - cfg.final_factor) * half_wave
-
-    return _after_warmup(cfg, factor)
+def _cosine(cfg: CosineConfig, at: Position) -> float:
+    half_wave = (1 + math.cos(math.pi * _done(cfg, at))) / 2  # from 1 to 0
+    return _warmed_up(cfg, at, cfg.final_factor + (1 - cfg.final_factor) * half_wave)
 
 
 @builds(InverseSqrtConfig)
-def _inverse_sqrt(cfg: InverseSqrtConfig) -> Schedule:
-    return _after_warmup(cfg, lambda at: math.sqrt(max(1, cfg.warmup) / at.update))
+def _inverse_sqrt(cfg: InverseSqrtConfig, at: Position) -> float:
+    return _warmed_up(cfg, at, math.sqrt(max(1, cfg.warmup) / at.update))
 
 
-def _after_warmup(cfg: DecayConfig, factor: Schedule) -> Schedule:
-    """Climb to the full rate in `warmup` updates, then follow `factor`, down to `final_factor`."""
-
-    def schedule(at: Position) -> float:
-        if at.update <= cfg.warmup:
-            return at.update / cfg.warmup
-        return max(cfg.final_factor, factor(at))
-
-    return schedule
+def _warmed_up(cfg: DecayConfig, at: Position, factor: float) -> float:
+    """Climb to the full rate in `warmup` updates, then take a factor, down to `final_factor`."""
+    return at.update / cfg.warmup if at.update <= cfg.warmup else max(cfg.final_factor, factor)
 
 
 def _done(cfg: DecayConfig, at: Position) -> float:

@@ -1,7 +1,6 @@
 """Readers of corpora, one for each form; importing them makes them known."""
 
 from seq2seq.data.readers import embedded, files, hub, test_sets
-from seq2seq.data.readers.place import Pairs, Place, read_pairs, reads, scan_pairs
+from seq2seq.data.readers.place import Pairs, Place, reads, scan_pairs
 
-__all__ = ["Pairs", "Place", "embedded", "files", "hub", "read_pairs", "reads", "scan_pairs"]
-__all__ += ["test_sets"]
+__all__ = ["Pairs", "Place", "embedded", "files", "hub", "reads", "scan_pairs", "test_sets"]

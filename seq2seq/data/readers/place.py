@@ -18,7 +18,7 @@ from pathlib import Path
 
 from seq2seq.config.schema import DataConfig
 from seq2seq.data.pair import Pair
-from seq2seq.data.text import FileSummary, strict
+from seq2seq.data.text import FileSummary
 from seq2seq.run.errors import ConfigError, DataError
 
 
@@ -86,11 +86,6 @@ def scan_pairs(place: Place) -> Pairs:
     examples = ", ".join(f"[{example}]" for _, _, example, _ in _forms)
     what = f"data.{place.split}={names} is no known form of corpus"
     raise ConfigError("config", what, f"Use one of {examples}.")
-
-
-def read_pairs(place: Place) -> Iterator[Pair]:
-    """Yield like `scan_pairs`; the first line or row that cannot be read is raised."""
-    return strict(scan_pairs(place))
 
 
 def _not_empty(pairs: Pairs, where: str) -> Pairs:
