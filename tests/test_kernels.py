@@ -321,7 +321,7 @@ def test_widened_rows_are_the_given_ones_and_zeros(dtype):
     assert not wide[:, 13:].any()
 
 
-# Number formats ---------------------------------------------------------------------------------
+# Compute dtypes ---------------------------------------------------------------------------------
 
 
 def recorded(model: RNNSearch) -> dict[str, list[Tensor]]:

@@ -5,6 +5,7 @@ Each rule is tried on a line that breaks it before it is trusted with the projec
 
 import ast
 import logging
+import re
 import sys
 from pathlib import Path
 
@@ -372,3 +373,74 @@ def test_a_model_trains_and_decodes_without_kernels(caplog):
 def test_kernels_that_were_asked_for_and_are_missing_are_an_error():
     with pytest.raises(ConfigError, match=r"model\.backend=fused: import of seq2seq\.kernels"):
         tiny_model(1, backend=Backend.fused)
+
+
+# Words ------------------------------------------------------------------------------------------
+
+NEVER = r"forth|(Unit|Look)(Forth|Back)|Looked|Kept|narrow"
+NEVER += r"|formats? of (the )?factors|[Nn]umber formats?"
+NEVER += r"|NoRoom|memory does not suffice|sentences do not know of each other|no run of ours"
+NEVER += r"|something a user can put right|turned round|in two factors|the account of it"
+NEVER += r"|([Nn]ats|[Tt]okens) a (token|second)"
+NOT_WORDS = re.compile(rf"\b({NEVER})\b")
+ALLOWED = {"a narrow umask"}
+TEXTS = [*SOURCES, *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
+TEXTS += [p for p in (ROOT / "seq2seq").rglob("*") if p.suffix in (".c", ".h", ".js", ".css")]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_word_of_the_old_private_language(path):
+    if path.name == "CHANGELOG.md":
+        pytest.skip("quotes older names")
+    text = path.read_text("utf-8")
+    for allowed in ALLOWED:
+        text = text.replace(allowed, "")
+    assert not [found.group() for found in NOT_WORDS.finditer(text)]
+
+
+def test_such_a_word_is_found():
+    for text in ("forth and back", "class Kept:", "A Tokens a second", "narrow: torch.dtype"):
+        assert NOT_WORDS.search(text)
+    assert not NOT_WORDS.search("narrower, henceforth, keptness, narrowed")
+
+
+# Nothing is patched onto modules ----------------------------------------------------------------
+
+
+def methods_of_modules() -> set[str]:
+    """Names of the methods of every class of ours that is an nn.Module, and `forward`."""
+    classes = [
+        n for tree in MODULES.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)
+    ]
+    modules = {"nn.Module", "nn.Linear"}
+    names = {"forward"}
+    for _ in range(3):  # subclasses of subclasses
+        for cls in classes:
+            if any(ast.unparse(base) in modules for base in cls.bases):
+                modules.add(cls.name)
+                names |= {node.name for node in cls.body if isinstance(node, ast.FunctionDef)}
+    return names
+
+
+def patches(tree: ast.AST, methods: set[str]) -> list[str]:
+    """Assignments to such a name on anything but `self`."""
+    targets = [
+        target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    ]
+    return [
+        ast.unparse(target)
+        for target in targets
+        if isinstance(target, ast.Attribute)
+        and target.attr in methods
+        and ast.unparse(target.value) != "self"
+    ]
+
+
+def test_nothing_is_patched_onto_a_module():
+    methods = methods_of_modules()
+    assert {"follow", "step", "readout", "initialize"} <= methods
+    assert not [found for tree in MODULES.values() for found in patches(tree, methods)]
+    assert patches(ast.parse("layer.forward = partial(f, layer)"), methods) == ["layer.forward"]

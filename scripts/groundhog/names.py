@@ -116,7 +116,7 @@ def searches(names: Collection[str]) -> bool:
 def parameters_of(names: Collection[str]) -> list[Parameter]:
     """Return all parameters of the model to which these names belong.
 
-    The search prototype or the other; W_o in two factors or whole; with biases or without, those
+    The search prototype or the other; W_o low-rank or whole; with biases or without, those
     of the embeddings apart from the rest.
     """
     output = _WHOLE_OUTPUT if _WHOLE_OUTPUT[0].theirs in names else _FACTORED_OUTPUT

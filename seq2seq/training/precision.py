@@ -1,4 +1,4 @@
-"""The number format of matrix products."""
+"""Mixed precision: the compute dtype of matmuls."""
 
 import contextlib
 

@@ -3,7 +3,7 @@
  * Sentences are independent: each thread takes some of them from the first step to the last without
  * waiting for another. Step t holds `sizes[t]` rows, those of sentences that are
  * longer than t, the longest first; rows of all steps follow each other. Arrays named (N, ...) have
- * a row for each word. Weights are those of `pack_weight`. `bf16` is the format of factors of
+ * a row for each word. Weights are those of `pack_weight`. `bf16` is the compute dtype of
  * Us, and of what comes from and goes to Us before and after the scan.
  */
 #include "attention.h"
