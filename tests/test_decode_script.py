@@ -301,6 +301,7 @@ def test_arguments_that_make_no_sense(script, args):
 def test_D6_D7_D8_a_stream_that_is_lost(run, tmp_path, redirect, message):
     """An error of one line; a reader that goes away ends it quietly."""
     command = f"{sys.executable} {ROOT}/scripts/decode.py {run} --format jsonl {redirect}"
+    command = command if redirect[0] == "|" else f"exec {command}"
     result = subprocess.run(
         ["bash", "-c", command], input=b"the cat waits for the dog again .\n" * 200,
         capture_output=True, cwd=tmp_path, env=environment(), timeout=120, check=False,

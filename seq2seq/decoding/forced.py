@@ -56,7 +56,7 @@ def force(
 
 
 def force_ids(model: RNNSearch, pairs: Sequence[IdPair], length_penalty: float) -> list[Hypothesis]:
-    """Score ids: those of a text, or of a hypothesis, of which all but its ids is then told again.
+    """Score ids: those of a text, or of a hypothesis, of which all the rest is then found again.
 
     Args:
         model: In evaluation mode.
