@@ -136,13 +136,13 @@ POLARITIES = {"pos": {"": 88, "often": 12}, "neg": {"not": 70, "never": 30}, "pl
 
 def _auxiliaries() -> Entries:
     adverbs = dict(lists("words")) | {"ADVERB.": [("", "")]}
-    for verbs, drawn, english, asked, french, groups in rows("tenses"):
+    for verbs, drawn, english, do, french, groups in rows("tenses"):
         helper, _, main = french.rpartition(" ")
         choices = product([word.partition("*") for word in drawn.split()], POLARITIES.items())
         for (time, _, weight), (polarity, shares) in choices:
             # In the order of the table, so that a seed gives the same corpus in any process.
             for group in [group for group in shares if group in ["", *groups.split()]]:
-                form = asked if asked and (group == "not" or time == "asked") else english
+                form = f"{do} ~ V:base" if do and (group == "not" or time == "asked") else english
                 helpers, _, form_of_verb = form.partition("V:")
                 tense = Tense(form_of_verb, helper, main)
                 words = adverbs[f"ADVERB.{group}"]
