@@ -78,7 +78,7 @@ def test_it_translates_draws_and_says_what_it_is(run):
     done = call(script, run.name, *options, *overrides, cwd=run.parent, stdin=text)
     assert done.returncode == 0, done.stderr.decode()
     found = json.loads(done.stdout)
-    assert len(found["hypotheses"]) > 1
+    assert found["hypotheses"]
     assert all(
         sum(row) == pytest.approx(1, abs=1e-4)
         for hypothesis in found["hypotheses"]
@@ -96,12 +96,14 @@ def test_it_translates_draws_and_says_what_it_is(run):
 
 def test_the_page_walks_through_the_file():
     """Each block of code in docs/extending.md stands in the extension, in the same order."""
+
+    def code(text: str) -> str:
+        return "\n".join(line.strip() for line in text.splitlines() if line.strip())
+
     page = (ROOT / "docs/extending.md").read_text("utf-8")
-    source = (HERE / "family_extension.py").read_text("utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, re.S)
-    places = [source.find(block) for block in blocks]
-    assert len(blocks) >= 4
+    source = code((HERE / "family_extension.py").read_text("utf-8"))
+    places = [source.find(code(block)) for block in re.findall(r"```python\n(.*?)```", page, re.S)]
+    assert len(places) >= 4
     assert -1 not in places
     assert places == sorted(places)
-    code = [line for line in source.splitlines() if line.strip()]
-    assert len(code) <= 80
+    assert len(source.splitlines()) <= 80
