@@ -56,13 +56,13 @@ make_root() { # root, release; what pip and git need of this machine is copied
     cp /etc/resolv.conf /etc/hosts "$1/etc/"
     cp /etc/ssl/certs/ca-certificates.crt "$1/etc/ssl/certs/"
     cp "$folder/pip.conf" "$1/etc/pip.conf"
-    git clone --quiet --no-hardlinks "$here" "$1/root/seq2seq"
+    git clone --quiet --no-hardlinks "$here" "$1/opt/seq2seq"
 }
 
 # A line of the summary: how a target went in a root.
 try() { # root, what it is, log, target
     began=$(date +%s)
-    if inside "$1" "cd /root/seq2seq && make $4" >"$3" 2>&1 </dev/null; then
+    if inside "$1" "cd /opt/seq2seq && make $4" >"$3" 2>&1 </dev/null; then
         how=passed
     else
         how="FAILED, see $3"
