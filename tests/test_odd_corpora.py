@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import re
 import select
 import subprocess
 import sys
@@ -241,12 +242,24 @@ def test_C12_sizes_out_of_bounds(tokenizer, size):
         composed("debug", [*tokenizer, f"tokenizer.vocab_size={size}"])
 
 
-@pytest.mark.parametrize("joint", ["false", "true"])
-def test_C12_too_large_names_a_size_that_works(tmp_path, joint):
-    names = [*write_corpus(tmp_path, GOOD, held_out=5), f"tokenizer.joint={joint}"]
+@pytest.mark.parametrize(
+    ("joint", "train", "text"),
+    [
+        ("false", ["train.en", "train.fr"], r"train\.(en|fr)"),
+        ("true", ["train.en", "train.fr"], r"train\.en and train\.fr"),
+        ("false", ["p.tsv"], r"the (source|target) side of p\.tsv"),
+    ],
+)
+def test_C12_too_large_names_the_text_and_a_size_that_works(tmp_path, joint, train, text):
+    names = write_corpus(tmp_path, GOOD, held_out=5)
+    rows = "".join(f"{a}\t{b}\n" for a, b in GOOD[10:])
+    (tmp_path / "p.tsv").write_text(rows, "utf-8")
+    names += [f"tokenizer.joint={joint}", f"data.train=[{','.join(train)}]"]
     line = fails(tmp_path, DataError, [*names, "tokenizer.vocab_size=8000"])
-    before, _, rest = line.partition("; at most ")
-    assert before == "error: config: tokenizer.vocab_size=8000 is too large for this corpus"
+    before, _, rest = line.partition(" is too large for ")
+    assert before == "error: config: tokenizer.vocab_size=8000"
+    name, _, rest = rest.partition("; at most ")
+    assert re.fullmatch(text, name)
     largest = int(rest.partition(".")[0])
     assert f"Set tokenizer.vocab_size={largest} or less, or null" in rest
     fitting = [*names, f"tokenizer.vocab_size={largest}"]

@@ -291,7 +291,7 @@ def test_U6_damaged_model_is_refused(damage):
 
 def both(**changes) -> list[SentencePieceTokenizer]:
     kind = Subwords(config(**changes))
-    return [kind.load(data, "", "test") for data in kind.learn(corpus(), ("en", "fr"))]
+    return [kind.load(data, "", "test") for data in kind.learn(corpus(), ("en", "fr"), ("a", "b"))]
 
 
 def test_joint_vocabulary_is_one_for_both():
@@ -321,6 +321,6 @@ def test_sample_of_the_corpus_is_spread_over_it(most, step, monkeypatch):
     text = [str(i) for i in range(10)]
     expected = text[::step]
     assert len(expected) <= most
-    assert Subwords(config(max_lines=most)).learn([text, text], ()) == [expected] * 2
-    joint = Subwords(config(max_lines=most, joint=True)).learn([text, text], ())
+    assert Subwords(config(max_lines=most)).learn([text, text], (), ("a", "b")) == [expected] * 2
+    joint = Subwords(config(max_lines=most, joint=True)).learn([text, text], (), ("a", "b"))
     assert joint == [expected * 2] * 2

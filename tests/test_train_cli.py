@@ -117,7 +117,7 @@ def test_a_job_of_a_sweep_that_fails_does_not_stop_the_others(tmp_path):
     lines = errors(done)
     assert len(lines) == 2  # one for each failure
     for line, size in zip(lines, (9000, 8000), strict=True):
-        assert f"tokenizer.vocab_size={size} is too large" in line
+        assert f"tokenizer.vocab_size={size} is too large for the source side of embedded" in line
     assert done.returncode == 3
     runs = [tmp_path / "sweep" / str(job) for job in range(3)]
     sizes = [load_run_config(run / "config.yaml").tokenizer.vocab_size for run in runs]

@@ -41,7 +41,7 @@ def kind(vocab_size: int = 50) -> Words:
 
 
 def learn(lines, vocab_size: int = 50, language: str = "fr") -> bytes:
-    return kind(vocab_size).learn([lines], [language])[0]
+    return kind(vocab_size).learn([lines], [language], ["a"])[0]
 
 
 def tokenizer(lines, language: str = "fr", vocab_size: int = 50) -> WordTokenizer:

@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import chain
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from seq2seq.config.registry import build
-from seq2seq.config.schema import Config
+from seq2seq.config.schema import Config, DataConfig
 from seq2seq.data import subword_vocabulary, word_vocabulary  # noqa: F401 - they register
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.filters import FilterSummary, HeldOut, keep
@@ -124,9 +125,16 @@ def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
     """Learn from the text that was kept, on both sides of the training set."""
     kind = _kind(cfg)
     texts = [load_text(run, "train", side) for side in SIDES]
-    learnt = kind.learn(texts, _languages(cfg))
+    learnt = kind.learn(texts, _languages(cfg), _text_names(cfg.data))
     names = [f"{side}.{kind.ending}" for side in SIDES]
     run.commit_directory(TOKENIZERS, dict(zip(names, learnt, strict=True)))
+
+
+def _text_names(cfg: DataConfig) -> list[str]:
+    """What the two sides of the training text are called in an error."""
+    if len(cfg.train) == len(SIDES):
+        return [Path(name).name for name in cfg.train]
+    return [f"the {side} side of {cfg.train[0]}" for side in SIDES]
 
 
 def _write_ids(run: RunDir, split: str, side: str, tokenizer: Tokenizer) -> None:

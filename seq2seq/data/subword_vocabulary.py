@@ -110,23 +110,28 @@ class Subwords:
     def __init__(self, cfg: SentencePieceConfig) -> None:
         self.cfg = cfg
 
-    def learn(self, texts: Sequence[Sequence[str]], languages: Sequence[str]) -> list[bytes]:
+    def learn(
+        self, texts: Sequence[Sequence[str]], languages: Sequence[str], names: Sequence[str]
+    ) -> list[bytes]:
         """Learn a model from each text, or one from all of them.
 
         Raises:
             UserError: as in `train_sentencepiece`; a size that is too large for some texts names
-                one that fits all.
+                the smallest of these and a size that fits all.
         """
         # Of a long text lines are taken evenly over it.
         samples = [text[:: max(1, -(-len(text) // self.cfg.max_lines))] for text in texts]
-        models, errors = [], []
-        for sample in [[*chain(*samples)]] if self.cfg.joint else samples:
+        if self.cfg.joint:
+            samples, names = [[*chain(*samples)]], [" and ".join(names)]
+        models, too_large = [], []
+        for sample, name in zip(samples, names, strict=True):
             try:
                 models.append(train_sentencepiece(sample, self.cfg))
             except VocabularyTooLargeError as error:
-                errors.append(error)
-        if errors:
-            raise min(errors, key=lambda error: error.largest)
+                too_large.append((error.largest, error.asked, name))
+        if too_large:
+            largest, asked, name = min(too_large)
+            raise VocabularyTooLargeError(asked, largest, name)
         return models * (len(texts) // len(models))
 
     def load(self, data: bytes, language: str, where: str) -> SentencePieceTokenizer:
@@ -139,13 +144,13 @@ class Subwords:
 
 
 class VocabularyTooLargeError(DataError):
-    """The corpus does not hold so many pieces."""
+    """The text does not give that many pieces."""
 
-    def __init__(self, asked: int, largest: int) -> None:
-        self.largest = largest
+    def __init__(self, asked: int, largest: int, text: str = "this corpus") -> None:
+        self.asked, self.largest = asked, largest
         super().__init__(
             "config",
-            f"tokenizer.vocab_size={asked} is too large for this corpus; at most {largest}",
+            f"tokenizer.vocab_size={asked} is too large for {text}; at most {largest}",
             f"Set tokenizer.vocab_size={largest} or less, or null for as many as the text gives.",
         )
 

@@ -49,8 +49,13 @@ class VocabularyKind(Protocol):
 
     ending: str  # of its files: source.ENDING, target.ENDING
 
-    def learn(self, texts: Sequence[Sequence[str]], languages: Sequence[str]) -> Sequence[bytes]:
-        """Learn from the training text of each side; return what its file holds."""
+    def learn(
+        self, texts: Sequence[Sequence[str]], languages: Sequence[str], names: Sequence[str]
+    ) -> Sequence[bytes]:
+        """Learn from the training text of each side; return what its file holds.
+
+        `names` are what errors call the texts.
+        """
         ...
 
     def load(self, data: bytes, language: str, where: str) -> Tokenizer:

@@ -96,7 +96,9 @@ class Words:
     def __init__(self, cfg: WordsConfig) -> None:
         self.cfg = cfg
 
-    def learn(self, texts: Sequence[Sequence[str]], languages: Sequence[str]) -> list[bytes]:
+    def learn(
+        self, texts: Sequence[Sequence[str]], languages: Sequence[str], names: Sequence[str]
+    ) -> list[bytes]:
         """Take the most frequent words of each text, one a line.
 
         Of equally frequent words the one that sorts first is kept. A text with fewer words than
