@@ -6,6 +6,7 @@ Read from top to bottom: a config is checked, a run directory made or reopened, 
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -37,9 +38,9 @@ from seq2seq.config.compose import (
     composing_error,
     is_about_a_group,
     load_run_config,
+    settings_of,
     to_config,
     to_yaml,
-    without_command,
 )
 from seq2seq.config.schema import Config, Device, Stage
 from seq2seq.run.directory import RunDir
@@ -65,7 +66,8 @@ def main(raw: DictConfig) -> None:
         if raw.resume is not None:
             cfg, run = reopen(Path(raw.resume), hydra_config.overrides.task)
         else:
-            cfg, run = begin(raw, Path(hydra_config.runtime.output_dir) if sweeping else None)
+            sweep_dir = Path(hydra_config.runtime.output_dir) if sweeping else None
+            cfg, run = begin(raw, hydra_config.overrides.task, sweep_dir)
         from seq2seq.cli import stages  # imports torch, which takes seconds
 
         with stages.recorded(run):
@@ -81,10 +83,10 @@ def main(raw: DictConfig) -> None:
         sys.exit(exit_code)
 
 
-def begin(raw: DictConfig, sweep_dir: Path | None) -> tuple[Config, RunDir]:
+def begin(raw: DictConfig, typed: Sequence[str], sweep_dir: Path | None) -> tuple[Config, RunDir]:
     """Check the composed config and make its run directory."""
     # Everything that can be wrong with the config is said before anything is made.
-    cfg = to_config(without_command(raw))
+    cfg = to_config(settings_of(raw, typed))
     check_device(cfg)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now

@@ -13,6 +13,7 @@ from oracles import Oracle
 from runs import run_here, tiny_run
 from storms import Micro, Zygote
 from torch import Tensor
+from transformer_oracle import TransformerOracle
 
 from seq2seq.config.schema import (
     AdditiveConfig,
@@ -23,11 +24,15 @@ from seq2seq.config.schema import (
     GeneralConfig,
     HardConfig,
     HardInference,
+    LayersAttentionConfig,
     LocalConfig,
     ModelConfig,
     MultiHeadConfig,
     RecurrentDecoderConfig,
+    RecurrentEncoderConfig,
     ScaledDotConfig,
+    SelfAttentionConfig,
+    TransformerDecoderConfig,
 )
 from seq2seq.data.batching import Batch, collate
 from seq2seq.kernels import native
@@ -44,6 +49,7 @@ from seq2seq.model.draws import entry_keys, fold, keyed, stream
 from seq2seq.model.hard_attention import HardAttention
 from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Followed
+from seq2seq.model.transformer import SelfAttentionEncoder, TransformerDecoder
 from seq2seq.training.loss import Loss, loss_along
 
 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
@@ -116,6 +122,26 @@ def tiny_model(
     return model.eval()
 
 
+SELF_ATTENTION = SelfAttentionConfig(layers=2, heads=2, inner_size=6)
+
+
+def tiny_transformer(
+    seed: int = 0,
+    *,
+    vocab: int = VOCAB,
+    self_attention: bool = True,
+    layer: int | None = None,
+    head: int | None = None,
+    **changes,
+) -> RNNSearch:
+    """`tiny_model` of a Transformer with two layers and heads; or of its decoder alone."""
+    encoder = replace(SELF_ATTENTION, **changes) if self_attention else RecurrentEncoderConfig()
+    decoder = TransformerDecoderConfig(layers=2, inner_size=6, **changes)
+    attention = LayersAttentionConfig(heads=2, layer=layer, head=head)
+    parts = {"encoder": encoder, "decoder": decoder, "attention": attention}
+    return tiny_model(seed, vocab=vocab, embedding_size=4, embedding_bias=False, **parts)
+
+
 def random_pairs(
     seed: int, sizes: Sequence[tuple[int, int]] = SIZES, *, vocab: int = VOCAB
 ) -> list[tuple[list[int], list[int]]]:
@@ -152,11 +178,26 @@ def attention_of(model: RNNSearch) -> tuple[str, int | None]:
     raise AssertionError(model.decoder.attention)
 
 
-def oracle_of(model: RNNSearch) -> Oracle:
+def oracle_of(model: RNNSearch) -> Oracle | TransformerOracle:
     """The oracle with a copy of a model's weights and the model's reading of the paper."""
+    weights = {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()}
+    transformer = None
+    if isinstance(model.encoder, SelfAttentionEncoder):
+        layers = model.decoder.layers if hasattr(model.decoder, "layers") else model.encoder.layers
+        shown = getattr(model.decoder, "shown", None)
+        transformer = TransformerOracle(
+            weights,
+            heads=2,
+            pre_norm=layers[0].residuals[0].pre_norm,
+            gelu=layers[0].feed_forward.gelu,
+            shown=(shown.layer, shown.head) if shown else (0, None),
+        )
+        if isinstance(model.decoder, TransformerDecoder):
+            return transformer
     kind, option = attention_of(model)
     return Oracle(
-        {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()},
+        weights,
+        encoder=transformer,
         state_word="emitted" if model.decoder.moved_by_emitted else "previous",
         reset="before" if model.decoder.unit.reset_before else "after",
         readout="maxout" if model.decoder.maxout else "tanh",

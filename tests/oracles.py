@@ -10,6 +10,7 @@ limits finite differences (Squire and Trapp 1998, the complex step).
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,7 @@ class Oracle:
         readout: "maxout" as printed, or "tanh".
         attention: A kind of `attend`, "additive" as printed.
         option: Number of heads, or half width of the window.
+        encoder: Another oracle whose `encode` reads the source; None for that of the paper.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Oracle:
         readout: str,
         attention: str = "additive",
         option: int | None = None,
+        encoder: Any = None,
     ) -> None:
         assert state_word in ("emitted", "previous")
         assert reset in ("before", "after")
@@ -66,6 +69,7 @@ class Oracle:
         self.readout = readout
         self.attention = attention
         self.option = option
+        self.encoder = encoder
 
     def matrix(self, name: str) -> Array:
         return self.weights[f"{name}.weight"]
@@ -99,6 +103,9 @@ class Oracle:
 
     def annotate(self, src: Sequence[int]) -> list[Array]:
         """Eq. (7): h_j = [forward; backward], each direction starting at zero."""
+        if self.encoder is not None:
+            self.encoder.weights = self.weights
+            return self.encoder.encode(src)
         Tx = len(src)
         n = len(self.matrix("encoder.forward_unit.U"))
         fwd = {0: np.zeros(n)}
@@ -120,6 +127,8 @@ class Oracle:
         """
         n = len(self.matrix("decoder.W_s"))
         of = h[-1] if self.attention == "fixed" else h[0][n:]
+        if self.encoder is not None:  # a summary of its own: the mean
+            of = sum(h) / len(h)
         return np.tanh(self.matrix("decoder.W_s") @ of + self.bias("decoder.W_s"))
 
     def attend(self, s: Array, h: Sequence[Array]) -> tuple[Array, Array]:

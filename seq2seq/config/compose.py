@@ -99,14 +99,29 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
     root = Path(__file__).resolve().parents[1]
     configs = next(path for path in (root.parent / "configs", root / "configs") if path.is_dir())
     with initialize_config_dir(str(configs), version_base="1.3"):
-        return without_command(compose("config", command_line(overrides)))
+        arguments = command_line(overrides)
+        return settings_of(compose("config", arguments), arguments)
 
 
-def without_command(raw: DictConfig) -> dict[str, Any]:
-    """Return composed values without the keys that only a command line has."""
-    values = OmegaConf.to_container(raw, resolve=True)
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items() if key not in COMMAND_ONLY}
+def settings_of(raw: DictConfig, typed: Sequence[str]) -> dict[str, Any]:
+    """Return composed values without the keys that only a command line has.
+
+    Nor with what a preset says of another option than the one chosen: with
+    `+experiment=quickstart encoder=self_attention`, the preset's `encoder.annotation_dropout`,
+    which a self-attention encoder has not, is left out. What was typed stays, and is checked.
+    """
+    whole: Any = OmegaConf.to_container(raw, resolve=True)
+    values = {str(key): value for key, value in whole.items() if key not in COMMAND_ONLY}
+    asked = {text.lstrip("+").partition("=")[0] for text in typed}
+    for group, options in groups().items():
+        chosen = options.get(str(values[group].get("name")))
+        known = {name: {f.name for f in fields(config)} for name, config in options.items()}
+        for key in [*values[group]] if chosen else []:
+            others = [name for name, keys in known.items() if key in keys]
+            if others and values[group]["name"] not in others and f"{group}.{key}" not in asked:
+                log.info("%s.%s of the preset is for %s: left out", group, key, ", ".join(others))
+                del values[group][key]
+    return values
 
 
 def preset(name: str, overrides: Sequence[str] = ()) -> Config:

@@ -74,9 +74,9 @@ def force_ids(model: RNNSearch, pairs: Sequence[IdPair], length_penalty: float) 
         # (N,), one number a real target token: the row of every word goes no further
         words, logits = batch.tgt[batch.tgt_mask], model.logits(followed.t).float()
         log_p = -torch.nn.functional.cross_entropy(logits, words, reduction="none")
+        alphas = followed.alpha.float().cpu().numpy()
     sizes = [(len(src), len(tgt)) for src, tgt in pairs]
     by_sentence = log_p.cpu().split([num_tgt for _, num_tgt in sizes])
-    alphas = followed.alpha.float().cpu().numpy()
     found = []
     for (_, ids), probabilities, alpha, (num_src, num_tgt) in zip(
         pairs, by_sentence, alphas, sizes, strict=True

@@ -21,6 +21,7 @@ One file per section of the appendix. Letters of shapes and weights are the pape
 `Ex` and `Ey` are never `e`, which is the energy. The paper uses `e` for both.
 """
 
+from seq2seq.model import build_transformer  # noqa: F401 - it registers itself
 from seq2seq.model.build import build_model
 from seq2seq.model.rnnsearch import RNNSearch
 

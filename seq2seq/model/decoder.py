@@ -145,7 +145,7 @@ class RecurrentDecoder(nn.Module):
         real = mask.flatten().nonzero()[:, 0]
         rows = (x.flatten(0, 1).index_select(0, real) for x in (steps.s_prev, Ey_prev, steps.c))
         t = self.readout_dropout(self.readout(*rows), real // y.shape[1], real % y.shape[1])
-        return Followed(t, steps.alpha, steps.losses)
+        return Followed(t, lambda: steps.alpha, steps.losses)
 
     def logits(self, t: Tensor) -> Tensor:
         """Return W_o t + b (..., K_y)."""

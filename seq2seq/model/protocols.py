@@ -91,8 +91,13 @@ class Followed:
     """
 
     t: Tensor  # (N, l)
-    alpha: Tensor  # (B, Ty, Tx)  attention at each real target position
+    weights: Callable[[], Tensor]  # asked for alpha, which training does not need
     losses: Mapping[str, LossTerm] = field(default_factory=dict)
+
+    @property
+    def alpha(self) -> Tensor:
+        """Attention (B, Ty, Tx) at each real target position."""
+        return self.weights()
 
 
 @dataclass(frozen=True)

@@ -10,3 +10,4 @@ from seq2seq.config.schema.inference import *
 from seq2seq.config.schema.model import *
 from seq2seq.config.schema.run import *
 from seq2seq.config.schema.training import *
+from seq2seq.config.schema.transformer import *

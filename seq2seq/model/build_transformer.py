@@ -1,0 +1,83 @@
+"""From a config to the parts of a Transformer."""
+
+from torch import nn
+
+from seq2seq.config.registry import builds
+from seq2seq.config.schema import (
+    Activation,
+    Config,
+    LayersAttentionConfig,
+    LayersConfig,
+    Norm,
+    PositionKind,
+    SelfAttentionConfig,
+    TransformerDecoderConfig,
+)
+from seq2seq.model.backend import Backend
+from seq2seq.model.embedding import WordEmbedding
+from seq2seq.model.protocols import Encoder
+from seq2seq.model.transformer import (
+    Positions,
+    SelfAttentionEncoder,
+    Shape,
+    Shown,
+    TransformerDecoder,
+    WordsAndPositions,
+)
+
+
+@builds(SelfAttentionConfig)
+def self_attention_encoder(
+    own: SelfAttentionConfig, cfg: Config, num_words: int, pad: int, backend: Backend
+) -> SelfAttentionEncoder:
+    """Build the encoder."""
+    shape = shape_of(own, own.heads, cfg, backend.linear)
+    return SelfAttentionEncoder(words_and_positions(own, cfg, num_words, pad), shape)
+
+
+@builds(TransformerDecoderConfig)
+def transformer_decoder(
+    own: TransformerDecoderConfig,
+    cfg: Config,
+    encoder: Encoder,
+    num_words: int,
+    pad: int,
+    backend: Backend,
+) -> TransformerDecoder:
+    """Build the decoder of an encoder."""
+    attention = cfg.attention
+    assert isinstance(attention, LayersAttentionConfig)
+    return TransformerDecoder(
+        words_and_positions(own, cfg, num_words, pad),
+        shape_of(own, attention.heads, cfg, backend.linear),
+        encoder.state_size,
+        backend.linear(cfg.model.hidden_size, num_words, bias=cfg.model.bias),
+        shown=Shown((attention.layer or own.layers) - 1, attention.head and attention.head - 1),
+        backend=backend,
+    )
+
+
+def words_and_positions(
+    own: LayersConfig, cfg: Config, num_words: int, pad: int
+) -> WordsAndPositions:
+    """Build what the first layer reads."""
+    sizes = cfg.model
+    words = WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad)
+    longest = own.longest if own.positions is PositionKind.learned else None
+    positions = Positions(sizes.hidden_size, longest)
+    return WordsAndPositions(words, positions, sizes.embedding_dropout)
+
+
+def shape_of(own: LayersConfig, heads: int, cfg: Config, linear: type[nn.Linear]) -> Shape:
+    """Return what the layers of a stack have in common."""
+    return Shape(
+        width=cfg.model.hidden_size,
+        heads=heads,
+        inner=own.inner_size,
+        layers=own.layers,
+        pre_norm=own.norm is Norm.pre,
+        gelu=own.activation is Activation.gelu,
+        dropout=own.dropout,
+        inner_dropout=own.inner_dropout,
+        linear=linear,
+    )

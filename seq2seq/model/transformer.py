@@ -1,0 +1,440 @@
+"""The Transformer, Vaswani et al. 2017: attention within sentences and between them, no recurrence.
+
+Of the paper's symbols: d is the width of the model, h the number of heads, d_k = d / h. Layers read
+x (B, T, d). Norms stand before each sub-layer (`pre`, Wang et al. 2019) or after the sum (`post`,
+as printed).
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from seq2seq.model.backend import Backend
+from seq2seq.model.dropout import Dropout
+from seq2seq.model.embedding import WordEmbedding
+from seq2seq.model.initialization import Scheme, draw_layers
+from seq2seq.model.output import LogitsPrediction
+from seq2seq.model.protocols import Followed, Memory, Probes
+
+KeysValues = tuple[Tensor, Tensor]
+"""Keys and values of all heads, (B, h, T, d_k) each."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What all layers of a stack have in common."""
+
+    width: int  # d
+    heads: int  # h
+    inner: int  # d_ff
+    layers: int
+    pre_norm: bool
+    gelu: bool  # else ReLU
+    dropout: float  # of what each sub-layer adds
+    inner_dropout: float  # between the two layers of the feed-forward network
+    linear: type[nn.Linear]
+
+
+class HeadsAttention(nn.Module):
+    """Multi-head attention, 3.2.2: Concat(head_1, ..., head_h) W_O.
+
+    head_i = softmax(Q_i K_i' / sqrt(d_k)) V_i, of Q_i = x W_Q_i, K_i = y W_K_i, V_i = y W_V_i.
+    """
+
+    def __init__(self, shape: Shape, memory_width: int) -> None:
+        super().__init__()
+        self.heads = shape.heads
+        self.W_Q = shape.linear(shape.width, shape.width)
+        self.W_KV = shape.linear(memory_width, 2 * shape.width)
+        self.W_O = shape.linear(shape.width, shape.width)
+
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw W_Q, W_KV, W_O."""
+        draw_layers(scheme, self.W_Q, self.W_KV, self.W_O)
+
+    def prepare(self, y: Tensor) -> KeysValues:
+        """Return the keys and values of what is attended to, y (B, S, memory width)."""
+        keys, values = self.W_KV(y).chunk(2, dim=-1)
+        return self._split(keys), self._split(values)
+
+    def forward(
+        self, x: Tensor, past: KeysValues, mask: Tensor | None = None, *, causal: bool = False
+    ) -> Tensor:
+        """Attend with x (B, T, d) to keys and values (B, h, S, d_k); return (B, T, d).
+
+        Args:
+            x: Asks.
+            past: Is asked.
+            mask: (B, 1, 1, S) bool, True where there is something.
+            causal: Position i sees the first i + 1 alone.
+        """
+        q = self._split(self.W_Q(x))
+        c = functional.scaled_dot_product_attention(q, *past, attn_mask=mask, is_causal=causal)
+        out: Tensor = self.W_O(c.transpose(1, 2).flatten(2))
+        return out
+
+    def weights(
+        self, x: Tensor, past: KeysValues, mask: Tensor | None = None, *, causal: bool = False
+    ) -> Tensor:
+        """Return the weights (B, h, T, S) by which `forward` averages, exactly."""
+        q, keys = self._split(self.W_Q(x)), past[0]
+        energy = q @ keys.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        if causal:
+            mask = torch.ones_like(energy[0, 0], dtype=torch.bool).tril()
+        if mask is not None:
+            energy = energy.masked_fill(~mask, -torch.inf)
+        return energy.softmax(dim=-1)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """max(0, x W_1 + b_1) W_2 + b_2, 3.3; or GELU in the place of the maximum."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.gelu = shape.gelu
+        self.W_1 = shape.linear(shape.width, shape.inner)
+        self.W_2 = shape.linear(shape.inner, shape.width)
+        self.dropout = Dropout(shape.inner_dropout)
+
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw W_1, W_2."""
+        draw_layers(scheme, self.W_1, self.W_2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, T, d) of (B, T, d)."""
+        inner = self.W_1(x)
+        inner = functional.gelu(inner) if self.gelu else torch.relu(inner)
+        out: Tensor = self.W_2(self.dropout(inner))
+        return out
+
+
+class Residual(nn.Module):
+    """LayerNorm around a sub-layer f: x + f(norm(x)) if `pre`, norm(x + f(x)) as printed (3.1)."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.pre_norm = shape.pre_norm
+        self.norm = nn.LayerNorm(shape.width)
+        self.dropout = Dropout(shape.dropout)
+
+    def before(self, x: Tensor) -> Tensor:
+        """Return what the sub-layer reads."""
+        return self.norm(x) if self.pre_norm else x
+
+    def after(self, x: Tensor, added: Tensor) -> Tensor:
+        """Return what the next sub-layer reads."""
+        total: Tensor = x + self.dropout(added)
+        return total if self.pre_norm else self.norm(total)
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and a feed-forward network, 3.1."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.self_attention = HeadsAttention(shape, shape.width)
+        self.feed_forward = FeedForward(shape)
+        self.residuals = nn.ModuleList(Residual(shape) for _ in range(2))
+
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw self-attention, feed-forward network."""
+        self.self_attention.initialize(scheme)
+        self.feed_forward.initialize(scheme)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Read x (B, T, d); `mask` (B, 1, 1, T)."""
+        of_attention, of_network = self.residuals
+        seen = of_attention.before(x)
+        x = of_attention.after(
+            x, self.self_attention(seen, self.self_attention.prepare(seen), mask)
+        )
+        return of_network.after(x, self.feed_forward(of_network.before(x)))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention to the words before, attention to the source, a feed-forward network, 3.1."""
+
+    def __init__(self, shape: Shape, memory_width: int) -> None:
+        super().__init__()
+        self.self_attention = HeadsAttention(shape, shape.width)
+        self.attention = HeadsAttention(shape, memory_width)
+        self.feed_forward = FeedForward(shape)
+        self.residuals = nn.ModuleList(Residual(shape) for _ in range(3))
+
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw self-attention, attention, feed-forward network."""
+        for part in (self.self_attention, self.attention, self.feed_forward):
+            part.initialize(scheme)
+
+    def forward(
+        self, x: Tensor, past: KeysValues | None, source: KeysValues, mask: Tensor
+    ) -> tuple[Tensor, KeysValues, Tensor]:
+        """Read x: all words of targets (B, T, d), or one of each hypothesis (R, 1, d).
+
+        Args:
+            x: What the layer below gives.
+            past: Keys and values of the words before (R, h, t, d_k); None for whole targets.
+            source: Keys and values of the source, once per sentence (B, h, Tx, d_k).
+            mask: (B, 1, 1, Tx).
+
+        Returns:
+            The output, keys and values with those of x, and what asks the source.
+        """
+        of_self, of_attention, of_network = self.residuals
+        seen = of_self.before(x)
+        whole = past is None
+        now = self.self_attention.prepare(seen)
+        if past is not None:
+            now = torch.cat([past[0], now[0]], dim=2), torch.cat([past[1], now[1]], dim=2)
+        x = of_self.after(x, self.self_attention(seen, now, causal=whole))
+        # The hypotheses of a sentence ask its source side by side.
+        query = of_attention.before(x).reshape(len(mask), -1, x.shape[-1])
+        x = of_attention.after(x, self.attention(query, source, mask).view_as(x))
+        return of_network.after(x, self.feed_forward(of_network.before(x))), now, query
+
+
+class Positions(nn.Module):
+    """What tells positions apart, added to embedded words: sinusoids (3.5), or learned vectors."""
+
+    def __init__(self, width: int, longest: int | None) -> None:
+        super().__init__()
+        self.width = width
+        self.learned = None if longest is None else nn.Parameter(torch.zeros(longest, width))
+
+    @torch.no_grad()
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw learned vectors."""
+        if self.learned is not None:
+            scheme.embedding(self.learned)
+
+    def forward(self, first: int, count: int, like: Tensor) -> Tensor:
+        """Return the vectors (count, d) of positions from `first` on."""
+        if self.learned is None:
+            return sinusoids(first, count, self.width).to(like)
+        places = torch.arange(first, first + count, device=like.device)
+        # Beyond the longest sentence of training the last vector stands in.
+        return self.learned[places.clamp_max(len(self.learned) - 1)]
+
+
+def sinusoids(first: int, count: int, width: int) -> Tensor:
+    """PE(p, 2i) = sin(p / 10000^(2i/d)), PE(p, 2i+1) = cos(p / 10000^(2i/d)), 3.5."""
+    rates = 10_000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(first, first + count, dtype=torch.float64)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
+
+
+class WordsAndPositions(nn.Module):
+    """E y sqrt(d) plus positions, 3.4 and 3.5."""
+
+    def __init__(self, embedding: WordEmbedding, positions: Positions, dropout: float) -> None:
+        super().__init__()
+        self.embedding, self.positions, self.dropout = embedding, positions, Dropout(dropout)
+
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw words, positions."""
+        self.embedding.initialize(scheme)
+        self.positions.initialize(scheme)
+
+    def forward(self, ids: Tensor, first: int = 0) -> Tensor:
+        """Embed ids (B, T), of which the first stands at position `first`, as (B, T, d)."""
+        Ey = self.embedding(ids) * math.sqrt(self.positions.width)
+        embedded: Tensor = self.dropout(Ey + self.positions(first, ids.shape[1], Ey))
+        return embedded
+
+
+class SelfAttentionEncoder(nn.Module):
+    """A stack of encoder layers, 3.1. Its summary is the mean of its states."""
+
+    weight_groups: ClassVar[Mapping[str, str]] = {"words": "embeddings"}
+
+    def __init__(self, words: WordsAndPositions, shape: Shape) -> None:
+        super().__init__()
+        self.words = words
+        self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
+        self.norm = nn.LayerNorm(shape.width) if shape.pre_norm else nn.Identity()
+        self.state_size = self.summary_size = shape.width
+
+    @property
+    def embedding(self) -> WordEmbedding:
+        """Of source words."""
+        return self.words.embedding
+
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw words, then layer by layer."""
+        self.words.initialize(scheme)
+        for layer in self.layers:
+            layer.initialize(scheme)
+
+    def forward(self, src: Tensor, mask: Tensor) -> Memory:
+        """Encode ids (B, Tx); `mask` (B, Tx) is True on real tokens."""
+        x = self.words(src)
+        for layer in self.layers:
+            x = layer(x, mask[:, None, None])
+        x = self.norm(x) * mask[..., None]
+        return Memory(x, x.sum(dim=1) / mask.sum(dim=1, keepdim=True), mask)
+
+    def probes(self, src: Tensor, memory: Memory) -> Mapping[str, Tensor]:
+        """Return nothing: there are no gates."""
+        return {}
+
+    def attention_weights(self, src: Tensor, mask: Tensor) -> Tensor:
+        """Return who attends to whom, (layers, B, h, Tx, Tx)."""
+        x, found = self.words(src), []
+        for layer in self.layers:
+            seen = layer.residuals[0].before(x)
+            attention = layer.self_attention
+            found.append(attention.weights(seen, attention.prepare(seen), mask[:, None, None]))
+            x = layer(x, mask[:, None, None])
+        return torch.stack(found)
+
+
+@dataclass(frozen=True)
+class TransformerState:
+    """Hypotheses before a step: keys and values of the source and of the words so far."""
+
+    source: Sequence[KeysValues]  # a layer: (B, h, Tx, d_k), once a sentence
+    mask: Tensor  # (B, 1, 1, Tx)
+    past: Sequence[KeysValues] | None = None  # a layer: (R, h, t, d_k); None before the first word
+
+    def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "TransformerState":
+        """Go on with some sentences, so many hypotheses each, made of these rows."""
+        past = self.past and [(keys[rows], values[rows]) for keys, values in self.past]
+        if len(sentences) == len(self.mask):
+            return TransformerState(self.source, self.mask, past)
+        source = [(keys[sentences], values[sentences]) for keys, values in self.source]
+        return TransformerState(source, self.mask[sentences], past)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which weights of the attention to the source stand for all: a layer, a head or their mean."""
+
+    layer: int  # -1 is the last
+    head: int | None
+
+    def of(self, weights: Tensor) -> Tensor:
+        """Return (B, T, Tx) of the weights (B, h, T, Tx) of this layer."""
+        return weights.mean(dim=1) if self.head is None else weights[:, self.head]
+
+
+class TransformerDecoder(nn.Module):
+    """A stack of decoder layers and the output layer, 3.1 and 3.4. y_0 is the zero vector."""
+
+    weight_groups: ClassVar[Mapping[str, str]] = {"words": "embeddings", "W_o": "readout"}
+
+    def __init__(
+        self,
+        words: WordsAndPositions,
+        shape: Shape,
+        memory_width: int,
+        W_o: nn.Module,
+        *,
+        shown: Shown,
+        backend: Backend,
+    ) -> None:
+        super().__init__()
+        self.words = words
+        self.layers = nn.ModuleList(DecoderLayer(shape, memory_width) for _ in range(shape.layers))
+        self.norm = nn.LayerNorm(shape.width) if shape.pre_norm else nn.Identity()
+        self.W_o = W_o
+        self.num_words = words.embedding.E.num_embeddings
+        self.shown, self.backend = shown, backend
+
+    @property
+    def embedding(self) -> WordEmbedding:
+        """Of target words."""
+        return self.words.embedding
+
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw words, layer by layer, W_o."""
+        self.words.initialize(scheme)
+        for layer in self.layers:
+            layer.initialize(scheme)
+        draw_layers(scheme, self.W_o)
+
+    # Word by word
+
+    def begin(self, memory: Memory) -> TransformerState:
+        """Return keys and values of every sentence."""
+        source = [layer.attention.prepare(memory.states) for layer in self.layers]
+        return TransformerState(source, memory.mask[:, None, None])
+
+    def step(self, y: Tensor, state: TransformerState) -> tuple[LogitsPrediction, TransformerState]:
+        """Predict the words after y_{i-1} (R,)."""
+        first = 0 if state.past is None else state.past[0][0].shape[2]
+        x, past, weights = self._through(self.words(y[:, None], first), state, word_by_word=True)
+        t = self.norm(x).squeeze(1)
+        # Hypotheses stood side by side as positions of their sentence: (B, K, Tx) -> (R, Tx).
+        alpha = weights().flatten(0, 1)
+        after = TransformerState(state.source, state.mask, past)
+        return LogitsPrediction(self.logits(t), alpha), after
+
+    # Along known targets
+
+    def follow(self, memory: Memory, y: Tensor, mask: Tensor) -> Followed:
+        """Run along targets (B, Ty), of which `mask` marks the real words."""
+        x, _, weights = self._through(self._shifted(y), self.begin(memory))
+        return Followed(self.norm(x[mask]), weights)
+
+    def logits(self, t: Tensor) -> Tensor:
+        """Return W_o t + b (..., K_y)."""
+        logits: Tensor = self.W_o(t)
+        return logits
+
+    def output_loss(
+        self, t: Tensor, targets: Tensor, label_smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return the summed -log p of targets (N,) given t (N, d), and the same if smoothed."""
+        return self.backend.output_loss(self.W_o, t, targets, label_smoothing)
+
+    def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
+        """Return the weights of the attention along targets; there are no gates."""
+        return Probes({}, self.follow(memory, y, mask).alpha)
+
+    def attention_weights(self, memory: Memory, y: Tensor) -> Tensor:
+        """Return the attention of every layer and head along targets, (layers, B, h, Ty, Tx)."""
+        state, x, found = self.begin(memory), self._shifted(y), []
+        for layer, source in zip(self.layers, state.source, strict=True):
+            x, _, query = layer(x, None, source, state.mask)
+            found.append(layer.attention.weights(query, source, state.mask))
+        return torch.stack(found)
+
+    def _shifted(self, y: Tensor) -> Tensor:
+        """Return y_0, ..., y_{Ty-1} embedded."""
+        return self.words(functional.pad(y[:, :-1], (1, 0), value=self.embedding.zero_id))
+
+    def _through(
+        self, x: Tensor, state: TransformerState, *, word_by_word: bool = False
+    ) -> tuple[Tensor, list[KeysValues], Callable[[], Tensor]]:
+        """Return the last layer's output, the words' keys and values, and the weights shown."""
+        now, queries = [], []
+        for number, layer in enumerate(self.layers):
+            source = state.source[number]
+            past = None
+            if word_by_word:
+                past = state.past[number] if state.past is not None else _nothing(x, layer)
+            x, of_words, query = layer(x, past, source, state.mask)
+            now.append(of_words)
+            queries.append(query)
+        asked, shown = queries[self.shown.layer], self.shown.layer
+
+        def weights() -> Tensor:
+            attention = self.layers[shown].attention
+            return self.shown.of(attention.weights(asked, state.source[shown], state.mask))
+
+        return x, now, weights
+
+
+def _nothing(x: Tensor, layer: DecoderLayer) -> KeysValues:
+    """Return keys and values of no words."""
+    heads = layer.self_attention.heads
+    empty = x.new_zeros(len(x), heads, 0, x.shape[-1] // heads)
+    return empty, empty

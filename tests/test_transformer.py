@@ -1,0 +1,270 @@
+"""The Transformer against NumPy loops written from its paper, and against torch's own layers."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import (
+    PAD,
+    SELF_ATTENTION,
+    follow,
+    oracle_of,
+    random_batch,
+    random_pairs,
+    tiny_model,
+    tiny_transformer,
+)
+from test_equations import TOLERANCE, assert_gradients_are_the_oracles, differences
+from test_search import RULES, random_sources, search
+from torch import nn
+from torch.nn import functional
+
+from seq2seq.config.schema import Activation, Norm, PositionKind
+from seq2seq.data.batching import collate
+from seq2seq.decoding.forced import force_ids
+from seq2seq.model.transformer import HeadsAttention, sinusoids
+
+KINDS = {
+    "as printed": {},
+    "pre-norm": {"norm": Norm.pre},
+    "learned positions": {"positions": PositionKind.learned, "longest": 3},
+    "gelu": {"activation": Activation.gelu, "norm": Norm.pre},
+    "one head of a layer": {"layer": 1, "head": 2},
+}
+
+
+def model_of(kind: str, seed: int):
+    return tiny_transformer(seed, **KINDS[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_values_are_the_oracles_along_targets_and_word_by_word(kind):
+    for seed in (1, 2):
+        model, batch = model_of(kind, seed), random_batch(seed)
+        worst = differences(model, oracle_of(model), batch)
+        assert max(worst.values()) < TOLERANCE, f"seed {seed}: {worst}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_are_the_oracles(kind):
+    assert_gradients_are_the_oracles(model_of(kind, 12), seed=12)
+
+
+def test_a_recurrent_decoder_over_self_attention_is_the_oracle():
+    model = tiny_model(3, encoder=SELF_ATTENTION, hidden_size=4, embedding_size=4)
+    worst = differences(model, oracle_of(model), random_batch(3))
+    assert max(worst.values()) < TOLERANCE, worst
+    assert_gradients_are_the_oracles(model, seed=3)
+
+
+def test_a_transformer_decoder_over_a_recurrent_encoder_searches_and_is_forced_alike():
+    model = tiny_transformer(4, self_attention=False, vocab=9)
+    sources = random_sources(4, [4, 1, 6], 9)
+    for source, found in zip(sources, search(model, sources, RULES), strict=True):
+        again = force_ids(model, [(source, h.ids) for h in found], 0.0)
+        for h, forced in zip(found, again, strict=True):
+            assert h.log_prob == pytest.approx(forced.log_prob, abs=1e-5)
+            assert h.alpha == pytest.approx(forced.alpha, abs=1e-6)
+
+
+# torch's own layers -----------------------------------------------------------------------------
+
+
+def copy_attention(ours: HeadsAttention, theirs: nn.MultiheadAttention) -> None:
+    for kind in ("weight", "bias"):
+        parts = [getattr(ours.W_Q, kind), getattr(ours.W_KV, kind)]
+        getattr(theirs, f"in_proj_{kind}").copy_(torch.cat(parts))
+    theirs.out_proj.load_state_dict(ours.W_O.state_dict())
+
+
+def copy_layer(ours: nn.Module, theirs: nn.Module) -> None:
+    copy_attention(ours.self_attention, theirs.self_attn)
+    if hasattr(ours, "attention"):
+        copy_attention(ours.attention, theirs.multihead_attn)
+    theirs.linear1.load_state_dict(ours.feed_forward.W_1.state_dict())
+    theirs.linear2.load_state_dict(ours.feed_forward.W_2.state_dict())
+    for i, residual in enumerate(ours.residuals, start=1):
+        getattr(theirs, f"norm{i}").load_state_dict(residual.norm.state_dict())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("norm", "activation"), list(itertools.product(Norm, Activation)))
+def test_layers_are_those_of_torch(norm, activation):
+    model = tiny_transformer(5, norm=norm, activation=activation)
+    batch, d = random_batch(5), 4
+    sizes = {"d_model": d, "nhead": 2, "dim_feedforward": 6, "batch_first": True, "dropout": 0.0}
+    kind = {"norm_first": norm is Norm.pre, "activation": activation.name, "dtype": torch.float64}
+    x = torch.randn(*batch.src.shape, d, dtype=torch.float64)
+    layer, mask = model.encoder.layers[0], batch.src_mask
+    theirs = nn.TransformerEncoderLayer(**sizes, **kind)
+    copy_layer(layer, theirs)
+    expected = theirs.train()(x, src_key_padding_mask=~mask)
+    torch.testing.assert_close(layer(x, mask[:, None, None])[mask], expected[mask])
+    # The same for a layer of the decoder, which asks these outputs.
+    y, layer = torch.randn(*batch.tgt.shape, d, dtype=torch.float64), model.decoder.layers[1]
+    theirs = nn.TransformerDecoderLayer(**sizes, **kind)
+    copy_layer(layer, theirs)
+    causal = nn.Transformer.generate_square_subsequent_mask(y.shape[1], dtype=torch.float64)
+    expected = theirs.train()(y, x, tgt_mask=causal, memory_key_padding_mask=~mask)
+    found, _, _ = layer(y, None, layer.attention.prepare(x), mask[:, None, None])
+    torch.testing.assert_close(found, expected)
+
+
+def test_positions_are_the_sinusoids_of_the_paper():
+    found = sinusoids(0, 50, 6)
+    p, i = 37, 2
+    assert found[p, 2 * i].item() == pytest.approx(
+        torch.sin(torch.tensor(p / 10_000 ** (4 / 6), dtype=torch.float64)).item()
+    )
+    assert torch.equal(sinusoids(20, 5, 6), found[20:25])
+    # A shift by k is a rotation, the same everywhere: the reason that the paper gives for them.
+    pairs = torch.view_as_complex(found.unflatten(1, (-1, 2)).flip(-1).contiguous())
+    torch.testing.assert_close(pairs[13:] / pairs[:-13], (pairs[13] / pairs[0]).expand(37, -1))
+
+
+# What is attended to ----------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_weights_of_every_layer_and_head_are_those_that_average():
+    """By hand from the values: what the layer adds is W_O of the averages by these weights."""
+    model, batch = tiny_transformer(6), random_batch(6)
+    memory = model.encoder(batch.src, batch.src_mask)
+    weights = model.decoder.attention_weights(memory, batch.tgt)  # (layers, B, h, Ty, Tx)
+    assert weights.shape == (2, 4, 2, batch.tgt.shape[1], batch.src.shape[1])
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]).double())
+    padding = ~batch.src_mask[None, :, None, None]
+    assert (weights[padding.expand_as(weights)] == 0).all()
+    shown = follow(model, batch).alpha
+    torch.testing.assert_close(shown, weights[-1].mean(dim=1))
+    one = tiny_transformer(6, layer=1, head=2)
+    torch.testing.assert_close(follow(one, batch).alpha, weights[0][:, 1])
+    attention = model.decoder.layers[0].attention
+    x = torch.randn(*batch.tgt.shape, 4, dtype=torch.float64)
+    keys, values = attention.prepare(memory.states)
+    mask = batch.src_mask[:, None, None]
+    by_hand = attention.W_O(
+        (attention.weights(x, (keys, values), mask) @ values).transpose(1, 2).flatten(2)
+    )
+    torch.testing.assert_close(attention(x, (keys, values), mask), by_hand)
+    within = model.encoder.attention_weights(batch.src, batch.src_mask)
+    assert within.shape == (2, 4, 2, batch.src.shape[1], batch.src.shape[1])
+    assert (within[padding.expand_as(within)] == 0).all()
+
+
+# Search -----------------------------------------------------------------------------------------
+
+
+def test_a_wide_beam_finds_what_exhaustion_finds():
+    vocab, bound, eos = 5, 4, RULES.eos
+    model = tiny_transformer(7, vocab=vocab)
+    rules = replace(RULES, beam_size=200, min_ratio=0.0, max_ratio=bound / 2)
+    [source] = random_sources(7, [2], vocab)
+    targets = [
+        (*words, eos)
+        for length in range(bound)
+        for words in itertools.product(range(2, vocab), repeat=length)
+    ]
+    scores = {h.ids: h.log_prob for h in force_ids(model, [(source, t) for t in targets], 0.0)}
+    [found] = search(model, [source], rules)
+    assert [h.ids for h in found] == sorted(scores, key=scores.get, reverse=True)
+
+
+@torch.no_grad()
+def test_a_cache_equals_the_whole_in_any_company_and_order():
+    """Hypotheses of ragged sentences, reordered at every step as a beam would."""
+    model, rng = tiny_transformer(8, norm=Norm.pre), torch.Generator().manual_seed(8)
+    pairs = random_pairs(8, ((4, 5), (1, 5), (6, 5)))
+    batch = collate(pairs, PAD)
+    state, y = model.begin(batch.src, batch.src_mask), torch.zeros(3, dtype=torch.int64)
+    written: list[list[int]] = [[] for _ in range(3)]
+    for i in range(5):
+        slots = i + 1
+        prediction, state = model.step(y, state)
+        for row, words in enumerate(written):
+            sentence = row // max(1, i)
+            t = model.follow(
+                *(x[sentence : sentence + 1] for x in (batch.src, batch.src_mask)),
+                torch.tensor([[*words, 2]]),
+                torch.ones(1, i + 1, dtype=torch.bool),
+            ).t
+            expected = functional.log_softmax(model.logits(t), dim=-1)[-1]
+            torch.testing.assert_close(prediction.log_probs()[row], expected)
+        rows = torch.cat(
+            [
+                sentence * max(1, i) + torch.randint(max(1, i), (slots,), generator=rng)
+                for sentence in range(3)
+            ]
+        )
+        state = state.select(torch.arange(3), slots, rows)
+        y = torch.randint(2, 6, (3 * slots,), generator=rng)
+        written = [
+            [*written[row], word] for row, word in zip(rows.tolist(), y.tolist(), strict=True)
+        ]
+        # The source was not copied for hypotheses.
+        assert state.source[0][0].shape[0] == 3
+
+
+# A wrong model is noticed -----------------------------------------------------------------------
+
+
+def post_for_pre(model):
+    for module in model.modules():
+        if hasattr(module, "pre_norm"):
+            module.pre_norm = False
+
+
+def heads_side_by_side(model):
+    model.decoder.layers[0].attention._split = lambda x: x.unflatten(-1, (-1, 2)).movedim(-1, 1)
+
+
+def not_causal(model):
+    attention = model.decoder.layers[0].self_attention
+    plain = attention.forward
+    attention.forward = lambda x, past, mask=None, *, causal=False: plain(x, past, mask)
+
+
+def positions_from_one(model):
+    positions = model.decoder.words.positions
+    plain = positions.forward
+    positions.forward = lambda first, count, like: plain(first + 1, count, like)
+
+
+def words_not_scaled(model):
+    model.encoder.words.positions.width = 1
+
+
+def padding_is_seen(model):
+    attention = model.encoder.layers[0].self_attention
+    plain = attention.forward
+    attention.forward = lambda x, past, mask=None, *, causal=False: plain(x, past)
+
+
+def keys_of_the_layer_below(model):
+    model.decoder.layers[1].attention.W_KV = model.decoder.layers[0].attention.W_KV
+
+
+def no_last_norm(model):
+    model.decoder.norm = nn.Identity()
+
+
+MUTATIONS = [
+    post_for_pre,
+    heads_side_by_side,
+    not_causal,
+    positions_from_one,
+    words_not_scaled,
+    padding_is_seen,
+    keys_of_the_layer_below,
+    no_last_norm,
+]
+
+
+@pytest.mark.parametrize("mutate", MUTATIONS, ids=lambda mutate: mutate.__name__)
+def test_a_wrong_model_is_noticed(mutate):
+    model, batch = tiny_transformer(21, norm=Norm.pre), random_batch(21)
+    oracle = oracle_of(model)
+    assert max(differences(model, oracle, batch).values()) < TOLERANCE
+    mutate(model)
+    assert max(differences(model, oracle, batch).values()) > 1e-4
