@@ -1,4 +1,4 @@
-"""Measure speed and memory: `benchmark.py train`, `decode RUN` or `growth RUN`.
+"""Measure speed and memory: `benchmark.py train` or `decode RUN`.
 
 Contenders take turns in one process, round by round, and the median round counts. A peer's program
 takes its turn in each round, too.
@@ -18,13 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 # As train.py: a waiting thread gives its core away.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
-
-from seq2seq.run.requirements import leave_if_too_old
-
-if __name__ == "__main__":
-    leave_if_too_old()
-
+import checkout  # noqa: F401
 from seq2seq.cli.console import output_stream, run_script, table
 from seq2seq.run.errors import PlatformError, UsageError
 
@@ -39,7 +33,7 @@ Row = dict[str, Any]
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["train", "decode", "growth"])
+    parser.add_argument("what", choices=["train", "decode"])
     parser.add_argument("run", nargs="?", type=Path, help="decode: a trained run")
     parser.add_argument("--sizes", default="medium", help="train: small,medium,paper")
     parser.add_argument("--vocabulary", default="8000", help="train: 8000,30000")
@@ -56,14 +50,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--against", type=Path, help="script of a peer, which needs --data")
     parser.add_argument("--peer-updates", type=int, default=30, help="of the peer, a round")
     parser.add_argument("--memory", action="store_true", help="train: measure an update's peak")
-    parser.add_argument("--pairs", default="10000,100000,1000000", help="growth: corpora")
-    parser.add_argument("--plot", type=Path, help="growth: PNG")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     args = parser.parse_args()
     if args.against and not args.data:
         raise UsageError("--against", "the peer reads text", "Give --data, too.")
-    if args.what != "train" and not args.run:
-        raise UsageError(args.what, "no run to decode with", "Give RUN, as train.py prints it.")
+    if args.what == "decode" and not args.run:
+        raise UsageError("decode", "no run to decode with", "Give RUN, as train.py prints it.")
     return args
 
 
@@ -73,7 +65,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    rows = {"train": train, "decode": decode, "growth": growth}[args.what](args)
+    rows = (train if args.what == "train" else decode)(args)
     with output_stream(None) as output:
         names = list(dict.fromkeys(name for row in rows for name in row))
         cells = ([shown(row.get(name, "")) for name in names] for row in rows)
@@ -136,7 +128,7 @@ def trainings_of(
         pairs = read_pairs(files[0], files[1], size.vocabulary)
     else:
         pairs = drawn_pairs(args.lengths, 200 * args.batch, size.vocabulary)
-    corpus = stored([pairs], size.vocabulary, directory)
+    corpus = stored(pairs, size.vocabulary, directory)
     device, batches = pick_device(Device.auto), plan(corpus, cfg.trainer)
     keep_freed_memory()  # as train.py
     return [Training(size, c, cfg, batches_of(corpus, batches), device) for c in contenders]
@@ -265,29 +257,6 @@ class Decoding:
         from seq2seq.evaluation.scoring import bleu
 
         return bleu(self.texts, self.references, self.model.config.evaluate.bleu_tokenizer)
-
-
-def growth(args: argparse.Namespace) -> list[Row]:
-    """Measure how speed, time and memory grow with what there is to do."""
-    from bench.growth import memory_of_data_stage, plot, speed_by_corpus, time_by_length
-    from seq2seq.config.compose import preset
-    from seq2seq.data.prepare import load_text
-    from seq2seq.decoding.pretrained import load
-    from seq2seq.run.directory import RunDir
-
-    pairs = [int(number) for number in args.pairs.split(",")]
-    root = Path(__file__).resolve().parents[1]
-    sentences = load_text(RunDir.open(args.run), "test", "source")
-    with TemporaryDirectory() as directory:
-        cfg = preset("multi30k_en_fr", [f"trainer.batch_sentences={args.batch}"])
-        speed = speed_by_corpus(cfg, pairs, args.updates, Path(directory))
-        model = load(args.run, ["decode.max_ratio=2", f"threads={args.threads}"])
-        times = time_by_length(model, sentences[:], (10, 20, 40, 80, 160), 32)
-        memory = memory_of_data_stage(root, pairs, Path(directory))
-    if args.plot:
-        with output_stream(args.plot) as file:
-            file.write(plot(speed, times, memory))
-    return [*speed, *times, *memory]
 
 
 def shown(value: object) -> str:

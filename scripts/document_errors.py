@@ -8,15 +8,13 @@ import argparse
 import ast
 import inspect
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
-
+import checkout  # noqa: F401
 from seq2seq.cli.console import output_stream, run_script, table
 from seq2seq.run import errors
 from seq2seq.run.signals import EXIT_CODES

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from conftest import batch_loss
 from runs import assert_fails, run_here, tiny_run
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.measure import interleaved, peak_memory, peak_of, timed
+from bench.measure import interleaved, peak_memory, timed
 from bench.sizes import Size
 from bench.workload import LENGTHS, drawn_pairs, read_pairs, stored
 from seq2seq.config.schema import Backend, Config, Normalize
@@ -82,7 +80,7 @@ def test_text_becomes_ids_of_pieces(tmp_path):
     source, target = read_pairs(tmp_path / "a", tmp_path / "b", 40)
     assert len(source) == len(target) == len(lines)
     assert all(row[-1] == EOS and row.max() < 40 for row in source)
-    pairs = stored([(source, target)], 40, tmp_path)
+    pairs = stored((source, target), 40, tmp_path)
     assert [pairs.src[i].tolist() for i in range(3)] == [row.tolist() for row in islice(source, 3)]
 
 
@@ -122,13 +120,3 @@ def test_the_script_trains_and_decodes(monkeypatch, tmp_path_factory, tmp_path):
 def test_mistakes_are_one_line(monkeypatch, arguments, line):
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
     assert_fails(run_here(monkeypatch, "benchmark", *arguments), 2, line)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_peak_of_a_process_is_its_own():
-    """Not that of the one that started it, which is larger here."""
-    held = b"x" * (512 << 20)
-    code = "import time; held = b'x' * (64 << 20); time.sleep(0.3)"
-    peak = peak_of(subprocess.Popen([sys.executable, "-c", code]))
-    assert 64 << 20 < peak < 200 << 20
-    assert held

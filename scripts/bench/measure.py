@@ -1,9 +1,7 @@
 """Clocks, memory, and how fast this machine multiplies."""
 
-import contextlib
 import re
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -75,19 +73,6 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
     before = _kilobytes(status, "VmRSS")
     work()
     return (_kilobytes(status, "VmHWM") - before) * 1024
-
-
-def peak_of(process: subprocess.Popen[bytes]) -> int | None:
-    """Wait for a process; return its peak in bytes to within 20 ms of its end, None off Linux.
-
-    What `wait4` says begins with the memory of the process that started it.
-    """
-    status, peak = Path(f"/proc/{process.pid}/status"), None
-    while process.poll() is None:
-        with contextlib.suppress(OSError, LookupError):  # it ends between two looks
-            peak = _kilobytes(status, "VmHWM") * 1024
-        time.sleep(0.02)
-    return peak
 
 
 def _kilobytes(status: Path, field: str) -> int:

@@ -1,8 +1,7 @@
 """Batches to train on: of a real corpus in files, or drawn with lengths like one."""
 
-import contextlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,20 +61,14 @@ def _pieces(file: Path, vocabulary: int) -> Rows:
     return [np.array([*ids, EOS], np.int32) for ids in processor.encode(lines)]
 
 
-def stored(parts: Iterable[tuple[Rows, Rows]], vocabulary: int, directory: Path) -> TokenizedPairs:
-    """Put pairs, part by part, into files that are read as a run reads its own."""
-    names = ("source", "target")
-    lengths: list[list[int]] = [[], []]
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context((directory / f"{name}.ids").open("wb")) for name in names]
-        for part in parts:
-            for rows, file, counted in zip(part, files, lengths, strict=True):
-                np.concatenate(rows).tofile(file)
-                counted += map(len, rows)
+def stored(pairs: tuple[Rows, Rows], vocabulary: int, directory: Path) -> TokenizedPairs:
+    """Put pairs into files that are read as a run reads its own."""
     sides = []
-    for name, counted in zip(names, lengths, strict=True):
-        np.cumsum(counted, dtype=np.int64).tofile(directory / f"{name}.ends")
-        sides.append(IdStore(directory / f"{name}.ids", directory / f"{name}.ends", vocabulary))
+    for name, rows in zip(("source", "target"), pairs, strict=True):
+        ids, ends = directory / f"{name}.ids", directory / f"{name}.ends"
+        np.concatenate(rows).tofile(ids)
+        np.cumsum([len(row) for row in rows], dtype=np.int64).tofile(ends)
+        sides.append(IdStore(ids, ends, vocabulary))
     return TokenizedPairs(*sides)
 
 
