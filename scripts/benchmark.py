@@ -12,7 +12,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +25,7 @@ from seq2seq.cli.console import output_stream, run_script, table
 from seq2seq.run.errors import PlatformError, UsageError
 
 if TYPE_CHECKING:
-    from bench.measure import Rate
-    from bench.sizes import Size
-    from bench.training import Contender, Training
+    from bench import Size, Training
 
 Row = dict[str, Any]
 
@@ -77,108 +77,87 @@ def main() -> None:
 
 def train(args: argparse.Namespace) -> list[Row]:
     """Time updates at each size, with each way to make them."""
-    from bench.sizes import SIZES, Size
+    from bench import SIZES, Size
 
-    rows = []
-    for name in args.sizes.split(","):
-        if name not in SIZES:
-            raise UsageError("--sizes", f"{name!r} is no size", f"Take some of {', '.join(SIZES)}.")
-        for words in args.vocabulary.split(","):
-            rows += train_at(args, Size(name, *SIZES[name], int(words)))
-    return rows
+    if unknown := {*args.sizes.split(",")} - {*SIZES}:
+        fix = f"Take some of {', '.join(SIZES)}."
+        raise UsageError("--sizes", f"{min(unknown)!r} is no size", fix)
+    cases = product(args.sizes.split(","), args.vocabulary.split(","))
+    sizes = [Size(name, *SIZES[name], int(words)) for name, words in cases]
+    return [row for size in sizes for row in train_at(args, size)]
 
 
 def train_at(args: argparse.Namespace, size: "Size") -> list[Row]:
     """Time updates at one size."""
-    from bench.measure import interleaved, timed
-    from bench.training import Contender
+    from bench import interleaved, timed
 
-    contenders = [Contender.named(way) for way in args.ways.split(",")]
     with TemporaryDirectory() as directory:
-        trainings = trainings_of(args, size, contenders, Path(directory))
+        trainings = trainings_of(args, size, Path(directory))
         contestants: list[Callable[[], float]] = [
             partial(timed, partial(t.updates, args.updates)) for t in trainings
         ]
         if args.against:
             contestants.append(peer(args, size, "train_target_tokens_per_s"))
         rates = interleaved(contestants, args.rounds)
-        rows = [
-            training_row(training, contender, rate)
-            for training, contender, rate in zip(trainings, contenders, rates, strict=False)
-        ]
+        name: Row = {"size": size.name, "words": size.vocabulary}
+        rows = [name | training_row(*both) for both in zip(trainings, rates, strict=False)]
         if args.memory:
             add_memory(rows, trainings)
-    return beside(args, rows, rates, {"size": size.name, "words": size.vocabulary}, "tokens/s")
+    if args.against:  # and how many times faster than it each of ours is
+        for row in rows:
+            row["x peer"] = round(row["tokens/s"] / median(rates[-1]), 2)
+        rows.append(name | {"way": args.against.stem} | figures(rates[-1], "tokens/s"))
+    return rows
 
 
-def trainings_of(
-    args: argparse.Namespace, size: "Size", contenders: "list[Contender]", directory: Path
-) -> "list[Training]":
-    """Build a model for each contender, on one corpus."""
-    from bench.training import Training, batches_of
-    from bench.workload import drawn_pairs, plan, read_pairs, stored
+def trainings_of(args: argparse.Namespace, size: "Size", directory: Path) -> "list[Training]":
+    """Build a model for each way to train it, on one corpus."""
+    from bench import Training, batches_of, drawn_pairs, pieces_of, stored
     from seq2seq.config.compose import preset
     from seq2seq.config.schema import Device
     from seq2seq.decoding.pretrained import pick_device
     from seq2seq.run.memory import keep_freed_memory
 
     cfg = preset("multi30k_en_fr", [f"trainer.batch_sentences={args.batch}"])
+    pairs = drawn_pairs(args.lengths, 200 * args.batch, size.vocabulary)
     if args.data:
-        files = [args.data / f"train.{language}" for language in args.languages.split(",")]
-        pairs = read_pairs(files[0], files[1], size.vocabulary)
-    else:
-        pairs = drawn_pairs(args.lengths, 200 * args.batch, size.vocabulary)
+        source, target = (args.data / f"train.{code}" for code in args.languages.split(","))
+        pairs = pieces_of(source, size.vocabulary), pieces_of(target, size.vocabulary)
     corpus = stored(pairs, size.vocabulary, directory)
-    device, batches = pick_device(Device.auto), plan(corpus, cfg.trainer)
     keep_freed_memory()  # as train.py
-    return [Training(size, c, cfg, batches_of(corpus, batches), device) for c in contenders]
+    device, ways = pick_device(Device.auto), args.ways.split(",")
+    return [Training(size, way, cfg, batches_of(corpus, cfg.trainer), device) for way in ways]
 
 
 def add_memory(rows: list[Row], trainings: "list[Training]") -> None:
     """Measure the peak of an update, each in a process of its own, where nothing is left over."""
     import multiprocessing
 
-    from bench.training import update_memory
+    from bench import update_memory
 
     for row, training in zip(rows, trainings, strict=True):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            size, contender, batch = training.size, training.contender, next(training.batches)
-            given = (size, contender, training.cfg, batch, training.device)
-            peak = pool.apply(update_memory, given)
+            given = training.size, training.way, training.cfg, next(training.batches)
+            peak = pool.apply(update_memory, (*given, training.device))
         row["peak MB"] = None if peak is None else round(peak / 1e6)
 
 
-def training_row(training: "Training", contender: "Contender", rate: "Rate") -> Row:
-    """Return the figures of one way to train, and how near it comes to what products allow."""
+def training_row(training: "Training", rates: list[float]) -> Row:
+    """Return the figures of one way to train, and how near it comes to what matmuls allow."""
     import torch
 
-    from bench.measure import product_rate
-    from seq2seq.config.schema import Precision
+    from bench import matmul_rate
 
-    row: Row = {"size": training.size.name, "words": training.size.vocabulary}
-    row |= {"way": contender.name} | figures(rate, "tokens/s")
-    tokens = training.updates(1)
-    operations = training.operations / tokens * rate.median
-    bf16 = contender.precision is Precision.bf16
-    ceiling = product_rate(torch.bfloat16 if bf16 else torch.float32, training.device)
-    row |= {"GFLOP/s": round(operations / 1e9, 1), "of products": f"{operations / ceiling:.0%}"}
-    return row
+    operations = median(rates) / training.updates(1) * training.operations
+    dtype = torch.bfloat16 if training.way.endswith("bf16") else torch.float32
+    share = operations / matmul_rate(dtype, training.device)
+    row = {"way": training.way} | figures(rates, "tokens/s")
+    return row | {"GFLOP/s": round(operations / 1e9, 1), "of products": f"{share:.0%}"}
 
 
-def beside(
-    args: argparse.Namespace, rows: list[Row], rates: "list[Rate]", name: Row, unit: str
-) -> list[Row]:
-    """Add the peer and how many times faster than it each of ours is."""
-    if not args.against:
-        return rows
-    for row in rows:
-        row["x peer"] = round(row[unit] / rates[-1].median, 2)
-    return [*rows, name | {"way": args.against.stem} | figures(rates[-1], unit)]
-
-
-def figures(rate: "Rate", unit: str) -> Row:
+def figures(rates: list[float], unit: str) -> Row:
     """Return the median and the range of the rounds."""
-    return {unit: round(rate.median, 1), "range": f"{min(rate.rounds):.0f}-{max(rate.rounds):.0f}"}
+    return {unit: round(median(rates), 1), "range": f"{min(rates):.0f}-{max(rates):.0f}"}
 
 
 def peer(args: argparse.Namespace, size: "Size", field: str) -> Callable[[], float]:
@@ -203,9 +182,7 @@ def peer(args: argparse.Namespace, size: "Size", field: str) -> Callable[[], flo
 
 def decode(args: argparse.Namespace) -> list[Row]:
     """Time the translation of a run's test set, with each beam and each way."""
-    from itertools import product
-
-    from bench.measure import interleaved, timed
+    from bench import interleaved, timed
 
     cases = [
         Decoding(args.run, int(beam), way, args.limit)
@@ -215,7 +192,7 @@ def decode(args: argparse.Namespace) -> list[Row]:
     return [
         {"beam": case.beam, "way": case.way}
         | figures(rate, "sentences/s")
-        | {"pieces/s": round(rate.median * case.pieces, 1), "BLEU": round(case.bleu(), 2)}
+        | {"pieces/s": round(median(rate) * case.pieces, 1), "BLEU": round(case.bleu(), 2)}
         for case, rate in zip(cases, rates, strict=True)
     ]
 
