@@ -45,17 +45,8 @@ log = logging.getLogger(__name__)
 LATER_KEYS = ("decode", "evaluate", "attention.inference", "device", "threads")
 """What decoding and evaluation may change; everything else is fixed by the checkpoint."""
 
-RESUME_KEYS = (
-    *LATER_KEYS,
-    "stages",
-    "logging",
-    "trainer.max_updates",
-    "trainer.max_epochs",
-    "trainer.max_minutes",
-    "trainer.patience",
-    "trainer.keep_checkpoints",
-    "trainer.on_out_of_memory",
-)
+_LIMITS = "max_updates max_epochs max_minutes patience keep_checkpoints on_out_of_memory"
+RESUME_KEYS = (*LATER_KEYS, "stages", "logging", *(f"trainer.{x}" for x in _LIMITS.split()))
 """What a resumed training may change. `max_updates` also moves the end of a falling schedule."""
 
 COMMAND_ONLY = ("run_dir", "resume")
@@ -104,8 +95,7 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
 
 def without_command(raw: DictConfig) -> dict[str, Any]:
     """Return composed values without the keys that only a command line has."""
-    values = OmegaConf.to_container(raw, resolve=True)
-    assert isinstance(values, dict)
+    values: Any = OmegaConf.to_container(raw, resolve=True)
     return {str(key): value for key, value in values.items() if key not in COMMAND_ONLY}
 
 
@@ -163,8 +153,7 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
             fix = f"Choose one of: {', '.join(options)}; others need --extension MODULE."
             raise ConfigError("config", f"{group}.name is {name!r}", fix)
         schema[group] = OmegaConf.structured(options[name])
-    config = OmegaConf.to_object(OmegaConf.merge(schema, values))
-    assert isinstance(config, Config)
+    config: Config = OmegaConf.to_object(OmegaConf.merge(schema, values))
     return config
 
 
@@ -190,24 +179,19 @@ def _check_ranges(config: Config) -> None:
         low, high, open_ends = (f.metadata[k] for k in ("low", "high", "open"))
         if isinstance(value, int) and value > MAX_NUMBER:
             raise ConfigError("config", f"{key}={value} is too large", f"Use {MAX_NUMBER} or less.")
-        above = value > low if open_ends in ("low", "both") else value >= low
-        below = value < high if open_ends in ("high", "both") or high == math.inf else value <= high
-        if not (above and below):  # written so that NaN fails
-            left = "(" if open_ends in ("low", "both") or low == -math.inf else "["
-            right = ")" if open_ends in ("high", "both") or high == math.inf else "]"
-            raise ConfigError(
-                "config", f"{key}={value} is out of range", f"Use {left}{low:g}, {high:g}{right}."
-            )
+        left = "(" if open_ends in ("low", "both") or low == -math.inf else "["
+        right = ")" if open_ends in ("high", "both") or high == math.inf else "]"
+        ends = (low if left == "[" else None, high if right == "]" else None)
+        if not (low < value < high or value in ends):  # written so that NaN fails
+            fix = f"Use {left}{low:g}, {high:g}{right}."
+            raise ConfigError("config", f"{key}={value} is out of range", fix)
 
 
 def _check_together(config: Config) -> None:
     """Apply the rules that join settings; those of a group stand in its class."""
     if not _NAME.fullmatch(config.name):
-        raise ConfigError(
-            "config",
-            f"name={config.name!r} is not a valid name",
-            "Use up to 100 of A-Z a-z 0-9 . _ -",
-        )
+        what = f"name={config.name!r} is not a valid name"
+        raise ConfigError("config", what, "Use up to 100 of A-Z a-z 0-9 . _ -")
     if not config.stages:
         raise ConfigError("config", "stages is empty", "Name at least one.")
     for f in fields(config):
@@ -305,11 +289,8 @@ def composing_error(error: Exception) -> ConfigError:
         known = [str(key) for key in node] if isinstance(node, DictConfig) else []
         return _unknown_key(cause, known)
     if isinstance(error, OverrideParseException):
-        return ConfigError(
-            "config",
-            f"cannot read override {error.override!r}",
-            "Write key=value; quote a value with commas, brackets or letters beyond ASCII.",
-        )
+        fix = "Write key=value; quote a value with commas, brackets or letters beyond ASCII."
+        return ConfigError("config", f"cannot read override {error.override!r}", fix)
     if is_about_a_group(error):
         what, fix = "a group was given something else than a name", "Write it as in model=small."
         return ConfigError("config", what, fix)
@@ -323,12 +304,8 @@ def composing_error(error: Exception) -> ConfigError:
 
 def _unknown_key(error: ConfigKeyError | ConfigAttributeError, known: Sequence[str]) -> ConfigError:
     full_key = str(error.full_key)
-    parent, _, wrong = full_key.rpartition(".")
-    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
-    prefix = f"{parent}." if parent else ""
-    fix = f"Known here: {', '.join(known)}."
-    if near:
-        fix = f"Did you mean '{prefix}{near[0]}'?"
-    elif not known:
-        fix = f"'{parent}' is a value, not a group."
+    parent, dot, wrong = full_key.rpartition(".")
+    fix = f"Known here: {', '.join(known)}." if known else f"'{parent}' is a value, not a group."
+    if near := difflib.get_close_matches(wrong, known, n=1, cutoff=0.5):
+        fix = f"Did you mean '{parent}{dot}{near[0]}'?"
     return ConfigError("config", f"unknown key '{full_key}'", fix)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from seq2seq.kernels.choice import loops_for
 from seq2seq.kernels.matmul import compute_dtype, linear, sum_over_rows
 from seq2seq.kernels.packing import Packing, Sizes, shifted
-from seq2seq.kernels.steps import SavedActivations
+from seq2seq.kernels.steps import Saved
 from seq2seq.model.gated_unit import GatedUnit
 
 
@@ -99,7 +99,7 @@ class GatedScan(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> Tensor:
         h_all = start.new_empty(*projected.shape[:-1], start.shape[-1])
-        saved = SavedActivations.empty(h_all, reset_before=reset_before)
+        saved = Saved.empty(h_all, reset_before=reset_before)
         loops = loops_for(h_all, dtype, reset_before=reset_before)
         loops.gated(projected.to(dtype), start, (U, U_gates), sizes, saved)
         ctx.save_for_backward(start, U, U_gates, *vars(saved).values())
@@ -110,7 +110,7 @@ class GatedScan(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         start, U, U_gates, *activations = ctx.saved_tensors
         sizes, reset_before, dtype, of_words = ctx.options
-        n, saved = start.shape[-1], SavedActivations(*activations)
+        n, saved = start.shape[-1], Saved(*activations)
         h_prev = shifted(start, saved.states, sizes)
         loops = loops_for(start, dtype, reset_before=reset_before)
         d_words, d_start = loops.gated_backward(grad, h_prev, (U, U_gates), sizes, saved)

@@ -15,7 +15,7 @@ from seq2seq.kernels.choice import loops_for
 from seq2seq.kernels.matmul import compute_dtype, linear, sum_over_rows
 from seq2seq.kernels.packing import Packing, shifted
 from seq2seq.kernels.scan import project, scan
-from seq2seq.kernels.steps import AttentionInputs, SavedActivations
+from seq2seq.kernels.steps import Attending, Saved
 from seq2seq.model.attention import AdditiveAttention, FixedContext
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.protocols import Source
@@ -124,10 +124,10 @@ class AttentiveScan(torch.autograd.Function):
         num_words = len(projected)
         queries = s_0.new_empty(num_words, keys.shape[-1])
         alphas = s_0.new_empty(num_words, keys.shape[1])
-        inputs = AttentionInputs(keys, Ch.to(dtype), mask, v_a, queries, alphas)
+        inputs = Attending(keys, Ch.to(dtype), mask, v_a, queries, alphas)
         s_all = s_0.new_empty(num_words, s_0.shape[-1])
         s_all[: packing.sizes[0]] = s_0[: packing.sizes[0]]
-        saved = SavedActivations.empty(s_all, reset_before=reset_before)
+        saved = Saved.empty(s_all, reset_before=reset_before)
         loops = loops_for(s_all, dtype, reset_before=reset_before)
         loops.attentive(projected.to(dtype), (U, from_state), packing, saved, inputs)
         arrays = *vars(inputs).values(), *vars(saved).values()
@@ -141,7 +141,7 @@ class AttentiveScan(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         from_state, U, *arrays = ctx.saved_tensors
         packing, reset_before, dtype, of_words, of_Ch = ctx.options
-        inputs, saved = AttentionInputs(*arrays[:6]), SavedActivations(*arrays[6:])
+        inputs, saved = Attending(*arrays[:6]), Saved(*arrays[6:])
         s_all, r = saved.states, saved.gates[:, saved.states.shape[-1] :]
         loops = loops_for(s_all, dtype, reset_before=reset_before)
         grads = loops.attentive_backward(
