@@ -1,8 +1,7 @@
-"""What `benchmark.py` measures: models of named sizes, updates of training, clocks and memory."""
+"""What `benchmark.py` measures: models of named sizes, updates of training, clocks."""
 
 import io
 import itertools
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +40,7 @@ LENGTHS = {"captions": (14.5, 4.3, 16.4, 5.4, 50), "full": (50, 0, 50, 0, 50)}
 """Mean and spread of source and target tokens, and the longest: as in Multi30k; none shorter."""
 
 
-# Clocks and memory --------------------------------------------------------------------------------
+# Clocks --------------------------------------------------------------------------------
 
 
 def interleaved(contestants: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
@@ -72,26 +71,6 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, size: int = 2048) -> f
         return 2.0 * size**3
 
     return max(timed(work) for _ in range(8))
-
-
-def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
-    """Return by how many bytes memory grows while something is done; None where nobody counts."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        work()
-        return torch.cuda.max_memory_allocated() - before
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    status.with_name("clear_refs").write_text("5", encoding="ascii")  # Linux: forget the peak
-    before = _kilobytes(status, "VmRSS")
-    work()
-    return (_kilobytes(status, "VmHWM") - before) * 1024
-
-
-def _kilobytes(status: Path, field: str) -> int:
-    return int(re.findall(rf"^{field}:\s+(\d+) kB", status.read_text(encoding="ascii"), re.M)[0])
 
 
 # Models and updates -------------------------------------------------------------------------------
@@ -181,16 +160,6 @@ class Training:
         tokens = int(source.sum()), int(target.sum())
         self.operations += self.size.training_operations(*tokens, attended)
         return gradient.tokens
-
-
-def update_memory(
-    size: Size, way: str, cfg: Config, batch: Batch, device: torch.device
-) -> int | None:
-    """Return the peak of an update in bytes, above weights, gradients and optimizer."""
-    training = Training(size, way, cfg, itertools.repeat(batch), device)
-    few = Batch(*(x[:1, :2] for x in vars(batch).values()))
-    training.update(few)  # now gradients and the optimizer's state are there
-    return peak_memory(lambda: training.update(batch), device)
 
 
 # Batches: of a real corpus in files, or drawn with lengths like one -------------------------------

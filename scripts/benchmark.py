@@ -1,4 +1,4 @@
-"""Measure speed and memory: `benchmark.py train` or `decode RUN`.
+"""Measure speed: `benchmark.py train` or `decode RUN`.
 
 Contenders take turns in one process, round by round, and the median round counts. A peer's program
 takes its turn in each round, too.
@@ -49,7 +49,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--languages", default="en,fr", help="of --data, source first")
     parser.add_argument("--against", type=Path, help="script of a peer, which needs --data")
     parser.add_argument("--peer-updates", type=int, default=30, help="of the peer, a round")
-    parser.add_argument("--memory", action="store_true", help="train: measure an update's peak")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     args = parser.parse_args()
     if args.against and not args.data:
@@ -101,8 +100,6 @@ def train_at(args: argparse.Namespace, size: "Size") -> list[Row]:
         rates = interleaved(contestants, args.rounds)
         name: Row = {"size": size.name, "words": size.vocabulary}
         rows = [name | training_row(*both) for both in zip(trainings, rates, strict=False)]
-        if args.memory:
-            add_memory(rows, trainings)
     if args.against:  # and how many times faster than it each of ours is
         for row in rows:
             row["x peer"] = round(row["tokens/s"] / median(rates[-1]), 2)
@@ -127,19 +124,6 @@ def trainings_of(args: argparse.Namespace, size: "Size", directory: Path) -> "li
     keep_freed_memory()  # as train.py
     device, ways = pick_device(Device.auto), args.ways.split(",")
     return [Training(size, way, cfg, batches_of(corpus, cfg.trainer), device) for way in ways]
-
-
-def add_memory(rows: list[Row], trainings: "list[Training]") -> None:
-    """Measure the peak of an update, each in a process of its own, where nothing is left over."""
-    import multiprocessing
-
-    from bench import update_memory
-
-    for row, training in zip(rows, trainings, strict=True):
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            given = training.size, training.way, training.cfg, next(training.batches)
-            peak = pool.apply(update_memory, (*given, training.device))
-        row["peak MB"] = None if peak is None else round(peak / 1e6)
 
 
 def training_row(training: "Training", rates: list[float]) -> Row:

@@ -3,16 +3,14 @@
 import json
 import re
 from itertools import cycle, islice
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from conftest import batch_loss
 from runs import assert_fails, run_here, tiny_run
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import LENGTHS, Size, drawn_pairs, interleaved, peak_memory, pieces_of, stored, timed
+from bench import LENGTHS, Size, drawn_pairs, interleaved, pieces_of, stored, timed
 from seq2seq.config.schema import Backend, Config, Normalize
 from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import EOS, PAD
@@ -50,12 +48,6 @@ def test_a_rate_is_units_by_time(monkeypatch):
     clock = iter([10.0, 14.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     assert timed(lambda: 20.0) == 5.0
-
-
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts memory")
-def test_memory_is_the_peak_and_not_what_is_left():
-    grown = peak_memory(lambda: torch.ones(100 << 20, dtype=torch.uint8).max(), torch.device("cpu"))
-    assert 90 << 20 < grown < 140 << 20
 
 
 def test_drawn_sentences_have_the_lengths_of_captions():
