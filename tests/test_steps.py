@@ -330,7 +330,7 @@ def test_scans_of_units_are_equal(backends, n, reset_before, dtype, tolerance):
     given = [draw(D, N, 3 * n), draw(D, 4, n), draw(D, n, n) * scale, draw(D, 2 * n, n) * scale]
     options = packing.sizes, reset_before, dtype
     names = ["projected", "start", "U", "U_gates"]
-    compare(backends, lambda *x: scan.GatedScan.apply(*x, *options), given, names, tolerance)
+    compare(backends, lambda *x: scan.GatedScan.apply(*x, options), given, names, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float32", "bfloat16"])
@@ -344,7 +344,7 @@ def test_scans_with_attention_are_equal(backends, Tx, n_align, n, reset_before, 
 
     def apply(projected, keys, Ch, s_0, *weights):
         options = packing, reset_before, dtype
-        return unroll.AttentiveScan.apply(projected, keys, Ch, s_0, mask, *weights, *options)
+        return unroll.AttentiveScan.apply(projected, keys, Ch, s_0, mask, *weights, options)
 
     names = ["projected", "keys", "Ch", "s_0", "from_state", "U", "v_a"]
     compare(backends, apply, given, names, tolerance)
@@ -391,7 +391,7 @@ def test_scans_in_c_are_the_same_with_any_number_of_threads(skewed, dtype, monke
                 (unroll.AttentiveScan.apply, attending, (0, 1, 2, 3, 7), (packing, True, dtype)),
             ):
                 leaves = [x if x is mask else x.clone().requires_grad_() for x in given]
-                made = apply(*leaves, *options)
+                made = apply(*leaves, options)
                 states = made[0] if isinstance(made, tuple) else made
                 wanted = [leaves[i] for i in inputs]
                 results += [states, *torch.autograd.grad(states.square().sum(), wanted)]

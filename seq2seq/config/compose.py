@@ -153,7 +153,8 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
             fix = f"Choose one of: {', '.join(options)}; others need --extension MODULE."
             raise ConfigError("config", f"{group}.name is {name!r}", fix)
         schema[group] = OmegaConf.structured(options[name])
-    config: Config = OmegaConf.to_object(OmegaConf.merge(schema, values))
+    config = OmegaConf.to_object(OmegaConf.merge(schema, values))
+    assert isinstance(config, Config)
     return config
 
 
