@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from runs import composed, config_of, copy_of
 
-from seq2seq.config.compose import plain, to_config
+from seq2seq.config.compose import to_config
 from seq2seq.config.schema import Examples
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.decoding.pretrained import Pretrained
@@ -17,6 +17,7 @@ from seq2seq.evaluation import figures as pictures
 from seq2seq.evaluation.figures import draw_examples, examples_of
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError
+from seq2seq.run.jsonable import to_json
 
 pytestmark = pytest.mark.e2e
 
@@ -81,7 +82,7 @@ def test_other_languages_are_refused(change):
 def test_four_sentences_are_drawn_twice(run, tmp_path, caplog, monkeypatch):
     folder = RunDir.open(copy_of(run, tmp_path / "run"))
     changes = ["decode.max_source_tokens=30", "evaluate.heatmap_words=false"]
-    cfg = to_config(plain(config_of(run)), ["evaluate.examples=[figure3]", *changes])
+    cfg = to_config(to_json(config_of(run)), ["evaluate.examples=[figure3]", *changes])
     drawn = []
     real = pictures.plot_alignment
 

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from seq2seq.config.extensions import load_extensions
 from seq2seq.config.registry import groups
 from seq2seq.config.schema import Config
 from seq2seq.run.errors import ConfigError, RunDirError, UntrustedError
+from seq2seq.run.jsonable import to_json
 from seq2seq.run.plain_yaml import read_plain_yaml
 
 MAX_NUMBER = 10**15
@@ -75,10 +75,10 @@ def command_line(arguments: Sequence[str]) -> list[str]:
 def offer_options() -> None:
     """Put the defaults of every option where Hydra looks for what no YAML file holds."""
     store, base = ConfigStore.instance(), Config()
-    settings = plain(base)
+    settings = to_json(base)
     for group, options in groups().items():
         for name, config in options.items():
-            store.store(group=group, name=name, node=plain(config()))
+            store.store(group=group, name=name, node=to_json(config()))
         del settings[group]
     for group, name in DEFAULTS.items():
         store.store(group=group, name=name, node=settings.pop(group))
@@ -241,24 +241,13 @@ def load_run_config(
 
 def to_yaml(config: Config) -> str:
     """Return the resolved values as plain YAML, readable by `load_run_config`."""
-    values = {"format": upgrade.FORMAT, **plain(config)}
+    values = {"format": upgrade.FORMAT, **to_json(config)}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
-
-
-def plain(value: Any) -> Any:
-    """Turn config dataclasses into dicts, enums into their names."""
-    if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value
 
 
 def flatten(config: Config) -> dict[str, Any]:
     """Return `{dotted key: plain value}` for every leaf."""
-    return {key: plain(value) for key, _, value in _leaves(config)}
+    return {key: to_json(value) for key, _, value in _leaves(config)}
 
 
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
