@@ -535,7 +535,7 @@ def one_step(given: list[Tensor], dtype: torch.dtype, monkeypatch) -> list[list[
         weights = torch.cat([torch.eye(n), torch.zeros(2 * n, n)]), torch.zeros(n, n)
         found.append(
             unroll.AttentiveScan.apply(
-                words, keys, Ch, s_0, mask, *weights, v_a, packing, True, dtype
+                words, keys, Ch, s_0, mask, *weights, v_a, (packing, True, dtype)
             )
         )
     return found
