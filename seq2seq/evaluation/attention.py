@@ -163,15 +163,8 @@ class Tally:
         now, later, earlier = (
             alignment_errors(links, self._gold) for links in zip(*self._readings, strict=True)
         )
-        return GoldAlignment(
-            error_rate=now.error_rate,
-            precision=now.precision,
-            recall=now.recall,
-            later_error_rate=later.error_rate,
-            earlier_error_rate=earlier.error_rate,
-            sentences=len(self._gold),
-            skipped=self._unmatched + self._empty,
-        )
+        rates = now.error_rate, now.precision, now.recall, later.error_rate, earlier.error_rate
+        return GoldAlignment(*rates, len(self._gold), skipped=self._unmatched + self._empty)
 
     def scores(self) -> ForcedScores:
         """Return all totals."""
@@ -215,15 +208,8 @@ def as_table(runs: Mapping[str, AttentionScores]) -> str:
 
 
 def _cells(scores: AttentionScores) -> list[str]:
-    gold, m = scores.alignment, scores.attention or average([])
-    rates: list[float | None] = [None] * 5
-    if gold is not None:
-        rates = [gold.error_rate, gold.precision, gold.recall]
-        rates += [gold.later_error_rate, gold.earlier_error_rate]
+    m = scores.attention or average([])
+    rates = [*vars(scores.alignment).values()][:5] if scores.alignment else [None] * 5
     shares = [m.relative_entropy, m.uncovered, m.overcovered, m.unlinked, m.monotonicity]
-    return [
-        *(formatted(rate, ".1%") for rate in rates),
-        formatted(m.entropy, ".2f"),
-        *(formatted(share, ".1%") for share in shares),
-        formatted(m.kendall, ".2f"),
-    ]
+    cells = [(m.entropy, ".2f"), *((share, ".1%") for share in shares), (m.kendall, ".2f")]
+    return [formatted(*cell) for cell in [*((rate, ".1%") for rate in rates), *cells]]
