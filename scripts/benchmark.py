@@ -167,57 +167,42 @@ def peer(args: argparse.Namespace, size: "Size", field: str) -> Callable[[], flo
 def decode(args: argparse.Namespace) -> list[Row]:
     """Time the translation of a run's test set, with each beam and each way."""
     from bench import interleaved, timed
+    from seq2seq.config.compose import load_run_config
+    from seq2seq.config.schema import Backend
+    from seq2seq.data.prepare import SIDES, load_text
+    from seq2seq.decoding.pretrained import Pretrained
+    from seq2seq.evaluation.scoring import bleu
+    from seq2seq.run.directory import RunDir
 
-    cases = [
-        Decoding(args.run, int(beam), way, args.limit)
-        for beam, way in product(args.beams.split(","), args.ways.split(","))
-    ]
-    rates = interleaved([partial(timed, case.translate) for case in cases], args.rounds)
-    return [
-        {"beam": case.beam, "way": case.way}
-        | figures(rate, "sentences/s")
-        | {"pieces/s": round(median(rate) * case.pieces, 1), "BLEU": round(case.bleu(), 2)}
-        for case, rate in zip(cases, rates, strict=True)
-    ]
+    run = RunDir.open(args.run)
+    lines, references = (load_text(run, "test", side)[: args.limit] for side in SIDES)
+    cases = [*product(args.beams.split(","), args.ways.split(","))]
+    found: dict[tuple[str, str], list[Any]] = {}  # the last translations of each case
 
-
-class Decoding:
-    """A run that translates the first sentences of its test set."""
-
-    def __init__(self, run: Path, beam: int, way: str, limit: int) -> None:
-        from seq2seq.config.compose import load_run_config
-        from seq2seq.config.schema import Backend
-        from seq2seq.data.prepare import load_text
-        from seq2seq.decoding.pretrained import Pretrained
-        from seq2seq.run.directory import RunDir
-
-        self.beam, self.way = beam, way
+    def contestant(beam: str, way: str) -> Callable[[], float]:
         backend, precision = way.split()
-        overrides = [f"decode.beam_size={beam}", f"decode.precision={precision}"]
-        overrides += ["decode.n_best=1"]
-        directory = RunDir.open(run)
-        cfg = load_run_config(directory.path("config.yaml"), overrides)
-        self.model = Pretrained(
-            directory, replace(cfg, model=replace(cfg.model, backend=Backend[backend]))
-        )
-        self.lines = load_text(directory, "test", "source")[:limit]
-        self.references = load_text(directory, "test", "target")[:limit]
-        self.texts: list[str] = []
-        self.pieces = 0.0  # of a translation, on average
+        settings = {"beam_size": beam, "precision": precision, "n_best": 1}
+        overrides = [f"decode.{key}={value}" for key, value in settings.items()]
+        cfg = load_run_config(run.path("config.yaml"), overrides)
+        cfg = replace(cfg, model=replace(cfg.model, backend=Backend[backend]))
+        model = Pretrained(run, cfg)
 
-    def translate(self) -> float:
-        """Translate all of them; return how many."""
-        found = self.model.translate(self.lines)
-        self.texts = [translation.text for translation in found]
-        tokens = sum(len(translation.candidates[0].tokens) for translation in found)
-        self.pieces = tokens / len(found)
-        return float(len(found))
+        def translate() -> float:
+            found[beam, way] = model.translate(lines)
+            return float(len(lines))
 
-    def bleu(self) -> float:
-        """Score the last translations."""
-        from seq2seq.evaluation.scoring import bleu
+        return partial(timed, translate)
 
-        return bleu(self.texts, self.references, self.model.config.evaluate.bleu_tokenizer)
+    rates = interleaved([contestant(*case) for case in cases], args.rounds)
+    tokenizer = load_run_config(run.path("config.yaml")).evaluate.bleu_tokenizer
+    rows = []
+    for case, rate in zip(cases, rates, strict=True):
+        texts = [translation.text for translation in found[case]]
+        pieces = sum(len(translation.candidates[0].tokens) for translation in found[case])
+        row = {"beam": int(case[0]), "way": case[1]} | figures(rate, "sentences/s")
+        row["pieces/s"] = round(median(rate) * pieces / len(texts), 1)
+        rows.append(row | {"BLEU": round(bleu(texts, references, tokenizer), 2)})
+    return rows
 
 
 def shown(value: object) -> str:
