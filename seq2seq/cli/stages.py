@@ -262,8 +262,7 @@ def align(cfg: Config, run: RunDir) -> AttentionScores:
     """Measure the attention of the best weights where the run has gold links to compare it with."""
     if not run.path(GOLD).exists():
         return AttentionScores()
-    model = Pretrained(run, cfg)
-    found = align_test_set(run, model.model, model.tokenizers, cfg.decode)
+    found = align_test_set(run, Pretrained(run, cfg))
     if found.alignment is None:
         log.warning(
             "no alignment score: the words of no test sentence could be found in its pieces"

@@ -11,14 +11,11 @@ from seq2seq.alignment.links import GoldLinks, alignment_errors, best_links, rea
 from seq2seq.alignment.measures import Measures, advice, average, formatted, measure, reading
 from seq2seq.alignment.words import to_words
 from seq2seq.cli.console import table
-from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.pair import Links
 from seq2seq.data.prepare import SIDES, load_text
-from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.data.words import Splitter, word_spans
-from seq2seq.decoding.forced import force
+from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import Translation, perplexity
-from seq2seq.model import RNNSearch
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
 from seq2seq.run.reading import expected
@@ -178,9 +175,7 @@ class Tally:
         )
 
 
-def align_test_set(
-    run: RunDir, model: RNNSearch, tokenizers: tuple[Tokenizer, Tokenizer], cfg: DecodeConfig
-) -> AttentionScores:
+def align_test_set(run: RunDir, model: Pretrained) -> AttentionScores:
     """Measure attention along a run's test references, and against its gold links if it has any."""
     # Sentence pairs, and their gold links where the run has some.
     pairs = list(zip(*(load_text(run, "test", side) for side in SIDES), strict=True))
@@ -190,7 +185,7 @@ def align_test_set(
             gold = [read_links(line) for line in load_text(run, "test", "links")]
             pairs = [pair for pair, _ in zip(pairs, gold, strict=True)]
     tally = Tally()
-    for _ in tally.along(force(model, tokenizers, pairs, cfg), gold):
+    for _ in tally.along(model.force(pairs), gold):
         pass
     return tally.attention()
 

@@ -78,16 +78,15 @@ class TestedRun:
 
     def results(self) -> Results:
         """Translate and score, as the stages decode and evaluate do."""
-        tokenizers = self.model.tokenizers
-        parts = self.model.model, tokenizers
+        model, tokenizers = self.model.model, self.model.tokenizers
 
         def again(rows: Sequence[int], cfg: DecodeConfig) -> list[str]:
             lines = (self.text[0][row] for row in rows)
-            return [translation.text for translation in translate(*parts, lines, cfg)]
+            return [translation.text for translation in translate(model, tokenizers, lines, cfg)]
 
         attention = AttentionScores()
         if self.given is None and self.run.path(GOLD).exists():
-            attention = align_test_set(self.run, *parts, self.config.decode)
+            attention = align_test_set(self.run, self.model)
         return score_all(self.config, tokenizers, self.text, self.translate(), again, attention)
 
     def by_length(self) -> by_length.LengthBleu:
@@ -102,8 +101,7 @@ class TestedRun:
         if (path := self.saved("scores.json")) and (results := read_results(path)).attention:
             return AttentionScores(attention=results.attention, alignment=results.alignment)
         if self.given is None:
-            parts = (self.model.model, self.model.tokenizers)
-            return align_test_set(self.run, *parts, self.config.decode)
+            return align_test_set(self.run, self.model)
         tally = Tally()
         for translation in self.model.force(zip(*self.given, strict=True)):
             tally.add(translation)
