@@ -7,63 +7,50 @@ than 1e-5, relative.
 """
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
-
-from seq2seq.run.requirements import leave_if_too_old
-
-if __name__ == "__main__":
-    leave_if_too_old()
-
+import checkout  # noqa: F401
 from seq2seq.cli.console import output_stream, run_script
 from seq2seq.run.errors import UserError
 
 if TYPE_CHECKING:
-    from groundhog.reference import Reference
-
-
-def parse() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", type=Path, nargs="+", help=".npz files of the authors' numbers")
-    return parser.parse_args()
+    from groundhog import Reference
 
 
 def main() -> None:
     """Compare and print."""
-    args = parse()
-    from groundhog.compare import MEASURE, TOLERANCE, compute, deviations
-    from groundhog.reference import read_reference
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", type=Path, nargs="+", help=".npz files of the authors' numbers")
+    files = parser.parse_args().files
+    from groundhog import MEASURE, TOLERANCE, compute, deviations, fitting, read_reference
     from seq2seq.config.schema import Backend
 
-    references = [read_reference(path) for path in args.files]
     failed = []
     with output_stream(None) as output:
-        for reference in references:
-            columns = {
-                backend.name: deviations(compute(reference, backend), reference.results)
-                for backend in (Backend.reference, Backend.fused)
-            }
+        for path in files:
+            with fitting(path):
+                reference = read_reference(path)
+                columns = {
+                    backend.name: deviations(compute(reference, backend), reference.results)
+                    for backend in (Backend.reference, Backend.fused)
+                }
             worst = max(max(column.values()) for column in columns.values())
             if not worst <= TOLERANCE:
-                failed.append((reference.path, worst))
-            output.write(table(reference, columns, TOLERANCE).encode())
+                failed.append((path, worst))
+            output.write(shown(reference, columns, TOLERANCE).encode())
         output.write(f"{MEASURE}\n".encode())
     for path, worst in failed:
         what = f"the model is {worst:.1e} away from it, more than {TOLERANCE:g}"
-        raise UserError(path, what, f"{len(failed)} of {len(references)} files differ.")
+        raise UserError(path, what, f"{len(failed)} of {len(files)} files differ.")
 
 
-def table(reference: "Reference", columns: dict[str, dict[str, float]], tolerance: float) -> str:
+def shown(reference: "Reference", columns: dict[str, dict[str, float]], tolerance: float) -> str:
     """Return the deviations of a file, a line for each result and a column for each backend."""
-    letters = ("Kx", "Ky", "m", "n", "n'", "l", "r")
-    sizes = " ".join(f"{x}={reference.sizes[x]}" for x in letters if x in reference.sizes)
+    sizes = " ".join(f"{letter}={size}" for letter, size in reference.sizes.items())
     batch = reference.batch
     lines = [
-        f"{reference.path}: {reference.name}, {len(reference.parameters)} parameters",
+        f"{reference.path}: {reference.name}, {len(reference.weights)} parameters",
         f"  {sizes} B={batch.num_sentences} Tx={batch.src.shape[1]} Ty={batch.tgt.shape[1]}",
         "".join([f"{'':34}", *(f"{name:>12}" for name in columns)]),
     ]

@@ -8,17 +8,11 @@ Exit code 0: equal. 1: not equal. 4: one of them is not a run.
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
-
-from seq2seq.run.requirements import leave_if_too_old
-
-if __name__ == "__main__":
-    leave_if_too_old()
-
+import checkout  # noqa: F401
 from seq2seq.cli.console import run_script
 from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
@@ -45,22 +39,15 @@ def main() -> None:
 def compare(first: RunDir, second: RunDir) -> str | None:
     """Return the first difference between two runs, None if there is none."""
     for part in (checkpoints, metrics, scalars, translations):
-        if (difference := _difference(part, first, second)) is not None:
-            return difference
-    return None
-
-
-def _difference(part: Callable[[RunDir], Part], first: RunDir, second: RunDir) -> str | None:
-    one, two = dict(part(first)), dict(part(second))
-    for name in [*one, *(name for name in two if name not in one)]:
-        for mine, other, run in ((one, two, first), (two, one, second)):
-            if name in mine and name not in other:
-                return f"{name}: only in {run.root}"
-        if one[name] != two[name]:
-            if isinstance(one[name], bytes):
-                return f"{name} differs"
-            values = (json.dumps(value, ensure_ascii=False) for value in (one[name], two[name]))
-            return f"{name} differs: {' and '.join(values)}"
+        one, two = dict(part(first)), dict(part(second))
+        for name in one | two:
+            if name not in one or name not in two:
+                return f"{name}: only in {(first if name in one else second).root}"
+            if one[name] != two[name]:
+                if isinstance(one[name], bytes):
+                    return f"{name} differs"
+                values = (json.dumps(value, ensure_ascii=False) for value in (one[name], two[name]))
+                return f"{name} differs: {' and '.join(values)}"
     return None
 
 

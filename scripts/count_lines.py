@@ -6,12 +6,10 @@ are no code, are left out. The ratio is of lines that hold nothing but a comment
 
 import argparse
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
-
+import checkout  # noqa: F401
 from seq2seq.cli.console import run_script, table
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""Write docs/errors.md: every exit code and every message, read from the source.
+"""Write the tables of docs/errors.md: every exit code and every message, read from the source.
 
 A message is wherever an error class of `seq2seq/run/errors.py` is made; `<name>` stands for what
 the program fills in.
@@ -8,15 +8,13 @@ import argparse
 import ast
 import inspect
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
-
+import checkout  # noqa: F401
 from seq2seq.cli.console import output_stream, run_script, table
 from seq2seq.run import errors
 from seq2seq.run.signals import EXIT_CODES
@@ -32,31 +30,7 @@ KINDS = {
 }
 PARTS = ("where", "what", "fix")
 
-INTRO = """\
-# Exit codes and messages
-
-A user-fixable error is one line on stderr, never a traceback:
-
-    error: <file>[:<line>]: <what is wrong>. <what to do>
-
-The exit code of `train.py` and of every script says of which kind it is. Both tables are made from
-the source by `python scripts/document_errors.py`; a test fails while they are out of date.
-
-"""
-
-AFTER_CODES = """
-
-A signal that ends the process at once shows as 128 and its number: 137 is SIGKILL, also that of a
-system without memory, 141 the quiet end of `decode.py RUN | head`; 130 and 143 while data is
-prepared and in the scripts, where there is nothing to save. [More](reliability.md).
-
-## Messages
-
-By code, then by module. `<name>` stands for what the program fills in.
-
-| Code | Message | What to do | Raised in |
-|---|---|---|---|
-"""
+HEAD = "| Code | Message | What to do | Raised in |\n|---|---|---|---|\n"
 
 
 @dataclass(frozen=True)
@@ -148,10 +122,7 @@ def hole(node: ast.AST) -> str:
 
 
 def _called(call: ast.Call) -> str:
-    match call.func:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-    return ""
+    return ast.unparse(call.func).rpartition(".")[2]
 
 
 def calls(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.FunctionDef | None]]:
@@ -196,7 +167,7 @@ def messages(sources: dict[str, str]) -> set[tuple[int, str, str, str, str]]:
 
 
 def page() -> str:
-    """Return the whole document."""
+    """Return the whole document, with the tables as they are to be."""
     paths = [ROOT / "train.py", *(ROOT / "seq2seq").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
     sources = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text("utf-8")
@@ -207,7 +178,8 @@ def page() -> str:
         (LABELS.get(kind, code), text, fix, module.removeprefix("seq2seq."))
         for code, module, kind, text, fix in sorted(messages(sources))
     ]
-    return INTRO + exit_codes() + AFTER_CODES + "".join(map(_row, rows))
+    tables = iter([f"{exit_codes()}\n", HEAD + "".join(map(_row, rows))])
+    return re.sub(r"(^\|.*\n)+", lambda _: next(tables), PAGE.read_text("utf-8"), flags=re.M)
 
 
 def _row(cells: tuple[object, ...]) -> str:

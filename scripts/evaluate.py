@@ -8,17 +8,10 @@ attention does, as a table and in words.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
-
-from seq2seq.run.requirements import leave_if_too_old
-
-if __name__ == "__main__":
-    leave_if_too_old()
-
+import checkout  # noqa: F401
 from seq2seq.cli.console import WORDS, output_stream, run_script, runs_and_overrides
 from seq2seq.data.text import read_parallel
 from seq2seq.run.errors import UsageError

@@ -6,16 +6,9 @@ the reference that the model is led along.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
-
-from seq2seq.run.requirements import leave_if_too_old
-
-if __name__ == "__main__":
-    leave_if_too_old()
-
+import checkout  # noqa: F401
 from seq2seq.cli.console import WORDS, output_stream, run_script, runs_and_overrides
 from seq2seq.run.errors import UsageError
 

@@ -14,13 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
-
-from seq2seq.run.requirements import leave_if_too_old
-
-if __name__ == "__main__":
-    leave_if_too_old()
-
+import checkout  # noqa: F401
 from seq2seq.alignment.links import SYMMETRISATIONS, GoldLinks, alignment_errors, pharaoh, read_gold
 from seq2seq.cli.console import add_attention_options, interrupt, output_stream, run_script, table
 from seq2seq.data.pair import Links

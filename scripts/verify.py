@@ -4,16 +4,9 @@ It shows damage, not bad intent: whoever writes a directory also writes its chec
 """
 
 import argparse
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without an install
-
-from seq2seq.run.requirements import leave_if_too_old
-
-if __name__ == "__main__":
-    leave_if_too_old()
-
+import checkout  # noqa: F401
 from seq2seq.cli.console import output_stream, run_script
 from seq2seq.run.errors import RunDirError
 

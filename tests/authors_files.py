@@ -53,7 +53,6 @@ WHOLE_OUTPUT = {
     "decoder.W_o.weight": "W_dec_deep_softmax",
     "decoder.W_o.bias": "b_dec_deep_softmax",
 }
-SEARCH_ALONE = ("encoder.backward_unit", "decoder.attention")
 
 
 def turned(ours: str, array: np.ndarray) -> np.ndarray:

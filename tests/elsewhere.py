@@ -60,6 +60,7 @@ def call(script: str, *arguments: str) -> None:
     """Run a script of the project, here; say its exit code on stderr."""
     sys.argv = [str(ROOT / script), *arguments]
     try:
+        sys.path.insert(0, str(ROOT / "scripts"))  # as python does
         runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0
     except SystemExit as end:

@@ -20,6 +20,7 @@ def run(script: str, arguments: list[str]) -> int:
     # As python reads them in this locale.
     sys.argv = [script, *(os.fsdecode(text.encode()) for text in arguments)]
     try:
+        sys.path.insert(0, str(Path(script).resolve().parent))  # as python does
         runpy.run_path(script, run_name="__main__")
     except SystemExit as exit_:
         return exit_.code or 0

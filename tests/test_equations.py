@@ -23,7 +23,7 @@ from torch import nn
 from seq2seq.config.schema import Readout, Reset, StateWord
 from seq2seq.data.batching import Batch, collate
 from seq2seq.model import RNNSearch
-from seq2seq.model.backend import Reference
+from seq2seq.model.backend import Backend as Reference
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.recurrence import Unrolled, read, run_cell
 

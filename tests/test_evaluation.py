@@ -54,15 +54,20 @@ def test_a_second_pass_is_paid_only_where_it_can_differ(known, forbidden, again)
 def test_no_unk_is_scored_on_its_own_sentences():
     hypotheses = ["le chat voit un chien .", "une maison rouge", "il dort sur la table ."]
     references = ["le chat voit le chien .", "la grande maison", "il dort sur une table ."]
-    known = {0: "le chat voit un chien .", 2: "il dort sur la grande table ."}
-    cfg = composed("debug")
-    found = score_all(cfg, hypotheses, references, known, AttentionScores())
+    known = ["le chat voit un chien .", "il dort sur la grande table ."]
+    cfg, asked = composed("debug"), []
+    cfg.decode.forbid_unknown = False
+    words = " ".join([*references[::2], "a b"]).split()
+    arguments = cfg, (Knows("a", "b"), Knows(*words)), (["a", "b", "a b"], references), hypotheses
+    found = score_all(*arguments, lambda rows, _: asked.append(rows) or known, AttentionScores())
+    assert asked == [[0, 2]]
     assert (found.sentences, found.no_unknown.sentences) == (3, 2)
     assert found.scores["BLEU"].value == bleu(hypotheses, references, "13a")
     chosen = [references[0], references[2]]
-    assert found.no_unknown.scores["BLEU"].value == bleu(list(known.values()), chosen, "13a")
+    assert found.no_unknown.scores["BLEU"].value == bleu(known, chosen, "13a")
     assert list(found.no_unknown.scores) == ["BLEU", "BLEU, tokenised"]
-    assert score_all(cfg, hypotheses, references, {}, AttentionScores()).no_unknown == Scores(0, {})
+    nothing = cfg, (Knows(), Knows()), (["a", "b", "a b"], references), hypotheses
+    assert score_all(*nothing, None, AttentionScores()).no_unknown == Scores(0, {})
 
 
 SCORES = {"BLEU": Score(20.0, "s"), "TER": Score(5.0, "t", 4.0, 6.0)}

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from runs import composed, config_of, copy_of
 
-from seq2seq.config.compose import plain, to_config
+from seq2seq.config.compose import to_config
 from seq2seq.config.schema import Examples
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import END
 from seq2seq.evaluation import figures as pictures
-from seq2seq.evaluation.examples import EXAMPLES
-from seq2seq.evaluation.figures import draw_examples
+from seq2seq.evaluation.figures import draw_examples, examples_of
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError
+from seq2seq.run.jsonable import to_json
 
 pytestmark = pytest.mark.e2e
 
@@ -45,7 +45,7 @@ AS_PRINTED = {
 
 
 def test_text_is_the_papers_but_for_blanks():
-    examples = {e.label: (e.source, e.target) for e in EXAMPLES[Examples.figure3]}
+    examples = {label: sides for label, *sides in examples_of("figure3")}
     assert examples.keys() == AS_PRINTED.keys()
     for label, sides in AS_PRINTED.items():
         for found, printed in zip(examples[label], sides, strict=True):
@@ -58,9 +58,9 @@ def test_text_is_the_papers_but_for_blanks():
 @pytest.mark.parametrize(("side", "language"), [(0, "en"), (1, "fr")])
 def test_moses_makes_the_papers_tokens_of_it(side, language):
     moses = Moses(language)
-    for example in EXAMPLES[Examples.figure3]:
-        text = (example.source, example.target)[side]
-        assert moses.words(text) == AS_PRINTED[example.label][side].split()
+    for label, *sides in examples_of("figure3"):
+        text = sides[side]
+        assert moses.words(text) == AS_PRINTED[label][side].split()
         assert moses.join(moses.words(text)) == text
 
 
@@ -68,7 +68,7 @@ def test_the_rows_of_table_1_with_attention_draw_them():
     for preset in ("rnnsearch50", "rnnsearch30", "rnnsearch50_star"):
         assert composed(preset).evaluate.examples == [Examples.figure3]
     assert composed("rnnencdec30").evaluate.examples == []
-    assert set(EXAMPLES) == set(Examples)
+    assert all(examples_of(examples.name) for examples in Examples)
 
 
 @pytest.mark.parametrize("change", ["data.source_language=de", "data.target_language=de"])
@@ -82,7 +82,7 @@ def test_other_languages_are_refused(change):
 def test_four_sentences_are_drawn_twice(run, tmp_path, caplog, monkeypatch):
     folder = RunDir.open(copy_of(run, tmp_path / "run"))
     changes = ["decode.max_source_tokens=30", "evaluate.heatmap_words=false"]
-    cfg = to_config(plain(config_of(run)), ["evaluate.examples=[figure3]", *changes])
+    cfg = to_config(to_json(config_of(run)), ["evaluate.examples=[figure3]", *changes])
     drawn = []
     real = pictures.plot_alignment
 
@@ -102,19 +102,19 @@ def test_four_sentences_are_drawn_twice(run, tmp_path, caplog, monkeypatch):
     texts = [record.getMessage() for record in caplog.records]
     said = [text for text in texts if text.startswith("figure3-")]
     expected = Pretrained(folder, cfg)
-    for example, line, own, paper in zip(
-        EXAMPLES[Examples.figure3], said, drawn[::2], drawn[1::2], strict=True
+    for (label, source_text, target_text), line, own, paper in zip(
+        examples_of("figure3"), said, drawn[::2], drawn[1::2], strict=True
     ):
-        [translation] = expected.translate([example.source])  # 30 source tokens and the end symbol
-        assert line == f"figure3-{example.label}: {translation.text}"
-        [forced] = expected.force([(example.source, example.target)])
+        [translation] = expected.translate([source_text])  # 30 source tokens and the end symbol
+        assert line == f"figure3-{label}: {translation.text}"
+        [forced] = expected.force([(source_text, target_text)])
         for (alpha, source, target), found in ((own, translation), (paper, forced)):
             assert (source, target) == (found.source_tokens, found.candidates[0].tokens)
             assert source[-1] == target[-1] == END
             np.testing.assert_array_equal(alpha, found.alignment)
         assert own[1] == paper[1]
         assert len(own[1]) == 31
-        assert forced.text == example.target
+        assert forced.text == target_text
 
 
 def test_nothing_is_loaded_or_drawn_unless_asked_for(run, monkeypatch):

@@ -173,8 +173,7 @@ def test_forced_along_its_own_translation_a_model_attends_as_in_the_search(model
 
 def test_a_run_is_scored_if_it_has_gold_links(model, run, tmp_path):
     """With the links of its own attention as gold, but for the first one, which is taken out."""
-    parts = (model.model, model.tokenizers, model.config.decode)
-    assert align_test_set(RunDir.open(run), *parts).alignment is None
+    assert align_test_set(RunDir.open(run), model).alignment is None
     linked = RunDir.open(copy_of(run, tmp_path / "linked"))
     sides = [linked.path(f"corpus/test.{s}").read_text("utf-8").splitlines() for s in SIDES]
     found = model.force(zip(*sides, strict=True))
@@ -183,7 +182,7 @@ def test_a_run_is_scored_if_it_has_gold_links(model, run, tmp_path):
     lines = [pharaoh(row) for row in (links[0][1:], *links[1:])]
     assert set(read_links(lines[1]).sure) == set(links[1])
     linked.write("corpus/test.links", "".join(f"{line}\n" for line in lines))
-    found = align_test_set(linked, *parts)
+    found = align_test_set(linked, model)
     gold = found.alignment
     assert (gold.recall, gold.sentences) == (1, 20)
     assert gold.precision == pytest.approx((count - 1) / count)

@@ -126,22 +126,14 @@ def test_fresh_roots_names_no_host_and_says_how_it_is_called():
 # Compilers and devices
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        "clang: error: unsupported option '-fopenmp'",
-        "steps.c:3:10: fatal error: omp.h: No such file or directory",
-        "ld: library not found for -lomp",
-        "/usr/bin/ld: cannot find -lgomp: No such file or directory",
-    ],
-)
-def test_a_compiler_without_openmp_is_named_as_such(tmp_path, monkeypatch, said):
+def test_what_a_compiler_without_openmp_says_is_passed_on(tmp_path, monkeypatch):
+    said = "clang: error: unsupported option '-fopenmp'"
     compiler = tmp_path / "cc"
     compiler.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exit\necho "{said}" >&2\nexit 1\n')
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(build.BuildError, match=rf"^{compiler} has no OpenMP$"):
+    with pytest.raises(build.BuildError, match=f"^{re.escape(f'{compiler} fails: {said}')}$"):
         build.load()
 
 

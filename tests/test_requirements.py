@@ -21,7 +21,8 @@ from seq2seq.decoding import pretrained
 from seq2seq.run import requirements
 from seq2seq.run.errors import PlatformError, one_line
 
-EARLY = ["train.py", "seq2seq/__init__.py", "seq2seq/run/errors.py", "seq2seq/run/requirements.py"]
+EARLY = ["train.py", "scripts/checkout.py", "seq2seq/__init__.py", "seq2seq/run/errors.py"]
+EARLY += ["seq2seq/run/requirements.py"]
 
 
 def left(capsys) -> str:
@@ -106,18 +107,20 @@ def test_hydra_starts_where_argparse_checks_help_texts(monkeypatch):
         get_args_parser()
 
 
-SCRIPTS = ["train", "decode", "evaluate", "verify", "compare_runs", "check_authors_code"]
+SCRIPTS = ["train", "scripts/checkout", "scripts/decode", "scripts/evaluate", "scripts/verify"]
+SCRIPTS += ["scripts/compare_runs", "scripts/check_authors_code"]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_L11_versions_are_compared_before_anything_else_is_imported(name):
-    path = ROOT / ("train.py" if name == "train" else f"scripts/{name}.py")
-    body = ast.parse(path.read_text("utf-8")).body
-    at = [i for i, node in enumerate(body) if "leave_if_too_old()" in ast.unparse(node)]
+    body = ast.parse((ROOT / f"{name}.py").read_text("utf-8")).body
+    own = name in ("train", "scripts/checkout")
+    call = "leave_if_too_old()" if own else "import checkout"
+    at = [i for i, node in enumerate(body) if call in ast.unparse(node)]
     before = {ast.unparse(node) for node in body[: at[0]] if isinstance(node, ast.ImportFrom)}
-    [ours] = [text for text in before if "seq2seq" in text]
-    assert ours.startswith("from seq2seq.run.requirements import ")
-    assert "leave_if_too_old" in ours
+    ours = [text for text in before if "seq2seq" in text]
+    assert len(ours) == own
+    assert all(text.startswith("from seq2seq.run.requirements import ") for text in ours)
     names = {a.name for node in body[: at[0]] if isinstance(node, ast.Import) for a in node.names}
     assert names <= set(sys.stdlib_module_names)
 

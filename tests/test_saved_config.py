@@ -175,14 +175,6 @@ def test_an_old_spelling_is_an_alias(old, new):
         assert upgrade.current_spelling(text) == text
 
 
-def test_tensors_keep_their_names_and_can_be_renamed(monkeypatch):
-    tensors = {"decoder.unit.W.weight": 1, "decoder.unit.W.weight/exp_avg": 2, "x": 3}
-    assert upgrade.current_tensors(tensors) == tensors
-    monkeypatch.setitem(upgrade.RENAMED_TENSORS, "decoder.unit.W.weight", "decoder.cell.W.weight")
-    renamed = {"decoder.cell.W.weight": 1, "decoder.cell.W.weight/exp_avg": 2, "x": 3}
-    assert upgrade.current_tensors(tensors) == renamed
-
-
 # What later steps may change --------------------------------------------------------------------
 
 FIXED = [

@@ -33,7 +33,7 @@ from seq2seq.kernels.native.loops import NativeInputs, NativeLoops
 from seq2seq.kernels.native.output import NativeLoss
 from seq2seq.kernels.native.search import NativeSearch
 from seq2seq.kernels.packing import Packing
-from seq2seq.kernels.steps import TORCH, AttentionInputs, SavedActivations, Steps
+from seq2seq.kernels.steps import TORCH, Attending, Saved, Steps
 from seq2seq.kernels.torch_search import SearchWeights, Shared
 from seq2seq.model.output import best_logits, max_of_pairs
 
@@ -143,9 +143,9 @@ def filled_with_nan(*shape: int) -> Tensor:
     return torch.full(shape, torch.nan, device=DEVICE)
 
 
-def saved_for(*shape: int, reset_before: bool) -> SavedActivations:
-    saved = SavedActivations.empty(filled_with_nan(*shape), reset_before=reset_before)
-    return SavedActivations(*(getattr(saved, f.name).fill_(torch.nan) for f in fields(saved)))
+def saved_for(*shape: int, reset_before: bool) -> Saved:
+    saved = Saved.empty(filled_with_nan(*shape), reset_before=reset_before)
+    return Saved(*(getattr(saved, f.name).fill_(torch.nan) for f in fields(saved)))
 
 
 def masks(Tx: int) -> Tensor:
@@ -176,7 +176,7 @@ def test_attention_forward(compiled, sizes, dtype):
     found = []
     for steps, keys_, Ch_ in ((compiled, keys, Ch), torchs(keys, Ch)):
         noted = filled_with_nan(7, n_align), filled_with_nan(7, Tx)
-        drive = steps.attend(AttentionInputs(keys_, Ch_, mask, v_a, *noted))(query, base, step)
+        drive = steps.attend(Attending(keys_, Ch_, mask, v_a, *noted))(query, base, step)
         found.append([drive, *(x[step] for x in noted)])
         for x in noted:
             assert torch.cat([x[:2], x[5:]]).isnan().all(), "rows of other steps are written"
@@ -199,7 +199,7 @@ def test_attention_backward(compiled, sizes, dtype):
     found = []
     for steps, keys_, Ch_ in ((compiled, keys, Ch), torchs(keys, Ch)):
         d_state = filled_with_nan(7, n_align + 3)
-        inputs = AttentionInputs(keys_, Ch_, mask, v_a, queries, alphas)
+        inputs = Attending(keys_, Ch_, mask, v_a, queries, alphas)
         attend = steps.attend_backward(inputs, d_drive, d_alphas, d_state[:, :n_align])
         attend(slice(4, 7))
         assert d_state[:4].isnan().all(), "rows of other steps are written"
@@ -251,7 +251,7 @@ def test_units_forward(compiled, n, reset_before, dtype, directions):
 @pytest.mark.parametrize("n", [1, 6, 64, 66])
 def test_units_backward(compiled, n, reset_before, dtype, directions):
     draw, step = Draws(4), slice(2, 5)
-    saved = SavedActivations(
+    saved = Saved(
         torch.empty(0),
         draw(*directions, 7, 2 * n).sigmoid(),
         draw(*directions, 7, n).tanh(),
@@ -330,7 +330,7 @@ def test_scans_of_units_are_equal(backends, n, reset_before, dtype, tolerance):
     given = [draw(D, N, 3 * n), draw(D, 4, n), draw(D, n, n) * scale, draw(D, 2 * n, n) * scale]
     options = packing.sizes, reset_before, dtype
     names = ["projected", "start", "U", "U_gates"]
-    compare(backends, lambda *x: scan.GatedScan.apply(*x, *options), given, names, tolerance)
+    compare(backends, lambda *x: scan.GatedScan.apply(*x, options), given, names, tolerance)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=["float32", "bfloat16"])
@@ -344,7 +344,7 @@ def test_scans_with_attention_are_equal(backends, Tx, n_align, n, reset_before, 
 
     def apply(projected, keys, Ch, s_0, *weights):
         options = packing, reset_before, dtype
-        return unroll.AttentiveScan.apply(projected, keys, Ch, s_0, mask, *weights, *options)
+        return unroll.AttentiveScan.apply(projected, keys, Ch, s_0, mask, *weights, options)
 
     names = ["projected", "keys", "Ch", "s_0", "from_state", "U", "v_a"]
     compare(backends, apply, given, names, tolerance)
@@ -353,9 +353,7 @@ def test_scans_with_attention_are_equal(backends, Tx, n_align, n, reset_before, 
 def test_gradients_repeat_themselves(compiled):
     """Nothing is added in an order that changes."""
     draw, mask = Draws(6), masks(19)
-    inputs = AttentionInputs(
-        draw(B, 19, 70), draw(B, 19, 18), mask, draw(70), draw(4, 70), draw(4, 19)
-    )
+    inputs = Attending(draw(B, 19, 70), draw(B, 19, 18), mask, draw(70), draw(4, 70), draw(4, 19))
     found = []
     for _ in range(2):
         d_queries = filled_with_nan(4, 70)
@@ -393,7 +391,7 @@ def test_scans_in_c_are_the_same_with_any_number_of_threads(skewed, dtype, monke
                 (unroll.AttentiveScan.apply, attending, (0, 1, 2, 3, 7), (packing, True, dtype)),
             ):
                 leaves = [x if x is mask else x.clone().requires_grad_() for x in given]
-                made = apply(*leaves, *options)
+                made = apply(*leaves, options)
                 states = made[0] if isinstance(made, tuple) else made
                 wanted = [leaves[i] for i in inputs]
                 results += [states, *torch.autograd.grad(states.square().sum(), wanted)]
@@ -537,7 +535,7 @@ def one_step(given: list[Tensor], dtype: torch.dtype, monkeypatch) -> list[list[
         weights = torch.cat([torch.eye(n), torch.zeros(2 * n, n)]), torch.zeros(n, n)
         found.append(
             unroll.AttentiveScan.apply(
-                words, keys, Ch, s_0, mask, *weights, v_a, packing, True, dtype
+                words, keys, Ch, s_0, mask, *weights, v_a, (packing, True, dtype)
             )
         )
     return found

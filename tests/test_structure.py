@@ -68,7 +68,11 @@ ERRORS, COMPOSE = "seq2seq.run.errors", "seq2seq.config.compose"
 MAY_NOT_IMPORT = [
     # (modules, what none of them may import, exceptions)
     (ERRORS, [OURS], []),
-    ("seq2seq.config", ["seq2seq"], ["seq2seq.config", ERRORS, "seq2seq.run.plain_yaml"]),
+    (
+        "seq2seq.config",
+        ["seq2seq"],
+        ["seq2seq.config", ERRORS, "seq2seq.run.plain_yaml", "seq2seq.run.jsonable"],
+    ),
     (
         "seq2seq.model",
         ["seq2seq"],

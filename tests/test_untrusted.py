@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save
 
 import train
 from seq2seq.cli.stages import summary
-from seq2seq.config.compose import load_run_config, plain, to_config, to_yaml
+from seq2seq.config.compose import load_run_config, to_config, to_yaml
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.decoding.pretrained import outline
 from seq2seq.run.checksums import verify_directory, with_checksum
@@ -38,6 +38,7 @@ from seq2seq.run.errors import (
     UserError,
     one_line,
 )
+from seq2seq.run.jsonable import to_json
 from seq2seq.run.reading import read_json
 from seq2seq.training.checkpoint import best_weights, load_weights
 
@@ -231,7 +232,7 @@ def quoted(name: str) -> str:
 
 
 def test_U3_names_on_the_command_line():
-    values = plain(composed("debug"))
+    values = to_json(composed("debug"))
     assert len(BAD_NAMES) >= 40
     for name in BAD_NAMES:
         with pytest.raises(ConfigError) as caught:

@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from seq2seq.alignment.heatmap import printable_line, to_png
 from seq2seq.cli.console import output_stream
 from seq2seq.config.compose import load_run_config
-from seq2seq.config.schema import Config, SentencePieceConfig, Stage
+from seq2seq.config.schema import Config, DecodeConfig, SentencePieceConfig, Stage
 from seq2seq.data.prepare import (
     SIDES,
     check_data,
@@ -44,13 +44,14 @@ from seq2seq.evaluation.test_set import (
     Results,
     known_rows,
     read_results,
+    saved_lines,
     score_all,
     second_pass,
 )
 from seq2seq.fidelity import compare
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import MemoryLimitError, RunDirError, UserError, printable
+from seq2seq.run.errors import MemoryLimitError, UserError, printable
 from seq2seq.run.jsonable import to_json
 from seq2seq.run.memory import ADVICE, is_out_of_memory, keep_freed_memory
 from seq2seq.run.provenance import note_restart
@@ -246,18 +247,14 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 
 def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
     """Score what the decode stage wrote, as a whole and by source length."""
-    hypotheses = list(read_lines_of(run.path(TRANSLATIONS)))
     sources, references = (list(load_text(run, "test", side)) for side in SIDES)
-    _check_count(run, TRANSLATIONS, hypotheses, sources)
-    # Translations of the sentences without unknown words: of a second pass, if there was one.
-    rows = known_rows(load_tokenizers(run, cfg), sources, references)
-    if second_pass(rows, len(sources), cfg.decode):
-        outputs = list(read_lines_of(run.path(NO_UNKNOWN)))
-        _check_count(run, NO_UNKNOWN, outputs, rows)
-        known = dict(zip(rows, outputs, strict=True))
-    else:
-        known = {row: hypotheses[row] for row in rows}
-    results = score_all(cfg, hypotheses, references, known, align(cfg, run))
+    hypotheses = saved_lines(run.path(TRANSLATIONS), len(sources))
+
+    def again(rows: Sequence[int], _cfg: DecodeConfig) -> list[str]:
+        return saved_lines(run.path(NO_UNKNOWN), len(rows))
+
+    tokenizers, text = load_tokenizers(run, cfg), (sources, references)
+    results = score_all(cfg, tokenizers, text, hypotheses, again, align(cfg, run))
     return results, score_by_length(cfg, sources, hypotheses, references)
 
 
@@ -265,19 +262,12 @@ def align(cfg: Config, run: RunDir) -> AttentionScores:
     """Measure the attention of the best weights where the run has gold links to compare it with."""
     if not run.path(GOLD).exists():
         return AttentionScores()
-    model = Pretrained(run, cfg)
-    found = align_test_set(run, model.model, model.tokenizers, cfg.decode)
+    found = align_test_set(run, Pretrained(run, cfg))
     if found.alignment is None:
         log.warning(
             "no alignment score: the words of no test sentence could be found in its pieces"
         )
     return found
-
-
-def _check_count(run: RunDir, name: str, lines: Sequence[str], wanted: Sequence[object]) -> None:
-    if len(lines) != len(wanted):
-        what = f"has {len(lines)} lines, expected {len(wanted)}"
-        raise RunDirError(run.path(name), what, "Run the decode stage again.")
 
 
 _STAGES: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {

@@ -10,7 +10,6 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from seq2seq.config.extensions import load_extensions
 from seq2seq.config.registry import groups
 from seq2seq.config.schema import Config
 from seq2seq.run.errors import ConfigError, RunDirError, UntrustedError
+from seq2seq.run.jsonable import to_json
 from seq2seq.run.plain_yaml import read_plain_yaml
 
 MAX_NUMBER = 10**15
@@ -45,17 +45,8 @@ log = logging.getLogger(__name__)
 LATER_KEYS = ("decode", "evaluate", "attention.inference", "device", "threads")
 """What decoding and evaluation may change; everything else is fixed by the checkpoint."""
 
-RESUME_KEYS = (
-    *LATER_KEYS,
-    "stages",
-    "logging",
-    "trainer.max_updates",
-    "trainer.max_epochs",
-    "trainer.max_minutes",
-    "trainer.patience",
-    "trainer.keep_checkpoints",
-    "trainer.on_out_of_memory",
-)
+_LIMITS = "max_updates max_epochs max_minutes patience keep_checkpoints on_out_of_memory"
+RESUME_KEYS = (*LATER_KEYS, "stages", "logging", *(f"trainer.{x}" for x in _LIMITS.split()))
 """What a resumed training may change. `max_updates` also moves the end of a falling schedule."""
 
 COMMAND_ONLY = ("run_dir", "resume")
@@ -84,10 +75,10 @@ def command_line(arguments: Sequence[str]) -> list[str]:
 def offer_options() -> None:
     """Put the defaults of every option where Hydra looks for what no YAML file holds."""
     store, base = ConfigStore.instance(), Config()
-    settings = plain(base)
+    settings = to_json(base)
     for group, options in groups().items():
         for name, config in options.items():
-            store.store(group=group, name=name, node=plain(config()))
+            store.store(group=group, name=name, node=to_json(config()))
         del settings[group]
     for group, name in DEFAULTS.items():
         store.store(group=group, name=name, node=settings.pop(group))
@@ -205,24 +196,19 @@ def _check_ranges(config: Config) -> None:
         low, high, open_ends = (f.metadata[k] for k in ("low", "high", "open"))
         if isinstance(value, int) and value > MAX_NUMBER:
             raise ConfigError("config", f"{key}={value} is too large", f"Use {MAX_NUMBER} or less.")
-        above = value > low if open_ends in ("low", "both") else value >= low
-        below = value < high if open_ends in ("high", "both") or high == math.inf else value <= high
-        if not (above and below):  # written so that NaN fails
-            left = "(" if open_ends in ("low", "both") or low == -math.inf else "["
-            right = ")" if open_ends in ("high", "both") or high == math.inf else "]"
-            raise ConfigError(
-                "config", f"{key}={value} is out of range", f"Use {left}{low:g}, {high:g}{right}."
-            )
+        left = "(" if open_ends in ("low", "both") or low == -math.inf else "["
+        right = ")" if open_ends in ("high", "both") or high == math.inf else "]"
+        ends = (low if left == "[" else None, high if right == "]" else None)
+        if not (low < value < high or value in ends):  # written so that NaN fails
+            fix = f"Use {left}{low:g}, {high:g}{right}."
+            raise ConfigError("config", f"{key}={value} is out of range", fix)
 
 
 def _check_together(config: Config) -> None:
     """Apply the rules that join settings; those of a group stand in its class."""
     if not _NAME.fullmatch(config.name):
-        raise ConfigError(
-            "config",
-            f"name={config.name!r} is not a valid name",
-            "Use up to 100 of A-Z a-z 0-9 . _ -",
-        )
+        what = f"name={config.name!r} is not a valid name"
+        raise ConfigError("config", what, "Use up to 100 of A-Z a-z 0-9 . _ -")
     if not config.stages:
         raise ConfigError("config", "stages is empty", "Name at least one.")
     for f in fields(config):
@@ -271,24 +257,13 @@ def load_run_config(
 
 def to_yaml(config: Config) -> str:
     """Return the resolved values as plain YAML, readable by `load_run_config`."""
-    values = {"format": upgrade.FORMAT, **plain(config)}
+    values = {"format": upgrade.FORMAT, **to_json(config)}
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
-
-
-def plain(value: Any) -> Any:
-    """Turn config dataclasses into dicts, enums into their names."""
-    if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Enum):
-        return value.name
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return value
 
 
 def flatten(config: Config) -> dict[str, Any]:
     """Return `{dotted key: plain value}` for every leaf."""
-    return {key: plain(value) for key, _, value in _leaves(config)}
+    return {key: to_json(value) for key, _, value in _leaves(config)}
 
 
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
@@ -320,11 +295,8 @@ def composing_error(error: Exception) -> ConfigError:
         known = [str(key) for key in node] if isinstance(node, DictConfig) else []
         return _unknown_key(cause, known)
     if isinstance(error, OverrideParseException):
-        return ConfigError(
-            "config",
-            f"cannot read override {error.override!r}",
-            "Write key=value; quote a value with commas, brackets or letters beyond ASCII.",
-        )
+        fix = "Write key=value; quote a value with commas, brackets or letters beyond ASCII."
+        return ConfigError("config", f"cannot read override {error.override!r}", fix)
     if is_about_a_group(error):
         what, fix = "a group was given something else than a name", "Write it as in model=small."
         return ConfigError("config", what, fix)
@@ -338,12 +310,8 @@ def composing_error(error: Exception) -> ConfigError:
 
 def _unknown_key(error: ConfigKeyError | ConfigAttributeError, known: Sequence[str]) -> ConfigError:
     full_key = str(error.full_key)
-    parent, _, wrong = full_key.rpartition(".")
-    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
-    prefix = f"{parent}." if parent else ""
-    fix = f"Known here: {', '.join(known)}."
-    if near:
-        fix = f"Did you mean '{prefix}{near[0]}'?"
-    elif not known:
-        fix = f"'{parent}' is a value, not a group."
+    parent, dot, wrong = full_key.rpartition(".")
+    fix = f"Known here: {', '.join(known)}." if known else f"'{parent}' is a value, not a group."
+    if near := difflib.get_close_matches(wrong, known, n=1, cutoff=0.5):
+        fix = f"Did you mean '{parent}{dot}{near[0]}'?"
     return ConfigError("config", f"unknown key '{full_key}'", fix)

@@ -30,18 +30,14 @@ def load_extensions(arguments: Sequence[str] = ()) -> list[str]:
             modules.append(module if equals else next(waiting, ""))
         else:
             others.append(argument)
-    for module in modules:
-        _load(module)
-    return others
-
-
-def _load(module: str) -> None:
     # A module beside the user is found as `python -m MODULE` finds it, after everything else.
-    if (here := str(Path.cwd())) not in sys.path:
+    if modules and (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
-    try:
-        importlib.import_module(module)
-    except Exception as error:  # code of somebody else: whatever it raises is one line
-        what = f"cannot be imported ({type(error).__name__}: {error})"
-        fix = "Name a module as `python -m` takes it."
-        raise UsageError(f"{OPTION} {module}", what, fix) from error
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # code of somebody else: whatever it raises is one line
+            what = f"cannot be imported ({type(error).__name__}: {error})"
+            fix = "Name a module as `python -m` takes it."
+            raise UsageError(f"{OPTION} {module}", what, fix) from error
+    return others

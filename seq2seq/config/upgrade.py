@@ -1,4 +1,4 @@
-"""What older versions wrote, as this one reads it: settings and names of tensors.
+"""Settings that older versions wrote, as this one reads them.
 
 Format 1 is that of version 0.1.0, whose `config.yaml` has no format number.
 """
@@ -7,11 +7,9 @@ import copy
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from seq2seq.run.errors import RunDirError
-
-T = TypeVar("T")
 
 FORMAT = 2
 """Of the `config.yaml` that this version writes."""
@@ -36,9 +34,6 @@ ADDED: dict[int, dict[str, Any]] = {
     }
 }
 """Settings that a format brought, with the value by which runs of the one before had worked."""
-
-RENAMED_TENSORS: dict[str, str] = {}
-"""Old name -> new one, of weights and of what the optimizer keeps about them; none so far."""
 
 _KEY = re.compile(r"^(\+{0,2}|~)([\w.]+)(?==|$)")
 
@@ -82,15 +77,6 @@ def upgrade(path: Path, saved: Mapping[str, Any], groups: set[str]) -> dict[str,
         _put(values, key, value)
     move(values)
     return values
-
-
-def current_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
-    """Return tensors by their names of today; `NAME/moment` is what an optimizer keeps."""
-    return {
-        "/".join([RENAMED_TENSORS.get(name, name), *moment]): tensor
-        for key, tensor in tensors.items()
-        for name, *moment in [key.split("/")]
-    }
 
 
 def _put(values: dict[str, Any], key: str, value: Any) -> None:

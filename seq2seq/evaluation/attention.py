@@ -11,14 +11,11 @@ from seq2seq.alignment.links import GoldLinks, alignment_errors, best_links, rea
 from seq2seq.alignment.measures import Measures, advice, average, formatted, measure, reading
 from seq2seq.alignment.words import to_words
 from seq2seq.cli.console import table
-from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.pair import Links
 from seq2seq.data.prepare import SIDES, load_text
-from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.data.words import Splitter, word_spans
-from seq2seq.decoding.forced import force
+from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import Translation, perplexity
-from seq2seq.model import RNNSearch
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
 from seq2seq.run.reading import expected
@@ -163,15 +160,8 @@ class Tally:
         now, later, earlier = (
             alignment_errors(links, self._gold) for links in zip(*self._readings, strict=True)
         )
-        return GoldAlignment(
-            error_rate=now.error_rate,
-            precision=now.precision,
-            recall=now.recall,
-            later_error_rate=later.error_rate,
-            earlier_error_rate=earlier.error_rate,
-            sentences=len(self._gold),
-            skipped=self._unmatched + self._empty,
-        )
+        rates = now.error_rate, now.precision, now.recall, later.error_rate, earlier.error_rate
+        return GoldAlignment(*rates, len(self._gold), skipped=self._unmatched + self._empty)
 
     def scores(self) -> ForcedScores:
         """Return all totals."""
@@ -185,9 +175,7 @@ class Tally:
         )
 
 
-def align_test_set(
-    run: RunDir, model: RNNSearch, tokenizers: tuple[Tokenizer, Tokenizer], cfg: DecodeConfig
-) -> AttentionScores:
+def align_test_set(run: RunDir, model: Pretrained) -> AttentionScores:
     """Measure attention along a run's test references, and against its gold links if it has any."""
     # Sentence pairs, and their gold links where the run has some.
     pairs = list(zip(*(load_text(run, "test", side) for side in SIDES), strict=True))
@@ -197,7 +185,7 @@ def align_test_set(
             gold = [read_links(line) for line in load_text(run, "test", "links")]
             pairs = [pair for pair, _ in zip(pairs, gold, strict=True)]
     tally = Tally()
-    for _ in tally.along(force(model, tokenizers, pairs, cfg), gold):
+    for _ in tally.along(model.force(pairs), gold):
         pass
     return tally.attention()
 
@@ -215,15 +203,8 @@ def as_table(runs: Mapping[str, AttentionScores]) -> str:
 
 
 def _cells(scores: AttentionScores) -> list[str]:
-    gold, m = scores.alignment, scores.attention or average([])
-    rates: list[float | None] = [None] * 5
-    if gold is not None:
-        rates = [gold.error_rate, gold.precision, gold.recall]
-        rates += [gold.later_error_rate, gold.earlier_error_rate]
+    m = scores.attention or average([])
+    rates = [*vars(scores.alignment).values()][:5] if scores.alignment else [None] * 5
     shares = [m.relative_entropy, m.uncovered, m.overcovered, m.unlinked, m.monotonicity]
-    return [
-        *(formatted(rate, ".1%") for rate in rates),
-        formatted(m.entropy, ".2f"),
-        *(formatted(share, ".1%") for share in shares),
-        formatted(m.kendall, ".2f"),
-    ]
+    cells = [(m.entropy, ".2f"), *((share, ".1%") for share in shares), (m.kendall, ".2f")]
+    return [formatted(*cell) for cell in [*((rate, ".1%") for rate in rates), *cells]]

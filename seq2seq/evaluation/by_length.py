@@ -45,7 +45,7 @@ class LengthBin:
     @property
     def label(self) -> str:
         """`11-20`, or `61+`."""
-        return _label(self.first, self.last)
+        return label_of(bin_of(self.first))
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ def score_by_length(
     bins, signature = [], ""
     for index, rows in sorted(rows_of.items()):
         score = bootstrap(metric, [hypotheses[i] for i in rows], [references[i] for i in rows])
-        first, last = _limits(index)
+        last = None if index == LAST // WIDTH else (index + 1) * WIDTH
         low, high = (score.value if end is None else end for end in (score.low, score.high))
-        bins.append(LengthBin(first, last, len(rows), score.value, low, high))
+        bins.append(LengthBin(index * WIDTH + 1, last, len(rows), score.value, low, high))
         signature = score.signature
     return LengthBleu(signature, tuple(bins))
 
@@ -90,15 +90,8 @@ def bin_of(length: int) -> int:
 
 def label_of(index: int) -> str:
     """Return the label of a bin by its number."""
-    return _label(*_limits(index))
-
-
-def _limits(index: int) -> tuple[int, int | None]:
-    return index * WIDTH + 1, None if index == LAST // WIDTH else (index + 1) * WIDTH
-
-
-def _label(first: int, last: int | None) -> str:
-    return f"{first}+" if last is None else f"{first}-{last}"
+    end = "+" if index == LAST // WIDTH else f"-{(index + 1) * WIDTH}"
+    return f"{index * WIDTH + 1}{end}"
 
 
 def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]]) -> "Figure":

@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from seq2seq.config.schema import Config
 from seq2seq.data.tokenizer import surface
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import END
-from seq2seq.evaluation.examples import EXAMPLES
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import UserError
 from seq2seq.run.reading import expected, read_lines_of
@@ -30,6 +30,17 @@ DETAILS = "decode/test.jsonl"
 
 Drawing = tuple[str, Callable[[], bytes]]
 """The name of a file of the run, and how to draw what is in it."""
+
+
+def examples_of(name: str) -> list[list[str]]:
+    """Return label, source and published translation of the sentences of a set.
+
+    The paper shows tokenised text; here it is text as people write it, which is what a model reads.
+    Worth seeing in Figure 3: in (a) "zone" attends to "Area" and the words after it step back one
+    at a time; in (d) "l'" attends to "the" and to "man".
+    """
+    text = Path(__file__).with_name(f"{name}.tsv").read_text("utf-8")
+    return [line.split("\t") for line in text.splitlines()]
 
 
 def drawn(drawings: Iterable[Drawing]) -> Iterator[tuple[str, bytes]]:
@@ -70,11 +81,11 @@ def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
         return
     model = Pretrained(run, cfg)
     for examples in cfg.evaluate.examples:
-        for example in EXAMPLES[examples]:
-            name = f"{examples.name}-{example.label}"
-            [own] = model.translate([example.source])
+        for label, source, target in examples_of(examples.name):
+            name = f"{examples.name}-{label}"
+            [own] = model.translate([source])
             log.info("%s: %s", name, printable_line(own.text))
-            [paper] = model.force([(example.source, example.target)])
+            [paper] = model.force([(source, target)])
             for ending, found in (("", own), ("-paper", paper)):
                 for best in found.candidates[:1]:
                     shown = (best.alignment, found.source_tokens, best.tokens)

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from seq2seq.config.compose import load_run_config
-from seq2seq.config.schema import Config
+from seq2seq.config.schema import Config, DecodeConfig
 from seq2seq.data.prepare import SIDES, load_text
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
@@ -16,14 +16,12 @@ from seq2seq.evaluation.significance import Comparison, compare
 from seq2seq.evaluation.test_set import (
     TRANSLATIONS,
     Results,
-    known_rows,
     read_results,
+    saved_lines,
     score_all,
-    second_pass,
 )
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import DataError, RunDirError
-from seq2seq.run.reading import read_lines_of
+from seq2seq.run.errors import DataError
 
 Columns = tuple[list[str], list[str]]
 """Source sentences and their references."""
@@ -76,25 +74,20 @@ class TestedRun:
         """Return the translations of the sources, saved ones if there are any."""
         if (path := self.saved(TRANSLATIONS)) is None:
             return self.translate()
-        lines = list(read_lines_of(path))
-        if len(lines) != len(self.text[0]):
-            what = f"has {len(lines)} lines, expected {len(self.text[0])}"
-            raise RunDirError(path, what, "Run the decode stage again.")
-        return lines
+        return saved_lines(path, len(self.text[0]))
 
     def results(self) -> Results:
         """Translate and score, as the stages decode and evaluate do."""
-        sources, references = self.text
-        outputs, parts = self.translate(), (self.model.model, self.model.tokenizers)
-        rows = known_rows(self.model.tokenizers, sources, references)
-        known = {row: outputs[row] for row in rows}
-        if again := second_pass(rows, len(sources), self.config.decode):
-            found = translate(*parts, (sources[row] for row in rows), again)
-            known = {row: translation.text for row, translation in zip(rows, found, strict=True)}
+        model, tokenizers = self.model.model, self.model.tokenizers
+
+        def again(rows: Sequence[int], cfg: DecodeConfig) -> list[str]:
+            lines = (self.text[0][row] for row in rows)
+            return [translation.text for translation in translate(model, tokenizers, lines, cfg)]
+
         attention = AttentionScores()
         if self.given is None and self.run.path(GOLD).exists():
-            attention = align_test_set(self.run, *parts, self.config.decode)
-        return score_all(self.config, outputs, references, known, attention)
+            attention = align_test_set(self.run, self.model)
+        return score_all(self.config, tokenizers, self.text, self.translate(), again, attention)
 
     def by_length(self) -> by_length.LengthBleu:
         """Return BLEU by source length."""
@@ -108,8 +101,7 @@ class TestedRun:
         if (path := self.saved("scores.json")) and (results := read_results(path)).attention:
             return AttentionScores(attention=results.attention, alignment=results.alignment)
         if self.given is None:
-            parts = (self.model.model, self.model.tokenizers)
-            return align_test_set(self.run, *parts, self.config.decode)
+            return align_test_set(self.run, self.model)
         tally = Tally()
         for translation in self.model.force(zip(*self.given, strict=True)):
             tally.add(translation)

@@ -4,7 +4,7 @@
 in source and reference, translated without emitting one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from seq2seq.config.schema import Config, DecodeConfig
 from seq2seq.data.tokenizer import UNK, Tokenizer
 from seq2seq.evaluation.attention import AttentionScores
 from seq2seq.evaluation.scoring import Score, Scores, score, score_bleu
+from seq2seq.run.errors import RunDirError
 from seq2seq.run.jsonable import from_json
-from seq2seq.run.reading import expected, read_json
+from seq2seq.run.reading import expected, read_json, read_lines_of
 
 TRANSLATIONS = "decode/test.txt"
 """What the decode stage of a run writes: a line for each sentence of its test set."""
@@ -75,18 +76,43 @@ def second_pass(rows: Sequence[int], num_lines: int, cfg: DecodeConfig) -> Decod
     return replace(cfg, forbid_unknown=True, replace_unknown=False)
 
 
+def saved_lines(path: Path, count: int) -> list[str]:
+    """Read translations that the decode stage wrote.
+
+    Raises:
+        RunDirError: they are missing, or not as many as the sentences are.
+    """
+    lines = list(read_lines_of(path))
+    if len(lines) != count:
+        what = f"has {len(lines)} lines, expected {count}"
+        raise RunDirError(path, what, "Run the decode stage again.")
+    return lines
+
+
 def score_all(
     cfg: Config,
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    text: tuple[Sequence[str], Sequence[str]],
     hypotheses: Sequence[str],
-    references: Sequence[str],
-    known: Mapping[int, str],
+    again: Callable[[Sequence[int], DecodeConfig], Sequence[str]],
     attention: AttentionScores,
 ) -> Results:
-    """Score all sentences, and those without unknown words: `known` has translations by row."""
+    """Score all sentences, and those without unknown words.
+
+    Args:
+        cfg: Of the run.
+        tokenizers: Its vocabularies.
+        text: Sources and references.
+        hypotheses: Translations of all sources.
+        again: Translates those of some rows by other rules, where `second_pass` wants it.
+        attention: Along the references.
+    """
     tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
+    sources, references = text
     scores = score(hypotheses, references, tokenizer, language)
-    no_unknown = Scores(0, {})
-    if known:
-        chosen = [references[row] for row in known]
-        no_unknown = score_bleu(list(known.values()), chosen, tokenizer, language)
+    rows, no_unknown = known_rows(tokenizers, sources, references), Scores(0, {})
+    if rows:
+        second = second_pass(rows, len(sources), cfg.decode)
+        known = again(rows, second) if second else [hypotheses[row] for row in rows]
+        no_unknown = score_bleu(known, [references[row] for row in rows], tokenizer, language)
     return Results(**vars(scores), no_unknown=no_unknown, **vars(attention))

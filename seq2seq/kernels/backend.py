@@ -1,70 +1,46 @@
 """The backend `fused`: what there are kernels for runs on them, all else on the reference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from seq2seq.kernels.matmul import FusedLinear, compute_dtype
 from seq2seq.kernels.output_layer import output_loss
 from seq2seq.kernels.scan import read_fused
 from seq2seq.kernels.search import FusedSearch
-from seq2seq.kernels.unroll import unroll_additive, unroll_fixed
-from seq2seq.model.attention import AdditiveAttention, FixedContext
-from seq2seq.model.backend import Reference
+from seq2seq.kernels.unroll import KNOWN, unroll
+from seq2seq.model import recurrence
+from seq2seq.model.attention import AdditiveAttention
+from seq2seq.model.backend import Backend
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.model.protocols import Attention, Cell, Decoder, Encoder, Source, Stepper
-from seq2seq.model.recurrence import Unrolled
-
-# By exact class: a subclass changes the rules.
-_UNROLL: dict[tuple[type, type], Callable[..., Unrolled]] = {
-    (GatedUnit, AdditiveAttention): unroll_additive,
-    (GatedUnit, FixedContext): unroll_fixed,
-}
-_KNOWN = {RecurrentDecoder, *(kind for classes in _UNROLL for kind in classes)}
+from seq2seq.model.protocols import Cell, Decoder, Encoder, Stepper
 
 
-class Fused:
+def read(units: Sequence[Cell], x: Tensor, mask: Tensor) -> list[Tensor]:
+    """See `recurrence.read`; 0 at padding."""
+    known = [u for u in units if isinstance(u, GatedUnit) and u.__class__ is GatedUnit]
+    if len(known) < len(units):
+        return recurrence.read(units, x, mask)
+    return read_fused(known, x, mask)
+
+
+class Fused(Backend):
     """`Backend` on the kernels, for any device."""
 
-    linear: type[nn.Linear] = FusedLinear
-
-    def __init__(self) -> None:
-        self.reference = Reference()
+    linear = FusedLinear
+    read = staticmethod(read)
+    unroll = staticmethod(unroll)
+    output_loss = staticmethod(output_loss)
 
     def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
         """Return why a part of a model runs on the reference; None if none does."""
         parts: list[object] = [decoder, *getattr(encoder, "units", [])]
         if isinstance(decoder, RecurrentDecoder):
             parts += [decoder.unit, decoder.attention]
-        unknown = [part.__class__ for part in parts if part.__class__ not in _KNOWN]
+        known = {RecurrentDecoder, GatedUnit, *KNOWN}
+        unknown = [part.__class__ for part in parts if part.__class__ not in known]
         return f"{unknown[0].__name__} has no fused kernel" if unknown else None
-
-    def read(self, units: Sequence[Cell], x: Tensor, mask: Tensor) -> list[Tensor]:
-        """See `recurrence.read`; 0 at padding."""
-        known = [u for u in units if isinstance(u, GatedUnit) and u.__class__ is GatedUnit]
-        if len(known) == len(units):
-            return read_fused(known, x, mask)
-        return self.reference.read(units, x, mask)
-
-    def unroll(
-        self,
-        unit: Cell,
-        attention: Attention,
-        words: Tensor,
-        s_0: Tensor,
-        source: Source,
-        mask: Tensor,
-    ) -> Unrolled:
-        """See `recurrence.unroll`; 0 at padding."""
-        run = _UNROLL.get((unit.__class__, attention.__class__), self.reference.unroll)
-        return run(unit, attention, words, s_0, source, mask)
-
-    def output_loss(
-        self, W_o: nn.Module, t: Tensor, targets: Tensor, label_smoothing: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss in chunks of rows."""
-        return output_loss(W_o, t, targets, label_smoothing)
 
     def for_search(self, encoder: Encoder, decoder: Decoder) -> Stepper | None:
         """Return a search on kernels, where there is one."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seq2seq.kernels.matmul import PackedWeight
 from seq2seq.kernels.packing import Packing, Sizes, slices
-from seq2seq.kernels.steps import AttentionInputs, SavedActivations, Steps
+from seq2seq.kernels.steps import Attending, Saved, Steps
 
 Weights = tuple[Tensor, Tensor]
 """U (n, n) and what else multiplies the state: [U_z, U_r] (2n, n), or [W_a, U_z, U_r]."""
@@ -43,17 +43,9 @@ class StepLoops:
     reset_before: bool
 
     def gated(
-        self, words: Tensor, start: Tensor, weights: Weights, sizes: Sizes, saved: SavedActivations
+        self, words: Tensor, start: Tensor, weights: Weights, sizes: Sizes, saved: Saved
     ) -> None:
-        """Fill `saved`, states (D, N, n) among it.
-
-        Args:
-            words: (D, N, 3n).
-            start: (D, B, n) first states.
-            weights: Of D directions.
-            sizes: Of the packing.
-            saved: To be filled.
-        """
+        """Fill `saved`, states (D, N, n) among it, from words (D, N, 3n) and start (D, B, n)."""
         packed = [PackedWeight(weight, self.dtype) for weight in weights]
         unit = self.steps.unit(saved, *packed, reset_before=self.reset_before)
         h, words = start, words.to(start.dtype)
@@ -61,12 +53,7 @@ class StepLoops:
             h = unit(words[:, step], h[:, :size], None, step, saved.states[:, step])
 
     def gated_backward(
-        self,
-        d_states: Tensor,
-        before: Tensor,
-        weights: Weights,
-        sizes: Sizes,
-        saved: SavedActivations,
+        self, d_states: Tensor, before: Tensor, weights: Weights, sizes: Sizes, saved: Saved
     ) -> tuple[Tensor, Tensor]:
         """Return gradients of words and first states, given the states before each word."""
         D, N, n = before.shape
@@ -81,12 +68,7 @@ class StepLoops:
         return d_words.to(self.dtype), d_start
 
     def attentive(
-        self,
-        words: Tensor,
-        weights: Weights,
-        packing: Packing,
-        saved: SavedActivations,
-        inputs: AttentionInputs,
+        self, words: Tensor, weights: Weights, packing: Packing, saved: Saved, inputs: Attending
     ) -> None:
         """Fill `saved` and `inputs`; states s_{i-1} (N, n) of the first step are there."""
         states = saved.states
@@ -107,8 +89,8 @@ class StepLoops:
         d_alphas: Tensor,
         weights: Weights,
         packing: Packing,
-        saved: SavedActivations,
-        inputs: AttentionInputs,
+        saved: Saved,
+        inputs: Attending,
     ) -> AttentiveGradients:
         """Return all gradients but those of weights."""
         states = saved.states

@@ -15,8 +15,10 @@ from torch.nn import functional
 from seq2seq.kernels.choice import loops_for
 from seq2seq.kernels.matmul import compute_dtype, linear, sum_over_rows
 from seq2seq.kernels.packing import Packing, Sizes, shifted
-from seq2seq.kernels.steps import SavedActivations
+from seq2seq.kernels.steps import Saved
 from seq2seq.model.gated_unit import GatedUnit
+
+Options = tuple[Sizes, bool, torch.dtype]
 
 
 def read_fused(units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor) -> list[Tensor]:
@@ -72,8 +74,9 @@ def scan(
     U_gates = torch.stack([torch.cat([u.U_z.weight, u.U_r.weight]) for u in units])  # (D, 2n, n)
     dtype = compute_dtype(U)
     with torch.autocast(words.device.type, enabled=False):
+        options = sizes, units[0].reset_before, dtype
         h: Tensor = GatedScan.apply(  # type: ignore[no-untyped-call]
-            words, start.to(exact), U, U_gates, sizes, units[0].reset_before, dtype
+            words, start.to(exact), U, U_gates, options
         )
     return h
 
@@ -82,24 +85,18 @@ class GatedScan(torch.autograd.Function):
     """A gated unit over time, A.1.1 without context, for D directions at once.
 
     Inputs: packed projected words (D, N, 3n) as `GatedUnit.project` orders them, first states
-    (D, B, n), U (D, n, n) and [U_z, U_r] (D, 2n, n), the sizes of the packing, whether the reset
-    gate acts before U, and the dtype of the matmuls.
+    (D, B, n), U (D, n, n) and [U_z, U_r] (D, 2n, n), and as options the sizes of the packing,
+    whether the reset gate acts before U, and the dtype of the matmuls.
     Output: states (D, N, n).
     """
 
     @staticmethod
-    def forward(  # noqa: D102, PLR0913 - autograd functions take tensors one by one
-        ctx: Any,
-        projected: Tensor,
-        start: Tensor,
-        U: Tensor,
-        U_gates: Tensor,
-        sizes: Sizes,
-        reset_before: bool,
-        dtype: torch.dtype,
+    def forward(  # noqa: D102
+        ctx: Any, projected: Tensor, start: Tensor, U: Tensor, U_gates: Tensor, options: Options
     ) -> Tensor:
+        sizes, reset_before, dtype = options
         h_all = start.new_empty(*projected.shape[:-1], start.shape[-1])
-        saved = SavedActivations.empty(h_all, reset_before=reset_before)
+        saved = Saved.empty(h_all, reset_before=reset_before)
         loops = loops_for(h_all, dtype, reset_before=reset_before)
         loops.gated(projected.to(dtype), start, (U, U_gates), sizes, saved)
         ctx.save_for_backward(start, U, U_gates, *vars(saved).values())
@@ -110,7 +107,7 @@ class GatedScan(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         start, U, U_gates, *activations = ctx.saved_tensors
         sizes, reset_before, dtype, of_words = ctx.options
-        n, saved = start.shape[-1], SavedActivations(*activations)
+        n, saved = start.shape[-1], Saved(*activations)
         h_prev = shifted(start, saved.states, sizes)
         loops = loops_for(start, dtype, reset_before=reset_before)
         d_words, d_start = loops.gated_backward(grad, h_prev, (U, U_gates), sizes, saved)
@@ -119,4 +116,4 @@ class GatedScan(torch.autograd.Function):
         into_U = (d_candidate, r * h_prev) if reset_before else (d_candidate * r, h_prev)
         d_U = sum_over_rows(*into_U, dtype).to(U.dtype)
         d_U_gates = sum_over_rows(d_gates, h_prev, dtype).to(U.dtype)
-        return d_words.to(of_words), d_start, d_U, d_U_gates, None, None, None
+        return d_words.to(of_words), d_start, d_U, d_U_gates, None

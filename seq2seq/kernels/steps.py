@@ -16,7 +16,7 @@ from seq2seq.kernels.matmul import PackedWeight
 
 
 @dataclass(frozen=True)
-class SavedActivations:
+class Saved:
     """What the backward pass needs of units, by packed word; of D directions in an encoder."""
 
     states: Tensor  # (..., N, n)  s_i in an encoder, s_{i-1} in a decoder
@@ -25,7 +25,7 @@ class SavedActivations:
     Us: Tensor  # (..., N, n)  U s_{i-1}, where the reset gate acts on it; else empty
 
     @classmethod
-    def empty(cls, states: Tensor, *, reset_before: bool) -> "SavedActivations":
+    def empty(cls, states: Tensor, *, reset_before: bool) -> "Saved":
         """Allocate for N words whose states are (..., N, n)."""
         *outer, n = states.shape
         return cls(
@@ -37,7 +37,7 @@ class SavedActivations:
 
 
 @dataclass(frozen=True)
-class AttentionInputs:
+class Attending:
     """What attention reads and saves, sentences in the order of the packing."""
 
     keys: Tensor  # (B, Tx, n')
@@ -62,7 +62,7 @@ class Steps:
 class TorchUnit:
     """Gated units, A.1.1 and A.2.2: the next state from what adds to gates and candidate."""
 
-    saved: SavedActivations
+    saved: Saved
     U: PackedWeight  # (n, n)
     U_gates: PackedWeight | None  # [U_z, U_r] (2n, n), of an encoder
     reset_before: bool
@@ -103,7 +103,7 @@ class TorchUnitBackward:
 
     def __init__(
         self,
-        saved: SavedActivations,
+        saved: Saved,
         s_prev: Tensor,
         U_T: PackedWeight,
         d_drive: Tensor,
@@ -149,7 +149,7 @@ class TorchUnitBackward:
 class TorchAttend:
     """Attention, A.1.2: fills queries and alphas."""
 
-    def __init__(self, inputs: AttentionInputs) -> None:
+    def __init__(self, inputs: Attending) -> None:
         self.inputs = inputs
         self.energies, self.blocked = Energies(inputs.keys, inputs.v_a), ~inputs.mask
 
@@ -167,7 +167,7 @@ class TorchAttendBackward:
     """Attention backward: fills d_queries (N, n'), sums gradients of keys and v_a over steps."""
 
     def __init__(
-        self, inputs: AttentionInputs, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
+        self, inputs: Attending, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
     ) -> None:
         self.inputs, self.energies = inputs, Energies(inputs.keys, inputs.v_a)
         self.d_drive, self.d_alphas, self.d_queries = d_drive, d_alphas, d_queries

@@ -15,24 +15,30 @@ from seq2seq.kernels.choice import loops_for
 from seq2seq.kernels.matmul import compute_dtype, linear, sum_over_rows
 from seq2seq.kernels.packing import Packing, shifted
 from seq2seq.kernels.scan import project, scan
-from seq2seq.kernels.steps import AttentionInputs, SavedActivations
+from seq2seq.kernels.steps import Attending, Saved
+from seq2seq.model import recurrence
 from seq2seq.model.attention import AdditiveAttention, FixedContext
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.model.protocols import Source
+from seq2seq.model.protocols import Attention, Cell, Source
 from seq2seq.model.recurrence import Unrolled
 
+KNOWN = {AdditiveAttention, FixedContext}
+"""Attentions that run on kernels."""
 
-def unroll_fixed(
-    unit: GatedUnit,
-    attention: FixedContext,
-    words: Tensor,
-    s_0: Tensor,
-    source: Source,
-    mask: Tensor,
+
+def unroll(
+    unit: Cell, attention: Attention, words: Tensor, s_0: Tensor, source: Source, mask: Tensor
 ) -> Unrolled:
-    """The context never changes: what it adds to the words is known before the loop."""
+    """Run a decoder along targets; equals `recurrence.unroll` on real words, 0 elsewhere."""
+    # By exact class: a subclass changes the rules.
+    if unit.__class__ is not GatedUnit or attention.__class__ not in KNOWN:
+        return recurrence.unroll(unit, attention, words, s_0, source, mask)
+    assert isinstance(unit, GatedUnit)
     packing = Packing.of(mask)
     projected = project(unit, packing.pack(words))
+    if isinstance(attention, AdditiveAttention):
+        return _additive(unit, attention, projected, s_0, source, packing)
+    # The context never changes: what it adds to the words is known before the loop.
     attended = attention(s_0, source)
     from_context = linear(attended.c, _into_gates(unit))  # (B, 3n)
     rows = packing.places // packing.num_steps  # sentence of each packed word
@@ -48,23 +54,20 @@ def _into_gates(unit: GatedUnit) -> Tensor:
     return torch.cat([unit.C.weight, unit.C_z.weight, unit.C_r.weight])  # (3n, 2n)
 
 
-def unroll_additive(
+def _additive(
     unit: GatedUnit,
     attention: AdditiveAttention,
-    words: Tensor,
+    projected: Tensor,
     s_0: Tensor,
     source: Source,
-    mask: Tensor,
+    packing: Packing,
 ) -> Unrolled:
-    """Run a decoder along targets; equals `recurrence.unroll` on real words, 0 elsewhere."""
-    packing = Packing.of(mask)
-    projected = project(unit, packing.pack(words))
     exact = unit.U.weight.dtype  # under autocast states and attention keep the type of the weights
     Ch = _of_real_tokens(source, _into_gates(unit), packing)
     from_state = torch.cat([attention.W_a.weight, unit.U_z.weight, unit.U_r.weight])  # (n' + 2n, n)
     dtype = compute_dtype(from_state)
     keys, s_0 = (x.to(exact).index_select(0, packing.order) for x in (source.keys, s_0))
-    with torch.autocast(words.device.type, enabled=False):
+    with torch.autocast(projected.device.type, enabled=False):
         s_prev, alpha = AttentiveScan.apply(  # type: ignore[no-untyped-call]
             projected,
             keys,
@@ -74,9 +77,7 @@ def unroll_additive(
             from_state,
             unit.U.weight,
             attention.v_a.weight[0],
-            packing,
-            unit.reset_before,
-            dtype,
+            (packing, unit.reset_before, dtype),
         )
         alpha = packing.unpack(alpha)  # (B, Ty, Tx)
         c = torch.bmm(alpha, source.values.to(exact))  # (B, Ty, 2n)
@@ -101,8 +102,8 @@ class AttentiveScan(torch.autograd.Function):
 
     Inputs, sentences in the order of the packing: packed projected words (N, 3n),
     keys (B, Tx, n'), [C, C_z, C_r] h_j (B, Tx, 3n), s_0 (B, n), mask (B, Tx),
-    [W_a, U_z, U_r] (n' + 2n, n), U (n, n), v_a (n'), the packing, whether the reset gate acts
-    before U, and the dtype of the matmuls.
+    [W_a, U_z, U_r] (n' + 2n, n), U (n, n), v_a (n'), and as options the packing, whether the reset
+    gate acts before U, and the dtype of the matmuls.
     Outputs: s_{i-1} (N, n), alpha_i (N, Tx).
     """
 
@@ -117,17 +118,16 @@ class AttentiveScan(torch.autograd.Function):
         from_state: Tensor,
         U: Tensor,
         v_a: Tensor,
-        packing: Packing,
-        reset_before: bool,
-        dtype: torch.dtype,
+        options: tuple[Packing, bool, torch.dtype],
     ) -> tuple[Tensor, Tensor]:
+        packing, reset_before, dtype = options
         num_words = len(projected)
         queries = s_0.new_empty(num_words, keys.shape[-1])
         alphas = s_0.new_empty(num_words, keys.shape[1])
-        inputs = AttentionInputs(keys, Ch.to(dtype), mask, v_a, queries, alphas)
+        inputs = Attending(keys, Ch.to(dtype), mask, v_a, queries, alphas)
         s_all = s_0.new_empty(num_words, s_0.shape[-1])
         s_all[: packing.sizes[0]] = s_0[: packing.sizes[0]]
-        saved = SavedActivations.empty(s_all, reset_before=reset_before)
+        saved = Saved.empty(s_all, reset_before=reset_before)
         loops = loops_for(s_all, dtype, reset_before=reset_before)
         loops.attentive(projected.to(dtype), (U, from_state), packing, saved, inputs)
         arrays = *vars(inputs).values(), *vars(saved).values()
@@ -141,7 +141,7 @@ class AttentiveScan(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         from_state, U, *arrays = ctx.saved_tensors
         packing, reset_before, dtype, of_words, of_Ch = ctx.options
-        inputs, saved = AttentionInputs(*arrays[:6]), SavedActivations(*arrays[6:])
+        inputs, saved = Attending(*arrays[:6]), Saved(*arrays[6:])
         s_all, r = saved.states, saved.gates[:, saved.states.shape[-1] :]
         loops = loops_for(s_all, dtype, reset_before=reset_before)
         grads = loops.attentive_backward(
@@ -151,16 +151,6 @@ class AttentiveScan(torch.autograd.Function):
         into, of_state = (d_candidate, r * s_all) if reset_before else (d_candidate * r, s_all)
         d_from_state = sum_over_rows(grads.d_from_state, s_all, dtype)
         d_U = sum_over_rows(into, of_state, dtype)
-        return (
-            grads.d_words.to(of_words),
-            grads.d_keys,
-            grads.d_values.to(of_Ch),
-            grads.d_start,
-            None,
-            d_from_state.to(U.dtype),
-            d_U.to(U.dtype),
-            grads.d_v,
-            None,
-            None,
-            None,
-        )
+        of_source = grads.d_keys, grads.d_values.to(of_Ch), grads.d_start, None
+        of_weights = d_from_state.to(U.dtype), d_U.to(U.dtype), grads.d_v, None
+        return grads.d_words.to(of_words), *of_source, *of_weights

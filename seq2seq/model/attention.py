@@ -23,10 +23,32 @@ from torch import Tensor, nn
 
 from seq2seq.model.encoder import pick
 from seq2seq.model.initialization import Scheme, draw_layers
-from seq2seq.model.protocols import Attended, Memory, Source
+from seq2seq.model.protocols import Attended, Layer, Memory, Source
 
 
-class AdditiveAttention(nn.Module):
+class SoftAttention(nn.Module):
+    """Weights alpha_i that a subclass computes, and the annotation expected by them, Eq. (5)."""
+
+    learned: ClassVar[bool] = True
+
+    def __init__(self, annotation_size: int) -> None:
+        super().__init__()
+        self.context_size = annotation_size
+
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw nothing: there are no weights."""
+
+    def weigh(self, query: Tensor, source: Source) -> Tensor:
+        """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
+        raise NotImplementedError
+
+    def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
+        """Attend with s_{i-1} (R, n)."""
+        alpha = self.weigh(query, source)
+        return Attended(expectation(alpha, source), alpha)
+
+
+class AdditiveAttention(SoftAttention):
     """Alignment model and expected annotation, A.1.2 and Eqs. (5)-(6). No biases.
 
     e_ij     = v_a' tanh(W_a s_{i-1} + U_a h_j)
@@ -34,24 +56,13 @@ class AdditiveAttention(nn.Module):
     c_i      = sum_j alpha_ij h_j                   (5)
     """
 
-    learned: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        query_size: int,
-        annotation_size: int,
-        align_size: int,
-        *,
-        linear: type[nn.Linear] = nn.Linear,
-    ) -> None:
-        super().__init__()
-        self.context_size = annotation_size
+    def __init__(self, query: int, annotation: int, align: int, linear: Layer = nn.Linear) -> None:
+        super().__init__(annotation)
         # (n', n): A.1.2 prints (n, n), which only fits because both are 1000 there; see A.2.2.
-        self.W_a = linear(query_size, align_size, bias=False)
-        self.U_a = linear(annotation_size, align_size, bias=False)
-        self.v_a = linear(align_size, 1, bias=False)
+        self.W_a = linear(query, align, bias=False)
+        self.U_a = linear(annotation, align, bias=False)
+        self.v_a = linear(align, 1, bias=False)
 
-    @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
         """Draw W_a, U_a, v_a."""
         scheme.alignment(self.W_a.weight)
@@ -68,55 +79,37 @@ class AdditiveAttention(nn.Module):
         hidden = torch.tanh(asked + source.keys[:, None])  # (B, K, Tx, n')
         return masked_softmax(self.v_a(hidden).squeeze(-1), source.mask[:, None]).flatten(0, 1)
 
-    def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
-        """Attend with s_{i-1} (R, n)."""
-        alpha = self.weigh(query, source)
-        return Attended(expectation(alpha, source), alpha)
 
-
-class DotAttention(nn.Module):
+class DotAttention(SoftAttention):
     """Dot product of query and key, without parameters; optionally over sqrt(n).
 
     k_j = h_fwd_j + h_bwd_j, because h_j is 2n wide and the query n. With a learned projection in
     its place this would be `general`.
     """
 
-    learned: ClassVar[bool] = True
-
-    def __init__(self, query_size: int, annotation_size: int, *, scaled: bool) -> None:
-        super().__init__()
-        assert annotation_size % query_size == 0
-        self.context_size, self.query_size = annotation_size, query_size
-        self.scale = query_size**-0.5 if scaled else 1.0
-
-    def initialize(self, scheme: Scheme) -> None:
-        """There are no weights."""
+    def __init__(self, query: int, annotation: int, *, scaled: bool) -> None:
+        super().__init__(annotation)
+        self.query_size = query
+        self.scale = query**-0.5 if scaled else 1.0
 
     def prepare(self, memory: Memory) -> Source:
         """Add the two directions."""
         keys = memory.states.unflatten(-1, (-1, self.query_size)).sum(dim=-2)  # (B, Tx, n)
         return Source(keys, memory.states, memory.mask)
 
-    def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
-        """Attend with s_{i-1} (R, n)."""
+    def weigh(self, query: Tensor, source: Source) -> Tensor:
+        """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
         energy = self.scale * dot_products(query, source)
-        alpha = masked_softmax(energy, source.mask[:, None]).flatten(0, 1)
-        return Attended(expectation(alpha, source), alpha)
+        return masked_softmax(energy, source.mask[:, None]).flatten(0, 1)
 
 
-class GeneralAttention(nn.Module):
+class GeneralAttention(SoftAttention):
     """Bilinear energy e_ij = s_{i-1}' U_a h_j, Luong et al. 2015."""
 
-    learned: ClassVar[bool] = True
+    def __init__(self, query: int, annotation: int, linear: Layer = nn.Linear) -> None:
+        super().__init__(annotation)
+        self.U_a = linear(annotation, query, bias=False)
 
-    def __init__(
-        self, query_size: int, annotation_size: int, *, linear: type[nn.Linear] = nn.Linear
-    ) -> None:
-        super().__init__()
-        self.context_size = annotation_size
-        self.U_a = linear(annotation_size, query_size, bias=False)
-
-    @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
         """Draw U_a."""
         scheme.alignment(self.U_a.weight)
@@ -125,10 +118,9 @@ class GeneralAttention(nn.Module):
         """Compute U_a h_j."""
         return Source(self.U_a(memory.states), memory.states, memory.mask)
 
-    def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
-        """Attend with s_{i-1} (R, n)."""
-        alpha = masked_softmax(dot_products(query, source), source.mask[:, None]).flatten(0, 1)
-        return Attended(expectation(alpha, source), alpha)
+    def weigh(self, query: Tensor, source: Source) -> Tensor:
+        """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
+        return masked_softmax(dot_products(query, source), source.mask[:, None]).flatten(0, 1)
 
 
 class LocalAttention(GeneralAttention):
@@ -141,27 +133,19 @@ class LocalAttention(GeneralAttention):
     weights sum to at most 1 and p_i has a gradient.
     """
 
-    def __init__(
-        self,
-        query_size: int,
-        annotation_size: int,
-        window: int,
-        *,
-        linear: type[nn.Linear] = nn.Linear,
-    ) -> None:
-        super().__init__(query_size, annotation_size, linear=linear)
+    def __init__(self, query: int, annotation: int, window: int, linear: Layer = nn.Linear) -> None:
+        super().__init__(query, annotation, linear)
         self.window = window  # D
-        self.W_p = linear(query_size, query_size, bias=False)
-        self.v_p = linear(query_size, 1, bias=False)
+        self.W_p = linear(query, query, bias=False)
+        self.v_p = linear(query, 1, bias=False)
 
-    @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
         """Draw U_a, W_p, v_p."""
         super().initialize(scheme)
         draw_layers(scheme, self.W_p, self.v_p)
 
-    def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
-        """Attend with s_{i-1} (R, n)."""
+    def weigh(self, query: Tensor, source: Source) -> Tensor:
+        """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
         lengths = source.mask.sum(dim=1)[:, None, None]
         share = torch.sigmoid(self.v_p(torch.tanh(self.W_p(query))))  # (R, 1)
         p = lengths * by_sentence(share, source)  # (B, K, 1)
@@ -169,11 +153,10 @@ class LocalAttention(GeneralAttention):
         inside = source.mask[:, None] & (distance.abs() <= self.window)
         alpha = masked_softmax(dot_products(query, source), inside)
         alpha = alpha * torch.exp(-(distance**2) / (2 * (self.window / 2) ** 2))
-        alpha = alpha.flatten(0, 1)
-        return Attended(expectation(alpha, source), alpha)
+        return alpha.flatten(0, 1)
 
 
-class MultiHeadAttention(nn.Module):
+class MultiHeadAttention(SoftAttention):
     """Scaled dot products in several subspaces, Vaswani et al. 2017, 3.2.2. No biases.
 
     head_k = softmax((W_Q s_{i-1})_k' (W_K h_j)_k / sqrt(n'/heads)) (W_V h_j)_k
@@ -182,27 +165,17 @@ class MultiHeadAttention(nn.Module):
     `alpha` is the mean over heads.
     """
 
-    learned: ClassVar[bool] = True
-
     def __init__(
-        self,
-        query_size: int,
-        annotation_size: int,
-        align_size: int,
-        heads: int,
-        *,
-        linear: type[nn.Linear] = nn.Linear,
+        self, query: int, annotation: int, align: int, heads: int, linear: Layer = nn.Linear
     ) -> None:
-        super().__init__()
-        self.context_size = annotation_size
+        super().__init__(annotation)
         self.heads = heads
-        self.W_Q = linear(query_size, align_size, bias=False)
-        self.W_K = linear(annotation_size, align_size, bias=False)
-        self.W_V = linear(annotation_size, annotation_size, bias=False)
-        self.W_O = linear(annotation_size, annotation_size, bias=False)
-        self.scale = (align_size // heads) ** -0.5
+        self.W_Q = linear(query, align, bias=False)
+        self.W_K = linear(annotation, align, bias=False)
+        self.W_V = linear(annotation, annotation, bias=False)
+        self.W_O = linear(annotation, annotation, bias=False)
+        self.scale = (align // heads) ** -0.5
 
-    @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
         """Draw W_Q, W_K, W_V, W_O."""
         draw_layers(scheme, self.W_Q, self.W_K, self.W_V, self.W_O)
@@ -223,20 +196,13 @@ class MultiHeadAttention(nn.Module):
         return Attended(c, alpha.mean(dim=2).flatten(0, 1))
 
 
-class FixedContext(nn.Module):
+class FixedContext(SoftAttention):
     """No attention: every c_i is the last state of a forward encoder, the RNNencdec of Table 1.
 
     `alpha` is 1 on the last source position, the end symbol, from where that state comes.
     """
 
     learned: ClassVar[bool] = False
-
-    def __init__(self, annotation_size: int) -> None:
-        super().__init__()
-        self.context_size = annotation_size
-
-    def initialize(self, scheme: Scheme) -> None:
-        """There are no weights."""
 
     def prepare(self, memory: Memory) -> Source:
         """Hold the annotations; there are no keys."""

@@ -6,37 +6,14 @@ seed gives the same weights as ever.
 """
 
 import logging
+from typing import Any
 
 from torch import nn
 
+from seq2seq.config import schema
 from seq2seq.config.registry import build, builds
-from seq2seq.config.schema import (
-    AdditiveConfig,
-    Config,
-    DotConfig,
-    FixedConfig,
-    GatedConfig,
-    GeneralConfig,
-    HardConfig,
-    HardInference,
-    LocalConfig,
-    ModelConfig,
-    MultiHeadConfig,
-    Readout,
-    RecurrentDecoderConfig,
-    RecurrentEncoderConfig,
-    Reset,
-    ScaledDotConfig,
-    StateWord,
-)
-from seq2seq.model.attention import (
-    AdditiveAttention,
-    DotAttention,
-    FixedContext,
-    GeneralAttention,
-    LocalAttention,
-    MultiHeadAttention,
-)
+from seq2seq.config.schema import Config, ModelConfig
+from seq2seq.model import attention
 from seq2seq.model.backend import BACKENDS, Backend
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.draws import name_sites
@@ -45,7 +22,7 @@ from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.hard_attention import HardAttention, Reinforce
 from seq2seq.model.initialization import SCHEMES
-from seq2seq.model.protocols import Cell, Encoder
+from seq2seq.model.protocols import Attention, Cell, Encoder
 from seq2seq.model.rnnsearch import RNNSearch
 from seq2seq.run.errors import ConfigError
 
@@ -96,9 +73,9 @@ def choose_backend(name: str) -> tuple[Backend, str | None]:
     return BACKENDS["fused" if name == "auto" else name](), None
 
 
-@builds(RecurrentEncoderConfig)
+@builds(schema.RecurrentEncoderConfig)
 def recurrent_encoder(
-    own: RecurrentEncoderConfig, cfg: Config, num_words: int, pad: int, backend: Backend
+    own: schema.RecurrentEncoderConfig, cfg: Config, num_words: int, pad: int, backend: Backend
 ) -> RecurrentEncoder:
     """Build the encoder, with a backward unit unless the attention has no use for it."""
     sizes = cfg.model
@@ -114,9 +91,9 @@ def recurrent_encoder(
     )
 
 
-@builds(RecurrentDecoderConfig)
+@builds(schema.RecurrentDecoderConfig)
 def recurrent_decoder(
-    own: RecurrentDecoderConfig,
+    own: schema.RecurrentDecoderConfig,
     cfg: Config,
     encoder: Encoder,
     num_words: int,
@@ -125,17 +102,16 @@ def recurrent_decoder(
 ) -> RecurrentDecoder:
     """Build the decoder of an encoder."""
     sizes = cfg.model
-    attention = build(cfg.attention, cfg, encoder.state_size, backend)
-    unit = cell(cfg, attention.context_size, backend)
+    attends: Attention = build(cfg.attention, cfg, encoder.state_size, backend)
     return RecurrentDecoder(
         WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
-        attention,
-        unit,
+        attends,
+        cell(cfg, attends.context_size, backend),
         output_layer(cfg, own.output_rank, num_words, backend),
         summary_size=encoder.summary_size,
         readout_size=sizes.readout_size,
-        maxout=own.readout is Readout.maxout,
-        moved_by_emitted=own.state_word is StateWord.emitted,
+        maxout=own.readout is schema.Readout.maxout,
+        moved_by_emitted=own.state_word is schema.StateWord.emitted,
         bias=sizes.bias,
         embedding_dropout=sizes.embedding_dropout,
         readout_dropout=own.readout_dropout,
@@ -157,14 +133,14 @@ def cell(cfg: Config, context_size: int, backend: Backend) -> Cell:
     return unit
 
 
-@builds(GatedConfig)
-def gated(own: GatedConfig, cfg: Config, context_size: int, backend: Backend) -> GatedUnit:
+@builds(schema.GatedConfig)
+def gated(own: schema.GatedConfig, cfg: Config, context_size: int, backend: Backend) -> GatedUnit:
     """Build the paper's unit."""
     return GatedUnit(
         cfg.model.embedding_size,
         cfg.model.hidden_size,
         context_size,
-        reset_before=own.reset is Reset.before,
+        reset_before=own.reset is schema.Reset.before,
         bias=cfg.model.bias,
         linear=backend.linear,
     )
@@ -173,66 +149,62 @@ def gated(own: GatedConfig, cfg: Config, context_size: int, backend: Backend) ->
 # Attention over annotations of a size; its queries are states of the decoder.
 
 
-@builds(AdditiveConfig)
-def additive(
-    own: AdditiveConfig, cfg: Config, annotation: int, backend: Backend
-) -> AdditiveAttention:
+@builds(schema.AdditiveConfig)
+def additive(own: Any, cfg: Config, annotation: int, backend: Backend) -> Attention:
     """Build the paper's alignment model."""
-    sizes = cfg.model
-    return AdditiveAttention(sizes.hidden_size, annotation, sizes.align_size, linear=backend.linear)
+    query, align = cfg.model.hidden_size, cfg.model.align_size
+    return attention.AdditiveAttention(query, annotation, align, backend.linear)
 
 
-@builds(DotConfig)
-@builds(ScaledDotConfig)
-def dot(
-    own: DotConfig | ScaledDotConfig, cfg: Config, annotation: int, backend: Backend
-) -> DotAttention:
+@builds(schema.DotConfig)
+@builds(schema.ScaledDotConfig)
+def dot(own: Any, cfg: Config, annotation: int, backend: Backend) -> Attention:
     """Build an attention without parameters."""
     query = cfg.model.hidden_size
     if annotation % query:
         what = f"attention={own.name} cannot compare a state of {query} numbers with {annotation}"
         raise ConfigError("config", what, "Use attention=general.")
-    return DotAttention(query, annotation, scaled=isinstance(own, ScaledDotConfig))
+    scaled = isinstance(own, schema.ScaledDotConfig)
+    return attention.DotAttention(query, annotation, scaled=scaled)
 
 
-@builds(GeneralConfig)
-def general(own: GeneralConfig, cfg: Config, annotation: int, backend: Backend) -> GeneralAttention:
+@builds(schema.GeneralConfig)
+def general(own: Any, cfg: Config, annotation: int, backend: Backend) -> Attention:
     """Build a bilinear attention."""
-    return GeneralAttention(cfg.model.hidden_size, annotation, linear=backend.linear)
+    return attention.GeneralAttention(cfg.model.hidden_size, annotation, backend.linear)
 
 
-@builds(LocalConfig)
-def local(own: LocalConfig, cfg: Config, annotation: int, backend: Backend) -> LocalAttention:
+@builds(schema.LocalConfig)
+def local(own: schema.LocalConfig, cfg: Config, annotation: int, backend: Backend) -> Attention:
     """Build an attention to a window."""
-    return LocalAttention(cfg.model.hidden_size, annotation, own.window, linear=backend.linear)
+    query = cfg.model.hidden_size
+    return attention.LocalAttention(query, annotation, own.window, backend.linear)
 
 
-@builds(MultiHeadConfig)
+@builds(schema.MultiHeadConfig)
 def multi_head(
-    own: MultiHeadConfig, cfg: Config, annotation: int, backend: Backend
-) -> MultiHeadAttention:
+    own: schema.MultiHeadConfig, cfg: Config, annotation: int, backend: Backend
+) -> Attention:
     """Build an attention of several heads."""
-    sizes = cfg.model
-    return MultiHeadAttention(
-        sizes.hidden_size, annotation, sizes.align_size, own.heads, linear=backend.linear
-    )
+    sizes = cfg.model.hidden_size, annotation, cfg.model.align_size
+    return attention.MultiHeadAttention(*sizes, own.heads, backend.linear)
 
 
-@builds(HardConfig)
-def hard(own: HardConfig, cfg: Config, annotation: int, backend: Backend) -> HardAttention:
+@builds(schema.HardConfig)
+def hard(own: schema.HardConfig, cfg: Config, annotation: int, backend: Backend) -> Attention:
     """Build an attention that draws."""
     return HardAttention(
         cfg.model.hidden_size,
         annotation,
         cfg.model.align_size,
+        backend.linear,
         soft_share=own.soft_share,
-        take_most_likely=own.inference is HardInference.most_likely,
+        take_most_likely=own.inference is schema.HardInference.most_likely,
         reinforce=Reinforce(own.reinforce_weight, own.discount, own.entropy_weight),
-        linear=backend.linear,
     )
 
 
-@builds(FixedConfig)
-def fixed(own: FixedConfig, cfg: Config, annotation: int, backend: Backend) -> FixedContext:
+@builds(schema.FixedConfig)
+def fixed(own: Any, cfg: Config, annotation: int, backend: Backend) -> Attention:
     """Build the context that never changes."""
-    return FixedContext(annotation)
+    return attention.FixedContext(annotation)

@@ -12,15 +12,7 @@ from seq2seq.model.dropout import Dropout
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.initialization import Scheme, draw_layers
 from seq2seq.model.output import LogitsPrediction, max_of_pairs
-from seq2seq.model.protocols import (
-    Attention,
-    Cell,
-    CellState,
-    Followed,
-    Memory,
-    Probes,
-    Source,
-)
+from seq2seq.model.protocols import Attention, Cell, CellState, Followed, Memory, Probes, Source
 from seq2seq.model.recurrence import Unrolled
 
 
@@ -79,11 +71,8 @@ class RecurrentDecoder(nn.Module):
     ) -> None:
         super().__init__()
         n, m, linear = unit.hidden_size, embedding.E.embedding_dim, backend.linear
-        self.embedding = embedding
-        self.attention = attention
-        self.unit = unit
-        self.maxout = maxout
-        self.moved_by_emitted = moved_by_emitted
+        self.embedding, self.attention, self.unit = embedding, attention, unit
+        self.maxout, self.moved_by_emitted = maxout, moved_by_emitted
         width = 2 * readout_size if maxout else readout_size
         self.W_s = linear(summary_size, n, bias=bias)
         self.U_o = linear(n, width, bias=bias)
@@ -95,7 +84,6 @@ class RecurrentDecoder(nn.Module):
         self.readout_dropout = Dropout(readout_dropout)
         self.backend = backend
 
-    @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
         """Draw embedding, attention, unit, W_s, U_o, V_o, C_o, W_o."""
         for part in (self.embedding, self.attention, self.unit):

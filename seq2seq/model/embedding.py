@@ -1,6 +1,5 @@
 """Word embeddings, and the zero vector that stands for the word before the first."""
 
-import torch
 from torch import Tensor, nn
 
 from seq2seq.model.initialization import Scheme
@@ -19,7 +18,6 @@ class WordEmbedding(nn.Module):
         self.E = nn.Embedding(num_words, size, padding_idx=zero_id)
         self.bias = nn.Parameter(self.E.weight.new_zeros(size)) if bias else None
 
-    @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
         """Draw the vectors; that of y_0, which the draw overwrites, is zero again."""
         scheme.embedding(self.E.weight)

@@ -38,10 +38,8 @@ class RecurrentEncoder(nn.Module):
         annotation_dropout: float,
     ) -> None:
         super().__init__()
-        self.embedding = embedding
-        self.forward_unit = forward_unit
-        self.backward_unit = backward_unit
-        self.backend = backend
+        self.embedding, self.backend = embedding, backend
+        self.forward_unit, self.backward_unit = forward_unit, backward_unit
         self.embedding_dropout = Dropout(embedding_dropout)
         self.annotation_dropout = Dropout(annotation_dropout)
         self.summary_size = forward_unit.hidden_size

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.model.initialization import Scheme, draw_layers
-from seq2seq.model.protocols import CellState
+from seq2seq.model.protocols import CellState, Layer
 
 
 class GatedUnit(nn.Module):
@@ -30,11 +30,10 @@ class GatedUnit(nn.Module):
         *,
         reset_before: bool,
         bias: bool,
-        linear: type[nn.Linear] = nn.Linear,
+        linear: Layer = nn.Linear,
     ) -> None:
         super().__init__()
-        self.hidden_size = hidden_size
-        self.reset_before = reset_before
+        self.hidden_size, self.reset_before = hidden_size, reset_before
         self.W = linear(input_size, hidden_size, bias=bias)
         self.W_z = linear(input_size, hidden_size, bias=False)
         self.W_r = linear(input_size, hidden_size, bias=False)
@@ -47,7 +46,6 @@ class GatedUnit(nn.Module):
             self.C_z = linear(context_size, hidden_size, bias=False)
             self.C_r = linear(context_size, hidden_size, bias=False)
 
-    @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
         """Draw W, W_z, W_r, U, U_z, U_r, C, C_z, C_r in this order."""
         draw_layers(scheme, self.W, self.W_z, self.W_r)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from seq2seq.model.attention import AdditiveAttention, expectation
 from seq2seq.model.draws import Drawing
 from seq2seq.model.initialization import Scheme, draw_layers
-from seq2seq.model.protocols import Attended, Draw, LossTerm, Source
+from seq2seq.model.protocols import Attended, Draw, Layer, LossTerm, Source
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,21 @@ class HardAttention(AdditiveAttention, Drawing):
 
     def __init__(
         self,
-        query_size: int,
-        annotation_size: int,
-        align_size: int,
+        query: int,
+        annotation: int,
+        align: int,
+        linear: Layer = nn.Linear,
         *,
         soft_share: float,
         take_most_likely: bool,
         reinforce: Reinforce,
-        linear: type[nn.Linear] = nn.Linear,
     ) -> None:
-        super().__init__(query_size, annotation_size, align_size, linear=linear)
-        self.baseline = linear(query_size, 1)
+        super().__init__(query, annotation, align, linear)
+        self.baseline = linear(query, 1)
         self.soft_share = soft_share
         self.take_most_likely = take_most_likely
         self.reinforce = reinforce
 
-    @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
         """Draw W_a, U_a, v_a, baseline."""
         super().initialize(scheme)

@@ -4,75 +4,46 @@ Every module draws its own weights with `initialize(scheme)`, part by part in th
 its parts were made; a seed therefore gives the same weights as long as that order stays.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
-
-class Scheme(Protocol):
-    """Draws a weight by what it is for."""
-
-    def matrix(self, weight: Tensor) -> None:
-        """Any matrix that is none of the others."""
-
-    def recurrent(self, weight: Tensor) -> None:
-        """A square matrix from state to state."""
-
-    def alignment(self, weight: Tensor) -> None:
-        """A matrix of the alignment model, W_a or U_a."""
-
-    def energy(self, weight: Tensor) -> None:
-        """The vector that makes energies, v_a."""
-
-    def embedding(self, weight: Tensor) -> None:
-        """Vectors of words (K, m)."""
+_Draw = Callable[[Tensor], object]
 
 
-class Paper:
-    """B.1: recurrent matrices orthogonal, W_a and U_a N(0, 0.001^2), v_a 0, the rest 0.01.
+@dataclass(frozen=True)
+class Scheme:
+    """What draws a weight, by what it is for."""
 
-    v_a = 0 makes the first attention exactly uniform.
-    """
-
-    def matrix(self, weight: Tensor) -> None:  # noqa: D102
-        nn.init.normal_(weight, std=0.01)
-
-    def recurrent(self, weight: Tensor) -> None:  # noqa: D102
-        nn.init.orthogonal_(weight)
-
-    def alignment(self, weight: Tensor) -> None:  # noqa: D102
-        nn.init.normal_(weight, std=0.001)
-
-    def energy(self, weight: Tensor) -> None:  # noqa: D102
-        nn.init.zeros_(weight)
-
-    def embedding(self, weight: Tensor) -> None:  # noqa: D102
-        self.matrix(weight)
+    matrix: _Draw  # any that is none of the others
+    recurrent: _Draw  # square, from state to state
+    alignment: _Draw  # of the alignment model, W_a or U_a
+    energy: _Draw  # the vector that makes energies, v_a
+    embedding: _Draw  # vectors of words (K, m)
 
 
-class Glorot:
-    """Glorot-uniform matrices, orthogonal recurrent ones, N(0, 1/m) embeddings.
+_small = partial(nn.init.normal_, std=0.01)
 
-    Small models with Adam leave the plateau of the first updates sooner than with B.1.
-    """
-
-    def matrix(self, weight: Tensor) -> None:  # noqa: D102
-        nn.init.xavier_uniform_(weight)
-
-    def recurrent(self, weight: Tensor) -> None:  # noqa: D102
-        nn.init.orthogonal_(weight)
-
-    def alignment(self, weight: Tensor) -> None:  # noqa: D102
-        self.matrix(weight)
-
-    def energy(self, weight: Tensor) -> None:  # noqa: D102
-        self.matrix(weight)
-
-    def embedding(self, weight: Tensor) -> None:  # noqa: D102
-        nn.init.normal_(weight, std=weight.shape[1] ** -0.5)
-
-
-SCHEMES: dict[str, Scheme] = {"paper": Paper(), "glorot": Glorot()}
+SCHEMES = {
+    # B.1; v_a = 0 makes the first attention exactly uniform.
+    "paper": Scheme(
+        matrix=_small,
+        recurrent=nn.init.orthogonal_,
+        alignment=partial(nn.init.normal_, std=0.001),
+        energy=nn.init.zeros_,
+        embedding=_small,
+    ),
+    # Small models with Adam leave the plateau of the first updates sooner than with B.1.
+    "glorot": Scheme(
+        matrix=nn.init.xavier_uniform_,
+        recurrent=nn.init.orthogonal_,
+        alignment=nn.init.xavier_uniform_,
+        energy=nn.init.xavier_uniform_,
+        embedding=lambda weight: nn.init.normal_(weight, std=weight.shape[1] ** -0.5),
+    ),
+}
 
 
 def draw_layers(scheme: Scheme, *layers: nn.Module) -> None:

@@ -9,13 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.initialization import Scheme
 
 CellState = tuple[Tensor, ...]
 """All that a cell hands to its next step, (B, any) each; its output is made of them."""
+
+Layer = type[nn.Linear]
+"""What makes linear layers: the backend's choice."""
 
 LossTerm = Callable[[Tensor], Tensor]
 """An addition () to the loss, from log p (N,) of real target tokens, which has no gradient."""
@@ -108,16 +111,10 @@ class Probes:
     alpha: Tensor | None  # (B, Ty, Tx); None where attention has nothing to learn
 
 
-class TranslationModel(Stepper, Protocol):
-    """All that forced scoring, training and export know of a model."""
+class OutputLayer(Protocol):
+    """From the last hidden layer to words."""
 
     num_words: int  # K_y
-
-    def for_search(self) -> Stepper:
-        """Return what to search with while the weights stay as they are."""
-
-    def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
-        """Run along targets y (B, Ty): teacher forcing."""
 
     def logits(self, t: Tensor) -> Tensor:
         """Return the output layer of t, (N, K_y)."""
@@ -129,6 +126,16 @@ class TranslationModel(Stepper, Protocol):
 
         The second has a gradient.
         """
+
+
+class TranslationModel(Stepper, OutputLayer, Protocol):
+    """All that forced scoring, training and export know of a model."""
+
+    def for_search(self) -> Stepper:
+        """Return what to search with while the weights stay as they are."""
+
+    def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
+        """Run along targets y (B, Ty): teacher forcing."""
 
     def probes(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Probes:
         """Look inside along targets, in evaluation mode."""
@@ -231,11 +238,10 @@ class Attention(Part, Protocol):
         """Attend with queries (R, n); `state` is that of the step before, None at the first."""
 
 
-class Decoder(Part, Protocol):
+class Decoder(Part, OutputLayer, Protocol):
     """Predicts words from a memory."""
 
     embedding: WordEmbedding
-    num_words: int
 
     def begin(self, memory: Memory) -> State:
         """Return the state before the first word, one hypothesis a sentence."""
@@ -245,14 +251,6 @@ class Decoder(Part, Protocol):
 
     def follow(self, memory: Memory, y: Tensor, mask: Tensor) -> Followed:
         """See `TranslationModel.follow`."""
-
-    def logits(self, t: Tensor) -> Tensor:
-        """See `TranslationModel.logits`."""
-
-    def output_loss(
-        self, t: Tensor, targets: Tensor, label_smoothing: float
-    ) -> tuple[Tensor, Tensor]:
-        """See `TranslationModel.output_loss`."""
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
         """See `TranslationModel.probes`."""

@@ -2,37 +2,23 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from seq2seq.model.backend import Backend
 from seq2seq.model.initialization import Scheme
-from seq2seq.model.protocols import (
-    Decoder,
-    Encoder,
-    Followed,
-    Prediction,
-    Probes,
-    State,
-    Stepper,
-)
+from seq2seq.model.protocols import Decoder, Encoder, Followed, Prediction, Probes, State, Stepper
 
 
 class RNNSearch(nn.Module):
-    """`TranslationModel` of an encoder and a decoder.
-
-    Args:
-        encoder: Reads the source.
-        decoder: Predicts the target.
-        backend: What runs the heavy parts of both.
-    """
+    """`TranslationModel` of an encoder and a decoder."""
 
     def __init__(self, encoder: Encoder, decoder: Decoder, backend: Backend) -> None:
         super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
-        self.backend = backend
+        self.encoder, self.decoder, self.backend = encoder, decoder, backend
         self.num_words = decoder.num_words
 
+    @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
         """Draw the encoder, then the decoder."""
         self.encoder.initialize(scheme)

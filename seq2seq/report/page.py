@@ -12,27 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>{title}</title>
-<link rel="icon" href="data:,">
-<style>{style}</style>
-</head>
-<body>
-<main id="app"></main>
-<noscript>This page is drawn by a script of its own, which is switched off here.</noscript>
-<script type="application/json" id="data">{data}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
-
 
 def page(title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
     """Return a page.
@@ -45,7 +24,7 @@ def page(title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
     style, script = _own("report.css"), "".join(map(_own, scripts))
     # The parser would end the script at "</script", wherever that stands; JSON can spell "<" so.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return _PAGE.format(
+    return _own("page.html").format(
         policy=(
             f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
             f"style-src '{_checksum(style)}'; script-src '{_checksum(script)}'"

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.config.compose import MAX_NUMBER
-from seq2seq.config.upgrade import current_tensors
 from seq2seq.run.checksums import (
     entry_of_file,
     read_checksummed,
@@ -321,7 +320,7 @@ def _unpack(files: dict[str, bytes], path: Path) -> dict[str, Tensor]:
     if path.name not in files:
         raise RunDirError(path, "missing", RESTORE)
     try:
-        return current_tensors(safetensors.torch.load(files[path.name]))
+        return safetensors.torch.load(files[path.name])
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise RunDirError(path, f"unreadable ({error})", RESTORE) from None
 

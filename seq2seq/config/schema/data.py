@@ -65,9 +65,8 @@ class DataConfig:
             # YAML reads an unquoted `no` as False, and the schema makes that the text "False".
             letters = code.replace("-", "").replace("_", "")
             if not (code.isascii() and letters.isalnum()) or code in ("True", "False"):
-                raise ConfigError(
-                    "config", f"data.{key}={code!r} is not a language code", "Quote it."
-                )
+                what = f"data.{key}={code!r} is not a language code"
+                raise ConfigError("config", what, "Quote it.")
         if self.grammar.min_words > self.grammar.max_words:
             raise ConfigError("config", "data.grammar.min_words is above max_words", "Swap them.")
 

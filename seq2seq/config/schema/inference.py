@@ -38,11 +38,8 @@ class DecodeConfig:
     def check(self, _config: Any) -> None:
         """See that the beam holds what is asked of it."""
         if self.n_best > self.beam_size:
-            raise ConfigError(
-                "config",
-                f"decode.n_best={self.n_best} is above decode.beam_size={self.beam_size}",
-                "Widen the beam.",
-            )
+            what = f"decode.n_best={self.n_best} is above decode.beam_size={self.beam_size}"
+            raise ConfigError("config", what, "Widen the beam.")
         if self.replace_unknown and self.forbid_unknown:
             what = "decode.replace_unknown has nothing to replace with decode.forbid_unknown=true"
             raise ConfigError("config", what, "Set one of them to false.")
@@ -68,9 +65,8 @@ class EvaluateConfig:
     def check(self, config: Any) -> None:
         """See that the sentences to draw can be there."""
         if any(number < 1 for number in self.heatmaps):
-            raise ConfigError(
-                "config", f"evaluate.heatmaps={self.heatmaps} names no sentence", "1 is first."
-            )
+            what = f"evaluate.heatmaps={self.heatmaps} names no sentence"
+            raise ConfigError("config", what, "1 is first.")
         languages = f"{config.data.source_language}-{config.data.target_language}"
         if Examples.figure3 in self.examples and languages != "en-fr":
             what = f"evaluate.examples=[figure3] is English-French, data is {languages}"

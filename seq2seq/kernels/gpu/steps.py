@@ -1,7 +1,5 @@
 """`kernels.steps` as Triton kernels, float32 states: two to four launches a step beside matmuls."""
 
-from dataclasses import dataclass
-
 import torch
 import triton
 from torch import Tensor
@@ -10,7 +8,7 @@ from triton.runtime import build
 
 from seq2seq.kernels.gpu import triton_kernels
 from seq2seq.kernels.matmul import PackedWeight
-from seq2seq.kernels.steps import AttentionInputs, SavedActivations, Steps
+from seq2seq.kernels.steps import Attending, Saved, Steps, TorchUnit
 
 BLOCK_T = 16
 """Source positions at once."""
@@ -28,14 +26,8 @@ def _in_rows(x: Tensor) -> tuple[Tensor, int]:
     return x, x.stride(0) if x.dim() == 3 else 0
 
 
-@dataclass(frozen=True)
-class TritonUnit:
+class TritonUnit(TorchUnit):
     """`TorchUnit`; the matmul with U is torch's."""
-
-    saved: SavedActivations
-    U: PackedWeight
-    U_gates: PackedWeight | None
-    reset_before: bool
 
     def __call__(  # noqa: D102
         self, drive: Tensor, s: Tensor, from_s: Tensor | None, step: slice, out: Tensor
@@ -71,7 +63,7 @@ class TritonUnitBackward:
 
     def __init__(
         self,
-        saved: SavedActivations,
+        saved: Saved,
         s_prev: Tensor,
         U_T: PackedWeight,
         d_drive: Tensor,
@@ -111,7 +103,7 @@ class TritonUnitBackward:
 class TritonAttend:
     """`TorchAttend`."""
 
-    def __init__(self, inputs: AttentionInputs) -> None:
+    def __init__(self, inputs: Attending) -> None:
         self.inputs = inputs
         self.keys, self.Ch = inputs.keys.contiguous(), inputs.Ch.contiguous()
         self.mask, self.v_a = inputs.mask.to(torch.uint8), inputs.v_a.contiguous()
@@ -141,7 +133,7 @@ class TritonAttendBackward:
     """`TorchAttendBackward`: gradients of v_a are summed by sentence, in one order at the end."""
 
     def __init__(
-        self, inputs: AttentionInputs, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
+        self, inputs: Attending, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
     ) -> None:
         self.inputs, self.d_drive, self.d_queries = inputs, d_drive, d_queries
         self.keys, self.Ch = inputs.keys.contiguous(), inputs.Ch.contiguous()
@@ -180,7 +172,7 @@ TRITON = Steps(TritonUnit, TritonUnitBackward, TritonAttend, TritonAttendBackwar
 
 def try_out(device: torch.device) -> None:
     """Launch a kernel, so that a compiler or driver that is missing shows before it matters."""
-    saved = SavedActivations.empty(torch.ones(1, 1, device=device), reset_before=True)
+    saved = Saved.empty(torch.ones(1, 1, device=device), reset_before=True)
     s, drive = torch.ones(1, 1, device=device), torch.ones(1, 3, device=device)
     unit = TritonUnit(saved, PackedWeight(torch.ones_like(s), s.dtype), None, reset_before=True)
     try:

@@ -8,9 +8,8 @@ from torch import Tensor
 from seq2seq.kernels.energies import is_small
 from seq2seq.kernels.loops import AttentiveGradients, Weights
 from seq2seq.kernels.native.build import Library
-from seq2seq.kernels.native.packed import packed_weight
 from seq2seq.kernels.packing import Packing, Sizes
-from seq2seq.kernels.steps import AttentionInputs, SavedActivations
+from seq2seq.kernels.steps import Attending, Saved
 
 _ROWS = 8
 """A thread has at least as many sentences."""
@@ -25,7 +24,7 @@ class NativeLoops:
     reset_before: bool
 
     def gated(  # noqa: D102
-        self, words: Tensor, start: Tensor, weights: Weights, sizes: Sizes, saved: SavedActivations
+        self, words: Tensor, start: Tensor, weights: Weights, sizes: Sizes, saved: Saved
     ) -> None:
         D, N, n = saved.states.shape
         self.library(
@@ -36,12 +35,7 @@ class NativeLoops:
         )
 
     def gated_backward(  # noqa: D102
-        self,
-        d_states: Tensor,
-        before: Tensor,
-        weights: Weights,
-        sizes: Sizes,
-        saved: SavedActivations,
+        self, d_states: Tensor, before: Tensor, weights: Weights, sizes: Sizes, saved: Saved
     ) -> tuple[Tensor, Tensor]:
         D, N, n = before.shape
         d_words = before.new_empty(D, N, 3 * n, dtype=self.dtype)
@@ -55,12 +49,7 @@ class NativeLoops:
         return d_words, d_start
 
     def attentive(  # noqa: D102
-        self,
-        words: Tensor,
-        weights: Weights,
-        packing: Packing,
-        saved: SavedActivations,
-        inputs: AttentionInputs,
+        self, words: Tensor, weights: Weights, packing: Packing, saved: Saved, inputs: Attending
     ) -> None:
         shared = NativeInputs.of(inputs.keys, inputs.Ch, inputs.mask, inputs.v_a)
         self.library(
@@ -78,8 +67,8 @@ class NativeLoops:
         d_alphas: Tensor,
         weights: Weights,
         packing: Packing,
-        saved: SavedActivations,
-        inputs: AttentionInputs,
+        saved: Saved,
+        inputs: Attending,
     ) -> AttentiveGradients:
         states, (B, _, n_align) = saved.states, inputs.keys.shape
         N, n = states.shape
@@ -108,13 +97,11 @@ class NativeLoops:
     def _bf16(self) -> bool:
         return self.dtype is torch.bfloat16
 
-    def _saved(self, saved: SavedActivations) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _saved(self, saved: Saved) -> tuple[Tensor, Tensor, Tensor | None]:
         return saved.gates, saved.candidates, None if self.reset_before else saved.Us
 
     def _packed(self, weights: Weights, *, backward: bool = False) -> list[Tensor]:
-        return [
-            packed_weight(self.library, w, self.dtype, transposed=not backward) for w in weights
-        ]
+        return [self.library.packed(w, self.dtype, transposed=not backward) for w in weights]
 
 
 def _steps(sizes: Sizes) -> tuple[Tensor, int]:

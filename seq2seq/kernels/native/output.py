@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from seq2seq.kernels.native.build import Library, is_bf16
+from seq2seq.kernels.native.build import Library
 
 _SHARES = 8
 """Rows go into as many sums of gradients, whatever the number of threads: results repeat."""
@@ -32,7 +32,14 @@ class NativeLoss:
         losses, spread = workspace.new_empty(2, rows)
         self.library(
             "output_loss",
-            *(logits, is_bf16(logits), b, targets, float(label_smoothing), d_b is not None),
+            *(
+                logits,
+                logits.dtype is torch.bfloat16,
+                b,
+                targets,
+                float(label_smoothing),
+                d_b is not None,
+            ),
             *(losses, spread, of_b, workspace, _SHARES, rows, num_words),
         )
         total = losses.sum()

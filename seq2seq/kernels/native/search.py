@@ -5,7 +5,6 @@ from torch import Tensor
 
 from seq2seq.kernels.native.build import Library
 from seq2seq.kernels.native.loops import NativeInputs
-from seq2seq.kernels.native.packed import packed_weight
 from seq2seq.kernels.torch_search import SearchWeights
 
 
@@ -16,7 +15,7 @@ class NativeSearch:
         self.library, self.dtype, self.last = library, weights.dtype, weights.last
         self.reset_before, self.maxout = weights.reset_before, weights.maxout
         self.from_state, self.U, self.W = (
-            packed_weight(library, weight, weights.dtype)
+            library.packed(weight, weights.dtype)
             for weight in (weights.from_state, weights.U, weights.last.weight)
         )
 

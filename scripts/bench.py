@@ -1,0 +1,223 @@
+"""What `benchmark.py` measures: models of named sizes, updates of training, clocks."""
+
+import io
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+
+from seq2seq.config.schema import (
+    Backend,
+    BatchOrder,
+    Config,
+    GatedConfig,
+    InitialWeights,
+    ModelConfig,
+    Precision,
+    RecurrentDecoderConfig,
+    RecurrentEncoderConfig,
+    TrainerConfig,
+)
+from seq2seq.data.batching import Batch, TokenizedPairs, plan_epoch
+from seq2seq.data.store import IdStore
+from seq2seq.data.tokenizer import EOS, PAD, UNK
+from seq2seq.model import build_model
+from seq2seq.model.draws import entry_keys
+from seq2seq.training.gradient import accumulated_gradient
+from seq2seq.training.optim import build_optimizer, clip_gradients
+
+Rows = Sequence[npt.NDArray[np.int32]]
+
+SIZES = {"small": (192, 256), "medium": (256, 512), "paper": (620, 1000)}
+"""Embeddings and hidden units; `paper` is RNNsearch of Bahdanau et al. 2014, A.2.3."""
+
+LENGTHS = {"captions": (14.5, 4.3, 16.4, 5.4, 50), "full": (50, 0, 50, 0, 50)}
+"""Mean and spread of source and target tokens, and the longest: as in Multi30k; none shorter."""
+
+
+# Clocks --------------------------------------------------------------------------------
+
+
+def interleaved(contestants: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
+    """Return units a second of each contestant, round by round.
+
+    All take turns, so that what slows the machine down slows all of them. One round is made before
+    the first that counts.
+    """
+    turns = [[contestant() for contestant in contestants] for _ in range(rounds + 1)]
+    return [list(rates) for rates in zip(*turns[1:], strict=True)]
+
+
+def timed(work: Callable[[], float]) -> float:
+    """Do a work that returns its units; return units a second."""
+    start = time.perf_counter()
+    units = work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return units / (time.perf_counter() - start)
+
+
+def matmul_rate(dtype: torch.dtype, device: torch.device, size: int = 2048) -> float:
+    """Return operations a second in products of square matrices, the best of several."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+
+    def work() -> float:
+        a @ b
+        return 2.0 * size**3
+
+    return max(timed(work) for _ in range(8))
+
+
+# Models and updates -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes that are compared; the readout has l = n / 2 as in the paper."""
+
+    name: str
+    embedding: int  # m
+    hidden: int  # n and n'
+    vocabulary: int  # K_x and K_y
+
+    def apply_to(self, cfg: Config, backend: Backend) -> Config:
+        """Return a config with the paper's model at this size, and dropout, which costs time."""
+        model = ModelConfig(
+            embedding_size=self.embedding,
+            hidden_size=self.hidden,
+            align_size=self.hidden,
+            readout_size=self.hidden // 2,
+            embedding_bias=True,
+            init=InitialWeights.glorot,
+            embedding_dropout=0.2,
+            backend=backend,
+        )
+        encoder, decoder = RecurrentEncoderConfig(), RecurrentDecoderConfig(readout_dropout=0.2)
+        return replace(cfg, model=model, cell=GatedConfig(), encoder=encoder, decoder=decoder)
+
+    def training_operations(self, source_tokens: int, target_tokens: int, attended: int) -> int:
+        """Return multiplications and additions of an update's matmuls, forward and backward.
+
+        Counted are those that the equations need on real tokens, each once; what a method computes
+        twice, padding, and elementwise functions count nothing.
+
+        Args:
+            source_tokens: Of the batch, end symbols included.
+            target_tokens: The same.
+            attended: Sum of source x target tokens over its sentences.
+        """
+        m, n, words = self.embedding, self.hidden, self.vocabulary
+        encoder = 2 * (3 * m * n + 3 * n * n) + 2 * n * n  # both directions, U_a h
+        state = 3 * m * n + 3 * n * n + 2 * n * 3 * n + n * n  # W, U, C, W_a
+        readout = (n + m + 2 * n) * n + n // 2 * words  # U_o, V_o, C_o, W_o
+        forward = source_tokens * encoder + target_tokens * (state + readout) + attended * 3 * n
+        return 3 * 2 * forward  # a product and a sum; backward costs two matmuls for each
+
+
+class Training:
+    """A model in training: what the trainer does between two log lines.
+
+    Args:
+        size: Of the model.
+        way: How it is trained: `fused bf16`.
+        cfg: All else: optimizer, clipping, smoothing.
+        batches: Made when they are asked for, as in training; never at an end.
+        device: Where.
+    """
+
+    def __init__(
+        self, size: Size, way: str, cfg: Config, batches: Iterator[Batch], device: torch.device
+    ) -> None:
+        backend, precision = way.split()
+        trainer = replace(cfg.trainer, precision=Precision[precision])
+        self.size, self.way, self.batches, self.device = size, way, batches, device
+        self.cfg = replace(size.apply_to(cfg, Backend[backend]), trainer=trainer)
+        torch.manual_seed(1)
+        words = {"num_source": size.vocabulary, "num_target": size.vocabulary}
+        self.model = build_model(self.cfg, **words, pad=PAD).to(device)
+        self.optimizer = build_optimizer(self.model, cfg.optimizer)
+        self.operations = 0  # of the last `updates`
+
+    def updates(self, count: int) -> float:
+        """Make `count` updates; return their target tokens, end symbols included."""
+        self.operations = 0
+        return float(sum(self.update(next(self.batches)) for _ in range(count)))
+
+    def update(self, batch: Batch) -> int:
+        """Make one update; return its target tokens."""
+        batch = batch.to(self.device)
+        keys = entry_keys(self.cfg.seed, 1, batch.num_sentences).to(self.device)
+        gradient = accumulated_gradient(self.model, batch, keys, 1, self.cfg)
+        clip_gradients(self.model, self.cfg.trainer.clip_norm)
+        gradient.total.item()
+        self.optimizer.step()
+        source, target = batch.src_mask.sum(dim=1), batch.tgt_mask.sum(dim=1)
+        attended = int((source * target).sum())
+        tokens = int(source.sum()), int(target.sum())
+        self.operations += self.size.training_operations(*tokens, attended)
+        return gradient.tokens
+
+
+# Batches: of a real corpus in files, or drawn with lengths like one -------------------------------
+
+
+def drawn_pairs(kind: str, pairs: int, vocabulary: int, seed: int = 1) -> tuple[Rows, Rows]:
+    """Draw sentences of random ids; target lengths follow source lengths."""
+    rng = np.random.default_rng(seed)
+    mean_x, spread_x, mean_y, spread_y, longest = LENGTHS[kind]
+    both = rng.standard_normal(pairs)
+    own = rng.standard_normal(pairs)
+    x = np.rint(mean_x + spread_x * both).clip(3, longest).astype(int)
+    y = np.rint(mean_y + spread_y * (0.85 * both + 0.53 * own)).clip(3, longest).astype(int)
+    return _rows(rng, x, vocabulary), _rows(rng, y, vocabulary)
+
+
+def _rows(rng: np.random.Generator, lengths: npt.NDArray[np.int64], vocabulary: int) -> Rows:
+    ids = rng.integers(max(PAD, EOS, UNK) + 1, vocabulary, int(lengths.sum()), dtype=np.int32)
+    ids[np.cumsum(lengths) - 1] = EOS
+    return np.split(ids, np.cumsum(lengths)[:-1])
+
+
+def pieces_of(file: Path, vocabulary: int) -> Rows:
+    """Cut a text file into byte pairs of its own."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    model = io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        vocab_size=vocabulary,
+        model_type="bpe",
+        character_coverage=1.0,
+        pad_id=PAD,
+        eos_id=EOS,
+        unk_id=UNK,
+        bos_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
+    processor = SentencePieceProcessor(model_proto=model.getvalue())
+    return [np.array([*ids, EOS], np.int32) for ids in processor.encode(lines)]
+
+
+def stored(pairs: tuple[Rows, Rows], vocabulary: int, directory: Path) -> TokenizedPairs:
+    """Put pairs into files that are read as a run reads its own."""
+    sides = []
+    for name, rows in zip(("source", "target"), pairs, strict=True):
+        ids, ends = directory / f"{name}.ids", directory / f"{name}.ends"
+        np.concatenate(rows).tofile(ids)
+        np.cumsum([len(row) for row in rows], dtype=np.int64).tofile(ends)
+        sides.append(IdStore(ids, ends, vocabulary))
+    return TokenizedPairs(*sides)
+
+
+def batches_of(pairs: TokenizedPairs, cfg: TrainerConfig) -> Iterator[Batch]:
+    """Make the batches of an epoch in random order, as training has them, again and again."""
+    assert cfg.batch_order is BatchOrder.shuffled
+    plan = plan_epoch(pairs.src.lengths(), pairs.tgt.lengths(), cfg, seed=1, epoch=0)
+    return (pairs.batch(rows, PAD) for rows in itertools.cycle(plan))
