@@ -32,6 +32,7 @@ from seq2seq.config.schema import (
     RecurrentEncoderConfig,
     ScaledDotConfig,
     SelfAttentionConfig,
+    Tied,
     TransformerDecoderConfig,
 )
 from seq2seq.data.batching import Batch, collate
@@ -132,6 +133,7 @@ def tiny_transformer(
     self_attention: bool = True,
     layer: int | None = None,
     head: int | None = None,
+    tied: Tied = Tied.none,
     **changes,
 ) -> RNNSearch:
     """`tiny_model` of a Transformer with two layers and heads; or of its decoder alone."""
@@ -139,7 +141,7 @@ def tiny_transformer(
     decoder = TransformerDecoderConfig(layers=2, inner_size=6, **changes)
     attention = LayersAttentionConfig(heads=2, layer=layer, head=head)
     parts = {"encoder": encoder, "decoder": decoder, "attention": attention}
-    return tiny_model(seed, vocab=vocab, embedding_size=4, embedding_bias=False, **parts)
+    return tiny_model(seed, vocab=vocab, embedding_size=4, embedding_bias=False, tied=tied, **parts)
 
 
 def random_pairs(

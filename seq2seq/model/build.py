@@ -59,7 +59,33 @@ def rnnsearch(
     if reason is not None:
         log.info("runs on the reference code in part: %s", reason)
     model.initialize(SCHEMES[sizes.init.name])
+    if sizes.tied is not schema.Tied.none:
+        tie(model, with_source=sizes.tied is schema.Tied.all)
     return model
+
+
+def tie(model: RNNSearch, *, with_source: bool) -> None:
+    """Let the output layer read target words off their embeddings; the source may share them.
+
+    Press & Wolf 2017. Done after weights are drawn: they are those of the embeddings.
+
+    Raises:
+        ConfigError: the two have other sizes.
+    """
+    words = model.decoder.embedding
+    tied: list[tuple[nn.Linear | nn.Embedding, str]] = [
+        (model.decoder.words_layer, "rows of the output layer")
+    ]
+    if with_source:
+        model.encoder.embedding.tied = True
+        tied.append((model.encoder.embedding.E, "source embeddings"))
+    for layer, name in tied:
+        if layer.weight.shape != words.E.weight.shape:
+            shapes = (" x ".join(map(str, part.weight.shape)) for part in (layer, words.E))
+            what = f"model.tied: the {name} are {{}}, the target embeddings {{}}".format(*shapes)
+            raise ConfigError("config", what, "Make the sizes equal, or use model.tied=none.")
+        layer.weight = words.E.weight
+    words.tied = True
 
 
 def choose_backend(name: str) -> tuple[Backend, str | None]:

@@ -90,6 +90,12 @@ class RecurrentDecoder(nn.Module):
             part.initialize(scheme)
         draw_layers(scheme, self.W_s, self.U_o, self.V_o, self.C_o, self.W_o)
 
+    @property
+    def words_layer(self) -> nn.Linear:
+        """The last layer of W_o, whose rows are words."""
+        [*_, last] = (part for part in self.W_o.modules() if isinstance(part, nn.Linear))
+        return last
+
     def start(self, memory: Memory) -> Tensor:
         """Return s_0 = tanh(W_s h_bwd_1 + b_s) (B, n)."""
         return torch.tanh(self.W_s(memory.summary))

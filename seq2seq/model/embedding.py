@@ -17,6 +17,7 @@ class WordEmbedding(nn.Module):
         self.zero_id = zero_id
         self.E = nn.Embedding(num_words, size, padding_idx=zero_id)
         self.bias = nn.Parameter(self.E.weight.new_zeros(size)) if bias else None
+        self.tied = False  # whether other layers move the row of y_0
 
     def initialize(self, scheme: Scheme) -> None:
         """Draw the vectors; that of y_0, which the draw overwrites, is zero again."""
@@ -28,6 +29,8 @@ class WordEmbedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Embed ids (...) as (..., m)."""
         embedded: Tensor = self.E(ids)
-        if self.bias is None:
+        if self.bias is not None:
+            embedded = embedded + self.bias
+        if self.bias is None and not self.tied:
             return embedded
-        return embedded + self.bias * (ids != self.zero_id).unsqueeze(-1)
+        return embedded * (ids != self.zero_id).unsqueeze(-1)

@@ -243,6 +243,10 @@ class Decoder(Part, OutputLayer, Protocol):
 
     embedding: WordEmbedding
 
+    @property
+    def words_layer(self) -> nn.Linear:
+        """The layer whose rows are target words (K_y, any), which `model.tied` shares."""
+
     def begin(self, memory: Memory) -> State:
         """Return the state before the first word, one hypothesis a sentence."""
 

@@ -8,7 +8,7 @@ as printed).
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -78,20 +78,16 @@ class HeadsAttention(nn.Module):
         out: Tensor = self.W_O(c.transpose(1, 2).flatten(2))
         return out
 
-    def weights(
-        self, x: Tensor, past: KeysValues, mask: Tensor | None = None, *, causal: bool = False
-    ) -> Tensor:
+    def weights(self, x: Tensor, past: KeysValues, mask: Tensor) -> Tensor:
         """Return the weights (B, h, T, S) by which `forward` averages, exactly."""
         q, keys = self._split(self.W_Q(x)), past[0]
         energy = q @ keys.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        if causal:
-            mask = torch.ones_like(energy[0, 0], dtype=torch.bool).tril()
-        if mask is not None:
-            energy = energy.masked_fill(~mask, -torch.inf)
-        return energy.softmax(dim=-1)
+        alpha: Tensor = energy.masked_fill(~mask, -torch.inf).softmax(dim=-1)
+        return alpha
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return heads
 
 
 class FeedForward(nn.Module):
@@ -142,7 +138,9 @@ class EncoderLayer(nn.Module):
         super().__init__()
         self.self_attention = HeadsAttention(shape, shape.width)
         self.feed_forward = FeedForward(shape)
-        self.residuals = nn.ModuleList(Residual(shape) for _ in range(2))
+        self.residuals = cast(
+            "Sequence[Residual]", nn.ModuleList(Residual(shape) for _ in range(2))
+        )
 
     def initialize(self, scheme: Scheme) -> None:
         """Draw self-attention, feed-forward network."""
@@ -156,7 +154,8 @@ class EncoderLayer(nn.Module):
         x = of_attention.after(
             x, self.self_attention(seen, self.self_attention.prepare(seen), mask)
         )
-        return of_network.after(x, self.feed_forward(of_network.before(x)))
+        read: Tensor = of_network.after(x, self.feed_forward(of_network.before(x)))
+        return read
 
 
 class DecoderLayer(nn.Module):
@@ -167,7 +166,9 @@ class DecoderLayer(nn.Module):
         self.self_attention = HeadsAttention(shape, shape.width)
         self.attention = HeadsAttention(shape, memory_width)
         self.feed_forward = FeedForward(shape)
-        self.residuals = nn.ModuleList(Residual(shape) for _ in range(3))
+        self.residuals = cast(
+            "Sequence[Residual]", nn.ModuleList(Residual(shape) for _ in range(3))
+        )
 
     def initialize(self, scheme: Scheme) -> None:
         """Draw self-attention, attention, feed-forward network."""
@@ -258,7 +259,8 @@ class SelfAttentionEncoder(nn.Module):
     def __init__(self, words: WordsAndPositions, shape: Shape) -> None:
         super().__init__()
         self.words = words
-        self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
+        layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
+        self.layers = cast("Sequence[EncoderLayer]", layers)
         self.norm = nn.LayerNorm(shape.width) if shape.pre_norm else nn.Identity()
         self.state_size = self.summary_size = shape.width
 
@@ -335,14 +337,15 @@ class TransformerDecoder(nn.Module):
         words: WordsAndPositions,
         shape: Shape,
         memory_width: int,
-        W_o: nn.Module,
+        W_o: nn.Linear,
         *,
         shown: Shown,
         backend: Backend,
     ) -> None:
         super().__init__()
         self.words = words
-        self.layers = nn.ModuleList(DecoderLayer(shape, memory_width) for _ in range(shape.layers))
+        layers = nn.ModuleList(DecoderLayer(shape, memory_width) for _ in range(shape.layers))
+        self.layers = cast("Sequence[DecoderLayer]", layers)
         self.norm = nn.LayerNorm(shape.width) if shape.pre_norm else nn.Identity()
         self.W_o = W_o
         self.num_words = words.embedding.E.num_embeddings
@@ -359,6 +362,11 @@ class TransformerDecoder(nn.Module):
         for layer in self.layers:
             layer.initialize(scheme)
         draw_layers(scheme, self.W_o)
+
+    @property
+    def words_layer(self) -> nn.Linear:
+        """W_o, whose rows are words."""
+        return self.W_o
 
     # Word by word
 
@@ -409,7 +417,9 @@ class TransformerDecoder(nn.Module):
 
     def _shifted(self, y: Tensor) -> Tensor:
         """Return y_0, ..., y_{Ty-1} embedded."""
-        return self.words(functional.pad(y[:, :-1], (1, 0), value=self.embedding.zero_id))
+        y_prev = functional.pad(y[:, :-1], (1, 0), value=self.embedding.zero_id)
+        embedded: Tensor = self.words(y_prev)
+        return embedded
 
     def _through(
         self, x: Tensor, state: TransformerState, *, word_by_word: bool = False

@@ -2,14 +2,19 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from seq2seq.config.registry import option
 from seq2seq.config.schema.ranges import share, size
+from seq2seq.run.errors import ConfigError
 
 InitialWeights = StrEnum("InitialWeights", "paper glorot")  # how weights start
 # How recurrences run in training: the readable loops, or the fused kernels (same numbers)
 Backend = StrEnum("Backend", "auto reference fused")
+
+
+# Output layer and target embeddings are one matrix, or those and the source embeddings
+Tied = StrEnum("Tied", "none target all")
 
 
 @option("model")
@@ -29,9 +34,16 @@ class ModelConfig:
     # at zero" (B.1), though the equations print none
     bias: bool = True
     embedding_bias: bool = False  # A bias on embedded words, as in the authors' code
+    tied: Tied = Tied.none
     init: InitialWeights = InitialWeights.paper  # `paper` is B.1
     embedding_dropout: float = share(0.0)
     backend: Backend = Backend.auto  # `auto` takes the fused kernels where they fit
+
+    def check(self, config: Any) -> None:
+        """See that words that share their vectors are the same words."""
+        if self.tied is Tied.all and not getattr(config.tokenizer, "joint", False):
+            what = "model.tied=all needs one vocabulary for both sides"
+            raise ConfigError("config", what, "Set tokenizer.joint=true, or model.tied=target.")
 
 
 # Where the reset gate acts: on the state before U, or on the product after it
