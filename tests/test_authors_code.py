@@ -23,7 +23,7 @@ from authors_files import (
 from conftest import with_values
 from runs import ROOT, assert_fails, call, run_here
 
-from groundhog.compare import SMALLEST, TOLERANCE, compute, deviations
+from groundhog.compare import SMALLEST, compute, deviations
 from groundhog.names import RNNENCDEC, RNNSEARCH
 from groundhog.reference import Reference, read_reference
 from seq2seq.config.schema import Backend, Reset, StateWord
@@ -124,15 +124,6 @@ def test_the_model_of_a_file_is_the_oracle(name, backend, tmp_path):
     assert max(found.values()) < 1e-11, found
 
 
-def test_ids_in_padding_mean_nothing(tmp_path):
-    arrays = dict(made("search, ragged"))
-    expected = compute(read_reference(written(tmp_path, arrays)), Backend.reference)
-    for side in ("src", "tgt"):
-        arrays[side] = np.where(arrays[f"{side}_mask"] == 1, arrays[side], -7)
-    actual = compute(read_reference(written(tmp_path, arrays)), Backend.reference)
-    assert all((actual[key] == expected[key]).all() for key in expected)
-
-
 # How far apart ----------------------------------------------------------------------------------
 
 
@@ -143,12 +134,6 @@ def test_probabilities_are_compared_one_by_one():
         assert deviations(ours, theirs)["distribution"] == pytest.approx(expected)
 
 
-def test_a_gradient_is_compared_with_its_largest_entry():
-    theirs = {"grad:a": np.array([4.0, 0.5]), "grad:b": np.array([1e-3])}
-    ours = {"grad:a": np.array([4.0, 0.5004]), "grad:b": np.array([1.01e-3])}
-    assert deviations(ours, theirs) == pytest.approx({"grad:a": 1e-4, "grad:b": 1e-2})
-
-
 def test_a_gradient_of_nothing_but_rounding_is_compared_with_the_others():
     """With one source word the attention has no choice: float32 leaves 1e-9 of its gradient."""
     theirs = {"grad:a": np.array([4.0]), "grad:b": np.array([4e-9])}
@@ -156,12 +141,6 @@ def test_a_gradient_of_nothing_but_rounding_is_compared_with_the_others():
     assert deviations(ours, theirs) == pytest.approx({"grad:a": 0, "grad:b": 1e-9})
     ours["grad:b"][:] = 1e-10  # this is no rounding in float64
     assert deviations(ours, theirs)["grad:b"] > 0.9
-
-
-def test_where_all_of_theirs_is_zero_a_number_of_ours_shows():
-    theirs = {"grad:a": np.zeros(2)}
-    assert deviations({"grad:a": np.zeros(2)}, theirs)["grad:a"] == 0
-    assert deviations({"grad:a": np.array([0.0, 1e-6])}, theirs)["grad:a"] > TOLERANCE
 
 
 # The script -------------------------------------------------------------------------------------
@@ -204,13 +183,6 @@ def test_one_changed_number_is_found(check, tmp_path, key):
     assert "distribution" in marked if key.startswith("param:") else marked == [key]
 
 
-def test_results_that_are_absent_are_named(check, tmp_path):
-    arrays = {k: v for k, v in made("search, ragged").items() if k not in ("cost", "alignment")}
-    result = check(written(tmp_path, arrays))
-    assert result.code == 0
-    assert "not in the file: cost, alignment\n" in result.out.decode()
-
-
 def changed(key: str, change) -> dict[str, np.ndarray]:
     arrays = dict(made("search, ragged"))
     arrays[key] = change(arrays[key])
@@ -235,28 +207,19 @@ def with_first(value) -> object:
 W_A, U = "param:B_dec_transition_0", "param:W_enc_transition_0"
 REFUSED = [
     (lambda: without("src"), "has no src, ids of the shape (T, B)"),
-    (lambda: without("tgt_mask"), "has no tgt_mask"),
     (lambda: without(W_A), "has no param:B_dec_transition_0"),
-    (lambda: without("param:b_dec_deep_softmax"), "has no param:b_dec_deep_softmax"),
     (lambda: without("param:", "grad:"), "has no param:"),
     (lambda: without("grad:", "cost", "word", "dist", "align"), "has no results to compare"),
     (lambda: without() | {"param:W_new": np.ones(2)}, "param:W_new has no place in it"),
     (lambda: changed(W_A, lambda x: x.T), "has the shape (5, 2), expected n = 2 x n' = 5"),
-    (lambda: changed(U, lambda x: x[0]), "has the shape (2,), expected n = 2 x n = 2"),
     (lambda: changed(U, lambda x: x[0, 0]), "has the shape (), expected n = ? x n = ?"),
     (lambda: changed(U, with_first(np.nan)), f"{U} has a value that is not finite"),
     (lambda: changed(U, lambda x: x.astype(str)), f"{U} is not an array of numbers"),
-    (lambda: changed(U, lambda x: x[:0]), f"{U} is not an array of numbers"),
     (lambda: changed("grad:D_dec_transition_0", np.transpose), "shape (1, 5), expected (5, 1)"),
     (lambda: changed("cost", lambda x: x * np.inf), "cost has a value that is not finite"),
     (lambda: changed("distribution", lambda x: x[..., 1:]), "(3, 2, 2), expected (3, 2, 3)"),
-    (lambda: changed("distribution", with_first(np.nan)), "distribution has a value that is not"),
     (lambda: changed("src", with_first(5)), "src has the id 5, outside of 0 to 4"),
-    (lambda: changed("tgt", with_first(-1)), "tgt has the id -1, outside of 0 to 2"),
-    (lambda: changed("src", lambda x: x.astype(float)), "has no src, ids of the shape (T, B)"),
     (lambda: changed("tgt_mask", with_first(0)), "tgt_mask is not 1 on the words of each sentence"),
-    (lambda: changed("tgt_mask", lambda x: x * 0.5), "tgt_mask is not 1 on the words of each"),
-    (lambda: changed("tgt_mask", lambda x: x * 0), "tgt_mask is not 1 on the words of each"),
     (lambda: changed("src_mask", lambda x: x[1:]), "src_mask has the shape (2, 2), expected (3, 2"),
     (
         lambda: without() | {k: made("search, ragged")[k][:, :1] for k in ("tgt", "tgt_mask")},
@@ -285,10 +248,8 @@ def damaged() -> bytes:
     [
         (None, "no such file"),
         (b"", "not a readable .npz file"),
-        (b"a b c\n", "not a readable .npz file"),
         (pickle.dumps([1, 2]), "not a readable .npz file"),
         (damaged, "not a readable .npz file"),
-        (lambda: damaged()[:2000], "not a readable .npz file"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(check, tmp_path, content, message):
@@ -296,15 +257,6 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line(check, tmp_path, cont
     if content is not None:
         path.write_bytes(content() if callable(content) else content)
     assert_fails(check(path), 3, f"error: {path}: ", message)
-
-
-def test_a_single_array_is_refused(check, tmp_path):
-    np.save(tmp_path / "numbers.npy", np.ones(3))
-    assert_fails(check(tmp_path / "numbers.npy"), 3, "has no param:")
-
-
-def test_a_file_is_needed(check):
-    assert check().code == 2
 
 
 @pytest.mark.e2e

@@ -2,9 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
-from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +11,9 @@ from conftest import batch_loss
 from runs import assert_fails, run_here, tiny_run
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.measure import interleaved, peak_memory, peak_of, timed
+from bench.measure import peak_memory
 from bench.sizes import Size
-from bench.workload import LENGTHS, drawn_pairs, read_pairs, stored
+from bench.workload import LENGTHS, drawn_pairs
 from seq2seq.config.schema import Backend, Config, Normalize
 from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import EOS, PAD
@@ -37,26 +34,6 @@ def test_operations_are_those_that_torch_counts(tx, ty):
     )
 
 
-def test_contestants_take_turns_and_the_first_round_does_not_count():
-    said = []
-
-    def contestant(name, rates):
-        return lambda: said.append(name) or next(rates)
-
-    rates = interleaved(
-        [contestant("a", iter([9.0, 1.0, 5.0, 3.0])), contestant("b", cycle([2.0]))], rounds=3
-    )
-    assert said == ["a", "b"] * 4
-    assert rates[0].rounds == (1.0, 5.0, 3.0)
-    assert rates[0].median == 3.0
-
-
-def test_a_rate_is_units_by_time(monkeypatch):
-    clock = iter([10.0, 14.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    assert timed(lambda: 20.0) == 5.0
-
-
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts memory")
 def test_memory_is_the_peak_and_not_what_is_left():
     grown = peak_memory(lambda: torch.ones(100 << 20, dtype=torch.uint8).max(), torch.device("cpu"))
@@ -73,17 +50,6 @@ def test_drawn_sentences_have_the_lengths_of_captions():
     assert max(map(max, lengths)) <= longest
     assert np.corrcoef(*lengths)[0, 1] > 0.7
     assert all(row[-1] == EOS and EOS not in row[:-1] and row.max() < 100 for row in source)
-
-
-def test_text_becomes_ids_of_pieces(tmp_path):
-    lines = [f"the {noun} sees the {verb}" for noun in ("cat", "dog", "bird") for verb in "abcdef"]
-    for name in ("a", "b"):
-        (tmp_path / name).write_text("\n".join(lines) + "\n", "utf-8")
-    source, target = read_pairs(tmp_path / "a", tmp_path / "b", 40)
-    assert len(source) == len(target) == len(lines)
-    assert all(row[-1] == EOS and row.max() < 40 for row in source)
-    pairs = stored([(source, target)], 40, tmp_path)
-    assert [pairs.src[i].tolist() for i in range(3)] == [row.tolist() for row in islice(source, 3)]
 
 
 @pytest.mark.e2e
@@ -122,13 +88,3 @@ def test_the_script_trains_and_decodes(monkeypatch, tmp_path_factory, tmp_path):
 def test_mistakes_are_one_line(monkeypatch, arguments, line):
     monkeypatch.setattr("torch.set_num_threads", lambda _: None)
     assert_fails(run_here(monkeypatch, "benchmark", *arguments), 2, line)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_peak_of_a_process_is_its_own():
-    """Not that of the one that started it, which is larger here."""
-    held = b"x" * (512 << 20)
-    code = "import time; held = b'x' * (64 << 20); time.sleep(0.3)"
-    peak = peak_of(subprocess.Popen([sys.executable, "-c", code]))
-    assert 64 << 20 < peak < 200 << 20
-    assert held

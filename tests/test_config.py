@@ -6,7 +6,6 @@ import difflib
 import math
 import typing
 from collections.abc import Iterator, Mapping
-from datetime import date
 from functools import cache
 from typing import Any
 
@@ -194,15 +193,11 @@ WRONG = [
     ("optimizer.zzz=1", "unknown key 'optimizer.zzz'. Known here: name, lr, rho, eps, weight_de"),
     ("optimizer.beta1=0.9", "unknown key 'optimizer.beta1'"),  # each option is a class of its own
     ("model.hidden_size=abc", "model.hidden_size: Value 'abc'"),
-    ("model.hidden_size=3.5", "model.hidden_size: Value '3.5'"),
-    ("model.hidden_size=true", "model.hidden_size: Value 'True'"),
     ("model.hidden_size=null", "model.hidden_size: Incompatible value 'None'"),
     ("model.bias=maybe", "model.bias: Value 'maybe'"),
     ("cell.reset=sideways", "expected one of [before, after]"),
-    ("cell.reset=1", "expected one of [before, after]"),
     ("stages=[tokenize,trian]", "stages[1]: Invalid value 'trian'"),
     ("evaluate.heatmaps=[1,x]", "evaluate.heatmaps[1]: Value 'x'"),
-    ("optimizer.lr=fast", "optimizer.lr: Value 'fast'"),
     ("name=null", "name: Incompatible value 'None'"),
     ("name=[1]", "name: Cannot convert"),
     ("data.limit=all", "data.limit: Value 'all'"),
@@ -213,7 +208,6 @@ WRONG = [
     ("model=null", "model is None, not a group. Write model.KEY=VALUE."),
     ("optimizer=adam", "optimizer is 'adam', not a group. Write optimizer.KEY=VALUE."),
     ("scheduler.name=cosin", "scheduler.name is 'cosin'. Choose one of: constant, plateau, "),
-    ("scheduler.name=[1]", "scheduler.name is [1]. Choose one of: constant, plateau, "),
     ("tokenizer.name=null", "tokenizer.name is None. Choose one of: words, sentencepiece; others"),
 ]
 
@@ -221,18 +215,6 @@ WRONG = [
 @pytest.mark.parametrize(("override", "text"), WRONG)
 def test_what_is_wrong_with_a_value_names_the_key(override, text):
     assert text in refused(composed(), override)
-
-
-@pytest.mark.parametrize(
-    "extra", [{"name": date(2014, 9, 1)}, {"name": b"x"}, {None: 1}, {(1, 2): 1}, {1: 2}]
-)
-def test_keys_and_values_that_only_yaml_can_hold_are_refused(extra):
-    refused({**composed(), **extra})
-
-
-def test_a_preset_without_its_package_line_is_refused():
-    """Its values would land under `experiment:`."""
-    assert "unknown key 'experiment'" in refused({**composed(), "experiment": {"seed": 3}})
 
 
 def test_a_value_that_is_to_be_given_and_is_not_is_named():
@@ -311,23 +293,11 @@ def test_N7_value_just_outside_its_range_is_refused(option, key, last, outside, 
     assert caught.value.fix == fix
 
 
-def test_enough_ranges_were_found():
-    assert len({key for _, key, _, _ in numbers()}) > 50
-    assert sum(kind is float for _, _, kind, _ in numbers()) > 20
-
-
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ("trainer.clip_norm=nan", "trainer.clip_norm=nan is out of range. Use (0, inf)."),
-        ("trainer.clip_norm=inf", "trainer.clip_norm=inf is out of range. Use (0, inf)."),
-        ("optimizer.lr=0", "optimizer.lr=0.0 is out of range. Use (0, inf)."),
-        ("encoder.annotation_dropout=1", "encoder.annotation_dropout=1.0 is out of range. Use [0"),
-        ("model.hidden_size=0", "model.hidden_size=0 is out of range. Use [1, 1e+06]."),
         ("decode.beam_size=0", "decode.beam_size=0 is out of range. Use [1, 1000]."),
-        ("tokenizer.vocab_size=3", "tokenizer.vocab_size=3 is out of range. Use [4, 1e+06]."),
-        ("data.limit=0", "data.limit=0 is out of range. Use [1, inf)."),
-        ("seed=-1", "seed=-1 is out of range. Use [0, inf)."),
         ("seed=1000000000000001", "seed=1000000000000001 is too large. Use 1000000000000000 or le"),
     ],
 )
@@ -374,14 +344,12 @@ def test_settings_that_do_not_fit_together(overrides, text):
 
 
 def test_settings_that_just_fit_together():
-    to_config(composed(), ["trainer.batch_tokens=100", "trainer.batch_sentences=null"])
-    to_config(composed(), ["decode.n_best=10"])
-    to_config(composed(), ["decode.replace_unknown=true"])
-    to_config(composed(), ["evaluate.examples=[figure3]"])
-    to_config(composed(), ["evaluate.examples=[]", "data.target_language=de"])
-    to_config(composed(), ["data.grammar.min_words=9", "data.grammar.max_words=9"])
-    to_config(composed(), ["data.target_language=zh-Hans", "data.source_language=pt_BR"])
-    to_config(composed(), ["attention.name=multi_head", "attention.heads=8"])
+    fitting = ["decode.n_best=10", "decode.replace_unknown=true", "evaluate.examples=[figure3]"]
+    fitting += ["trainer.batch_tokens=100", "trainer.batch_sentences=null"]
+    fitting += ["data.grammar.min_words=9", "data.grammar.max_words=9"]
+    to_config(composed(), [*fitting, "attention.name=multi_head", "attention.heads=8"])
+    languages = ["data.target_language=zh-Hans", "data.source_language=pt_BR"]
+    to_config(composed(), ["evaluate.examples=[]", *languages])
 
 
 # YAML's traps -----------------------------------------------------------------------------------
@@ -407,11 +375,6 @@ def test_small_floats_are_floats(tmp_path, written):
     for config in (given, load_run_config(path)):
         assert type(config.optimizer.eps) is float
         assert config.optimizer.eps == 1e-6
-
-
-def test_one_file_is_a_list_of_one():
-    config = to_config(composed(), ["data.train=a.tsv", "data.test=[b,c]"])
-    assert (config.data.train, config.data.test) == (["a.tsv"], ["b", "c"])
 
 
 def test_hydra_hands_over_the_same_values_and_raw_ones_stay_as_they_were():

@@ -7,15 +7,13 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILY, random_pairs, tiny_model
-from test_search import RULES
 
 import seq2seq
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.decoding import forced
 from seq2seq.decoding.forced import force, force_ids
-from seq2seq.decoding.search import beam_search
 from seq2seq.decoding.translate import translate
-from seq2seq.decoding.translation import END, Candidate
+from seq2seq.decoding.translation import END
 from seq2seq.run.errors import MemoryLimitError
 
 
@@ -46,31 +44,6 @@ def test_it_is_what_the_search_would_say_word_by_word(name):
         assert found.log_prob == pytest.approx(sum(log_probs), abs=1e-5)
         assert found.score == pytest.approx(sum(log_probs) / len(pair[1]) ** 0.5, abs=1e-5)
         assert found.finished == (pair[1][-1] == EOS)
-
-
-def test_all_probabilities_of_short_translations_sum_to_one():
-    """Over every continuation of two words: a distribution, nothing forbidden, nothing early."""
-    model = tiny_model(5)
-    pairs = [([3, 4, EOS], [a, b]) for a in range(7) for b in range(7)]
-    found = force_ids(model, pairs, 1.0)
-    assert sum(math.exp(h.log_prob) for h in found) == pytest.approx(1, abs=1e-6)
-
-
-def test_hypotheses_of_a_search_are_told_again():
-    """Any of them, the unfinished ones, too: only the ids are handed over."""
-    model = tiny_model(6, vocab=9)
-    sources = [src for src, _ in random_pairs(8, ((5, 2), (3, 2), (7, 2)), vocab=9)]
-    for extra in (0, 6):
-        rules = replace(RULES, length_penalty=1.0, min_ratio=0.0, max_ratio=1.0, extra_steps=extra)
-        for src in sources:
-            ids = torch.tensor([src])
-            [own] = beam_search(model, ids, torch.ones_like(ids, dtype=torch.bool), rules)
-            again = force_ids(model, [(src, h.ids) for h in own], 1.0)
-            for h, found in zip(own, again, strict=True):
-                assert (found.ids, found.finished) == (h.ids, h.finished)
-                assert found.score == pytest.approx(h.score, abs=1e-5)
-                np.testing.assert_allclose(found.token_log_probs, h.token_log_probs, atol=1e-5)
-                np.testing.assert_allclose(found.alpha, h.alpha, atol=1e-6)
 
 
 # A trained run ----------------------------------------------------------------------------------
@@ -176,8 +149,3 @@ def test_too_little_memory_names_the_longest_pair(model, monkeypatch):
     pairs = [("the cat", "ce"), ("the cat sees the dog .", "ce chat voit ce chien ."), ("a", "b")]
     with pytest.raises(MemoryLimitError, match="line 2: out of memory with 3 sentences of up to"):
         list(model.force(pairs))
-
-
-def test_perplexity_stays_a_number():
-    best = Candidate("", ("a",), (-1e5,), -1e5, -1e5, np.ones((1, 1), np.float32), finished=False)
-    assert 1e300 < best.perplexity < math.inf

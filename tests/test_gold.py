@@ -15,8 +15,7 @@ from seq2seq.data.prepare import SIDES
 from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.data.words import split_words
 from seq2seq.decoding.forced import force
-from seq2seq.decoding.translation import END
-from seq2seq.evaluation.attention import GoldAlignment, Tally, align_test_set
+from seq2seq.evaluation.attention import Tally, align_test_set
 from seq2seq.run.directory import RunDir
 
 WEIGHTS = np.array(
@@ -137,38 +136,12 @@ def test_sentences_whose_words_are_lost_are_counted(words):
     assert scored(0, words, pairs, gold, 2) is None
 
 
-def test_it_is_shown_in_percent():
-    assert str(GoldAlignment(0.25, 0.5, 1.0, 0.75, 0.875, 1200, 3)) == (
-        "error rate 25.0%, precision 50.0%, recall 100.0%; read one word later 75.0%, "
-        "earlier 87.5%; 1,200 sentences, 3 skipped"
-    )
-
-
 # A trained run ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def model(run):
     return seq2seq.load(run, ["device=cpu"])
-
-
-def test_forced_along_its_own_translation_a_model_attends_as_in_the_search(model, run):
-    """Word for word, where a text is cut into the very pieces that were emitted."""
-    target = model.tokenizers[1]
-    lines = (run / "corpus/test.source").read_text("utf-8").splitlines()
-    found = [
-        t
-        for t in model.translate(lines)
-        if (*target.pieces(target.encode([t.text])[0]), END) == t.candidates[0].tokens
-    ]
-    assert len(found) > 10
-    for t, again in zip(found, model.force((t.source, t.text) for t in found), strict=True):
-        own, forced = (to_words(x.soft_alignment()) for x in (t, again))
-        np.testing.assert_allclose(forced.weights, own.weights, atol=1e-5)
-        assert forced.target_tokens == own.target_tokens == (*split_words(t.text), END)
-        assert forced.source_tokens == own.source_tokens == (*split_words(t.source), END)
-        assert forced.matched
-        assert own.matched
 
 
 def test_a_run_is_scored_if_it_has_gold_links(model, run, tmp_path):

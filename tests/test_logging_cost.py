@@ -36,14 +36,3 @@ def test_both_kinds_are_trained_and_nothing_is_left(prepared, monkeypatch):
     after = {path for path in prepared.rglob("*") if path.is_file()}
     assert after - set(before) <= {prepared / "metrics.jsonl"}
     assert (prepared / "metrics.jsonl").read_bytes() == b""
-
-
-@pytest.mark.e2e
-def test_a_trained_run_is_left_alone(prepared, monkeypatch, tmp_path):
-    (prepared / "checkpoints").mkdir()
-    try:
-        result = run_here(monkeypatch, "benchmark_logging", prepared)
-    finally:
-        (prepared / "checkpoints").rmdir()
-    assert result.code == 4
-    assert f"error: {prepared}: holds checkpoints. Name one that is only tokenized" in result.err

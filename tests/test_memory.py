@@ -3,7 +3,7 @@
 import copy
 import errno
 import json
-import resource
+import re
 import subprocess
 import sys
 import weakref
@@ -36,7 +36,7 @@ from seq2seq.decoding import translate
 from seq2seq.run import memory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError
-from seq2seq.run.memory import OutOfMemory, is_out_of_memory
+from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.reading import read_json
 from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint, trainer, validation
@@ -61,31 +61,20 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("error", EXHAUSTED, ids=lambda e: type(e).__name__)
-def test_N5_memory_that_runs_out_is_known_in_every_form(error):
-    assert is_out_of_memory(error)
-    with OutOfMemory() as oom:
-        raise error
-    assert oom
-    assert "\n" not in oom.message
-
-
-@pytest.mark.parametrize("error", OTHERS, ids=lambda e: type(e).__name__)
-def test_N5_other_errors_stay_what_they_are(error):
-    assert not is_out_of_memory(error)
-    with pytest.raises(type(error)) as caught, OutOfMemory():
-        raise error
-    assert caught.value is error
-
-
-def test_N5_a_real_allocation_that_fails_is_known():
-    """2^55 bytes: more than an address space holds, so nothing is touched."""
+def test_N5_memory_that_runs_out_is_known_in_every_form_and_nothing_else():
+    """2^55 bytes are more than an address space holds, so nothing is touched."""
+    for error in EXHAUSTED:
+        with OutOfMemory() as oom:
+            raise error
+        assert oom, error
+        assert "\n" not in oom.message
     with OutOfMemory() as oom:
         torch.empty(1 << 55, dtype=torch.uint8)
     assert oom
-    with OutOfMemory() as oom:
-        torch.empty(1)
-    assert not oom
+    for error in OTHERS:
+        with pytest.raises(type(error)) as caught, OutOfMemory() as oom:
+            raise error
+        assert caught.value is error
 
 
 # The gradient in parts ------------------------------------------------------------------------
@@ -196,19 +185,6 @@ def test_N5_one_sentence_that_does_not_fit_is_the_end():
             accumulated_gradient(model, batch, 1, config(Normalize.none))
         assert sizes == tries
         assert not gradient(model)
-
-
-def test_draws_of_an_update_in_parts_start_from_its_seed():
-    model, cfg = tiny_model(8, embedding_dropout=0.4).train(), config(Normalize.none)
-    batch, totals = random_batch(8, RAGGED), []
-    for fits in (8, 4):
-        torch.manual_seed(3)
-        with room_for(model, fits):
-            totals.append(accumulated_gradient(model, batch, 8 // fits, cfg).total.item())
-    torch.manual_seed(3)
-    with room_for(model, 4):
-        assert accumulated_gradient(model, batch, 1, cfg).total.item() == totals[1]
-    assert totals[0] != totals[1]
 
 
 def test_N5_parts_are_the_batch_and_no_wider_than_they_must_be():
@@ -354,30 +330,13 @@ def test_N5_memory_is_given_back_wherever_it_ran_out(root, monkeypatch, tally):
     tally("N5", "out of memory: E8, all of it given back", len(held), 20)
 
 
-@cache
-def languages(run: Path):
-    return stages.load_tokenizers(RunDir(run), load_run_config(run / "config.yaml"))
-
-
 def check_line(run: Path, error: MemoryLimitError) -> None:
     """The shape of the batch, its longest line, and what to do."""
-    assert error.exit_code == 8
-    assert error.where == str(run)
-    assert error.what.startswith("out of memory at update 2 with ")
-    *_, pairs = error.what.partition("update 2 with ")
-    count, tx, ty, line = (int(w) for w in pairs.replace(",", " ").split() if w.isdigit())
-    assert pairs.endswith(f" in line {line} of corpus/train.source")
-    source, target = (
-        (run / f"corpus/train.{side}").read_text("utf-8").splitlines()
-        for side in ("source", "target")
-    )
-    lengths = [
-        len(t.encode([text[line - 1]])[0]) + 1
-        for t, text in zip(languages(run), (source, target), strict=True)
-    ]
-    assert max(lengths) == max(tx, ty)
-    assert lengths[0] <= tx
-    assert lengths[1] <= ty
+    assert (error.exit_code, error.where) == (8, str(run))
+    form = r"out of memory at update 2 with (\d+) pairs of up to (\d+) and (\d+) tok.* line (\d+) "
+    count, tx, ty, line = map(int, re.match(form, error.what).groups())
+    text = (run / "corpus/train.source").read_text("utf-8").splitlines()[line - 1]
+    assert len(text.split()) <= tx
     assert count * max(tx, ty) <= 300
     assert error.fix == (
         "Resume with trainer.on_out_of_memory=split, or lower trainer.batch_tokens (now 300) or "
@@ -411,26 +370,6 @@ def test_N5_a_split_update_is_made_logged_and_recorded(root, monkeypatch, caplog
     said = [r.getMessage() for r in caplog.records if "so this run is not exact" in r.getMessage()]
     assert len(said) == 4
     assert said[0].startswith("update 3: out of memory (CUDA out of memory.); computed in ")
-
-
-@pytest.mark.e2e
-def test_N5_without_dropout_a_split_update_reports_the_same(root, monkeypatch):
-    """Loss, norm and words of the third update, whole and in parts."""
-    text = (root / "config.yaml").read_text()
-    for side in ("embedding", "annotation", "readout"):
-        text = text.replace(f"{side}_dropout: 0.1", f"{side}_dropout: 0.0")
-    (root / "config.yaml").write_text(text)
-    monkeypatch.setattr(trainer, "validate", lambda *_: Validated(1.0, 1.0))
-    rows = []
-    for kind in (Trainer, Cramped):
-        monkeypatch.setattr(stages, "Trainer", kind)
-        limits = ("trainer.max_updates=3", "logging.every=1", "trainer.on_out_of_memory=split")
-        run = go(copy_of(root, root.with_name(kind.__name__)), *limits)
-        lines = run.path("metrics.jsonl").read_text().splitlines()
-        row = next(row for row in map(json.loads, lines) if row["update"] == 3)
-        rows.append([row[f"train/{key}"] for key in ("loss", "grad_norm", "clip_rate", "lr")])
-    assert rows[1] == pytest.approx(rows[0], rel=1e-5)
-    assert rows[1][0] != rows[0][0], "it should have been computed in another way"
 
 
 @pytest.mark.e2e
@@ -501,17 +440,6 @@ def test_N5_a_script_says_it_in_one_line(run, monkeypatch, tmp_path):
     assert result.err == f"error: decode.py: out of memory. {memory.ADVICE}\n"
 
 
-@pytest.mark.e2e
-def test_N5_any_stage_says_it_in_one_line(root):
-    with (
-        pytest.raises(MemoryLimitError, match="out of memory") as caught,
-        stages.recorded(RunDir(root)),
-    ):
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-    assert caught.value.fix == memory.ADVICE
-    assert not (root / "crash").exists(), "it is no bug"
-
-
 # A limit of the system ------------------------------------------------------------------------
 
 CHILD = """
@@ -555,21 +483,11 @@ run_script(main)
 )
 def test_N5_a_limit_of_the_address_space(root, what):
     """The real allocator fails; stop: E8. split: parts that fit, and the training ends well."""
-    assert resource.RLIMIT_AS
-    changes = [
-        "stages=[train]",
-        "trainer.max_updates=2",
-        f"trainer.on_out_of_memory={what.name}",
-    ]
+    changes = ["stages=[train]", "trainer.max_updates=2", f"trainer.on_out_of_memory={what.name}"]
     done = subprocess.run(
         [sys.executable, "-c", CHILD, root, *changes],
-        capture_output=True,
-        cwd=ROOT,
-        env=environment(),
-        timeout=240,
-        text=True,
-        check=False,
-    )
+        capture_output=True, cwd=ROOT, env=environment(), timeout=240, text=True, check=False,
+    )  # fmt: skip
     assert "Traceback" not in done.stderr
     if what is OnOutOfMemory.stop:
         assert done.returncode == 8, done.stderr

@@ -39,11 +39,6 @@ def translation(weight: float) -> Translation:
     return Translation("a", ("a", "</s>"), (best,))
 
 
-def test_a_heatmap_is_drawn(watching) -> None:
-    watching._heatmap(3, translation(0.5))
-    assert watching.board.figures == ["alignment/3"]
-
-
 def test_a_translation_of_nothing_has_no_heatmap(watching) -> None:
     watching._heatmap(3, Translation("", (), ()))
     assert watching.board.figures == []
@@ -81,12 +76,3 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatch)
     later = [f"later {number}" for number in range(5)]
     warning = "train.log gets no more of this run: [Errno 28] No space left on device"
     assert sorted(said) == sorted(["before", *later, warning])
-
-
-def test_logging_leaves_the_logger_as_it_was(tmp_path) -> None:
-    logger = logging.getLogger("seq2seq")
-    before = (logger.propagate, list(logger.handlers))
-    with logging_to(tmp_path / "train.log"):
-        logger.info("naïve 漢")
-    assert (logger.propagate, list(logger.handlers)) == before
-    assert "INFO naïve 漢" in (tmp_path / "train.log").read_text(encoding="utf-8")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from runs import composed, config_of, tiny_run
+from runs import config_of, tiny_run
 
 from seq2seq.decoding.pretrained import load
 from seq2seq.evaluation import projector
@@ -44,8 +44,3 @@ def test_a_large_vocabulary_is_cut(tmp_path_factory, monkeypatch):
     for side in ("source", "target"):
         assert tables[f"tensorboard/projector/{side}.tsv"].count(b"\n") == 9  # no padding
         assert tables[f"tensorboard/projector/{side}_labels.tsv"].endswith(b"\t9\n")
-
-
-def test_a_run_that_does_not_show_itself_has_none(tmp_path):
-    cfg = composed("debug", ["logging.tensorboard=false"])
-    assert not list(projector.project(cfg, RunDir(tmp_path)))

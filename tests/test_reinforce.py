@@ -125,9 +125,3 @@ def test_draws_follow_alpha_and_never_fall_on_padding():
     torch.testing.assert_close(shares, alpha[0].float(), rtol=0, atol=5 * 0.5 / 20_000**0.5)
     assert shares[3] == 0
     assert soft.float().mean().item() == pytest.approx(0.25, abs=5 * 0.5 / 20_000**0.5)
-
-
-def test_only_training_draws():
-    model, batch = tiny_model(8, attention=HARD), random_batch(8)
-    assert follow(model.train(), batch).losses.keys() == {"reinforce"}
-    assert not follow(model.eval(), batch).losses

@@ -96,27 +96,6 @@ def test_the_config_and_the_samples_are_there(run):
     assert events.Images("alignment/1")[0].encoded_image_string.startswith(b"\x89PNG")
 
 
-def test_every_curve_has_its_place_in_the_layout_and_every_place_a_curve(run):
-    tags = scalars_of(run).keys() - {"best/validation"}
-    patterns = [tag for charts in LAYOUT.values() for _, tags in charts.values() for tag in tags]
-    shown = {pattern: {tag for tag in tags if re.match(pattern, tag)} for pattern in patterns}
-    assert all(shown.values()), shown
-    assert sorted(tag for found in shown.values() for tag in found) == sorted(tags)
-
-
-def test_shares_are_shares_and_parts_make_the_whole(run):
-    scalars = {tag: dict(points) for tag, points in scalars_of(run).items()}
-    shares = ("gates/", "attention/entropy_share", "train/data_wait", "train/padding")
-    for tag, values in scalars.items():
-        if tag.startswith(shares):
-            assert all(0 <= value <= 1 for value in values.values()), tag
-    assert 0 < min(scalars["train/padding"].values()) < 1
-    parts = [values for tag, values in scalars.items() if tag.startswith("loss_by_length/")]
-    for step, loss in scalars["validation/loss"].items():
-        losses = [values[step] for values in parts if step in values]
-        assert min(losses) * 0.99999 <= loss <= max(losses) * 1.00001
-
-
 # A run that was interrupted.
 
 
@@ -164,12 +143,10 @@ class CrashError(Exception):
     ("place", "update", "kept"),
     [
         ("_late", 2, None),
-        ("_late", 3, 3),
         ("_late", 5, 4),
-        ("_save", 4, 3),
         ("_save", 8, 6),
     ],
-    ids=["no checkpoint yet", "just saved", "two later", "validated, not saved", "at the end"],
+    ids=["no checkpoint yet", "one later", "at the end"],
 )
 def test_no_step_appears_twice_after_a_crash(
     prepared, whole, tmp_path, monkeypatch, place, update, kept
@@ -228,21 +205,6 @@ def test_O1_killed_between_the_last_checkpoint_and_the_last_event(
     for _ in range(2):
         go(root)
         assert scalars_of(root)["best/validation"] == whole["best/validation"]
-
-
-@pytest.mark.e2e
-def test_going_on_after_the_end_repeats_nothing(prepared, tmp_path):
-    root = copy_of(prepared, tmp_path / "run")
-    go(root)
-    before = scalars_of(root)
-    assert [step for step, _ in before["best/validation"]] == [9]
-    go(root)
-    assert scalars_of(root) == before
-    go(root, "trainer.max_updates=12")
-    after = scalars_of(root)
-    assert [step for step, _ in after["best/validation"]] == [13]
-    assert [step for step, _ in after["train/loss"]] == list(range(1, 13))
-    assert after["train/loss"][:8] == before["train/loss"]
 
 
 # A real server.

@@ -100,12 +100,8 @@ def info(text: str, *_args) -> None:
 TENSORBOARD = "TensorBoard gets no more of this run: [Errno 28] No space left on device"
 FAULTS = {
     "opening": (board, "_open_writer", full, TENSORBOARD),
-    "text": (SummaryWriter, "add_text", full, TENSORBOARD),
     "scalar": (SummaryWriter, "add_scalar", full, TENSORBOARD),
-    "figure": (SummaryWriter, "add_figure", full, TENSORBOARD),
-    "hparams": (SummaryWriter, "add_hparams", full, TENSORBOARD),
     "flush": (SummaryWriter, "flush", full, TENSORBOARD),
-    "close": (SummaryWriter, "close", full, TENSORBOARD),
     "disk full": (RecordWriter, "write", full, TENSORBOARD),
     "heatmap": (
         monitor,
@@ -115,11 +111,10 @@ FAULTS = {
     ),
     "print": (monitor.log, "info", info, "no validation report: cannot be printed"),
     "bar": (monitor.tqdm, "update", broken, "no progress bar: a bug in here"),
-    "samples": (monitor, "_code", broken, None),
 }
 
 
-@pytest.mark.parametrize("fault", [name for name in FAULTS if FAULTS[name][3]])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_O5_what_is_shown_may_fail(prepared, whole, tmp_path, monkeypatch, caplog, fault):
     monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
     before = threading.excepthook
@@ -135,7 +130,6 @@ def test_O5_what_is_shown_may_fail(prepared, whole, tmp_path, monkeypatch, caplo
 
 LOOKS = {
     ("weights", "update ratios"): ("update_ratio/",),
-    ("ratios", "update ratios"): ("update_ratio/",),
     ("look", "gates and attention"): ("gates/", "attention/"),
 }
 
@@ -154,14 +148,6 @@ def test_O5_looking_into_the_model_may_fail(
     assert any(key.startswith(lost) for row in whole["metrics"] for key in row)
     left = [{k: v for k, v in row.items() if not k.startswith(lost)} for row in whole["metrics"]]
     assert found == whole | {"metrics": left}
-
-
-def test_O5_samples_that_cannot_be_written_end_nothing(prepared, whole, tmp_path, monkeypatch):
-    code = monitor._code
-    monkeypatch.setattr(
-        monitor, "_code", lambda text: code(text) if text.startswith("format:") else broken()
-    )
-    assert outcome(go(copy_of(prepared, tmp_path / "run"), prepared)) == whole
 
 
 def test_O5_a_thread_of_others_still_tells_its_errors(tmp_path, monkeypatch):
@@ -218,18 +204,9 @@ def test_L10_a_package_for_pictures_may_be_missing(
 def test_L10_no_screen_and_no_home(prepared, whole, tmp_path, home):
     """HOME is missing and cannot be made, or nothing can be written there; no display."""
     root = copy_of(prepared, tmp_path / "run")
-    done = call(
-        ROOT / "train.py",
-        f"resume={root}",
-        "stages=[train,decode,evaluate]",
-        cwd=tmp_path,
-        HOME=home,
-        DISPLAY="",
-        WAYLAND_DISPLAY="",
-        MPLCONFIGDIR="",
-        XDG_CACHE_HOME="",
-        XDG_CONFIG_HOME="",
-    )
+    unset = ("DISPLAY", "WAYLAND_DISPLAY", "MPLCONFIGDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
+    command = [ROOT / "train.py", f"resume={root}", "stages=[train,decode,evaluate]"]
+    done = call(*command, cwd=tmp_path, HOME=home, **dict.fromkeys(unset, ""))
     said = done.stderr.decode()
     assert done.returncode == 0, said
     assert "Traceback" not in said
