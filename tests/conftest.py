@@ -1,6 +1,8 @@
 """Tiny models with live weights and ragged batches, the same for every test."""
 
+import contextlib
 import functools
+import os
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -118,7 +120,6 @@ def tiny_model(
 def random_pairs(
     seed: int, sizes: Sequence[tuple[int, int]] = SIZES, *, vocab: int = VOCAB
 ) -> list[tuple[list[int], list[int]]]:
-    """Pairs of id rows, each with the end symbol at its end and nowhere else."""
     rng = np.random.default_rng(seed)
     rows = [[*rng.integers(2, vocab, size - 1).tolist(), EOS] for pair in sizes for size in pair]
     return list(zip(rows[::2], rows[1::2], strict=True))
@@ -127,7 +128,6 @@ def random_pairs(
 def random_batch(
     seed: int, sizes: Sequence[tuple[int, int]] = SIZES, *, vocab: int = VOCAB
 ) -> Batch:
-    """`random_pairs`, padded."""
     return collate(random_pairs(seed, sizes, vocab=vocab), PAD)
 
 
@@ -152,7 +152,6 @@ def attention_of(model: RNNSearch) -> tuple[str, int | None]:
 
 
 def oracle_of(model: RNNSearch) -> Oracle:
-    """The oracle with a copy of a model's weights and the model's reading of the paper."""
     kind, option = attention_of(model)
     return Oracle(
         {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()},
@@ -165,7 +164,6 @@ def oracle_of(model: RNNSearch) -> Oracle:
 
 
 def follow(model: RNNSearch, batch: Batch) -> Followed:
-    """The model along the targets of a batch."""
     return model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
 
 
@@ -193,7 +191,6 @@ def trained_run(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def script(monkeypatch):
-    """Run a script: `script(name, *args, stdin=bytes)`."""
     return functools.partial(run_here, monkeypatch)
 
 
@@ -202,12 +199,12 @@ def script(monkeypatch):
 
 @pytest.fixture(scope="session")
 def micro(tmp_path_factory):
-    """A run of a second, and processes that make more of it at once."""
+    """A run of a second, and processes that make more of it at once: two where that is alone."""
     folder = tmp_path_factory.mktemp("micro")
     runs = Micro(folder)
-    with Zygote(folder / "first") as first, Zygote(folder / "second") as second:
-        for zygote in (first, second):
-            runs.zygotes.put(zygote)
+    with contextlib.ExitStack() as stack:
+        for number in range(1 if "PYTEST_XDIST_WORKER" in os.environ else 2):
+            runs.zygotes.put(stack.enter_context(Zygote(folder / f"zygote{number}")))
         yield runs
 
 
@@ -256,6 +253,5 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 def batch_loss(model: RNNSearch, batch: Batch, label_smoothing: float = 0.0) -> Loss:
-    """The loss of a batch, as an update computes it."""
     followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
     return loss_along(model, followed, batch, label_smoothing)

@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from conftest import batch_loss
@@ -13,10 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.measure import peak_memory
 from bench.sizes import Size
-from bench.workload import LENGTHS, drawn_pairs
 from seq2seq.config.schema import Backend, Config, Normalize
 from seq2seq.data.batching import collate
-from seq2seq.data.tokenizer import EOS, PAD
+from seq2seq.data.tokenizer import PAD
 from seq2seq.model import build_model
 
 
@@ -38,18 +36,6 @@ def test_operations_are_those_that_torch_counts(tx, ty):
 def test_memory_is_the_peak_and_not_what_is_left():
     grown = peak_memory(lambda: torch.ones(100 << 20, dtype=torch.uint8).max(), torch.device("cpu"))
     assert 90 << 20 < grown < 140 << 20
-
-
-def test_drawn_sentences_have_the_lengths_of_captions():
-    source, target = drawn_pairs("captions", 4000, 100)
-    mean_x, spread_x, mean_y, _, longest = LENGTHS["captions"]
-    lengths = [np.array([len(row) for row in side]) for side in (source, target)]
-    assert lengths[0].mean() == pytest.approx(mean_x, abs=0.5)
-    assert lengths[1].mean() == pytest.approx(mean_y, abs=0.5)
-    assert lengths[0].std() == pytest.approx(spread_x, abs=0.5)
-    assert max(map(max, lengths)) <= longest
-    assert np.corrcoef(*lengths)[0, 1] > 0.7
-    assert all(row[-1] == EOS and EOS not in row[:-1] and row.max() < 100 for row in source)
 
 
 @pytest.mark.e2e

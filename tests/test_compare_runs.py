@@ -4,17 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from runs import copy_of, run_here, tiny_run
+from runs import copy_of, run_here
 from safetensors.torch import load, save
 from storms import difference
 
 from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

@@ -58,7 +58,6 @@ def with_option(group: str, name: str) -> Config:
 
 
 def refused(values: Mapping[str, Any], *overrides: str) -> str:
-    """The one line that a user sees."""
     with pytest.raises(ConfigError) as caught:
         to_config(values, overrides)
     line = str(caught.value)

@@ -47,7 +47,6 @@ def last(said: list[str], word: str) -> int:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory) -> dict[int, list[list[float]]]:
-    """The tensors after each update."""
     made, found = toy(tmp_path_factory.mktemp("toy") / "run"), {}
     for step in range(1, max(STEPS) + 2):
         made.update()
@@ -82,8 +81,6 @@ def assert_recovers(root: Path, said: list[str], expected, case: str) -> None:
 
 
 def operations_of(work) -> list[str]:
-    """The names of the operations that there are to die at."""
-
     def counted(say) -> None:
         def act(_count, name, _args, proceed):
             say(f"operation {name}")
@@ -230,7 +227,6 @@ class CutError(BaseException):
 
 
 def recorded_until(number: int, root: Path, made: Toy, said: list[str]) -> Disk:
-    """The disk as it is before operation `number` of a cycle."""
     disk = Disk(root)
 
     def act(count, name, args, proceed):
@@ -241,25 +237,6 @@ def recorded_until(number: int, root: Path, made: Toy, said: list[str]) -> Disk:
     with pytest.raises(CutError), Operations(act):
         cycle(made, said.append)
     return disk
-
-
-def test_K4_the_model_of_a_disk_notices_a_missing_sync(tmp_path, expected, monkeypatch):
-    """Renaming before syncing is what the protocol is there to avoid."""
-    root, found = tmp_path / "run", 0
-    monkeypatch.setattr("seq2seq.run.writing.sync_directory", lambda _: None)
-    for number in (60, 80, 100):
-        shutil.rmtree(root, ignore_errors=True)
-        made, said = toy(root), []
-        disk = recorded_until(number, root, made, said)
-        for seed in range(20):
-            state = tmp_path / f"state{number}-{seed}"
-            disk.after_a_cut(state, random.Random(seed))
-            (state / "config.yaml").write_bytes((root / "config.yaml").read_bytes())
-            try:
-                assert_recovers(state, said, expected, "no sync")
-            except Exception:
-                found += 1
-    assert found > 10
 
 
 # Errors of the disk: unlike death, they are handled.

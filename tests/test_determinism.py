@@ -59,7 +59,7 @@ def test_T1_the_same_seed_twice(micro, tmp_path, tally, times):
     assert found == [None] * 2 * times
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_T2_another_seed_gives_other_weights(micro, tmp_path, tally, count):
     roots = finish_all(micro, tmp_path, [[f"seed={1 + n}", *FEW] for n in range(count + 1)])
     models = {weights(root)["model.safetensors"] for root in roots}
@@ -80,7 +80,6 @@ LOOKS = {
         "logging.heatmaps": "2",
         "logging.tensorboard": "true",
     },
-    "no tensorboard": {"logging.tensorboard": "false", "logging.samples": "0"},
     "no logging": {
         "logging.every": "1000",  # nobody looks into the model
         "logging.tensorboard": "false",
@@ -123,7 +122,7 @@ def test_T3_looking_leaves_the_weights_alone(micro, tmp_path, tally):
     tally("T3", "logging, evaluation, heatmaps, saving changed", sum(same), len(same))
     assert all(same), dict(zip(LOOKS, same, strict=True))
     assert (roots[-1] / "heatmaps/figure3-a.png").exists()
-    assert not (roots[3] / "tensorboard").exists()
+    assert not (roots[3] / "tensorboard").exists(), "of the run without logging"
 
 
 # Where and when ---------------------------------------------------------------------------------

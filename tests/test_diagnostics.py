@@ -19,14 +19,11 @@ from conftest import (
 from oracles import Oracle
 
 from seq2seq.config.schema import Backend, Reset, StateWord
-from seq2seq.data.batching import Batch
 from seq2seq.model import RNNSearch
 from seq2seq.training import loss
 from seq2seq.training.diagnostics import (
-    SENTENCES,
     Probe,
     read,
-    some_of,
     weight_groups,
 )
 from seq2seq.training.loss import sentence_losses
@@ -156,18 +153,6 @@ def test_ratios_are_those_of_numpy(kind):
 
 
 # Batches --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 7, 8, 9, 16, 20, 80])
-def test_a_part_is_taken_evenly(size):
-    whole = torch.arange(size)[:, None]
-    part = some_of(Batch(whole, whole > -1, whole, whole > -1), SENTENCES)
-    rows = part.src[:, 0].tolist()
-    assert 1 <= len(rows) <= SENTENCES
-    assert len(rows) > SENTENCES / 2 or len(rows) == size
-    assert len(set(np.diff(rows))) <= 1
-    assert rows[0] == 0
-    assert size - rows[-1] <= size / len(rows), "the end is seen as well"
 
 
 # Loss by length -------------------------------------------------------------------------------

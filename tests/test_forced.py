@@ -12,7 +12,6 @@ import seq2seq
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.decoding import forced
 from seq2seq.decoding.forced import force, force_ids
-from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import END
 from seq2seq.run.errors import MemoryLimitError
 
@@ -57,43 +56,6 @@ def model(run):
 @pytest.fixture(scope="module")
 def sources(run) -> list[str]:
     return (run / "corpus/test.source").read_text("utf-8").splitlines()
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("size", [1, 7, 64])
-def test_the_beams_attention_is_that_of_forced_decoding(model, sources, size):
-    """Every hypothesis of the n-best lists, forced by its ids: between pieces, between words."""
-    source, target = model.tokenizers
-    ids = {piece: i for i, piece in enumerate(target.pieces(range(len(target))))}
-    lines = [f"{line} {line}"[: 10 + 4 * i] for i, line in enumerate(sources)]  # of many lengths
-    cfg = replace(model.config.decode, batch_sentences=size)
-    found = list(translate(model.model, model.tokenizers, lines, cfg))
-    hypotheses = [(t, c) for t in found for c in t.candidates]
-    pairs = [
-        (
-            [*source.encode([t.source])[0], EOS],
-            [EOS if token == END else ids[token] for token in c.tokens],
-        )
-        for t, c in hypotheses
-    ]
-    again = [
-        h
-        for start in range(0, len(pairs), size)
-        for h in force_ids(model.model, pairs[start : start + size], cfg.length_penalty)
-    ]
-    assert len(hypotheses) == 4 * len(lines)
-    merged = 0
-    for (t, c), h in zip(hypotheses, again, strict=True):
-        np.testing.assert_allclose(h.alpha, c.alignment, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(h.token_log_probs, c.token_log_probs, rtol=0, atol=1e-4)
-        words, forced_words = (
-            replace(t, candidates=(each,)).words().alignment
-            for each in (c, replace(c, alignment=h.alpha))
-        )
-        np.testing.assert_allclose(forced_words, words, rtol=0, atol=1e-5)
-        merged += len(words) < len(c.tokens)
-    assert merged > 10
-    assert np.ptp(hypotheses[5][1].alignment) > 0.2, "it attends somewhere"
 
 
 @pytest.mark.e2e

@@ -56,7 +56,9 @@ def test_both_find_the_same(changes, reset, state_word, readout):
                 assert ours.finished == theirs.finished
 
 
-@pytest.mark.parametrize("changes", [{}, {"bias": False, "reset": Reset.after}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"bias": False, "reset": Reset.after, "readout": Readout.tanh}], ids=str
+)
 def test_float32_finds_what_the_reference_finds(by, changes):
     for seed, beam in ((1, 1), (2, 3), (3, 12)):
         model = tiny_model(seed, vocab=300, scale=0.5, **changes).float()

@@ -16,7 +16,7 @@ from seq2seq.kernels import matmul
 from seq2seq.kernels.backend import Fused
 from seq2seq.kernels.matmul import PackedWeight
 from seq2seq.kernels.native import onednn
-from seq2seq.kernels.packing import Packing, shifted
+from seq2seq.kernels.packing import Packing
 from seq2seq.kernels.scan import GatedScan
 from seq2seq.kernels.unroll import AttentiveScan
 from seq2seq.model import RNNSearch
@@ -167,22 +167,6 @@ def test_encoders_are_equal_on_real_positions(reset):
     padding = found[0][2][~batch.src_mask]
     assert padding.numel()
     assert not padding.any(), "a gradient reaches padding"
-
-
-def test_packing_goes_step_by_step_through_sentences_of_falling_length():
-    mask = torch.arange(4) < torch.tensor([2, 3, 1])[:, None]  # the last column is empty
-    packing = Packing.of(mask)
-    padded = torch.tensor([[11, 12, 0, 0], [21, 22, 23, 0], [31, 0, 0, 0]])[..., None]
-    packed = packing.pack(padded)
-    assert packed[:, 0].tolist() == [21, 11, 31, 22, 12, 23]
-    assert packing.sizes == (3, 2, 1)
-    assert torch.equal(packing.unpack(packed), padded)
-    turned = padded.flatten().index_select(0, packing.mirrored)
-    assert turned.tolist() == [23, 12, 31, 22, 11, 21]
-    by_length = packing.unpack(packed, packing.ranked)
-    assert torch.equal(by_length, padded[packing.order])
-    before = shifted(torch.tensor([[1], [2], [3]]), packed, packing.sizes)
-    assert before[:, 0].tolist() == [1, 2, 3, 21, 11, 22]
 
 
 # Gradients against finite differences, and nothing else -----------------------------------------

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import ROOT, begin, composed, environment, locked, template_pairs, tiny_run, write_corpus
+from runs import ROOT, begin, composed, environment, locked, template_pairs, write_corpus
 
 import seq2seq
 from seq2seq.cli import stages
@@ -36,11 +36,6 @@ LINES = [
     "",
     *(source for source, _ in template_pairs(6)),
 ]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,9 @@
 """The measurement itself: both kinds are trained, the same weights come out, the run is left."""
 
 import pytest
-from runs import composed, run_here, run_new, template_pairs, write_corpus
+from runs import run_here, tokenized_run
 
 from bench.logging_cost import LoggingCost
-from seq2seq.config.schema import Stage
 
 SMALL = ["tokenizer.vocab_size=100", "trainer.max_updates=4", "trainer.validate_every=4"]
 SMALL += ["trainer.validation_sentences=1", "decode.extra_steps=0", "logging.every=2"]
@@ -12,10 +11,7 @@ SMALL += ["trainer.validation_sentences=1", "decode.extra_steps=0", "logging.eve
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    base = tmp_path_factory.mktemp("logging_cost")
-    cfg = composed("debug", [*SMALL, *write_corpus(base / "corpus", template_pairs(40), 3)])
-    cfg.stages = [Stage.tokenize]
-    return run_new(base / "run", cfg).root
+    return tokenized_run(tmp_path_factory.mktemp("cost"), *SMALL, pairs=40, held_out=3)
 
 
 def test_the_share_is_of_medians() -> None:

@@ -28,7 +28,6 @@ from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
 
 
 def predicted(seed: int, dtype=torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random logits (11, K) and targets (11,)."""
     batch = random_batch(seed)
     targets = batch.tgt[batch.tgt_mask]
     generator = torch.Generator().manual_seed(seed)
@@ -242,7 +241,6 @@ def snapshot(model: nn.Module) -> dict[str, np.ndarray]:
 
 
 def walk(model: nn.Module, step: int) -> None:
-    """Move the weights in place, as an optimizer does."""
     generator = torch.Generator().manual_seed(step)
     with torch.no_grad():
         for parameter in model.parameters():

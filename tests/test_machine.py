@@ -29,8 +29,6 @@ SMALL += ["tokenizer.vocab_size=100", "evaluate.heatmaps=[1]", "threads=1"]
 
 @dataclass(frozen=True)
 class Trapped:
-    """What the three processes left."""
-
     home: Path
     run: Path
     canary: Path

@@ -14,33 +14,20 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import FAMILY, SIZES, random_batch, tiny_model
-from runs import (
-    ROOT,
-    composed,
-    copy_of,
-    environment,
-    locked,
-    run_here,
-    run_new,
-    template_pairs,
-    tiny_run,
-    write_corpus,
-)
+from runs import ROOT, composed, copy_of, environment, go, metrics_of, run_here, tokenized_run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import seq2seq
 from seq2seq.cli import stages
-from seq2seq.config.compose import RESUME_KEYS, load_run_config
-from seq2seq.config.schema import Config, Normalize, OnOutOfMemory, Stage
+from seq2seq.config.schema import Config, Normalize, OnOutOfMemory
 from seq2seq.decoding import translate
 from seq2seq.run import memory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.reading import read_json
-from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint, trainer, validation
-from seq2seq.training.gradient import accumulated_gradient, sentence_losses, split
+from seq2seq.training.gradient import accumulated_gradient, split
 from seq2seq.training.monitor import Validated
 from seq2seq.training.trainer import Trainer
 
@@ -115,7 +102,6 @@ def gradient(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """Relative, over all parameters together."""
     assert found.keys() == expected.keys()
     error = sum((found[n] - g).double().square().sum() for n, g in expected.items())
     return float((error / sum(g.double().square().sum() for g in expected.values())).sqrt())
@@ -202,63 +188,21 @@ def test_N5_parts_are_the_batch_and_no_wider_than_they_must_be():
         assert rows == [i[m].tolist() for i, m in zip(batch.src, batch.src_mask, strict=True)]
 
 
-def test_losses_of_sentences_add_up_to_that_of_the_batch():
-    """Each is that of the sentence alone; in training mode with the draws that were seeded."""
-    cfg = config(Normalize.none)
-    model, batch = tiny_model(7).train(), random_batch(7, RAGGED)
-    losses = sentence_losses(model, batch, cfg)
-    total = accumulated_gradient(model, batch, 1, cfg).total.item()
-    assert sum(losses) == pytest.approx(total, rel=1e-6)
-    for loss, size, alone in zip(losses, RAGGED, split(batch, len(RAGGED)), strict=True):
-        assert alone.tgt.shape[1] == size[1]
-        total = accumulated_gradient(model, alone, 1, cfg).total.item()
-        assert loss == pytest.approx(total, rel=1e-5)
-
-
 # Whole trainings ------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A tokenized run that has not been trained."""
-    where = tmp_path_factory.mktemp("memory")
-    changes = [
-        *write_corpus(where / "corpus", template_pairs(60), held_out=5),
-        "tokenizer.vocab_size=100",
-        "tokenizer.sampling=0",
-        "trainer.batch_tokens=300",
-        "trainer.max_updates=6",
-        "trainer.validate_every=3",
-        "trainer.checkpoint_every=2",
-        "trainer.validation_sentences=2",
-        "decode.extra_steps=0",
-        "logging.every=2",
-        "logging.tensorboard=false",
-    ]
-    cfg = composed("debug", changes)
-    cfg.stages = [Stage.tokenize]
-    return run_new(where / "run", cfg).root
+    changes = ["tokenizer.sampling=0", "trainer.batch_tokens=300", "trainer.max_updates=6"]
+    changes += ["trainer.validate_every=3", "trainer.checkpoint_every=2"]
+    changes += ["trainer.validation_sentences=2", "decode.extra_steps=0"]
+    changes += ["logging.every=2", "logging.tensorboard=false"]
+    return tokenized_run(tmp_path_factory.mktemp("memory"), *changes, pairs=60, held_out=5)
 
 
 @pytest.fixture
 def root(prepared, tmp_path) -> Path:
     return copy_of(prepared, tmp_path / "run")
-
-
-@cache
-def settings(_text: bytes, path: Path, changes: tuple[str, ...]) -> Config:
-    """Reading it takes longer than the training."""
-    return load_run_config(path, ["stages=[train]", *changes], RESUME_KEYS)
-
-
-def go(root: Path, *changes: str) -> RunDir:
-    run = RunDir.open(root)
-    path = root / "config.yaml"
-    cfg = settings(path.read_bytes(), path, changes)
-    run.lock()
-    with locked(run):
-        stages.train(cfg, run, StopRequest())
-    return run
 
 
 class Shortage(TorchDispatchMode):
@@ -331,7 +275,6 @@ def test_N5_memory_is_given_back_wherever_it_ran_out(root, monkeypatch, tally):
 
 
 def check_line(run: Path, error: MemoryLimitError) -> None:
-    """The shape of the batch, its longest line, and what to do."""
     assert (error.exit_code, error.where) == (8, str(run))
     form = r"out of memory at update 2 with (\d+) pairs of up to (\d+) and (\d+) tok.* line (\d+) "
     count, tx, ty, line = map(int, re.match(form, error.what).groups())
@@ -363,7 +306,7 @@ def test_N5_a_split_update_is_made_logged_and_recorded(root, monkeypatch, caplog
     run = go(root, "trainer.on_out_of_memory=split")
     state = json.loads((checkpoint.newest(run) / "state.json").read_bytes())
     assert (state["update"], state["updates_in_parts"]) == (6, 4)
-    rows = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    rows = metrics_of(root)
     parts = {r["update"]: r["train/out_of_memory_parts"] for r in rows if len(r) == 4}
     assert sorted(parts) == [3, 4, 5, 6]
     assert all(2 <= n <= 8 for n in parts.values())
@@ -402,11 +345,6 @@ def test_N5_a_validation_names_its_batch(root, monkeypatch):
 
 
 # Decoding -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 LINES = ["the cat sees .", "", "the teacher waits for the boy today .", "the dog ."]

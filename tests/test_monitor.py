@@ -16,8 +16,6 @@ from seq2seq.training.checkpoint import Progress
 
 
 class Writer:
-    """Takes what TensorBoard's writer takes."""
-
     def __init__(self) -> None:
         self.figures: list[str] = []
 

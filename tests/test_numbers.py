@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import composed, copy_of, locked, run_job, run_new, template_pairs, write_corpus
+from runs import copy_of, locked, run_job, tokenized_run
 from safetensors.torch import load_file
 
 from seq2seq.cli import stages
 from seq2seq.config.compose import RESUME_KEYS, load_run_config
-from seq2seq.config.schema import Config, Device, Precision, SelectBy, Stage
+from seq2seq.config.schema import Config, Device, Precision, SelectBy
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.decoding.translation import Translation
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DivergedError, RepeatedError
 from seq2seq.run.reading import read_json
 from seq2seq.run.signals import StopRequest
-from seq2seq.training import checkpoint, trainer, validation
+from seq2seq.training import checkpoint, trainer
 from seq2seq.training.curves import plot_curves
 from seq2seq.training.divergence import MAX_EXPLOSIONS
 from seq2seq.training.monitor import Validated
@@ -38,25 +38,12 @@ VALIDATE = trainer.validate
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A tokenized run that has not been trained; every update would be saved."""
+    changes = ["trainer.batch_tokens=250", f"trainer.max_updates={UPDATES}"]
+    changes += ["trainer.validate_every=100", "trainer.checkpoint_every=1"]
+    changes += ["trainer.clip_norm=0.001", "trainer.validation_sentences=1"]
+    changes += ["decode.extra_steps=0", "logging.every=1", "logging.tensorboard=false"]
     base = tmp_path_factory.mktemp("numbers")
-    changes = [
-        *write_corpus(base / "corpus", template_pairs(90), held_out=5),
-        "tokenizer.vocab_size=100",
-        "trainer.batch_tokens=250",
-        f"trainer.max_updates={UPDATES}",
-        "trainer.validate_every=100",
-        "trainer.checkpoint_every=1",
-        "trainer.clip_norm=0.001",
-        "trainer.validation_sentences=1",
-        "decode.extra_steps=0",
-        "logging.every=1",
-        "logging.tensorboard=false",
-        "optimizer.lr=0.01",
-    ]
-    cfg = composed("debug", changes)
-    cfg.stages = [Stage.tokenize]
-    return run_new(base / "run", cfg).root
+    return tokenized_run(base, *changes, "optimizer.lr=0.01", pairs=90, held_out=5)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +94,6 @@ def hooked(monkeypatch, before: Callable[[Trainer], None], **others) -> Iterator
 
 
 def go(root: Path, cfg: Config) -> RunDir:
-    """Train, or go on training, as `train.py resume=RUN` does."""
     run = RunDir.open(root)
     run.lock()
     with locked(run):
@@ -116,7 +102,6 @@ def go(root: Path, cfg: Config) -> RunDir:
 
 
 def changed(cfg: Config, **trainer_changes) -> Config:
-    """A copy with other limits."""
     other = copy.deepcopy(cfg)
     for name, value in trainer_changes.items():
         setattr(other.trainer, name, value)
@@ -439,16 +424,6 @@ def test_N6_a_worthless_validation_is_never_the_best(
     np.testing.assert_equal(curves.get_ydata(), [2.0, float(shown), float(shown)])
 
 
-def test_N6_hypotheses_may_be_empty(root, cfg, monkeypatch):
-    """A decoder that says nothing: BLEU 0 by the real scorer."""
-    monkeypatch.setattr(trainer, "validate", VALIDATE)
-    silent = (NOTHING, Translation("", (), ()))
-    monkeypatch.setattr(validation, "translate", lambda *_: iter([silent[0]]))
-    run = go(root, changed(cfg, validate_every=4, patience=2, select_by=SelectBy.bleu))
-    assert [x["validation/bleu"] for x in metrics(root) if "validation/bleu" in x] == [0, 0]
-    assert checkpoint.best_update(run) is None
-
-
 def test_N6_a_model_of_nothing_but_nan_is_validated(root, cfg, monkeypatch):
     """The real decoder and the real loss, on averaged weights that have gone wrong."""
     monkeypatch.setattr(trainer, "validate", VALIDATE)
@@ -481,7 +456,6 @@ def divergence(trainer: Trainer) -> None:
 
 
 def start(root: Path, cfg: Config) -> Exception:
-    """Start the job as train.py does; return what ended it."""
     run = RunDir.open(root)
     run.lock()
     with locked(run), pytest.raises(stages.UserError) as caught:

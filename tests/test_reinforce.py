@@ -29,7 +29,6 @@ def script(model: RNNSearch, outcome: tuple[int, ...], monkeypatch) -> None:
 
 
 def gradients(model: RNNSearch, loss: Tensor) -> dict[str, Tensor]:
-    """By name; the baseline, which the expected loss does not know, left out."""
     named = {n: p for n, p in model.named_parameters() if "baseline" not in n}
     parameters = list(named.values())
     found = torch.autograd.grad(loss, parameters, materialize_grads=True, retain_graph=True)

@@ -25,8 +25,6 @@ HARMFUL = ("</script><script>alert(1)</script>", '<img src="x" onerror="alert(1)
 
 
 class Elements(html.parser.HTMLParser):
-    """The elements of a page and the text within each kind."""
-
     def __init__(self, text: str) -> None:
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
@@ -234,15 +232,6 @@ def test_sentences_are_spread_over_the_test_set(run, tmp_path):
 
 
 # Several runs ------------------------------------------------------------------------------------
-
-
-def test_runs_stand_side_by_side(run, tmp_path):
-    other = copy_of(run, tmp_path / "other")
-    found = data_of(build([run, other], [], sentences=2, n_best=1))
-    assert [r["name"] for r in found["runs"]] == [run.name, "other"]
-    for sentence in found["sentences"]:
-        assert sentence["runs"][0] == sentence["runs"][1]
-    assert all(len(p["here"]) == 2 for p in found["fidelity"])
 
 
 def test_runs_of_other_sources_are_refused(run, script, tmp_path):

@@ -126,8 +126,6 @@ def test_D10_a_beam_of_one_is_greedy():
 
 @dataclass(frozen=True)
 class Slow:
-    """A hypothesis of the slow search."""
-
     ids: tuple[int, ...]
     log_prob: float
     state: np.ndarray
@@ -167,7 +165,6 @@ def authors_search(
 
 
 def rules_of(seed: int) -> SearchRules:
-    """Rules that differ from seed to seed."""
     rng = np.random.default_rng(seed)
     return replace(
         RULES,
@@ -275,8 +272,6 @@ A, B = 2, 3
 
 @dataclass(frozen=True)
 class Sources:
-    """A state that holds the source alone."""
-
     mask: torch.Tensor
 
     def select(self, sentences: torch.Tensor, slots: int, rows: torch.Tensor) -> "Sources":

@@ -64,8 +64,6 @@ def test_U9_in_a_heatmap(kind):
 
 
 class Writer:
-    """Takes what TensorBoard's writer takes."""
-
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.figures: list[str] = []

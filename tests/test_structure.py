@@ -86,7 +86,6 @@ MAY_NOT_IMPORT = [
 
 
 def offences(name: str, tree: ast.AST) -> set[str]:
-    """Imports of ours that a module must not have."""
     found = set()
     for modules, banned, exceptions in MAY_NOT_IMPORT:
         if within(name, modules) and not (modules == OURS and within(name, "seq2seq.cli")):
@@ -94,9 +93,9 @@ def offences(name: str, tree: ast.AST) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("seq2seq.")])
-def test_imports_go_one_way(name):
-    assert not offences(name, MODULES[name])
+def test_imports_go_one_way():
+    found = {name: offences(name, tree) for name, tree in MODULES.items() if within(name, OURS)}
+    assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
 @pytest.mark.parametrize(
@@ -268,9 +267,9 @@ def printing(name: str) -> bool:
     return name == ERRORS or within(name, "scripts")
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_U12_no_strings_become_code_and_no_bytes_become_objects(name):
-    assert not forbidden(name, MODULES[name])
+def test_U12_no_strings_become_code_and_no_bytes_become_objects():
+    found = {name: forbidden(name, tree) for name, tree in MODULES.items()}
+    assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
 @pytest.mark.parametrize(
@@ -341,58 +340,15 @@ NEVER += r"|NoRoom|memory does not suffice|sentences do not know of each other|n
 NEVER += r"|something a user can put right|turned round|in two factors|the account of it"
 NEVER += r"|([Nn]ats|[Tt]okens) a (token|second)"
 NOT_WORDS = re.compile(rf"\b({NEVER})\b")
-ALLOWED = {"a narrow umask"}
+ALLOWED = "a narrow umask"
 TEXTS = [*SOURCES, *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")]
 TEXTS += [p for p in (ROOT / "seq2seq").rglob("*") if p.suffix in (".c", ".h", ".js", ".css")]
 
 
-@pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_word_of_the_old_private_language(path):
-    if path.name == "CHANGELOG.md":
-        pytest.skip("quotes older names")
-    text = path.read_text("utf-8")
-    for allowed in ALLOWED:
-        text = text.replace(allowed, "")
-    assert not [found.group() for found in NOT_WORDS.finditer(text)]
+def test_no_word_of_the_old_private_language():
+    texts = {p: p.read_text("utf-8") for p in TEXTS if p.name != "CHANGELOG.md"}  # older names
+    found = {p: NOT_WORDS.findall(text.replace(ALLOWED, "")) for p, text in texts.items()}
+    assert not {p: words for p, words in found.items() if words}
 
 
 # Nothing is patched onto modules ----------------------------------------------------------------
-
-
-def methods_of_modules() -> set[str]:
-    """Names of the methods of every class of ours that is an nn.Module, and `forward`."""
-    classes = [
-        n for tree in MODULES.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)
-    ]
-    modules = {"nn.Module", "nn.Linear"}
-    names = {"forward"}
-    for _ in range(3):  # subclasses of subclasses
-        for cls in classes:
-            if any(ast.unparse(base) in modules for base in cls.bases):
-                modules.add(cls.name)
-                names |= {node.name for node in cls.body if isinstance(node, ast.FunctionDef)}
-    return names
-
-
-def patches(tree: ast.AST, methods: set[str]) -> list[str]:
-    """Assignments to such a name on anything but `self`."""
-    targets = [
-        target
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign | ast.AnnAssign)
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-    ]
-    return [
-        ast.unparse(target)
-        for target in targets
-        if isinstance(target, ast.Attribute)
-        and target.attr in methods
-        and ast.unparse(target.value) != "self"
-    ]
-
-
-def test_nothing_is_patched_onto_a_module():
-    methods = methods_of_modules()
-    assert {"follow", "step", "readout", "initialize"} <= methods
-    assert not [found for tree in MODULES.values() for found in patches(tree, methods)]
-    assert patches(ast.parse("layer.forward = partial(f, layer)"), methods) == ["layer.forward"]

@@ -10,39 +10,20 @@ from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-from runs import (
-    composed,
-    config_of,
-    copy_of,
-    environment,
-    locked,
-    run_new,
-    template_pairs,
-    tiny_run,
-    write_corpus,
-)
+from runs import config_of, copy_of, environment, go, tokenized_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_accumulator import (
     EventAccumulator as ServerAccumulator,
 )
 
-from seq2seq.cli import stages
-from seq2seq.config.compose import RESUME_KEYS, load_run_config, to_yaml
-from seq2seq.config.schema import Stage
+from seq2seq.config.compose import to_yaml
 from seq2seq.decoding.pretrained import load
 from seq2seq.run.directory import RunDir
 from seq2seq.run.provenance import without_paths
-from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint
 from seq2seq.training.layout import LAYOUT
 from seq2seq.training.monitor import Monitor
 from seq2seq.training.trainer import Trainer
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return tiny_run(tmp_path_factory.getbasetemp())
-
 
 PARTS = {"train", "validation", "best", "update_ratio", "gates", "attention", "loss_by_length"}
 TIMES = {"train/tokens_per_second", "train/data_wait"}
@@ -101,34 +82,14 @@ def test_the_config_and_the_samples_are_there(run):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
+    changes = ["trainer.max_updates=8", "trainer.validate_every=4", "trainer.checkpoint_every=3"]
+    changes += ["trainer.batch_tokens=150", "logging.every=1", "logging.samples=1"]
     base = tmp_path_factory.mktemp("tensorboard")
-    changes = [
-        *write_corpus(base / "corpus", template_pairs(50), held_out=3),
-        "tokenizer.vocab_size=100",
-        "trainer.max_updates=8",
-        "trainer.validate_every=4",
-        "trainer.checkpoint_every=3",
-        "trainer.batch_tokens=150",
-        "logging.every=1",
-        "logging.samples=1",
-        "logging.heatmaps=0",
-    ]
-    cfg = composed("debug", changes)
-    cfg.stages = [Stage.tokenize]
-    return run_new(base / "run", cfg).root
-
-
-def go(root: Path, *changes: str) -> None:
-    cfg = load_run_config(root / "config.yaml", ["stages=[train]", *changes], RESUME_KEYS)
-    run = RunDir.open(root)
-    with locked(run):
-        run.lock()
-        stages.run_stages(cfg, run, StopRequest())
+    return tokenized_run(base, *changes, "logging.heatmaps=0", pairs=50, held_out=3)
 
 
 @pytest.fixture(scope="module")
 def whole(prepared, tmp_path_factory) -> dict[str, list[tuple[int, float]]]:
-    """The scalars of a run that was left alone."""
     root = copy_of(prepared, tmp_path_factory.mktemp("whole") / "run")
     go(root)
     return scalars_of(root)

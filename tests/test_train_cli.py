@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python train.py ARGUMENTS` in an empty folder."""
     return subprocess.run(
         [sys.executable, str(ROOT / "train.py"), *arguments],
         cwd=folder,
@@ -75,14 +74,6 @@ def test_mistake_gives_one_line_and_its_exit_code(tmp_path, mistake):
     # Refused before any work: no new folder, the old run untouched.
     assert [path.name for path in tmp_path.rglob("*")] == ["old", "config.yaml"]
     assert old.read_text(encoding="utf-8") == "name: old\n"
-
-
-@pytest.mark.e2e
-def test_missing_corpus_is_a_data_error(tmp_path):
-    done = train(tmp_path, "data.train=none.tsv", "run_dir=run")
-    assert (done.returncode, done.stdout) == (3, "")
-    assert errors(done) == ["error: none.tsv: no such file. Check the name and data.root."]
-    assert (tmp_path / "run" / "config.yaml").exists()
 
 
 @pytest.mark.e2e

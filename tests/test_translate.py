@@ -49,7 +49,6 @@ def model(run) -> Pretrained:
 
 @pytest.fixture(scope="module")
 def lines() -> list[str]:
-    """All kinds, mixed."""
     every = [*PLAIN, *BLANK, *STRANGE, *NOTHING_LEFT]
     random.Random(5).shuffle(every)
     return every
