@@ -73,15 +73,11 @@ FAMILY = {
 
 TINY = Config(
     model=ModelConfig(
-        embedding_size=3,
-        hidden_size=4,
-        align_size=5,
-        readout_size=2,
-        embedding_bias=True,
-        backend=Backend.reference,
+        embedding_size=3, hidden_size=4, align_size=5, readout_size=2,
+        embedding_bias=True, backend=Backend.reference,
     ),
     decoder=RecurrentDecoderConfig(output_rank=3),
-)
+)  # fmt: skip
 
 
 def with_values(cfg: Config, **changes) -> Config:
@@ -98,12 +94,7 @@ SIZES = ((4, 3), (1, 5), (5, 1), (2, 2))
 
 
 def tiny_model(
-    seed: int = 0,
-    *,
-    vocab: int = VOCAB,
-    pad: int = PAD,
-    scale: float = 0.7,
-    **changes,
+    seed: int = 0, *, vocab: int = VOCAB, pad: int = PAD, scale: float = 0.7, **changes
 ) -> RNNSearch:
     """A float64 model in which every weight is alive: N(0, scale^2), the row of y_0 excepted."""
     cfg = with_values(TINY, **changes)

@@ -1,14 +1,10 @@
 """Resume bit for bit, fall back from damage, lose nothing that was acknowledged."""
 
-import itertools
 import json
 import logging
-import shutil
-import signal
 from pathlib import Path
 
 import pytest
-from faults import Act, Operations
 from runs import config_of, copy_of, go, metrics_of, tokenized_run
 from toys import cut, folder
 
@@ -16,7 +12,6 @@ from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError, StoppedError
 from seq2seq.run.reading import read_json
-from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint
 
 pytestmark = pytest.mark.e2e
@@ -71,21 +66,6 @@ def assert_equal(found: dict[str, object], expected: dict[str, object]) -> None:
         assert found[name] == value, f"{name} differs"
 
 
-class StopAtPoll(StopRequest):
-    """A signal that arrives just before the n-th time somebody looks."""
-
-    def __init__(self, poll: int, number: signal.Signals = signal.SIGTERM) -> None:
-        super().__init__()
-        self.poll, self.number, self.seen = poll, number, 0
-
-    @property
-    def exit_code(self) -> int | None:
-        self.seen += 1
-        if self.seen >= self.poll:
-            self.signal = self.number
-        return super().exit_code
-
-
 def test_the_reference_run_exercises_what_it_should(whole):
     state = whole["state"]
     assert state["update"] == UPDATES
@@ -95,30 +75,6 @@ def test_the_reference_run_exercises_what_it_should(whole):
     updates = [line["update"] for line in whole["metrics"] if "train/loss" in line]
     assert updates == [1, 2, 3, 4, 5, 6]
     assert whole["average.safetensors"] != whole["model.safetensors"]
-
-
-def polls(prepared: Path, to: Path) -> int:
-    stop = StopAtPoll(10**9)
-    go(copy_of(prepared, to), stop=stop)
-    return stop.seen
-
-
-def test_a_stop_at_any_moment_changes_nothing(prepared, whole, tmp_path):
-    """Between updates, at the end of an epoch, in the middle of a validation: all the same."""
-    number = polls(prepared, tmp_path / "count")
-    assert number == UPDATES + 3 * (1 + 1), "validations are polled: a loss batch, a sentence"
-    for poll in range(1, number + 1, 3):
-        root = copy_of(prepared, tmp_path / f"poll{poll}")
-        with pytest.raises(StoppedError, match="saved at update") as caught:
-            go(root, stop=StopAtPoll(poll))
-        assert caught.value.exit_code == 143
-        assert f"resume={root}" in str(caught.value)
-        found = outcome(go(root))
-        try:
-            assert_equal(found, whole)
-        except AssertionError as error:
-            raise AssertionError(f"stopped at poll {poll} of {number}: {error}") from error
-        shutil.rmtree(root)
 
 
 def test_the_time_limit_saves_and_says_so(prepared, whole, tmp_path):
@@ -156,47 +112,6 @@ def test_S6_a_training_with_damaged_checkpoints_goes_back_or_stops(
     with pytest.raises(RunDirError, match="checkpoints are damaged"):
         go(kept)
     assert (kept / "metrics.jsonl").read_bytes() == before
-
-
-class DiedError(BaseException):
-    """Not an Exception: no handler may tidy up, as after SIGKILL or a power cut."""
-
-
-def dying_at(number: int) -> Act:
-    """The process is dead from the n-th rename on."""
-    seen = 0
-
-    def act(_count, name, _args, proceed):
-        nonlocal seen
-        seen += name == "replace"
-        if seen >= number and name != "close":  # the system closes what a dead process had open
-            raise DiedError
-        return proceed()
-
-    return act
-
-
-def test_K2_a_training_killed_at_any_commit_ends_the_same(prepared, tmp_path):
-    """Also between a checkpoint and its mark as the best."""
-    source = copy_of(prepared, tmp_path / "source")
-    text = (source / "config.yaml").read_text().replace("select_by: bleu", "select_by: loss")
-    (source / "config.yaml").write_text(text)
-    expected = outcome(go(copy_of(source, tmp_path / "reference")))
-    for dies_at in itertools.count(1, 2):
-        root = copy_of(source, tmp_path / f"run{dies_at}")
-        try:
-            with Operations(dying_at(dies_at)) as operations:
-                go(root)
-        except DiedError:
-            case = f"operation {operations.count}"
-        else:
-            break
-        found = outcome(go(root))
-        try:
-            assert_equal(found, expected)
-        except AssertionError as error:
-            raise AssertionError(f"death at {case}: {error}") from error
-    assert dies_at > 6
 
 
 # One trainer at a time.

@@ -6,17 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from runs import composed, copy_of
+from runs import composed
 
-import seq2seq
-from seq2seq.alignment.links import GoldLinks, best_links, pharaoh, read_links
-from seq2seq.alignment.words import to_words
-from seq2seq.data.prepare import SIDES
+from seq2seq.alignment.links import GoldLinks, best_links
 from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.data.words import split_words
 from seq2seq.decoding.forced import force
-from seq2seq.evaluation.attention import Tally, align_test_set
-from seq2seq.run.directory import RunDir
+from seq2seq.evaluation.attention import Tally
 
 WEIGHTS = np.array(
     [
@@ -137,29 +133,3 @@ def test_sentences_whose_words_are_lost_are_counted(words):
 
 
 # A trained run ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def model(run):
-    return seq2seq.load(run, ["device=cpu"])
-
-
-def test_a_run_is_scored_if_it_has_gold_links(model, run, tmp_path):
-    """With the links of its own attention as gold, but for the first one, which is taken out."""
-    parts = (model.model, model.tokenizers, model.config.decode)
-    assert align_test_set(RunDir.open(run), *parts).alignment is None
-    linked = RunDir.open(copy_of(run, tmp_path / "linked"))
-    sides = [linked.path(f"corpus/test.{s}").read_text("utf-8").splitlines() for s in SIDES]
-    found = model.force(zip(*sides, strict=True))
-    links = [best_links(to_words(t.soft_alignment()).weights) for t in found]
-    count = sum(map(len, links))
-    lines = [pharaoh(row) for row in (links[0][1:], *links[1:])]
-    assert set(read_links(lines[1]).sure) == set(links[1])
-    linked.write("corpus/test.links", "".join(f"{line}\n" for line in lines))
-    found = align_test_set(linked, *parts)
-    gold = found.alignment
-    assert (gold.recall, gold.sentences) == (1, 20)
-    assert gold.precision == pytest.approx((count - 1) / count)
-    assert gold.error_rate == pytest.approx(1 / (2 * count - 1))
-    assert max(gold.later_error_rate, gold.earlier_error_rate) > gold.error_rate
-    assert 0 < found.attention.entropy < np.log(20)

@@ -171,19 +171,11 @@ PRINTED = {"bias": False, "embedding_bias": False, "output_rank": None}
 AUTHORS = {"bias": True, "embedding_bias": True, "output_rank": 620}
 
 
-def sizes(m: int, n: int, align: int, maxout: int) -> dict[str, int]:
-    return dict(zip(PAPER_SIZES, (m, n, align, maxout), strict=True))
-
-
 # sizes, switches, K on both sides, parameters; section 4 of the reference has the sums
 COUNTS = [
     (PAPER_SIZES, PRINTED, 30_000, 80_401_000),
     (PAPER_SIZES, AUTHORS, 30_001, 84_349_101),  # counted in the authors' running model
     (PAPER_SIZES, AUTHORS | {"output_rank": None}, 30_001, 80_438_981),
-    (PAPER_SIZES, PRINTED, 8_000, 42_121_000),
-    (sizes(512, 512, 512, 256), PRINTED, 8_000, 18_629_120),
-    (sizes(256, 512, 512, 256), PRINTED, 8_000, 13_222_400),
-    (sizes(128, 256, 256, 128), PRINTED, 8_000, 4_841_728),
 ]
 
 

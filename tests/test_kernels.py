@@ -17,7 +17,6 @@ from seq2seq.kernels.backend import Fused
 from seq2seq.kernels.matmul import PackedWeight
 from seq2seq.kernels.native import onednn
 from seq2seq.kernels.packing import Packing
-from seq2seq.kernels.scan import GatedScan
 from seq2seq.kernels.unroll import AttentiveScan
 from seq2seq.model import RNNSearch
 from seq2seq.model.backend import Reference
@@ -176,15 +175,6 @@ def checked(scan: Callable[..., object], *tensors: Tensor) -> bool:
     for tensor in tensors:
         tensor.requires_grad_()
     return torch.autograd.gradcheck(scan, tensors, eps=1e-6, atol=1e-8, rtol=1e-6)
-
-
-@pytest.mark.parametrize("reset_before", [True, False])
-def test_gradcheck_of_the_encoder(reset_before):
-    D, sizes, n = 2, (3, 2, 2), 2
-    shapes = [(D, sum(sizes), 3 * n), (D, sizes[0], n), (D, n, n), (D, 2 * n, n)]
-    given = [random(*shape, seed=i) for i, shape in enumerate(shapes)]
-    options = sizes, reset_before, torch.float64
-    assert checked(lambda *given: GatedScan.apply(*given, *options), *given)
 
 
 @pytest.mark.parametrize("large", [1, 50])

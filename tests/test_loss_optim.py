@@ -150,32 +150,24 @@ SUDDEN = InverseSqrtConfig(warmup=0, final_factor=0.0)
 
 # schedule, update (the first is 1; the last 14), reductions, share of the rate
 POINTS = [
-    (CONSTANT, 1, 0, 1.0),
     (CONSTANT, 99, 5, 1.0),
-    (PLATEAU, 1, 0, 1.0),
     (PLATEAU, 99, 1, 0.5),
     (PLATEAU, 99, 2, 0.25),
     (PLATEAU, 99, 3, 0.2),  # 0.125, but never below min_factor
     (LINEAR, 1, 0, 0.25),
-    (LINEAR, 3, 0, 0.75),
     (LINEAR, 4, 0, 1.0),
-    (LINEAR, 5, 0, 0.91),
     (LINEAR, 9, 0, 0.55),  # half way from 1 to 0.1
     (LINEAR, 14, 0, 0.1),
     (LINEAR, 15, 0, 0.1),  # a resumed run may go on
     (COSINE, 2, 0, 0.5),
-    (COSINE, 4, 0, 1.0),
     (COSINE, 9, 0, 0.55),
     (COSINE, 14, 0, 0.1),
     (COSINE, 24, 0, 0.1),  # does not swing back
-    (INVERSE, 2, 0, 0.5),
     (INVERSE, 4, 0, 1.0),
     (INVERSE, 9, 0, 2 / 3),  # sqrt(4 / 9)
     (INVERSE, 16, 0, 0.5),  # knows no end
     (INVERSE, 10_000, 0, 0.1),
-    (NO_WARMUP, 1, 0, 13 / 14),
     (NO_WARMUP, 14, 0, 0.0),
-    (SUDDEN, 1, 0, 1.0),
     (SUDDEN, 4, 0, 0.5),
 ]
 

@@ -4,8 +4,6 @@ import copy
 import errno
 import json
 import re
-import subprocess
-import sys
 import weakref
 from contextlib import contextmanager
 from functools import cache
@@ -14,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import FAMILY, SIZES, random_batch, tiny_model
-from runs import ROOT, composed, copy_of, environment, go, metrics_of, run_here, tokenized_run
+from runs import composed, copy_of, go, metrics_of, run_here, tokenized_run
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import seq2seq
@@ -25,7 +23,6 @@ from seq2seq.run import memory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
-from seq2seq.run.reading import read_json
 from seq2seq.training import checkpoint, trainer, validation
 from seq2seq.training.gradient import accumulated_gradient, split
 from seq2seq.training.monitor import Validated
@@ -376,63 +373,3 @@ def test_N5_a_script_says_it_in_one_line(run, monkeypatch, tmp_path):
     result = run_here(monkeypatch, "decode", run, "--input", tmp_path / "in.txt")
     assert (result.code, result.out) == (8, b"")
     assert result.err == f"error: decode.py: out of memory. {memory.ADVICE}\n"
-
-
-# A limit of the system ------------------------------------------------------------------------
-
-CHILD = """
-import resource, sys
-from pathlib import Path
-sys.path[:0] = ["tests"]
-from seq2seq.cli.console import run_script
-from seq2seq.config.compose import RESUME_KEYS, load_run_config
-from seq2seq.run.directory import RunDir
-from runs import run_job
-from seq2seq.training.trainer import Trainer
-
-root, *changes = sys.argv[1:]
-update = Trainer._update
-
-def limited(self, rows):
-    if self.progress.update == 1:  # all is loaded, the optimizer has its state
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + (24 << 20), resource.RLIM_INFINITY))
-        rows = list(rows) * 200  # one batch that is far too large
-    try:
-        update(self, rows)
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-
-def main():
-    Trainer._update = limited
-    run = RunDir.open(Path(root))
-    run.lock()
-    run_job(load_run_config(run.path("config.yaml"), changes, RESUME_KEYS), run)
-
-sys.argv[0] = "child.py"
-run_script(main)
-"""
-
-
-@pytest.mark.e2e
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
-@pytest.mark.parametrize(
-    "what", [OnOutOfMemory.stop, pytest.param(OnOutOfMemory.split, marks=pytest.mark.slow)]
-)
-def test_N5_a_limit_of_the_address_space(root, what):
-    """The real allocator fails; stop: E8. split: parts that fit, and the training ends well."""
-    changes = ["stages=[train]", "trainer.max_updates=2", f"trainer.on_out_of_memory={what.name}"]
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD, root, *changes],
-        capture_output=True, cwd=ROOT, env=environment(), timeout=240, text=True, check=False,
-    )  # fmt: skip
-    assert "Traceback" not in done.stderr
-    if what is OnOutOfMemory.stop:
-        assert done.returncode == 8, done.stderr
-        [line] = [x for x in done.stderr.splitlines() if x.startswith("error: ")]
-        assert "out of memory at update 2 with " in line
-        assert not (root / "crash").exists()
-    else:
-        assert done.returncode == 0, done.stderr
-        state = read_json(root / "checkpoints/update-00000002/state.json")
-        assert state["updates_in_parts"] == 1

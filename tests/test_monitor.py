@@ -3,43 +3,14 @@
 import json
 import logging
 
-import numpy as np
 import pytest
 from conftest import random_batch, tiny_model
 from runs import composed
 
 from seq2seq.cli.stages import logging_to
-from seq2seq.decoding.translation import Candidate, Translation
 from seq2seq.run.directory import RunDir
 from seq2seq.training import monitor
 from seq2seq.training.checkpoint import Progress
-
-
-class Writer:
-    def __init__(self) -> None:
-        self.figures: list[str] = []
-
-    def add(self, kind: str, tag: str, _figure: object, _step: int) -> None:
-        assert kind == "figure"
-        self.figures.append(tag)
-
-
-@pytest.fixture
-def watching() -> monitor.Monitor:
-    found = monitor.Monitor.__new__(monitor.Monitor)  # without the files of a run
-    found.board, found.progress = Writer(), Progress(update=7)
-    return found
-
-
-def translation(weight: float) -> Translation:
-    alpha = np.full((2, 2), weight, np.float32)
-    best = Candidate("b", ("b", "</s>"), (-1.0, -1.0), -2.0, -1.0, alpha, finished=True)
-    return Translation("a", ("a", "</s>"), (best,))
-
-
-def test_a_translation_of_nothing_has_no_heatmap(watching) -> None:
-    watching._heatmap(3, Translation("", (), ()))
-    assert watching.board.figures == []
 
 
 def test_shares_are_of_all_updates_since_the_last_line(tmp_path) -> None:

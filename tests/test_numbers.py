@@ -259,28 +259,6 @@ def test_N1_a_record_of_costs_and_norms_is_that_of_the_update(root, cfg, monkeyp
     assert total > 10 * cfg.trainer.clip_norm
 
 
-def test_N1_it_works_without_the_corpus_and_on_a_full_disk(root, cfg, monkeypatch, caplog):
-    def poison(trainer: Trainer) -> None:
-        poison_parameter(trainer, 3)
-        for name in ("source", "target"):  # deleted while training
-            (root / f"corpus/train.{name}").rename(root / name)
-
-    no_sampling = changed(cfg)
-    no_sampling.tokenizer.sampling = 0.0
-    with hooked(monkeypatch, poison), pytest.raises(DivergedError, match="loss is nan"):
-        go(root, no_sampling)
-    assert read_json(root / "crash/update-00000001.json")["source"] is None
-    (root / "crash/update-00000001.json").unlink()
-    (root / "crash/failures.json").unlink()
-    (root / "crash").rmdir()
-    (root / "crash").touch()  # a folder cannot be made
-    for name in ("source", "target"):
-        (root / name).rename(root / f"corpus/train.{name}")
-    with hooked(monkeypatch, poison), pytest.raises(DivergedError, match="loss is nan"):
-        go(root, no_sampling)
-    assert "no record of update 1" in caplog.text
-
-
 @pytest.mark.parametrize("what", ["weight", "average", "optimizer"])
 def test_N1_a_state_that_is_not_finite_is_not_saved(root, cfg, monkeypatch, what):
     def move(self: Trainer, number: int) -> None:

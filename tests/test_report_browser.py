@@ -149,17 +149,6 @@ def test_the_matrix_is_a_table_of_the_weights(page, report, sentences, unit):
     assert page.js("document.activeElement.dataset.index") == "1"
 
 
-def test_every_hypothesis_can_be_chosen(page, report, sentences):
-    page.open(report)
-    for index, found in enumerate(sentences[0]["runs"][0]["found"]):
-        page.mouse(f"{FIRST}.hypotheses label:nth-of-type({index + 1})", click=True)
-        assert page.all(f"{FIRST}.word[data-side=target]") == found["words"]["target"]
-        label = page.js(f"document.querySelector('{FIRST}.attention').ariaLabel")
-        assert label == f"Attention of {found['label']}"
-    assert found["label"] == "Reference"
-    assert found["text"] == sentences[0]["runs"][0]["reference"]
-
-
 # Searching and sorting ----------------------------------------------------------------------------
 
 
@@ -211,18 +200,6 @@ def test_searching(page, report, sentences):
 
 
 # Everywhere ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dark", [True])
-def test_light_and_dark_as_the_system_and_as_asked(page, report, dark):
-    page.open(report, dark=dark)
-    brightness = (
-        "getComputedStyle(document.documentElement)"
-        ".backgroundColor.match(/\\d+/g).reduce((a, b) => a + +b, 0) / 3"
-    )
-    assert (page.js(brightness) < 60) is dark
-    page.mouse(".top button", click=True)
-    assert (page.js(brightness) > 200) is dark
 
 
 @pytest.mark.parametrize("width", [320, 1280])

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import ROOT, call
 from torch import Tensor
 
 from seq2seq.kernels import choice, gpu, native, scan, unroll
@@ -91,18 +92,10 @@ FORMATS = [torch.float32, torch.bfloat16]
 @pytest.mark.skipif(not HAS_TRITON, reason=WITHOUT)
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 def test_kernels_are_right_in_the_interpreter():
-    here = Path(__file__)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", here],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        cwd=here.parents[1],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " passed" in done.stdout
+    options = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", __file__]
+    done = call(*options, cwd=ROOT, timeout=1200, TRITON_INTERPRET="1")
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+    assert b" passed" in done.stdout
 
 
 class Draws:
@@ -357,17 +350,6 @@ def test_cost_in_c(shape, dtype, smoothing, bias, differentiated):
     for what, actual, expected in zip(("nll", "smoothed", "d_b", "d_logits"), *found, strict=False):
         tolerance = 0.01 if what == "d_logits" and dtype is torch.bfloat16 else 1e-4
         close(actual.float(), expected.float(), what, tolerance)
-
-
-@pytest.mark.parametrize("shift", [-1e4, 0.0, 1e4, 1e30])
-def test_cost_of_large_logits(shift):
-    logits = torch.tensor([[3.0, -200.0, 90.0]]) + shift
-    for target in range(3):
-        [nll, _, _] = NativeLoss(native_library())(
-            logits.clone(), None, torch.tensor([target]), 0.0, None
-        )
-        expected = torch.nn.functional.cross_entropy(logits, torch.tensor([target]))
-        torch.testing.assert_close(nll, expected, rtol=1e-5, atol=1e-5)
 
 
 def one_step(given: list[Tensor], dtype: torch.dtype, monkeypatch) -> list[list[Tensor]]:

@@ -1,14 +1,13 @@
 """What a user sees who types something wrong: one line, the right exit code, nothing else."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from runs import ROOT, call
 
 from seq2seq.config.compose import (
     composing_error,
@@ -17,19 +16,11 @@ from seq2seq.config.compose import (
 )
 from seq2seq.run.errors import one_line
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = call(ROOT / "train.py", *arguments, cwd=folder, timeout=300)
+    out, err = done.stdout.decode(), done.stderr.decode()
+    return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
 
 def errors(done: subprocess.CompletedProcess[str]) -> list[str]:
