@@ -3,8 +3,6 @@
 import errno
 import os
 import re
-import select
-import signal
 from pathlib import Path
 
 import filelock
@@ -12,13 +10,11 @@ import pytest
 import torch
 from runs import ROOT, call, composed, run_new
 
-from seq2seq.cli import console as cli
 from seq2seq.config.schema import Device
 from seq2seq.decoding import pretrained
 from seq2seq.kernels.native import build
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError, one_line
-from seq2seq.run.signals import StopRequest, signals_named
 
 FEW = ["trainer.max_updates=8", "trainer.validate_every=4", "threads=1", "evaluate.heatmaps=[1]"]
 SENTENCES = "The cat sleeps.\n\nThe small dog sees the bear.\n"
@@ -70,35 +66,6 @@ def test_where_nothing_can_be_locked_a_warning_says_so(tmp_path, monkeypatch, ca
 
 
 # Flags and signals
-
-
-def test_a_signal_is_noted_where_there_is_no_alarm(monkeypatch):
-    for name in ("SIGALRM", "setitimer", "ITIMER_REAL"):
-        monkeypatch.delattr(signal, name)
-    before, stop = signal.getsignal(signal.SIGTERM), StopRequest()
-    with stop.installed():
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert signals_named("SIGALRM", "SIGINT") == [signal.SIGINT]
-
-
-@pytest.mark.parametrize("kind", ["file", "pipe"])
-def test_input_that_cannot_be_asked_is_answered_line_by_line(tmp_path, monkeypatch, kind):
-    def refuse(*_):
-        raise OSError(10038, "not a socket")
-
-    (tmp_path / "lines").write_text("a\nb\n")
-    reader, writer = os.pipe()
-    os.write(writer, b"a\nb\n")
-    os.close(writer)
-    monkeypatch.setattr(select, "select", refuse)
-    with open(tmp_path / "lines" if kind == "file" else reader, "rb") as stream:  # noqa: PTH123
-        lines = cli.LiveInput(stream)
-        assert lines.ready() == (kind == "file")  # a file never keeps one waiting
-        assert [lines.readline(9) for _ in range(3)] == [b"a\n", b"b\n", b""]
-    if kind == "file":
-        os.close(reader)
 
 
 # Compilers and devices

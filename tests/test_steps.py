@@ -29,11 +29,8 @@ from seq2seq.kernels.loops import StepLoops
 from seq2seq.kernels.native import build
 from seq2seq.kernels.native.loops import NativeLoops
 from seq2seq.kernels.native.output import NativeLoss
-from seq2seq.kernels.native.search import NativeSearch
 from seq2seq.kernels.packing import Packing
 from seq2seq.kernels.steps import TORCH, AttentionInputs, Steps
-from seq2seq.kernels.torch_search import SearchWeights
-from seq2seq.model.output import best_logits
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -392,49 +389,6 @@ def test_energies_of_large_keys_and_queries(scale, monkeypatch):
     found = one_step(given, torch.float32, monkeypatch)
     for what, actual, expected in zip(("states", "alphas"), *found, strict=True):
         close(actual, expected, what)
-
-
-# C: search --------------------------------------------------------------------------------------
-
-
-def native_search(dtype: torch.dtype, num_words: int, *, bias: bool, **options: bool):
-    """A search over random weights: n' = 5, n = 6, w = 8."""
-    native_loops()
-    draw, options = Draws(9), {"reset_before": True, "maxout": True, **options}
-    units = 4 if options["maxout"] else 8
-    last = torch.nn.Linear(units, num_words, bias=bias).requires_grad_(False)
-    last.weight[:] = draw(num_words, units)
-    from_state, U = draw(5 + 12 + 8, 6), draw(6, 6)
-    search = choice.search_for(SearchWeights(dtype, from_state, U, last, n_align=5, **options))
-    assert isinstance(search, NativeSearch)
-    return search, (from_state, U), draw
-
-
-@pytest.mark.parametrize("dtype", FORMATS, ids=str)
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize(("num_words", "count"), [(4, 9), (63, 5), (64, 1), (1000, 10)])
-def test_best_words_in_c(num_words, count, bias, dtype):
-    """As search finds them without."""
-    by_c, _, draw = native_search(dtype, num_words, bias=bias)
-    t = draw(40, 4)
-    rules = {"forbidden": torch.tensor([0, 2]), "eos": 1, "too_early": torch.arange(40) % 3 == 0}
-    found = by_c.best(t, count, **rules)
-    logits = (t.to(dtype).double() @ by_c.last.weight.to(dtype).double().T).float()
-    logits = logits + by_c.last.bias if bias else logits
-    values, words, log_sum = best_logits(logits.clone(), count, **rules)
-    torch.testing.assert_close(found[2], log_sum, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found[0], values, rtol=1e-5, atol=1e-5)
-    same = found[1] == words
-    ties = (logits.gather(1, found[1]) - logits.gather(1, words)).abs() < 1e-5
-    assert (same | ties | (values == -torch.inf)).all()
-
-
-def test_logits_of_some_words_in_c():
-    for bias in (True, False):
-        by_c, _, draw = native_search(torch.float32, 20, bias=bias)
-        words = torch.randint(20, (6, 4), generator=draw.generator)
-        t = draw(6, 8)[:, ::2]
-        torch.testing.assert_close(by_c.logits_of(t, words), by_c.last(t).gather(1, words))
 
 
 # C: how it is compiled --------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlencode
 
-import numpy as np
 import pytest
 from runs import config_of, copy_of, environment, go, tokenized_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,7 +16,6 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
 )
 
 from seq2seq.config.compose import to_yaml
-from seq2seq.decoding.pretrained import load
 from seq2seq.run.directory import RunDir
 from seq2seq.run.provenance import without_paths
 from seq2seq.training import checkpoint
@@ -240,29 +238,3 @@ def test_a_server_shows_the_layout_and_its_curves(server, run):
                 assert [(step, value) for _, step, value in points] == expected[tag]
                 seen.add(tag)
     assert seen == expected.keys()
-
-
-@pytest.mark.e2e
-def test_a_server_shows_the_embeddings(server, run):
-    """As the page asks for them: the index, the labels, the numbers."""
-    plugin = "plugin/projector"
-    [name] = ask(server, f"{plugin}/runs")
-    index = ask(server, f"{plugin}/info", run=name)
-    best = load(run)
-    modules = (best.model.encoder, best.model.decoder)
-    found = {entry["tensorName"]: entry for entry in index["embeddings"]}
-    for side, module, tokenizer in zip(("source", "target"), modules, best.tokenizers, strict=True):
-        weights = module.embedding.E.weight.detach().numpy()
-        assert found[side]["tensorShape"] == [len(weights) - 1, weights.shape[1]]
-        query = urlencode({"run": name, "name": side})
-        with urllib.request.urlopen(f"{server}data/{plugin}/tensor?{query}", timeout=30) as answer:
-            vectors = np.frombuffer(answer.read(), np.float32).reshape(-1, weights.shape[1])
-        np.testing.assert_allclose(vectors, weights[1:], rtol=1e-3)
-        with urllib.request.urlopen(
-            f"{server}data/{plugin}/metadata?{query}", timeout=30
-        ) as answer:
-            header, *labels = answer.read().decode().splitlines()
-        assert header == "piece\tid"
-        ids = range(1, len(weights))
-        pieces = zip(tokenizer.pieces(ids), ids, strict=True)
-        assert labels == [f"{piece}\t{i}" for piece, i in pieces]
