@@ -51,6 +51,7 @@ def trapped(tmp_path_factory) -> Trapped:
     set_traps(work, canary)
     variables = {name: f"{MARK}-{name}" for name in SECRETS}
     variables |= {"SACREBLEU": str(home / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
+    variables |= {"CC": "none"}  # in a new home all would be compiled anew, which takes long
     said = []
 
     def python(*command: str | Path, cwd: Path = work, stdin: bytes = b"") -> None:

@@ -154,18 +154,13 @@ def test_S13_a_run_may_be_moved_anywhere(micro, tmp_path, name):
     assert found == (micro.whole.root / "decode/test.txt").read_text("utf-8").splitlines()
 
 
-def unusable(kind: str, folder: Path) -> str:
-    """A place for temporary files that is none, or is elsewhere."""
-    places = {"missing": folder / "nothing", "full": Path("/proc"), "elsewhere": "/dev/shm"}
-    return str(places[kind])
-
-
 @pytest.mark.parametrize(
     "kind", ["full", *(pytest.param(k, marks=pytest.mark.slow) for k in ("missing", "elsewhere"))]
 )
 def test_S5_temporary_files_of_the_system_are_not_used(micro, tmp_path, kind):
     """/proc stands for the full one: nobody can make a file there. `tempfile` is out of order."""
-    place, root = unusable(kind, tmp_path), tmp_path / "run"
+    places = {"missing": tmp_path / "nothing", "full": "/proc", "elsewhere": "/dev/shm"}
+    place, root = str(places[kind]), tmp_path / "run"
     with micro.zygote() as zygote:
         micro.finish(zygote, root, environment={"TMPDIR": place}, hooks=[["no_tempfile"]])
     assert difference(root, micro.whole.root) is None

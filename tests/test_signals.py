@@ -1,11 +1,9 @@
 """Being asked to stop: within seconds, whatever is going on, and nothing is lost by it."""
 
-import contextlib
 import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,11 +33,6 @@ def spin(seconds: float = 5.0) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
-
-
-def be_asked() -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
-    spin()
 
 
 @pytest.mark.parametrize(
@@ -77,26 +70,6 @@ def test_what_may_not_be_cut_off_is_finished_first():
         with pytest.raises(Interrupted), stop.interruptible():
             spin()
     assert done
-
-
-@contextlib.contextmanager
-def slow_to_leave(left: list[bool]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        spin(0.2)
-        left.append(True)
-
-
-@pytest.mark.usefixtures("hasty")
-def test_it_is_raised_once():
-    """What follows is saving, and nothing may disturb that."""
-    stop, left = StopRequest(), []
-    with stop.installed():
-        with pytest.raises(Interrupted), stop.interruptible(), slow_to_leave(left):
-            be_asked()
-        spin(0.2)
-    assert left
 
 
 @pytest.mark.usefixtures("hasty")
@@ -195,7 +168,7 @@ def signalled(
     return child, took
 
 
-def all_phases(micro: Micro, base: Path, times: int, number: int = signal.SIGTERM) -> list[float]:
+def all_phases(micro: Micro, base: Path, times: int, number: int) -> list[float]:
     """Stop runs in every phase, let them go on, compare; return how long each took to stop."""
 
     def one(zygote: Zygote, trial: int) -> tuple[str, float, str | None]:
@@ -215,22 +188,20 @@ def all_phases(micro: Micro, base: Path, times: int, number: int = signal.SIGTER
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("times", [1, pytest.param(10, marks=pytest.mark.slow)])
-def test_K6_T5_a_stop_in_every_phase(micro, tmp_path, tally, times):
-    took = sorted(all_phases(micro, tmp_path, times))
-    p99 = took[int(0.99 * (len(took) - 1))]
-    held = sum(t <= LIMIT for t in took)
-    tally("T5", "stopped in 9 phases, resumed: as if never stopped", len(took), len(took))
-    tally("K6", "SIGTERM in 9 phases: exit within 5 s", held, len(took), f"p99 {p99:.2f} s")
-    assert held == len(took), took
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 143), (signal.SIGUSR1, 75)])
-def test_K8_hangup_and_early_warning(micro, tmp_path, tally, number, code):
-    took = sorted(all_phases(micro, tmp_path, 2, number))
-    held = sum(t <= LIMIT for t in took)
-    tally("K8", f"{signal.Signals(number).name} in 9 phases: {code}", held, len(took))
+@pytest.mark.parametrize(
+    ("number", "times"),
+    [
+        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGTERM, 10, marks=pytest.mark.slow),
+        *(pytest.param(n, 2, marks=pytest.mark.slow) for n in (signal.SIGHUP, signal.SIGUSR1)),
+    ],
+)
+def test_K6_K8_T5_a_stop_in_every_phase(micro, tmp_path, tally, number, times):
+    """Within 5 s, with its own exit code; and resumed it ends as if it had never stopped."""
+    took = sorted(all_phases(micro, tmp_path, times, number))
+    held, p99 = sum(t <= LIMIT for t in took), took[int(0.99 * (len(took) - 1))]
+    row, name = "K6 T5" if number is signal.SIGTERM else "K8 T5", signal.Signals(number).name
+    tally(row, f"{name} in 9 phases: exit within 5 s, resumed", held, len(took), f"p99 {p99:.2f} s")
     assert held == len(took), took
 
 

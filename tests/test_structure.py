@@ -162,29 +162,6 @@ def test_only_the_builder_knows_the_schema_in_the_model():
     }
 
 
-NEED_NO_KERNELS = {
-    "seq2seq.model.build": "choose_backend",
-    "seq2seq.run.memory": "keep_freed_memory",
-    "seq2seq.run.provenance": "_steps",
-}
-
-
-def test_kernels_are_imported_where_nothing_needs_them():
-    """In functions that go on without."""
-    assert {n for n in importers(KERNELS) if not within(n, KERNELS)} == {*NEED_NO_KERNELS}
-    for module, name in NEED_NO_KERNELS.items():
-        tree = MODULES[module]
-        [function] = [n for n in ast.walk(tree) if getattr(n, "name", None) == name]
-        tries = [n for n in function.body if isinstance(n, ast.Try)]
-        [guarded] = [n for n in tries if any(within(i, KERNELS) for i in imports(n))]
-        assert any("ImportError" in ast.unparse(handler.type) for handler in guarded.handlers)
-        tree.body.remove(function)
-        try:
-            assert not any(within(i, KERNELS) for i in imports(tree))
-        finally:
-            tree.body.append(function)
-
-
 @pytest.mark.parametrize(
     "script",
     [

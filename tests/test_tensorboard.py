@@ -9,15 +9,13 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from runs import config_of, copy_of, environment, go, tokenized_run
+from runs import copy_of, environment, go, tokenized_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_accumulator import (
     EventAccumulator as ServerAccumulator,
 )
 
-from seq2seq.config.compose import to_yaml
 from seq2seq.run.directory import RunDir
-from seq2seq.run.provenance import without_paths
 from seq2seq.training import checkpoint
 from seq2seq.training.layout import LAYOUT
 from seq2seq.training.monitor import Monitor
@@ -57,22 +55,6 @@ def test_scalars_are_those_of_the_metrics_file(run):
     assert scalars == expected
     assert [step for step, _ in scalars["validation/bleu"]] == [80, 160]
     assert best == pytest.approx(json.loads((run / "checkpoints/best.json").read_text())["value"])
-
-
-def test_the_config_and_the_samples_are_there(run):
-    events = events_of(run)
-    [config] = events.Tensors("config/text_summary")
-    [text] = config.tensor_proto.string_val
-    lines = [line.removeprefix("    ") for line in text.decode().splitlines()]
-    assert lines == to_yaml(without_paths(config_of(run))).splitlines()
-    samples = events.Tensors("validation/samples/text_summary")
-    assert [e.step for e in samples] == [80, 160]
-    last = samples[-1].tensor_proto.string_val[0].decode()
-    first_source = (run / "corpus/validation.source").read_text("utf-8").splitlines()[0]
-    assert f"source:    {first_source}" in last
-    assert last.count("reference: ") == 2, "logging.samples"
-    assert "alignment/1" in events.Tags()["images"]
-    assert events.Images("alignment/1")[0].encoded_image_string.startswith(b"\x89PNG")
 
 
 # A run that was interrupted.

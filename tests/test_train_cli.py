@@ -102,6 +102,8 @@ def test_figure2_trains_both_models_and_draws_them_on_one_plot(tmp_path):
         "tokenizer.vocab_size=400",
         "trainer.max_updates=2",
         "logging.tensorboard=false",
+        "decode.max_ratio=0.5",
+        *(f"model.{size}_size=16" for size in ("hidden", "embedding", "align")),
     )
     assert done.returncode == 0, done.stderr
     [sweep] = (tmp_path / "outputs" / "figure2").iterdir()
