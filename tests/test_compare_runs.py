@@ -11,6 +11,8 @@ from storms import difference
 from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def other(run, tmp_path) -> Path:

@@ -18,13 +18,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import seq2seq
 from seq2seq.cli import stages
 from seq2seq.config.schema import Config, Normalize, OnOutOfMemory
+from seq2seq.data.batching import Batch
 from seq2seq.decoding import translate
+from seq2seq.model import RNNSearch
+from seq2seq.model.draws import entry_keys
 from seq2seq.run import memory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.training import checkpoint, trainer, validation
-from seq2seq.training.gradient import accumulated_gradient, split
+from seq2seq.training import gradient as gradients
+from seq2seq.training.gradient import Gradient, sentence_losses, split
 from seq2seq.training.monitor import Validated
 from seq2seq.training.trainer import Trainer
 
@@ -94,6 +98,15 @@ def room_for(model: torch.nn.Module, sentences: int):
         handle.remove()
 
 
+def accumulated_gradient(model: RNNSearch, batch: Batch, parts: int, cfg: Config) -> Gradient:
+    """With the draws of some keys."""
+    return gradients.accumulated_gradient(model, batch, keys_of(batch), parts, cfg)
+
+
+def keys_of(batch: Batch) -> torch.Tensor:
+    return entry_keys(3, 5, batch.num_sentences)
+
+
 def gradient(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
@@ -112,12 +125,11 @@ RAGGED = (*SIZES, (6, 2), (3, 3), (1, 1), (2, 7))
     [*((kind, Normalize.none) for kind in FAMILY)]
     + [(kind, n) for kind in ("additive", "hard") for n in (Normalize.sentences, Normalize.words)],
 )
-def test_T6_N5_a_gradient_in_parts_is_that_of_the_batch(kind, normalize, monkeypatch):
-    """2 x b against 1 x 2b, and down to single sentences; smoothing on, dropout off, float32."""
+def test_T6_N5_a_gradient_in_parts_is_that_of_the_batch(kind, normalize):
+    """2 x b against 1 x 2b, and down to single sentences; smoothing and dropout on, float32."""
     cfg = config(normalize, attention=FAMILY[kind])
-    model = tiny_model(3, attention=FAMILY[kind], align_size=4).float().train()
-    if hasattr(model.decoder.attention, "draw"):
-        monkeypatch.setattr(model.decoder.attention, "draw", foreseeable)
+    dropout = dict.fromkeys(("embedding_dropout", "annotation_dropout", "readout_dropout"), 0.3)
+    model = tiny_model(3, attention=FAMILY[kind], align_size=4, **dropout).float().train()
     batch = random_batch(3, RAGGED)
     once = accumulated_gradient(model, batch, 1, cfg)
     whole = gradient(model)
@@ -134,11 +146,6 @@ def test_T6_N5_a_gradient_in_parts_is_that_of_the_batch(kind, normalize, monkeyp
             assert distance(grads, whole) <= 1e-6
             assert found.total.item() == pytest.approx(once.total.item(), rel=1e-6)
             assert found.tokens == once.tokens
-
-
-def foreseeable(alpha: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draws that depend on their own sentence alone."""
-    return alpha.argmax(dim=-1), alpha.amax(dim=-1) > 0.6
 
 
 def test_N5_memory_that_fails_in_the_middle_of_a_backward_pass_adds_nothing_twice():
@@ -183,6 +190,20 @@ def test_N5_parts_are_the_batch_and_no_wider_than_they_must_be():
             for ids, mask in zip(part.src, part.src_mask, strict=True)
         ]
         assert rows == [i[m].tolist() for i, m in zip(batch.src, batch.src_mask, strict=True)]
+
+
+def test_losses_of_sentences_add_up_to_that_of_the_batch():
+    """Each is that of the sentence alone; in training mode with the draws of their keys."""
+    cfg = config(Normalize.none)
+    model, batch = tiny_model(7, embedding_dropout=0.4).train(), random_batch(7, RAGGED)
+    losses = sentence_losses(model, batch, keys_of(batch), cfg)
+    total = accumulated_gradient(model, batch, 1, cfg).total.item()
+    assert sum(losses) == pytest.approx(total, rel=1e-6)
+    parts = zip(split(batch, len(RAGGED)), keys_of(batch)[:, None], losses, RAGGED, strict=True)
+    for alone, key, loss, (_, width) in parts:
+        assert alone.tgt.shape[1] == width
+        total = gradients.accumulated_gradient(model, alone, key, 1, cfg).total.item()
+        assert loss == pytest.approx(total, rel=1e-5)
 
 
 # Whole trainings ------------------------------------------------------------------------------
@@ -347,6 +368,7 @@ def test_N5_a_validation_names_its_batch(root, monkeypatch):
 LINES = ["the cat sees .", "", "the teacher waits for the boy today .", "the dog ."]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("error", EXHAUSTED[:3], ids=lambda e: type(e).__name__)
 def test_N5_decoding_names_its_longest_line(run, monkeypatch, error):
     def no_room(*_):
@@ -360,6 +382,7 @@ def test_N5_decoding_names_its_longest_line(run, monkeypatch, error):
     assert " tokens, this the longest, and a beam of 5. Lower decode.batch_sentences (" in text
 
 
+@pytest.mark.e2e
 def test_N5_a_script_says_it_in_one_line(run, monkeypatch, tmp_path):
     def no_room(*_):
         raise MemoryError

@@ -21,6 +21,8 @@ from seq2seq.report.build import build
 from seq2seq.report.page import page
 from seq2seq.report.sentence import pack
 
+pytestmark = pytest.mark.e2e
+
 HARMFUL = ("</script><script>alert(1)</script>", '<img src="x" onerror="alert(1)">', "<!--<script>")
 
 

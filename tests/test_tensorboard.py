@@ -21,6 +21,8 @@ from seq2seq.training.layout import LAYOUT
 from seq2seq.training.monitor import Monitor
 from seq2seq.training.trainer import Trainer
 
+pytestmark = pytest.mark.e2e
+
 PARTS = {"train", "validation", "best", "update_ratio", "gates", "attention", "loss_by_length"}
 TIMES = {"train/tokens_per_second", "train/data_wait"}
 
@@ -79,7 +81,6 @@ class CrashError(Exception):
     """Power cut, out of memory, kill -9."""
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("place", "update", "kept"),
     [
@@ -126,7 +127,6 @@ def test_no_step_appears_twice_after_a_crash(
     assert len(texts.Tensors("custom_scalars__config__")) == 1
 
 
-@pytest.mark.e2e
 def test_O1_killed_between_the_last_checkpoint_and_the_last_event(
     prepared, whole, tmp_path, monkeypatch
 ):
@@ -179,7 +179,6 @@ def ask(server: str, path: str, **query: str) -> object:
         return json.loads(answer.read())
 
 
-@pytest.mark.e2e
 def test_a_server_shows_it(server, run):
     assert ask(server, "runs") == ["tensorboard"]
     scalars = ask(server, "plugin/scalars/tags")["tensorboard"]
@@ -205,7 +204,6 @@ def test_a_server_shows_it(server, run):
     assert "best/validation" in metrics
 
 
-@pytest.mark.e2e
 def test_a_server_shows_the_layout_and_its_curves(server, run):
     layout = ask(server, "plugin/custom_scalars/layout")
     assert [category["title"] for category in layout["category"]] == list(LAYOUT)

@@ -9,6 +9,8 @@ import seq2seq
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import END, Translation
 
+pytestmark = pytest.mark.e2e
+
 PLAIN = [
     "the cat sees the dog .",
     "the teacher waits for the boy today .",
