@@ -56,6 +56,14 @@ def test_L11_package_too_old(monkeypatch, capsys, name, version):
     assert left(capsys).startswith(f"error: {name}: is version {version}, {needed} is needed. Make")
 
 
+def test_L11_package_missing(monkeypatch, capsys):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert left(capsys).startswith("error: torch: is not installed. Make a fresh environment")
+
+
 def test_the_versions_are_those_of_the_project():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["requires-python"] == ">=" + ".".join(map(str, requirements.PYTHON))

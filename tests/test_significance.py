@@ -11,6 +11,7 @@ from sacrebleu.significance import PairedTest
 
 from seq2seq.evaluation.attention import LEGEND
 from seq2seq.evaluation.significance import TESTS, as_table, compare
+from seq2seq.run.errors import DataError
 from seq2seq.run.jsonable import to_json
 
 REFERENCES = [
@@ -110,6 +111,16 @@ def test_runs_translate_where_something_else_is_asked_for(run, monkeypatch, tmp_
     assert first["value"] == second["value"], "both have the same weights"
     refused = run_here(monkeypatch, "evaluate", run, other)
     assert_fails(refused, 3, f"{other}: its test set is not that of {run}. Give --source and")
+
+
+@pytest.mark.e2e
+def test_a_cut_translation_is_named(run, monkeypatch, tmp_path):
+    other = other_run(run, tmp_path / "other")
+    (other / "decode/test.txt").write_text("a\n", "utf-8")
+    refused = run_here(monkeypatch, "evaluate", run, other)
+    assert_fails(refused, 4, "decode/test.txt: has 1 lines, expected 20. Run the decode stage")
+    with pytest.raises(DataError, match="19 translations, 20 references"):
+        compare({"a": GOOD, "b": BAD[1:]}, REFERENCES, "13a")
 
 
 # What attention does, as a table ----------------------------------------------------------------
