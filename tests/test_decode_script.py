@@ -7,7 +7,6 @@ script's `main` under the same `run_script` that a process runs.
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -233,18 +232,15 @@ def test_arguments_that_make_no_sense(script, args):
         ("> /dev/full", "error: stdout: No space left on device."),
         (">&-", "error: stdout: is closed."),
         ("<&-", "error: stdin: is closed. Pipe text in, or use --input FILE."),
-        ("| head -1; exit ${PIPESTATUS[0]}", ""),
     ],
 )
-def test_D6_D7_D8_a_stream_that_is_lost(run, tmp_path, redirect, message):
-    """An error of one line; a reader that goes away ends it quietly."""
-    command = f"{sys.executable} {ROOT}/scripts/decode.py {run} --format jsonl {redirect}"
-    command = command if redirect[0] == "|" else f"exec {command}"
+def test_D7_D8_a_stream_that_is_lost(run, tmp_path, redirect, message):
+    command = f"exec {sys.executable} {ROOT}/scripts/decode.py {run} --format jsonl {redirect}"
     result = subprocess.run(
         ["bash", "-c", command], input=b"the cat waits for the dog again .\n" * 200,
         capture_output=True, cwd=tmp_path, env=environment(), timeout=120, check=False,
     )  # fmt: skip
-    code = {">": 5, "<": 3, "|": 128 + signal.SIGPIPE}[redirect[0]]
+    code = {">": 5, "<": 3}[redirect[0]]
     assert result.returncode == code, result.stderr
     assert result.stderr.decode().startswith(message)
-    assert result.stderr.count(b"\n") == bool(message), result.stderr.decode()
+    assert result.stderr.count(b"\n") == 1, result.stderr.decode()
