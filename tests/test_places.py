@@ -60,7 +60,7 @@ def race(micro: Micro, zygote: Zygote, base: Path, number: int) -> str | None:
     return difference(root, micro.whole.root)
 
 
-SLOW = 3.0
+SLOW = 8.0
 """Seconds that Hydra may take to compose a config twice on a machine that does other things."""
 
 
