@@ -25,7 +25,7 @@ from seq2seq.data.batching import Batch, collate
 from seq2seq.model import RNNSearch
 from seq2seq.model.backend import Reference
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.model.recurrence import Unrolled, run_cell
+from seq2seq.model.recurrence import Unrolled, read, run_cell
 
 TOLERANCE = 1e-12  # float64, tiny sizes
 
@@ -157,6 +157,10 @@ def reset_elsewhere_in_the_decoder(model):
     model.decoder.unit.reset_before ^= True
 
 
+def reset_elsewhere_in_the_encoder(model):
+    model.encoder.forward_unit.reset_before ^= True
+
+
 def with_backend(model, **functions):
     backend = Reference()
     for name, function in functions.items():
@@ -178,6 +182,21 @@ def readout_from_the_new_state(model):
     with_backend(model, unroll=mutated)
 
 
+def query_with_the_new_state(model):
+    """First move the state, then attend with it, as common re-implementations do."""
+
+    def mutated(unit, attention, words, s_0, source, mask):
+        state, rows = unit.begin(s_0), []
+        for i in range(words.shape[1]):
+            old = unit.output(state)
+            state = unit.step(unit.project(words[:, i]), state, attention(old, source).c)
+            attended = attention(unit.output(state), source)
+            rows.append((old, attended.c, attended.alpha))
+        return Unrolled(*(torch.stack(parts, dim=1) for parts in zip(*rows, strict=True)))
+
+    with_backend(model, unroll=mutated)
+
+
 def moved_by_the_other_word(model):
     model.decoder.moved_by_emitted ^= True
 
@@ -188,6 +207,12 @@ def without_bias(module):
 
     dropped.__name__ = f"no_bias_of_{module}"
     return dropped
+
+
+def transposed_alignment(model):
+    """U_a is square here: 2n = n'."""
+    U_a = model.decoder.attention.U_a
+    U_a.weight = nn.Parameter(U_a.weight.T.contiguous())
 
 
 def maxout_over_halves(model):
@@ -201,6 +226,29 @@ def maxout_over_halves(model):
 def y_0_is_a_word(model):
     with torch.no_grad():
         model.decoder.embedding.E.weight[PAD] = 0.5
+
+
+def y_0_has_the_embedding_bias(model):
+    readout = model.decoder.readout
+
+    def mutated(s_prev, Ey, c):
+        is_first = (Ey == 0).all(dim=-1, keepdim=True)
+        return readout(s_prev, torch.where(is_first, model.decoder.embedding.bias, Ey), c)
+
+    model.decoder.readout = mutated
+
+
+def inverted_update_gate(model):
+    """sigmoid(-a) = 1 - sigmoid(a)."""
+    unit = model.decoder.unit
+    with torch.no_grad():
+        for layer in (unit.W_z, unit.U_z, unit.C_z):
+            layer.weight.neg_()
+
+
+def gates_without_context(model):
+    with torch.no_grad():
+        model.decoder.unit.C_r.weight.zero_()
 
 
 def start_from_the_last_word(model):
@@ -225,6 +273,13 @@ def directions_swapped(model):
     model.encoder.forward = mutated
 
 
+def backward_reads_the_padding(model):
+    """A pad has no gate bias to wake it, so its embedding must be alive for this to show."""
+    with torch.no_grad():
+        model.encoder.embedding.E.weight[PAD] = 0.5
+    with_backend(model, read=lambda units, Ex, mask: read(units, Ex, torch.ones_like(mask)))
+
+
 def attention_sees_the_padding(model):
     attend = model.decoder.attention.forward
 
@@ -235,15 +290,25 @@ def attention_sees_the_padding(model):
     model.decoder.attention.forward = mutated
 
 
-BIASES = ["encoder.embedding", "encoder.backward_unit.W", "decoder.W_s", "decoder.W_o.1"]
+BIASES = [
+    *("encoder.embedding", "encoder.forward_unit.W", "encoder.backward_unit.W"),
+    *("decoder.embedding", "decoder.unit.W", "decoder.W_s", "decoder.U_o", "decoder.W_o.1"),
+]
 MUTATIONS = [
     reset_elsewhere_in_the_decoder,
+    reset_elsewhere_in_the_encoder,
     readout_from_the_new_state,
+    query_with_the_new_state,
     moved_by_the_other_word,
+    transposed_alignment,
     maxout_over_halves,
     y_0_is_a_word,
+    y_0_has_the_embedding_bias,
+    inverted_update_gate,
+    gates_without_context,
     start_from_the_last_word,
     directions_swapped,
+    backward_reads_the_padding,
     attention_sees_the_padding,
     *(without_bias(module) for module in BIASES),
 ]

@@ -3,11 +3,13 @@
 Every test ends with a look at the console and at the network: no complaint, no request.
 """
 
+import json
+import re
 from pathlib import Path
 
 import browser
 import pytest
-from runs import copy_of
+from runs import composed, copy_of, run_new
 from test_report import HARMFUL, data_of, translation, unpacked
 
 from seq2seq.report.build import build
@@ -22,6 +24,10 @@ FIRST = "article:first-of-type "
 SOURCE = f"{FIRST}.word[data-side=source]"
 TOLD = f"document.querySelector('{FIRST}.explanation').textContent"
 CELLS = "[...n.cells].map(c => c.textContent)"
+NOTHING_NAMED = """
+[...document.querySelectorAll('button, input, select, a, summary, [role=region], svg[role=img]')]
+  .filter(n => !(n.textContent.trim() || n.ariaLabel || n.labels?.length)).map(n => n.outerHTML)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,30 @@ def test_a_word_that_is_pointed_at_shows_both_directions(page, report, sentences
     assert "Point at a word" in page.js(TOLD)
 
 
+def test_colours_follow_the_weights(page, report, sentences):
+    """As painted, not only as set: the word with most attention is the furthest from the paper."""
+    page.open(report)
+    row = rows_of(sentences[0]["runs"][0]["found"][0]["words"])[1]
+    page.mouse(word("target", 1))
+    alphas = page.all(
+        SOURCE, "+(getComputedStyle(n).backgroundColor.match(/\\/ ([\\d.]+)\\)/) ?? [0, 1])[1]"
+    )
+    assert alphas == pytest.approx([0.45 * w for w in row], abs=0.01)
+
+
+def test_a_click_keeps_a_word_until_the_next(page, report):
+    page.open(report)
+    page.mouse(word("target", 0), click=True)
+    kept = page.js(TOLD)
+    page.mouse("h1")
+    assert page.js(TOLD) == kept
+    assert page.js(f"document.querySelector('{word('target', 0)}').ariaPressed") == "true"
+    page.mouse(word("target", 0), click=True)
+    page.mouse("h1")
+    page.js("document.activeElement.blur()")
+    assert "Point at a word" in page.js(TOLD)
+
+
 def test_the_keyboard_is_enough(page, report, sentences):
     page.open(report)
     level = sentences[0]["runs"][0]["found"][0]["words"]
@@ -147,6 +177,49 @@ def test_the_matrix_is_a_table_of_the_weights(page, report, sentences, unit):
     page.js(f"document.querySelector('{word('target', 0)}').focus()")
     page.key("ArrowRight", "Home", "ArrowRight")
     assert page.js("document.activeElement.dataset.index") == "1"
+
+
+def test_the_table_says_where_each_word_looks(page, report, sentences):
+    page.open(report)
+    choose(page, "table")
+    level = sentences[0]["runs"][0]["found"][0]["words"]
+    rows = page.all(f"{FIRST}.attention tbody tr", CELLS)
+    assert [row[0] for row in rows] == level["target"]
+    for (_, chance, looks), row, probability in zip(
+        rows, rows_of(level), level["probability"], strict=True
+    ):
+        assert chance == f"{round(100 * probability)}\u202f%"
+        assert looks.startswith(f"“{level['source'][strongest(row)]}” {round(100 * max(row))}")
+
+
+def test_every_hypothesis_can_be_chosen(page, report, sentences):
+    page.open(report)
+    for index, found in enumerate(sentences[0]["runs"][0]["found"]):
+        page.mouse(f"{FIRST}.hypotheses label:nth-of-type({index + 1})", click=True)
+        assert page.all(f"{FIRST}.word[data-side=target]") == found["words"]["target"]
+        label = page.js(f"document.querySelector('{FIRST}.attention').ariaLabel")
+        assert label == f"Attention of {found['label']}"
+    assert found["label"] == "Reference"
+    assert found["text"] == sentences[0]["runs"][0]["reference"]
+
+
+def test_ribbons_join_the_words(page, report, sentences):
+    page.open(report)
+    drawn = page.all(
+        f"{FIRST}.columns path",
+        "[n.dataset.row, n.dataset.column, n.getPointAtLength(0).y,"
+        " n.getPointAtLength(n.getTotalLength()).y, n.closest('svg').getBoundingClientRect().top,"
+        " +n.getAttribute('stroke-width')]",
+    )
+    middle = "(b => b.top + b.height / 2)(document.querySelector('{}').getBoundingClientRect())"
+    weights = rows_of(sentences[0]["runs"][0]["found"][0]["words"])
+    assert len(drawn) == sum(w >= 0.02 for row in weights for w in row)
+    for row, column, left, right, top, width in drawn[:5]:
+        assert top + left == pytest.approx(page.js(middle.format(word("source", column))), abs=1)
+        assert top + right == pytest.approx(page.js(middle.format(word("target", row))), abs=1)
+        assert width >= 1
+    thick = max(drawn, key=lambda path: path[-1])
+    assert weights[int(thick[0])][int(thick[1])] == max(w for row in weights for w in row)
 
 
 # Searching and sorting ----------------------------------------------------------------------------
@@ -202,6 +275,18 @@ def test_searching(page, report, sentences):
 # Everywhere ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dark", [False, True])
+def test_light_and_dark_as_the_system_and_as_asked(page, report, dark):
+    page.open(report, dark=dark)
+    brightness = (
+        "getComputedStyle(document.documentElement)"
+        ".backgroundColor.match(/\\d+/g).reduce((a, b) => a + +b, 0) / 3"
+    )
+    assert (page.js(brightness) < 60) is dark
+    page.mouse(".top button", click=True)
+    assert (page.js(brightness) > 200) is dark
+
+
 @pytest.mark.parametrize("width", [320, 1280])
 def test_no_page_is_wider_than_its_window(page, report, width):
     page.open(report, width, 800)
@@ -211,6 +296,67 @@ def test_no_page_is_wider_than_its_window(page, report, width):
             choose(page, form)
             choose(page, unit)
             assert page.js("document.documentElement.scrollWidth") == width, (form, unit)
+
+
+def test_a_screen_reader_finds_names_and_order(page, report):
+    page.open(report)
+    assert page.js(NOTHING_NAMED) == []
+    nodes = page.call("Accessibility.getFullAXTree")["nodes"]
+    read = [
+        (n["role"]["value"], n.get("name", {}).get("value", "")) for n in nodes if not n["ignored"]
+    ]
+    for role in ("button", "radio", "combobox", "searchbox", "region", "table", "image"):
+        names = [name for kind, name in read if kind == role]
+        assert names, role
+        assert all(names), (role, names)
+    levels = page.all("h1,h2,h3,h4,h5", "+n.tagName[1]")
+    assert levels[0] == 1
+    assert page.js("document.documentElement.lang") == "en"
+    assert {"fr", "en"} <= set(page.all("[lang]", "n.lang"))
+    live = "document.querySelector('.explanation').ariaLive"
+    assert page.js(live) == "polite"
+
+
+def colour(text: str) -> list[float]:
+    """Red, green, blue and opacity, each up to 1, of what `getComputedStyle` says."""
+    numbers = [float(n) for n in re.findall(r"[\d.]+(?:e-?\d+)?", text.removeprefix("color(srgb"))]
+    scale = 1 if text.startswith("color(") else 255
+    return [n / scale for n in numbers[:3]] + [*numbers[3:], 1][:1]
+
+
+def contrast(page: browser.Page, selector: str) -> float:
+    """The contrast of an element's text by WCAG 2, against all that is painted behind it."""
+    node = f"document.querySelector({json.dumps(selector)})"
+    text, *layers = page.js(
+        f"(n => {{ const found = [getComputedStyle(n).color]; for (; n; n = n.parentElement)"
+        f" found.push(getComputedStyle(n).backgroundColor); return found }})({node})"
+    )
+    behind = [1.0, 1.0, 1.0]
+    for layer in reversed(layers):
+        *paint, opacity = colour(layer)
+        behind = [opacity * p + (1 - opacity) * b for p, b in zip(paint, behind, strict=True)]
+
+    def light(rgb: list[float]) -> float:
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb]
+        return 0.05 + sum(w * v for w, v in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted((light(colour(text)[:3]), light(behind)))
+    return high / low
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_text_can_be_read(page, report, dark):
+    page.open(report, dark=dark)
+    for selector in (
+        *("h1", "h3", ".note", ".texts dt", ".reference dd", ".hypotheses .kind", ".legend li"),
+        *("summary", "tbody th", ".switch input:checked + span", ".word", ".word.end"),
+    ):
+        assert contrast(page, selector) >= 4.5, selector
+    for side in ("target", "source"):
+        page.mouse(word(side, 0))
+        for index in range(4):
+            for selector in (word("target", index), word("source", index)):
+                assert contrast(page, selector) >= 4.5, (side, selector)
 
 
 # Text of strangers, and of the world --------------------------------------------------------------
@@ -232,6 +378,18 @@ def test_harmful_text_is_shown_as_text(page, tmp_path, form):
     assert len(page.all("img, iframe, script")) == 2
 
 
+def test_a_run_of_a_stranger(page, run, tmp_path):
+    copy = copy_of(run, tmp_path / "copy")
+    (copy / "corpus/test.source").write_text("".join(f"{t} cat\n" for t in HARMFUL), "utf-8")
+    (copy / "corpus/test.target").write_text("".join(f"{t} chat\n" for t in HARMFUL), "utf-8")
+    text = build([copy], [], sentences=9, n_best=2)
+    (tmp_path / "r.html").write_text(text, "utf-8")
+    page.open(tmp_path / "r.html")
+    page.all(".more[aria-expanded=false]", "n.click() ?? 0")
+    assert len(page.all("img, iframe, script")) == 2
+    assert page.all(".texts dd[lang=en]") == [f"{text} cat" for text in HARMFUL]
+
+
 def test_right_to_left_and_chinese(page, tmp_path):
     hebrew, chinese = "הילד הקטן ישן .", "小 男孩 在 睡觉 。"
     one = translation(hebrew, chinese, "\u202ereversed \u2066 x")
@@ -249,6 +407,17 @@ def test_right_to_left_and_chinese(page, tmp_path):
         page.mouse(".hypotheses label:nth-of-type(2)", click=True)
         choose(page, "pieces")
         assert page.all(target) == ["\\u202ereversed", "\\u2066", "x", "</s>"]
+
+
+def test_a_notebook_shows_a_translation_in_a_frame(page, tmp_path):
+    frame = translation("the cat", "le chat")._repr_html_()
+    (tmp_path / "n.html").write_text(f"<!doctype html><title>n</title>{frame}", "utf-8")
+    page.open(tmp_path / "n.html")
+    box = page.js("document.querySelector('iframe').getBoundingClientRect().height")
+    assert 300 < box < 900
+    assert page.js("document.querySelector('iframe').contentDocument === null"), "of nobody"
+    # Not one request but its own document, and nothing refused.
+    page.events[:] = [e for e in page.events if e["params"].get("type") != "Document"]
 
 
 # Whole runs ---------------------------------------------------------------------------------------
@@ -270,6 +439,21 @@ def look_around(page: browser.Page, path: Path) -> None:
     page.mouse("#search", click=True)
     page.call("Input.insertText", text="number<2")
     assert shown_numbers(page) == [1]
+
+
+def test_the_report_of_a_word_model(page, tmp_path):
+    """Table 1's kind of model, shrunk: Moses words, the paper's decoding, unknown words."""
+    small = ["data=embedded", "tokenizer.vocab_size=80", "evaluate.heatmaps=[]"]
+    small += ["data.grammar.train_pairs=200", "trainer.max_updates=10", "evaluate.examples=[]"]
+    small += [f"data.grammar.{split}_pairs=20" for split in ("validation", "test")]
+    small += [f"model.{name}_size=16" for name in ("embedding", "hidden", "align", "readout")]
+    small += ["model.output_rank=8", "trainer.validate_every=10", "decode.max_ratio=1"]
+    run = run_new(tmp_path / "run", composed("rnnsearch30", small))
+    path = tmp_path / "r.html"
+    path.write_text(build([run.root], [], sentences=5, n_best=5), "utf-8")
+    look_around(page, path)
+    assert page.js("document.querySelector('input[value=pieces] + span').textContent") == "Tokens"
+    assert "80 and 80 words" in page.all(".card td")
 
 
 def test_runs_side_by_side(page, run, tmp_path):

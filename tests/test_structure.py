@@ -329,3 +329,46 @@ def test_no_word_of_the_old_private_language():
 
 
 # Nothing is patched onto modules ----------------------------------------------------------------
+
+
+def test_the_package_root_holds_no_module_of_its_own():
+    assert {path.name for path in (ROOT / "seq2seq").glob("*.py")} <= {"__init__.py", "__main__.py"}
+
+
+def methods_of_modules() -> set[str]:
+    """Names of the methods of every class of ours that is an nn.Module, and `forward`."""
+    classes = [
+        n for tree in MODULES.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)
+    ]
+    modules = {"nn.Module", "nn.Linear"}
+    names = {"forward"}
+    for _ in range(3):  # subclasses of subclasses
+        for cls in classes:
+            if any(ast.unparse(base) in modules for base in cls.bases):
+                modules.add(cls.name)
+                names |= {node.name for node in cls.body if isinstance(node, ast.FunctionDef)}
+    return names
+
+
+def patches(tree: ast.AST, methods: set[str]) -> list[str]:
+    """Assignments to such a name on anything but `self`."""
+    targets = [
+        target
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+    ]
+    return [
+        ast.unparse(target)
+        for target in targets
+        if isinstance(target, ast.Attribute)
+        and target.attr in methods
+        and ast.unparse(target.value) != "self"
+    ]
+
+
+def test_nothing_is_patched_onto_a_module():
+    methods = methods_of_modules()
+    assert {"follow", "step", "readout", "initialize"} <= methods
+    assert not [found for tree in MODULES.values() for found in patches(tree, methods)]
+    assert patches(ast.parse("layer.forward = partial(f, layer)"), methods) == ["layer.forward"]
