@@ -56,7 +56,6 @@ WHOLE_OUTPUT = {
 
 
 def turned(ours: str, array: np.ndarray) -> np.ndarray:
-    """Theirs from ours and back: (in, out) and (out, in), but embeddings are (K, m) in both."""
     return array if ".E." in ours else array.T
 
 
@@ -85,7 +84,6 @@ NUM_SOURCE, NUM_TARGET = 5, 3
 
 
 def shapes(kind: Kind) -> dict[str, tuple[int, ...]]:
-    """Our parameters of a model of this kind."""
     cfg = with_values(
         TINY,
         embedding_size=3,
@@ -148,7 +146,6 @@ def made(name: str) -> dict[str, np.ndarray]:
 
 
 def ones_of(shape: tuple[int, ...]) -> np.ndarray:
-    """A direction for every entry."""
     return np.eye(int(np.prod(shape))).reshape(-1, *shape)
 
 

@@ -3,7 +3,6 @@
 Everything a page asks of the network and every complaint on its console is kept.
 """
 
-import base64
 import contextlib
 import fcntl
 import json
@@ -69,7 +68,6 @@ class Page:
         self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, **params: Any) -> Any:
-        """Send a command and wait for its answer; events that come meanwhile are kept."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": params}
         if self.session:
@@ -105,12 +103,10 @@ class Page:
             self.events.append(self._next())
 
     def size(self, width: int, height: int) -> None:
-        """Change the size of the window; below 600 pixels it is a phone."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height,
                   deviceScaleFactor=1, mobile=width < 600)  # fmt: skip
 
     def js(self, expression: str) -> Any:
-        """The value of an expression in the page, settled as on the next frame."""
         code = (
             "new Promise((done, fail) => requestAnimationFrame(() => setTimeout(() => {"
             f" try {{ done({expression}) }} catch (error) {{ fail(error) }} }})))"
@@ -122,7 +118,6 @@ class Page:
         return found["result"].get("value")
 
     def all(self, selector: str, value: str = "n.textContent") -> list[Any]:
-        """A value of each element `n` that a selector finds."""
         return self.js(f"[...document.querySelectorAll({json.dumps(selector)})].map(n => {value})")
 
     def mouse(self, selector: str, *, click: bool = False) -> None:
@@ -136,18 +131,11 @@ class Page:
             self.call("Input.dispatchMouseEvent", type=kind, **at)
 
     def key(self, *names: str) -> None:
-        """Press keys."""
         for name in names:
             code = {"windowsVirtualKeyCode": KEYS[name], "key": name, "code": name}
             text = {"text": {"Enter": "\r", " ": " "}[name]} if name in ("Enter", " ") else {}
             self.call("Input.dispatchKeyEvent", type="keyDown", **code, **text)
             self.call("Input.dispatchKeyEvent", type="keyUp", **code)
-
-    def picture(self) -> bytes:
-        """What the window shows, as PNG, with the mouse out of the way."""
-        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=1, y=1)
-        self.js("0")
-        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
 
     def requests(self) -> list[str]:
         """What the page asked for, itself left out."""
@@ -155,6 +143,5 @@ class Page:
         return [s["request"]["url"] for s in sent if s["requestId"] != s["loaderId"]]
 
     def complaints(self) -> list[str]:
-        """Errors and warnings on the console, and scripts that failed."""
         kinds = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
         return [json.dumps(e["params"]) for e in self.events if e["method"] in kinds]

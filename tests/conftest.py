@@ -1,6 +1,8 @@
 """Tiny models with live weights and ragged batches, the same for every test."""
 
+import contextlib
 import functools
+import os
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -79,15 +81,11 @@ FAMILY = {
 
 TINY = Config(
     model=ModelConfig(
-        embedding_size=3,
-        hidden_size=4,
-        align_size=5,
-        readout_size=2,
-        embedding_bias=True,
-        backend=Backend.reference,
+        embedding_size=3, hidden_size=4, align_size=5, readout_size=2,
+        embedding_bias=True, backend=Backend.reference,
     ),
     decoder=RecurrentDecoderConfig(output_rank=3),
-)
+)  # fmt: skip
 
 
 def with_values(cfg: Config, **changes) -> Config:
@@ -104,12 +102,7 @@ SIZES = ((4, 3), (1, 5), (5, 1), (2, 2))
 
 
 def tiny_model(
-    seed: int = 0,
-    *,
-    vocab: int = VOCAB,
-    pad: int = PAD,
-    scale: float = 0.7,
-    **changes,
+    seed: int = 0, *, vocab: int = VOCAB, pad: int = PAD, scale: float = 0.7, **changes
 ) -> RNNSearch:
     """A float64 model in which every weight is alive: N(0, scale^2), the row of y_0 excepted."""
     cfg = with_values(TINY, **changes)
@@ -147,7 +140,6 @@ def tiny_transformer(
 def random_pairs(
     seed: int, sizes: Sequence[tuple[int, int]] = SIZES, *, vocab: int = VOCAB
 ) -> list[tuple[list[int], list[int]]]:
-    """Pairs of id rows, each with the end symbol at its end and nowhere else."""
     rng = np.random.default_rng(seed)
     rows = [[*rng.integers(2, vocab, size - 1).tolist(), EOS] for pair in sizes for size in pair]
     return list(zip(rows[::2], rows[1::2], strict=True))
@@ -156,7 +148,6 @@ def random_pairs(
 def random_batch(
     seed: int, sizes: Sequence[tuple[int, int]] = SIZES, *, vocab: int = VOCAB
 ) -> Batch:
-    """`random_pairs`, padded."""
     return collate(random_pairs(seed, sizes, vocab=vocab), PAD)
 
 
@@ -243,7 +234,6 @@ def trained_run(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def script(monkeypatch):
-    """Run a script: `script(name, *args, stdin=bytes)`."""
     return functools.partial(run_here, monkeypatch)
 
 
@@ -252,12 +242,12 @@ def script(monkeypatch):
 
 @pytest.fixture(scope="session")
 def micro(tmp_path_factory):
-    """A run of a second, and processes that make more of it at once."""
+    """A run of a second, and processes that make more of it at once: two where that is alone."""
     folder = tmp_path_factory.mktemp("micro")
     runs = Micro(folder)
-    with Zygote(folder / "first") as first, Zygote(folder / "second") as second:
-        for zygote in (first, second):
-            runs.zygotes.put(zygote)
+    with contextlib.ExitStack() as stack:
+        for number in range(1 if "PYTEST_XDIST_WORKER" in os.environ else 2):
+            runs.zygotes.put(stack.enter_context(Zygote(folder / f"zygote{number}")))
         yield runs
 
 

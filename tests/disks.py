@@ -115,7 +115,6 @@ class Disk:
     # States
 
     def after_a_cut(self, to: Path, draw: random.Random) -> None:
-        """Write one of the states that a power cut at this moment may leave."""
         _build(self.tree, to, draw)
 
 

@@ -57,7 +57,6 @@ def sockets_only(*_: object) -> None:
 
 
 def call(script: str, *arguments: str) -> None:
-    """Run a script of the project, here; say its exit code on stderr."""
     sys.argv = [str(ROOT / script), *arguments]
     try:
         sys.path.insert(0, str(ROOT / "scripts"))  # as python does

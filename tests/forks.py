@@ -97,7 +97,6 @@ def fork_script(
 
 
 def limit_files(size: int) -> None:
-    """Let a write beyond so many bytes fail as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 

@@ -70,7 +70,6 @@ def few_characters(draw: random.Random) -> bytes:
 
 
 def endless(draw: random.Random) -> bytes:
-    """A few lines, one of them without end."""
     return b"a b\n" * draw.randrange(3) + draw.choice([b"a", b"a ", b"\xc3\xa9"]) * 20_000
 
 

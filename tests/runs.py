@@ -7,6 +7,7 @@ whole session; a test that changes it works on `copy_of(...)`.
 import functools
 import importlib.util
 import io
+import json
 import os
 import random
 import shutil
@@ -26,8 +27,8 @@ import pytest
 import seq2seq.config.compose
 from seq2seq.cli.console import run_script
 from seq2seq.cli.stages import recorded, run_stages
-from seq2seq.config.compose import load_run_config, to_yaml
-from seq2seq.config.schema import Config
+from seq2seq.config.compose import RESUME_KEYS, load_run_config, to_yaml
+from seq2seq.config.schema import Config, Stage
 from seq2seq.run.directory import RunDir
 from seq2seq.run.provenance import provenance, record
 from seq2seq.run.signals import StopRequest
@@ -94,25 +95,49 @@ def begin(root: Path, cfg: Config) -> RunDir:
 
 
 def run_new(root: Path, cfg: Config, stop: StopRequest | None = None) -> RunDir:
-    """All stages of a new run."""
     with locked(begin(root, cfg)) as run:
         run_stages(cfg, run, stop or StopRequest())
     return run
 
 
+def tokenized_run(folder: Path, *changes: str, pairs: int, held_out: int) -> Path:
+    """A run of `debug` whose data is prepared and that has not been trained."""
+    names = write_corpus(folder / "corpus", template_pairs(pairs), held_out)
+    cfg = composed("debug", [*names, "tokenizer.vocab_size=100", *changes])
+    cfg.stages = [Stage.tokenize]
+    return run_new(folder / "run", cfg).root
+
+
+@functools.cache
+def _resumed(_text: bytes, path: Path, changes: tuple[str, ...]) -> Config:
+    """Reading a config takes longer than a short training."""
+    return load_run_config(path, ["stages=[train]", *changes], RESUME_KEYS)
+
+
+def go(root: Path, *changes: str, stop: StopRequest | None = None) -> RunDir:
+    """Train, or go on training, as `train.py resume=RUN` does."""
+    run, path = RunDir.open(root), root / "config.yaml"
+    cfg = _resumed(path.read_bytes(), path, changes)
+    with locked(run):
+        run.lock()
+        run_stages(cfg, run, stop or StopRequest())
+    return run
+
+
+def metrics_of(root: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (root / "metrics.jsonl").read_text("utf-8").splitlines()]
+
+
 def run_job(cfg: Config, run: RunDir) -> None:
-    """All stages as `train.py` runs them, with the log and the records of a failure."""
     with recorded(run):
         run_stages(cfg, run, StopRequest())
 
 
 def copy_of(run: Path, to: Path) -> Path:
-    """An own copy of a run, to change."""
     return Path(shutil.copytree(run, to))
 
 
 def config_of(root: Path) -> Config:
-    """The config that a run saved."""
     return load_run_config(root / "config.yaml")
 
 
@@ -127,18 +152,10 @@ def tiny_run(base: Path) -> Path:
     # Some test references are out of reach, so that the scores are not all 100.
     pairs[:4] = [(source, target.replace("ce", "un")) for source, target in pairs[:4]]
     names = write_corpus(base / "tiny_corpus", pairs)
-    changes = [
-        "name=tiny",
-        "tokenizer.vocab_size=120",
-        "trainer.batch_tokens=400",
-        "tokenizer.sampling=0",
-        "trainer.max_updates=160",
-        "trainer.validate_every=80",
-        "trainer.checkpoint_every=60",
-        "trainer.ema_decay=0.9",
-        "optimizer.lr=0.02",
-        "scheduler.patience=3",
-    ]
+    changes = ["name=tiny", "tokenizer.vocab_size=120", "tokenizer.sampling=0"]
+    changes += ["trainer.batch_tokens=400", "trainer.max_updates=160", "trainer.validate_every=80"]
+    changes += ["trainer.checkpoint_every=60", "trainer.ema_decay=0.9"]
+    changes += ["optimizer.lr=0.02", "scheduler.patience=3"]
     return run_new(base / "tiny_run", composed("debug", [*names, *changes])).root
 
 
@@ -152,22 +169,14 @@ def environment(**changes: str) -> dict[str, str]:
 def call(
     *command: str | Path, cwd: Path, stdin: bytes = b"", timeout: float = 120, **changes: str
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a python script of the project and wait for it."""
     return subprocess.run(
-        [sys.executable, *map(str, command)],
-        input=stdin,
-        capture_output=True,
-        cwd=cwd,
-        env=environment(**changes),
-        timeout=timeout,
-        check=False,
-    )
+        [sys.executable, *map(str, command)], input=stdin, capture_output=True, cwd=cwd,
+        env=environment(**changes), timeout=timeout, check=False,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a script left behind."""
-
     code: int
     out: bytes
     err: str

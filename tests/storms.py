@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,14 +37,8 @@ UPDATES = 60
 
 # A run of seconds ---------------------------------------------------------------------------------
 
-ANIMALS = {
-    "cat": "chat",
-    "dog": "chien",
-    "wolf": "loup",
-    "bear": "ours",
-    "boy": "ami",
-    "hen": "coq",
-}
+ANIMALS = {"cat": "chat", "dog": "chien", "wolf": "loup", "bear": "ours", "boy": "ami"}
+ANIMALS |= {"hen": "coq"}
 ACTS = {"sees": "voit", "hears": "entend", "likes": "aime", "leads": "guide", "bites": "mord"}
 WHEN = {"today": "hui", "often": "souvent", "again": "encore"}
 
@@ -64,37 +59,23 @@ def micro_corpus(folder: Path) -> list[str]:
         )
         (folder / f"{name}.en").write_text(english, "utf-8")
         (folder / f"{name}.fr").write_text(french, "utf-8")
-    return [
-        "+experiment=debug",
-        "data=multi30k",
-        f"data.root={folder}",
-        *(f"data.{s}=[{n}.en,{n}.fr]" for s, n in (("train", "train"), ("validation", "val"))),
-        "data.test=[test.en,test.fr]",
-        "threads=1",
-        "tokenizer.vocab_size=60",
-        "model.hidden_size=16",
-        "trainer.batch_tokens=120",
-        f"trainer.max_updates={UPDATES}",
-        "trainer.checkpoint_every=3",
-        "trainer.validate_every=6",
-        "trainer.validation_sentences=4",
-        "trainer.patience=9",
-        "scheduler.patience=0",
-        "logging.every=4",  # at other updates than checkpoints: what is summed must be saved
-        "logging.samples=1",
-        "logging.heatmaps=0",
-        "optimizer.lr=0.02",
-        "decode.beam_size=2",
-        "stages=[tokenize,train,decode]",
-    ]
+    changes = ["+experiment=debug", "data=multi30k", f"data.root={folder}", "threads=1"]
+    changes += ["data.train=[train.en,train.fr]", "data.validation=[val.en,val.fr]"]
+    changes += ["data.test=[test.en,test.fr]", "tokenizer.vocab_size=60", "model.hidden_size=16"]
+    changes += ["trainer.batch_tokens=120", f"trainer.max_updates={UPDATES}", "trainer.patience=9"]
+    changes += ["trainer.checkpoint_every=3", "trainer.validate_every=6"]
+    changes += ["trainer.validation_sentences=4", "scheduler.patience=0", "optimizer.lr=0.02"]
+    changes += [
+        "logging.every=4"
+    ]  # at other updates than checkpoints: what is summed must be saved
+    changes += ["logging.samples=1", "logging.heatmaps=0", "decode.beam_size=2"]
+    return [*changes, "stages=[tokenize,train,decode]"]
 
 
 # The test's side --------------------------------------------------------------------------------
 
 
 class Child:
-    """A run of train.py, from its start to its end."""
-
     def __init__(self, zygote: "Zygote", pid: int, folder: Path, pipe: int | None) -> None:
         self.zygote, self.pid, self.folder, self.pipe = zygote, pid, folder, pipe
         self.marks: list[str] = []
@@ -150,7 +131,6 @@ class Child:
 
     @property
     def error(self) -> str:
-        """Its one line of error."""
         lines = self.err.splitlines()
         assert "Traceback" not in self.err, self.err
         [line] = [line for line in lines if line.startswith(("error: ", "stopped: "))]
@@ -165,15 +145,9 @@ class Zygote:
 
     def __enter__(self) -> "Zygote":
         environment = {k: v for k, v in os.environ.items() if k != "SEQ2SEQ_DEBUG"}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment
-            | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-            | self.environment,
-            text=True,
-        )
+        environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"} | self.environment
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen([sys.executable, __file__], env=environment, **pipes)
         assert self.process.stdout.readline() == "ready\n"
         return self
 
@@ -195,14 +169,10 @@ class Zygote:
         hooks: Sequence[Sequence[Any]] = (),
         environment: Mapping[str, str] | None = None,
     ) -> Child:
-        """Run `python train.py ARGUMENTS` in a folder.
+        """Run `python train.py ARGUMENTS` in a folder, in an environment different from ours.
 
-        Args:
-            arguments: Of train.py.
-            cwd: Its current directory.
-            marks: Let it say what it enters and leaves.
-            hooks: Functions of `HOOKS` with their arguments, called before it begins.
-            environment: What is different from ours.
+        With `marks` it says what it enters and leaves; `hooks` are functions of `HOOKS` with their
+        arguments, called before it begins.
         """
         self.count += 1
         folder = self.folder / str(self.count)
@@ -211,19 +181,12 @@ class Zygote:
         if marks:
             os.mkfifo(folder / "marks")
             pipe = os.open(folder / "marks", os.O_RDONLY | os.O_NONBLOCK)
-        pid = self.ask(
-            {
-                "argv": arguments,
-                "cwd": str(cwd),
-                "folder": str(folder),
-                "hooks": [*(["marks"] for _ in range(marks)), *hooks],
-                "environment": environment or {},
-            }
-        )
+        asked = {"argv": arguments, "cwd": str(cwd), "folder": str(folder)}
+        asked |= {"hooks": [*(["marks"] for _ in range(marks)), *hooks]}
+        pid = self.ask(asked | {"environment": environment or {}})
         return Child(self, pid, folder, pipe)
 
     def run(self, *arguments: str, cwd: Path, **options: Any) -> Child:
-        """Run it to its good end."""
         child = self.start(*arguments, cwd=cwd, **options)
         code = child.wait()
         assert code == 0, f"{arguments}: {code}\n{child.err}"
@@ -240,7 +203,6 @@ class Micro:
 
     @contextlib.contextmanager
     def zygote(self) -> Iterator[Zygote]:
-        """One that nobody else uses meanwhile."""
         free = self.zygotes.get()
         try:
             yield free
@@ -259,7 +221,6 @@ class Micro:
         return zygote.start(*what, *changes, cwd=root.parent, **options)
 
     def finish(self, zygote: Zygote, root: Path, *changes: str, **options: Any) -> Child:
-        """Go on to the good end."""
         child = self.start_in(zygote, root, *changes, **options)
         code = child.wait()
         assert code == 0, f"{root.name}: {code}\n{child.err}"
@@ -268,7 +229,6 @@ class Micro:
 
     @functools.cached_property
     def whole(self) -> "Whole":
-        """The run that nobody disturbed."""
         root = self.folder / "whole/run"
         with self.zygote() as zygote:
             child = self.finish(zygote, root, marks=True)
@@ -302,29 +262,22 @@ def leftovers(root: Path) -> list[Path]:
 
 def difference(root: Path, other: Path) -> str | None:
     """What `scripts/compare_runs.py` says of two runs; None if they are equal."""
-    spec = importlib.util.spec_from_file_location("compare_runs", ROOT / "scripts/compare_runs.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    found: str | None = script.compare(script.RunDir.open(root), script.RunDir.open(other))
-    return found
+    from runs import module_of  # the zygote has no need of pytest
+
+    script = module_of("compare_runs")
+    return script.compare(script.RunDir.open(root), script.RunDir.open(other))
 
 
 def inside(marks: Sequence[str]) -> list[str]:
     """What was entered and not left."""
-    left: list[str] = []
-    for mark in marks:
-        if mark.startswith("+"):
-            left.append(mark[1:])
-        else:
-            left.remove(mark[1:])
-    return left
+    entered, left = (Counter(m[1:] for m in marks if m[0] == sign) for sign in "+-")
+    return list((entered - left).elements())
 
 
 # The zygote's side ------------------------------------------------------------------------------
 
 
 def serve() -> None:
-    """Fork a run for each line that asks for one, and say how runs ended."""
     sys.path.insert(0, str(ROOT))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # as train.py sets it, before Hydra is imported
     for name in (  # all that train.py imports now or later
@@ -365,7 +318,6 @@ def _status(pid: int, timeout: float) -> int | None:
 
 
 def _run(request: dict[str, Any]) -> None:
-    """Be `python train.py`; never returns."""
     code: object = 70
     try:
         folder = Path(request["folder"])
@@ -483,7 +435,6 @@ def slow_attention(_: Path, seconds: float, after: int) -> None:
 
 
 def slow_search(_: Path, seconds: float) -> None:
-    """Let the translation of a batch of the test set take so long."""
     from seq2seq.cli import stages
     from seq2seq.decoding import translate
 
@@ -501,7 +452,6 @@ def slow_search(_: Path, seconds: float) -> None:
 
 
 def slow_saves(_: Path, seconds: float) -> None:
-    """Let a checkpoint take so long to write."""
     from seq2seq.run.directory import RunDir
 
     commit = RunDir.commit_directory
@@ -562,20 +512,12 @@ def measure(folder: Path, every: int) -> None:
 
 
 def limit_memory(_: Path, size: int) -> None:
-    """Let the process have so many bytes of addresses."""
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
-HOOKS: dict[str, Callable[..., None]] = {
-    "marks": say_what_happens,
-    "slow_attention": slow_attention,
-    "slow_search": slow_search,
-    "slow_saves": slow_saves,
-    "clock": clock,
-    "no_tempfile": no_tempfile,
-    "measure": measure,
-    "limit_memory": limit_memory,
-}
+HOOKS = {"marks": say_what_happens, "clock": clock, "measure": measure}
+HOOKS |= {f.__name__: f for f in (slow_attention, slow_search, slow_saves)}
+HOOKS |= {f.__name__: f for f in (no_tempfile, limit_memory)}
 
 
 if __name__ == "__main__":

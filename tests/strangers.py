@@ -217,26 +217,12 @@ def make_device(path: Path) -> None:
 
 
 def pickled(outside: Path) -> bytes:
-    return pickle.dumps(Payload(outside), protocol=2)
-
-
-def pickled_0(outside: Path) -> bytes:
-    return pickle.dumps(Payload(outside), protocol=0)
-
-
-def pickled_4(outside: Path) -> bytes:
-    return pickle.dumps(Payload(outside), protocol=4)
+    return pickle.dumps(Payload(outside))
 
 
 def torch_file(outside: Path) -> bytes:
     buffer = io.BytesIO()
     torch.save({"model": Payload(outside)}, buffer)
-    return buffer.getvalue()
-
-
-def torch_legacy(outside: Path) -> bytes:
-    buffer = io.BytesIO()
-    torch.save({"model": Payload(outside)}, buffer, _use_new_zipfile_serialization=False)
     return buffer.getvalue()
 
 
@@ -246,33 +232,12 @@ def object_array(outside: Path) -> bytes:
     return buffer.getvalue()
 
 
-def object_npy(outside: Path) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.array([Payload(outside)], dtype=object))
-    return buffer.getvalue()
-
-
 def script_archive(outside: Path) -> bytes:
     """What a TorchScript file looks like: a zip with code and a pickle."""
-    return zipped(
-        {
-            "m/code/__torch__.py": f"import os\nos.system('touch {outside}/CANARY')\n".encode(),
-            "m/data.pkl": pickled(outside),
-            "m/version": b"3\n",
-        }
-    )
-
-
-def exported_archive(outside: Path) -> bytes:
-    """What a .pt2 file looks like."""
-    files = {"archive_format": b"pt2", "data/weights/x.pt": torch_file(outside)}
-    return zipped(files | {"data/constants/c.pkl": pickled(outside)})
-
-
-def zipped(files: dict[str, bytes]) -> bytes:
+    files = {"m/code/__torch__.py": code(outside), "m/data.pkl": pickled(outside)}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for name, data in files.items():
+        for name, data in (files | {"m/version": b"3\n"}).items():
             archive.writestr(name, data)
     return buffer.getvalue()
 
@@ -326,15 +291,6 @@ def climbing_manifest(run: Path, outside: Path) -> None:
         reseal(folder, **{"../../../outside/file": entry_of_file(outside / "file")})
 
 
-def absolute_manifest(run: Path, outside: Path) -> None:
-    for folder in steps(run):
-        reseal(folder, **{str(outside / "file"): entry_of_file(outside / "file")})
-
-
-def climbing_tokenizer(run: Path, outside: Path) -> None:
-    reseal(run / "tokenizers", **{"../../outside/file": entry_of_file(outside / "file")})
-
-
 def climbing_report(run: Path, outside: Path) -> None:
     values = json.loads((run / "data_report.json").read_bytes())
     values["files"]["corpus/../../outside/file"] = entry_of_file(outside / "file")
@@ -371,12 +327,6 @@ def wild_ids(run: Path, outside: Path) -> None:
     put("trainer", "max_updates", value=10_000)(run, outside)
 
 
-def wild_ends(run: Path, outside: Path) -> None:
-    for path in run.glob("tokens/*.ends"):
-        path.write_bytes((-np.arange(path.stat().st_size // 8)).astype(np.int64).tobytes())
-    put("trainer", "max_updates", value=10_000)(run, outside)
-
-
 def terabyte(run: Path, outside: Path) -> None:
     with (run / "corpus/train.source").open("r+b") as file:
         file.truncate(1 << 40)
@@ -409,22 +359,16 @@ LINKED += ["model", "crash"]
 DIRECTORIES: dict[str, Trap] = {
     # pickles, and what holds some, under every name that is read
     "pickle as config": instead("config.yaml", pickled),
-    "text pickle as config": instead("config.yaml", pickled_0),
     "pickle as run.json": instead("run.json", pickled),
-    "pickle as report": instead("data_report.json", pickled_4),
+    "pickle as report": instead("data_report.json", pickled),
     "pickle as source tokenizer": instead("tokenizers/source.model", pickled),
-    "pickle as target tokenizer": instead("tokenizers/target.model", pickled_0),
+    "pickle as target tokenizer": instead("tokenizers/target.model", pickled),
     "pickle as tokenizers' manifest": instead("tokenizers/manifest.json", pickled),
     "pickle as best": instead("checkpoints/best.json", pickled),
     "pickle as weights": instead(WEIGHTS, pickled),
-    "text pickle as weights": instead(WEIGHTS, pickled_0),
-    "framed pickle as weights": instead(WEIGHTS, pickled_4),
     "torch.save as weights": instead(WEIGHTS, torch_file),
-    "old torch.save as weights": instead(WEIGHTS, torch_legacy),
     "object array as weights": instead(WEIGHTS, object_array),
-    "object .npy as weights": instead(WEIGHTS, object_npy),
     "TorchScript as weights": instead(WEIGHTS, script_archive),
-    ".pt2 as weights": instead(WEIGHTS, exported_archive),
     "tar as weights": instead(WEIGHTS, tarred),
     "python as weights": instead(WEIGHTS, code),
     "a huge header": instead(WEIGHTS, huge_header),
@@ -433,9 +377,9 @@ DIRECTORIES: dict[str, Trap] = {
     "pickle as manifest": instead("checkpoints/update-*/manifest.json", pickled),
     "pickle as source text": instead("corpus/test.source", pickled),
     "pickle as ids": instead("tokens/train.source.ids", pickled),
-    "pickle as ends": instead("tokens/validation.target.ends", pickled_4),
+    "pickle as ends": instead("tokens/validation.target.ends", pickled),
     "pickle as translations": instead("decode/test.txt", pickled),
-    "pickle as details": instead("decode/test.jsonl", pickled_4),
+    "pickle as details": instead("decode/test.jsonl", pickled),
     "pickle as scores": instead("scores.json", pickled),
     "pickle as lengths": instead("length_bleu.json", pickled),
     "pickle as metrics": instead("metrics.jsonl", pickled),
@@ -443,12 +387,9 @@ DIRECTORIES: dict[str, Trap] = {
     "_target_": text("_target_: os.system\n_args_: ['touch OUTSIDE/CANARY']\n"),
     "_target_ in model": put("model", "_target_", value="torch.hub.load"),
     "_target_ in optimizer": put("optimizer", "_target_", value="logging.os.system"),
-    "callbacks": text("hydra: {callbacks: {a: {_target_: os.system}}}\n"),
     "job_logging": text("hydra: {job_logging: {handlers: {a: {class: os.system}}}}\n"),
-    "searchpath": text("hydra: {searchpath: [file://OUTSIDE]}\n"),
     "defaults": text("defaults: [OUTSIDE/file]\n"),
     "a python tag": text("x: !!python/object/apply:os.system ['touch OUTSIDE/CANARY']\n"),
-    "a module tag": text("x: !!python/module:os\n"),
     "an environment variable": text("x: ${oc.env:HOME}\n"),
     "an interpolated name": put("name", value="${oc.decode:'${seed}'}"),
     "aliases": text("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"),
@@ -488,17 +429,13 @@ DIRECTORIES: dict[str, Trap] = {
     "deep JSON": deep_json,
     # names and numbers in manifests
     "a manifest that climbs": climbing_manifest,
-    "an absolute manifest": absolute_manifest,
-    "a tokenizer that climbs": climbing_tokenizer,
     "a report that climbs": climbing_report,
     "a best far away": best_of(10**300),
     "a best that climbs": best_of("../../outside"),
     "ids of no word": wild_ids,
-    "ends that go back": wild_ends,
     "weights that are no numbers": tensors(poison),
     "weights of another kind": tensors(wider),
     "an epoch before the first": state_of(epoch=-1),
-    "an update beyond counting": state_of(update=10**30),
     "a state of words": state_of(batch="x"),
     "log is a folder": special("train.log", Path.mkdir),
     "metrics are a folder": special("metrics.jsonl", Path.mkdir),

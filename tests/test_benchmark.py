@@ -2,18 +2,16 @@
 
 import json
 import re
-from itertools import cycle, islice
 
-import numpy as np
 import pytest
 from conftest import batch_loss
 from runs import assert_fails, run_here, tiny_run
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import LENGTHS, Size, drawn_pairs, interleaved, pieces_of, stored, timed
+from bench import Size
 from seq2seq.config.schema import Backend, Config, Normalize
 from seq2seq.data.batching import collate
-from seq2seq.data.tokenizer import EOS, PAD
+from seq2seq.data.tokenizer import PAD
 from seq2seq.model import build_model
 
 
@@ -29,48 +27,6 @@ def test_operations_are_those_that_torch_counts(tx, ty):
     assert size.training_operations(tx, ty, tx * ty) == pytest.approx(
         counter.get_total_flops(), rel=0.03
     )
-
-
-def test_contestants_take_turns_and_the_first_round_does_not_count():
-    said = []
-
-    def contestant(name, rates):
-        return lambda: said.append(name) or next(rates)
-
-    rates = interleaved(
-        [contestant("a", iter([9.0, 1.0, 5.0, 3.0])), contestant("b", cycle([2.0]))], rounds=3
-    )
-    assert said == ["a", "b"] * 4
-    assert rates == [[1.0, 5.0, 3.0], [2.0, 2.0, 2.0]]
-
-
-def test_a_rate_is_units_by_time(monkeypatch):
-    clock = iter([10.0, 14.0])
-    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
-    assert timed(lambda: 20.0) == 5.0
-
-
-def test_drawn_sentences_have_the_lengths_of_captions():
-    source, target = drawn_pairs("captions", 4000, 100)
-    mean_x, spread_x, mean_y, _, longest = LENGTHS["captions"]
-    lengths = [np.array([len(row) for row in side]) for side in (source, target)]
-    assert lengths[0].mean() == pytest.approx(mean_x, abs=0.5)
-    assert lengths[1].mean() == pytest.approx(mean_y, abs=0.5)
-    assert lengths[0].std() == pytest.approx(spread_x, abs=0.5)
-    assert max(map(max, lengths)) <= longest
-    assert np.corrcoef(*lengths)[0, 1] > 0.7
-    assert all(row[-1] == EOS and EOS not in row[:-1] and row.max() < 100 for row in source)
-
-
-def test_text_becomes_ids_of_pieces(tmp_path):
-    lines = [f"the {noun} sees the {verb}" for noun in ("cat", "dog", "bird") for verb in "abcdef"]
-    for name in ("a", "b"):
-        (tmp_path / name).write_text("\n".join(lines) + "\n", "utf-8")
-    source, target = (pieces_of(tmp_path / name, 40) for name in ("a", "b"))
-    assert len(source) == len(target) == len(lines)
-    assert all(row[-1] == EOS and row.max() < 40 for row in source)
-    pairs = stored((source, target), 40, tmp_path)
-    assert [pairs.src[i].tolist() for i in range(3)] == [row.tolist() for row in islice(source, 3)]
 
 
 @pytest.mark.e2e

@@ -2,11 +2,10 @@
 
 import copy
 import dataclasses
-import difflib
+import functools
 import math
 import typing
 from collections.abc import Iterator, Mapping
-from datetime import date
 from functools import cache
 from typing import Any
 
@@ -59,20 +58,12 @@ def with_option(group: str, name: str) -> Config:
 
 
 def refused(values: Mapping[str, Any], *overrides: str) -> str:
-    """The one line that a user sees."""
     with pytest.raises(ConfigError) as caught:
         to_config(values, overrides)
     line = str(caught.value)
     assert line.startswith("config: ")
     assert one_line(caught.value) == f"error: {line}"
     return line.removeprefix("config: ")
-
-
-def put(values: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        values = values[parent]
-    values[last] = value
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -164,45 +155,21 @@ def test_every_field_has_a_default_and_every_number_a_range(cls):
 
 # Unknown keys, wrong types, missing values ------------------------------------------------------
 
-PLACES = ["", "data", "data.grammar", "tokenizer", "model", "decoder", "optimizer", "trainer"]
-PLACES += ["decode", "evaluate", "logging"]
-
-
-def misspelt(group: str, values: Mapping[str, Any]) -> tuple[str, str]:
-    """A key of a group and the same with a letter missing, such that no neighbour is nearer."""
-    for part in filter(None, group.split(".")):
-        values = values[part]
-    prefix = f"{group}." if group else ""
-    for right in sorted(values, key=len, reverse=True):
-        wrong = right[:2] + right[3:]
-        if difflib.get_close_matches(wrong, values, n=1) == [right]:
-            return prefix + right, prefix + wrong
-    raise AssertionError(group)
-
-
-@pytest.mark.parametrize("group", PLACES)
-def test_a_misspelt_key_is_refused_with_the_nearest(group):
-    values = composed()
-    right, wrong = misspelt(group, values)
-    expected = f"unknown key '{wrong}'. Did you mean '{right}'?"
-    assert refused(composed(), f"{wrong}=3") == expected
-    put(values, wrong, 3)
-    assert refused(values) == expected
-
-
 WRONG = [
+    ("model.hiden_size=3", "unknown key 'model.hiden_size'. Did you mean 'model.hidden_size'?"),
+    ("seeed=3", "unknown key 'seeed'. Did you mean 'seed'?"),
+    (
+        "data.grammar.min_wrds=3",
+        "unknown key 'data.grammar.min_wrds'. Did you mean 'data.grammar.m",
+    ),
     ("optimizer.zzz=1", "unknown key 'optimizer.zzz'. Known here: name, lr, rho, eps, weight_de"),
     ("optimizer.beta1=0.9", "unknown key 'optimizer.beta1'"),  # each option is a class of its own
     ("model.hidden_size=abc", "model.hidden_size: Value 'abc'"),
-    ("model.hidden_size=3.5", "model.hidden_size: Value '3.5'"),
-    ("model.hidden_size=true", "model.hidden_size: Value 'True'"),
     ("model.hidden_size=null", "model.hidden_size: Incompatible value 'None'"),
     ("model.bias=maybe", "model.bias: Value 'maybe'"),
     ("cell.reset=sideways", "expected one of [before, after]"),
-    ("cell.reset=1", "expected one of [before, after]"),
     ("stages=[tokenize,trian]", "stages[1]: Invalid value 'trian'"),
     ("evaluate.heatmaps=[1,x]", "evaluate.heatmaps[1]: Value 'x'"),
-    ("optimizer.lr=fast", "optimizer.lr: Value 'fast'"),
     ("name=null", "name: Incompatible value 'None'"),
     ("name=[1]", "name: Cannot convert"),
     ("data.limit=all", "data.limit: Value 'all'"),
@@ -213,7 +180,6 @@ WRONG = [
     ("model=null", "model is None, not a group. Write model.KEY=VALUE."),
     ("optimizer=adam", "optimizer is 'adam', not a group. Write optimizer.KEY=VALUE."),
     ("scheduler.name=cosin", "scheduler.name is 'cosin'. Choose one of: constant, plateau, "),
-    ("scheduler.name=[1]", "scheduler.name is [1]. Choose one of: constant, plateau, "),
     ("tokenizer.name=null", "tokenizer.name is None. Choose one of: words, sentencepiece; others"),
 ]
 
@@ -223,16 +189,9 @@ def test_what_is_wrong_with_a_value_names_the_key(override, text):
     assert text in refused(composed(), override)
 
 
-@pytest.mark.parametrize(
-    "extra", [{"name": date(2014, 9, 1)}, {"name": b"x"}, {None: 1}, {(1, 2): 1}, {1: 2}]
-)
-def test_keys_and_values_that_only_yaml_can_hold_are_refused(extra):
-    refused({**composed(), **extra})
-
-
-def test_a_preset_without_its_package_line_is_refused():
-    """Its values would land under `experiment:`."""
-    assert "unknown key 'experiment'" in refused({**composed(), "experiment": {"seed": 3}})
+def test_a_misspelt_key_of_a_file_is_refused_with_the_nearest():
+    expected = "unknown key 'trainer.bach_tokens'. Did you mean 'trainer.batch_tokens'?"
+    assert refused({"trainer": {"bach_tokens": 3}}) == expected
 
 
 def test_a_value_that_is_to_be_given_and_is_not_is_named():
@@ -274,60 +233,31 @@ def numbers() -> Iterator[tuple[str, str, type, Mapping[str, Any]]]:
             yield from visit(cls, f"{group}.", f"{group}={name}")
 
 
-def bounds() -> Iterator[Any]:
-    """Per end of a range: the last value inside, the first outside; NaN is outside of every one."""
-    for option, key, kind, allowed in numbers():
-        low, high, ends = allowed["low"], allowed["high"], allowed["open"]
-        left = "(" if ends in ("low", "both") else "["
-        right = ")" if ends in ("high", "both") or high == math.inf else "]"
-        fix = f"Use {left}{low:g}, {high:g}{right}."
-        name = f"{option.partition('=')[2]}-{key}"
-        if kind is float:
-            yield pytest.param(option, key, None, math.nan, fix, id=f"{name}-nan")
-        for end, bound, sign in (("low", low, -1), ("high", high, 1)):
-            if math.isinf(bound):
-                continue
-            step = math.nextafter(bound, sign * math.inf) if kind is float else bound + sign
-            inside = math.nextafter(bound, -sign * math.inf) if kind is float else bound - sign
-            outside, last = (bound, inside) if ends in (end, "both") else (kind(step), bound)
-            yield pytest.param(option, key, kind(last), outside, fix, id=f"{name}-{end}")
-
-
-@pytest.mark.parametrize(("option", "key", "last", "outside", "fix"), list(bounds()))
-def test_N7_value_just_outside_its_range_is_refused(option, key, last, outside, fix):
-    group, _, choice = option.partition("=")
-    config = with_option(group, choice) if option else copy.deepcopy(_config())
-    *parents, name = key.split(".")
-    owner: Any = config
-    for parent in parents:
-        owner = getattr(owner, parent)
-    if last is not None:
-        setattr(owner, name, last)
-        _check_ranges(config)
-    setattr(owner, name, outside)
-    with pytest.raises(ConfigError) as caught:
-        _check_ranges(config)
-    assert caught.value.what == f"{key}={outside} is out of range"
-    assert caught.value.fix == fix
-
-
-def test_enough_ranges_were_found():
-    assert len({key for _, key, _, _ in numbers()}) > 50
-    assert sum(kind is float for _, _, kind, _ in numbers()) > 20
+def test_N7_every_number_has_a_range_that_is_checked():
+    found = list(numbers())
+    assert len({key for _, key, _, _ in found}) > 50
+    for option, key, kind, allowed in found:
+        group, _, choice = option.partition("=")
+        config = with_option(group, choice) if option else copy.deepcopy(_config())
+        *parents, name = key.split(".")
+        owner = functools.reduce(getattr, parents, config)
+        ends = {"low": (-1, allowed["low"]), "high": (1, allowed["high"])}
+        outside = [
+            bound + (0 if allowed["open"] in (end, "both") else sign)
+            for end, (sign, bound) in ends.items()
+            if math.isfinite(bound)
+        ]
+        for value in [*outside, *([math.nan] if kind is float else [])]:
+            setattr(owner, name, kind(value))
+            with pytest.raises(ConfigError, match=rf"{key}=.* is out of range\. Use [\[(]"):
+                _check_ranges(config)
 
 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
         ("trainer.clip_norm=nan", "trainer.clip_norm=nan is out of range. Use (0, inf)."),
-        ("trainer.clip_norm=inf", "trainer.clip_norm=inf is out of range. Use (0, inf)."),
-        ("optimizer.lr=0", "optimizer.lr=0.0 is out of range. Use (0, inf)."),
-        ("encoder.annotation_dropout=1", "encoder.annotation_dropout=1.0 is out of range. Use [0"),
-        ("model.hidden_size=0", "model.hidden_size=0 is out of range. Use [1, 1e+06]."),
         ("decode.beam_size=0", "decode.beam_size=0 is out of range. Use [1, 1000]."),
-        ("tokenizer.vocab_size=3", "tokenizer.vocab_size=3 is out of range. Use [4, 1e+06]."),
-        ("data.limit=0", "data.limit=0 is out of range. Use [1, inf)."),
-        ("seed=-1", "seed=-1 is out of range. Use [0, inf)."),
         ("seed=1000000000000001", "seed=1000000000000001 is too large. Use 1000000000000000 or le"),
     ],
 )
@@ -374,14 +304,12 @@ def test_settings_that_do_not_fit_together(overrides, text):
 
 
 def test_settings_that_just_fit_together():
-    to_config(composed(), ["trainer.batch_tokens=100", "trainer.batch_sentences=null"])
-    to_config(composed(), ["decode.n_best=10"])
-    to_config(composed(), ["decode.replace_unknown=true"])
-    to_config(composed(), ["evaluate.examples=[figure3]"])
-    to_config(composed(), ["evaluate.examples=[]", "data.target_language=de"])
-    to_config(composed(), ["data.grammar.min_words=9", "data.grammar.max_words=9"])
-    to_config(composed(), ["data.target_language=zh-Hans", "data.source_language=pt_BR"])
-    to_config(composed(), ["attention.name=multi_head", "attention.heads=8"])
+    fitting = ["decode.n_best=10", "decode.replace_unknown=true", "evaluate.examples=[figure3]"]
+    fitting += ["trainer.batch_tokens=100", "trainer.batch_sentences=null"]
+    fitting += ["data.grammar.min_words=9", "data.grammar.max_words=9"]
+    to_config(composed(), [*fitting, "attention.name=multi_head", "attention.heads=8"])
+    languages = ["data.target_language=zh-Hans", "data.source_language=pt_BR"]
+    to_config(composed(), ["evaluate.examples=[]", *languages])
 
 
 # YAML's traps -----------------------------------------------------------------------------------
@@ -407,11 +335,6 @@ def test_small_floats_are_floats(tmp_path, written):
     for config in (given, load_run_config(path)):
         assert type(config.optimizer.eps) is float
         assert config.optimizer.eps == 1e-6
-
-
-def test_one_file_is_a_list_of_one():
-    config = to_config(composed(), ["data.train=a.tsv", "data.test=[b,c]"])
-    assert (config.data.train, config.data.test) == (["a.tsv"], ["b", "c"])
 
 
 def test_hydra_hands_over_the_same_values_and_raw_ones_stay_as_they_were():

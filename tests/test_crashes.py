@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from disks import Disk
-from faults import NAMES, Operations, fail_at, in_child, kill_at, killed
+from faults import Operations, fail_at, in_child, kill_at, killed
 from runs import ROOT, composed, copy_of, locked, template_pairs, tiny_run, write_corpus
 from toys import Toy, folder, toy, weights_of
 
@@ -47,7 +47,6 @@ def last(said: list[str], word: str) -> int:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory) -> dict[int, list[list[float]]]:
-    """The tensors after each update."""
     made, found = toy(tmp_path_factory.mktemp("toy") / "run"), {}
     for step in range(1, max(STEPS) + 2):
         made.update()
@@ -82,8 +81,6 @@ def assert_recovers(root: Path, said: list[str], expected, case: str) -> None:
 
 
 def operations_of(work) -> list[str]:
-    """The names of the operations that there are to die at."""
-
     def counted(say) -> None:
         def act(_count, name, _args, proceed):
             say(f"operation {name}")
@@ -97,7 +94,7 @@ def operations_of(work) -> list[str]:
     return [line.split()[1] for line in said]
 
 
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_K2_S12_death_at_every_file_operation_of_saving_and_deleting(
     tmp_path, expected, tally, every
 ):
@@ -126,7 +123,7 @@ def test_K2_S12_death_at_every_file_operation_of_saving_and_deleting(
     tally("K2", "death at every file operation of save and retention", survived, len(points))
 
 
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_K2_death_at_every_file_operation_of_an_export(tmp_path, tmp_path_factory, tally, every):
     source = tiny_run(tmp_path_factory.getbasetemp())
     cfg = load_run_config(source / "config.yaml")
@@ -158,7 +155,7 @@ def test_K2_death_at_every_file_operation_of_an_export(tmp_path, tmp_path_factor
     tally("K2", "death at every file operation of an export", len(tried), len(tried))
 
 
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
 def test_K2_K6_death_at_every_file_operation_of_preparing_data(tmp_path, tally, every):
     """Corpus, vocabularies and ids are made anew until the report, written last, is there."""
     names = write_corpus(tmp_path / "corpus", template_pairs(40), held_out=4)
@@ -200,7 +197,7 @@ def files_of(root: Path) -> list[str]:
     return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file())
 
 
-@pytest.mark.parametrize("states", [200, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("states", [100, pytest.param(5000, marks=pytest.mark.slow)])
 def test_K4_power_cuts_lose_nothing_acknowledged(tmp_path, expected, tally, states):
     root = tmp_path / "run"
     draw = random.Random(7)
@@ -230,7 +227,6 @@ class CutError(BaseException):
 
 
 def recorded_until(number: int, root: Path, made: Toy, said: list[str]) -> Disk:
-    """The disk as it is before operation `number` of a cycle."""
     disk = Disk(root)
 
     def act(count, name, args, proceed):
@@ -241,25 +237,6 @@ def recorded_until(number: int, root: Path, made: Toy, said: list[str]) -> Disk:
     with pytest.raises(CutError), Operations(act):
         cycle(made, said.append)
     return disk
-
-
-def test_K4_the_model_of_a_disk_notices_a_missing_sync(tmp_path, expected, monkeypatch):
-    """Renaming before syncing is what the protocol is there to avoid."""
-    root, found = tmp_path / "run", 0
-    monkeypatch.setattr("seq2seq.run.writing.sync_directory", lambda _: None)
-    for number in (60, 80, 100):
-        shutil.rmtree(root, ignore_errors=True)
-        made, said = toy(root), []
-        disk = recorded_until(number, root, made, said)
-        for seed in range(20):
-            state = tmp_path / f"state{number}-{seed}"
-            disk.after_a_cut(state, random.Random(seed))
-            (state / "config.yaml").write_bytes((root / "config.yaml").read_bytes())
-            try:
-                assert_recovers(state, said, expected, "no sync")
-            except Exception:
-                found += 1
-    assert found > 10
 
 
 # Errors of the disk: unlike death, they are handled.
@@ -324,54 +301,6 @@ def failed_save(made: Toy, name: str, code: int, number: int) -> PlatformError |
             assert len(synced) == number, "nothing is synced again after a failure"
         return error
     return None
-
-
-def test_S1_a_disk_that_stays_full_fails_every_cleaning_up_too(tmp_path):
-    made = toy(tmp_path / "run")
-    made.save(1)
-    made.update()
-    for number in range(1, 12):
-        act = fail_at(number, errno.ENOSPC, names=("write", "fsync", "unlink", "rmdir"), on=True)
-        with pytest.raises(PlatformError, match="No space left on device"), Operations(act):
-            checkpoint.save(made.run, made.state)
-        assert checkpoint.newest(made.run) == folder(made.run.root, 1)
-    with locked(made.run):
-        made.run.lock()  # sweeps
-        assert [p.name for p in made.run.path("checkpoints").iterdir()] == ["update-00000001"]
-
-
-SMALL_DISK = """
-import os, sys, subprocess
-subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", sys.argv[1]], check=True)
-sys.path[:0] = [sys.argv[2], sys.argv[2] + "/tests"]
-from pathlib import Path
-from seq2seq.run.errors import PlatformError
-from seq2seq.run.checksums import verify_directory
-from seq2seq.run.directory import RunDir
-run = RunDir(Path(sys.argv[1]))
-for step in range(1, 100):
-    try:
-        run.commit_directory(f"checkpoints/{step}", {"a": os.urandom(6000), "b": os.urandom(3000)})
-    except PlatformError as error:
-        assert "o space left" in error.what, error
-        break
-names = sorted(p.name for p in run.path("checkpoints").iterdir())
-assert len(names) == step - 1 > 2, names
-assert not [n for n in names if verify_directory(run.path("checkpoints") / n)], names
-run.remove_directory("checkpoints/1")
-run.commit_directory("checkpoints/again", {"a": os.urandom(6000)})
-print("held")
-"""
-
-
-def test_S1_a_real_small_disk(tmp_path):
-    if shutil.which("unshare") is None:
-        pytest.skip("unshare is not installed")
-    command = ["unshare", "-rm", sys.executable, "-c", SMALL_DISK, str(tmp_path), str(ROOT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if "unshare failed" in done.stderr or "mount" in done.stderr:
-        pytest.skip("this system lets nobody mount a small disk")
-    assert done.stdout == "held\n", done.stderr
 
 
 @pytest.mark.parametrize("name", ["replace", "rmdir", "unlink"])
@@ -460,12 +389,3 @@ def test_K3_SIGKILL_at_every_system_call_of_a_save_cycle(tmp_path, tally, call):
         held += 1
     assert held == len(places) > 2
     tally("K3", f"SIGKILL at every {call} of a real process", held, len(places))
-
-
-def test_every_operation_that_changes_the_disk_is_watched():
-    """Else a fault could be forgotten: what fsops calls of `os` is what faults.py stands before."""
-    source = (ROOT / "seq2seq/run/writing.py").read_text("utf-8")
-    harmless = {"fstat", "lseek", "strerror"}
-    used = {word for word in dir(os) if f"os.{word}(" in source} - harmless
-    assert used <= {*NAMES}
-    assert "rmtree" in source, "which calls unlink and rmdir"

@@ -7,12 +7,11 @@ script's `main` under the same `run_script` that a process runs.
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
 import pytest
-from runs import ROOT, assert_fails, call, copy_of, environment
+from runs import ROOT, assert_fails, copy_of, environment
 
 import seq2seq
 
@@ -49,27 +48,6 @@ def test_files_and_streams_give_the_same(run, expected, script, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.txt", "out.txt"]
 
 
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        (b"", 0),
-        (b"\n", 1),
-        (b"\n\n\n", 3),
-        (b"the cat", 1),
-        (b"the cat\n", 1),
-        (b"a\nb", 2),
-        (b" \n\t\r\n\x07\n\r\r\n", 4),
-        (b"\xef\xbb\xbf", 1),
-        (b"a\r\nb\x0bc\xc2\x85d\re\n", 2),
-    ],
-)
-def test_D1_D5_as_many_lines_out_as_in(run, script, text, lines):
-    result = script("decode", run, stdin=text)
-    assert result.code == 0
-    assert result.out.count(b"\n") == lines
-    assert result.out == b"" or result.out.endswith(b"\n")
-
-
 def test_n_best(run, script):
     args = (run, "--format", "nbest", "decode.beam_size=5", "decode.n_best=3")
     result = script("decode", *args, stdin=b"the cat sees the dog .\n\nthe boy .\n")
@@ -84,12 +62,6 @@ def test_n_best(run, script):
         assert scores == sorted(scores, reverse=True)
         assert len(scores) == 3
     assert rows.count("") == 1
-
-
-@pytest.mark.parametrize("ending", [b"\n", b""])
-def test_D4_invalid_utf8_is_named_by_its_line(run, script, ending):
-    result = script("decode", run, stdin=b"the cat .\nthe dog .\ncaf\xe9 ." + ending)
-    assert_fails(result, 3, "stdin:3: invalid UTF-8 byte 0xe9 at byte 4", "Latin-1")
 
 
 def test_a_missing_input_or_run_and_a_wrong_override_are_named(run, script, tmp_path):
@@ -114,14 +86,6 @@ def test_the_output_file_is_whole_or_absent(run, script, tmp_path):
     assert_fails(script("decode", *args, stdin=text), 3, "stdin:40")
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["out.txt"]
     assert (tmp_path / "new/out.txt").read_text() == "old"
-
-
-def test_an_output_that_cannot_be_written_is_named(run, script, tmp_path):
-    (tmp_path / "file").touch()
-    for place in (tmp_path / "file/out.txt", tmp_path):
-        result = script("decode", run, "--output", place, stdin=b"the cat .\n")
-        assert_fails(result, 5, str(place))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
 
 
 def test_a_pipe_given_as_output_stays_a_pipe(run, script, tmp_path):
@@ -188,21 +152,6 @@ def test_lengths_of_several_runs_are_one_table_and_one_plot(run, script, tmp_pat
     assert rows[1].count(f"{own['bins'][0]['bleu']:.1f} (") == 2
 
 
-def test_lengths_are_translated_anew_where_they_must_be(run, script, tmp_path):
-    plot = ("--by-length", tmp_path / "plot.png")
-    read = script("evaluate", run, *plot)
-    changed = script("evaluate", run, *plot, "decode.max_ratio=0.2", "decode.extra_steps=0")
-    sides = [run / f"corpus/test.{side}" for side in ("source", "target")]
-    given = script("evaluate", run, *plot, "--source", sides[0], "--reference", sides[1])
-    assert read.code == changed.code == given.code == 0
-    assert read.out == given.out != changed.out
-    older = copy_of(run, tmp_path / "older")
-    (older / "length_bleu.json").unlink()
-    assert script("evaluate", older, *plot).out == read.out
-    none = tmp_path / "none"
-    assert_fails(script("evaluate", run, none, *plot), 4, f"{none}: holds no run")
-
-
 HYP, REF = b"the cat sees the dog\n" * 9, b"the cat sees the dog\n" * 10
 
 
@@ -210,8 +159,6 @@ HYP, REF = b"the cat sees the dog\n" * 9, b"the cat sees the dog\n" * 10
     ("hypotheses", "reference", "parts"),
     [
         (HYP, REF, ["hyp.txt has 9 lines, ref.txt has 10"]),
-        (REF + b"\n", REF, ["hyp.txt has 11 lines, ref.txt has 10"]),
-        (HYP, b"", ["hyp.txt has 9 lines, ref.txt has 0"]),
         (b"", REF, ["hyp.txt has 0 lines, ref.txt has 10"]),
         (b"", b"", ["no sentences"]),
         (HYP, None, ["ref.txt: no such file"]),
@@ -219,7 +166,7 @@ HYP, REF = b"the cat sees the dog\n" * 9, b"the cat sees the dog\n" * 10
         (REF, b"a\n" + b"caf\xe9\n" * 9, ["ref.txt:2: invalid UTF-8 byte 0xe9 at byte 4"]),
         (b"a\0b\n" * 10, REF, ["hyp.txt:1: NUL at byte 2"]),
     ],
-    ids=["-1", "+1", "no lines", "empty", "both empty", "no reference", "none", "bytes", "NUL"],
+    ids=["-1", "empty", "both empty", "no reference", "none", "bytes", "NUL"],
 )  # fmt: skip
 def test_V1_files_that_cannot_be_scored(script, tmp_path, hypotheses, reference, parts):
     names = ("hyp.txt", "ref.txt")
@@ -238,13 +185,12 @@ def numbers(result) -> dict[str, str]:
 @pytest.mark.parametrize(
     "hypotheses",
     [
-        REF,
         REF[:-1],
         REF.replace(b"\n", b"\r\n"),
         b"\xef\xbb\xbf" + REF,
-        *(REF.replace(b"cat sees", f"cat{c}sees".encode()) for c in "\r\u2028\t\x85\x0b"),
+        *(REF.replace(b"cat sees", f"cat{c}sees".encode()) for c in "\r\u2028\x85\x0b"),
     ],
-    ids=["as it is", "no end", "CRLF", "mark", "CR", "U+2028", "tab", "U+0085", "VT"],
+    ids=["no end", "CRLF", "mark", "CR", "U+2028", "U+0085", "VT"],
 )
 def test_V1_V4_what_ends_a_line_and_what_does_not(script, tmp_path, hypotheses):
     (tmp_path / "hyp.txt").write_bytes(hypotheses)
@@ -270,16 +216,7 @@ def test_V3_scores_are_the_same_bytes_every_time(run, script, tmp_path):
 
 @pytest.mark.parametrize(
     "args",
-    [
-        (),
-        ("--hypotheses", "a"),
-        ("RUN", "--hypotheses", "a", "--reference", "b"),
-        ("RUN", "--source", "a"),
-        ("RUN", "--reference", "a"),
-        ("--attention",),
-        ("a=b",),
-        ("--by-length", "a.png", "--hypotheses", "a", "--reference", "b"),
-    ],
+    [(), ("--hypotheses", "a"), ("RUN", "--source", "a"), ("--attention",), ("a=b",)],
     ids=" ".join,
 )
 def test_arguments_that_make_no_sense(script, args):
@@ -295,32 +232,15 @@ def test_arguments_that_make_no_sense(script, args):
         ("> /dev/full", "error: stdout: No space left on device."),
         (">&-", "error: stdout: is closed."),
         ("<&-", "error: stdin: is closed. Pipe text in, or use --input FILE."),
-        ("| head -1; exit ${PIPESTATUS[0]}", ""),
     ],
 )
-def test_D6_D7_D8_a_stream_that_is_lost(run, tmp_path, redirect, message):
-    """An error of one line; a reader that goes away ends it quietly."""
-    command = f"{sys.executable} {ROOT}/scripts/decode.py {run} --format jsonl {redirect}"
-    command = command if redirect[0] == "|" else f"exec {command}"
+def test_D7_D8_a_stream_that_is_lost(run, tmp_path, redirect, message):
+    command = f"exec {sys.executable} {ROOT}/scripts/decode.py {run} --format jsonl {redirect}"
     result = subprocess.run(
         ["bash", "-c", command], input=b"the cat waits for the dog again .\n" * 200,
         capture_output=True, cwd=tmp_path, env=environment(), timeout=120, check=False,
     )  # fmt: skip
-    code = {">": 5, "<": 3, "|": 128 + signal.SIGPIPE}[redirect[0]]
+    code = {">": 5, "<": 3}[redirect[0]]
     assert result.returncode == code, result.stderr
     assert result.stderr.decode().startswith(message)
-    assert result.stderr.count(b"\n") == bool(message), result.stderr.decode()
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        (["evaluate"], "error: evaluate.py: nothing to score. Give RUN, or --hypotheses.\n"),
-        (["decode", "RUN", "--no-such-option"], "unrecognized arguments: --no-such-option\n"),
-    ],
-)
-def test_a_usage_error_is_quick_and_says_why(tmp_path, command, message):
-    name, *args = command
-    result = call(ROOT / f"scripts/{name}.py", *args, cwd=tmp_path, timeout=30)
-    assert (result.returncode, result.stdout) == (2, b"")
-    assert result.stderr.decode().endswith(message)
+    assert result.stderr.count(b"\n") == 1, result.stderr.decode()

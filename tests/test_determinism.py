@@ -1,24 +1,18 @@
 """The seed decides, and nothing else: no thread of another kind, no look, no place, no pause."""
 
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import pytest
-from runs import composed, copy_of, locked
+from runs import composed
 from storms import Micro, Zygote, difference
 
-from seq2seq.cli.stages import run_stages
-from seq2seq.config.compose import RESUME_KEYS, flatten, load_run_config
-from seq2seq.config.schema import Config
+from seq2seq.config.compose import flatten
 from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import StoppedError
-from seq2seq.run.signals import StopRequest
 from seq2seq.training import checkpoint
-from seq2seq.training.trainer import Trainer
 
 pytestmark = pytest.mark.e2e
 
@@ -59,7 +53,7 @@ def test_T1_the_same_seed_twice(micro, tmp_path, tally, times):
     assert found == [None] * 2 * times
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_T2_another_seed_gives_other_weights(micro, tmp_path, tally, count):
     roots = finish_all(micro, tmp_path, [[f"seed={1 + n}", *FEW] for n in range(count + 1)])
     models = {weights(root)["model.safetensors"] for root in roots}
@@ -80,7 +74,6 @@ LOOKS = {
         "logging.heatmaps": "2",
         "logging.tensorboard": "true",
     },
-    "no tensorboard": {"logging.tensorboard": "false", "logging.samples": "0"},
     "no logging": {
         "logging.every": "1000",  # nobody looks into the model
         "logging.tensorboard": "false",
@@ -123,7 +116,7 @@ def test_T3_looking_leaves_the_weights_alone(micro, tmp_path, tally):
     tally("T3", "logging, evaluation, heatmaps, saving changed", sum(same), len(same))
     assert all(same), dict(zip(LOOKS, same, strict=True))
     assert (roots[-1] / "heatmaps/figure3-a.png").exists()
-    assert not (roots[3] / "tensorboard").exists()
+    assert not (roots[3] / "tensorboard").exists(), "of the run without logging"
 
 
 # Where and when ---------------------------------------------------------------------------------
@@ -156,66 +149,3 @@ def test_T4_neither_place_nor_time_nor_user_changes_anything(micro, tmp_path, ta
     tally("T4", "hash seed, locale, directory, file times, time zone, user", 6, 6)
     assert found == dict.fromkeys(found)
     assert len(found) == 5  # one of them is two
-
-
-# Pauses -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def prepared(micro, tmp_path_factory) -> tuple[Path, Config]:
-    """The micro run, tokenized and not trained, and its config."""
-    root = tmp_path_factory.mktemp("prepared") / "run"
-    with micro.zygote() as zygote:
-        micro.finish(zygote, root, "stages=[tokenize]")
-    return root, load_run_config(root / "config.yaml", ["stages=[train]"], RESUME_KEYS)
-
-
-@pytest.mark.parametrize(
-    "stops",
-    [
-        [range(7, 60, 15)],
-        pytest.param([[k] for k in range(1, 61)], marks=pytest.mark.slow),
-    ],
-    ids=["4", "60"],
-)
-def test_T5_a_planned_stop_at_any_update(prepared, micro, tmp_path, tally, monkeypatch, stops):
-    """Asked to stop during update k, and continued from what is on disk alone.
-
-    Args:
-        stops: The updates at which a run is stopped, for each run.
-    """
-    source, cfg = prepared
-    monkeypatch.setattr(
-        "seq2seq.run.directory.writing.sync_directory", lambda _: None
-    )  # nothing cuts the power
-
-    def go(root: Path, stop: StopRequest) -> None:
-        run = RunDir.open(root)
-        run.lock()
-        with locked(run):
-            run_stages(cfg, run, stop)
-
-    update = Trainer._update
-    stop = StopRequest()
-
-    def asked(self: Trainer, *arguments) -> None:
-        if self.progress.update + 1 == at:
-            stop.signal = signal.SIGUSR1
-        update(self, *arguments)
-
-    monkeypatch.setattr(Trainer, "_update", asked)
-    at = 0
-    whole = copy_of(source, tmp_path / "whole")
-    go(whole, StopRequest())
-    assert weights(whole) == weights(micro.whole.root), "here as in a process of its own"
-    for number, moments in enumerate(stops):
-        root = copy_of(source, tmp_path / f"run{number}")
-        for at in moments:
-            stop = StopRequest()
-            with pytest.raises(StoppedError, match=f"saved at update {at} "):
-                go(root, stop)
-        at, stop = 0, StopRequest()
-        go(root, stop)
-        assert difference(root, whole) is None, f"stopped at {list(moments)}"
-    number = sum(map(len, stops))
-    tally("T5", "planned stop at update k, then resumed", number, number)

@@ -8,8 +8,6 @@ import pytest
 import torch
 from conftest import (
     FAMILY,
-    PAD,
-    SIZES,
     VOCAB,
     attention_of,
     batch_loss,
@@ -21,14 +19,11 @@ from conftest import (
 from oracles import Oracle
 
 from seq2seq.config.schema import Backend, Reset, StateWord
-from seq2seq.data.batching import Batch, collate
 from seq2seq.model import RNNSearch
 from seq2seq.training import loss
 from seq2seq.training.diagnostics import (
-    SENTENCES,
     Probe,
     read,
-    some_of,
     weight_groups,
 )
 from seq2seq.training.loss import sentence_losses
@@ -81,13 +76,6 @@ def test_gates_and_entropy_are_those_of_the_oracle(changes):
     assert found == pytest.approx(wanted, rel=1e-6)
     for part in ("encoder", "decoder"):
         assert 0 < wanted[f"gates/{part}_z_low"] < 1, "the case should have saturated gates"
-
-
-def test_fused_and_reference_see_the_same():
-    model = tiny_model(scale=2.0)
-    reference = read(Probe(model).look(random_batch(3)))
-    fused = tiny_model(scale=2.0, backend=Backend.fused)
-    assert read(Probe(fused).look(random_batch(3))) == pytest.approx(reference, rel=1e-6)
 
 
 def noisy(kind) -> RNNSearch:
@@ -164,31 +152,7 @@ def test_ratios_are_those_of_numpy(kind):
         assert found[f"update_ratio/{group}"] == pytest.approx(ratio, rel=1e-6)
 
 
-def test_what_is_not_finite_is_left_out():
-    values = {"a": 0.5, "b": math.nan, "c": math.inf, "d": 0.25}
-    assert read({k: torch.tensor(x) for k, x in values.items()}) == {"a": 0.5, "d": 0.25}
-    assert read({}) == {}
-
-
 # Batches --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [1, 7, 8, 9, 16, 20, 80])
-def test_a_part_is_taken_evenly(size):
-    whole = torch.arange(size)[:, None]
-    part = some_of(Batch(whole, whole > -1, whole, whole > -1), SENTENCES)
-    rows = part.src[:, 0].tolist()
-    assert 1 <= len(rows) <= SENTENCES
-    assert len(rows) > SENTENCES / 2 or len(rows) == size
-    assert len(set(np.diff(rows))) <= 1
-    assert rows[0] == 0
-    assert size - rows[-1] <= size / len(rows), "the end is seen as well"
-
-
-def test_tokens_and_cells_of_a_batch():
-    batch = collate(random_pairs(0), PAD)
-    assert batch.count_tokens() == sum(x + y for x, y in SIZES)
-    assert batch.num_cells == len(SIZES) * (max(x for x, _ in SIZES) + max(y for _, y in SIZES))
 
 
 # Loss by length -------------------------------------------------------------------------------

@@ -12,11 +12,6 @@ document = module_of("document_errors")
 PAGE = (ROOT / "docs" / "errors.md").read_text("utf-8")
 
 
-def messages(text: str) -> list[tuple[int, str, str]]:
-    """What the page says about one module."""
-    return sorted((c, message, fix) for c, _, _, message, fix in document.messages({"x": text}))
-
-
 def test_the_page_is_made_from_the_source():
     assert document.page() == PAGE, "run: python scripts/document_errors.py"
 
@@ -62,59 +57,3 @@ def test_what_the_program_prints_is_in_the_table(line):
 
 
 # How sources are read
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted"),
-    [
-        (
-            """
-def f(path, x, ok):
-    fix = "Do this." if ok else "Do that."
-    raise DataError(f"{path}:{x + 1}", f"{x!r} of {len(path)} {', '.join(map(str, path))}", fix)
-""",
-            [(3, "<path>:<x>: '<x>' of <number of path> <path>", "Do this. / Do that.")],
-        ),
-        (  # a variable is what it was set to last
-            """
-def f(path):
-    what = "one"
-    what = "two"
-    if path:
-        what = "three"
-    raise RunDirError(path, what, FIX)
-FIX = "C."
-""",
-            [(4, "<path>: three", "C."), (4, "<path>: two", "C.")],
-        ),
-        (  # words handed to a function are those of its callers, or of what makes them
-            """
-def damaged(path, what):
-    return RunDirError(path, what, "Restore it.")
-def f(directory):
-    raise damaged(directory / "a", f"no {directory.name}")
-def g(name):
-    raise damaged("b", what=reason(name))
-def reason(name):
-    return "gone" if name else "cut"
-""",
-            [
-                (4, f"{where}: {what}", "Restore it.")
-                for where in ("<directory>", "b")
-                for what in ("cut", "gone", "no <name>")
-            ],
-        ),
-        (  # a class that words its message itself
-            """
-class TooLargeError(DataError):
-    def __init__(self, asked):
-        super().__init__("config", f"{asked} is too large", "Lower it.")
-def f():
-    raise TooLargeError(3)
-""",
-            [(3, "config: <asked> is too large", "Lower it.")],
-        ),
-    ],
-)
-def test_what_a_source_can_say(text, wanted):
-    assert messages(text) == wanted

@@ -6,17 +6,15 @@ import logging
 import matplotlib.image
 import numpy as np
 import pytest
-from runs import composed, config_of, copy_of
+from runs import config_of, copy_of
 
 from seq2seq.config.compose import to_config
-from seq2seq.config.schema import Examples
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import END
 from seq2seq.evaluation import figures as pictures
 from seq2seq.evaluation.figures import draw_examples, examples_of
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import ConfigError
 from seq2seq.run.jsonable import to_json
 
 pytestmark = pytest.mark.e2e
@@ -64,20 +62,6 @@ def test_moses_makes_the_papers_tokens_of_it(side, language):
         assert moses.join(moses.words(text)) == text
 
 
-def test_the_rows_of_table_1_with_attention_draw_them():
-    for preset in ("rnnsearch50", "rnnsearch30", "rnnsearch50_star"):
-        assert composed(preset).evaluate.examples == [Examples.figure3]
-    assert composed("rnnencdec30").evaluate.examples == []
-    assert all(examples_of(examples.name) for examples in Examples)
-
-
-@pytest.mark.parametrize("change", ["data.source_language=de", "data.target_language=de"])
-def test_other_languages_are_refused(change):
-    with pytest.raises(ConfigError, match=r"examples=\[figure3\] is English-French, data is"):
-        composed("quickstart", ["evaluate.examples=[figure3]", change])
-    composed("quickstart", [change])  # without the set any language will do
-
-
 @pytest.mark.e2e
 def test_four_sentences_are_drawn_twice(run, tmp_path, caplog, monkeypatch):
     folder = RunDir.open(copy_of(run, tmp_path / "run"))
@@ -115,8 +99,3 @@ def test_four_sentences_are_drawn_twice(run, tmp_path, caplog, monkeypatch):
         assert own[1] == paper[1]
         assert len(own[1]) == 31
         assert forced.text == target_text
-
-
-def test_nothing_is_loaded_or_drawn_unless_asked_for(run, monkeypatch):
-    monkeypatch.setattr(pictures, "Pretrained", lambda *_: pytest.fail("loaded"))
-    assert not list(draw_examples(config_of(run), RunDir.open(run)))

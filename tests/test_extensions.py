@@ -1,7 +1,6 @@
 """Options from outside the package: named by the user or installed, never named by a run."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -76,21 +75,6 @@ def test_no_config_can_name_a_module(lstm, text):
         to_config({}, [text])
     assert "'extension'" in str(caught.value) or "cell.name" in str(caught.value)
     assert "lstm_extension" not in sys.modules
-
-
-def test_an_option_needs_defaults_and_a_name_of_its_own():
-    @dataclass(kw_only=True)
-    class Nameless:
-        name: str
-
-    @dataclass(kw_only=True)
-    class Twice:
-        name: str = "gated"
-
-    with pytest.raises(AssertionError, match=r"Nameless\.name needs a default"):
-        registry.option("cell")(Nameless)
-    with pytest.raises(AssertionError, match="cell=gated twice"):
-        registry.option("cell")(Twice)
 
 
 @pytest.mark.e2e

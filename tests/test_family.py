@@ -44,32 +44,6 @@ class Coverage(AdditiveAttention):
         return Attended(expectation(alpha, source), alpha, past + alpha)
 
 
-def torch_lstm(cell) -> torch.nn.LSTM:
-    """torch's unit with the same weights; it orders its gates i, f, new, o."""
-    lstm = torch.nn.LSTM(cell.W.in_features, cell.hidden_size, batch_first=True).double()
-    given = {"weight_ih": cell.W.weight, "bias_ih": cell.W.bias, "weight_hh": cell.U.weight}
-    with torch.no_grad():
-        lstm.bias_hh_l0.zero_()
-        for name, ours in given.items():
-            i, f, o, new = ours.chunk(4)
-            getattr(lstm, f"{name}_l0").copy_(torch.cat([i, f, new, o]))
-    return lstm
-
-
-def test_the_encoder_runs_the_lstm_of_torch_in_both_directions(outside):
-    model, batch = tiny_model(3, cell=outside["cell"]), random_batch(3)
-    encoder, lengths = model.encoder, batch.src_mask.sum(dim=1).tolist()
-    with torch.no_grad():
-        memory = encoder(batch.src, batch.src_mask)
-        for b, length in enumerate(lengths):
-            Ex = encoder.embedding(batch.src[b : b + 1, :length])
-            fwd, _ = torch_lstm(encoder.forward_unit)(Ex)
-            bwd, _ = torch_lstm(encoder.backward_unit)(Ex.flip(1))
-            expected = torch.cat([fwd, bwd.flip(1)], dim=-1)[0]
-            torch.testing.assert_close(memory.states[b, :length], expected)
-            torch.testing.assert_close(memory.summary[b], bwd[0, -1])
-
-
 @pytest.mark.parametrize("parts", [*OUTSIDE.values(), []], ids=[*OUTSIDE, "coverage"])
 def test_search_and_teacher_forcing_agree(parts, outside):
     """State of two tensors, summary of another width, an attention with a state; ragged batches."""

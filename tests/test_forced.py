@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILY, random_pairs, tiny_model
-from test_search import RULES
 
 import seq2seq
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.decoding import forced
 from seq2seq.decoding.forced import force, force_ids
-from seq2seq.decoding.search import beam_search
-from seq2seq.decoding.translate import translate
-from seq2seq.decoding.translation import END, Candidate
+from seq2seq.decoding.translation import END
 from seq2seq.run.errors import MemoryLimitError
 
 
@@ -48,31 +45,6 @@ def test_it_is_what_the_search_would_say_word_by_word(name):
         assert found.finished == (pair[1][-1] == EOS)
 
 
-def test_all_probabilities_of_short_translations_sum_to_one():
-    """Over every continuation of two words: a distribution, nothing forbidden, nothing early."""
-    model = tiny_model(5)
-    pairs = [([3, 4, EOS], [a, b]) for a in range(7) for b in range(7)]
-    found = force_ids(model, pairs, 1.0)
-    assert sum(math.exp(h.log_prob) for h in found) == pytest.approx(1, abs=1e-6)
-
-
-def test_hypotheses_of_a_search_are_told_again():
-    """Any of them, the unfinished ones, too: only the ids are handed over."""
-    model = tiny_model(6, vocab=9)
-    sources = [src for src, _ in random_pairs(8, ((5, 2), (3, 2), (7, 2)), vocab=9)]
-    for extra in (0, 6):
-        rules = replace(RULES, length_penalty=1.0, min_ratio=0.0, max_ratio=1.0, extra_steps=extra)
-        for src in sources:
-            ids = torch.tensor([src])
-            [own] = beam_search(model, ids, torch.ones_like(ids, dtype=torch.bool), rules)
-            again = force_ids(model, [(src, h.ids) for h in own], 1.0)
-            for h, found in zip(own, again, strict=True):
-                assert (found.ids, found.finished) == (h.ids, h.finished)
-                assert found.score == pytest.approx(h.score, abs=1e-5)
-                np.testing.assert_allclose(found.token_log_probs, h.token_log_probs, atol=1e-5)
-                np.testing.assert_allclose(found.alpha, h.alpha, atol=1e-6)
-
-
 # A trained run ----------------------------------------------------------------------------------
 
 
@@ -84,43 +56,6 @@ def model(run):
 @pytest.fixture(scope="module")
 def sources(run) -> list[str]:
     return (run / "corpus/test.source").read_text("utf-8").splitlines()
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("size", [1, 7, 64])
-def test_the_beams_attention_is_that_of_forced_decoding(model, sources, size):
-    """Every hypothesis of the n-best lists, forced by its ids: between pieces, between words."""
-    source, target = model.tokenizers
-    ids = {piece: i for i, piece in enumerate(target.pieces(range(len(target))))}
-    lines = [f"{line} {line}"[: 10 + 4 * i] for i, line in enumerate(sources)]  # of many lengths
-    cfg = replace(model.config.decode, batch_sentences=size)
-    found = list(translate(model.model, model.tokenizers, lines, cfg))
-    hypotheses = [(t, c) for t in found for c in t.candidates]
-    pairs = [
-        (
-            [*source.encode([t.source])[0], EOS],
-            [EOS if token == END else ids[token] for token in c.tokens],
-        )
-        for t, c in hypotheses
-    ]
-    again = [
-        h
-        for start in range(0, len(pairs), size)
-        for h in force_ids(model.model, pairs[start : start + size], cfg.length_penalty)
-    ]
-    assert len(hypotheses) == 4 * len(lines)
-    merged = 0
-    for (t, c), h in zip(hypotheses, again, strict=True):
-        np.testing.assert_allclose(h.alpha, c.alignment, rtol=0, atol=1e-5)
-        np.testing.assert_allclose(h.token_log_probs, c.token_log_probs, rtol=0, atol=1e-4)
-        words, forced_words = (
-            replace(t, candidates=(each,)).words().alignment
-            for each in (c, replace(c, alignment=h.alpha))
-        )
-        np.testing.assert_allclose(forced_words, words, rtol=0, atol=1e-5)
-        merged += len(words) < len(c.tokens)
-    assert merged > 10
-    assert np.ptp(hypotheses[5][1].alignment) > 0.2, "it attends somewhere"
 
 
 @pytest.mark.e2e
@@ -176,8 +111,3 @@ def test_too_little_memory_names_the_longest_pair(model, monkeypatch):
     pairs = [("the cat", "ce"), ("the cat sees the dog .", "ce chat voit ce chien ."), ("a", "b")]
     with pytest.raises(MemoryLimitError, match="line 2: out of memory with 3 sentences of up to"):
         list(model.force(pairs))
-
-
-def test_perplexity_stays_a_number():
-    best = Candidate("", ("a",), (-1e5,), -1e5, -1e5, np.ones((1, 1), np.float32), finished=False)
-    assert 1e300 < best.perplexity < math.inf

@@ -39,7 +39,7 @@ def fused(model, sources, rules, dtype=torch.float64):
 @pytest.mark.parametrize("reset", Reset)
 @pytest.mark.parametrize("changes", [{}, {"bias": False, "output_rank": None}], ids=str)
 def test_both_find_the_same(changes, reset, state_word, readout):
-    for seed, beam in ((1, 1), (2, 3), (3, 12)):
+    for seed, beam in ((1, 1), (3, 12)):
         model = tiny_model(
             seed, vocab=11, reset=reset, state_word=state_word, readout=readout, **changes
         )
@@ -56,7 +56,9 @@ def test_both_find_the_same(changes, reset, state_word, readout):
                 assert ours.finished == theirs.finished
 
 
-@pytest.mark.parametrize("changes", [{}, {"bias": False, "reset": Reset.after}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"bias": False, "reset": Reset.after, "readout": Readout.tanh}], ids=str
+)
 def test_float32_finds_what_the_reference_finds(by, changes):
     for seed, beam in ((1, 1), (2, 3), (3, 12)):
         model = tiny_model(seed, vocab=300, scale=0.5, **changes).float()
@@ -126,12 +128,6 @@ def test_largest_is_topk(width, count):
         expected = scores.topk(count, dim=-1)
         assert torch.equal(values, expected.values)
         assert torch.equal(places, expected.indices)
-
-
-def test_largest_finds_what_the_last_short_block_holds():
-    scores = torch.zeros(1, 1001)
-    scores[0, 1000] = 1
-    assert largest(scores, 1)[1].item() == 1000
 
 
 def test_rounded_logits_are_computed_again_where_they_count():

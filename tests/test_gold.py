@@ -6,18 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from runs import composed, copy_of
+from runs import composed
 
-import seq2seq
-from seq2seq.alignment.links import GoldLinks, best_links, pharaoh, read_links
-from seq2seq.alignment.words import to_words
-from seq2seq.data.prepare import SIDES
+from seq2seq.alignment.links import GoldLinks, best_links
 from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.data.words import split_words
 from seq2seq.decoding.forced import force
-from seq2seq.decoding.translation import END
-from seq2seq.evaluation.attention import GoldAlignment, Tally, align_test_set
-from seq2seq.run.directory import RunDir
+from seq2seq.evaluation.attention import Tally
 
 WEIGHTS = np.array(
     [
@@ -137,55 +132,4 @@ def test_sentences_whose_words_are_lost_are_counted(words):
     assert scored(0, words, pairs, gold, 2) is None
 
 
-def test_it_is_shown_in_percent():
-    assert str(GoldAlignment(0.25, 0.5, 1.0, 0.75, 0.875, 1200, 3)) == (
-        "error rate 25.0%, precision 50.0%, recall 100.0%; read one word later 75.0%, "
-        "earlier 87.5%; 1,200 sentences, 3 skipped"
-    )
-
-
 # A trained run ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def model(run):
-    return seq2seq.load(run, ["device=cpu"])
-
-
-def test_forced_along_its_own_translation_a_model_attends_as_in_the_search(model, run):
-    """Word for word, where a text is cut into the very pieces that were emitted."""
-    target = model.tokenizers[1]
-    lines = (run / "corpus/test.source").read_text("utf-8").splitlines()
-    found = [
-        t
-        for t in model.translate(lines)
-        if (*target.pieces(target.encode([t.text])[0]), END) == t.candidates[0].tokens
-    ]
-    assert len(found) > 10
-    for t, again in zip(found, model.force((t.source, t.text) for t in found), strict=True):
-        own, forced = (to_words(x.soft_alignment()) for x in (t, again))
-        np.testing.assert_allclose(forced.weights, own.weights, atol=1e-5)
-        assert forced.target_tokens == own.target_tokens == (*split_words(t.text), END)
-        assert forced.source_tokens == own.source_tokens == (*split_words(t.source), END)
-        assert forced.matched
-        assert own.matched
-
-
-def test_a_run_is_scored_if_it_has_gold_links(model, run, tmp_path):
-    """With the links of its own attention as gold, but for the first one, which is taken out."""
-    assert align_test_set(RunDir.open(run), model).alignment is None
-    linked = RunDir.open(copy_of(run, tmp_path / "linked"))
-    sides = [linked.path(f"corpus/test.{s}").read_text("utf-8").splitlines() for s in SIDES]
-    found = model.force(zip(*sides, strict=True))
-    links = [best_links(to_words(t.soft_alignment()).weights) for t in found]
-    count = sum(map(len, links))
-    lines = [pharaoh(row) for row in (links[0][1:], *links[1:])]
-    assert set(read_links(lines[1]).sure) == set(links[1])
-    linked.write("corpus/test.links", "".join(f"{line}\n" for line in lines))
-    found = align_test_set(linked, model)
-    gold = found.alignment
-    assert (gold.recall, gold.sentences) == (1, 20)
-    assert gold.precision == pytest.approx((count - 1) / count)
-    assert gold.error_rate == pytest.approx(1 / (2 * count - 1))
-    assert max(gold.later_error_rate, gold.earlier_error_rate) > gold.error_rate
-    assert 0 < found.attention.entropy < np.log(20)

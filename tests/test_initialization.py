@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from conftest import FAMILY, PAD, TINY, batch_loss, follow, random_batch, with_values
+from conftest import PAD, TINY, batch_loss, follow, random_batch, with_values
 
 from seq2seq.config.schema import InitialWeights, Normalize
 from seq2seq.model import RNNSearch, build_model
@@ -143,15 +143,6 @@ def test_weights_follow_from_the_seed(init):
         assert (weight == 0).all() or not torch.equal(weight, other[name]), name
 
 
-def test_no_two_matrices_start_alike():
-    """One draw used twice would be such a fault: both directions of the encoder, say."""
-    weights = [p for p in medium_model(7).parameters() if p.dim() == 2 and p.any()]
-    for i, weight in enumerate(weights):
-        assert not any(
-            weight.shape == other.shape and torch.equal(weight, other) for other in weights[:i]
-        )
-
-
 def test_the_first_attention_is_exactly_uniform():
     model, batch = medium_model(8), random_batch(8, ((5, 4), (1, 2), (3, 6)))
     with torch.no_grad():
@@ -175,27 +166,9 @@ def test_the_first_gradients_are_finite_and_wake_v_a(init):
     assert asleep == (behind if init is InitialWeights.paper else set())
 
 
-@pytest.mark.parametrize("kind", FAMILY)
-@pytest.mark.parametrize("init", InitialWeights)
-def test_the_first_gradients_of_every_attention_are_finite(kind, init):
-    torch.manual_seed(10)
-    attention = FAMILY[kind]
-    cfg = with_values(TINY, **SIZES, init=init, attention=attention)
-    model = build_model(cfg, num_source=VOCAB, num_target=VOCAB, pad=PAD).train()
-    batch = random_batch(10, ((5, 4), (1, 2), (3, 6)))
-    batch_loss(model, batch).objective(Normalize.none).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-
-
 PAPER_SIZES = {"embedding_size": 620, "hidden_size": 1000, "align_size": 1000, "readout_size": 500}
 PRINTED = {"bias": False, "embedding_bias": False, "output_rank": None}
 AUTHORS = {"bias": True, "embedding_bias": True, "output_rank": 620}
-
-
-def sizes(m: int, n: int, align: int, maxout: int) -> dict[str, int]:
-    return dict(zip(PAPER_SIZES, (m, n, align, maxout), strict=True))
 
 
 # sizes, switches, K on both sides, parameters; section 4 of the reference has the sums
@@ -203,10 +176,6 @@ COUNTS = [
     (PAPER_SIZES, PRINTED, 30_000, 80_401_000),
     (PAPER_SIZES, AUTHORS, 30_001, 84_349_101),  # counted in the authors' running model
     (PAPER_SIZES, AUTHORS | {"output_rank": None}, 30_001, 80_438_981),
-    (PAPER_SIZES, PRINTED, 8_000, 42_121_000),
-    (sizes(512, 512, 512, 256), PRINTED, 8_000, 18_629_120),
-    (sizes(256, 512, 512, 256), PRINTED, 8_000, 13_222_400),
-    (sizes(128, 256, 256, 128), PRINTED, 8_000, 4_841_728),
 ]
 
 

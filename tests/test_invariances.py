@@ -4,9 +4,7 @@ import pytest
 import torch
 from conftest import (
     PAD,
-    SIZES,
     VOCAB,
-    batch_loss,
     per_sentence,
     random_batch,
     random_pairs,
@@ -14,12 +12,12 @@ from conftest import (
     tiny_model,
 )
 
-from seq2seq.config.schema import Normalize, Reset, StateWord
+from seq2seq.config.schema import Reset, StateWord
 from seq2seq.data.batching import Batch, collate
 from seq2seq.model.dropout import Dropout
 
 TOLERANCE = 1e-12  # float64
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2)
 READINGS = [(state_word, reset) for state_word in StateWord for reset in Reset]
 
 
@@ -71,15 +69,6 @@ def test_batch_mates_change_nothing(seed, state_word, reset):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_order_changes_nothing(seed):
-    model, pairs = tiny_model(seed), random_pairs(seed)
-    expected = by_sentence(model, collate(pairs, PAD))
-    for order in ([3, 1, 0, 2], [1, 0, 3, 2], [2, 2, 1, 0]):  # the last one repeats a pair
-        actual = by_sentence(model, collate([pairs[i] for i in order], PAD))
-        same(actual, [expected[i] for i in order], f"seed {seed}, order {order}")
-
-
-@pytest.mark.parametrize("seed", SEEDS)
 def test_padding_changes_nothing(seed):
     model, batch = tiny_model(seed), random_batch(seed)
     expected = by_sentence(model, batch)
@@ -88,71 +77,6 @@ def test_padding_changes_nothing(seed):
     dirty = padded(batch, 3, garbage)
     assert (dirty.src[~dirty.src_mask] != PAD).all()
     same(by_sentence(model, dirty), expected, f"seed {seed}, filled with words")
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_padding_changes_no_gradient(seed):
-    gradients = []
-    for columns in (0, 3):
-        model = tiny_model(seed)
-        garbage = torch.randint(1, VOCAB, (4, 20), generator=torch.Generator().manual_seed(seed))
-        batch = padded(random_batch(seed), columns, garbage if columns else None)
-        run(model, batch)[1].backward()
-        gradients.append({name: p.grad for name, p in model.named_parameters()})
-    for name, grad in gradients[0].items():
-        close(gradients[1][name], grad, f"seed {seed}, {name}")
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("state_word", StateWord)
-def test_words_to_come_do_not_reach_back(seed, state_word):
-    model = tiny_model(seed, state_word=state_word)
-    [(src, tgt)] = random_pairs(seed, ((4, 7),))
-    [(log_p, alpha)] = by_sentence(model, collate([(src, tgt)], PAD))
-    for k in range(len(tgt)):
-        # All words from position k on are others; rows 0..k were predicted before they came.
-        changed = tgt[:k] + [2 + (y + 1) % 5 for y in tgt[k:]]
-        assert not any(a == b for a, b in zip(changed[k:], tgt[k:], strict=True))
-        [(log_p2, alpha2)] = by_sentence(model, collate([(src, changed)], PAD))
-        assert torch.equal(log_p[: k + 1], log_p2[: k + 1]), f"seed {seed}, k {k}"
-        assert torch.equal(alpha[: k + 1], alpha2[: k + 1]), f"seed {seed}, k {k}"
-        assert k + 1 == len(tgt) or not torch.equal(log_p[k + 1], log_p2[k + 1])
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_attention_is_a_distribution_over_the_source(seed):
-    batch = padded(random_batch(seed), 2)
-    with torch.no_grad():
-        _, _, alpha = run(tiny_model(seed), batch)
-    real = batch.src_mask[:, None].expand_as(alpha)
-    assert (alpha[~real] == 0).all()
-    assert (alpha[real] > 0).all()
-    close(alpha.sum(dim=-1), torch.ones(alpha.shape[:2]).double(), f"seed {seed}")
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_gradient_of_a_batch_is_the_sum_over_its_sentences(seed):
-    """Under `normalize: none`; the other two divide it by sentences or words."""
-    pairs = random_pairs(seed)
-    model = tiny_model(seed)
-
-    def gradient(chosen, normalize: Normalize) -> dict[str, torch.Tensor]:
-        batch = collate(chosen, PAD)
-        parameters = dict(model.named_parameters())
-        grads = torch.autograd.grad(
-            batch_loss(model, batch).objective(normalize),
-            list(parameters.values()),
-            allow_unused=True,  # a target of one token never moves the state
-            materialize_grads=True,
-        )
-        return dict(zip(parameters, grads, strict=True))
-
-    singles = [gradient([pair], Normalize.none) for pair in pairs]
-    words = sum(Ty for _, Ty in SIZES)
-    for normalize, divisor in zip(Normalize, (1, len(pairs), words), strict=True):
-        for name, grad in gradient(pairs, normalize).items():
-            expected = sum(single[name] for single in singles) / divisor
-            close(grad, expected, f"seed {seed}, {name}, {normalize}")
 
 
 DROPOUTS = {

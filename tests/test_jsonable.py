@@ -8,7 +8,6 @@ from enum import Enum
 
 import pytest
 
-from seq2seq.cli.console import table
 from seq2seq.run.jsonable import from_json, to_json
 
 
@@ -67,13 +66,3 @@ def test_older_files_lack_fields_and_call_them_otherwise():
 def test_a_value_of_another_type_is_named(change, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         from_json(Outer, to_json(FULL) | change)
-
-
-def test_tables():
-    rows = [["a", "1.5", "x"], ["long|er", 10]]
-    assert table(rows, ["name", "n", "what"], "lrl").splitlines() == [
-        "name       n  what",
-        "a        1.5  x",
-        "long|er   10",
-    ]
-    assert table(rows, ["name", "n", "what"], style="github").splitlines()[0].startswith("| name")

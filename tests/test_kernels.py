@@ -16,8 +16,7 @@ from seq2seq.kernels import matmul
 from seq2seq.kernels.backend import Fused
 from seq2seq.kernels.matmul import PackedWeight
 from seq2seq.kernels.native import onednn
-from seq2seq.kernels.packing import Packing, shifted
-from seq2seq.kernels.scan import GatedScan
+from seq2seq.kernels.packing import Packing
 from seq2seq.kernels.unroll import AttentiveScan
 from seq2seq.model import RNNSearch
 from seq2seq.model import backend as backends
@@ -84,10 +83,10 @@ def compare(model: RNNSearch, other: RNNSearch, batch: Batch, seed: int, note: s
 
 @pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES.keys())
 @pytest.mark.parametrize(("state_word", "reset"), READINGS)
-def test_fused_equals_the_loops(state_word, reset, sizes):
-    for seed in (1, 2):
-        fused, reference = pair(seed, state_word=state_word, reset=reset)
-        compare(fused, reference, random_batch(seed, sizes), seed, f"seed {seed}")
+@pytest.mark.parametrize("kind", ["additive", "fixed"])
+def test_fused_equals_the_loops(kind, state_word, reset, sizes):
+    fused, reference = pair(1, attention=FAMILY[kind], state_word=state_word, reset=reset)
+    compare(fused, reference, random_batch(1, sizes), 1, kind)
 
 
 @pytest.mark.parametrize("reset", Reset)
@@ -105,15 +104,6 @@ def test_fused_equals_the_loops_with_dropout(reset):
     assert not torch.equal(costly(fused, batch, 3, 6)[0], found[0][0]), "no dropout was drawn"
 
 
-@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES.keys())
-@pytest.mark.parametrize(("state_word", "reset"), READINGS)
-def test_a_fixed_context_equals_the_loops(state_word, reset, sizes):
-    fused, reference = pair(
-        10, attention=FAMILY["fixed"], state_word=state_word, reset=reset, annotation_dropout=0.4
-    )
-    compare(fused, reference, random_batch(10, sizes), 10, "fixed")
-
-
 @pytest.mark.parametrize("kind", sorted(set(FAMILY) - {"additive", "fixed"}))
 def test_other_kinds_keep_the_loop_of_the_decoder_alone(kind):
     model = tiny_model(1, attention=FAMILY[kind], align_size=6, backend=Backend.auto)
@@ -122,7 +112,8 @@ def test_other_kinds_keep_the_loop_of_the_decoder_alone(kind):
     reference = tiny_model(1, attention=FAMILY[kind], align_size=6)
     if "hard" not in kind:  # whose baseline has no gradient here
         compare(model, reference, batch, 1, kind)
-    with pytest.raises(ConfigError, match=rf"model.backend=fused: {name} has no fused kernel\."):
+    fix = r"Use model\.backend=auto\.$"
+    with pytest.raises(ConfigError, match=rf"model.backend=fused: {name} has no .*kernel\. {fix}"):
         tiny_model(1, attention=FAMILY[kind], align_size=6, backend=Backend.fused)
 
 
@@ -153,15 +144,6 @@ def test_costs_are_equal_in_chunks(monkeypatch, changes, smoothing, chunk_bytes)
         close(batch_loss(fused, batch, smoothing).smoothed, losses[1].smoothed, "without gradients")
 
 
-def test_a_word_that_is_all_but_impossible_has_a_finite_cost():
-    model = tiny_model(12, backend=Backend.fused, output_rank=None).float()
-    batch = random_batch(12)
-    with torch.no_grad():
-        model.decoder.W_o.bias[batch.tgt[0, 0]] = -1e4
-    loss = batch_loss(model, batch).total
-    assert 9e3 < loss.item() < 1e5
-
-
 # Parts ------------------------------------------------------------------------------------------
 
 
@@ -186,33 +168,6 @@ def test_encoders_are_equal_on_real_positions(reset):
     assert not padding.any(), "a gradient reaches padding"
 
 
-def test_what_stands_on_padding_does_not_reach_the_fused_encoder():
-    fused, _ = pair(6)
-    batch = random_batch(6)
-    other = Batch(
-        batch.src.masked_fill(~batch.src_mask, 5), batch.src_mask, batch.tgt, batch.tgt_mask
-    )
-    assert not torch.equal(other.src, batch.src)
-    for actual, expected in zip(costly(fused, other, 6), costly(fused, batch, 6), strict=True):
-        close(actual, expected, "padding")
-
-
-def test_packing_goes_step_by_step_through_sentences_of_falling_length():
-    mask = torch.arange(4) < torch.tensor([2, 3, 1])[:, None]  # the last column is empty
-    packing = Packing.of(mask)
-    padded = torch.tensor([[11, 12, 0, 0], [21, 22, 23, 0], [31, 0, 0, 0]])[..., None]
-    packed = packing.pack(padded)
-    assert packed[:, 0].tolist() == [21, 11, 31, 22, 12, 23]
-    assert packing.sizes == (3, 2, 1)
-    assert torch.equal(packing.unpack(packed), padded)
-    turned = padded.flatten().index_select(0, packing.mirrored)
-    assert turned.tolist() == [23, 12, 31, 22, 11, 21]
-    by_length = packing.unpack(packed, packing.ranked)
-    assert torch.equal(by_length, padded[packing.order])
-    before = shifted(torch.tensor([[1], [2], [3]]), packed, packing.sizes)
-    assert before[:, 0].tolist() == [1, 2, 3, 21, 11, 22]
-
-
 # Gradients against finite differences, and nothing else -----------------------------------------
 
 
@@ -220,15 +175,6 @@ def checked(scan: Callable[..., object], *tensors: Tensor) -> bool:
     for tensor in tensors:
         tensor.requires_grad_()
     return torch.autograd.gradcheck(scan, tensors, eps=1e-6, atol=1e-8, rtol=1e-6)
-
-
-@pytest.mark.parametrize("reset_before", [True, False])
-def test_gradcheck_of_the_encoder(reset_before):
-    D, sizes, n = 2, (3, 2, 2), 2
-    shapes = [(D, sum(sizes), 3 * n), (D, sizes[0], n), (D, n, n), (D, 2 * n, n)]
-    given = [random(*shape, seed=i) for i, shape in enumerate(shapes)]
-    options = sizes, reset_before, torch.float64
-    assert checked(lambda *given: GatedScan.apply(*given, options), *given)
 
 
 @pytest.mark.parametrize("large", [1, 50])
@@ -304,55 +250,18 @@ def test_linear_is_torchs(shape, bias, dtype):
     torch.autograd.grad(matmul.linear(given[0], frozen).sum(), given[0])
 
 
-def test_rounded_numbers_of_rows_are_few_and_near():
-    rows = range(5000)
-    wide = [matmul.rounded(n) for n in rows]
-    assert len(set(wide)) <= 110
-    assert all(n <= w <= max(n + 7, n * 17 / 16) for n, w in zip(rows, wide, strict=True))
-    assert [matmul.rounded(w) for w in wide] == wide
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_widened_rows_are_the_given_ones_and_zeros(dtype):
-    x = random(2, 13, 3, seed=1).float()
-    wide = matmul.padded(x, dtype)
-    assert (wide.shape, wide.dtype) == ((2, 16, 3), dtype)
-    assert torch.equal(wide[:, :13], x.to(dtype))
-    assert not wide[:, 13:].any()
-
-
 # Compute dtypes ---------------------------------------------------------------------------------
-
-
-def recorded(model: RNNSearch) -> dict[str, list[Tensor]]:
-    """Lets a model note what its recurrences return."""
-    seen: dict[str, list[Tensor]] = {}
-    backend = model.backend
-    read, unroll = backend.read, backend.unroll
-
-    def noting_read(*given):
-        seen["encoder"] = read(*given)
-        return seen["encoder"]
-
-    def noting_unroll(*given):
-        steps = unroll(*given)
-        seen["decoder"] = [steps.s_prev, steps.c, steps.alpha]
-        return steps
-
-    backend.read, backend.unroll = noting_read, noting_unroll
-    return seen
 
 
 @pytest.mark.parametrize(("state_word", "reset"), READINGS)
 def test_bf16_products_around_float32_recurrences(state_word, reset):
     fused, reference = (model.float() for model in pair(7, state_word=state_word, reset=reset))
     batch = random_batch(7)
-    shared = recorded(fused)
     with torch.autocast("cpu", torch.bfloat16):
         followed = follow(fused, batch)
         logits = fused.logits(followed.t)
         loss = batch_loss(fused, batch).objective(Normalize.words)
-    assert {t.dtype for t in itertools.chain(*shared.values())} == {torch.float32}
+    assert followed.alpha.dtype == torch.float32
     assert logits.dtype == torch.bfloat16  # autocast was on
     loss.backward()
     exact = follow(reference, batch)
@@ -366,17 +275,6 @@ def test_bf16_products_around_float32_recurrences(state_word, reset):
         assert parameter.grad.dtype == torch.float32
         bound = 0.1 * expected.abs().max().item() + 0.01
         assert (parameter.grad - expected).abs().max().item() < bound, name
-
-
-def test_inference_mode_gives_the_same_values():
-    fused, reference = pair(8)
-    batch = random_batch(8)
-    expected = costly(reference, batch, 8)
-    with torch.inference_mode():
-        values = costly(fused, batch, 8)
-    assert values[0].is_inference()
-    for what, actual, wanted in zip(("logits", "alpha", "loss"), values, expected, strict=True):
-        close(actual, wanted, what)
 
 
 @pytest.mark.gpu
@@ -397,34 +295,15 @@ def test_fused_equals_the_loops_on_cuda(state_word, reset):
 # Which backend runs -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("backend", "attention", "messages"),
-    [
-        ("auto", "additive", []),
-        ("reference", "dot", []),
-        ("auto", "dot", ["runs on the reference code in part: DotAttention has no fused kernel"]),
-    ],
-)
-def test_what_runs_on_the_reference_is_said_in_one_line(
-    backend, attention, messages, caplog, monkeypatch
-):
+def test_what_runs_on_the_reference_is_said_in_one_line(caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)  # a run turns it off
     with caplog.at_level(logging.INFO, "seq2seq"):
-        tiny_model(1, backend=Backend[backend], attention=FAMILY[attention])
-    assert [record.getMessage() for record in caplog.records] == messages
-
-
-def test_fused_that_is_impossible_is_an_error():
-    with pytest.raises(ConfigError) as caught:
-        tiny_model(1, backend=Backend.fused, attention=FAMILY["dot"])
-    assert str(caught.value) == (
-        "config: model.backend=fused: DotAttention has no fused kernel. Use model.backend=auto."
-    )
-
-
-def test_weights_do_not_know_the_backend():
-    fused, reference = pair(1)
-    assert fused.state_dict().keys() == reference.state_dict().keys()
+        tiny_model(1, backend=Backend.auto)
+        tiny_model(1, backend=Backend.reference, attention=FAMILY["dot"])
+        tiny_model(1, backend=Backend.auto, attention=FAMILY["dot"])
+    assert caplog.messages == [
+        "runs on the reference code in part: DotAttention has no fused kernel"
+    ]
 
 
 def test_a_subclass_changes_the_rules_and_runs_on_the_reference():

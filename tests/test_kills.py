@@ -101,7 +101,7 @@ def many(micro: Micro, base: Path, runs: int, kills: int) -> tuple[int, Counter]
     return sum(t.difference is None for t in trials), sum((t.kills for t in trials), Counter())
 
 
-@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [8, pytest.param(200, marks=pytest.mark.slow)])
 def test_K1_a_killed_run_ends_as_if_nothing_had_happened(micro, tmp_path, tally, count):
     held, kills = many(micro, tmp_path, count, kills=1)
     note = ", ".join(f"{n} {place}" for place, n in sorted(kills.items()))
@@ -110,26 +110,19 @@ def test_K1_a_killed_run_ends_as_if_nothing_had_happened(micro, tmp_path, tally,
     assert kills["inside"] >= 0.4 * kills.total(), kills
 
 
-def test_O1_K5_killed_again_and_again(micro, tmp_path, tally):
+@pytest.mark.parametrize(
+    ("runs", "kills"),
+    [(2, 3), *(pytest.param(20, n, marks=pytest.mark.slow) for n in (5, 20))],
+)
+def test_O1_K5_killed_again_and_again(micro, tmp_path, tally, runs, kills):
     """The points in TensorBoard are part of what is compared; none is there twice."""
-    held, kills = many(micro, tmp_path, 2, kills=3)
-    tally("O1", "SIGKILL 3 times in one run: also what TensorBoard shows", held, 2)
-    assert held == 2
-    assert kills.total() >= 4
-
-
-@pytest.mark.slow
-def test_K5_twenty_kills_in_one_run(micro, tmp_path, tally):
-    held, kills = many(micro, tmp_path, 20, kills=20)
-    tally("K5", "SIGKILL 20 times in one run", held, 20, f"{kills.total()} kills")
-    assert held == 20
-
-
-@pytest.mark.slow
-def test_O1_five_kills_in_one_run(micro, tmp_path, tally):
-    held, kills = many(micro, tmp_path, 20, kills=5)
-    tally("O1", "SIGKILL 5 times in one run", held, 20, f"{kills.total()} kills")
-    assert held == 20
+    held, landed = many(micro, tmp_path, runs, kills)
+    note = f"{landed.total()} kills"
+    tally(
+        "O1 K5", f"SIGKILL {kills} times in one run: also what TensorBoard shows", held, runs, note
+    )
+    assert held == runs
+    assert landed.total() >= 4
 
 
 @pytest.mark.slow

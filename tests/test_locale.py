@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import ROOT, begin, composed, environment, locked, template_pairs, tiny_run, write_corpus
+from runs import ROOT, begin, composed, environment, locked, template_pairs, write_corpus
 
 import seq2seq
 from seq2seq.cli import stages
@@ -19,14 +19,10 @@ TURKISH, LATIN = ("tr_TR", "ISO-8859-9"), ("en_US", "ISO-8859-1")
 SETTINGS = {
     "bare C": {"LC_ALL": "C", **BARE},
     "Turkish": {"LC_ALL": ".".join(TURKISH), **BARE},
-    "C": {"LC_ALL": "C"},
     "POSIX": {"LC_ALL": "POSIX"},
-    "bare POSIX": {"LC_ALL": "POSIX", **BARE},
     "Latin-1": {"LC_ALL": ".".join(LATIN)},
     "ascii streams": {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "ascii"},
-    "latin-1 streams": {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "latin-1"},
     "UTF-16 streams in Latin-1": {"LC_ALL": ".".join(LATIN), "PYTHONIOENCODING": "utf-16"},
-    "UTF-8": {"LC_ALL": "C.UTF-8"},
     "nothing": {"LC_ALL": "", "LANG": "", **BARE},
 }
 LINES = [
@@ -36,11 +32,6 @@ LINES = [
     "",
     *(source for source, _ in template_pairs(6)),
 ]
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    return tiny_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")

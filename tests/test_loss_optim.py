@@ -1,6 +1,5 @@
 """Loss, optimizer, schedule, clipping and averaging, each against its formula."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +28,6 @@ from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
 
 
 def predicted(seed: int, dtype=torch.float64) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random logits (11, K) and targets (11,)."""
     batch = random_batch(seed)
     targets = batch.tgt[batch.tgt_mask]
     generator = torch.Generator().manual_seed(seed)
@@ -132,15 +130,6 @@ def test_an_optimizer_is_the_formula(rule, cfg):
             np.testing.assert_allclose(parameter.detach(), theta[name], rtol=0, atol=1e-12)
 
 
-def test_first_adadelta_step_of_a_large_gradient_is_bounded():
-    """sqrt(20 eps): no element moves further in step one, whatever its gradient."""
-    model = nn.ParameterDict({"a": torch.zeros(1).double()})
-    optimizer = build_optimizer(model, AdadeltaConfig())
-    model["a"].grad = torch.tensor([1e6]).double()
-    optimizer.step()
-    assert model["a"].item() == pytest.approx(-math.sqrt(20e-6), rel=1e-9)
-
-
 def test_every_optimizer_is_built_and_takes_its_weight_decay():
     for option in groups()["optimizer"].values():
         cfg = option(lr=0.25, weight_decay=0.02)
@@ -161,32 +150,24 @@ SUDDEN = InverseSqrtConfig(warmup=0, final_factor=0.0)
 
 # schedule, update (the first is 1; the last 14), reductions, share of the rate
 POINTS = [
-    (CONSTANT, 1, 0, 1.0),
     (CONSTANT, 99, 5, 1.0),
-    (PLATEAU, 1, 0, 1.0),
     (PLATEAU, 99, 1, 0.5),
     (PLATEAU, 99, 2, 0.25),
     (PLATEAU, 99, 3, 0.2),  # 0.125, but never below min_factor
     (LINEAR, 1, 0, 0.25),
-    (LINEAR, 3, 0, 0.75),
     (LINEAR, 4, 0, 1.0),
-    (LINEAR, 5, 0, 0.91),
     (LINEAR, 9, 0, 0.55),  # half way from 1 to 0.1
     (LINEAR, 14, 0, 0.1),
     (LINEAR, 15, 0, 0.1),  # a resumed run may go on
     (COSINE, 2, 0, 0.5),
-    (COSINE, 4, 0, 1.0),
     (COSINE, 9, 0, 0.55),
     (COSINE, 14, 0, 0.1),
     (COSINE, 24, 0, 0.1),  # does not swing back
-    (INVERSE, 2, 0, 0.5),
     (INVERSE, 4, 0, 1.0),
     (INVERSE, 9, 0, 2 / 3),  # sqrt(4 / 9)
     (INVERSE, 16, 0, 0.5),  # knows no end
     (INVERSE, 10_000, 0, 0.1),
-    (NO_WARMUP, 1, 0, 13 / 14),
     (NO_WARMUP, 14, 0, 0.0),
-    (SUDDEN, 1, 0, 1.0),
     (SUDDEN, 4, 0, 0.5),
 ]
 
@@ -199,14 +180,6 @@ def test_rate_at_points_worked_out_by_hand(cfg, update, reductions, expected):
 
 def test_every_schedule_is_among_the_points():
     assert {cfg.name for cfg, *_ in POINTS} == set(groups()["scheduler"])
-
-
-@pytest.mark.parametrize("cfg", [LINEAR, COSINE, INVERSE], ids=lambda cfg: cfg.name)
-def test_rate_climbs_to_the_end_of_the_warmup_and_then_falls(cfg):
-    rates = [rate_factor(cfg, update=u, max_updates=14, reductions=0) for u in range(1, 15)]
-    assert rates[:4] == sorted(rates[:4])
-    assert rates[3:] == sorted(rates[3:], reverse=True)
-    assert max(rates) == rates[3] == 1.0
 
 
 def test_a_warmup_longer_than_the_run_does_not_divide_by_zero():
@@ -239,16 +212,6 @@ def test_clipping_scales_all_tensors_together_and_returns_the_norm_before():
     assert torch.equal(model[0].grad, torch.tensor([0.3, 0.4]))  # small: left alone
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_gradient_that_is_no_number_changes_no_other(bad):
-    model = with_gradients([3.0, bad], [4.0])
-    norm = clip_gradients(model, 1.0)
-    assert not math.isfinite(norm)
-    assert model[0].grad[0].item() == 3.0
-    assert model[0].grad[1].item() == bad or math.isnan(bad)
-    assert model[1].grad.item() == 4.0
-
-
 @pytest.mark.parametrize("huge", [1e19, 1e20, 1e30, 3e38])
 def test_N2_a_norm_whose_square_overflows_is_the_true_one(huge):
     """Every gradient is a number, the sum of their squares in float32 is none."""
@@ -270,7 +233,6 @@ def snapshot(model: nn.Module) -> dict[str, np.ndarray]:
 
 
 def walk(model: nn.Module, step: int) -> None:
-    """Move the weights in place, as an optimizer does."""
     generator = torch.Generator().manual_seed(step)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -294,15 +256,6 @@ def test_average_is_the_hand_loop():
         np.testing.assert_allclose(weight, expected[name], rtol=0, atol=1e-12)
 
 
-def test_average_starts_as_a_copy():
-    model = tiny_model(2)
-    average, start = WeightAverage(model, 0.9), snapshot(model)
-    walk(model, 1)
-    for name, weight in average.weights.items():
-        np.testing.assert_array_equal(weight, start[name])
-        assert not weight.requires_grad
-
-
 def test_applied_lends_the_average_and_gives_the_weights_back():
     model = tiny_model(3)
     parameters = list(model.parameters())
@@ -324,14 +277,3 @@ def test_applied_lends_the_average_and_gives_the_weights_back():
     for name, weight in snapshot(model).items():
         np.testing.assert_array_equal(weight, own[name] - 1)
         np.testing.assert_array_equal(average.weights[name], averaged[name])
-
-
-def test_applied_gives_the_weights_back_after_an_error():
-    model = tiny_model(4)
-    average = WeightAverage(model, 0.9)
-    walk(model, 1)
-    own = snapshot(model)
-    with pytest.raises(RuntimeError, match="in between"), average.applied(model):
-        raise RuntimeError("in between")
-    for name, weight in snapshot(model).items():
-        np.testing.assert_array_equal(weight, own[name])

@@ -6,14 +6,13 @@ One training, one resume and one decoding, in a folder full of traps and with ma
 import os
 import re
 import socket
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 import pytest
-from runs import ROOT, composed, environment, template_pairs, write_corpus
+from runs import ROOT, call, composed, template_pairs, write_corpus
 
 from seq2seq.run.provenance import without_directories, without_paths
 
@@ -29,8 +28,6 @@ SMALL += ["tokenizer.vocab_size=100", "evaluate.heatmaps=[1]", "threads=1"]
 
 @dataclass(frozen=True)
 class Trapped:
-    """What the three processes left."""
-
     home: Path
     run: Path
     canary: Path
@@ -54,15 +51,13 @@ def trapped(tmp_path_factory) -> Trapped:
     set_traps(work, canary)
     variables = {name: f"{MARK}-{name}" for name in SECRETS}
     variables |= {"SACREBLEU": str(home / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
+    variables |= {"CC": "none"}  # in a new home all would be compiled anew, which takes long
     said = []
 
-    def python(*command: str | Path, cwd: Path = work, stdin: str = "") -> None:
-        done = subprocess.run(
-            [sys.executable, *map(str, command)], input=stdin, text=True, capture_output=True,
-            cwd=cwd, env=environment(HOME=str(home), **variables), timeout=120, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        said.append(done.stdout + done.stderr)
+    def python(*command: str | Path, cwd: Path = work, stdin: bytes = b"") -> None:
+        done = call(*command, cwd=cwd, stdin=stdin, HOME=str(home), **variables)
+        assert done.returncode == 0, done.stderr.decode()
+        said.append((done.stdout + done.stderr).decode())
 
     train = ROOT / "train.py"
     python(train, "+experiment=debug", "run_dir=run", *SMALL, *corpus)
@@ -74,7 +69,7 @@ def trapped(tmp_path_factory) -> Trapped:
             target.parent.mkdir(exist_ok=True, parents=True)
             path.rename(target)
     python(train, "resume=.", "trainer.max_updates=6", "stages=[train]", cwd=work / "run")
-    python(ROOT / "scripts" / "decode.py", ".", cwd=work / "run", stdin="the cat sees the dog .\n")
+    python(ROOT / "scripts" / "decode.py", ".", cwd=work / "run", stdin=b"the cat sees the dog .\n")
     return Trapped(home, work / "run", canary, "".join(said))
 
 

@@ -43,29 +43,6 @@ def test_a_matrix_by_hand():
     np.testing.assert_allclose(positions(HAND[:3, :3]), [0.5, 1.5, 0.0])
 
 
-def test_the_last_row_counts_where_there_is_no_end():
-    assert measure(HAND[:3], ended=False) == measure(HAND, ended=True)
-    assert measure(HAND, ended=False).overcovered == 0
-    assert measure(HAND, ended=False).uncovered == pytest.approx(1 / 3)
-    assert measure(HAND, ended=False).entropy > measure(HAND, ended=True).entropy
-
-
-@pytest.mark.parametrize("size", [1, 2, 7])
-def test_one_to_one_and_reversed_and_all_alike(size):
-    straight = np.eye(size + 1)
-    found = measure(straight, ended=True)
-    many = size > 1
-    assert found == Measures(0, 0, 0, 0, 0, 1 if many else None, 1 if many else None)
-    turned = straight[[*reversed(range(size)), size]]
-    found = measure(turned, ended=True)
-    assert (found.monotonicity, found.kendall) == ((0, -1) if many else (None, None))
-    alike = np.full((size + 1, size + 1), 1 / (size + 1))
-    found = measure(alike, ended=True)
-    assert found.entropy == pytest.approx(math.log(size + 1))
-    assert found.relative_entropy == pytest.approx(1)
-    assert (found.monotonicity, found.kendall) == ((1, 0) if many else (None, None)), "no step back"
-
-
 def test_where_nothing_is_to_be_measured():
     only_end = np.ones((1, 1))
     assert measure(only_end, ended=True) == Measures(*[None] * 7)
@@ -133,12 +110,9 @@ def test_measures_are_shown_in_a_line():
     ("rates", "start"),
     [
         ((0.2, 0.9, 0.8), "Use it as it is"),
-        ((0.2, 0.19, 0.8), "Use it as it is"),  # within the margin
         ((0.6, 0.2, 0.8), "Read it one target word later (row i+1 for word i): that lowers the"),
         ((0.6, 0.9, 0.55), "Read it one target word earlier (row i-1 for word i): that lowers"),
         ((0.8, 0.81, 0.79), "Do not use it as a word alignment: its error rate is 80.0%"),
-        ((1.0, 1.0, 1.0), "Do not use it as a word alignment"),
-        ((0.0, 0.0, 0.0), "Use it as it is"),
     ],
 )
 def test_advice_is_one_plain_sentence(rates, start):

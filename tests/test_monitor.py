@@ -1,52 +1,22 @@
-"""Watching a run must not end it."""
+"""What shows a run: its log, metrics, curves and word vectors; and watching must not end it."""
 
 import json
 import logging
 
 import numpy as np
 import pytest
+import torch
 from conftest import random_batch, tiny_model
-from runs import composed
+from runs import composed, config_of, tiny_run
 
+from seq2seq.alignment.heatmap import to_png
 from seq2seq.cli.stages import logging_to
-from seq2seq.decoding.translation import Candidate, Translation
+from seq2seq.decoding.pretrained import load
+from seq2seq.evaluation import projector
 from seq2seq.run.directory import RunDir
 from seq2seq.training import monitor
 from seq2seq.training.checkpoint import Progress
-
-
-class Writer:
-    """Takes what TensorBoard's writer takes."""
-
-    def __init__(self) -> None:
-        self.figures: list[str] = []
-
-    def add(self, kind: str, tag: str, _figure: object, _step: int) -> None:
-        assert kind == "figure"
-        self.figures.append(tag)
-
-
-@pytest.fixture
-def watching() -> monitor.Monitor:
-    found = monitor.Monitor.__new__(monitor.Monitor)  # without the files of a run
-    found.board, found.progress = Writer(), Progress(update=7)
-    return found
-
-
-def translation(weight: float) -> Translation:
-    alpha = np.full((2, 2), weight, np.float32)
-    best = Candidate("b", ("b", "</s>"), (-1.0, -1.0), -2.0, -1.0, alpha, finished=True)
-    return Translation("a", ("a", "</s>"), (best,))
-
-
-def test_a_heatmap_is_drawn(watching) -> None:
-    watching._heatmap(3, translation(0.5))
-    assert watching.board.figures == ["alignment/3"]
-
-
-def test_a_translation_of_nothing_has_no_heatmap(watching) -> None:
-    watching._heatmap(3, Translation("", (), ()))
-    assert watching.board.figures == []
+from seq2seq.training.curves import plot_curves
 
 
 def test_shares_are_of_all_updates_since_the_last_line(tmp_path) -> None:
@@ -83,10 +53,65 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path, capsys, monkeypatch)
     assert sorted(said) == sorted(["before", *later, warning])
 
 
-def test_logging_leaves_the_logger_as_it_was(tmp_path) -> None:
-    logger = logging.getLogger("seq2seq")
-    before = (logger.propagate, list(logger.handlers))
-    with logging_to(tmp_path / "train.log"):
-        logger.info("naïve 漢")
-    assert (logger.propagate, list(logger.handlers)) == before
-    assert "INFO naïve 漢" in (tmp_path / "train.log").read_text(encoding="utf-8")
+ROWS = [
+    {"update": 10, "train/loss": 5.0},
+    {"update": 20, "train/loss": 4.0},
+    {"update": 20, "validation/loss": 4.5, "validation/bleu": 3.0},
+    {"update": 30, "train/loss": 3.5},
+    {"update": 40, "validation/loss": 3.75, "validation/bleu": 12.0},
+]
+
+
+def points(line) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in line.get_xydata()]
+
+
+def test_curves_are_the_recorded_points() -> None:
+    left, right = plot_curves(ROWS, "run").axes
+    training, validation = left.lines
+    assert points(training) == [(10, 5.0), (20, 4.0), (30, 3.5)]
+    assert points(validation) == [(20, 4.5), (40, 3.75)]
+    assert points(right.lines[0]) == [(20, 3.0), (40, 12.0)]
+
+
+@pytest.mark.parametrize("rows", [[], ROWS[:1]], ids=["nothing", "training only"])
+def test_missing_curves_are_left_out(rows: list[dict[str, float]]) -> None:
+    figure = plot_curves(rows, "$_$ is no mathematics")
+    assert len(figure.axes[0].lines) == len(rows)
+    assert to_png(figure).startswith(b"\x89PNG")
+
+
+class Odd:
+    """A vocabulary of what could break a table."""
+
+    PIECES = ("<pad>", "a\tb", "c\nd", "\u2028", "\u202e", "\u00e9")
+
+    def pieces(self, ids):
+        return [self.PIECES[i] for i in ids]
+
+
+def test_no_piece_breaks_a_line():
+    table = projector._labels(Odd(), range(1, 6)).decode()
+    rows = [line.split("\t") for line in table.splitlines()]
+    assert [len(row) for row in rows] == [2] * 6
+    assert [row[1] for row in rows] == ["id", "1", "2", "3", "4", "5"]
+    assert rows[1][0] == r"a\tb"
+
+
+def test_a_row_is_a_vector():
+    rows = torch.tensor([[1.0, -0.123456, 3e-9], [1e9, 0.0, float("nan")]])
+    lines = projector._vectors(rows).decode().splitlines()
+    found = np.array([[float(x) for x in line.split("\t")] for line in lines])
+    np.testing.assert_allclose(found, rows.numpy(), rtol=1e-3)
+
+
+@pytest.mark.e2e
+def test_a_large_vocabulary_is_cut(tmp_path_factory, monkeypatch):
+    root = tiny_run(tmp_path_factory.getbasetemp())
+    size = load(root).model.encoder.embedding.E.embedding_dim
+    monkeypatch.setattr(projector, "MAX_NUMBERS", 10 * size + 5)
+    tables = {name: draw() for name, draw in projector.project(config_of(root), RunDir(root))}
+    assert len(tables) == 5
+    for side in ("source", "target"):
+        assert tables[f"tensorboard/projector/{side}.tsv"].count(b"\n") == 9  # no padding
+        assert tables[f"tensorboard/projector/{side}_labels.tsv"].endswith(b"\t9\n")

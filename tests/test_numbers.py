@@ -11,21 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import composed, copy_of, locked, run_job, run_new, template_pairs, write_corpus
+from runs import copy_of, locked, run_job, tokenized_run
 from safetensors.torch import load_file
 
 from seq2seq.cli import stages
 from seq2seq.config.compose import RESUME_KEYS, load_run_config
-from seq2seq.config.schema import Config, Device, Precision, SelectBy, Stage
+from seq2seq.config.schema import Config, Device, Precision, SelectBy
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.decoding.translation import Translation
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DivergedError, RepeatedError
 from seq2seq.run.reading import read_json
 from seq2seq.run.signals import StopRequest
-from seq2seq.training import checkpoint, trainer, validation
+from seq2seq.training import checkpoint, trainer
 from seq2seq.training.curves import plot_curves
-from seq2seq.training.divergence import EXPLOSION, MAX_EXPLOSIONS
+from seq2seq.training.divergence import MAX_EXPLOSIONS
 from seq2seq.training.monitor import Validated
 from seq2seq.training.trainer import Trainer
 
@@ -37,25 +37,12 @@ VALIDATE = trainer.validate
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A tokenized run that has not been trained; every update would be saved."""
+    changes = ["trainer.batch_tokens=250", f"trainer.max_updates={UPDATES}"]
+    changes += ["trainer.validate_every=100", "trainer.checkpoint_every=1"]
+    changes += ["trainer.clip_norm=0.001", "trainer.validation_sentences=1"]
+    changes += ["decode.extra_steps=0", "logging.every=1", "logging.tensorboard=false"]
     base = tmp_path_factory.mktemp("numbers")
-    changes = [
-        *write_corpus(base / "corpus", template_pairs(90), held_out=5),
-        "tokenizer.vocab_size=100",
-        "trainer.batch_tokens=250",
-        f"trainer.max_updates={UPDATES}",
-        "trainer.validate_every=100",
-        "trainer.checkpoint_every=1",
-        "trainer.clip_norm=0.001",
-        "trainer.validation_sentences=1",
-        "decode.extra_steps=0",
-        "logging.every=1",
-        "logging.tensorboard=false",
-        "optimizer.lr=0.01",
-    ]
-    cfg = composed("debug", changes)
-    cfg.stages = [Stage.tokenize]
-    return run_new(base / "run", cfg).root
+    return tokenized_run(base, *changes, "optimizer.lr=0.01", pairs=90, held_out=5)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +93,6 @@ def hooked(monkeypatch, before: Callable[[Trainer], None], **others) -> Iterator
 
 
 def go(root: Path, cfg: Config) -> RunDir:
-    """Train, or go on training, as `train.py resume=RUN` does."""
     run = RunDir.open(root)
     run.lock()
     with locked(run):
@@ -115,7 +101,6 @@ def go(root: Path, cfg: Config) -> RunDir:
 
 
 def changed(cfg: Config, **trainer_changes) -> Config:
-    """A copy with other limits."""
     other = copy.deepcopy(cfg)
     for name, value in trainer_changes.items():
         setattr(other.trainer, name, value)
@@ -136,14 +121,6 @@ def saved_tensors(root: Path) -> dict[str, torch.Tensor]:
 
 
 # N1: not finite -------------------------------------------------------------------------------
-
-PARAMETERS = [
-    "encoder.forward_unit.U.weight",
-    "decoder.unit.W.weight",
-    "decoder.attention.W_a.weight",
-    "decoder.attention.U_a.weight",
-    "decoder.attention.v_a.weight",
-]
 
 
 def poison_parameter(trainer: Trainer, case: int) -> str:
@@ -186,16 +163,17 @@ def poison_gradient(trainer: Trainer, case: int) -> str:
 
 
 POISONS = [poison_parameter, poison_activation, poison_gradient]
+CASES = (0, 3, 5, 8)
 
 
 @pytest.mark.parametrize("poison", POISONS, ids=lambda f: f.__name__)
 def test_N1_what_is_not_finite_stops_before_the_update(
     prepared, cfg, tmp_path, monkeypatch, poison, tally
 ):
-    """Ten updates, each poisoned once; the batch is kept, and nothing that is not finite."""
+    """Updates, each poisoned once; the batch is kept, and nothing that is not finite."""
     root = copy_of(prepared, tmp_path / "run")
-    for case in range(10):
-        number, said = case + 1, []
+    for number, case in enumerate(CASES, start=1):
+        said = []
 
         def before(trainer: Trainer, case=case, number=number, said=said) -> None:
             if trainer.progress.update + 1 == number:
@@ -215,7 +193,7 @@ def test_N1_what_is_not_finite_stops_before_the_update(
         assert len(said) == 1
         check_record(root, cfg, trainer, caught.value, f"{said[0]} at update {number}")
         go(root, changed(cfg, max_updates=number))  # now without
-    tally("N1", f"{poison.__name__.replace('_', 'ed ')}: no checkpoint holds it", 10, 10)
+    tally("N1", f"{poison.__name__.replace('_', 'ed ')}: no checkpoint holds it", 4, 4)
 
 
 def check_record(root: Path, cfg, trainer: Hooked, error: DivergedError, what: str) -> None:
@@ -274,28 +252,6 @@ def test_N1_a_record_of_costs_and_norms_is_that_of_the_update(root, cfg, monkeyp
     total = math.hypot(*record["gradient_norm"].values())
     assert total == pytest.approx(seen["norm"], rel=1e-4)
     assert total > 10 * cfg.trainer.clip_norm
-
-
-def test_N1_it_works_without_the_corpus_and_on_a_full_disk(root, cfg, monkeypatch, caplog):
-    def poison(trainer: Trainer) -> None:
-        poison_parameter(trainer, 3)
-        for name in ("source", "target"):  # deleted while training
-            (root / f"corpus/train.{name}").rename(root / name)
-
-    no_sampling = changed(cfg)
-    no_sampling.tokenizer.sampling = 0.0
-    with hooked(monkeypatch, poison), pytest.raises(DivergedError, match="loss is nan"):
-        go(root, no_sampling)
-    assert read_json(root / "crash/update-00000001.json")["source"] is None
-    (root / "crash/update-00000001.json").unlink()
-    (root / "crash/failures.json").unlink()
-    (root / "crash").rmdir()
-    (root / "crash").touch()  # a folder cannot be made
-    for name in ("source", "target"):
-        (root / name).rename(root / f"corpus/train.{name}")
-    with hooked(monkeypatch, poison), pytest.raises(DivergedError, match="loss is nan"):
-        go(root, no_sampling)
-    assert "no record of update 1" in caplog.text
 
 
 @pytest.mark.parametrize("what", ["weight", "average", "optimizer"])
@@ -380,15 +336,6 @@ def test_N2_nineteen_in_a_row_do_not(root, cfg, monkeypatch):
     assert sum(line.get("train/explosions", 0) for line in metrics(root)) == len(updates)
 
 
-def test_N2_what_trains_well_is_no_explosion(root, cfg):
-    """By far: the healthy norms of this run, even at so small a limit."""
-    go(root, cfg)
-    lines = [line for line in metrics(root) if "train/grad_norm" in line]
-    largest = max(line["train/grad_norm"] for line in lines)
-    assert not any(line["train/explosions"] for line in lines)
-    assert largest < EXPLOSION * cfg.trainer.clip_norm / 1000
-
-
 # N3: half precision ---------------------------------------------------------------------------
 
 DEVICES = [
@@ -429,12 +376,7 @@ NOTHING = Translation("a", ("a", "</s>"), ())
 
 @pytest.mark.parametrize("select", SelectBy, ids=lambda select: select.name)
 @pytest.mark.parametrize(
-    ("loss", "score", "shown"),
-    [
-        (math.nan, math.nan, "nan"),
-        (math.inf, 0.0, "inf"),
-        (math.nan, 0.0, "nan"),
-    ],
+    ("loss", "score", "shown"), [(math.nan, math.nan, "nan"), (math.inf, 0.0, "inf")]
 )
 def test_N6_a_worthless_validation_is_never_the_best(
     root, cfg, monkeypatch, select, loss, score, shown
@@ -453,26 +395,6 @@ def test_N6_a_worthless_validation_is_never_the_best(
     assert [row["validation/loss"] for row in rows] == [2.0, shown, shown]
     curves = plot_curves(metrics(root), "nan").axes[0].lines[1]
     np.testing.assert_equal(curves.get_ydata(), [2.0, float(shown), float(shown)])
-
-
-@pytest.mark.parametrize("select", SelectBy, ids=lambda select: select.name)
-def test_N6_without_any_best_the_newest_is_used(root, cfg, monkeypatch, select):
-    monkeypatch.setattr(trainer, "validate", lambda *_: Validated(math.nan, 0.0))
-    run = go(root, changed(cfg, validate_every=2, patience=3, select_by=select))
-    assert checkpoint.best_update(run) is None
-    assert checkpoint.updates(run)[-1] == 6
-    model = stages.Pretrained(run, cfg)
-    assert model.update == 6
-
-
-def test_N6_hypotheses_may_be_empty(root, cfg, monkeypatch):
-    """A decoder that says nothing: BLEU 0 by the real scorer."""
-    monkeypatch.setattr(trainer, "validate", VALIDATE)
-    silent = (NOTHING, Translation("", (), ()))
-    monkeypatch.setattr(validation, "translate", lambda *_: iter([silent[0]]))
-    run = go(root, changed(cfg, validate_every=4, patience=2, select_by=SelectBy.bleu))
-    assert [x["validation/bleu"] for x in metrics(root) if "validation/bleu" in x] == [0, 0]
-    assert checkpoint.best_update(run) is None
 
 
 def test_N6_a_model_of_nothing_but_nan_is_validated(root, cfg, monkeypatch):
@@ -507,7 +429,6 @@ def divergence(trainer: Trainer) -> None:
 
 
 def start(root: Path, cfg: Config) -> Exception:
-    """Start the job as train.py does; return what ended it."""
     run = RunDir.open(root)
     run.lock()
     with locked(run), pytest.raises(stages.UserError) as caught:
@@ -561,20 +482,7 @@ def test_K12_other_failures_and_other_updates_do_not_add_up(root, cfg, monkeypat
             assert not isinstance(start(root, cfg), RepeatedError)
 
 
-def test_K12_what_has_been_overcome_is_not_held_against_it(root, cfg, monkeypatch):
-    with hooked(monkeypatch, bug):
-        for _ in range(3):
-            start(root, cfg)
-        assert isinstance(start(root, cfg), RepeatedError)
-    kept = (root / "crash/failures.json").read_bytes()
-    shutil.rmtree(root / "crash")
-    go(root, changed(cfg, max_updates=6))
-    (root / "crash").mkdir()
-    (root / "crash/failures.json").write_bytes(kept)
-    go(root, cfg)  # goes on after update 6
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"failures": 3}', '{"failures": [1, {}, null]}'])
+@pytest.mark.parametrize("text", ["{", '{"failures": [1, {}, null]}'])
 def test_K12_a_list_that_cannot_be_read_stops_nothing(root, cfg, text):
     (root / "crash").mkdir()
     (root / "crash/failures.json").write_text(text)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from runs import ROOT, composed
 
-from seq2seq.config.schema import AdadeltaConfig, Config, Examples, WordsConfig
+from seq2seq.config.schema import Config, WordsConfig
 from seq2seq.data.tokenizer import PAD
 from seq2seq.model import RNNSearch, build_model
 
@@ -60,23 +60,6 @@ def test_the_readme_says_so():
         assert line.endswith(f"| {count:,} |")
 
 
-@pytest.mark.parametrize("name", TABLE)
-def test_preset_trains_and_decodes_as_the_authors_did(name):
-    cfg = composed(name)
-    optimizer, trainer, decode = cfg.optimizer, cfg.trainer, cfg.decode
-    assert isinstance(optimizer, AdadeltaConfig)
-    assert (optimizer.lr, optimizer.rho, optimizer.eps) == (1.0, 0.95, 1e-6)
-    assert (trainer.batch_sentences, trainer.pool_batches, trainer.clip_norm) == (80, 20, 1.0)
-    assert (trainer.batch_order.name, trainer.reshuffle) == ("shortest_first", False)
-    assert (trainer.normalize.name, trainer.label_smoothing) == ("none", 0.0)
-    assert (trainer.patience is not None) == name.endswith("star")
-    assert (decode.beam_size, decode.length_penalty) == (10, 0.0)
-    assert (decode.min_ratio, decode.max_ratio, decode.extra_steps) == (0.5, 3.0, 0)
-    assert (decode.forbid_unknown, decode.replace_unknown) == (False, False)
-    assert cfg.data.validation == ["sacrebleu:wmt12+wmt13"]
-    assert cfg.data.test == ["sacrebleu:wmt14/full"]
-
-
 @pytest.mark.parametrize(
     ("name", "expected"), [("rnnsearch50", 80_401_000), ("rnnencdec50", 68_540_000)]
 )
@@ -86,12 +69,3 @@ def test_the_printed_equations_have_as_many_parameters_as_counted_by_hand(
     printed = ["model.bias=false", "model.embedding_bias=false", "decoder.output_rank=null"]
     cfg = composed(name, [*printed, "tokenizer.vocab_size=30000"])
     assert num_parameters(cfg, monkeypatch) == expected
-
-
-def test_the_base_config_differs_from_rnnsearch50_by_the_authors_additions_only():
-    base, preset = Config(threads=1), composed("rnnsearch50")
-    assert (base.model.embedding_bias, base.decoder.output_rank) == (False, None)
-    base.model.embedding_bias, base.decoder.output_rank = True, 620
-    base.name, base.evaluate.heatmap_words = "rnnsearch50", True
-    base.evaluate.examples = [Examples.figure3]
-    assert base == preset

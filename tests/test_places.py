@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from runs import ROOT, call, copy_of
+from runs import ROOT, copy_of
 from storms import Micro, Zygote, difference, leftovers
 
 import seq2seq
@@ -60,7 +60,7 @@ def race(micro: Micro, zygote: Zygote, base: Path, number: int) -> str | None:
     return difference(root, micro.whole.root)
 
 
-SLOW = 3.0
+SLOW = 8.0
 """Seconds that Hydra may take to compose a config twice on a machine that does other things."""
 
 
@@ -98,7 +98,7 @@ time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_K11_the_lock_of_a_dead_process_is_free_although_its_child_lives(tmp_path, tally, count):
     code, held = HOLDER.format(root=str(ROOT)), 0
     for _ in range(count):
@@ -154,23 +154,13 @@ def test_S13_a_run_may_be_moved_anywhere(micro, tmp_path, name):
     assert found == (micro.whole.root / "decode/test.txt").read_text("utf-8").splitlines()
 
 
-def test_S13_scripts_take_a_moved_run(micro, tmp_path):
-    moved = copy_of(micro.whole.root, tmp_path / NAMES[1])
-    done = call(ROOT / "scripts/evaluate.py", moved, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr.decode()
-    assert b"BLEU" in done.stdout
-
-
-def unusable(kind: str, folder: Path) -> str:
-    """A place for temporary files that is none, or is elsewhere."""
-    places = {"missing": folder / "nothing", "full": Path("/proc"), "another device": "/dev/shm"}
-    return str(places[kind])
-
-
-@pytest.mark.parametrize("kind", ["missing", "full", "another device"])
+@pytest.mark.parametrize(
+    "kind", ["full", *(pytest.param(k, marks=pytest.mark.slow) for k in ("missing", "elsewhere"))]
+)
 def test_S5_temporary_files_of_the_system_are_not_used(micro, tmp_path, kind):
     """/proc stands for the full one: nobody can make a file there. `tempfile` is out of order."""
-    place, root = unusable(kind, tmp_path), tmp_path / "run"
+    places = {"missing": tmp_path / "nothing", "full": "/proc", "elsewhere": "/dev/shm"}
+    place, root = str(places[kind]), tmp_path / "run"
     with micro.zygote() as zygote:
         micro.finish(zygote, root, environment={"TMPDIR": place}, hooks=[["no_tempfile"]])
     assert difference(root, micro.whole.root) is None

@@ -3,11 +3,6 @@
 import errno
 import os
 import re
-import select
-import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import filelock
@@ -15,13 +10,11 @@ import pytest
 import torch
 from runs import ROOT, call, composed, run_new
 
-from seq2seq.cli import console as cli
 from seq2seq.config.schema import Device
 from seq2seq.decoding import pretrained
 from seq2seq.kernels.native import build
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import PlatformError, RunDirError, one_line
-from seq2seq.run.signals import StopRequest, signals_named
+from seq2seq.run.errors import PlatformError, one_line
 
 FEW = ["trainer.max_updates=8", "trainer.validate_every=4", "threads=1", "evaluate.heatmaps=[1]"]
 SENTENCES = "The cat sleeps.\n\nThe small dog sees the bear.\n"
@@ -60,16 +53,6 @@ def assert_fit_for_windows(root: Path) -> None:
 # The lock of a run
 
 
-def test_two_locks_of_one_process_exclude_each_other_until_one_is_given_back(tmp_path):
-    first, second = RunDir(tmp_path), RunDir(tmp_path)
-    first.lock()
-    with pytest.raises(RunDirError, match=f"in use by pid {os.getpid()} "):
-        second.lock()
-    first.unlock()
-    second.lock()
-    second.unlock()
-
-
 def test_where_nothing_can_be_locked_a_warning_says_so(tmp_path, monkeypatch, caplog):
     def refuse(*_, **__):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -83,44 +66,6 @@ def test_where_nothing_can_be_locked_a_warning_says_so(tmp_path, monkeypatch, ca
 
 
 # Flags and signals
-
-
-def test_a_signal_is_noted_where_there_is_no_alarm(monkeypatch):
-    for name in ("SIGALRM", "setitimer", "ITIMER_REAL"):
-        monkeypatch.delattr(signal, name)
-    before, stop = signal.getsignal(signal.SIGTERM), StopRequest()
-    with stop.installed():
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert signals_named("SIGALRM", "SIGINT") == [signal.SIGINT]
-
-
-@pytest.mark.parametrize("kind", ["file", "pipe"])
-def test_input_that_cannot_be_asked_is_answered_line_by_line(tmp_path, monkeypatch, kind):
-    def refuse(*_):
-        raise OSError(10038, "not a socket")
-
-    (tmp_path / "lines").write_text("a\nb\n")
-    reader, writer = os.pipe()
-    os.write(writer, b"a\nb\n")
-    os.close(writer)
-    monkeypatch.setattr(select, "select", refuse)
-    with open(tmp_path / "lines" if kind == "file" else reader, "rb") as stream:  # noqa: PTH123
-        lines = cli.LiveInput(stream)
-        assert lines.ready() == (kind == "file")  # a file never keeps one waiting
-        assert [lines.readline(9) for _ in range(3)] == [b"a\n", b"b\n", b""]
-    if kind == "file":
-        os.close(reader)
-
-
-@pytest.mark.skipif(not shutil.which("sh"), reason="no shell")
-def test_fresh_roots_names_no_host_and_says_how_it_is_called():
-    script = ROOT / "scripts/fresh_roots.sh"
-    assert "://" not in script.read_text("utf-8")
-    done = subprocess.run(["sh", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert re.fullmatch(r"error: fresh_roots\.sh: no folder is given\. Use [^\n]+\n", done.stderr)
 
 
 # Compilers and devices
@@ -137,16 +82,6 @@ def test_what_a_compiler_without_openmp_says_is_passed_on(tmp_path, monkeypatch)
         build.load()
 
 
-@pytest.mark.e2e
-def test_without_a_compiler_a_line_of_the_log_says_so_once(tmp_path):
-    arguments = ("data.train=none.tsv", "run_dir=run")
-    done = call(ROOT / "train.py", *arguments, cwd=tmp_path, CC="no-such-compiler")
-    line = "steps of recurrences run as torch's operations, not compiled: no C compiler (no-such-"
-    assert (done.returncode, done.stdout) == (3, b"")
-    assert done.stderr.decode().count(line) == 1
-    assert (tmp_path / "run/train.log").read_text("utf-8").count(line) == 1
-
-
 def test_an_apple_gpu_is_taken_where_torch_has_it_and_named_where_not(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     assert pretrained.pick_device(Device.mps) == torch.device("mps")
@@ -155,10 +90,3 @@ def test_an_apple_gpu_is_taken_where_torch_has_it_and_named_where_not(monkeypatc
         pretrained.pick_device(Device.mps)
     wanted = "error: device: torch finds no Apple GPU (MPS). Use device=cpu or device=auto."
     assert one_line(caught.value) == wanted
-
-
-@pytest.mark.e2e
-@pytest.mark.skipif(sys.platform == "darwin", reason="the case is a machine without an Apple GPU")
-def test_an_apple_gpu_that_is_not_there_leaves_no_run_behind(tmp_path):
-    done = call(ROOT / "train.py", "+experiment=debug", "device=mps", cwd=tmp_path)
-    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (5, b"", [])

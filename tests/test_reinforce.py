@@ -30,7 +30,6 @@ def script(model: RNNSearch, outcome: tuple[int, ...], monkeypatch) -> None:
 
 
 def gradients(model: RNNSearch, loss: Tensor) -> dict[str, Tensor]:
-    """By name; the baseline, which the expected loss does not know, left out."""
     named = {n: p for n, p in model.named_parameters() if "baseline" not in n}
     parameters = list(named.values())
     found = torch.autograd.grad(loss, parameters, materialize_grads=True, retain_graph=True)
@@ -124,9 +123,3 @@ def test_draws_follow_alpha_and_never_fall_on_padding():
     torch.testing.assert_close(shares, alpha[0].float(), rtol=0, atol=5 * 0.5 / 20_000**0.5)
     assert shares[3] == 0
     assert soft.float().mean().item() == pytest.approx(0.25, abs=5 * 0.5 / 20_000**0.5)
-
-
-def test_only_training_draws():
-    model, batch = tiny_model(8, attention=HARD), random_batch(8)
-    assert follow(model.train(), batch).losses.keys() == {"reinforce"}
-    assert not follow(model.eval(), batch).losses

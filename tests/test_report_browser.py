@@ -225,7 +225,7 @@ def test_ribbons_join_the_words(page, report, sentences):
 # Searching and sorting ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ["score", "length", "entropy", "coverage", "chrf", "number"])
+@pytest.mark.parametrize("key", ["score", "number"])
 def test_sorting(page, report, sentences, key):
     page.open(report)
     page.js(f"document.getElementById('sort').value = '{key}'")
@@ -287,7 +287,7 @@ def test_light_and_dark_as_the_system_and_as_asked(page, report, dark):
     assert (page.js(brightness) > 200) is dark
 
 
-@pytest.mark.parametrize("width", [320, 390, 1280])
+@pytest.mark.parametrize("width", [320, 1280])
 def test_no_page_is_wider_than_its_window(page, report, width):
     page.open(report, width, 800)
     page.all("details", "n.open = true")

@@ -12,11 +12,9 @@ import torch
 from conftest import EOS, PAD, oracle_of, run, tiny_model
 from oracles import Oracle
 
-from seq2seq.config.schema import Reset, StateWord
 from seq2seq.data.batching import collate, pad_ids
 from seq2seq.decoding.search import Hypothesis, SearchRules, beam_search
 from seq2seq.model import RNNSearch
-from seq2seq.model.output import LogitsPrediction
 
 # The search sums float32 log-probabilities, whatever the model computes in.
 SCORE_TOLERANCE = 1e-5
@@ -127,8 +125,6 @@ def test_D10_a_beam_of_one_is_greedy():
 
 @dataclass(frozen=True)
 class Slow:
-    """A hypothesis of the slow search."""
-
     ids: tuple[int, ...]
     log_prob: float
     state: np.ndarray
@@ -168,7 +164,6 @@ def authors_search(
 
 
 def rules_of(seed: int) -> SearchRules:
-    """Rules that differ from seed to seed."""
     rng = np.random.default_rng(seed)
     return replace(
         RULES,
@@ -243,127 +238,7 @@ def test_search_is_the_authors_algorithm():
     assert min(seen.values()) >= 5, f"a case that hardly occurs proves nothing: {seen}"
 
 
-def test_other_readings_search_alike():
-    for state_word, reset in itertools.product(StateWord, Reset):
-        for seed in range(3):
-            model = tiny_model(seed, state_word=state_word, reset=reset, scale=1.0)
-            sources = random_sources(seed, [3, 4], 7)
-            for source, found in zip(sources, search(model, sources, RULES), strict=True):
-                slow, _ = authors_search(oracle_of(model), source, RULES)
-                slow.sort(key=lambda h: -h.log_prob)
-                assert [h.ids for h in found] == [h.ids for h in slow], (state_word, reset, seed)
-                check_forced(model, source, found)
-
-
 # Batches --------------------------------------------------------------------------------------
-
-
-def same(found: Sequence[Hypothesis], expected: Sequence[Hypothesis], note: str) -> None:
-    assert [h.ids for h in found] == [h.ids for h in expected], note
-    for ours, theirs in zip(found, expected, strict=True):
-        assert ours.score == pytest.approx(theirs.score, abs=1e-9), note
-        assert ours.finished == theirs.finished, note
-        np.testing.assert_allclose(ours.alpha, theirs.alpha, rtol=0, atol=1e-9, err_msg=note)
-
-
-def test_batch_mates_and_order_change_nothing():
-    for seed in range(6):
-        rules = replace(rules_of(seed), beam_size=4)
-        model = tiny_model(seed, scale=1.0)
-        sources = random_sources(seed, [4, 1, 6, 3, 2], 7)
-        together = search(model, sources, rules)
-        for source, found in zip(sources, together, strict=True):
-            [alone] = search(model, [source], rules)
-            same(found, alone, f"seed {seed}")
-        for found, expected in zip(
-            search(model, sources[::-1], rules), together[::-1], strict=True
-        ):
-            same(found, expected, f"seed {seed}, reversed")
-
-
-def test_a_search_leaves_no_trace():
-    model, sources = tiny_model(1), random_sources(1, [4, 2], 7)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    random_state = torch.get_rng_state()
-    first, second = search(model, sources, RULES), search(model, sources, RULES)
-    for found, again in zip(first, second, strict=True):
-        assert [(h.ids, h.score) for h in found] == [(h.ids, h.score) for h in again]
-    assert all(torch.equal(before[name], p) for name, p in model.named_parameters())
-    assert torch.equal(random_state, torch.get_rng_state())
-
-
-# Worked by hand -------------------------------------------------------------------------------
-
-A, B = 2, 3
-
-
-@dataclass(frozen=True)
-class Sources:
-    """A state that holds the source alone."""
-
-    mask: torch.Tensor
-
-    def select(self, sentences: torch.Tensor, slots: int, rows: torch.Tensor) -> "Sources":
-        return Sources(self.mask[sentences])
-
-
-class Bigrams:
-    """A model by hand: the next word depends on the last one alone."""
-
-    def __init__(self, table: dict[int, dict[int, float]]) -> None:
-        self.logits = torch.full((4, 4), 1e-9).log()
-        for y_prev, row in table.items():
-            for y, p in row.items():
-                self.logits[y_prev, y] = math.log(p)
-
-    def begin(self, src: torch.Tensor, mask: torch.Tensor) -> Sources:
-        return Sources(mask)
-
-    def step(self, y: torch.Tensor, state: Sources) -> tuple[LogitsPrediction, Sources]:
-        slots = len(y) // len(state.mask)
-        alpha = (state.mask / state.mask.sum(dim=1, keepdim=True)).repeat_interleave(slots, dim=0)
-        return LogitsPrediction(self.logits[y], alpha), state
-
-
-BIGRAMS = Bigrams(
-    {
-        PAD: {EOS: 0.4, A: 0.35, B: 0.25},
-        A: {EOS: 0.8, A: 0.1, B: 0.1},
-        B: {EOS: 0.9, A: 0.05, B: 0.05},
-    }
-)
-
-# source tokens, changed rules, hypotheses with their probabilities, finished
-BY_HAND = [
-    # `eos` takes one of two slots; the one left goes to `a eos`, never to `b eos` (0.225).
-    (1, {"beam_size": 2}, {(EOS,): 0.4, (A, EOS): 0.28}, True),
-    # Three slots: `eos` takes one, both others end in step two.
-    (1, {"beam_size": 3}, {(EOS,): 0.4, (A, EOS): 0.28, (B, EOS): 0.225}, True),
-    # floor(0.5 * 3) = 1: no end at the first step.
-    (3, {"beam_size": 2}, {(A, EOS): 0.28, (B, EOS): 0.225}, True),
-    # floor(0.5 * 1) = 0: it may end at once.
-    (1, {"beam_size": 1}, {(EOS,): 0.4}, True),
-    # Nothing can end in one step of two: the candidates come back, marked.
-    (2, {"beam_size": 2, "max_ratio": 0.5}, {(A,): 0.35, (B,): 0.25}, False),
-    # max_ratio 0.5 leaves no step for one token; there is always one.
-    (1, {"beam_size": 1, "max_ratio": 0.5}, {(EOS,): 0.4}, True),
-    # One step more reaches the end.
-    (2, {"beam_size": 1, "max_ratio": 0.5, "extra_steps": 1}, {(A, EOS): 0.28}, True),
-    # `a` forbidden.
-    (2, {"beam_size": 1, "forbidden": (PAD, A)}, {(B, EOS): 0.225}, True),
-    # The average prefers the longer one: ln 0.28 / 2 = -0.64 above ln 0.4 = -0.92.
-    (1, {"beam_size": 2, "length_penalty": 1.0}, {(A, EOS): 0.28, (EOS,): 0.4}, True),
-]
-
-
-@pytest.mark.parametrize(("tokens", "changes", "expected", "finished"), BY_HAND)
-def test_searches_worked_by_hand(tokens, changes, expected, finished):
-    src = torch.zeros(1, tokens, dtype=torch.long)
-    [found] = beam_search(BIGRAMS, src, torch.ones(1, tokens).bool(), replace(RULES, **changes))
-    assert [h.ids for h in found] == list(expected)
-    for h in found:
-        assert math.exp(h.log_prob) == pytest.approx(expected[h.ids], rel=1e-5)
-        assert h.finished == finished
 
 
 @pytest.mark.parametrize(

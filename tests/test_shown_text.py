@@ -8,13 +8,12 @@ import unicodedata
 
 import numpy as np
 import pytest
-from runs import composed, copy_of, tiny_run
+from runs import composed, tiny_run
 from tensorboard.plugin_util import markdown_to_safe_html
 
 from seq2seq.alignment.heatmap import plot_alignment, to_png
 from seq2seq.cli import stages
 from seq2seq.decoding.translation import Candidate, Translation
-from seq2seq.evaluation.figures import draw_heatmaps, drawn
 from seq2seq.run.directory import RunDir
 from seq2seq.training.board import Board
 from seq2seq.training.checkpoint import Progress
@@ -65,8 +64,6 @@ def test_U9_in_a_heatmap(kind):
 
 
 class Writer:
-    """Takes what TensorBoard's writer takes."""
-
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.figures: list[str] = []
@@ -115,18 +112,6 @@ def test_U9_in_the_terminal_at_the_end_of_a_run(kind, tmp_path, tmp_path_factory
     assert f"source     {shown(text)}" in lines
     assert f"output     {shown(text)}" in lines
     assert f"reference  {shown(text)}" in lines
-
-
-def test_U9_in_the_pictures_of_a_run(tmp_path, tmp_path_factory):
-    """Pieces and words, through the file that the decode stage leaves."""
-    run = RunDir(copy_of(tiny_run(tmp_path_factory.getbasetemp()), tmp_path / "run"))
-    lines = [json.dumps(translation(f"\u2581{text}").as_dict()) for text in TEXTS.values()]
-    run.write("decode/test.jsonl", "".join(f"{line}\n" for line in lines))
-    cfg = composed("debug", [f"evaluate.heatmaps={[*range(1, len(TEXTS) + 1)]}"])
-    for cfg.evaluate.heatmap_words in (False, True):
-        found = dict(drawn(draw_heatmaps(cfg, run)))
-        assert len(found) == len(TEXTS)
-        assert all(data.startswith(b"\x89PNG") for data in found.values())
 
 
 def test_U9_blanks_and_joiners_of_a_sentence_stay(tmp_path, tmp_path_factory):

@@ -31,13 +31,11 @@ TINY = [
 
 
 def growth(rows: Sequence[dict[str, Any]], name: str, after: int) -> float:
-    """How much more there is at the most than when warm."""
     warm = [row[name] for row in rows if row["update"] >= after]
     return float(max(warm) - warm[0])
 
 
 def shift(early: Sequence[dict[str, Any]], late: Sequence[dict[str, Any]], name: str) -> float:
-    """How much more there is at the end than at the beginning, by medians."""
     first, last = (statistics.median(row[name] for row in rows) for rows in (early, late))
     return last - first
 

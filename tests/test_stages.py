@@ -3,8 +3,6 @@
 import json
 import re
 import subprocess
-import sys
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +10,7 @@ from pathlib import Path
 import pytest
 from runs import ROOT, call
 
-import seq2seq
-
 pytestmark = pytest.mark.e2e
-
-MULTI30K = ROOT.parent / "shared/data/multi30k"
 
 TINY = [
     "threads=1",
@@ -82,48 +76,15 @@ def train(home: Path, preset: str, changes: Sequence[str], **environment: str) -
 
 
 @pytest.fixture(scope="module")
-def quickstart(tmp_path_factory) -> Trained:
-    changes = [
-        "data.grammar.train_pairs=300",
-        "data.grammar.validation_pairs=8",
-        "data.grammar.test_pairs=9",
-        "data.grammar.max_words=8",
-        "tokenizer.vocab_size=200",
-        "trainer.max_updates=30",
-        "trainer.validate_every=15",
-        "trainer.select_by=loss",  # such a model may score BLEU 0, which is never the best
-        "trainer.batch_sentences=16",
-        "logging.every=10",
-        "evaluate.heatmaps=[1,2]",
-    ]
-    return train(tmp_path_factory.mktemp("quickstart"), "quickstart", changes)
-
-
-@pytest.fixture(scope="module")
-def multi30k(tmp_path_factory) -> Trained:
-    if not (MULTI30K / "train.fr").exists():
-        pytest.skip(f"{MULTI30K} is not there")
-    changes = [
-        f"data.root={MULTI30K}",
-        "data.limit=500",
-        "tokenizer.vocab_size=300",
-        "trainer.max_updates=6",
-        "trainer.validate_every=3",
-        "trainer.validation_sentences=8",
-        "decode.beam_size=1",
-        "decode.max_ratio=1",
-        "decode.extra_steps=0",
-        "logging.every=2",
-        "evaluate.heatmaps=[1,2]",
-    ]
-    # In the C locale, where python would print ASCII.
-    home = tmp_path_factory.mktemp("multi30k")
-    return train(home, "multi30k_en_fr", changes, LC_ALL="C", PYTHONUTF8="0")
-
-
-@pytest.fixture(params=["quickstart", "multi30k"])
-def trained(request) -> Trained:
-    return request.getfixturevalue(request.param)
+def trained(tmp_path_factory) -> Trained:
+    """In the C locale, where python would print ASCII."""
+    few = ["train_pairs=300", "validation_pairs=8", "test_pairs=9", "max_words=8"]
+    changes = [f"data.grammar.{change}" for change in few]
+    # Such a model may score BLEU 0, which is never the best.
+    changes += ["trainer.max_updates=30", "trainer.validate_every=15", "trainer.select_by=loss"]
+    changes += ["trainer.batch_sentences=16", "tokenizer.vocab_size=200", "logging.every=10"]
+    home = tmp_path_factory.mktemp("quickstart")
+    return train(home, "quickstart", changes, LC_ALL="C", PYTHONUTF8="0")
 
 
 def test_every_promised_file_appears(trained):
@@ -165,7 +126,7 @@ def test_the_end_shows_scores_samples_and_pictures(trained):
     saved = json.loads((trained.run / "scores.json").read_text())["scores"]
     assert f" {saved['BLEU']['value']:.2f} " in rows["BLEU"]
     labels = [line.split(" ")[0] for line in trained.out[5:] if line]
-    gold = ["attention", "alignment", ""] if (trained.run / "corpus/test.links").exists() else []
+    gold = ["attention", "alignment", ""]
     assert labels == ["No", *gold, *["source", "output", "reference"] * 3, *["heatmap"] * 2, "run"]
     references = (trained.run / "corpus/test.target").read_text("utf-8").splitlines()
     shown = [line[11:] for line in trained.out if line.startswith("reference")]
@@ -177,21 +138,8 @@ def test_the_end_shows_scores_samples_and_pictures(trained):
     assert trained.out[-1].split() == ["run", "run"]
 
 
-def test_lengths_add_up(trained):
-    bins = json.loads((trained.run / "length_bleu.json").read_text())["bins"]
-    sources = (trained.run / "corpus/test.source").read_text("utf-8").splitlines()
-    lengths = [len(source.split()) for source in sources]
-    assert {b["first"]: b["sentences"] for b in bins} == Counter(
-        (n - 1) // 10 * 10 + 1 for n in lengths
-    )
-
-
-def test_attention_is_scored_where_there_are_gold_links(trained):
-    results = json.loads((trained.run / "scores.json").read_text())
-    if not (trained.run / "corpus/test.links").exists():
-        assert results["alignment"] is None
-        return
-    found = results["alignment"]
+def test_attention_is_scored_as_there_are_gold_links(trained):
+    found = json.loads((trained.run / "scores.json").read_text())["alignment"]
     assert (found["sentences"], found["skipped"]) == (9, 0)
     for name in ("error_rate", "precision", "recall"):
         assert 0 < found[name] < 1
@@ -213,36 +161,9 @@ def test_the_log_has_plain_lines(trained):
     assert [text.split(" INFO ", 1)[-1] for text in saved] == trained.log
 
 
-def test_stages_are_named_in_their_order(trained):
-    stages = [text for text in trained.log if text.startswith("== ")]
-    assert stages == ["== tokenize", "== train", "== decode", "== evaluate"]
-
-
-def test_no_path_of_this_machine_is_saved(trained):
-    """But for those that the user typed: data.root."""
-    files = [trained.run / "config.yaml", trained.run / "run.json"]
-    files += list((trained.run / "tokenizers").iterdir())
-    for path in files:
-        data = path.read_bytes().replace(str(MULTI30K).encode(), b"")
-        for place in (trained.home, ROOT, Path.home(), Path(sys.prefix), Path("/tmp")):
-            assert f"{place}/".encode() not in data, f"{path.name} names {place}"
-            assert str(place).encode() not in data or place == Path.home(), path.name
-
-
-def test_a_moved_run_still_decodes(quickstart, tmp_path):
-    sources = (quickstart.run / "corpus/test.source").read_text("utf-8").splitlines()
-    expected = (quickstart.run / "decode/test.txt").read_text("utf-8").splitlines()
-    moved = quickstart.run.rename(tmp_path / "somewhere else")
-    try:
-        found = [t.text for t in seq2seq.load(moved).translate(sources)]
-    finally:
-        moved.rename(quickstart.run)
-    assert found == expected
-
-
-def test_resuming_a_finished_run_only_shows_it(quickstart):
-    metrics = (quickstart.run / "metrics.jsonl").read_bytes()
-    result = call(ROOT / "train.py", "resume=run", cwd=quickstart.home)
+def test_resuming_a_finished_run_only_shows_it(trained):
+    metrics = (trained.run / "metrics.jsonl").read_bytes()
+    result = call(ROOT / "train.py", "resume=run", cwd=trained.home)
     assert result.returncode == 0, result.stderr.decode()
-    assert result.stdout == quickstart.result.stdout
-    assert (quickstart.run / "metrics.jsonl").read_bytes() == metrics
+    assert result.stdout == trained.result.stdout
+    assert (trained.run / "metrics.jsonl").read_bytes() == metrics

@@ -7,7 +7,6 @@ import random
 import re
 import subprocess
 import sys
-import time
 from functools import cache
 
 import pytest
@@ -15,10 +14,9 @@ import pytest
 from seq2seq.data.pair import Pair
 from seq2seq.data.toy import corpus, generate, split_of
 from seq2seq.data.toy.grammar import Choices, Grammar
-from seq2seq.data.toy.morphology import conjugate
 from seq2seq.data.toy.phrase import LIKE, Clause
 from seq2seq.data.toy.spelling import render
-from seq2seq.data.toy.tables import lists, rows
+from seq2seq.data.toy.tables import rows
 from seq2seq.data.toy.verbs import Verb
 from seq2seq.data.words import split_words
 from seq2seq.run.errors import ConfigError
@@ -143,42 +141,6 @@ def test_links_by_hand(line):
     assert ["-".join(link) for link in links_by_word(say(symbol, english))] == links.split()
 
 
-NOUS = """
-manger mangeons mangerons mangions mangé     commencer commençons commencerons commencions commencé
-acheter achetons achèterons achetions acheté         jeter jetons jetterons jetions jeté
-préférer préférons préférerons préférions préféré    finir finissons finirons finissions fini
-vendre vendons vendrons vendions vendu               savoir savons saurons savions su
-recevoir recevons recevrons recevions reçu           écrire écrivons écrirons écrivions écrit
-craindre craignons craindrons craignions craint      être sommes serons étions été
-essayer essayons essaierons essayions essayé         courir courons courrons courions couru
-"""
-
-
-def test_conjugation_with_nous():
-    for infinitive, *expected in zip(*[iter(NOUS.split())] * 5, strict=True):
-        verb = conjugate(infinitive)
-        finite = [verb.finite[tense][3] for tense in ("present", "future", "imperfect")]
-        assert [*finite, verb.participle[0]] == expected
-
-
-PHENOMENA = [
-    (r"\b(about|of) (whom|which)\b|\bwhose\b", r"\bdont\b"),
-    (r"\w+ where\b", r"\boù\b"),
-    (r"\bto whom\b", r"\bà qui\b"),
-    (r"\bno longer\b", r"\b(ne |n').*\bplus\b"),
-    (r"\b(it|them) to (him|her|them)\b", r"\b(le|les) (lui|leur)\b"),
-    (r"\b(says?|said|knows?|thinks?|thought|hopes?) that\b", r"\bqu(e|')"),
-    (r"(?i)\b(old|beautiful|new) ", r"(?i)\b(vieil|bel|nouvel) [aeiouyhéèêœâ]"),
-    (r"(?i)\bwhen \w+ \w+s\b.*will", r"(?i)\bquand .*r(a|ont)\b.*r(a|ont|ai|ons|ez)\b"),
-]
-
-
-def test_phenomena_are_frequent():
-    for en, fr in PHENOMENA:
-        found = [p for p in corpus_of(9_000) if re.search(en, p.src) and re.search(fr, p.tgt)]
-        assert len(found) >= 10, (en, fr)
-
-
 def test_every_line_of_the_tables_can_be_drawn():
     """Followed from a sentence down: all rules, and all entries of the lexicon."""
     grammar = corpus.grammar()
@@ -200,26 +162,6 @@ def test_every_line_of_the_tables_can_be_drawn():
     assert all(symbol.startswith(("ADVERB", "AUX")) for symbol in unused), unused
     tenses = [(item.tense, id(item) in drawn) for s, item in entries if s.startswith("AUX")]
     assert {tense for tense, _ in tenses} == {tense for tense, is_drawn in tenses if is_drawn}
-
-
-def test_gender_and_number_of_articles():
-    """Read from nouns.txt alone: no un in front of a feminine noun, no des of one thing."""
-    genders = {"un": set(), "une": set()}
-    for _, entries in lists("nouns"):
-        for _, french in entries:
-            article, noun = french.partition("/")[0].split(" ", 1)
-            genders[article].add(noun.split()[0])
-    masculine, feminine = genders["un"] - genders["une"], genders["une"] - genders["un"]
-    wrong = dict.fromkeys(("un", "ce", "cet", "du", "au"), feminine)
-    wrong |= dict.fromkeys(("une", "cette", "ma", "sa"), masculine)
-    wrong |= dict.fromkeys(("des", "ces", "mes", "ses", "aux", "deux"), masculine | feminine)
-    checked = 0
-    for pair in corpus_of(9_000):
-        for article, noun in itertools.pairwise(split_words(pair.tgt.lower())):
-            plural = article.endswith(("es", "x")) and noun[-1] in "sxz"
-            assert noun not in wrong.get(article, ()) or plural, pair
-            checked += noun in masculine | feminine and article in wrong
-    assert checked > 3_000
 
 
 def test_links_lie_inside_and_cover_content_words():
@@ -250,19 +192,6 @@ def test_spelling_at_word_boundaries():
         assert (pair.src[0] + pair.tgt[0]).isupper()
         assert pair.src[-1] == pair.tgt[-1]
         assert not re.search(r"\ba [aeio]\w|\ban [^aeiouhAEIOU]", pair.src), pair.src
-
-
-def test_no_english_form_has_two_meanings():
-    nouns, verbs = set(), set()
-    for symbol, entries in corpus.grammar().lexicon.items():
-        if symbol.startswith("VERB"):
-            verbs |= {form for entry in entries for form in entry.item.english.values()}
-            for forms in [entry.item.english for entry in entries]:
-                assert forms["ed"] not in (forms["base"], forms["s"])
-        elif symbol.startswith("NOUN"):
-            nouns |= {slot.forms[0] for entry in entries for slot in entry.item.english}
-    assert len(nouns) > 700
-    assert not nouns & verbs
 
 
 def test_translation_is_a_function_of_many_words_and_even_lengths():
@@ -299,10 +228,9 @@ def test_same_arguments_same_corpus_in_any_process():
     )
     here = list(generate("test", 60, seed=5, min_words=3, max_words=20))
     digest = hashlib.sha256(repr(here).encode()).hexdigest()
-    for hash_seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        there = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
-        assert there.strip() == digest
+    environment = {**os.environ, "PYTHONHASHSEED": "1"}
+    there = subprocess.check_output([sys.executable, "-c", code], env=environment, text=True)
+    assert there.strip() == digest
     assert corpus_of(300) == corpus_of(9_000)[:300], "a smaller count is a prefix"
     other = list(generate("train", 300, seed=8, min_words=3, max_words=20))
     assert len(set(other) & set(corpus_of(300))) < 5, "seeds differ"
@@ -316,13 +244,6 @@ def test_splits_are_disjoint_on_both_sides():
     for split, pairs in splits.items():
         assert {split_of(pair.tgt) for pair in pairs} == {split}
         assert split == "train" or len({pair.src for pair in pairs}) == len(pairs)
-
-
-def test_speed_is_sane():
-    list(generate("train", 10, seed=1, min_words=3, max_words=20))
-    start = time.process_time()
-    list(generate("train", 1500, seed=2, min_words=3, max_words=20))
-    assert time.process_time() - start < 2, "a second for some thousands of pairs"
 
 
 def test_what_cannot_be_made_is_refused(monkeypatch):

@@ -1,23 +1,18 @@
 """What only shows a run may fail: one line about it, and the same weights bit for bit."""
 
-import json
 import logging
+import os
 import sys
 import threading
-from functools import cache
 from pathlib import Path
 
 import pytest
-from runs import ROOT, call, composed, copy_of, locked, run_new, template_pairs, write_corpus
+from runs import ROOT, call, copy_of, go, metrics_of, tokenized_run
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from seq2seq.cli import stages
-from seq2seq.config.compose import RESUME_KEYS, load_run_config
-from seq2seq.config.schema import Config, Stage
 from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
-from seq2seq.run.signals import StopRequest
 from seq2seq.training import board, checkpoint, diagnostics, monitor
 
 pytestmark = pytest.mark.e2e
@@ -29,38 +24,11 @@ PICTURES = ["curves.png", "heatmaps/test-0001.png", "heatmaps/test-0002.png", "l
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """A tokenized run that has not been trained; everything is shown."""
-    base = tmp_path_factory.mktemp("watching")
-    changes = [
-        *write_corpus(base / "corpus", template_pairs(40), held_out=3),
-        "tokenizer.vocab_size=100",
-        "trainer.max_updates=4",
-        "trainer.validate_every=2",
-        "trainer.validation_sentences=1",
-        "decode.extra_steps=0",
-        "decode.beam_size=2",
-        "logging.every=1",
-        "logging.samples=1",
-        "logging.heatmaps=1",
-        "tokenizer.sampling=0",  # sentencepiece draws differently in every process
-    ]
-    cfg = composed("debug", changes)
-    cfg.stages = [Stage.tokenize]
-    return run_new(base / "run", cfg).root
-
-
-@cache
-def config(path: Path, *changes: str) -> Config:
-    return load_run_config(path, changes, RESUME_KEYS)
-
-
-def go(root: Path, prepared: Path, *changes: str) -> RunDir:
-    run = RunDir.open(root)
-    run.lock()
-    with locked(run):
-        cfg = config(prepared / "config.yaml", *(changes or ("stages=[train]",)))
-        stages.run_stages(cfg, run, StopRequest())
-    return run
+    changes = ["trainer.max_updates=4", "trainer.validate_every=2", "decode.extra_steps=0"]
+    changes += ["trainer.validation_sentences=1", "decode.beam_size=2", "logging.every=1"]
+    changes += ["logging.samples=1", "logging.heatmaps=1"]
+    changes += ["tokenizer.sampling=0"]  # sentencepiece draws differently in every process
+    return tokenized_run(tmp_path_factory.mktemp("watching"), *changes, pairs=40, held_out=3)
 
 
 def outcome(run: RunDir) -> dict[str, object]:
@@ -69,17 +37,14 @@ def outcome(run: RunDir) -> dict[str, object]:
     for step in checkpoint.updates(run):
         files = read_directory(run.path(f"checkpoints/update-{step:08d}"))
         found |= {f"{step}/{name}": files[name] for name in WEIGHTS}
-    lines = run.path("metrics.jsonl").read_text().splitlines()
-    found["metrics"] = [
-        {k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines
-    ]
+    rows = metrics_of(run.root)
+    found["metrics"] = [{k: v for k, v in row.items() if k not in TIMES} for row in rows]
     return found
 
 
 @pytest.fixture(scope="module")
 def whole(prepared, tmp_path_factory) -> dict[str, object]:
-    """What a run leaves that nothing disturbs."""
-    found = outcome(go(copy_of(prepared, tmp_path_factory.mktemp("whole") / "run"), prepared))
+    found = outcome(go(copy_of(prepared, tmp_path_factory.mktemp("whole") / "run")))
     assert len(found) == 7
     return found
 
@@ -100,12 +65,8 @@ def info(text: str, *_args) -> None:
 TENSORBOARD = "TensorBoard gets no more of this run: [Errno 28] No space left on device"
 FAULTS = {
     "opening": (board, "_open_writer", full, TENSORBOARD),
-    "text": (SummaryWriter, "add_text", full, TENSORBOARD),
     "scalar": (SummaryWriter, "add_scalar", full, TENSORBOARD),
-    "figure": (SummaryWriter, "add_figure", full, TENSORBOARD),
-    "hparams": (SummaryWriter, "add_hparams", full, TENSORBOARD),
     "flush": (SummaryWriter, "flush", full, TENSORBOARD),
-    "close": (SummaryWriter, "close", full, TENSORBOARD),
     "disk full": (RecordWriter, "write", full, TENSORBOARD),
     "heatmap": (
         monitor,
@@ -115,17 +76,16 @@ FAULTS = {
     ),
     "print": (monitor.log, "info", info, "no validation report: cannot be printed"),
     "bar": (monitor.tqdm, "update", broken, "no progress bar: a bug in here"),
-    "samples": (monitor, "_code", broken, None),
 }
 
 
-@pytest.mark.parametrize("fault", [name for name in FAULTS if FAULTS[name][3]])
+@pytest.mark.parametrize("fault", FAULTS)
 def test_O5_what_is_shown_may_fail(prepared, whole, tmp_path, monkeypatch, caplog, fault):
     monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
     before = threading.excepthook
     place, name, failure, said = FAULTS[fault]
     monkeypatch.setattr(place, name, failure)
-    found = outcome(go(copy_of(prepared, tmp_path / "run"), prepared))
+    found = outcome(go(copy_of(prepared, tmp_path / "run")))
     monkeypatch.undo()
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert warnings == [said]
@@ -135,7 +95,6 @@ def test_O5_what_is_shown_may_fail(prepared, whole, tmp_path, monkeypatch, caplo
 
 LOOKS = {
     ("weights", "update ratios"): ("update_ratio/",),
-    ("ratios", "update ratios"): ("update_ratio/",),
     ("look", "gates and attention"): ("gates/", "attention/"),
 }
 
@@ -147,21 +106,13 @@ def test_O5_looking_into_the_model_may_fail(
     """For want of memory, say: the same weights, and what was seen otherwise."""
     monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
     monkeypatch.setattr(diagnostics.Probe, place, broken)
-    found = outcome(go(copy_of(prepared, tmp_path / "run"), prepared))
+    found = outcome(go(copy_of(prepared, tmp_path / "run")))
     warnings = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert warnings == [f"no {what}: a bug in here"]
     lost = LOOKS[place, what]
     assert any(key.startswith(lost) for row in whole["metrics"] for key in row)
     left = [{k: v for k, v in row.items() if not k.startswith(lost)} for row in whole["metrics"]]
     assert found == whole | {"metrics": left}
-
-
-def test_O5_samples_that_cannot_be_written_end_nothing(prepared, whole, tmp_path, monkeypatch):
-    code = monitor._code
-    monkeypatch.setattr(
-        monitor, "_code", lambda text: code(text) if text.startswith("format:") else broken()
-    )
-    assert outcome(go(copy_of(prepared, tmp_path / "run"), prepared)) == whole
 
 
 def test_O5_a_thread_of_others_still_tells_its_errors(tmp_path, monkeypatch):
@@ -196,7 +147,7 @@ def test_L10_a_package_for_pictures_may_be_missing(
     monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
     blocked(monkeypatch, package)
     root = copy_of(prepared, tmp_path / "run")
-    run = go(root, prepared, "stages=[train,decode,evaluate]")
+    run = go(root, "stages=[train,decode,evaluate]")
     said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
     assert outcome(run) == whole
     assert run.path("scores.json").exists()
@@ -218,18 +169,10 @@ def test_L10_a_package_for_pictures_may_be_missing(
 def test_L10_no_screen_and_no_home(prepared, whole, tmp_path, home):
     """HOME is missing and cannot be made, or nothing can be written there; no display."""
     root = copy_of(prepared, tmp_path / "run")
-    done = call(
-        ROOT / "train.py",
-        f"resume={root}",
-        "stages=[train,decode,evaluate]",
-        cwd=tmp_path,
-        HOME=home,
-        DISPLAY="",
-        WAYLAND_DISPLAY="",
-        MPLCONFIGDIR="",
-        XDG_CACHE_HOME="",
-        XDG_CONFIG_HOME="",
-    )
+    unset = ("DISPLAY", "WAYLAND_DISPLAY", "MPLCONFIGDIR", "XDG_CONFIG_HOME")
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")  # compiling takes long
+    command = [ROOT / "train.py", f"resume={root}", "stages=[train,decode,evaluate]"]
+    done = call(*command, cwd=tmp_path, HOME=home, XDG_CACHE_HOME=cache, **dict.fromkeys(unset, ""))
     said = done.stderr.decode()
     assert done.returncode == 0, said
     assert "Traceback" not in said

@@ -65,7 +65,6 @@ def toy(root: Path) -> Toy:
 
 
 def loaded(root: Path) -> Toy:
-    """A fresh state, filled from the newest checkpoint."""
     fresh = toy(root)
     path = checkpoint.newest(fresh.run)
     assert path is not None
@@ -74,7 +73,6 @@ def loaded(root: Path) -> Toy:
 
 
 def weights_of(made: Toy) -> tuple[int, list[float]]:
-    """The update and the weights that would be decoded with."""
     model = nn.Linear(4, 2)
     step = checkpoint.load_weights(made.run, model)
     return step, model.weight.detach().flatten().tolist()
