@@ -12,6 +12,12 @@ from seq2seq.decoding.translate import translate
 from seq2seq.run.reading import read_json
 
 KINDS = list(groups()["attention"])
+TRANSFORMER = ["encoder=self_attention", "decoder=transformer", "attention=layers"]
+TRANSFORMER += ["model.embedding_size=32", "model.hidden_size=32", "model.tied=all"]
+TRANSFORMER += ["tokenizer.joint=true", "attention.heads=4", "encoder.norm=pre"]
+TRANSFORMER += [
+    f"{side}.{key}" for side in ("encoder", "decoder") for key in ("layers=2", "inner_size=64")
+]
 
 
 @pytest.mark.e2e
@@ -34,7 +40,8 @@ def test_hard_attention_takes_another_context_when_asked_later(tmp_path: Path):
 def test_a_run_of_every_kind(kind: str, tmp_path: Path):
     names = write_corpus(tmp_path / "corpus", template_pairs(120))
     few = ["trainer.max_updates=4", "trainer.validate_every=4", "tokenizer.vocab_size=110"]
-    cfg = composed("debug", [*names, *few, f"attention={kind}", "model.align_size=24"])
+    model = TRANSFORMER if kind == "layers" else [f"attention={kind}", "model.align_size=24"]
+    cfg = composed("debug", [*names, *few, *model])
     run = run_new(tmp_path / "run", cfg)
     assert math.isfinite(read_json(run.path("scores.json"))["scores"]["BLEU"]["value"])
     pictures = sorted(path.name for path in run.path("heatmaps").glob("*.png"))

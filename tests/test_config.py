@@ -19,6 +19,7 @@ from seq2seq.config.compose import (
     _check_ranges,
     flatten,
     load_run_config,
+    preset,
     to_config,
     to_yaml,
 )
@@ -50,11 +51,17 @@ def _config(overrides: tuple[str, ...] = ()) -> Config:
 
 def choices(turn: int) -> tuple[str, ...]:
     """An option of every group: a few compositions hold them all."""
-    return tuple(f"{group}={names[turn % len(names)]}" for group, names in OPTIONS.items())
+    chosen = {group: names[turn % len(names)] for group, names in OPTIONS.items()}
+    layers = chosen["attention"] == "layers"
+    chosen["decoder"] = "transformer" if layers else "recurrent"
+    if layers or chosen["encoder"] == "self_attention":
+        chosen["model.embedding_size"] = "1000"
+    return tuple(f"{group}={name}" for group, name in chosen.items())
 
 
 def with_option(group: str, name: str) -> Config:
-    return copy.deepcopy(_config(choices(OPTIONS[group].index(name))))
+    group, turn = ("attention", "layers") if name == "transformer" else (group, name)
+    return copy.deepcopy(_config(choices(OPTIONS[group].index(turn))))
 
 
 def refused(values: Mapping[str, Any], *overrides: str) -> str:
@@ -342,3 +349,45 @@ def test_hydra_hands_over_the_same_values_and_raw_ones_stay_as_they_were():
     values = composed()
     assert to_config(composed(*overrides)) == to_config(values, overrides)
     assert values == composed()
+
+
+# Transformers -----------------------------------------------------------------------------------
+
+TRANSFORMER = ["decoder=transformer", "attention=layers", "model.embedding_size=1000"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (
+            ["decoder=transformer"],
+            "decoder=transformer attends in its layers, not by additive",
+        ),
+        (["attention=layers"], "attention=layers is a Transformer's, and the decoder is recur"),
+        ([*TRANSFORMER[:2]], "model.embedding_size=620 is not model.hidden_size=1000. Layers of"),
+        (
+            [*TRANSFORMER, "attention.heads=3"],
+            "attention.heads=3 does not divide model.hidden_size",
+        ),
+        ([*TRANSFORMER, "attention.layer=7"], "attention.layer=7 does not exist: there are 6. Cho"),
+        (
+            [*TRANSFORMER, "attention.head=9"],
+            "attention.head=9 does not exist: there are 8. C",
+        ),
+        (
+            ["model.tied=all"],
+            "model.tied=all needs one vocabulary for both sides. Set tok",
+        ),
+    ],
+)
+def test_parts_of_a_transformer_have_to_fit(overrides, text):
+    assert refused(composed(*overrides)).startswith(text)
+
+
+def test_what_a_preset_says_of_another_option_is_left_out_and_what_is_typed_is_not():
+    other = ["encoder=self_attention", "model.embedding_size=64", "model.hidden_size=64"]
+    assert preset("multi30k_en_fr").encoder.annotation_dropout > 0
+    assert preset("multi30k_en_fr", other).encoder.name == "self_attention"
+    typed = [*other, "encoder.annotation_dropout=0.1"]
+    with pytest.raises(ConfigError, match=r"unknown key 'encoder\.annotation_dropout'"):
+        preset("multi30k_en_fr", typed)

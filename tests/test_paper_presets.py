@@ -44,6 +44,9 @@ SMALL = {
     "alignment": 1_836_112,
     "multi30k_en_fr": 4_450_632,
     "debug": 25_112,
+    "transformer_tiny": 2_615_056,
+    "transformer_base": 63_119_496,
+    "self_attention_encoder": 6_265_160,
 }
 """Counted by hand from the sizes, K being `vocab_size` on both sides."""
 

@@ -160,9 +160,10 @@ def test_only_compose_and_train_know_hydra():
     assert importers("hydra", "omegaconf") == {COMPOSE, "train"}
 
 
-def test_only_the_builder_knows_the_schema_in_the_model():
+def test_only_builders_know_the_schema_in_the_model():
     assert {name for name in importers("seq2seq.config") if within(name, "seq2seq.model")} == {
-        "seq2seq.model.build"
+        "seq2seq.model.build",
+        "seq2seq.model.build_transformer",
     }
 
 

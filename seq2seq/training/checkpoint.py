@@ -268,9 +268,19 @@ def load_weights(run: RunDir, model: nn.Module) -> int:
     saved = _unpack(files, path / name)
     _check(dict(model.named_parameters()), saved, path / name)
     if any(p.is_meta for p in model.parameters()):
-        model.to_empty(device="cpu")
+        _allocate(model)
     _fill(dict(model.named_parameters()), saved, path / name)
     return update_of(path)
+
+
+def _allocate(model: nn.Module) -> None:
+    """Give an outline memory; weights that are shared stay shared, as `to_empty` leaves them not."""
+    made: dict[nn.Parameter, nn.Parameter] = {}
+    for module in model.modules():
+        for name, outlined in list(module.named_parameters(recurse=False)):
+            if outlined not in made:
+                made[outlined] = nn.Parameter(torch.empty_like(outlined, device="cpu"))
+            setattr(module, name, made[outlined])
 
 
 def origins(run: RunDir) -> dict[str, str]:
