@@ -274,7 +274,7 @@ def load_weights(run: RunDir, model: nn.Module) -> int:
 
 
 def _allocate(model: nn.Module) -> None:
-    """Give an outline memory; weights that are shared stay shared, as `to_empty` leaves them not."""
+    """Give an outline memory; unlike with `to_empty`, weights that are shared stay shared."""
     made: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         for name, outlined in list(module.named_parameters(recurse=False)):
