@@ -84,20 +84,20 @@ def length_unit(language: str, sample: str = "") -> Unit:
     return "words" if language_is_spaced(language, sample) else "characters"
 
 
-def bleu_tokenizer(language: str, sample: str = "") -> str:
-    """Return the tokenizer of sacreBLEU that suits a language, installed or not.
+def bleu_tokenizers(language: str, sample: str = "") -> tuple[str, ...]:
+    """Return the tokenizers of sacreBLEU for a language, best first; the last is always there.
 
-    For Chinese, Japanese and Korean it is the one that sacreBLEU's own command takes. 13a cuts at
-    spaces and punctuation, and so leaves other unspaced scripts whole.
+    For Chinese, Japanese and Korean the first is that of sacreBLEU's own command. 13a cuts at
+    spaces and punctuation, and so would leave other unspaced scripts whole.
     """
     match unspaced_script(language, sample):
         case None:
-            return "ko-mecab" if _parts(language)[0] in ("ko", "kor") else "13a"
+            return ("ko-mecab", "char") if _parts(language)[0] in ("ko", "kor") else ("13a",)
         case "Han" | "Bopomofo":
-            return "zh"
+            return ("zh",)
         case "Hiragana" | "Katakana":
-            return "ja-mecab"
-    return "flores200"
+            return ("ja-mecab", "char")
+    return ("flores200", "flores101", "char")
 
 
 def _parts(code: str) -> list[str]:

@@ -6,6 +6,7 @@ references show it.
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from typing import Any
 import regex
 
 from seq2seq.cli.console import table
-from seq2seq.data.languages import bleu_tokenizer, language_is_spaced, unspaced_script
+from seq2seq.data.languages import bleu_tokenizers, language_is_spaced, unspaced_script
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
@@ -162,8 +163,11 @@ def bleu_metric(
     from sacrebleu.metrics import BLEU
 
     if tokenizer is None:
-        tokenizer = _installed(bleu_tokenizer(language, sample_of(references)))
-    known = {name for name in BLEU.TOKENIZERS if name not in _FETCHED or _was_fetched(name)}
+        names = bleu_tokenizers(language, sample_of(references))
+        tokenizer = next(filter(_is_there, names))
+        if tokenizer != names[0]:
+            _say_missing(names[0], tokenizer)
+    known = {name for name in BLEU.TOKENIZERS if name not in _FETCHED or _is_there(name)}
     if tokenizer not in known:
         raise ConfigError(
             "config",
@@ -181,25 +185,21 @@ def bleu_metric(
 
 
 @cache
-def _installed(wanted: str) -> str:
-    """Return the tokenizer that suits a language, or `char` where it is missing; says so once."""
-    if wanted in _FETCHED:
-        found = next((name for name in _FETCHED[:2] if _was_fetched(name)), "char")
-        log.warning("BLEU of a script without spaces: tokenizer %s", found)
-        return found
-    try:
-        bleu_metric(wanted)
-    except PlatformError as error:
-        log.warning("BLEU by characters: %s is missing. %s", wanted, error.fix)
-        return "char"
-    return wanted
+def _say_missing(wanted: str, taken: str) -> None:
+    fix = f" (pip install 'sacrebleu[{wanted[:2]}]')" if "mecab" in wanted else ""
+    log.warning("BLEU by the tokenizer %s, as %s is missing%s", taken, wanted, fix)
 
 
-def _was_fetched(name: str) -> bool:
+def _is_there(name: str) -> bool:
+    from sacrebleu.metrics import BLEU
     from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
     from sacrebleu.utils import SACREBLEU_DIR
 
-    return (Path(SACREBLEU_DIR) / "models" / Path(SPM_MODELS[name]["url"]).name).exists()
+    if name in _FETCHED:
+        return (Path(SACREBLEU_DIR) / "models" / Path(SPM_MODELS[name]["url"]).name).exists()
+    with suppress(ImportError, RuntimeError):
+        return bool(BLEU(tokenize=name))
+    return False
 
 
 def sample_of(references: Sequence[str]) -> str:
