@@ -144,12 +144,15 @@ def _grouped(text: str, spans: Spans, words: Sequence[Span]) -> tuple[list[list[
     A piece belongs to the word of which it covers most characters, on a tie to the first one
     (`l'ho` + `mme`: the first piece goes to `l'`). A piece without a printing character of its
     own, a lone space or the first half of a rewritten character, belongs to the word that
-    follows. A word that is left without a piece joins the group of the neighbour whose piece
-    covers it: the single piece `homme.` stands for `homme` and `.`.
+    follows, or, without a space, to the one before that it touches (U+200B). A word that is
+    left without a piece joins the group of the neighbour whose piece covers it: the single piece
+    `homme.` stands for `homme` and `.`.
     """
     groups: dict[int, list[int]] = {}  # word -> its pieces
+    word = 0
     for piece, (start, end) in enumerate(spans):
-        groups.setdefault(_owner(text, Span(start, end), words), []).append(piece)
+        word = max(word, _owner(text, Span(start, end), words))  # never back
+        groups.setdefault(word, []).append(piece)
     # A group begins at the first word that its own first piece reaches and no piece before did.
     begins = [0]
     for (before, _), (word, group) in pairwise(groups.items()):
@@ -161,6 +164,10 @@ def _grouped(text: str, spans: Spans, words: Sequence[Span]) -> tuple[list[list[
 def _owner(text: str, piece: Span, words: Sequence[Span]) -> int:
     """Return the index of the word a piece belongs to; see `group_pieces`."""
     first = next((i for i in range(*piece) if not is_blank(text[i])), piece.end)
+    if first == piece.end and not any(map(str.isspace, text[slice(*piece)])):
+        before = bisect_left(words, piece.start, key=lambda word: word.end)
+        if first > piece.start and before < len(words) and words[before].end == piece.start:
+            return before
     nearest = min(bisect_right(words, first, key=lambda word: word.end), len(words) - 1)
     stop = bisect_left(words, piece.end, key=lambda word: word.start)
 

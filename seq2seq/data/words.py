@@ -19,7 +19,7 @@ from seq2seq.data.languages import UNSPACED
 _UNSEEN = (
     r"[[\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]--\p{Prepended_Concatenation_Mark}]"
 )
-_LETTER = rf"[[\w\p{{N}}]--[{UNSPACED}\u30fc\uff70]]"
+_LETTER = rf"[[\w\p{{N}}]--[{UNSPACED}\u30fc\uff70]--{_UNSEEN}]"
 # What goes on with a letter. U+200B stands where words part.
 _REST = (
     r"[[\w\p{N}\p{M}\p{Cf}\p{Default_Ignorable_Code_Point}]"
