@@ -194,14 +194,15 @@ def decode(args: argparse.Namespace) -> list[Row]:
         return partial(timed, translate)
 
     rates = interleaved([contestant(*case) for case in cases], args.rounds)
-    tokenizer = load_run_config(run.path("config.yaml")).evaluate.bleu_tokenizer
+    cfg = load_run_config(run.path("config.yaml"))
+    language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
     rows = []
     for case, rate in zip(cases, rates, strict=True):
         texts = [translation.text for translation in found[case]]
         pieces = sum(len(translation.candidates[0].tokens) for translation in found[case])
         row = {"beam": int(case[0]), "way": case[1]} | figures(rate, "sentences/s")
         row["pieces/s"] = round(median(rate) * pieces / len(texts), 1)
-        rows.append(row | {"BLEU": round(bleu(texts, references, tokenizer), 2)})
+        rows.append(row | {"BLEU": round(bleu(texts, references, *language), 2)})
     return rows
 
 

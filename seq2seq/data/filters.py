@@ -4,7 +4,6 @@ Only training pairs are filtered: every pair of the validation and test sets is 
 """
 
 import logging
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ from typing import Any
 
 from seq2seq.config.schema import DataConfig, OnBadLine
 from seq2seq.data.pair import Pair
-from seq2seq.data.words import WordCounter, count_words
+from seq2seq.data.words import WordCounter, count_words, is_blank
 from seq2seq.run.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -118,7 +117,7 @@ def _reason(
     pair: Pair, cfg: DataConfig, count: tuple[WordCounter, WordCounter], seen: set[bytes]
 ) -> str | None:
     """Return why a pair is dropped, None if it is kept; it is then among those that were seen."""
-    if is_empty(pair.src) or is_empty(pair.tgt):
+    if is_blank(pair.src) or is_blank(pair.tgt):
         return "empty"
     # Characters first: to count the words of an endless line would take as much memory again.
     if max(len(pair.src), len(pair.tgt)) > cfg.max_words * MAX_WORD_CHARACTERS:
@@ -151,11 +150,6 @@ def _judge(summary: FilterSummary, where: str, first_bad: DataError | None) -> N
     ):
         if number > share * read:
             logger.warning("%s: %d of %d pairs %s", where, number, read, what)
-
-
-def is_empty(text: str) -> bool:
-    """Whether a text shows nothing: only white space, control and format characters (U+200B)."""
-    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)
 
 
 def digest_of(pair: Pair) -> bytes:

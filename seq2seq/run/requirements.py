@@ -30,6 +30,7 @@ PACKAGES = {
     "numpy": "1.26",
     "pyarrow": "21",
     "pyyaml": "6.0.1",
+    "regex": "2024.11.6",
     "tabulate": "0.9",
 }
 """The oldest versions, as in pyproject.toml: below some of them a file can run code. Without

@@ -53,7 +53,8 @@ def validate(
             translations.append(translation)
     finally:
         model.train()
-    score = bleu([t.text for t in translations], references, cfg.evaluate.bleu_tokenizer)
+    tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
+    score = bleu([t.text for t in translations], references, tokenizer, language)
     return Validated(loss, score, translations, references, by_length)
 
 

@@ -1,0 +1,104 @@
+"""What is known of a language by its code: whether its words stand apart, and what follows.
+
+Chinese, Japanese, Thai, Khmer, Lao, Burmese, Tibetan and their kin write no space between words. A
+space there separates sentences or phrases, and so neither a length in words nor a list of
+space-separated words means anything: lengths are counted in characters.
+"""
+
+from typing import Literal
+
+import regex
+
+Unit = Literal["words", "characters"]
+
+# Scripts (ISO 15924) without spaces between words: what Unicode calls them, and the languages (ISO
+# 639) written in them. Min Nan, Hakka and Min Dong are left to the text: they are as often written
+# in Latin letters.
+_SCRIPTS = {
+    "hani": ("Han", "zh zho chi cmn yue wuu gan hsn lzh cjy mnp"),
+    "hans": ("Han", ""),
+    "hant": ("Han", ""),
+    "bopo": ("Bopomofo", ""),
+    "jpan": ("Hiragana", "ja jpn jp ryu"),
+    "hira": ("Hiragana", ""),
+    "hrkt": ("Hiragana", ""),
+    "kana": ("Katakana", ""),
+    "thai": ("Thai", "th tha nod tts sou"),
+    "laoo": ("Lao", "lo lao"),
+    "khmr": ("Khmer", "km khm kxm"),
+    "mymr": ("Myanmar", "my mya bur rki shn mnw kht"),
+    "tibt": ("Tibetan", "bo bod tib dz dzo lbj adx khg"),
+    "yiii": ("Yi", "ii iii"),
+    "tang": ("Tangut", "txg"),
+    "nshu": ("Nushu", ""),
+    "lana": ("Tai_Tham", ""),
+    "talu": ("New_Tai_Lue", "khb"),
+    "tale": ("Tai_Le", "tdd"),
+    "java": ("Javanese", ""),
+    "bali": ("Balinese", ""),
+}
+_SCRIPT_OF = {code: _SCRIPTS[s][0] for s in _SCRIPTS for code in _SCRIPTS[s][1].split()}
+
+UNSPACED = "".join(rf"\p{{{name}}}" for name in sorted({name for name, _ in _SCRIPTS.values()}))
+"""Characters of these scripts, as part of a set in a regular expression."""
+
+_CHARACTER = regex.compile(f"[{UNSPACED}]")
+# A run of letters of other scripts, which says about as much as two characters of Chinese.
+_SPACED_WORD = regex.compile(rf"(?V1)(?:[\p{{L}}--[{UNSPACED}]]\p{{M}}*)+")
+_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
+
+
+def unspaced_script(language: str, sample: str = "") -> str | None:
+    """Return Unicode's name of the script in which a language is written without spaces, or None.
+
+    Codes may have two letters or three, and say the script or region: `zh`, `zh-TW`, `zho_Hans`.
+    Where the code names no such script, `sample`, some of the text, decides: a language may have no
+    code here, or come with a wrong one.
+    """
+    code, *rest = _parts(language)
+    if named := next((part for part in rest if len(part) == 4 and part.isalpha()), None):
+        return _SCRIPTS[named][0] if named in _SCRIPTS else None
+    if code in _SCRIPT_OF:
+        return _SCRIPT_OF[code]
+    characters = "".join(_CHARACTER.findall(sample))
+    if len(characters) <= 2 * sum(1 for _ in _SPACED_WORD.finditer(sample)):
+        return None
+    if 20 * len(_KANA.findall(characters)) > len(characters):
+        return "Hiragana"  # text in Han characters without any is Chinese
+    names = {name for name, _ in _SCRIPTS.values()}
+    return max(sorted(names), key=lambda name: len(regex.findall(rf"\p{{{name}}}", characters)))
+
+
+def is_spaced(language: str) -> bool:
+    """Return whether words stand between spaces; where nothing is known of a language, they do."""
+    return unspaced_script(language) is None
+
+
+def language_is_spaced(language: str, sample: str) -> bool:
+    """Return the same, where some of the text is at hand; see `unspaced_script`."""
+    return unspaced_script(language, sample) is None
+
+
+def length_unit(language: str, sample: str = "") -> Unit:
+    """Return what lengths are counted in: `words`, or `characters` where no space parts them."""
+    return "words" if language_is_spaced(language, sample) else "characters"
+
+
+def bleu_tokenizers(language: str, sample: str = "") -> tuple[str, ...]:
+    """Return the tokenizers of sacreBLEU for a language, best first; the last is always there.
+
+    For Chinese, Japanese and Korean the first is that of sacreBLEU's own command. 13a cuts at
+    spaces and punctuation, and so would leave other unspaced scripts whole.
+    """
+    match unspaced_script(language, sample):
+        case None:
+            return ("ko-mecab", "char") if _parts(language)[0] in ("ko", "kor") else ("13a",)
+        case "Han" | "Bopomofo":
+            return ("zh",)
+        case "Hiragana" | "Katakana":
+            return ("ja-mecab", "char")
+    return ("flores200", "flores101", "char")
+
+
+def _parts(code: str) -> list[str]:
+    return code.lower().replace("_", "-").split("-")
