@@ -243,7 +243,7 @@ class Decoding:
         overrides = [f"decode.beam_size={beam}", f"decode.precision={precision}"]
         overrides += ["decode.n_best=1"]
         directory = RunDir.open(run)
-        cfg = load_run_config(directory.path("config.yaml"), overrides)
+        cfg = load_run_config(directory.checked("config.yaml"), overrides)
         self.model = Pretrained(
             directory, replace(cfg, model=replace(cfg.model, backend=Backend[backend]))
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from faults import Act, Operations
 from runs import composed, copy_of, locked, run_new, template_pairs, write_corpus
+from strangers import forge
 from toys import cut, folder, toy
 
 from seq2seq.cli.stages import run_stages
@@ -232,6 +233,7 @@ def test_K2_a_training_killed_at_any_commit_ends_the_same(prepared, tmp_path):
     source = copy_of(prepared, tmp_path / "source")
     text = (source / "config.yaml").read_text().replace("select_by: bleu", "select_by: loss")
     (source / "config.yaml").write_text(text)
+    forge(source)
     expected = outcome(go(copy_of(source, tmp_path / "reference")))
     for dies_at in itertools.count(1):
         root = copy_of(source, tmp_path / f"run{dies_at}")
@@ -254,7 +256,9 @@ def test_K2_a_training_killed_at_any_commit_ends_the_same(prepared, tmp_path):
 
 
 def test_a_new_run_never_takes_the_place_of_an_old_one(tmp_path):
-    root = toy(tmp_path / "run").run.root
+    made = toy(tmp_path / "run")
+    made.save(1)
+    root = made.run.root
     with pytest.raises(RunDirError, match="already holds a run") as caught:
         RunDir.create(root)
     assert caught.value.exit_code == 4

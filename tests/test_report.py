@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from runs import assert_fails, copy_of, run_here
+from strangers import forge
 
 import seq2seq
 from seq2seq.alignment.measures import measure
@@ -181,6 +182,7 @@ def test_greedy_search_is_no_beam(run, tmp_path):
     copy = copy_of(run, tmp_path / "copy")
     for side in ("source", "target"):
         (copy / f"corpus/test.{side}").write_text("".join(f"{t}\n" for t in lines), "utf-8")
+    forge(copy)
     greedy = seq2seq.load(run, ["decode.beam_size=1", "decode.n_best=1"]).translate(lines)
     shown = [
         {f["label"]: f["text"] for f in s["runs"][0]["found"]}
@@ -257,6 +259,7 @@ def test_blank_lines_of_a_test_set_are_passed_over(run, tmp_path):
     copy = copy_of(run, tmp_path / "copy")
     (copy / "corpus/test.source").write_text("the cat .\n \nthe dog .\n", "utf-8")
     (copy / "corpus/test.target").write_text("ce chat .\nce loup .\n\n", "utf-8")
+    forge(copy)
     found = data_of(build([copy], [], sentences=9, n_best=1))["sentences"]
     assert [s["number"] for s in found] == [1, 3]
     assert [f["label"] for f in found[1]["runs"][0]["found"]] == ["Beam 1", "Greedy"]
@@ -266,6 +269,7 @@ def test_a_run_without_scores_and_metrics_is_reported_on(run, tmp_path):
     copy = copy_of(run, tmp_path / "copy")
     for name in ("scores.json", "metrics.jsonl", "length_bleu.json"):
         (copy / name).unlink()
+    forge(copy)
     [found] = data_of(build([copy], [], sentences=1, n_best=1))["runs"]
     assert (found["scores"], found["notes"], found["lengths"]) == ([], [], [])
     assert not any(found["curves"].values())
@@ -297,6 +301,7 @@ def test_runs_of_other_sources_are_refused(run, script, tmp_path):
     other = copy_of(run, tmp_path / "other")
     path = other / "corpus/test.source"
     path.write_text(path.read_text("utf-8").replace("cat", "dog"), "utf-8")
+    forge(other)
     found = script(run, other, "--output", tmp_path / "r.html")
     assert_fails(found, 4, f"{other}: its test set has other source sentences than that of {run}")
     assert not (tmp_path / "r.html").exists()

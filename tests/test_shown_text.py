@@ -122,6 +122,7 @@ def test_U9_in_the_pictures_of_a_run(tmp_path, tmp_path_factory):
     run = RunDir(copy_of(tiny_run(tmp_path_factory.getbasetemp()), tmp_path / "run"))
     lines = [json.dumps(translation(f"\u2581{text}").as_dict()) for text in TEXTS.values()]
     run.write("decode/test.jsonl", "".join(f"{line}\n" for line in lines))
+    run.record("decode/test.jsonl")
     cfg = composed("debug", [f"evaluate.heatmaps={[*range(1, len(TEXTS) + 1)]}"])
     for cfg.evaluate.heatmap_words in (False, True):
         found = dict(drawn(draw_heatmaps(cfg, run)))

@@ -405,8 +405,8 @@ def test_U5_M4_mutated_weights_are_named(stranger, tmp_path, tally, count):
     root = copy_of(stranger, tmp_path / "run")
     run, cfg = RunDir(root), config_of(root)
     model = outline(cfg, load_tokenizers(run, cfg))
-    folder, name = best_weights(run)
-    good = (folder / name).read_bytes()
+    path, good = best_weights(run)
+    folder, name = path.parent, path.name
 
     def work() -> list[str]:
         found = []

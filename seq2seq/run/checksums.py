@@ -1,10 +1,11 @@
-"""Checksums: a manifest for each directory that is written as a whole, one inside single files.
+"""Checksums: of the files of a directory in its manifest, of others in `RECORDS`, or inside a file.
 
 They show damage, not intent: whoever writes a directory writes its manifest.
 """
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -14,11 +15,13 @@ from typing import Any
 from seq2seq.run.errors import RunDirError, UntrustedError
 from seq2seq.run.reading import NOT_ALLOWED, RESTORE, opened, read_bytes, read_json
 
-MANIFEST = "manifest.json"
+MANIFEST, CHECKSUMS = "manifest.json", "checksums.json"
+RECORDS = ("data_report.json", CHECKSUMS)
+"""Manifests of files of a run that come one by one: of its data, and of config and results."""
 FORMAT = 2
 MAX_FILE_BYTES = 1 << 33
 """Of a file with a known checksum that is read as a whole; the paper's checkpoints have 0.7 GB."""
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SAFE_NAME = re.compile(r"([a-z]+/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class NewerVersionError(RunDirError):
@@ -32,16 +35,15 @@ def manifest_of(files: Mapping[str, bytes], about: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, indent=2, sort_keys=True).encode()
 
 
-def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of a committed directory.
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return a manifest: of a committed directory, or one of `RECORDS`.
 
     Raises:
         RunDirError: there is none, or it is of a version that this one does not know.
     """
-    path = directory / MANIFEST
     manifest = read_json(path)
-    # The format first: what a later version wrote is not damaged.
-    written = manifest.get("format")
+    # The format first: what a later version wrote is not damaged. A data report has none.
+    written = manifest.get("format", FORMAT)
     if isinstance(written, int) and written > FORMAT:
         raise NewerVersionError(
             path, f"of a newer version (format {written})", "Use the version that wrote this run."
@@ -51,25 +53,25 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return checked(manifest, path)
 
 
-def entries_of(directory: Path, limit: int = MAX_FILE_BYTES) -> dict[str, Any]:
-    """Return size and checksum of each file of a directory, as its manifest has them.
+def entries_of(path: Path, limit: float = math.inf) -> dict[str, Any]:
+    """Return size and checksum of each file that a manifest names.
 
     Raises:
         RunDirError: an entry makes no sense, or all together have more bytes than `limit`.
         UntrustedError: it has a name that leads elsewhere.
     """
-    entries: dict[str, Any] = read_manifest(directory)["files"]
+    entries: dict[str, Any] = read_manifest(path)["files"]
     total = 0
     # All of it is checked before the first file is opened.
     for name, entry in entries.items():
         if not _SAFE_NAME.fullmatch(name):
-            raise UntrustedError(directory / MANIFEST, f"names a file {name[:80]!r}", NOT_ALLOWED)
+            raise UntrustedError(path, f"names a file {name[:80]!r}", NOT_ALLOWED)
         size = entry.get("size") if isinstance(entry, dict) else None
         if not isinstance(size, int) or size < 0:
-            raise RunDirError(directory / MANIFEST, f"has no size of {name}", RESTORE)
+            raise RunDirError(path, f"has no size of {name}", RESTORE)
         total += size
     if total > limit:
-        raise RunDirError(directory / MANIFEST, f"names {total} bytes, more than {limit}", RESTORE)
+        raise RunDirError(path, f"names {total} bytes, more than {limit}", RESTORE)
     return entries
 
 
@@ -84,7 +86,7 @@ def read_directory(directory: Path, limit: int = MAX_FILE_BYTES) -> dict[str, by
         RunDirError: a file is missing, cut, changed or too large.
         UntrustedError: a link, a name that leads elsewhere, a file that can carry code.
     """
-    entries = entries_of(directory, limit)
+    entries = entries_of(directory / MANIFEST, limit)
     return {name: read_checked(directory / name, entry) for name, entry in entries.items()}
 
 
@@ -100,7 +102,7 @@ def read_checked(path: Path, entry: Mapping[str, Any]) -> bytes:
     return data
 
 
-def check_file(path: Path, entry: Mapping[str, Any]) -> None:
+def check_file(path: Path, entry: Mapping[str, Any], fix: str = RESTORE) -> None:
     """See that a file, however large, has a known size and SHA-256.
 
     Raises:
@@ -108,7 +110,7 @@ def check_file(path: Path, entry: Mapping[str, Any]) -> None:
         UntrustedError: not a regular file.
     """
     size = path.stat().st_size if path.is_file() else entry["size"]  # first: hashing takes long
-    _compare(path, entry_of_file(path) if size == entry["size"] else {"size": size}, entry)
+    _compare(path, entry_of_file(path) if size == entry["size"] else {"size": size}, entry, fix)
 
 
 def verify_directory(directory: Path) -> str | None:
@@ -119,7 +121,7 @@ def verify_directory(directory: Path) -> str | None:
         UntrustedError: it holds what is not allowed in a run directory.
     """
     try:
-        for name, entry in entries_of(directory).items():
+        for name, entry in entries_of(directory / MANIFEST, MAX_FILE_BYTES).items():
             check_file(directory / name, entry)
     except NewerVersionError:
         raise
@@ -128,12 +130,14 @@ def verify_directory(directory: Path) -> str | None:
     return None
 
 
-def _compare(path: Path, found: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
+def _compare(
+    path: Path, found: Mapping[str, Any], entry: Mapping[str, Any], fix: str = RESTORE
+) -> None:
     if found["size"] != entry["size"]:
         what = f"is {found['size']} bytes, expected {entry['size']}"
-        raise RunDirError(path, what, RESTORE)
+        raise RunDirError(path, what, fix)
     if found["sha256"] != entry.get("sha256"):
-        raise RunDirError(path, "SHA-256 differs from the recorded one", RESTORE)
+        raise RunDirError(path, "SHA-256 differs from the recorded one", fix)
 
 
 def entry_of(data: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ serves no run in which they are others.
 
 import json
 import logging
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from seq2seq.config.compose import MAX_NUMBER
 from seq2seq.config.upgrade import current_tensors
 from seq2seq.run.checksums import (
+    MANIFEST,
+    NewerVersionError,
     entry_of_file,
     read_checksummed,
     read_directory,
@@ -26,7 +29,7 @@ from seq2seq.run.checksums import (
     verify_directory,
     with_checksum,
 )
-from seq2seq.run.directory import RunDir, readable
+from seq2seq.run.directory import CONFIG, RunDir, readable
 from seq2seq.run.errors import PlatformError, RunDirError
 from seq2seq.run.jsonable import from_json, to_json
 from seq2seq.run.plain_yaml import MAX_CONFIG_BYTES
@@ -37,7 +40,6 @@ log = logging.getLogger(__name__)
 
 DIRECTORY = "checkpoints"
 BEST = f"{DIRECTORY}/best.json"
-CONFIG = "config.yaml"
 MODEL, AVERAGE = "model.safetensors", "average.safetensors"
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 ORIGINS = ("data_report.json", "tokenizers/source.*", "tokenizers/target.*")
@@ -141,21 +143,32 @@ def best_update(run: RunDir) -> int | None:
     return update if isinstance(update, int) and 0 <= update <= MAX_NUMBER else None
 
 
-def best_weights(run: RunDir) -> tuple[Path, str]:
-    """Return the checkpoint to decode with and its file of weights: averaged ones if there are.
+def best_weights(run: RunDir, limit: float = math.inf) -> tuple[Path, bytes]:
+    """Return the checkpoint to decode with and its weights: averaged ones if there are.
 
     Without a usable best checkpoint the newest one serves, with a warning.
+
+    Raises:
+        RunDirError: there is none, or none of at most `limit` bytes can be read.
     """
     best = best_update(run)
-    path = directory_of(run, best) if best is not None else None
-    if path is None or verify_directory(path) is not None:
+    try:
+        if best is None:
+            raise RunDirError(run.path(BEST), "missing", RESTORE)
+        path = directory_of(run, best)
+        files = read_directory(path, limit)
+    except NewerVersionError:
+        raise
+    except RunDirError as error:
         fallback = newest(run)
         if fallback is None:
-            raise RunDirError(run.root, "holds no checkpoint", "Train it first.")
-        if path is not None:
-            log.warning("%s cannot be read; using %s", path, fallback)
-        path = fallback
-    return path, AVERAGE if AVERAGE in read_manifest(path)["files"] else MODEL
+            raise RunDirError(run.root, "holds no checkpoint", "Train it first.") from None
+        if best is not None:
+            reason = f"{Path(error.where).name}: {error.what}"
+            log.warning("%s cannot be read (%s); using %s", path, reason, fallback)
+        path, files = fallback, read_directory(fallback, limit)
+    name = AVERAGE if AVERAGE in files else MODEL
+    return path / name, files.get(name, b"")
 
 
 # Saving -------------------------------------------------------------------------------------------
@@ -236,12 +249,12 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
     files = read_directory(path, _size_limit(state.model))
     check_origins(run, path)
     parameters = dict(state.model.named_parameters())
-    _fill(parameters, _unpack(files, path / MODEL), path / MODEL)
+    _fill(parameters, _unpack(files.get(MODEL), path / MODEL), path / MODEL)
     if state.average is not None:
-        _fill(state.average.weights, _unpack(files, path / AVERAGE), path / AVERAGE)
+        _fill(state.average.weights, _unpack(files.get(AVERAGE), path / AVERAGE), path / AVERAGE)
 
     # The optimizer has no state yet: what it keeps per parameter follows from the names.
-    saved = _unpack(files, path / OPTIMIZER)
+    saved = _unpack(files.get(OPTIMIZER), path / OPTIMIZER)
     kinds = {name.rpartition("/")[2] for name in saved}  # step, and one or two moments
     expected = {
         f"{name}/{kind}": torch.zeros(()) if kind == "step" else parameter
@@ -263,15 +276,14 @@ def load_weights(run: RunDir, model: nn.Module) -> int:
     Raises:
         RunDirError: there is no checkpoint, or none that is whole and fits.
     """
-    path, name = best_weights(run)
-    files = read_directory(path, _size_limit(model))
-    check_origins(run, path)
-    saved = _unpack(files, path / name)
-    _check(dict(model.named_parameters()), saved, path / name)
+    path, data = best_weights(run, _size_limit(model))
+    check_origins(run, path.parent)
+    saved = _unpack(data, path)
+    _check(dict(model.named_parameters()), saved, path)
     if any(p.is_meta for p in model.parameters()):
         model.to_empty(device="cpu")
-    _fill(dict(model.named_parameters()), saved, path / name)
-    return update_of(path)
+    _fill(dict(model.named_parameters()), saved, path)
+    return update_of(path.parent)
 
 
 def origins(run: RunDir) -> dict[str, str]:
@@ -286,7 +298,7 @@ def check_origins(run: RunDir, path: Path) -> None:
     Raises:
         RunDirError: the first file that differs.
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path / MANIFEST)
     about = manifest.get("about", {})
     if (update := about.get("update", update_of(path))) != update_of(path):
         raise RunDirError(path, f"is of update {update}", "Restore the name of the directory.")
@@ -317,11 +329,11 @@ def _read_progress(data: bytes, where: Path) -> Progress:
     return progress
 
 
-def _unpack(files: dict[str, bytes], path: Path) -> dict[str, Tensor]:
-    if path.name not in files:
+def _unpack(data: bytes | None, path: Path) -> dict[str, Tensor]:
+    if data is None:
         raise RunDirError(path, "missing", RESTORE)
     try:
-        return current_tensors(safetensors.torch.load(files[path.name]))
+        return current_tensors(safetensors.torch.load(data))
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise RunDirError(path, f"unreadable ({error})", RESTORE) from None
 
