@@ -20,6 +20,8 @@ from seq2seq.cli.verify import inspect
 from seq2seq.config.compose import load_run_config
 from seq2seq.data.prepare import REPORT, check_data
 from seq2seq.run.checksums import (
+    CHECKSUMS,
+    entries_of,
     entry_of_file,
     read_checksummed,
     read_directory,
@@ -114,6 +116,8 @@ def use(root: Path) -> int:
     run = RunDir.open(root)
     cfg = load_run_config(run.path("config.yaml"))
     check_data(run)
+    for name in entries_of(root / CHECKSUMS):
+        run.checked(name)
     note_restart(run, cfg)
     checkpoint.newest(run)
     model = seq2seq.load(root)

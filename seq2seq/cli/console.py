@@ -254,8 +254,9 @@ class Printable(logging.Formatter):
     """Lines of a log that may quote text from anywhere: escaped, each message in one line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """Format a message without its traceback."""
-        return printable(super().formatMessage(record))
+        """Format a message, which may be for several handlers, without its traceback."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
 
 
 class _Terminal:

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,20 +86,11 @@ def read_directory(directory: Path, limit: int = MAX_FILE_BYTES) -> dict[str, by
         RunDirError: a file is missing, cut, changed or too large.
         UntrustedError: a link, a name that leads elsewhere, a file that can carry code.
     """
-    entries = entries_of(directory / MANIFEST, limit)
-    return {name: read_checked(directory / name, entry) for name, entry in entries.items()}
-
-
-def read_checked(path: Path, entry: Mapping[str, Any]) -> bytes:
-    """Read a file of which size and SHA-256 are known.
-
-    Raises:
-        RunDirError: it is missing, cut or changed.
-        UntrustedError: a link, or a file that can carry code.
-    """
-    data = read_bytes(path, entry["size"])
-    _compare(path, entry_of(data), entry)
-    return data
+    files = {}
+    for name, entry in entries_of(directory / MANIFEST, limit).items():
+        data = files[name] = read_bytes(directory / name, entry["size"])
+        _compare(directory / name, entry, RESTORE, len(data), hashlib.sha256(data).hexdigest)
+    return files
 
 
 def check_file(path: Path, entry: Mapping[str, Any], fix: str = RESTORE) -> None:
@@ -107,10 +98,20 @@ def check_file(path: Path, entry: Mapping[str, Any], fix: str = RESTORE) -> None
 
     Raises:
         RunDirError: it is missing, cut or changed.
-        UntrustedError: not a regular file.
+        UntrustedError: not a regular file, or one that can carry code.
     """
-    size = path.stat().st_size if path.is_file() else entry["size"]  # first: hashing takes long
-    _compare(path, entry_of_file(path) if size == entry["size"] else {"size": size}, entry, fix)
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        _compare(path, entry, fix, size, lambda: hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _compare(
+    path: Path, entry: Mapping[str, Any], fix: str, size: int, digest: Callable[[], str]
+) -> None:
+    if size != entry["size"]:  # first: hashing takes long
+        raise RunDirError(path, f"is {size} bytes, expected {entry['size']}", fix)
+    if digest() != entry.get("sha256"):
+        raise RunDirError(path, "SHA-256 differs from the recorded one", fix)
 
 
 def verify_directory(directory: Path) -> str | None:
@@ -128,16 +129,6 @@ def verify_directory(directory: Path) -> str | None:
     except RunDirError as error:
         return error.what
     return None
-
-
-def _compare(
-    path: Path, found: Mapping[str, Any], entry: Mapping[str, Any], fix: str = RESTORE
-) -> None:
-    if found["size"] != entry["size"]:
-        what = f"is {found['size']} bytes, expected {entry['size']}"
-        raise RunDirError(path, what, fix)
-    if found["sha256"] != entry.get("sha256"):
-        raise RunDirError(path, "SHA-256 differs from the recorded one", fix)
 
 
 def entry_of(data: bytes) -> dict[str, Any]:

@@ -26,9 +26,9 @@ from seq2seq.run.checksums import (
     verify_directory,
     with_checksum,
 )
-from seq2seq.run.errors import PlatformError, RunDirError
+from seq2seq.run.errors import PlatformError, RunDirError, UntrustedError
 from seq2seq.run.lock import RunLock
-from seq2seq.run.reading import COPY_BACK, RESTORE, RUN_AGAIN, check_tree
+from seq2seq.run.reading import COPY_BACK, NOT_ALLOWED, RESTORE, RUN_AGAIN, check_tree
 from seq2seq.run.writing import explained
 
 CONFIG = "config.yaml"
@@ -151,6 +151,8 @@ class RunDir:
         """Write a file piece by piece; it appears, whole, when the block ends well."""
         final = self.path(name)
         temporary = _temporary(final)
+        if final.is_dir():
+            raise UntrustedError(final, "a directory", NOT_ALLOWED)
         with explained(final):
             writing.make_directory(final.parent)
             writing.delete(temporary)  # of a process that died and had the same id

@@ -166,6 +166,8 @@ def best_weights(run: RunDir, limit: float = math.inf) -> tuple[Path, bytes]:
         if best is not None:
             reason = f"{Path(error.where).name}: {error.what}"
             log.warning("%s cannot be read (%s); using %s", path, reason, fallback)
+        elif len(updates(run)) > 1:
+            log.warning("%s: missing; using %s", run.path(BEST), fallback)
         path, files = fallback, read_directory(fallback, limit)
     name = AVERAGE if AVERAGE in files else MODEL
     return path / name, files.get(name, b"")

@@ -125,14 +125,18 @@ def _load(compiler: list[str]) -> Library:
         log.warning("the compiled library %s is compiled again: it %s", path, problem)
     with TemporaryDirectory() as folder:
         made = Path(folder) / path.name
-        files = [str(x) for x in SOURCES if x.suffix == ".c"]
-        _run([*compiler, *FLAGS, *files, "-o", str(made), *LINK])
+        _compile(compiler, made)
         _try(made)
         try:
             _store(made.read_bytes(), path)
         except OSError:  # no home, or a full one: then for this process alone
             return Library(made)
         return Library(path)
+
+
+def _compile(compiler: list[str], made: Path) -> None:
+    files = [str(x) for x in SOURCES if x.suffix == ".c"]
+    _run([*compiler, *FLAGS, *files, "-o", str(made), *LINK])
 
 
 def _problem(path: Path) -> str | None:
