@@ -189,7 +189,7 @@ def test_local_attention_in_bfloat16_looks_into_the_sentence(window):
     attention = LocalAttention(4, 4, window)
     for parameter in attention.parameters():
         torch.nn.init.constant_(parameter, 50.0)
-    states, mask = torch.ones(1, 700, 4), torch.ones(1, 700, dtype=torch.bool)
+    states, mask = torch.ones(1, 702, 4), torch.ones(1, 702, dtype=torch.bool)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         source = attention.prepare(Memory(states, states[:, 0], mask))
         found = attention(torch.ones(1, 4), source)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from seq2seq.config.compose import load_run_config
 from seq2seq.data.prepare import REPORT, TOKENIZERS
@@ -41,22 +40,44 @@ class Finding:
 
 def inspect(run: RunDir) -> Iterator[Finding]:
     """Check every file of a run that something is computed from, each once."""
+    for path, check in _checks(run):
+        try:
+            check()
+        except (RunDirError, UntrustedError) as error:
+            where = "" if str(error.where) == str(path) else f"{error.where}: "
+            yield Finding(path, f"{where}{error.what}")
+        else:
+            yield Finding(path, None)
+
+
+def _checks(run: RunDir) -> Iterator[tuple[Path, Callable[[], object]]]:
     # Single files, what is on record, directories with a manifest, the run inside this one.
-    yield _finding(run.path(CONFIG), lambda: load_run_config(run.checked(CONFIG)))
-    for name in sorted(_expected(run) | {n for n in SINGLE if run.path(n).exists()}):
-        yield _finding(run.path(name), partial(read_checksummed, run.path(name)))
-        if name in RECORDS:
-            yield from _listed(run.path(name))
+    yield run.path(CONFIG), lambda: load_run_config(run.checked(CONFIG))
+    for path in map(run.path, SINGLE):
+        if path.exists() or path.name in _expected(run):
+            yield path, partial(read_checksummed, path)
+    for record in map(run.path, RECORDS):
+        yield from _listed(record)
     if run.path(TOKENIZERS).exists():
-        yield from _manifest(run.path(TOKENIZERS) / MANIFEST)
-    for update in updates(run):
-        yield from _checkpoint(run, directory_of(run, update))
+        yield run.path(TOKENIZERS) / MANIFEST, partial(entries_of, run.path(TOKENIZERS) / MANIFEST)
+        yield from _listed(run.path(TOKENIZERS) / MANIFEST)
+    for directory in (directory_of(run, update) for update in updates(run)):
+        yield directory / MANIFEST, partial(check_origins, run, directory)
+        yield from _listed(directory / MANIFEST)
     if run.path(MODEL).exists():
-        yield from inspect(RunDir(run.path(MODEL)))
+        yield from _checks(RunDir(run.path(MODEL)))
+
+
+def _listed(manifest: Path) -> Iterator[tuple[Path, Callable[[], object]]]:
+    """Yield the files that a manifest names, if it can be read."""
+    with contextlib.suppress(RunDirError, UntrustedError):
+        for name, entry in entries_of(manifest).items():
+            if manifest.name == MANIFEST or name not in (CONFIG, PROVENANCE):  # they were looked at
+                yield manifest.parent / name, partial(check_file, manifest.parent / name, entry)
 
 
 def _expected(run: RunDir) -> set[str]:
-    """Return those of `SINGLE` that this run must have; an exported model has none."""
+    """Return the names of those of `SINGLE` that this run must have; a model alone has none."""
     names = set()
     with contextlib.suppress(RunDirError, UntrustedError):  # which is found anyway
         if run.path("tokens").exists():
@@ -65,43 +86,6 @@ def _expected(run: RunDir) -> set[str]:
                 names.add(CHECKSUMS)
         for update in updates(run)[-1:]:
             state = directory_of(run, update) / STATE
-            if (
-                state.exists()
-                and parse_json(read_bytes(state, MAX_JSON_BYTES), state)["best_update"]
-            ):
-                names.add(BEST)
+            if parse_json(read_bytes(state, MAX_JSON_BYTES), state).get("best_update"):
+                names.add(Path(BEST).name)
     return names
-
-
-def _manifest(manifest: Path) -> Iterator[Finding]:
-    yield _finding(manifest, partial(entries_of, manifest))
-    yield from _listed(manifest)
-
-
-def _listed(manifest: Path) -> Iterator[Finding]:
-    """Check the files that a manifest names, if it can be read."""
-    entries: dict[str, Any] = {}
-    with contextlib.suppress(RunDirError, UntrustedError):
-        entries = entries_of(manifest)
-    for name, entry in entries.items():
-        path = manifest.parent / name
-        if manifest.name == MANIFEST or name not in (CONFIG, PROVENANCE):  # they were looked at
-            yield _finding(path, partial(check_file, path, entry))
-
-
-def _checkpoint(run: RunDir, directory: Path) -> Iterator[Finding]:
-    found = list(_manifest(directory / MANIFEST))
-    yield from found
-    if all(finding.problem is None for finding in found):
-        origin = _finding(directory, partial(check_origins, run, directory))
-        if origin.problem is not None:
-            yield origin
-
-
-def _finding(path: Path, check: Callable[[], object]) -> Finding:
-    try:
-        check()
-    except (RunDirError, UntrustedError) as error:
-        where = "" if str(error.where) == str(path) else f"{error.where}: "
-        return Finding(path, f"{where}{error.what}")
-    return Finding(path, None)

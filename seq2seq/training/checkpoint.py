@@ -29,10 +29,11 @@ from seq2seq.run.checksums import (
     verify_directory,
     with_checksum,
 )
-from seq2seq.run.directory import CONFIG, RunDir, readable
+from seq2seq.run.directory import CONFIG, RunDir
 from seq2seq.run.errors import PlatformError, RunDirError
 from seq2seq.run.jsonable import from_json, to_json
 from seq2seq.run.plain_yaml import MAX_CONFIG_BYTES
+from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import RESTORE, parse_json, read_bytes
 from seq2seq.training.averaging import WeightAverage
 
@@ -197,7 +198,7 @@ def save(run: RunDir, state: TrainingState) -> Path:
     except PlatformError as error:
         good = next((each for each in reversed(updates(run)) if each != update), None)
         last = f"last good: update {good}" if good is not None else "there was none before"
-        size = readable(sum(map(len, files.values())))
+        size = tqdm.format_sizeof(sum(map(len, files.values())), "B")
         what = f"{error.what} while saving update {update} (needs about {size}); {last}"
         raise PlatformError(error.where, what, error.fix) from error
 

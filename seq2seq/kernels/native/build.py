@@ -173,7 +173,14 @@ def _try(made: Path) -> None:
     """
     root = Path(__file__).resolve().parents[3]  # what `-c` imports from
     command = [sys.executable, "-c", f"from {__name__} import test; test({str(made)!r})"]
-    done = subprocess.run(command, cwd=root, capture_output=True, timeout=_SECONDS, check=False)
+    done = subprocess.run(
+        command,
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_SECONDS,
+        check=False,
+    )
     if done.returncode:
         what = f"ends a process that uses it ({done.returncode})"
         raise BuildError(f"the library made by the compiler {what}")
