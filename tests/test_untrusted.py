@@ -27,6 +27,7 @@ from seq2seq.cli.stages import summary
 from seq2seq.config.compose import load_run_config, plain, to_config, to_yaml
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.decoding.pretrained import outline
+from seq2seq.kernels.native import build
 from seq2seq.run.checksums import verify_directory, with_checksum
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import (
@@ -41,6 +42,9 @@ from seq2seq.run.reading import read_json
 from seq2seq.training.checkpoint import best_weights, load_weights
 
 pytestmark = pytest.mark.e2e
+
+CACHE = build._directory().parent
+"""Of the compiled library."""
 
 ALL = ("decode", "evaluate", "resume")
 REFUSED = (1, 4, 5, 7)
@@ -78,7 +82,7 @@ def child(cwd: Path) -> Iterator[Child]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=cwd,
-        env=environment(HOME=str(cwd), MPLCONFIGDIR=str(cwd)),
+        env=environment(HOME=str(cwd), MPLCONFIGDIR=str(cwd), XDG_CACHE_HOME=str(CACHE)),
         text=True,
         encoding="utf-8",
     )
@@ -264,6 +268,7 @@ def test_U3_names_in_a_directory(plain_config, tmp_path, name):
 def test_U3_text_of_a_run_cannot_move_the_cursor(stranger, tmp_path, monkeypatch):
     run = copy_of(stranger, tmp_path / "run")
     (run / "corpus/test.source").write_text("a\x1b[2J\x9bb\u202e\n" * 3, encoding="utf-8")
+    strangers.forge(run)
     shown = summary(RunDir(run))
     assert "a\\x1b[2J\\x9bb\\u202e" in shown
     assert not re.search("[\x1b\x9b\u202e]", shown)

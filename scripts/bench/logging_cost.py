@@ -15,7 +15,7 @@ from seq2seq.run.errors import RunDirError
 from seq2seq.run.signals import StopRequest
 from seq2seq.training.board import EVENTS
 from seq2seq.training.checkpoint import DIRECTORY
-from seq2seq.training.monitor import METRICS
+from seq2seq.training.curves import METRICS
 
 
 @dataclass(frozen=True)

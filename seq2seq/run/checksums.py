@@ -21,7 +21,7 @@ RECORDS = ("data_report.json", CHECKSUMS)
 FORMAT = 2
 MAX_FILE_BYTES = 1 << 33
 """Of a file with a known checksum that is read as a whole; the paper's checkpoints have 0.7 GB."""
-_SAFE_NAME = re.compile(r"([a-z]+/)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class NewerVersionError(RunDirError):
@@ -64,7 +64,8 @@ def entries_of(path: Path, limit: float = math.inf) -> dict[str, Any]:
     total = 0
     # All of it is checked before the first file is opened.
     for name, entry in entries.items():
-        if not _SAFE_NAME.fullmatch(name):
+        parts = [name] if path.name == MANIFEST else name.split("/", 1)
+        if not all(map(_SAFE_NAME.fullmatch, parts)):
             raise UntrustedError(path, f"names a file {name[:80]!r}", NOT_ALLOWED)
         size = entry.get("size") if isinstance(entry, dict) else None
         if not isinstance(size, int) or size < 0:

@@ -60,7 +60,8 @@ class RunDir:
         run, config = cls(root), root / CONFIG
         if not config.exists() or (root / "run.lock").exists():  # then "in use by" says more
             run.lock()
-        if config.exists() and run.has_data():
+        ours = (root / "run.json").exists()  # and no config of somebody's own
+        if config.exists() and (run.has_data() or not ours):
             run.unlock()
             raise RunDirError(
                 root, "already holds a run", f"Continue it with resume={root}, or name another."

@@ -7,7 +7,6 @@ serves no run in which they are others.
 
 import json
 import logging
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from seq2seq.config.compose import MAX_NUMBER
 from seq2seq.config.upgrade import current_tensors
 from seq2seq.run.checksums import (
     MANIFEST,
+    MAX_FILE_BYTES,
     NewerVersionError,
     entry_of_file,
     read_checksummed,
@@ -144,7 +144,7 @@ def best_update(run: RunDir) -> int | None:
     return update if isinstance(update, int) and 0 <= update <= MAX_NUMBER else None
 
 
-def best_weights(run: RunDir, limit: float = math.inf) -> tuple[Path, bytes]:
+def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]:
     """Return the checkpoint to decode with and its weights: averaged ones if there are.
 
     Without a usable best checkpoint the newest one serves, with a warning.
