@@ -70,11 +70,13 @@ def forge(run: Path) -> None:
     """Rewrite all that vouches for something: records, manifests, origins, copies of the config."""
     for report in filter(is_json, map(run.joinpath, RECORDS)):
         values = json.loads(report.read_bytes())
-        values["files"] = {n: entry_of_file(run / n) for n in values["files"] if plain(run / n)}
+        names = [name for name in values["files"] if plain(run / name)]
+        values["files"] = {name: entry_of((run / name).read_bytes()) for name in names}
         values.pop("sha256", None)
         report.write_text(json.dumps(with_checksum(values)), encoding="utf-8")
     reseal(run / "tokenizers")
-    sums = origins(RunDir(run)) if all(map(run.glob, ORIGINS)) else {}
+    paths = [path for pattern in ORIGINS for path in run.glob(pattern) if plain(path)]
+    sums = {str(p.relative_to(run)): entry_of(p.read_bytes())["sha256"] for p in paths}
     for folder in run.glob("checkpoints/update-*"):
         if (run / "config.yaml").is_file():
             shutil.copyfile(run / "config.yaml", folder / "config.yaml")
