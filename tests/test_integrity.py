@@ -153,6 +153,16 @@ COMMANDS = ("decode", "evaluate", "compare", "by_length", "attention", "score", 
 COMMANDS += ("verify", "compare_runs", "resume")
 
 
+FIRST = [
+    ("corpus/test.target", "swapped", "evaluate"),
+    ("corpus/test.source", "flipped", "evaluate"),
+    ("decode/test.txt", "swapped", "compare"),
+    ("decode/test.txt", "flipped", "compare_runs"),
+    ("config.yaml", "swapped", "by_length"),
+]
+"""What nothing but a checksum shows, and one of the first reports was about."""
+
+
 def wrong(path: Path, answer: Answer, good: Answer) -> bool:
     code, given, said = answer
     if (code, given) == good[:2]:
@@ -165,7 +175,7 @@ def wrong(path: Path, answer: Answer, good: Answer) -> bool:
     return code != 0 or not any("using" in line or "damaged" in line for line in lines)
 
 
-@pytest.mark.parametrize("tried", [40, pytest.param(10**6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tried", [30, pytest.param(10**6, marks=pytest.mark.slow)])
 def test_S7_no_damage_to_a_file_changes_a_result_in_silence(
     tmp_path, run, monkeypatch, caplog, tally, tried
 ):
@@ -194,7 +204,8 @@ def test_S7_no_damage_to_a_file_changes_a_result_in_silence(
     ]
     random.Random(1).shuffle(cases)
     faults = []
-    for name, kind, command in cases[:tried]:
+    cases = [*FIRST, *cases][:tried]
+    for name, kind, command in cases:
         path = root / name
         data = path.read_bytes()
         if kind in CONTENTS:
@@ -209,6 +220,5 @@ def test_S7_no_damage_to_a_file_changes_a_result_in_silence(
         path.unlink(missing_ok=True)
         path.with_name(f"{path.name}.moved").unlink(missing_ok=True)
         path.write_bytes(data)
-    count = len(cases[:tried])
-    tally("S7", "files of a run, damaged, under commands", count - len(faults), count)
+    tally("S7", "files of a run, damaged, under commands", len(cases) - len(faults), len(cases))
     assert not faults
