@@ -31,7 +31,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from seq2seq.cli.console import check_command_line, output_stream
+from seq2seq.cli.console import check_command_line, show
 from seq2seq.config.compose import (
     RESUME_KEYS,
     command_line,
@@ -43,7 +43,7 @@ from seq2seq.config.compose import (
     to_yaml,
 )
 from seq2seq.config.schema import Config, Device, Stage
-from seq2seq.run.directory import RunDir
+from seq2seq.run.directory import CONFIG, RunDir
 from seq2seq.run.errors import StoppedError, UserError, print_error
 from seq2seq.run.provenance import provenance, record
 from seq2seq.run.signals import StopRequest
@@ -72,8 +72,7 @@ def main(raw: DictConfig) -> None:
 
         with stages.recorded(run):
             stages.run_stages(cfg, run, StopRequest())
-        with output_stream(None) as output:  # UTF-8, whatever the locale
-            output.write(f"{stages.summary(run)}\n".encode())
+        show(stages.summary(run))
         if sweeping:
             stages.draw_sweep(run.root.parent)
     except UserError as error:
@@ -92,22 +91,32 @@ def begin(raw: DictConfig, typed: Sequence[str], sweep_dir: Path | None) -> tupl
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
     # The directory is locked from here on.
     run = RunDir.create(Path(root))
-    from seq2seq.cli.stages import logging_to  # imports torch, as `provenance` does
-
-    with logging_to(run.path("train.log")):  # it says what the recurrences run as
-        record(run, provenance(cfg))
-    run.write("config.yaml", to_yaml(cfg))  # last: with it the directory is a run
+    save(run, cfg)
     return cfg, run
 
 
 def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
-    """Continue a run with its own config; only `RESUME_KEYS` may change."""
+    """Continue a run with its own config; only `RESUME_KEYS` may change once there is data."""
     run = RunDir.open(root)
     changes = [text for text in overrides if not text.startswith("resume=")]
-    cfg = load_run_config(run.path("config.yaml"), changes, RESUME_KEYS)
+    may_change = RESUME_KEYS if run.has_data() else None
+    cfg = load_run_config(run.checked(CONFIG), changes, may_change)
     check_device(cfg)
     run.lock()
+    lasting = [text for text in changes if not text.startswith(RESUME_KEYS)]
+    if lasting and not run.has_data():
+        save(run, load_run_config(run.path(CONFIG), lasting, None))
     return cfg, run
+
+
+def save(run: RunDir, cfg: Config) -> None:
+    """Write the record and the config of a run."""
+    from seq2seq.cli.stages import logging_to  # imports torch, as `provenance` does
+
+    with logging_to(run.path("train.log")):  # it says what the recurrences run as
+        record(run, provenance(cfg))
+    run.write(CONFIG, to_yaml(cfg))  # last: with it the directory is a run
+    run.record(CONFIG)
 
 
 def check_device(cfg: Config) -> None:

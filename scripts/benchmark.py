@@ -183,7 +183,7 @@ def decode(args: argparse.Namespace) -> list[Row]:
         backend, precision = way.split()
         settings = {"beam_size": beam, "precision": precision, "n_best": 1}
         overrides = [f"decode.{key}={value}" for key, value in settings.items()]
-        cfg = load_run_config(run.path("config.yaml"), overrides)
+        cfg = load_run_config(run.checked("config.yaml"), overrides)
         cfg = replace(cfg, model=replace(cfg.model, backend=Backend[backend]))
         model = Pretrained(run, cfg)
 
@@ -194,7 +194,7 @@ def decode(args: argparse.Namespace) -> list[Row]:
         return partial(timed, translate)
 
     rates = interleaved([contestant(*case) for case in cases], args.rounds)
-    cfg = load_run_config(run.path("config.yaml"))
+    cfg = load_run_config(run.checked("config.yaml"))
     language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
     rows = []
     for case, rate in zip(cases, rates, strict=True):

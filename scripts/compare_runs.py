@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import run_script
-from seq2seq.run.checksums import read_directory
+from seq2seq.cli.console import run_script, show
+from seq2seq.run.checksums import read_checksummed, read_directory
 from seq2seq.run.directory import RunDir
-from seq2seq.run.reading import parse_json, read_json
+from seq2seq.run.reading import parse_json
 
 TIMES = ("seconds", "tokens_per_second", "words_per_second", "data_wait", "metrics_bytes")
 """How the last part of a name that depends on time ends; digits of a time change a size, too."""
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs=2, metavar="RUN", help="run directory")
     first, second = (RunDir.open(path) for path in parser.parse_args().runs)
     difference = compare(first, second)
-    print("equal" if difference is None else difference)
+    show("equal" if difference is None else difference)
     if difference is not None:
         sys.exit(1)
 
@@ -55,14 +55,14 @@ def checkpoints(run: RunDir) -> Part:
     """Yield tensors as bytes and state by its keys, of the newest checkpoint and of the best."""
     from seq2seq.training import checkpoint
 
-    newest = checkpoint.newest(run)
-    places = [] if newest is None else [newest]
-    if newest is not None:
-        yield "newest checkpoint", checkpoint.update_of(newest)
-    if (best := checkpoint.best_update(run)) is not None:
-        yield f"{checkpoint.BEST} update", best
-        yield f"{checkpoint.BEST} value", read_json(run.path(checkpoint.BEST))["value"]
-        places.append(checkpoint.directory_of(run, best))
+    places = [checkpoint.directory_of(run, update) for update in checkpoint.updates(run)[-1:]]
+    for place in places:
+        yield "newest checkpoint", checkpoint.update_of(place)
+    if run.path(checkpoint.BEST).exists():
+        yield f"{checkpoint.BEST} value", read_checksummed(run.path(checkpoint.BEST)).get("value")
+        if (best := checkpoint.best_update(run)) is not None:
+            yield f"{checkpoint.BEST} update", best
+            places.append(checkpoint.directory_of(run, best))
     for place in places:
         title = f"update-{checkpoint.update_of(place):08d}"  # 0.1.0 had another
         for name, data in sorted(read_directory(place).items()):
@@ -78,7 +78,7 @@ def metrics(run: RunDir) -> Part:
     path = run.path("metrics.jsonl")
     if path.exists():
         for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-            yield f"metrics.jsonl:{number}", _timeless(parse_json(line, path))
+            yield f"metrics.jsonl:{number}", _timeless(parse_json(line, f"{path}:{number}"))
 
 
 def scalars(run: RunDir) -> Part:
@@ -95,7 +95,7 @@ def scalars(run: RunDir) -> Part:
 
 def translations(run: RunDir) -> Part:
     """Yield the lines of the translated test set."""
-    path = run.path("decode/test.txt")
+    path = run.checked("decode/test.txt")
     if path.exists():
         for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
             yield f"decode/test.txt:{number}", line.decode("utf-8", "backslashreplace")

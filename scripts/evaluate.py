@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import WORDS, output_stream, run_script, runs_and_overrides
+from seq2seq.cli.console import WORDS, output_stream, run_script, runs_and_overrides, show
 from seq2seq.data.text import read_parallel
 from seq2seq.run.errors import UsageError
 from seq2seq.run.jsonable import to_json
@@ -73,8 +73,7 @@ def main() -> None:
     if args.json:
         with output_stream(args.json) as file:
             file.write(json.dumps(values, indent=2, ensure_ascii=False).encode())
-    with output_stream(None) as output:
-        output.write(f"{text}\n".encode())
+    show(text)
 
 
 def score_files(args: argparse.Namespace) -> "Results":

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import WORDS, output_stream, run_script, runs_and_overrides
+from seq2seq.cli.console import WORDS, output_stream, run_script, runs_and_overrides, show
 from seq2seq.run.errors import UsageError
 
 
@@ -17,7 +17,9 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="+", metavar="RUN | KEY=VALUE", help=WORDS)
-    parser.add_argument("--output", type=Path, default=Path("report.html"), help="the file")
+    parser.add_argument(
+        "--output", type=Path, help="the file (default: report.html in the first RUN)"
+    )
     parser.add_argument(
         "--sentences", type=int, default=50, help="of the test set, evenly spread (default: 50)"
     )
@@ -45,10 +47,10 @@ def main() -> None:
     from seq2seq.report.build import build  # torch takes seconds; --help does not need it
 
     text = build(args.runs, args.overrides, args.sentences, args.hypotheses)
-    with output_stream(args.output) as file:
+    path = args.output or args.runs[0] / "report.html"
+    with output_stream(path) as file:
         file.write(text.encode())
-    with output_stream(None) as output:
-        output.write(f"report  {args.output}\n".encode(errors="surrogateescape"))
+    show(f"report  {path}")
 
 
 if __name__ == "__main__":

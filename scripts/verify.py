@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import output_stream, run_script
+from seq2seq.cli.console import run_script, show
 from seq2seq.run.errors import RunDirError
 
 
@@ -26,13 +26,12 @@ def main() -> None:
     from seq2seq.run.directory import RunDir
 
     damaged = count = 0
-    with output_stream(None) as output:
-        for finding in inspect(RunDir.open(args.run)):
-            count += 1
-            damaged += finding.problem is not None
-            if finding.problem or not args.quiet:
-                state = f"DAMAGED  {finding.problem}" if finding.problem else "ok"
-                output.write(f"{finding.path.relative_to(args.run)}  {state}\n".encode())
+    for finding in inspect(RunDir.open(args.run)):
+        count += 1
+        damaged += finding.problem is not None
+        if finding.problem or not args.quiet:
+            state = f"DAMAGED  {finding.problem}" if finding.problem else "ok"
+            show(f"{finding.path.relative_to(args.run)}  {state}")
     if damaged:
         raise RunDirError(
             args.run, f"{damaged} of {count} files are damaged", "Restore them from a copy."

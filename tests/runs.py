@@ -91,6 +91,7 @@ def begin(root: Path, cfg: Config) -> RunDir:
     run = RunDir.create(root)
     record(run, provenance(cfg, ["test"]))
     run.write("config.yaml", to_yaml(cfg))
+    run.record("config.yaml")
     return run
 
 

@@ -22,7 +22,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save
 
-from seq2seq.run.checksums import MANIFEST, entry_of, entry_of_file, with_checksum
+from seq2seq.run.checksums import MANIFEST, RECORDS, entry_of, entry_of_file, with_checksum
 from seq2seq.run.directory import RunDir
 from seq2seq.training.checkpoint import ORIGINS, origins
 
@@ -67,19 +67,24 @@ def write_config(run: Path, config: dict) -> None:
 
 
 def forge(run: Path) -> None:
-    """Rewrite all that vouches for something: report, manifests, origins, copies of the config."""
-    report = run / "data_report.json"
-    if is_json(report):
+    """Rewrite all that vouches for something: records, manifests, origins, copies of the config."""
+    for report in filter(is_json, map(run.joinpath, RECORDS)):
         values = json.loads(report.read_bytes())
-        values["files"] = {n: entry_of_file(run / n) for n in values["files"] if (run / n).exists()}
+        names = [name for name in values["files"] if plain(run / name)]
+        values["files"] = {name: entry_of((run / name).read_bytes()) for name in names}
         values.pop("sha256", None)
         report.write_text(json.dumps(with_checksum(values)), encoding="utf-8")
     reseal(run / "tokenizers")
-    sums = origins(RunDir(run)) if all(map(run.glob, ORIGINS)) else {}
+    paths = [path for pattern in ORIGINS for path in run.glob(pattern) if plain(path)]
+    sums = {str(p.relative_to(run)): entry_of(p.read_bytes())["sha256"] for p in paths}
     for folder in run.glob("checkpoints/update-*"):
         if (run / "config.yaml").is_file():
             shutil.copyfile(run / "config.yaml", folder / "config.yaml")
         reseal(folder, sums)
+
+
+def plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def is_json(path: Path) -> bool:

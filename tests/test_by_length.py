@@ -22,6 +22,7 @@ from seq2seq.evaluation.by_length import (
     score_by_length,
 )
 from seq2seq.evaluation.scoring import bleu
+from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DataError, RunDirError
 from seq2seq.run.jsonable import to_json
 
@@ -182,7 +183,7 @@ def make_run(folder, changes, bins):
     (folder / "config.yaml").write_text(to_yaml(composed("debug", changes)), "utf-8")
     found = LengthBleu("sig", bins)
     (folder / "length_bleu.json").write_text(json.dumps(to_json(found)))
-    assert read_length_bleu(folder) == found
+    assert read_length_bleu(RunDir(folder)) == found
     return folder
 
 

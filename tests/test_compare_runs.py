@@ -7,6 +7,7 @@ import pytest
 from runs import copy_of, run_here
 from safetensors.torch import load, save
 from storms import difference
+from strangers import forge
 
 from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
@@ -27,6 +28,7 @@ def test_a_copy_is_equal(monkeypatch, run, other):
 def test_a_difference_is_one_line(monkeypatch, run, other):
     path = other / "decode/test.txt"
     path.write_text(path.read_text("utf-8").replace("\n", " !\n", 1), "utf-8")
+    forge(other)
     found = run_here(monkeypatch, "compare_runs", run, other)
     first = (run / "decode/test.txt").read_text("utf-8").splitlines()[0]
     said = f'decode/test.txt:1 differs: "{first}" and "{first} !"\n'

@@ -12,6 +12,7 @@ import sys
 
 import pytest
 from runs import ROOT, assert_fails, copy_of, environment
+from strangers import forge
 
 import seq2seq
 
@@ -141,6 +142,7 @@ def test_lengths_of_several_runs_are_one_table_and_one_plot(run, script, tmp_pat
     other = copy_of(run, tmp_path / "other")
     config = (other / "config.yaml").read_text("utf-8")
     (other / "config.yaml").write_text(config.replace("seed: 1\n", "seed: 2\n", 1), "utf-8")
+    forge(other)
     args = ("--by-length", tmp_path / "plot.png", "--json", tmp_path / "bins.json")
     result = script("evaluate", run, other, *args)
     assert result.code == 0, result

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from runs import assert_fails, copy_of, run_here
+from strangers import forge
 
 import seq2seq
 from seq2seq.alignment.measures import measure
@@ -240,6 +241,7 @@ def test_runs_of_other_sources_are_refused(run, script, tmp_path):
     other = copy_of(run, tmp_path / "other")
     path = other / "corpus/test.source"
     path.write_text(path.read_text("utf-8").replace("cat", "dog"), "utf-8")
+    forge(other)
     found = script(run, other, "--output", tmp_path / "r.html")
     assert_fails(found, 4, f"{other}: its test set has other source sentences than that of {run}")
     assert not (tmp_path / "r.html").exists()

@@ -10,6 +10,7 @@ import itertools
 import logging
 import math
 import os
+import random
 import subprocess
 import sys
 import types
@@ -404,7 +405,7 @@ def compiling(tmp_path, monkeypatch) -> Path:
 def test_it_is_compiled_once_and_not_loaded_from_somebody_else(compiling, monkeypatch):
     first = build.load().path
     made = first.stat().st_mtime_ns
-    assert [*compiling.iterdir()] == [first]
+    assert {*compiling.iterdir()} == {first, first.with_suffix(".sha256")}
     assert build.load().path == first
     assert first.stat().st_mtime_ns == made
     with monkeypatch.context() as patch:
@@ -441,3 +442,75 @@ def test_without_a_compiler_torchs_operations_run(value, reason, tmp_path, monke
     start = "steps of recurrences run as torch's operations, not compiled: "
     assert line.startswith(start + reason)
     assert "\n" not in line
+
+
+def damaged_cache(tmp_path, monkeypatch, library) -> Path:
+    """A cache with a good library, and a compiler whose work is a copy of it."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    monkeypatch.setattr(build, "_compile", lambda _compiler, made: made.write_bytes(library))
+    monkeypatch.setattr(build, "_try", lambda _made: None)
+    path = build.load().path
+    assert path.read_bytes() == library
+    return path
+
+
+def test_a_library_that_is_damaged_is_compiled_again(tmp_path, monkeypatch, caplog):
+    """50 flipped bits and 20 cuts, of the library and of its checksum: never loaded, one line."""
+    good = native_library().path.read_bytes()
+    path = damaged_cache(tmp_path, monkeypatch, good)
+    beside, draw = path.with_suffix(".sha256"), random.Random(1)
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+    checksum = beside.read_bytes()
+    for number in range(70):
+        target = beside if number % 10 == 9 else path
+        data = target.read_bytes()
+        if number < 50:
+            flip = draw.randrange(8 * len(data))
+            bad = bytearray(data)
+            bad[flip // 8] ^= 1 << flip % 8
+        else:
+            bad = data[: len(data) * (number - 50) // 20]  # the first to nothing
+        target.unlink()  # what is mapped into this process stays whole
+        target.write_bytes(bad)
+        caplog.clear()
+        assert build.load().path == path
+        assert (path.read_bytes(), beside.read_bytes()) == (good, checksum), number
+        [line] = caplog.messages
+        assert line.endswith(".so is compiled again: it differs from its checksum")
+    caplog.clear()
+    build.load()
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("place", ["library", "directory"])
+def test_a_library_that_others_could_have_changed_is_compiled_again(
+    place, tmp_path, monkeypatch, caplog
+):
+    path = damaged_cache(tmp_path, monkeypatch, native_library().path.read_bytes())
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+    target = path if place == "library" else path.parent
+    target.chmod(0o777)
+    assert build.load().path == path
+    [line] = caplog.messages
+    assert "compiled again: it could be changed by others (mode 777 of " in line
+    assert target.stat().st_mode & 0o022 == 0
+
+
+def test_a_library_that_crashes_is_left_out(tmp_path, monkeypatch):
+    """It is tried in a process of its own, and not kept."""
+    native_library()
+    crash = tmp_path / "crash.c"
+    crash.write_text("static void __attribute__((constructor)) crash(void) { __builtin_trap(); }\n")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(build, "SOURCES", [crash])
+    with pytest.raises(build.BuildError, match=r"made by the compiler ends a process .*\(-4\)"):
+        build.load()
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("value", ["", "  "])
+def test_an_empty_CC_is_no_compiler(value, monkeypatch):
+    monkeypatch.setenv("CC", value)
+    with pytest.raises(build.BuildError, match=r"no C compiler \(CC is empty\)"):
+        build.load()

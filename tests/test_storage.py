@@ -19,6 +19,8 @@ from seq2seq.cli.verify import inspect
 from seq2seq.config.compose import load_run_config
 from seq2seq.data.prepare import REPORT, check_data
 from seq2seq.run.checksums import (
+    CHECKSUMS,
+    entries_of,
     entry_of_file,
     read_checksummed,
     read_directory,
@@ -94,6 +96,8 @@ def use(root: Path) -> int:
     run = RunDir.open(root)
     cfg = load_run_config(run.path("config.yaml"))
     check_data(run)
+    for name in entries_of(root / CHECKSUMS):
+        run.checked(name)
     note_restart(run, cfg)
     checkpoint.newest(run)
     model = seq2seq.load(root)
@@ -250,8 +254,9 @@ def test_M2_a_config_changed_by_hand_is_refused(run, tmp_path):
     with pytest.raises(RunDirError) as caught:
         seq2seq.load(root)
     assert caught.value.exit_code == 4
-    assert str(caught.value).startswith(f"{root}/config.yaml: SHA-256 differs from the one this")
-    assert caught.value.fix.endswith("config.yaml back; what may change goes on the command line.")
+    size = (run / "config.yaml").stat().st_size
+    what = f"is {size + len('# a remark') + 1} bytes, expected {size}"
+    assert str(caught.value).startswith(f"{root}/config.yaml: {what}. Copy that of a checkpoint")
 
 
 @pytest.mark.parametrize("name", ["corpus/train.source", "tokens/train.target.ids"])
@@ -456,7 +461,10 @@ def test_S14_a_best_that_cannot_be_read_gives_way_to_the_newest(tmp_path, caplog
         step, _ = weights_of(made)
     assert step == 3
     [record] = caplog.records
-    assert "update-00000001 cannot be read; using " in record.getMessage()
+    name = (
+        "manifest.json: missing" if fault == "missing" else "average.safetensors: SHA-256 differs"
+    )
+    assert f"update-00000001 cannot be read ({name}" in record.getMessage()
     assert record.getMessage().endswith("update-00000003")
 
 

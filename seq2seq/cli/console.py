@@ -5,6 +5,7 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 import select
 import signal
 import stat
@@ -12,17 +13,18 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from seq2seq.config.extensions import load_extensions
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import (
     DataError,
-    InternalError,
     MemoryLimitError,
     PlatformError,
     UserError,
+    internal_error,
     print_error,
+    printable,
 )
 from seq2seq.run.memory import ADVICE, is_out_of_memory
 from seq2seq.run.signals import EXIT_CODES, set_alarm, signals_named
@@ -115,7 +117,9 @@ def run_script(main: Callable[[], None]) -> None:
     A reader that goes away (`| head`) ends it quietly, and so does a signal; `SEQ2SEQ_DEBUG=1`
     shows tracebacks.
     """
-    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Printable())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     for number in signals_named("SIGPIPE"):
         signal.signal(number, signal.SIG_DFL)
     interrupt.install()
@@ -134,7 +138,7 @@ def run_script(main: Callable[[], None]) -> None:
         name = Path(sys.argv[0]).name
         if is_out_of_memory(error):
             sys.exit(print_error(MemoryLimitError(name, "out of memory", ADVICE)))
-        sys.exit(print_error(InternalError(name, error, f"{_DEBUG}=1 in front")))
+        sys.exit(print_error(internal_error(name, error, f"{_DEBUG}=1 in front")))
 
 
 def table(
@@ -246,9 +250,36 @@ def input_stream() -> LiveInput:
     return LiveInput(sys.stdin.buffer)
 
 
+class Printable(logging.Formatter):
+    """Lines of a log that may quote text from anywhere: escaped, each message in one line."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        """Format a message, which may be for several handlers, without its traceback."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
+class _Terminal:
+    """Standard output where a person sees it: nothing that is written moves the cursor."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.flush, self._write = stream.flush, stream.write
+
+    def write(self, data: bytes) -> int:
+        self._write(escaped(data.decode("utf-8", "backslashreplace")))
+        return len(data)
+
+
+def escaped(text: str) -> bytes:
+    """Return lines of text, which may have tabs, as a terminal can show them."""
+    return re.sub(r"[^\n\t]+", lambda part: printable(part.group()), text).encode()
+
+
 @contextlib.contextmanager
 def output_stream(path: Path | None) -> Iterator[BinaryIO]:
     """Give bytes to standard output, or to a file that appears whole or not at all.
+
+    A terminal gets control characters escaped, a pipe or a file the bytes as they are.
 
     Raises:
         PlatformError: stdout is closed or full, or the file cannot be written.
@@ -265,9 +296,22 @@ def output_stream(path: Path | None) -> Iterator[BinaryIO]:
         raise PlatformError("stdout", "is closed", "Redirect it, or use --output FILE.")
     with explained(Path("stdout")):
         try:
-            yield sys.stdout.buffer
+            terminal = sys.stdout.isatty()
+            yield cast(BinaryIO, _Terminal(sys.stdout.buffer)) if terminal else sys.stdout.buffer
             sys.stdout.buffer.flush()
         except OSError:
             # Else Python tries once more at its end, and leaves with a code of its own.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise
+
+
+def show(text: str) -> None:
+    """Write text for people on standard output, UTF-8 whatever the locale.
+
+    Names, settings and texts of a run may be anybody's: control characters are escaped.
+
+    Raises:
+        PlatformError: stdout is closed or full.
+    """
+    with output_stream(None) as output:
+        output.write(escaped(f"{text}\n"))

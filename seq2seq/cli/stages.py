@@ -13,7 +13,7 @@ import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seq2seq.alignment.heatmap import printable_line, to_png
-from seq2seq.cli.console import output_stream
+from seq2seq.cli.console import Printable, show
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, DecodeConfig, SentencePieceConfig, Stage
 from seq2seq.data.prepare import (
@@ -51,7 +51,7 @@ from seq2seq.evaluation.test_set import (
 from seq2seq.fidelity import compare
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import MemoryLimitError, UserError, printable
+from seq2seq.run.errors import MemoryLimitError, UserError
 from seq2seq.run.jsonable import to_json
 from seq2seq.run.memory import ADVICE, is_out_of_memory, keep_freed_memory
 from seq2seq.run.provenance import note_restart
@@ -93,9 +93,10 @@ def logging_to(path: Path) -> Iterator[None]:
     logger = logging.getLogger("seq2seq")
     with explained(path):
         file = logging.FileHandler(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    file.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
     file.handleError = partial(_give_up, logger, file)  # type: ignore[method-assign]
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), file]
+    handlers[0].setFormatter(Printable())
     before, logger.propagate = logger.propagate, False
     logger.setLevel(logging.INFO)
     for handler in handlers:
@@ -167,7 +168,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         progress.best_score if progress.best_score is not None else float("nan"),
         f"{progress.best_update:,}",
     )
-    export(run, load_run_config(run.path("config.yaml")))
+    export(run, load_run_config(run.checked("config.yaml")))
 
 
 def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
@@ -197,16 +198,16 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     once more, with the unknown symbol forbidden: the "No UNK" of Table 1.
     """
     with stop.interruptible():
-        check_data(run)
         model = Pretrained(run, cfg)
+        lines, references = (load_text(run, "test", side) for side in SIDES)
 
     # The whole test set; both files appear, whole, when the last sentence is done.
-    lines, references = (load_text(run, "test", side) for side in SIDES)
     with run.stream(TRANSLATIONS) as text, run.stream(DETAILS) as details:
         for translation in _decoded(model.stream(lines), len(lines), stop):
             text.write(f"{translation.text}\n".encode())
             line = json.dumps(translation.as_dict(), ensure_ascii=False)
             details.write(f"{line}\n".encode())
+    run.record(TRANSLATIONS, DETAILS)
 
     # "No UNK": the sentences without unknown words, unless the first pass serves.
     rows = known_rows(model.tokenizers, lines, references)
@@ -216,6 +217,7 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         with run.stream(NO_UNKNOWN) as text:
             for translation in _decoded(known, len(rows), stop):
                 text.write(f"{translation.text}\n".encode())
+        run.record(NO_UNKNOWN)
 
 
 def _decoded(found: Iterable[Translation], total: int, stop: StopRequest) -> Iterator[Translation]:
@@ -231,10 +233,10 @@ def _decoded(found: Iterable[Translation], total: int, stop: StopRequest) -> Ite
 def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Score the translations of the test set and its alignment, and draw what is to be seen."""
     with stop.interruptible():
-        check_data(run)
         results, by_length = score(cfg, run)
     run.write_json(SCORES, to_json(results))  # before any figure, which may fail
     run.write_json(LENGTH_BLEU, to_json(by_length))
+    run.record(SCORES, LENGTH_BLEU)
     figures = chain(
         [(LENGTH_PLOT, lambda: to_png(plot_length_bleu({cfg.name: by_length.bins})))],
         draw_heatmaps(cfg, run),
@@ -249,10 +251,10 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
     """Score what the decode stage wrote, as a whole and by source length."""
     sources, references = (list(load_text(run, "test", side)) for side in SIDES)
-    hypotheses = saved_lines(run.path(TRANSLATIONS), len(sources))
+    hypotheses = saved_lines(run.checked(TRANSLATIONS), len(sources))
 
     def again(rows: Sequence[int], _cfg: DecodeConfig) -> list[str]:
-        return saved_lines(run.path(NO_UNKNOWN), len(rows))
+        return saved_lines(run.checked(NO_UNKNOWN), len(rows))
 
     tokenizers, text = load_tokenizers(run, cfg), (sources, references)
     results = score_all(cfg, tokenizers, text, hypotheses, again, align(cfg, run))
@@ -281,23 +283,19 @@ _STAGES: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {
 def draw_sweep(directory: Path) -> None:
     """Draw BLEU by source length of all runs of a sweep so far on one plot, in its directory."""
     if figure := compare_lengths(directory):
-        path = RunDir(directory).write(LENGTH_PLOT, figure)
-        with output_stream(None) as output:
-            output.write(f"lengths    {path}\n".encode())
+        show(f"lengths    {RunDir(directory).write(LENGTH_PLOT, figure)}")
 
 
 def summary(run: RunDir) -> str:
     """Return what a person wants to see at the end: scores, three translations, figures."""
     parts = []
     if run.path(SCORES).exists():
-        parts += [str(read_results(run.path(SCORES))), ""]
+        parts += [str(read_results(run.checked(SCORES))), ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
-        outputs = read_lines_of(run.path(TRANSLATIONS))
+        outputs = read_lines_of(run.checked(TRANSLATIONS))
         for row in islice(zip(*sides, outputs, strict=False), 3):
             # Shown in a terminal: nothing in a text may move its cursor.
             source, reference, output = (printable_line(text) for text in row)
             parts += [f"source     {source}", f"output     {output}", f"reference  {reference}", ""]
         parts += [f"heatmap    {path}" for path in sorted(run.path("heatmaps").glob("*.png"))[:4]]
-    parts.append(f"run        {run.root}")
-    # Text may come from anywhere, and this is for a terminal.
-    return "\n".join(printable(line) for part in parts for line in part.split("\n"))
+    return "\n".join([*parts, f"run        {run.root}"])

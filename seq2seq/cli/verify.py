@@ -1,22 +1,33 @@
 """Whether the files that a run lives from are those that were written.
 
-Logs, metrics and figures are not covered: they are for people, and nothing is computed from them.
+Logs, metrics and figures are not covered: they are for people.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from seq2seq.config.compose import load_run_config
-from seq2seq.data.prepare import REPORT, TOKENIZERS, reported_files
-from seq2seq.run.checksums import MANIFEST, check_file, entries_of, read_checked, read_checksummed
-from seq2seq.run.directory import RunDir
+from seq2seq.data.prepare import REPORT, TOKENIZERS
+from seq2seq.run.checksums import (
+    CHECKSUMS,
+    MANIFEST,
+    RECORDS,
+    check_file,
+    entries_of,
+    read_checksummed,
+)
+from seq2seq.run.directory import CONFIG, RunDir
 from seq2seq.run.errors import RunDirError, UntrustedError
-from seq2seq.run.provenance import RECORD
-from seq2seq.run.reading import expected
-from seq2seq.training.checkpoint import BEST, CONFIG, check_origins, directory_of, updates
+from seq2seq.run.provenance import RECORD as PROVENANCE
+from seq2seq.run.reading import MAX_JSON_BYTES, parse_json, read_bytes
+from seq2seq.training.checkpoint import BEST, STATE, check_origins, directory_of, updates
 from seq2seq.training.export import MODEL
+
+SINGLE = (PROVENANCE, BEST, *RECORDS)
+"""Files with a checksum inside."""
 
 
 @dataclass(frozen=True)
@@ -29,51 +40,52 @@ class Finding:
 
 def inspect(run: RunDir) -> Iterator[Finding]:
     """Check every file of a run that something is computed from, each once."""
-    # Single files, then directories with a manifest, then the run inside this one.
-    yield _finding(run.path(CONFIG), lambda: load_run_config(run.path(CONFIG)))
-    for name in (RECORD, BEST):
-        if run.path(name).exists():
-            yield _finding(run.path(name), partial(read_checksummed, run.path(name)))
-    if run.path(REPORT).exists():
-        yield from _data(run)
+    for path, check in _checks(run):
+        try:
+            check()
+        except (RunDirError, UntrustedError) as error:
+            where = "" if str(error.where) == str(path) else f"{error.where}: "
+            yield Finding(path, f"{where}{error.what}")
+        else:
+            yield Finding(path, None)
+
+
+def _checks(run: RunDir) -> Iterator[tuple[Path, Callable[[], object]]]:
+    # Single files, what is on record, directories with a manifest, the run inside this one.
+    yield run.path(CONFIG), lambda: load_run_config(run.checked(CONFIG))
+    for path in map(run.path, SINGLE):
+        if path.exists() or path.name in _expected(run):
+            yield path, partial(read_checksummed, path)
+    for record in map(run.path, RECORDS):
+        yield from _listed(record)
     if run.path(TOKENIZERS).exists():
-        yield from _directory(run.path(TOKENIZERS))
-    for update in updates(run):
-        yield from _checkpoint(run, directory_of(run, update))
+        yield run.path(TOKENIZERS) / MANIFEST, partial(entries_of, run.path(TOKENIZERS) / MANIFEST)
+        yield from _listed(run.path(TOKENIZERS) / MANIFEST)
+    for directory in (directory_of(run, update) for update in updates(run)):
+        yield directory / MANIFEST, partial(check_origins, run, directory)
+        yield from _listed(directory / MANIFEST)
     if run.path(MODEL).exists():
-        yield from inspect(RunDir(run.path(MODEL)))
+        yield from _checks(RunDir(run.path(MODEL)))
 
 
-def _data(run: RunDir) -> Iterator[Finding]:
-    report = _finding(run.path(REPORT), partial(reported_files, run))
-    yield report
-    if report.problem is None:
-        for name, entry in reported_files(run).items():
-            with expected(run.path(REPORT)):
-                yield _finding(run.path(name), partial(check_file, run.path(name), entry))
+def _listed(manifest: Path) -> Iterator[tuple[Path, Callable[[], object]]]:
+    """Yield the files that a manifest names, if it can be read."""
+    with contextlib.suppress(RunDirError, UntrustedError):
+        for name, entry in entries_of(manifest).items():
+            if manifest.name == MANIFEST or name not in (CONFIG, PROVENANCE):  # they were looked at
+                yield manifest.parent / name, partial(check_file, manifest.parent / name, entry)
 
 
-def _checkpoint(run: RunDir, directory: Path) -> Iterator[Finding]:
-    found = list(_directory(directory))
-    yield from found
-    if all(finding.problem is None for finding in found):
-        origin = _finding(directory, partial(check_origins, run, directory))
-        if origin.problem is not None:
-            yield origin
-
-
-def _directory(directory: Path) -> Iterator[Finding]:
-    manifest = _finding(directory / MANIFEST, partial(entries_of, directory))
-    yield manifest
-    if manifest.problem is None:
-        for name, entry in entries_of(directory).items():
-            yield _finding(directory / name, partial(read_checked, directory / name, entry))
-
-
-def _finding(path: Path, check: Callable[[], object]) -> Finding:
-    try:
-        check()
-    except (RunDirError, UntrustedError) as error:
-        where = "" if str(error.where) == str(path) else f"{error.where}: "
-        return Finding(path, f"{where}{error.what}")
-    return Finding(path, None)
+def _expected(run: RunDir) -> set[str]:
+    """Return the names of those of `SINGLE` that this run must have; a model alone has none."""
+    names = set()
+    with contextlib.suppress(RunDirError, UntrustedError):  # which is found anyway
+        if run.path("tokens").exists():
+            names |= {PROVENANCE, REPORT}
+            if read_checksummed(run.path(PROVENANCE)).get("format", 1) >= 2:
+                names.add(CHECKSUMS)
+        for update in updates(run)[-1:]:
+            state = directory_of(run, update) / STATE
+            if parse_json(read_bytes(state, MAX_JSON_BYTES), state).get("best_update"):
+                names.add(Path(BEST).name)
+    return names

@@ -220,9 +220,11 @@ def _check_together(config: Config) -> None:
 
 
 def load_run_config(
-    path: Path, overrides: Sequence[str] = (), may_change: Sequence[str] = LATER_KEYS
+    path: Path, overrides: Sequence[str] = (), may_change: Sequence[str] | None = LATER_KEYS
 ) -> Config:
     """Read the config that a run saved; only values under `may_change` may become others.
+
+    None lets all change. A narrower beam alone also holds fewer hypotheses.
 
     Raises:
         RunDirError: the file is missing, damaged, too large, of a later format or does not fit the
@@ -245,7 +247,11 @@ def load_run_config(
         config.evaluate.heatmap_font = saved["evaluate"]["heatmap_font"] = None
     if not overrides:
         return config
+    if isinstance(beam := OmegaConf.select(_parsed(overrides), "decode.beam_size"), int):
+        saved.setdefault("decode", {})["n_best"] = min(config.decode.n_best, max(beam, 1))
     changed = to_config(saved, overrides)
+    if may_change is None:
+        return changed
     before, now = flatten(config), flatten(changed)
     for key in sorted(before.keys() | now.keys()):
         free = any(key == name or key.startswith(f"{name}.") for name in may_change)

@@ -7,7 +7,6 @@ data_report.json               what was read, kept and dropped, checksums of the
 """
 
 import logging
-import re
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -28,17 +27,10 @@ from seq2seq.data.store import IdStore, TextStore
 from seq2seq.data.text import strict
 from seq2seq.data.tokenizer import EOS, Tokenizer, VocabularyKind
 from seq2seq.data.words import WordCounter
-from seq2seq.run.checksums import (
-    check_file,
-    entry_of_file,
-    read_checksummed,
-    read_directory,
-    with_checksum,
-)
+from seq2seq.run.checksums import entries_of, entry_of_file, read_directory, with_checksum
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import RunDirError, UntrustedError
+from seq2seq.run.errors import RunDirError
 from seq2seq.run.progress import tqdm
-from seq2seq.run.reading import NOT_ALLOWED, expected
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +40,6 @@ REPORT = "data_report.json"
 TOKENIZERS = "tokenizers"
 MAX_VOCABULARY_BYTES = 1 << 26  # 60 times that of the paper's 30,000 words
 
-_RUN_FILE = re.compile(r"(corpus|tokens)/[a-z]+(\.[a-z]+)+")
 _CHUNK = 10_000  # lines encoded at once
 _RESTORE = "Restore it from a copy."
 _UNWRITABLE_WARNING = 0.1  # share of the lines of a split
@@ -65,6 +56,8 @@ def prepare(run: RunDir, cfg: Config) -> None:
         return
     if run.path("checkpoints").exists():  # nothing trains on what was not prepared
         raise RunDirError(run.path(REPORT), "missing", _RESTORE)
+    for name in ("corpus", "tokens"):  # of a try that ended before, maybe with other settings
+        run.remove_directory(name)
     report = _read_corpus(run, cfg)
     _learn_vocabularies(run, cfg)
 
@@ -195,7 +188,7 @@ def load_pairs(run: RunDir, split: str, tokenizers: tuple[Tokenizer, Tokenizer])
     """
 
     def load(side: str, tokenizer: Tokenizer) -> IdStore:
-        ids, ends = (run.path(f"tokens/{split}.{side}.{kind}") for kind in ("ids", "ends"))
+        ids, ends = (run.checked(f"tokens/{split}.{side}.{kind}") for kind in ("ids", "ends"))
         return IdStore(ids, ends, len(tokenizer))
 
     src, tgt = map(load, SIDES, tokenizers)
@@ -212,7 +205,7 @@ def load_text(run: RunDir, split: str, side: str) -> TextStore:
     Raises:
         RunDirError: the run has none, as an exported model.
     """
-    path = run.path(f"corpus/{split}.{side}")
+    path = run.checked(f"corpus/{split}.{side}")
     if not path.exists():
         raise RunDirError(path, "missing", "Name a whole run, or give --source and --reference.")
     return TextStore(path)
@@ -224,31 +217,14 @@ def word_counters(cfg: Config) -> tuple[WordCounter, WordCounter]:
     return source, target
 
 
-def reported_files(run: RunDir) -> dict[str, Any]:
-    """Return what the data report says of the text and the ids of a run.
-
-    Raises:
-        RunDirError: it is damaged.
-        UntrustedError: it names a file elsewhere.
-    """
-    with expected(run.path(REPORT)):
-        files = dict(read_checksummed(run.path(REPORT))["files"])
-    for name in files:
-        if not _RUN_FILE.fullmatch(name):
-            what = f"names a file {name[:80]!r}"
-            raise UntrustedError(run.path(REPORT), what, NOT_ALLOWED)
-    return files
-
-
 def check_data(run: RunDir) -> None:
     """Check that the text and the ids of a run are those that were written.
 
     Raises:
         RunDirError: a file is missing or has changed.
     """
-    for name, entry in reported_files(run).items():
-        with expected(run.path(REPORT)):
-            check_file(run.path(name), entry)
+    for name in entries_of(run.path(REPORT)):
+        run.checked(name)
 
 
 def _kind(cfg: Config) -> VocabularyKind:

@@ -86,7 +86,7 @@ def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
         ConfigError: an override is wrong.
     """
     directory = RunDir.open(Path(run))
-    config = load_run_config(directory.path("config.yaml"), overrides)
+    config = load_run_config(directory.checked("config.yaml"), overrides)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return Pretrained(directory, config)

@@ -1,5 +1,6 @@
 """From lines to translations by beam search: one out for each one in, in order."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
@@ -14,6 +15,9 @@ from seq2seq.decoding.translation import END, Candidate, Translation
 from seq2seq.model import RNNSearch
 from seq2seq.model.protocols import Stepper
 from seq2seq.training.precision import autocast
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What a vocabulary may hold, and no line of text: as white space, which line ends are, too."""
 
 
 def translate(
@@ -81,7 +85,7 @@ def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -
         pieces = replace_unknown(words, pieces, h.alpha, copied)
     text, spans = target.write(pieces)
     return Candidate(
-        text=text,
+        text=_CONTROL.sub(" ", text),
         tokens=(*pieces, END) if h.finished else tuple(pieces),
         token_log_probs=h.token_log_probs,
         log_prob=h.log_prob,

@@ -180,7 +180,7 @@ def align_test_set(run: RunDir, model: Pretrained) -> AttentionScores:
     # Sentence pairs, and their gold links where the run has some.
     pairs = list(zip(*(load_text(run, "test", side) for side in SIDES), strict=True))
     gold: Sequence[GoldLinks | None] = [None] * len(pairs)
-    if run.path(GOLD).exists():
+    if run.checked(GOLD).exists():
         with expected(run.path(GOLD)):
             gold = [read_links(line) for line in load_text(run, "test", "links")]
             pairs = [pair for pair, _ in zip(pairs, gold, strict=True)]

@@ -12,6 +12,7 @@ from seq2seq.cli.console import table
 from seq2seq.config.schema import Config
 from seq2seq.data.prepare import word_counters
 from seq2seq.evaluation.scoring import bleu_metric, bootstrap, check_lines
+from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError, printable
 from seq2seq.run.jsonable import from_json
 from seq2seq.run.plain_yaml import read_plain_yaml
@@ -155,17 +156,17 @@ def compare_lengths(directory: Path) -> bytes | None:
     )
     if not runs:
         return None
-    bins = [read_length_bleu(run).bins for run in runs]
+    bins = [read_length_bleu(RunDir(run)).bins for run in runs]
     return to_png(plot_length_bleu(dict(zip(run_names(runs), bins, strict=True))))
 
 
-def read_length_bleu(run: Path) -> LengthBleu:
+def read_length_bleu(run: RunDir) -> LengthBleu:
     """Read the numbers of a run.
 
     Raises:
         RunDirError: they are missing or damaged.
     """
-    path = run / LENGTH_BLEU
+    path = run.checked(LENGTH_BLEU)
     values = read_json(path)
     try:
         return from_json(LengthBleu, values)
@@ -176,7 +177,7 @@ def read_length_bleu(run: Path) -> LengthBleu:
 def run_names(runs: Sequence[Path]) -> list[str]:
     """Name runs by what tells them apart: their name, a few settings, or else their directory."""
     # The settings in which the runs differ.
-    settings = [_flat(read_plain_yaml(run / "config.yaml")) for run in runs]
+    settings = [_flat(read_plain_yaml(RunDir(run).checked("config.yaml"))) for run in runs]
     keys = dict.fromkeys(key for values in settings for key in values)
     differ = [k for k in keys if len({str(values.get(k)) for values in settings}) > 1]
     names = [str(values.get("name")) for values in settings]

@@ -3,7 +3,6 @@
 Each is named and drawn on demand, so that one that cannot be drawn costs nothing but itself.
 """
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,8 @@ from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import END
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import UserError
-from seq2seq.run.reading import expected, read_lines_of
-from seq2seq.training.curves import plot_curves
-from seq2seq.training.monitor import METRICS
+from seq2seq.run.reading import expected, parse_json, read_lines_of
+from seq2seq.training.curves import plot_curves, read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -69,11 +67,11 @@ def drawn(drawings: Iterable[Drawing]) -> Iterator[tuple[str, bytes]]:
 def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     """Show the attention of the best hypotheses of the test sentences in `evaluate.heatmaps`."""
     source, target = load_tokenizers(run, cfg)
-    for number, line in enumerate(read_lines_of(run.path(DETAILS)), start=1):
+    for number, line in enumerate(read_lines_of(run.checked(DETAILS)), start=1):
         if number not in cfg.evaluate.heatmaps:
             continue
         with expected(f"{run.path(DETAILS)}:{number}"):
-            translation = json.loads(line)
+            translation = parse_json(line.encode(), f"{run.path(DETAILS)}:{number}")
             if not translation["hypotheses"]:
                 continue
             best = translation["hypotheses"][0]
@@ -115,10 +113,7 @@ def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
 
 def draw_curves(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     """Show the learning curves, if the run has trained."""
-    if run.path(METRICS).exists():
-        with expected(run.path(METRICS)):
-            lines = map(json.loads, read_lines_of(run.path(METRICS)))
-            rows = [{tag: float(x) for tag, x in line.items()} for line in lines]  # or "nan"
+    if rows := read_metrics(run):
         yield "curves.png", lambda: to_png(plot_curves(rows, cfg.name))
 
 

@@ -46,7 +46,7 @@ class TestedRun:
     @cached_property
     def config(self) -> Config:
         """Its config with the overrides."""
-        return load_run_config(self.run.path("config.yaml"), self.overrides)
+        return load_run_config(self.run.checked("config.yaml"), self.overrides)
 
     @cached_property
     def model(self) -> Pretrained:
@@ -63,8 +63,9 @@ class TestedRun:
 
     def saved(self, name: str) -> Path | None:
         """Return a file of the run, if it is there and says what was asked for."""
-        path = self.run.path(name)
-        return path if self.given is None and not self.overrides and path.exists() else None
+        if self.given is not None or self.overrides or not self.run.path(name).exists():
+            return None
+        return self.run.checked(name)
 
     def translate(self) -> list[str]:
         """Translate the sources."""
@@ -85,14 +86,14 @@ class TestedRun:
             return [translation.text for translation in translate(model, tokenizers, lines, cfg)]
 
         attention = AttentionScores()
-        if self.given is None and self.run.path(GOLD).exists():
+        if self.given is None and self.run.checked(GOLD).exists():
             attention = align_test_set(self.run, self.model)
         return score_all(self.config, tokenizers, self.text, self.translate(), again, attention)
 
     def by_length(self) -> by_length.LengthBleu:
         """Return BLEU by source length."""
         if self.saved(by_length.LENGTH_BLEU):
-            return by_length.read_length_bleu(self.path)
+            return by_length.read_length_bleu(self.run)
         sources, references = self.text
         return by_length.score_by_length(self.config, sources, self.translations(), references)
 

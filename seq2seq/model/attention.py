@@ -147,7 +147,9 @@ class LocalAttention(GeneralAttention):
     def weigh(self, query: Tensor, source: Source) -> Tensor:
         """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
         lengths = source.mask.sum(dim=1)[:, None, None]
-        share = torch.sigmoid(self.v_p(torch.tanh(self.W_p(query))))  # (R, 1)
+        place = self.v_p(torch.tanh(self.W_p(query)))  # (R, 1)
+        # As wide as the softmax: bfloat16 would round p_i to a place outside of the sentence.
+        share = torch.sigmoid(place.to(torch.promote_types(place.dtype, torch.float32)))
         p = lengths * by_sentence(share, source)  # (B, K, 1)
         distance = torch.arange(source.mask.shape[1], device=p.device) - p  # (B, K, Tx)
         inside = source.mask[:, None] & (distance.abs() <= self.window)

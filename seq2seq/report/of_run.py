@@ -15,9 +15,10 @@ from seq2seq.run.checksums import read_checksummed
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
 from seq2seq.run.jsonable import to_json
-from seq2seq.run.reading import expected, parse_json, read_lines_of
+from seq2seq.run.reading import expected
+from seq2seq.training.curves import Row, read_metrics
 
-METRICS, SCORES = "metrics.jsonl", "scores.json"
+SCORES = "scores.json"
 
 CURVES = {"training": "train/loss", "validation": "validation/loss", "bleu": "validation/bleu"}
 
@@ -31,11 +32,10 @@ def describe_run(run: RunDir, name: str, model: Pretrained) -> dict[str, Any]:
     Raises:
         RunDirError: a file of it is damaged.
     """
-    rows = _metrics(run)
-    results = read_results(run.path(SCORES)) if run.path(SCORES).exists() else None
-    with expected(run.path(METRICS)):
-        curves = {key: _curve(rows, tag) for key, tag in CURVES.items()}
-    lengths = read_length_bleu(run.root).bins if run.path(LENGTH_BLEU).exists() else ()
+    rows = read_metrics(run)
+    results = read_results(run.checked(SCORES)) if run.checked(SCORES).exists() else None
+    curves = {key: _curve(rows, tag) for key, tag in CURVES.items()}
+    lengths = read_length_bleu(run).bins if run.checked(LENGTH_BLEU).exists() else ()
     return {
         "name": printable(name),
         "source": _language(model.config.data.source_language),
@@ -66,25 +66,15 @@ def describe_fidelity(configs: Sequence[Config]) -> list[dict[str, Any]]:
     ]
 
 
-def _metrics(run: RunDir) -> list[dict[str, Any]]:
-    """Return the lines of `metrics.jsonl`; none of a run without it."""
-    path = run.path(METRICS)
-    if not path.exists():
-        return []
-    with expected(path):
-        rows = [parse_json(line.encode(), path) for line in read_lines_of(path)]
-        return [row | {"update": int(float(row["update"]))} for row in rows]
-
-
-def _curve(rows: Iterable[dict[str, Any]], tag: str) -> list[list[float]]:
+def _curve(rows: Iterable[Row], tag: str) -> list[list[float]]:
     """Return points (update, value) of a curve, evenly thinned; the last one always stays."""
-    values = [(row["update"], float(row[tag])) for row in rows if tag in row]  # or "nan"
-    points = [[update, round(value, 4)] for update, value in values if math.isfinite(value)]
+    values = [(row["update"], row[tag]) for row in rows if tag in row]
+    points = [[int(update), round(value, 4)] for update, value in values if math.isfinite(value)]
     stride = -(-len(points) // MAX_POINTS) or 1
     return points[::-stride][::-1]
 
 
-def _facts(run: RunDir, model: Pretrained, rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+def _facts(run: RunDir, model: Pretrained, rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Return what was trained, in the same order for every run."""
     cfg = model.config
     sizes = " and ".join(f"{len(tokenizer):,}" for tokenizer in model.tokenizers)
@@ -94,8 +84,7 @@ def _facts(run: RunDir, model: Pretrained, rows: Sequence[dict[str, Any]]) -> li
     if run.path(REPORT).exists():
         with expected(run.path(REPORT)):
             pairs = f"{int(read_checksummed(run.path(REPORT))['train']['kept']):,}"
-    with expected(run.path(METRICS)):
-        seconds = max((float(row["seconds"]) for row in rows), default=0.0)
+    seconds = max((row.get("seconds", 0.0) for row in rows), default=0.0)
     return [
         ("Languages", f"{cfg.data.source_language} \u2192 {cfg.data.target_language}"),
         ("Training pairs", pairs),

@@ -1,20 +1,23 @@
-"""Checksums: a manifest for each directory that is written as a whole, one inside single files.
+"""Checksums: of the files of a directory in its manifest, of others in `RECORDS`, or inside a file.
 
 They show damage, not intent: whoever writes a directory writes its manifest.
 """
 
 import hashlib
 import json
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from seq2seq.run.errors import RunDirError, UntrustedError
 from seq2seq.run.reading import NOT_ALLOWED, RESTORE, opened, read_bytes, read_json
 
-MANIFEST = "manifest.json"
+MANIFEST, CHECKSUMS = "manifest.json", "checksums.json"
+RECORDS = ("data_report.json", CHECKSUMS)
+"""Manifests of files of a run that come one by one: of its data, and of config and results."""
 FORMAT = 2
 MAX_FILE_BYTES = 1 << 33
 """Of a file with a known checksum that is read as a whole; the paper's checkpoints have 0.7 GB."""
@@ -32,16 +35,15 @@ def manifest_of(files: Mapping[str, bytes], about: Mapping[str, Any]) -> bytes:
     return json.dumps(manifest, indent=2, sort_keys=True).encode()
 
 
-def read_manifest(directory: Path) -> dict[str, Any]:
-    """Return the manifest of a committed directory.
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return a manifest: of a committed directory, or one of `RECORDS`.
 
     Raises:
         RunDirError: there is none, or it is of a version that this one does not know.
     """
-    path = directory / MANIFEST
     manifest = read_json(path)
-    # The format first: what a later version wrote is not damaged.
-    written = manifest.get("format")
+    # The format first: what a later version wrote is not damaged. A data report has none.
+    written = manifest.get("format", FORMAT)
     if isinstance(written, int) and written > FORMAT:
         raise NewerVersionError(
             path, f"of a newer version (format {written})", "Use the version that wrote this run."
@@ -51,25 +53,26 @@ def read_manifest(directory: Path) -> dict[str, Any]:
     return checked(manifest, path)
 
 
-def entries_of(directory: Path, limit: int = MAX_FILE_BYTES) -> dict[str, Any]:
-    """Return size and checksum of each file of a directory, as its manifest has them.
+def entries_of(path: Path, limit: float = math.inf) -> dict[str, Any]:
+    """Return size and checksum of each file that a manifest names.
 
     Raises:
         RunDirError: an entry makes no sense, or all together have more bytes than `limit`.
         UntrustedError: it has a name that leads elsewhere.
     """
-    entries: dict[str, Any] = read_manifest(directory)["files"]
+    entries: dict[str, Any] = read_manifest(path)["files"]
     total = 0
     # All of it is checked before the first file is opened.
     for name, entry in entries.items():
-        if not _SAFE_NAME.fullmatch(name):
-            raise UntrustedError(directory / MANIFEST, f"names a file {name[:80]!r}", NOT_ALLOWED)
+        parts = [name] if path.name == MANIFEST else name.split("/", 1)
+        if not all(map(_SAFE_NAME.fullmatch, parts)):
+            raise UntrustedError(path, f"names a file {name[:80]!r}", NOT_ALLOWED)
         size = entry.get("size") if isinstance(entry, dict) else None
         if not isinstance(size, int) or size < 0:
-            raise RunDirError(directory / MANIFEST, f"has no size of {name}", RESTORE)
+            raise RunDirError(path, f"has no size of {name}", RESTORE)
         total += size
     if total > limit:
-        raise RunDirError(directory / MANIFEST, f"names {total} bytes, more than {limit}", RESTORE)
+        raise RunDirError(path, f"names {total} bytes, more than {limit}", RESTORE)
     return entries
 
 
@@ -84,31 +87,32 @@ def read_directory(directory: Path, limit: int = MAX_FILE_BYTES) -> dict[str, by
         RunDirError: a file is missing, cut, changed or too large.
         UntrustedError: a link, a name that leads elsewhere, a file that can carry code.
     """
-    entries = entries_of(directory, limit)
-    return {name: read_checked(directory / name, entry) for name, entry in entries.items()}
+    files = {}
+    for name, entry in entries_of(directory / MANIFEST, limit).items():
+        data = files[name] = read_bytes(directory / name, entry["size"])
+        _compare(directory / name, entry, RESTORE, len(data), hashlib.sha256(data).hexdigest)
+    return files
 
 
-def read_checked(path: Path, entry: Mapping[str, Any]) -> bytes:
-    """Read a file of which size and SHA-256 are known.
-
-    Raises:
-        RunDirError: it is missing, cut or changed.
-        UntrustedError: a link, or a file that can carry code.
-    """
-    data = read_bytes(path, entry["size"])
-    _compare(path, entry_of(data), entry)
-    return data
-
-
-def check_file(path: Path, entry: Mapping[str, Any]) -> None:
+def check_file(path: Path, entry: Mapping[str, Any], fix: str = RESTORE) -> None:
     """See that a file, however large, has a known size and SHA-256.
 
     Raises:
         RunDirError: it is missing, cut or changed.
-        UntrustedError: not a regular file.
+        UntrustedError: not a regular file, or one that can carry code.
     """
-    size = path.stat().st_size if path.is_file() else entry["size"]  # first: hashing takes long
-    _compare(path, entry_of_file(path) if size == entry["size"] else {"size": size}, entry)
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        _compare(path, entry, fix, size, lambda: hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _compare(
+    path: Path, entry: Mapping[str, Any], fix: str, size: int, digest: Callable[[], str]
+) -> None:
+    if size != entry["size"]:  # first: hashing takes long
+        raise RunDirError(path, f"is {size} bytes, expected {entry['size']}", fix)
+    if digest() != entry.get("sha256"):
+        raise RunDirError(path, "SHA-256 differs from the recorded one", fix)
 
 
 def verify_directory(directory: Path) -> str | None:
@@ -119,21 +123,13 @@ def verify_directory(directory: Path) -> str | None:
         UntrustedError: it holds what is not allowed in a run directory.
     """
     try:
-        for name, entry in entries_of(directory).items():
+        for name, entry in entries_of(directory / MANIFEST, MAX_FILE_BYTES).items():
             check_file(directory / name, entry)
     except NewerVersionError:
         raise
     except RunDirError as error:
         return error.what
     return None
-
-
-def _compare(path: Path, found: Mapping[str, Any], entry: Mapping[str, Any]) -> None:
-    if found["size"] != entry["size"]:
-        what = f"is {found['size']} bytes, expected {entry['size']}"
-        raise RunDirError(path, what, RESTORE)
-    if found["sha256"] != entry.get("sha256"):
-        raise RunDirError(path, "SHA-256 differs from the recorded one", RESTORE)
 
 
 def entry_of(data: bytes) -> dict[str, Any]:

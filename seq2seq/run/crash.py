@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import InternalError, RepeatedError, RunDirError
+from seq2seq.run.errors import InternalError, RepeatedError, RunDirError, internal_error
 from seq2seq.run.jsonable import from_json, to_json
 from seq2seq.run.reading import read_json
 
@@ -45,7 +45,7 @@ def record_bug(run: RunDir, error: Exception) -> InternalError:
             what = f"{type(error).__name__}: {error}"[:300]
             update = int(note.removeprefix(_MARK))
             record_failure(run, Failure(update, f"{what} {note}", 70, name))
-    return InternalError(run.root, error, path)
+    return internal_error(run.root, error, path)
 
 
 def record_failure(run: RunDir, failure: Failure) -> None:

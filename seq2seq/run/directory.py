@@ -13,12 +13,25 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from seq2seq.run import writing
-from seq2seq.run.checksums import MANIFEST, manifest_of, read_directory, verify_directory
-from seq2seq.run.errors import PlatformError, RunDirError
+from seq2seq.run.checksums import (
+    CHECKSUMS,
+    FORMAT,
+    MANIFEST,
+    RECORDS,
+    check_file,
+    entries_of,
+    entry_of_file,
+    manifest_of,
+    read_directory,
+    verify_directory,
+    with_checksum,
+)
+from seq2seq.run.errors import PlatformError, RunDirError, UntrustedError
 from seq2seq.run.lock import RunLock
-from seq2seq.run.reading import check_tree
+from seq2seq.run.reading import COPY_BACK, NOT_ALLOWED, RESTORE, RUN_AGAIN, check_tree
 from seq2seq.run.writing import explained
 
+CONFIG = "config.yaml"
 _ASIDE = ".old-"
 _TEMPORARY = re.compile(r"\.(tmp|trash|old)-")
 
@@ -30,10 +43,11 @@ class RunDir:
         self.root = root
         self._lock = RunLock(root / "run.lock")
         self._good: set[str] = set()
+        self._checked: set[str] = set()
 
     @classmethod
     def create(cls, root: Path) -> "RunDir":
-        """Make a new run directory and lock it.
+        """Make a new run directory and lock it; one that ended before it had data is taken over.
 
         Raises:
             RunDirError: it already holds a run, or another process has just taken it.
@@ -43,10 +57,11 @@ class RunDir:
         with explained(root):
             writing.make_directory(root)
             check_tree(root)
-        run, config = cls(root), root / "config.yaml"
+        run, config = cls(root), root / CONFIG
         if not config.exists() or (root / "run.lock").exists():  # then "in use by" says more
             run.lock()
-        if config.exists():
+        ours = (root / "run.json").exists()  # and no config of somebody's own
+        if config.exists() and (run.has_data() or not ours):
             run.unlock()
             raise RunDirError(
                 root, "already holds a run", f"Continue it with resume={root}, or name another."
@@ -63,7 +78,7 @@ class RunDir:
             PlatformError: it may not be read.
         """
         try:
-            os.lstat(root / "config.yaml")
+            os.lstat(root / CONFIG)
             check_tree(root)
         except PermissionError as error:
             where = error.filename or root
@@ -73,9 +88,38 @@ class RunDir:
             raise RunDirError(root, what, "Name a run directory.") from None
         return cls(root)
 
+    def has_data(self) -> bool:
+        """Whether data has been prepared; until then nothing of a run depends on its config."""
+        return any(self.path(name).exists() for name in (RECORDS[0], "checkpoints"))
+
     def path(self, name: str) -> Path:
         """Return the place of a file or directory of the run."""
         return self.root / name
+
+    def checked(self, name: str) -> Path:
+        """Return the place of a file to read, once its size and checksum are those on record.
+
+        Every file that is not in a directory with a manifest is read through this. What has no
+        record is taken as it is: data that is being prepared, and results of version 0.1.0.
+
+        Raises:
+            RunDirError: it is missing or has changed, or the record is damaged.
+            UntrustedError: one of them is not a regular file.
+        """
+        path = self.path(name)
+        for record in map(self.path, RECORDS if name not in self._checked else ()):
+            if record.exists() and (entry := entries_of(record).get(name)):
+                fix = {RECORDS[0]: RESTORE}.get(record.name, RUN_AGAIN)
+                check_file(path, entry, COPY_BACK if name == CONFIG else fix)
+        self._checked.add(name)
+        return path
+
+    def record(self, *names: str) -> None:
+        """Put size and checksum of files that were written on record, for `checked`."""
+        record = self.path(CHECKSUMS)
+        entries = entries_of(record) if record.exists() else {}
+        entries |= {name: entry_of_file(self.path(name)) for name in names}
+        self.write_json(CHECKSUMS, with_checksum({"format": FORMAT, "files": entries}))
 
     def lock(self) -> None:
         """Take the run for this process until it ends, and clear away what a dead one left.
@@ -108,6 +152,8 @@ class RunDir:
         """Write a file piece by piece; it appears, whole, when the block ends well."""
         final = self.path(name)
         temporary = _temporary(final)
+        if final.is_dir():
+            raise UntrustedError(final, "a directory", NOT_ALLOWED)
         with explained(final):
             writing.make_directory(final.parent)
             writing.delete(temporary)  # of a process that died and had the same id
@@ -237,12 +283,3 @@ def _temporary(final: Path) -> Path:
 
 def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def readable(size: float) -> str:
-    """Return a number of bytes for people."""
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

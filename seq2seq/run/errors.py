@@ -33,7 +33,11 @@ class UserError(Exception):
     ) -> None:
         self.where, self.what, self.fix = str(where), what, fix
         self.exit_code = self.exit_code if exit_code is None else exit_code
-        super().__init__(f"{self.where}: {what.rstrip('.')}. {fix}")
+        # What pickle and copy make it of again, in another process.
+        super().__init__(self.where, what, fix, self.exit_code)
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what.rstrip('.')}. {self.fix}"
 
 
 class ConfigError(UserError):
@@ -96,13 +100,15 @@ class RepeatedError(UserError):
 
 
 class InternalError(UserError):
-    """A bug of this program: the terminal gets one line; `traceback` is where to find the rest."""
+    """A bug of this program: the terminal gets one line."""
 
     exit_code = 70
 
-    def __init__(self, where: str | Path, cause: BaseException, traceback: str | Path) -> None:
-        what = f"internal error ({type(cause).__name__}: {cause})"
-        super().__init__(where, what, f"Please report it with {traceback}.")
+
+def internal_error(where: str | Path, cause: Exception, traceback: str | Path) -> InternalError:
+    """Return the line for a bug; `traceback` is where to find the rest."""
+    what = f"internal error ({type(cause).__name__}: {cause})"
+    return InternalError(where, what, f"Please report it with {traceback}.")
 
 
 def printable(text: str) -> str:

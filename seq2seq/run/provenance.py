@@ -17,7 +17,8 @@ from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
 from seq2seq.run.reading import expected
 
-RECORD = "run.json"
+RECORD, FORMAT = "run.json", 2
+"""Runs of format 2 have checksums of their results, in `checksums.json`."""
 PACKAGES = ("torch", "sentencepiece", "sacremoses", "sacrebleu", "datasets", "numpy")
 _DIRECTORIES = re.compile(
     r"""(?<![^\s=:,\['"])"""
@@ -34,7 +35,7 @@ def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
     from seq2seq.decoding.pretrained import pick_device
 
     return {
-        "format": 1,
+        "format": FORMAT,
         "seq2seq": seq2seq.__version__,
         "python": ".".join(map(str, sys.version_info[:3])),
         "packages": {name: version(name) for name in PACKAGES},
@@ -63,6 +64,7 @@ def typed_command() -> list[str]:
 def record(run: RunDir, found: dict[str, Any]) -> None:
     """Write `run.json` of a new run."""
     run.write_json(RECORD, with_checksum(found | {"restarts": []}))
+    run.record(RECORD)
 
 
 def note_restart(run: RunDir, cfg: Config) -> list[str]:
@@ -95,6 +97,7 @@ def note_restart(run: RunDir, cfg: Config) -> list[str]:
     if differences:
         restart = now | {"differences": differences}
         run.write_json(RECORD, with_checksum(kept | {"restarts": [*kept["restarts"], restart]}))
+        run.record(RECORD)
     return differences
 
 

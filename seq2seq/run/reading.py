@@ -22,6 +22,8 @@ MAX_LINE_BYTES = 1 << 28
 """Of what a stage wrote; attention is written as text."""
 
 RESTORE = "Restore it from a copy."
+COPY_BACK = "Copy that of a checkpoint back; what may change goes on the command line."
+RUN_AGAIN = "Restore it from a copy, or run the stage that wrote it again."
 NOT_ALLOWED = "It is not allowed in a run directory."
 
 
@@ -31,13 +33,16 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 
     Raises:
         RunDirError: missing or unreadable.
-        UntrustedError: a link, a hard link, a directory, a pipe, a device.
+        UntrustedError: a link, a hard link, a directory, a pipe, a device; or a file that can
+            carry code.
         PlatformError: it may not be read.
     """
     try:
         if (problem := _not_plain(os.lstat(path))) is not None or path.is_dir():
             raise UntrustedError(path, problem or "a directory", NOT_ALLOWED)
         with path.open("rb") as file:
+            if (kind := _can_carry_code(file.peek(4))) is not None:
+                raise UntrustedError(path, kind, NOT_ALLOWED)
             yield file
     except FileNotFoundError:
         raise RunDirError(path, "missing", RESTORE) from None
@@ -76,10 +81,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if size > limit:
             raise RunDirError(path, f"is {size} bytes, more than {limit}", RESTORE)
-        data = file.read(size + 1)
-    if (kind := _can_carry_code(data)) is not None:
-        raise UntrustedError(path, kind, NOT_ALLOWED)
-    return data
+        return file.read(size + 1)
 
 
 def _can_carry_code(data: bytes) -> str | None:

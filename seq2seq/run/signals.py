@@ -8,6 +8,7 @@ alarms: there a job ends at the next safe point.
 
 import os
 import signal
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -60,10 +61,12 @@ class StopRequest:
         before = {number: signal.signal(number, self._note) for number in caught}
         for number in signals_named("SIGALRM"):
             before[number] = signal.signal(number, self._hurry)
+        hook, sys.unraisablehook = sys.unraisablehook, self._swallowed
         try:
             yield
         finally:
             set_alarm(0)
+            sys.unraisablehook = hook
             for number, handler in before.items():
                 signal.signal(number, handler or signal.SIG_DFL)
 
@@ -102,6 +105,13 @@ class StopRequest:
         if self._inside:
             self._inside = False  # not again while the first one is on its way out
             raise Interrupted
+
+    def _swallowed(self, unraisable: "sys.UnraisableHookArgs") -> None:
+        """Raise `Interrupted` at the next tick where Python could not, as in a destructor."""
+        if isinstance(unraisable.exc_value, Interrupted):
+            self._inside = True
+        else:
+            sys.__unraisablehook__(unraisable)
 
     @property
     def exit_code(self) -> int | None:

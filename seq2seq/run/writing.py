@@ -41,9 +41,9 @@ class _RawFile(io.RawIOBase):
 
 
 @contextlib.contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
+def new_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """Create a file that must not exist; when the block ends its bytes are on the disk."""
-    raw = _RawFile(os.open(path, os.O_WRONLY | _CREATE | os.O_EXCL, 0o666))
+    raw = _RawFile(os.open(path, os.O_WRONLY | _CREATE | os.O_EXCL, mode))
     try:
         buffered = io.BufferedWriter(raw, _BUFFER)
         yield buffered
@@ -56,17 +56,17 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     raw.close()  # may fail as well: then the file is not committed
 
 
-def write_new(path: Path, data: bytes) -> None:
+def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
     """Create a file with these bytes and bring it to the disk."""
-    with new_file(path) as file:
+    with new_file(path, mode) as file:
         file.write(data)
 
 
 def append(path: Path, data: bytes) -> int:
-    """Append to a file, in one call; return its size. Not synced: a checkpoint says what counts."""
+    """Append to a file and return its size. Not synced: a checkpoint says what counts."""
     descriptor = os.open(path, os.O_WRONLY | _CREATE | os.O_APPEND, 0o666)
     try:
-        os.write(descriptor, data)
+        _write_all(descriptor, data)
         return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
@@ -81,7 +81,18 @@ def rewrite(descriptor: int, data: bytes) -> None:
     """Replace what an open file holds; for the lock file, which nobody reads but people."""
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
-    os.write(descriptor, data)
+    _write_all(descriptor, data)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it: a disk that fills up takes a part first, and says so at the next call."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def restrict(path: Path) -> None:
+    """Let nobody else write a directory of ours."""
+    path.chmod(0o700)
 
 
 def sync(path: Path) -> None:

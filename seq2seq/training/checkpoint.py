@@ -18,6 +18,9 @@ from torch import Tensor, nn
 
 from seq2seq.config.compose import MAX_NUMBER
 from seq2seq.run.checksums import (
+    MANIFEST,
+    MAX_FILE_BYTES,
+    NewerVersionError,
     entry_of_file,
     read_checksummed,
     read_directory,
@@ -25,10 +28,11 @@ from seq2seq.run.checksums import (
     verify_directory,
     with_checksum,
 )
-from seq2seq.run.directory import RunDir, readable
+from seq2seq.run.directory import CONFIG, RunDir
 from seq2seq.run.errors import PlatformError, RunDirError
 from seq2seq.run.jsonable import from_json, to_json
 from seq2seq.run.plain_yaml import MAX_CONFIG_BYTES
+from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import RESTORE, parse_json, read_bytes
 from seq2seq.training.averaging import WeightAverage
 
@@ -36,7 +40,6 @@ log = logging.getLogger(__name__)
 
 DIRECTORY = "checkpoints"
 BEST = f"{DIRECTORY}/best.json"
-CONFIG = "config.yaml"
 MODEL, AVERAGE = "model.safetensors", "average.safetensors"
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 ORIGINS = ("data_report.json", "tokenizers/source.*", "tokenizers/target.*")
@@ -140,21 +143,34 @@ def best_update(run: RunDir) -> int | None:
     return update if isinstance(update, int) and 0 <= update <= MAX_NUMBER else None
 
 
-def best_weights(run: RunDir) -> tuple[Path, str]:
-    """Return the checkpoint to decode with and its file of weights: averaged ones if there are.
+def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]:
+    """Return the checkpoint to decode with and its weights: averaged ones if there are.
 
     Without a usable best checkpoint the newest one serves, with a warning.
+
+    Raises:
+        RunDirError: there is none, or none of at most `limit` bytes can be read.
     """
     best = best_update(run)
-    path = directory_of(run, best) if best is not None else None
-    if path is None or verify_directory(path) is not None:
+    try:
+        if best is None:
+            raise RunDirError(run.path(BEST), "missing", RESTORE)
+        path = directory_of(run, best)
+        files = read_directory(path, limit)
+    except NewerVersionError:
+        raise
+    except RunDirError as error:
         fallback = newest(run)
         if fallback is None:
-            raise RunDirError(run.root, "holds no checkpoint", "Train it first.")
-        if path is not None:
-            log.warning("%s cannot be read; using %s", path, fallback)
-        path = fallback
-    return path, AVERAGE if AVERAGE in read_manifest(path)["files"] else MODEL
+            raise RunDirError(run.root, "holds no checkpoint", "Train it first.") from None
+        if best is not None:
+            reason = f"{Path(error.where).name}: {error.what}"
+            log.warning("%s cannot be read (%s); using %s", path, reason, fallback)
+        elif len(updates(run)) > 1:
+            log.warning("%s: missing; using %s", run.path(BEST), fallback)
+        path, files = fallback, read_directory(fallback, limit)
+    name = AVERAGE if AVERAGE in files else MODEL
+    return path / name, files.get(name, b"")
 
 
 # Saving -------------------------------------------------------------------------------------------
@@ -181,7 +197,7 @@ def save(run: RunDir, state: TrainingState) -> Path:
     except PlatformError as error:
         good = next((each for each in reversed(updates(run)) if each != update), None)
         last = f"last good: update {good}" if good is not None else "there was none before"
-        size = readable(sum(map(len, files.values())))
+        size = tqdm.format_sizeof(sum(map(len, files.values())), "B")
         what = f"{error.what} while saving update {update} (needs about {size}); {last}"
         raise PlatformError(error.where, what, error.fix) from error
 
@@ -235,12 +251,12 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
     files = read_directory(path, _size_limit(state.model))
     check_origins(run, path)
     parameters = dict(state.model.named_parameters())
-    _fill(parameters, _unpack(files, path / MODEL), path / MODEL)
+    _fill(parameters, _unpack(files.get(MODEL), path / MODEL), path / MODEL)
     if state.average is not None:
-        _fill(state.average.weights, _unpack(files, path / AVERAGE), path / AVERAGE)
+        _fill(state.average.weights, _unpack(files.get(AVERAGE), path / AVERAGE), path / AVERAGE)
 
     # The optimizer has no state yet: what it keeps per parameter follows from the names.
-    saved = _unpack(files, path / OPTIMIZER)
+    saved = _unpack(files.get(OPTIMIZER), path / OPTIMIZER)
     kinds = {name.rpartition("/")[2] for name in saved}  # step, and one or two moments
     expected = {
         f"{name}/{kind}": torch.zeros(()) if kind == "step" else parameter
@@ -262,15 +278,14 @@ def load_weights(run: RunDir, model: nn.Module) -> int:
     Raises:
         RunDirError: there is no checkpoint, or none that is whole and fits.
     """
-    path, name = best_weights(run)
-    files = read_directory(path, _size_limit(model))
-    check_origins(run, path)
-    saved = _unpack(files, path / name)
-    _check(dict(model.named_parameters()), saved, path / name)
+    path, data = best_weights(run, _size_limit(model))
+    check_origins(run, path.parent)
+    saved = _unpack(data, path)
+    _check(dict(model.named_parameters()), saved, path)
     if any(p.is_meta for p in model.parameters()):
         _allocate(model)
-    _fill(dict(model.named_parameters()), saved, path / name)
-    return update_of(path)
+    _fill(dict(model.named_parameters()), saved, path)
+    return update_of(path.parent)
 
 
 def _allocate(model: nn.Module) -> None:
@@ -295,7 +310,7 @@ def check_origins(run: RunDir, path: Path) -> None:
     Raises:
         RunDirError: the first file that differs.
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path / MANIFEST)
     about = manifest.get("about", {})
     if (update := about.get("update", update_of(path))) != update_of(path):
         raise RunDirError(path, f"is of update {update}", "Restore the name of the directory.")
@@ -326,11 +341,11 @@ def _read_progress(data: bytes, where: Path) -> Progress:
     return progress
 
 
-def _unpack(files: dict[str, bytes], path: Path) -> dict[str, Tensor]:
-    if path.name not in files:
+def _unpack(data: bytes | None, path: Path) -> dict[str, Tensor]:
+    if data is None:
         raise RunDirError(path, "missing", RESTORE)
     try:
-        return safetensors.torch.load(files[path.name])
+        return safetensors.torch.load(data)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise RunDirError(path, f"unreadable ({error})", RESTORE) from None
 

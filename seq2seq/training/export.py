@@ -42,8 +42,8 @@ def export(run: RunDir, cfg: Config) -> Path:
             evaluate=replace(cfg.evaluate, heatmap_font=None),
         )
     )
-    files = {"model.safetensors": read_directory(best)[weights], "config.yaml": config.encode()}
-    name = f"checkpoints/{best.name}"
+    files = {"model.safetensors": weights, "config.yaml": config.encode()}
+    name = f"checkpoints/{best.parent.name}"
     old = run.path(MODEL) / name
     if old.exists() and verify_directory(old) is None and read_directory(old) == files:
         return run.path(MODEL)

@@ -23,12 +23,11 @@ from seq2seq.run.progress import tqdm
 from seq2seq.run.provenance import without_paths
 from seq2seq.training.board import Board
 from seq2seq.training.checkpoint import Progress
+from seq2seq.training.curves import METRICS, read_metrics
 from seq2seq.training.diagnostics import Probe, Values, read
 from seq2seq.training.layout import LAYOUT
 
 log = logging.getLogger(__name__)
-
-METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ class Monitor:
         self.ratios: Values = {}
         self.warned: set[str] = set()
         run.cut(METRICS, progress.metrics_bytes)
+        read_metrics(run)  # a line that cannot be drawn is found now, not when training ends
         self.board = Board(run, progress.update, wanted=cfg.logging.tensorboard)
         if progress.update == 0:
             self.board.add("text", "config", _code(to_yaml(without_paths(cfg))), 0)

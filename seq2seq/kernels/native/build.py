@@ -4,11 +4,15 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import logging
+import math
 import os
 import platform
 import shlex
 import shutil
+import stat
 import subprocess
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +20,8 @@ import torch
 from torch import Tensor
 
 from seq2seq.run import writing
+
+log = logging.getLogger(__name__)
 
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fPIC"]
@@ -99,33 +105,101 @@ def _argument(x: Tensor | float | None) -> object:
 def load() -> Library:
     """Load the library, compiled now if it has not been for this machine.
 
+    What the cache holds is loaded only with the checksum that lies beside it, and that is written
+    only when a process of its own has loaded and used it: one that is damaged is compiled again,
+    one that crashes is left out.
+
     Raises:
         BuildError: No compiler, it fails, or what it made cannot be stored or loaded.
     """
     try:
-        return _load(shlex.split(os.environ.get("CC", "cc")))
+        compiler = shlex.split(os.environ.get("CC", "cc"))
+        if not compiler or shutil.which(compiler[0]) is None:
+            raise BuildError(f"no C compiler ({compiler[0] if compiler else 'CC is empty'})")
+        return _load(compiler)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         # No directory anywhere, a CC that is no command line, a compiler that hangs.
         raise BuildError(str(error)) from error
 
 
 def _load(compiler: list[str]) -> Library:
-    if shutil.which(compiler[0]) is None:
-        raise BuildError(f"no C compiler ({compiler[0]})")
     path = _directory() / f"steps-{_key(compiler)}.so"
     if path.exists():
-        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
-            raise BuildError(f"{path.name} belongs to somebody else")
-        return Library(path)
+        if (problem := _problem(path)) is None:
+            return Library(path)
+        log.warning("the compiled library %s is compiled again: it %s", path, problem)
     with TemporaryDirectory() as folder:
         made = Path(folder) / path.name
-        files = [str(x) for x in SOURCES if x.suffix == ".c"]
-        _run([*compiler, *FLAGS, *files, "-o", str(made), *LINK])
+        _compile(compiler, made)
+        _try(made)
         try:
-            _store(made, path)
+            _store(made.read_bytes(), path)
         except OSError:  # no home, or a full one: then for this process alone
             return Library(made)
         return Library(path)
+
+
+def _compile(compiler: list[str], made: Path) -> None:
+    files = [str(x) for x in SOURCES if x.suffix == ".c"]
+    _run([*compiler, *FLAGS, *files, "-o", str(made), *LINK])
+
+
+def _problem(path: Path) -> str | None:
+    """Say why a library of the cache is not to be loaded.
+
+    Raises:
+        BuildError: somebody else owns it or its directory.
+    """
+    for place in (path.parent, path):
+        info = place.stat()
+        if hasattr(os, "getuid") and info.st_uid != os.getuid():
+            raise BuildError(f"{place.name} belongs to somebody else")
+        if hasattr(os, "getuid") and info.st_mode & 0o022:
+            return f"could be changed by others (mode {stat.S_IMODE(info.st_mode):o} of {place})"
+    beside = _checksum_file(path)
+    if not beside.exists():
+        return "has no checksum beside it"
+    return None if beside.read_bytes() == _line(path.read_bytes()) else "differs from its checksum"
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _line(library: bytes) -> bytes:
+    return f"{hashlib.sha256(library).hexdigest()}\n".encode()
+
+
+def _try(made: Path) -> None:
+    """Load and use a new library in a process of its own, which may crash.
+
+    Raises:
+        BuildError: it did.
+    """
+    root = Path(__file__).resolve().parents[3]  # what `-c` imports from
+    command = [sys.executable, "-c", f"from {__name__} import test; test({str(made)!r})"]
+    done = subprocess.run(
+        command,
+        cwd=root,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        what = f"ends a process that uses it ({done.returncode})"
+        raise BuildError(f"the library made by the compiler {what}")
+
+
+def test(path: str) -> None:
+    """Use a library as training and decoding will: the loss of a sentence of one word."""
+    library = Library(Path(path))
+    logits, target = torch.zeros(1, 64), torch.zeros(1, dtype=torch.int64)
+    loss, spread, d_b, work = torch.zeros(1), torch.zeros(1), torch.zeros(1, 64), torch.zeros(1, 64)
+    sizes = (1, 1, 64)  # shares, rows, words
+    outputs = (loss, spread, d_b, work)
+    library("output_loss", logits, False, None, target, 0.0, True, *outputs, *sizes)
+    assert abs(loss.item() - math.log(64)) < 1e-5
 
 
 def _directory() -> Path:
@@ -136,17 +210,21 @@ def _directory() -> Path:
         raise BuildError(str(error)) from error
 
 
-def _store(made: Path, path: Path) -> None:
+def _store(library: bytes, path: Path) -> None:
+    """Put a library that works into the cache; its checksum last."""
     if not path.parent.is_dir():
         writing.make_directory(path.parent)
-    part = path.with_name(f"{path.stem}.{os.getpid()}.tmp")
-    try:
-        writing.write_new(part, made.read_bytes())
-        writing.rename(part, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            writing.delete(part)
-        raise
+    writing.restrict(path.parent)
+    writing.delete(_checksum_file(path))
+    for place, data in ((path, library), (_checksum_file(path), _line(library))):
+        part = place.with_name(f"{place.name}.{os.getpid()}.tmp")
+        try:
+            writing.write_new(part, data, 0o600)
+            writing.rename(part, place)
+        except OSError:
+            with contextlib.suppress(OSError):
+                writing.delete(part)
+            raise
 
 
 def _key(compiler: list[str]) -> str:
