@@ -10,7 +10,7 @@ ROWS = [
     {"update": 20, "train/loss": 4.0},
     {"update": 20, "validation/loss": 4.5, "validation/bleu": 3.0},
     {"update": 30, "train/loss": 3.5},
-    {"update": 40, "validation/loss": 3.75, "validation/bleu": 12.0},
+    {"update": 40, "validation/loss": 3.75, "validation/bleu": 12.0, "validation/chrf": 30.0},
 ]
 
 
@@ -23,7 +23,7 @@ def test_curves_are_the_recorded_points() -> None:
     training, validation = left.lines
     assert points(training) == [(10, 5.0), (20, 4.0), (30, 3.5)]
     assert points(validation) == [(20, 4.5), (40, 3.75)]
-    assert points(right.lines[0]) == [(20, 3.0), (40, 12.0)]
+    assert [points(line) for line in right.lines] == [[(20, 3.0), (40, 12.0)], [(40, 30.0)]]
 
 
 @pytest.mark.parametrize("rows", [[], ROWS[:1]], ids=["nothing", "training only"])

@@ -476,8 +476,8 @@ def test_N6_hypotheses_may_be_empty(root, cfg, monkeypatch):
     silent = (NOTHING, Translation("", (), ()))
     monkeypatch.setattr(validation, "translate", lambda *_: iter([silent[0]]))
     run = go(root, changed(cfg, validate_every=4, patience=2, select_by=SelectBy.bleu))
-    assert [x["validation/bleu"] for x in metrics(root) if "validation/bleu" in x] == [0, 0]
-    assert checkpoint.best_update(run) is None
+    assert [x["validation/bleu"] for x in metrics(root) if "validation/bleu" in x] == [0, 0, 0]
+    assert checkpoint.best_update(run) == 12  # by its loss
 
 
 def test_N6_a_model_of_nothing_but_nan_is_validated(root, cfg, monkeypatch):

@@ -90,6 +90,7 @@ def quickstart(tmp_path_factory) -> Trained:
         "data.grammar.max_words=8",
         "tokenizer.vocab_size=200",
         "trainer.max_updates=30",
+        "scheduler.warmup=10",
         "trainer.validate_every=15",
         "trainer.select_by=loss",  # such a model may score BLEU 0, which is never the best
         "trainer.batch_sentences=16",
@@ -108,6 +109,7 @@ def multi30k(tmp_path_factory) -> Trained:
         "data.limit=500",
         "tokenizer.vocab_size=300",
         "trainer.max_updates=6",
+        "scheduler.warmup=2",
         "trainer.validate_every=3",
         "trainer.validation_sentences=8",
         "decode.beam_size=1",

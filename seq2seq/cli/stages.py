@@ -58,6 +58,7 @@ from seq2seq.run.reading import read_lines_of
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.run.writing import explained
 from seq2seq.training.export import export
+from seq2seq.training.selection import closing_line
 from seq2seq.training.trainer import Trainer, stopped
 from seq2seq.training.validation import TrainingData
 
@@ -137,8 +138,7 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
             prepare(run, cfg)
             continue
         if stage is Stage.train:
-            for line in fidelity.lines():
-                log.info("%s", line)
+            log.info("%s", fidelity.count())
         with stop.installed():
             try:
                 _STAGES[stage](cfg, run, stop)
@@ -156,15 +156,9 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     with stop.interruptible():
         trainer = trainer_of(cfg, run, stop)
     keep_freed_memory()
+    begun_at = trainer.progress.update
     progress = trainer.fit()
-    log.info(
-        "trained %s updates in %.1f minutes; best %s %.2f after update %s",
-        f"{progress.update:,}",
-        progress.seconds / 60,
-        cfg.trainer.select_by.name,
-        progress.best_score if progress.best_score is not None else float("nan"),
-        f"{progress.best_update:,}",
-    )
+    log.info("%s", closing_line(progress, cfg.trainer, begun_at=begun_at))
     export(run, load_run_config(run.path("config.yaml")))
 
 

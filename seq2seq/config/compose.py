@@ -56,7 +56,8 @@ RESUME_KEYS = (
     "trainer.keep_checkpoints",
     "trainer.on_out_of_memory",
 )
-"""What a resumed training may change. `max_updates` also moves the end of a falling schedule."""
+"""What a resumed training may change. `max_updates` and `max_epochs` also move the end of a falling
+schedule."""
 
 COMMAND_ONLY = ("run_dir", "resume")
 """Keys of `configs/config.yaml` that say where a run is, not what it does."""

@@ -115,6 +115,13 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -
     return float(found.score)
 
 
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Return chrF alone, as `bleu` does."""
+    from sacrebleu.metrics import CHRF
+
+    return float(CHRF().corpus_score(list(hypotheses), [list(references)]).score)
+
+
 def bleu_metric(tokenizer: str) -> Any:
     """Return sacreBLEU's BLEU; raises what `score` raises for a tokenizer."""
     from sacrebleu.metrics import BLEU

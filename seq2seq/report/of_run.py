@@ -19,7 +19,10 @@ from seq2seq.run.reading import expected, parse_json, read_lines_of
 
 METRICS, SCORES = "metrics.jsonl", "scores.json"
 
-CURVES = {"training": "train/loss", "validation": "validation/loss", "bleu": "validation/bleu"}
+CURVES = {
+    **{"training": "train/loss", "validation": "validation/loss"},
+    **{"bleu": "validation/bleu", "chrf": "validation/chrf"},
+}
 
 MAX_POINTS = 200
 """Of a curve: a screen shows no more."""
