@@ -264,7 +264,9 @@ class Decoding:
         """Score the last translations."""
         from seq2seq.evaluation.scoring import bleu
 
-        return bleu(self.texts, self.references, self.model.config.evaluate.bleu_tokenizer)
+        cfg = self.model.config
+        tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
+        return bleu(self.texts, self.references, tokenizer, language)
 
 
 def growth(args: argparse.Namespace) -> list[Row]:

@@ -35,8 +35,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--source", type=Path, help="translate this file instead of the test set")
     parser.add_argument("--reference", type=Path, help="its reference translations")
     parser.add_argument("--hypotheses", type=Path, help="score this file, translate nothing")
-    parser.add_argument("--tokenizer", default="13a", help="BLEU's, without RUN (default: 13a)")
-    parser.add_argument("--language", help="of the files, without RUN: adds the tokenised BLEU")
+    parser.add_argument(
+        "--tokenizer", help="BLEU's, without RUN (default: what suits the language or the script)"
+    )
+    parser.add_argument(
+        "--language",
+        default="",
+        help="of the files, without RUN: adds the tokenised BLEU where words have spaces",
+    )
     parser.add_argument("--by-length", type=Path, metavar="PNG", help="BLEU by source length")
     parser.add_argument(
         "--attention",

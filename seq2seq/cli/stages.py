@@ -124,7 +124,8 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    bleu_metric(cfg.evaluate.bleu_tokenizer)  # now, not at the first validation
+    # Now, not at the first validation.
+    bleu_metric(cfg.evaluate.bleu_tokenizer, cfg.data.target_language)
 
     # What the run does differently from the paper; anew for every job, as a resumed run may
     # decode by other settings.

@@ -11,72 +11,94 @@ import regex
 
 Unit = Literal["words", "characters"]
 
-# Scripts (ISO 15924) without spaces between words and languages (ISO 639) written in them. Min Nan,
-# Hakka and Min Dong are left to the text: they are as often written in Latin letters.
+# Scripts (ISO 15924) without spaces between words: what Unicode calls them, and the languages (ISO
+# 639) written in them. Min Nan, Hakka and Min Dong are left to the text: they are as often written
+# in Latin letters.
 _SCRIPTS = {
-    "hani": "zh zho chi cmn yue wuu gan hsn lzh cjy mnp",
-    "hans": "",
-    "hant": "",
-    "jpan": "ja jpn jp ryu",
-    "hrkt": "",
-    "hira": "",
-    "kana": "",
-    "bopo": "",
-    "thai": "th tha nod tts sou",
-    "laoo": "lo lao",
-    "khmr": "km khm kxm",
-    "mymr": "my mya bur rki shn mnw kht",
-    "tibt": "bo bod tib dz dzo lbj adx khg",
-    "yiii": "ii iii",
-    "tang": "txg",
-    "nshu": "",
-    "lana": "",
-    "talu": "khb",
-    "tale": "tdd",
-    "java": "",
-    "bali": "",
+    "hani": ("Han", "zh zho chi cmn yue wuu gan hsn lzh cjy mnp"),
+    "hans": ("Han", ""),
+    "hant": ("Han", ""),
+    "bopo": ("Bopomofo", ""),
+    "jpan": ("Hiragana", "ja jpn jp ryu"),
+    "hira": ("Hiragana", ""),
+    "hrkt": ("Hiragana", ""),
+    "kana": ("Katakana", ""),
+    "thai": ("Thai", "th tha nod tts sou"),
+    "laoo": ("Lao", "lo lao"),
+    "khmr": ("Khmer", "km khm kxm"),
+    "mymr": ("Myanmar", "my mya bur rki shn mnw kht"),
+    "tibt": ("Tibetan", "bo bod tib dz dzo lbj adx khg"),
+    "yiii": ("Yi", "ii iii"),
+    "tang": ("Tangut", "txg"),
+    "nshu": ("Nushu", ""),
+    "lana": ("Tai_Tham", ""),
+    "talu": ("New_Tai_Lue", "khb"),
+    "tale": ("Tai_Le", "tdd"),
+    "java": ("Javanese", ""),
+    "bali": ("Balinese", ""),
 }
-_SCRIPT_OF = {code: name for name, codes in _SCRIPTS.items() for code in codes.split()}
+_SCRIPT_OF = {code: _SCRIPTS[s][0] for s in _SCRIPTS for code in _SCRIPTS[s][1].split()}
 
-_UNSPACED = regex.compile(
-    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
-    r"\p{Yi}\p{Tangut}\p{Nushu}\p{Tai_Tham}\p{New_Tai_Lue}\p{Tai_Le}\p{Javanese}\p{Balinese}]"
-)
+UNSPACED = "".join(rf"\p{{{name}}}" for name in sorted({name for name, _ in _SCRIPTS.values()}))
+"""Characters of these scripts, as part of a set in a regular expression."""
+
+_CHARACTER = regex.compile(f"[{UNSPACED}]")
 # A run of letters of other scripts, which says about as much as two characters of Chinese.
-_SPACED_WORD = regex.compile(rf"(?:(?!{_UNSPACED.pattern})\p{{L}}\p{{M}}*)+")
+_SPACED_WORD = regex.compile(rf"(?V1)(?:[\p{{L}}--[{UNSPACED}]]\p{{M}}*)+")
+_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
 
 
-def script(language: str) -> str | None:
-    """Return the unspaced script of a language code, or None for one with spaces or unknown.
+def unspaced_script(language: str, sample: str = "") -> str | None:
+    """Return Unicode's name of the script in which a language is written without spaces, or None.
 
     Codes may have two letters or three, and say the script or region: `zh`, `zh-TW`, `zho_Hans`.
+    Where the code names no such script, `sample`, some of the text, decides: a language may have no
+    code here, or come with a wrong one.
     """
-    code, *rest = language.lower().replace("_", "-").split("-")
-    named = next((part for part in rest if len(part) == 4 and part.isalpha()), None)
-    found = named or _SCRIPT_OF.get(code)
-    return found if found in _SCRIPTS else None
+    code, *rest = _parts(language)
+    if named := next((part for part in rest if len(part) == 4 and part.isalpha()), None):
+        return _SCRIPTS[named][0] if named in _SCRIPTS else None
+    if code in _SCRIPT_OF:
+        return _SCRIPT_OF[code]
+    characters = "".join(_CHARACTER.findall(sample))
+    if len(characters) <= 2 * sum(1 for _ in _SPACED_WORD.finditer(sample)):
+        return None
+    if 20 * len(_KANA.findall(characters)) > len(characters):
+        return "Hiragana"  # text in Han characters without any is Chinese
+    names = {name for name, _ in _SCRIPTS.values()}
+    return max(sorted(names), key=lambda name: len(regex.findall(rf"\p{{{name}}}", characters)))
 
 
 def is_spaced(language: str) -> bool:
     """Return whether words stand between spaces; where nothing is known of a language, they do."""
-    return script(language) is None
+    return unspaced_script(language) is None
 
 
 def language_is_spaced(language: str, sample: str) -> bool:
-    """Return the same for text, which decides where the code does not know the language.
-
-    Text without spaces counts as such also under a code that is thought to have them: a corpus may
-    come with the wrong one.
-    """
-    if not is_spaced(language):
-        return False
-    unspaced = sum(1 for _ in _UNSPACED.finditer(sample))
-    return unspaced <= 2 * sum(1 for _ in _SPACED_WORD.finditer(sample))
+    """Return the same, where some of the text is at hand; see `unspaced_script`."""
+    return unspaced_script(language, sample) is None
 
 
 def length_unit(language: str, sample: str = "") -> Unit:
-    """Return what lengths are counted in: `words`, or `characters` where no space separates them.
-
-    `sample` is some of the text, where there is some.
-    """
+    """Return what lengths are counted in: `words`, or `characters` where no space parts them."""
     return "words" if language_is_spaced(language, sample) else "characters"
+
+
+def bleu_tokenizers(language: str, sample: str = "") -> tuple[str, ...]:
+    """Return the tokenizers of sacreBLEU for a language, best first; the last is always there.
+
+    For Chinese, Japanese and Korean the first is that of sacreBLEU's own command. 13a cuts at
+    spaces and punctuation, and so would leave other unspaced scripts whole.
+    """
+    match unspaced_script(language, sample):
+        case None:
+            return ("ko-mecab", "char") if _parts(language)[0] in ("ko", "kor") else ("13a",)
+        case "Han" | "Bopomofo":
+            return ("zh",)
+        case "Hiragana" | "Katakana":
+            return ("ja-mecab", "char")
+    return ("flores200", "flores101", "char")
+
+
+def _parts(code: str) -> list[str]:
+    return code.lower().replace("_", "-").split("-")

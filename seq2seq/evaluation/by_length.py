@@ -68,7 +68,8 @@ def score_by_length(
     """
     check_lines(hypotheses, references)
     count, _ = word_counters(cfg)
-    metric = bleu_metric(cfg.evaluate.bleu_tokenizer)
+    tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
+    metric = bleu_metric(tokenizer, language, references)
     rows_of: dict[int, list[int]] = {}
     for row, source in enumerate(sources):
         if words := count(source):

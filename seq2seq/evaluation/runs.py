@@ -134,4 +134,5 @@ def compare_runs(runs: Mapping[str, TestedRun]) -> Mapping[str, Comparison]:
             what = f"its test set is not that of {first.path}"
             raise DataError(run.path, what, "Give --source and --reference, the same for all.")
     systems = {name: run.translations() for name, run in runs.items()}
-    return compare(systems, first.text[1], first.config.evaluate.bleu_tokenizer)
+    cfg = first.config
+    return compare(systems, first.text[1], cfg.evaluate.bleu_tokenizer, cfg.data.target_language)

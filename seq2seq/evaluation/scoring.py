@@ -1,19 +1,34 @@
-"""Scores of translations by sacreBLEU, each with the signature that says how it was made."""
+"""Scores of translations by sacreBLEU, each with the signature that says how it was made.
+
+What a word is depends on the language: `data/languages.py` knows, and where it does not, the
+references show it.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import regex
+
 from seq2seq.cli.console import table
+from seq2seq.data.languages import bleu_tokenizers, language_is_spaced, unspaced_script
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
 TOKENISED = "BLEU, tokenised"
 
-_DOWNLOADED = {"spm", "flores101", "flores200"}
-"""Tokenizers that sacreBLEU fetches from the network when they are named."""
+_FETCHED = ("flores200", "flores101", "spm", "spBLEU-1K")
+"""Tokenizers whose models sacreBLEU fetches from the network: not for us, but good once there."""
+
+_SAMPLE = 100
+"""References that show what script a language without a known code is written in."""
+
+log = logging.getLogger(__name__)
 
 SAMPLES = 1000
 """Bootstrap samples of an interval."""
@@ -56,16 +71,17 @@ class Scores:
 def score(
     hypotheses: Sequence[str],
     references: Sequence[str],
-    tokenizer: str,
-    language: str | None = None,
+    tokenizer: str | None = None,
+    language: str = "",
 ) -> Scores:
     """Score detokenised text with BLEU, chrF and TER, and the BLEU of its Moses tokens.
 
     Args:
         hypotheses: One a line.
         references: One a line.
-        tokenizer: sacreBLEU's for BLEU, 13a for most languages.
-        language: Of the text, for the tokenised BLEU; None leaves that out.
+        tokenizer: sacreBLEU's for BLEU; None for the one that suits the language.
+        language: Of the text. Without one there is no tokenised BLEU, and none in a language that
+            Moses cannot cut into words.
 
     Raises:
         DataError: different numbers of lines, or none. sacreBLEU's Python interface would score
@@ -73,21 +89,41 @@ def score(
         ConfigError: unknown tokenizer.
         PlatformError: the tokenizer needs a package that is missing.
     """
-    from sacrebleu.metrics import CHRF, TER
-
     scores = dict(score_bleu(hypotheses, references, tokenizer, language).scores)
-    for name, metric in (("chrF", CHRF()), ("TER", TER())):
+    for name, metric in word_free_metrics(language, references).items():
         scores[name] = _score(metric, hypotheses, references)
     return Scores(len(references), scores)
 
 
+def word_free_metrics(language: str, references: Sequence[str]) -> dict[str, Any]:
+    """Return sacreBLEU's chrF, and its TER, cut as the script of the language asks for.
+
+    TER counts words. sacreBLEU's support of Asian text cuts Chinese and Japanese into characters;
+    in other scripts without spaces TER counts characters, too, which its signature says.
+    """
+    from sacrebleu.metrics import CHRF, TER
+
+    script = unspaced_script(language, sample_of(references))
+    asian = script in ("Han", "Bopomofo", "Hiragana", "Katakana")
+    ter = TER(normalized=asian, asian_support=asian)
+    if script and not asian:
+        cut = ter.tokenizer
+        ter.tokenizer = lambda line: cut(" ".join(regex.findall(r"\X", line)))
+        ter.tokenizer_signature = "char"
+    return {"chrF": CHRF(), "TER": ter}
+
+
 def score_bleu(
-    hypotheses: Sequence[str], references: Sequence[str], tokenizer: str, language: str | None
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    tokenizer: str | None = None,
+    language: str = "",
 ) -> Scores:
     """Score with BLEU alone, both kinds; arguments and errors are those of `score`."""
     check_lines(hypotheses, references)
-    scores = {"BLEU": _score(bleu_metric(tokenizer), hypotheses, references)}
-    if language is not None:
+    metric = bleu_metric(tokenizer, language, references)
+    scores = {"BLEU": _score(metric, hypotheses, references)}
+    if language and language_is_spaced(language, sample_of(references)):
         scores[TOKENISED] = tokenised_bleu(hypotheses, references, language)
     return Scores(len(references), scores)
 
@@ -109,10 +145,15 @@ def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], languag
     return replace(found, signature=f"{rules}|{found.signature}")
 
 
-def bleu(hypotheses: Sequence[str], references: Sequence[str], tokenizer: str) -> float:
+def bleu(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    tokenizer: str | None = None,
+    language: str = "",
+) -> float:
     """Return BLEU alone, for validation while training; the same as `score` gives."""
-    found = bleu_metric(tokenizer).corpus_score(list(hypotheses), [list(references)])
-    return float(found.score)
+    metric = bleu_metric(tokenizer, language, references)
+    return float(metric.corpus_score(list(hypotheses), [list(references)]).score)
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
@@ -122,11 +163,18 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
     return float(CHRF().corpus_score(list(hypotheses), [list(references)]).score)
 
 
-def bleu_metric(tokenizer: str) -> Any:
-    """Return sacreBLEU's BLEU; raises what `score` raises for a tokenizer."""
+def bleu_metric(
+    tokenizer: str | None = None, language: str = "", references: Sequence[str] = ()
+) -> Any:
+    """Return sacreBLEU's BLEU; arguments are those of `score`, and so is what it raises."""
     from sacrebleu.metrics import BLEU
 
-    known = set(BLEU.TOKENIZERS) - _DOWNLOADED
+    if tokenizer is None:
+        names = bleu_tokenizers(language, sample_of(references))
+        tokenizer = next(filter(_is_there, names))
+        if tokenizer != names[0]:
+            _say_missing(names[0], tokenizer)
+    known = {name for name in BLEU.TOKENIZERS if name not in _FETCHED or _is_there(name)}
     if tokenizer not in known:
         raise ConfigError(
             "config",
@@ -141,6 +189,29 @@ def bleu_metric(tokenizer: str) -> Any:
             f"a package for evaluate.bleu_tokenizer={tokenizer!r} is missing",
             f"pip install 'sacrebleu[{tokenizer[:2]}]'",
         ) from None
+
+
+@cache
+def _say_missing(wanted: str, taken: str) -> None:
+    fix = f" (pip install 'sacrebleu[{wanted[:2]}]')" if "mecab" in wanted else ""
+    log.warning("BLEU by the tokenizer %s, as %s is missing%s", taken, wanted, fix)
+
+
+def _is_there(name: str) -> bool:
+    from sacrebleu.metrics import BLEU
+    from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
+    from sacrebleu.utils import SACREBLEU_DIR
+
+    if name in _FETCHED:
+        return (Path(SACREBLEU_DIR) / "models" / Path(SPM_MODELS[name]["url"]).name).exists()
+    with suppress(ImportError, RuntimeError):
+        return bool(BLEU(tokenize=name))
+    return False
+
+
+def sample_of(references: Sequence[str]) -> str:
+    """Return enough of a text to see its script."""
+    return " ".join(references[:_SAMPLE])
 
 
 def check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
@@ -162,18 +233,34 @@ def _score(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) ->
 
 
 def bootstrap(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    """Score with a metric of sacreBLEU and a 95% interval, of which the signature tells, too.
-
-    The interval is the mean of the samples -/+ half of their central 95%, as sacreBLEU gives it,
-    which draws from seed 12345, or from what SACREBLEU_SEED says. It comes from the paired test of
-    a single system: `corpus_score(n_bootstrap=...)` fails where some samples score 0.
-    """
+    """Score with a metric of sacreBLEU and a 95% interval, of which the signature tells, too."""
+    found = metric.corpus_score(list(hypotheses), [list(references)])
+    signature = metric.get_signature()
     if len(references) > MAX_SENTENCES:
-        found = metric.corpus_score(list(hypotheses), [list(references)])
-        return Score(float(found.score), str(metric.get_signature()))
-    signatures, results = paired_test({"": hypotheses}, {"": metric}, references, "bs", SAMPLES)
-    [signature], [[one]] = signatures.values(), results.values()
-    return Score(float(one.score), signature, float(one.mean - one.ci), float(one.mean + one.ci))
+        return Score(float(found.score), str(signature))
+    seed, low, high = interval(metric, hypotheses, references)
+    signature.update("seed", seed)
+    signature.update("bs", SAMPLES)
+    return Score(float(found.score), str(signature), low, high)
+
+
+def interval(
+    metric: Any, hypotheses: Sequence[str], references: Sequence[str]
+) -> tuple[str, float, float]:
+    """Return a 95% bootstrap interval, and before it the seed of its samples.
+
+    sacreBLEU draws the samples, from seed 12345 or from what SACREBLEU_SEED says. It would give
+    their mean -/+ half of their central 95%, which can leave the range of a score; this is their
+    central part itself. Its `corpus_score(n_bootstrap=...)` fails where some samples score 0.
+    """
+    from sacrebleu.significance import _bootstrap_resample
+
+    statistics = metric._extract_corpus_statistics(list(hypotheses), [list(references)])
+    seed, samples = _bootstrap_resample(statistics, metric, SAMPLES)
+    scores = sorted(sample.score for sample in samples)
+    cut = len(scores) // 40
+    # Rounded, as sums of logarithms make 100.00000000000004 of a perfect score.
+    return seed, round(float(scores[cut]), 10), round(float(scores[-1 - cut]), 10)
 
 
 def paired_test(

@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from seq2seq.cli.console import table
-from seq2seq.evaluation.scoring import bleu_metric, check_lines, paired_test
+from seq2seq.evaluation.scoring import (
+    bleu_metric,
+    check_lines,
+    interval,
+    paired_test,
+    word_free_metrics,
+)
 from seq2seq.run.errors import printable
 
 TESTS = {"bootstrap": "bs", "randomisation": "ar"}
@@ -41,7 +47,10 @@ class Comparison:
 
 
 def compare(
-    systems: Mapping[str, Sequence[str]], references: Sequence[str], tokenizer: str
+    systems: Mapping[str, Sequence[str]],
+    references: Sequence[str],
+    tokenizer: str | None = None,
+    language: str = "",
 ) -> dict[str, Comparison]:
     """Compare systems with the first of them by BLEU, chrF and TER, on detokenised text.
 
@@ -51,33 +60,39 @@ def compare(
     Args:
         systems: Translations by the name of who made them, two or more.
         references: Of the sentences that all of them translated.
-        tokenizer: sacreBLEU's tokenizer for BLEU.
+        tokenizer: sacreBLEU's for BLEU; None for the one that suits the language.
+        language: Of the text.
 
     Raises:
         DataError: different numbers of lines, or none.
         ConfigError: unknown tokenizer.
         PlatformError: the tokenizer needs a package that is missing.
     """
-    from sacrebleu.metrics import CHRF, TER
-
     for lines in systems.values():
         check_lines(lines, references)
     signatures, results = {}, {}
     for test, kind in TESTS.items():
         # New ones for each test: sacreBLEU writes its settings into their signatures.
-        metrics = {"BLEU": bleu_metric(tokenizer), "chrF": CHRF(), "TER": TER()}
+        bleu = {"BLEU": bleu_metric(tokenizer, language, references)}
+        metrics = bleu | word_free_metrics(language, references)
         signatures[test], results[test] = paired_test(systems, metrics, references, kind)
+    limits = {
+        name: [interval(metric, lines, references)[1:] for lines in systems.values()]
+        for name, metric in metrics.items()
+    }
     return {
         metric: Comparison(
             systems=tuple(
                 Compared(
                     name=name,
                     value=float(result.score),
-                    low=float(result.mean - result.ci),
-                    high=float(result.mean + result.ci),
+                    low=low,
+                    high=high,
                     p={test: _p(results[test][metric], i) for test in TESTS if i},
                 )
-                for i, (name, result) in enumerate(zip(systems, rows, strict=True))
+                for i, (name, result, (low, high)) in enumerate(
+                    zip(systems, rows, limits[metric], strict=True)
+                )
             ),
             signatures={test: signatures[test][metric] for test in TESTS},
         )

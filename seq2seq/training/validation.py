@@ -53,8 +53,8 @@ def validate(
             translations.append(translation)
     finally:
         model.train()
-    texts = [t.text for t in translations]
-    score = bleu(texts, references, cfg.evaluate.bleu_tokenizer)
+    texts, language = [t.text for t in translations], cfg.data.target_language
+    score = bleu(texts, references, cfg.evaluate.bleu_tokenizer, language)
     return Validated(loss, score, translations, references, by_length, chrf(texts, references))
 
 

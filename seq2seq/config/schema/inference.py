@@ -63,7 +63,9 @@ class EvaluateConfig:
     heatmap_words: bool = False  # join subwords to words in the figures
     # Font file for scripts that the default fonts lack; null finds an installed one
     heatmap_font: str | None = None
-    bleu_tokenizer: str = "13a"  # sacreBLEU tokenizer: 13a, or zh, ja-mecab, ko-mecab, char, ..
+    # sacreBLEU tokenizer: 13a, zh, ja-mecab, ko-mecab, char, ..; null for what suits the target
+    # language
+    bleu_tokenizer: str | None = None
 
     def check(self, config: Any) -> None:
         """See that the sentences to draw can be there."""
