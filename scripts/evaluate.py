@@ -106,7 +106,8 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
         lengths = {name: run.by_length() for name, run in named(runs).items()}
         bins = {name: found.bins for name, found in lengths.items()}
         with output_stream(args.by_length) as file:
-            file.write(to_png(by_length.plot_length_bleu(bins)))
+            figure = by_length.plot_length_bleu(bins, by_length.unit_of(lengths.values()))
+            file.write(to_png(figure))
         return by_length.as_table(lengths), to_json(lengths)
     if args.attention:
         scores = {name: run.attention() for name, run in named(runs).items()}

@@ -228,8 +228,9 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         results, by_length = score(cfg, run)
     run.write_json(SCORES, to_json(results))  # before any figure, which may fail
     run.write_json(LENGTH_BLEU, to_json(by_length))
+    bins = {cfg.name: by_length.bins}
     figures = chain(
-        [(LENGTH_PLOT, lambda: to_png(plot_length_bleu({cfg.name: by_length.bins})))],
+        [(LENGTH_PLOT, lambda: to_png(plot_length_bleu(bins, by_length.unit)))],
         draw_heatmaps(cfg, run),
         draw_examples(cfg, run),
         draw_curves(cfg, run),

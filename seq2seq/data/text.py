@@ -14,13 +14,14 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
 
+from seq2seq.data.encodings import form_of, likeliest
 from seq2seq.run.errors import DataError, PlatformError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 _MAGIC = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 _UTF8_MARK = b"\xef\xbb\xbf"
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_ISO_2022 = b"\x1b$"  # the escape to two-byte characters in mails from Japan, China, Korea
+# The longer mark first: UTF-32 begins as UTF-16 does.
+_WIDE_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f]")
 
 T = TypeVar("T")
@@ -50,6 +53,7 @@ class FileSummary:
     carriage_returns: int = 0  # lines that ended with one before the line feed; dropped
     byte_order_marks: int = 0  # 1 if the file began with one; dropped
     control_characters: int = 0  # lines with some, tabs apart; kept
+    header_lines: int = 0  # of a table: 1 if the first names the languages; counted in `lines`
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -66,12 +70,17 @@ def read_lines(path: Path) -> Iterator[str]:
     yield from strict(scan_lines(path, FileSummary(path.name)))
 
 
-def scan_lines(path: Path, summary: FileSummary) -> Iterator[str | DataError]:
-    """Read like `read_lines`, but yield an unreadable line as its error and go on."""
+def scan_lines(
+    path: Path, summary: FileSummary, languages: Sequence[str] = ()
+) -> Iterator[str | DataError]:
+    """Read like `read_lines`, but yield an unreadable line as its error and go on.
+
+    `languages` that it may be written in help to say what the encoding is, if it is not UTF-8.
+    """
     with open_unchanged(path, summary) as file:
         buffered = io.BufferedReader(file, 1 << 20)  # a name, as it closes the file when it goes
         try:
-            yield from scan_stream(_unpacked(path, buffered), path, summary)
+            yield from scan_stream(_unpacked(path, buffered), path, summary, languages)
         except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
             what = f"damaged archive ({str(error).rstrip('.')})"
             raise DataError(path, what, "Fetch or write it again.") from None
@@ -81,16 +90,24 @@ def scan_lines(path: Path, summary: FileSummary) -> Iterator[str | DataError]:
 
 
 def scan_stream(
-    stream: _Stream, name: Path | str, summary: FileSummary
+    stream: _Stream, name: Path | str, summary: FileSummary, languages: Sequence[str] = ()
 ) -> Iterator[str | DataError]:
     """Read like `scan_lines` from an open stream; `name` is for errors."""
-    while raw := stream.readline(MAX_LINE_BYTES + 1):
+    lines = iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b"")
+    first = next(lines, b"")
+    second = next(lines, b"") if b"\r" in first.rstrip(b"\r\n") else None
+    if form := form_of(first):
+        raise DataError(name, f"is {form[0]}, not text", form[1])
+    if second == b"" and b"\0" not in first:
+        what = f"its lines end in CR alone ({first.count(13)} of them, no line feed)"
+        raise DataError(name, what, r"Convert it: tr '\r' '\n' < OLD > NEW.")
+    for raw in chain(filter(None, (first, second)), lines):
         summary.lines += 1
         if len(raw) > MAX_LINE_BYTES:
             where, what = f"{name}:{summary.lines}", f"line above {MAX_LINE_BYTES} bytes"
             raise DataError(where, what, "Is this a text file?")
         try:
-            line: str | DataError = _decode(raw, name, summary)
+            line: str | DataError = _decode(raw, name, summary, languages)
         except DataError as error:
             line = error
         yield line
@@ -114,9 +131,12 @@ def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
 
 
 def scan_parallel(
-    source: Path, target: Path, summaries: list[FileSummary]
+    source: Path, target: Path, summaries: list[FileSummary], languages: Sequence[str] = ()
 ) -> Iterator[tuple[str, str] | DataError]:
-    """Read like `read_parallel`, but yield an unreadable pair as its error; add two summaries."""
+    """Read like `read_parallel`, but yield an unreadable pair as its error; add two summaries.
+
+    `languages` are those of the source and of the target, if they are known.
+    """
     with open_regular(source) as one, open_regular(target) as other:
         if os.path.sameopenfile(one.fileno(), other.fileno()):
             logger.warning("%s is both source and target: the model would learn to copy", source)
@@ -124,7 +144,9 @@ def scan_parallel(
     summaries += [src_summary, tgt_summary]
 
     # `zip` would stop at the shorter file and hide the longer one.
-    both = zip_longest(scan_lines(source, src_summary), scan_lines(target, tgt_summary))
+    both = zip_longest(
+        scan_lines(source, src_summary, languages), scan_lines(target, tgt_summary, languages[::-1])
+    )
     for src, tgt in both:
         if isinstance(src, DataError):
             yield src
@@ -184,34 +206,44 @@ def open_regular(path: Path) -> io.FileIO:
 
 def _unpacked(path: Path, file: "io.BufferedReader[Any]") -> IO[bytes]:
     """Undo the compression, which the first bytes show; a name may lie."""
-    start = file.peek(8)[:8]
+    start = file.peek(512)[:512]
     kind = next((ending for ending, magic in _MAGIC.items() if start.startswith(magic)), None)
     named = path.suffix.lower()
     if named in _MAGIC and named != kind:
-        what = f"is named {named} but {'holds something else' if start else 'is empty'}"
+        form = form_of(start)
+        holds = f"holds something else{f', {form[0]}' if form else ''}" if start else "is empty"
+        what = f"is named {named} but {holds}"
         raise DataError(path, what, "Rename it, or write it again.")
     if kind == ".gz":
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
     return lzma.LZMAFile(file) if kind == ".xz" else file
 
 
-def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
+def _decode(raw: bytes, name: Path | str, summary: FileSummary, languages: Sequence[str]) -> str:
     """Return a line as text without its end, and count what was dropped from it."""
     where, first = f"{name}:{summary.lines}", summary.lines == 1
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         # Guess from the offending bytes what the file really is.
-        fix = "If the file is Latin-1, convert it: iconv -f ISO-8859-1 -t UTF-8."
-        if first and raw.startswith(_UTF16_MARKS):
-            fix = "It is UTF-16: convert it, iconv -f UTF-16 -t UTF-8."
+        fix = "Convert it to UTF-8: iconv -f ITS_ENCODING -t UTF-8."
+        if first and (mark := next((m for m in _WIDE_MARKS if raw.startswith(m)), None)):
+            fix = f"It is {_WIDE_MARKS[mark]}: convert it, iconv -f {_WIDE_MARKS[mark]} -t UTF-8."
         elif error.reason == "unexpected end of data":  # a line end would have come first
             fix = "The file ends inside a character: is it cut?"
+        elif names := likeliest(raw, languages)[:3]:
+            code = names[0].replace("Latin-1", "ISO-8859-1").replace("Shift-JIS", "SHIFT_JIS")
+            text = " or ".join(names)
+            fix = f"If the file is {text}, convert it: iconv -f {code} -t UTF-8."
         what = f"invalid UTF-8 byte 0x{raw[error.start]:02x} at byte {error.start + 1}"
         raise DataError(where, what, fix) from None
     if b"\0" in raw:
-        fix = "Remove it; if the file is UTF-16, convert it: iconv -f UTF-16LE -t UTF-8."
+        order = "LE" if raw.index(0) % 2 else "BE"
+        fix = f"Remove it; if the file is UTF-16, convert it: iconv -f UTF-16{order} -t UTF-8."
         raise DataError(where, f"NUL at byte {raw.index(0) + 1}", fix)
+    if _ISO_2022 in raw:
+        fix = "Convert it: iconv -f ISO-2022-JP -t UTF-8."
+        raise DataError(where, f"ISO-2022 escape at byte {raw.index(_ISO_2022) + 1}", fix)
     text = text.removesuffix("\n")
     if text.endswith("\r"):
         summary.carriage_returns += 1

@@ -38,7 +38,7 @@ def describe_run(run: RunDir, name: str, model: Pretrained) -> dict[str, Any]:
     results = read_results(run.path(SCORES)) if run.path(SCORES).exists() else None
     with expected(run.path(METRICS)):
         curves = {key: _curve(rows, tag) for key, tag in CURVES.items()}
-    lengths = read_length_bleu(run.root).bins if run.path(LENGTH_BLEU).exists() else ()
+    lengths = read_length_bleu(run.root) if run.path(LENGTH_BLEU).exists() else None
     return {
         "name": printable(name),
         "source": _language(model.config.data.source_language),
@@ -48,7 +48,8 @@ def describe_run(run: RunDir, name: str, model: Pretrained) -> dict[str, Any]:
         "scores": [] if results is None else _scores(results),
         "notes": [] if results is None else _notes(results),
         "curves": curves,
-        "lengths": [to_json(b) | {"label": b.label} for b in lengths],
+        "lengths": [to_json(b) | {"label": b.label} for b in (lengths.bins if lengths else ())],
+        "lengthUnit": printable(lengths.unit) if lengths else "words",
     }
 
 

@@ -140,7 +140,7 @@ function charts() {
     scores.length ? chart({ title: "Scores while training", y: "on the validation set", x: "updates",
       zero: true, series: scores }) : null,
     lengths.length ? chart({ title: "BLEU by source length", y: "bars: 95% intervals",
-      x: "words in the source", zero: true, series: lengths, bins }) : null];
+      x: `${data.runs[0].lengthUnit} in the source`, zero: true, series: lengths, bins }) : null];
   return drawn.some(Boolean) ? el("section", { "aria-labelledby": "curves" },
     el("h2", { id: "curves" }, "How it learned"), el("div", { class: "charts" }, ...drawn)) : null;
 }
@@ -227,7 +227,7 @@ function translations() {
   return el("section", { "aria-labelledby": "translations" },
     el("h2", { id: "translations" }, "Translations"),
     el("p", { class: "note" }, "Search finds text in source, reference and every translation; "
-      + "number, score, length, entropy, coverage and chrf take < and >. Length counts source words."),
+      + "number, score, length, entropy, coverage and chrf take < and >. Length is that of the source."),
     el("div", { class: "tools" }, field("search", "Search", search), field("sort", "Sort by", sort), order,
       several ? field("of-run", "of run", which) : null, switches()),
     status, list);
