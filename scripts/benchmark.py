@@ -25,7 +25,7 @@ from seq2seq.run.requirements import leave_if_too_old
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli.console import output_stream, run_script, table
+from seq2seq.cli.console import option_parser, output_stream, run_script, table
 from seq2seq.run.errors import PlatformError, UsageError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ Row = dict[str, Any]
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("what", choices=["train", "decode", "growth"])
     parser.add_argument("run", nargs="?", type=Path, help="decode: a trained run")
     parser.add_argument("--sizes", default="medium", help="train: small,medium,paper")

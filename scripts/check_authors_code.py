@@ -18,7 +18,7 @@ from seq2seq.run.requirements import leave_if_too_old
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli.console import output_stream, run_script
+from seq2seq.cli.console import option_parser, output_stream, run_script
 from seq2seq.run.errors import UserError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("files", type=Path, nargs="+", help=".npz files of the authors' numbers")
     return parser.parse_args()
 

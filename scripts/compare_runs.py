@@ -5,7 +5,6 @@ the curves in TensorBoard and the translations of the test set. Times and speeds
 Exit code 0: equal. 1: not equal. 4: one of them is not a run.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from seq2seq.run.requirements import leave_if_too_old
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli.console import run_script
+from seq2seq.cli.console import option_parser, run_script
 from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.reading import parse_json, read_json
@@ -33,7 +32,7 @@ Part = Iterator[tuple[str, Any]]
 
 def main() -> None:
     """Compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("runs", type=Path, nargs=2, metavar="RUN", help="run directory")
     first, second = (RunDir.open(path) for path in parser.parse_args().runs)
     difference = compare(first, second)

@@ -20,6 +20,7 @@ from seq2seq.cli.console import (
     add_attention_options,
     input_stream,
     interrupt,
+    option_parser,
     output_stream,
     run_script,
 )
@@ -31,7 +32,7 @@ log = logging.getLogger("seq2seq.decode")
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("run", type=Path, help="run directory, as train.py prints it")
     parser.add_argument("--input", type=Path, help="text, plain, .gz or .xz (default: stdin)")
     parser.add_argument("--output", type=Path, help="whole or absent (default: stdout)")
@@ -67,12 +68,13 @@ def main() -> None:
 
     model = seq2seq.load(args.run, args.overrides)
     # Lines come from a file, or as they are typed or piped in.
-    bad = BadLines(args.on_bad_line)
+    bad, languages = BadLines(args.on_bad_line), (model.config.data.source_language,)
     if args.input is None:
         stream = input_stream()
-        lines, ready = scan_stream(stream, "stdin", FileSummary("stdin")), stream.ready
+        lines = scan_stream(stream, "stdin", FileSummary("stdin"), languages)
+        ready = stream.ready
     else:
-        lines, ready = scan_lines(args.input, FileSummary(args.input.name)), always
+        lines, ready = scan_lines(args.input, FileSummary(args.input.name), languages), always
     found = model.stream(map(bad.text_of, lines), ready)
     # Translations are drawn and written one by one, as they come out.
     if args.heatmaps:

@@ -16,13 +16,13 @@ from seq2seq.run.requirements import leave_if_too_old
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli.console import WORDS, output_stream, run_script, runs_and_overrides
+from seq2seq.cli.console import WORDS, option_parser, output_stream, run_script, runs_and_overrides
 from seq2seq.run.errors import UsageError
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("words", nargs="+", metavar="RUN | KEY=VALUE", help=WORDS)
     parser.add_argument("--output", type=Path, default=Path("report.html"), help="the file")
     parser.add_argument(

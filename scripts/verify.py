@@ -14,13 +14,13 @@ from seq2seq.run.requirements import leave_if_too_old
 if __name__ == "__main__":
     leave_if_too_old()
 
-from seq2seq.cli.console import output_stream, run_script
+from seq2seq.cli.console import option_parser, output_stream, run_script
 from seq2seq.run.errors import RunDirError
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("run", type=Path, help="run directory, as train.py prints it")
     parser.add_argument("--quiet", action="store_true", help="only what is damaged")
     return parser.parse_args()
