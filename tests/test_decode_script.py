@@ -93,10 +93,10 @@ def test_n_best_lists_hold_a_text_once(run, script, monkeypatch):
 
     Texts are cut short here, so that many are equal.
     """
-    whole = translate._candidate
+    make = translate._candidate
 
     def shortened(*args):
-        found = whole(*args)
+        found = make(*args)
         return replace(found, text=" ".join(found.text.split()[:4]))
 
     monkeypatch.setattr(translate, "_candidate", shortened)
