@@ -2,7 +2,7 @@
 
 import functools
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from seq2seq.model.attention import (
     LocalAttention,
     MultiHeadAttention,
 )
+from seq2seq.model.draws import entry_keys, fold, keyed, stream
 from seq2seq.model.hard_attention import HardAttention
 from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Followed
@@ -164,14 +165,15 @@ def oracle_of(model: RNNSearch) -> Oracle:
     )
 
 
-def follow(model: RNNSearch, batch: Batch) -> Followed:
-    """The model along the targets of a batch."""
-    return model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+def follow(model: RNNSearch, batch: Batch, seed: int = 0) -> Followed:
+    """The model along the targets of a batch; in training mode with the draws of a seed."""
+    with keyed(entry_keys(seed, 1, batch.num_sentences)):
+        return model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
 
 
-def run(model: RNNSearch, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def run(model: RNNSearch, batch: Batch, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Return log p (N, K), the summed loss and alpha (B, Ty, Tx)."""
-    followed = follow(model, batch)
+    followed = follow(model, batch, seed)
     logits = model.logits(followed.t)
     _, loss = smoothed_loss(logits, batch.tgt[batch.tgt_mask], 0.0)
     return torch.log_softmax(logits, dim=-1), loss, followed.alpha
@@ -180,6 +182,11 @@ def run(model: RNNSearch, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
 def per_sentence(rows: Tensor, batch: Batch) -> list[Tensor]:
     """Cut rows that belong to real target tokens (N, ...) by sentence."""
     return list(rows.split(batch.tgt_mask.sum(dim=1).tolist()))
+
+
+def draws_of(texts: Sequence[str], seed: int) -> list[Callable[[], float]]:
+    """What each text is cut by."""
+    return [stream(fold(seed, number)) for number in range(len(texts))]
 
 
 # Whole runs: one to share, and scripts called as a process would be.
@@ -257,5 +264,4 @@ def pytest_terminal_summary(terminalreporter, config):
 
 def batch_loss(model: RNNSearch, batch: Batch, label_smoothing: float = 0.0) -> Loss:
     """The loss of a batch, as an update computes it."""
-    followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-    return loss_along(model, followed, batch, label_smoothing)
+    return loss_along(model, follow(model, batch), batch, label_smoothing)

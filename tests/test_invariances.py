@@ -175,8 +175,7 @@ def test_dropout_acts_in_training_alone(setting):
         for name, module in model.named_modules():  # each place by itself
             if isinstance(module, Dropout) and name != place:
                 module.p = 0.0
-        torch.manual_seed(1)
-        first, second = (run(model, batch)[0] for _ in range(2))
+        first, second = (run(model, batch, seed)[0] for seed in range(2))
         assert not torch.equal(first, second), f"{place} does nothing in training"
         model.eval()
         same(by_sentence(model, batch), expected, place)

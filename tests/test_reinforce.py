@@ -11,6 +11,7 @@ from torch import Tensor
 from seq2seq.config.schema import Normalize
 from seq2seq.data.batching import collate
 from seq2seq.model import RNNSearch
+from seq2seq.model.draws import entry_keys, keyed
 from seq2seq.model.hard_attention import rewards_to_go
 
 SOFT = -1
@@ -21,7 +22,7 @@ def script(model: RNNSearch, outcome: tuple[int, ...], monkeypatch) -> None:
     """Let the draws of one sentence come out as listed: a position, or SOFT."""
     steps = iter(outcome)
 
-    def draw(alpha: Tensor) -> tuple[Tensor, Tensor]:
+    def draw(alpha: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         choice = torch.tensor([next(steps)])
         return choice.clamp_min(0), choice == SOFT
 
@@ -70,8 +71,7 @@ def test_the_mean_over_all_draws_is_the_gradient_of_the_expected_loss(share, mon
 def drawn(seed: int, **changes) -> tuple[RNNSearch, Tensor, tuple[Tensor, ...]]:
     """A model, the loss of its draws, and what was drawn: log_prob, entropy, baseline (N,)."""
     model, batch = tiny_model(seed, attention=replace(HARD, **changes)).train(), random_batch(seed)
-    torch.manual_seed(seed)
-    followed = follow(model, batch)
+    followed = follow(model, batch, seed)
     log_p = model.logits(followed.t).detach().log_softmax(-1)
     log_p = log_p.gather(1, batch.tgt[batch.tgt_mask][:, None]).squeeze(1)
     term = followed.losses["reinforce"]
@@ -110,16 +110,15 @@ def test_the_entropy_bonus_makes_weights_more_equal():
     [grad] = torch.autograd.grad(loss, v_a)
     with torch.no_grad():
         v_a -= 1e-4 * grad
-    torch.manual_seed(6)
-    again = follow(model, random_batch(6)).losses["reinforce"].args[2]
+    again = follow(model, random_batch(6), 6).losses["reinforce"].args[2]
     assert again.sum() > entropy.sum()
 
 
 def test_draws_follow_alpha_and_never_fall_on_padding():
     model = tiny_model(7, attention=replace(HARD, soft_share=0.25))
     alpha = torch.tensor([[0.1, 0.6, 0.3, 0.0]]).double().expand(20_000, -1)
-    torch.manual_seed(7)
-    position, soft = model.decoder.attention.draw(alpha)
+    with keyed(entry_keys(7, 1, len(alpha))):
+        position, soft = model.decoder.attention.draw(alpha, torch.zeros(len(alpha), 1).long())
     shares = position.bincount(minlength=4) / len(position)
     # five standard errors of a share
     torch.testing.assert_close(shares, alpha[0].float(), rtol=0, atol=5 * 0.5 / 20_000**0.5)

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 
 import pytest
+from conftest import draws_of
 from runs import ROOT, template_pairs
 from test_tokenizer import EVIL, ODD, corpus, every_kind, model, text_of, tokenizer
 
@@ -21,7 +22,9 @@ CERTAIN = {PieceModel.bpe: 0.0, PieceModel.unigram: 500.0}
 def test_without_chance_it_is_the_cut_of_the_library(kind):
     tok = tokenizer(kind)
     texts = TEXTS + STRANGE
-    assert Sampler(tok._processor, CERTAIN[kind]).sample(texts, 1) == tok.encode(texts)
+    assert Sampler(tok._processor, CERTAIN[kind]).sample(texts, draws_of(texts, 1)) == tok.encode(
+        texts
+    )
 
 
 @every_kind
@@ -30,7 +33,7 @@ def test_without_chance_it_is_the_cut_of_the_library(kind):
 def test_cuts_are_as_frequent_as_those_of_the_library(kind, rate, word):
     """2,000 draws of each; a share that is really p differs by more than 0.08 in one of 10^6."""
     tok, count = tokenizer(kind), 2000
-    ours = Counter(map(tuple, tok.sample([word] * count, rate, 3)))
+    ours = Counter(map(tuple, tok.sample([word] * count, rate, draws_of([word] * count, 3))))
     drawn = tok._processor.encode(
         [word] * count, enable_sampling=True, alpha=rate, nbest_size=-1, num_threads=1
     )
@@ -44,7 +47,7 @@ def test_cuts_are_as_frequent_as_those_of_the_library(kind, rate, word):
 def test_T1_T2_cuts_are_decided_by_their_seed_and_are_still_the_text(kind):
     tok, texts = tokenizer(kind), [*corpus()[1][:40], *ODD[:3], ""]
     encoded = tok.encode(texts)
-    drawn = [tok.sample(texts, 0.3, seed) for seed in (7, 8, 2**32 - 1, 7)]
+    drawn = [tok.sample(texts, 0.3, draws_of(texts, seed)) for seed in (7, 8, 2**32 - 1, 7)]
     assert drawn[0] == drawn[3]
     assert len({str(cuts) for cuts in [*drawn, encoded]}) == 4
     for cuts in drawn:
@@ -58,7 +61,9 @@ import sys
 sys.path.insert(0, {root!r})
 from seq2seq.data.subword_vocabulary import SentencePieceTokenizer
 tok = SentencePieceTokenizer(sys.stdin.buffer.read(), "test")
-print(tok.sample({texts!r}, 0.3, 7))
+from seq2seq.model.draws import fold, stream
+texts = {texts!r}
+print(tok.sample(texts, 0.3, [stream(fold(7, number)) for number in range(len(texts))]))
 """
 
 
@@ -70,12 +75,24 @@ def test_T1_another_process_draws_the_same(kind):
     done = subprocess.run(
         [sys.executable, "-c", code], input=model(kind), capture_output=True, check=True
     )
-    assert done.stdout.decode().strip() == str(tokenizer(kind).sample(TEXTS[:40], 0.3, 7))
+    assert done.stdout.decode().strip() == str(
+        tokenizer(kind).sample(TEXTS[:40], 0.3, draws_of(TEXTS[:40], 7))
+    )
 
 
 def test_more_dropout_gives_more_pieces():
     tok = tokenizer(PieceModel.bpe)
-    counts = [sum(map(len, tok.sample(TEXTS, rate, 1))) for rate in (0.0, 0.1, 0.5)]
+    counts = [
+        sum(map(len, tok.sample(TEXTS, rate, draws_of(TEXTS, 1)))) for rate in (0.0, 0.1, 0.5)
+    ]
     assert counts[0] < counts[1] < counts[2]
-    [ids] = Sampler(tok._processor, 1.0).sample(["le chat"], 1)
+    [ids] = Sampler(tok._processor, 1.0).sample(["le chat"], draws_of(["le chat"], 1))
     assert tok.pieces(ids) == list("▁le▁chat")
+
+
+@every_kind
+def test_a_text_is_cut_by_its_own_draws_whatever_stands_beside_it(kind):
+    tok = tokenizer(kind)
+    together = tok.sample(TEXTS, 0.3, draws_of(TEXTS, 1))
+    for rows in (slice(0, 1), slice(7, 60), slice(3, None, 11)):
+        assert tok.sample(TEXTS[rows], 0.3, draws_of(TEXTS, 1)[rows]) == together[rows]

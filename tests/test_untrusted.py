@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import strangers
 import torch
+from conftest import draws_of
 from hydra import compose, initialize_config_dir
 from runs import ROOT, assert_fails, composed, config_of, copy_of, environment, run_here, tiny_run
 from safetensors.torch import load_file, save
@@ -486,7 +487,7 @@ def test_U6_mutated_tokenizers_are_named_or_load(stranger, tmp_path, tally, coun
             source, _ = load_tokenizers(run, cfg)
         except (RunDirError, UntrustedError):
             return "refused"
-        rows = [*source.encode(LINES), *source.sample(LINES, 0.1, 1)]
+        rows = [*source.encode(LINES), *source.sample(LINES, 0.1, draws_of(LINES, 1))]
         assert all(0 <= i < len(source) for row in rows for i in row)
         try:
             texts = [source.join(source.pieces(row)) for row in rows]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import draws_of
 from runs import begin, composed, locked, run_new, template_pairs, write_corpus
 from test_filters import filtered, pairs_of
 from test_tokenizer import text_of
@@ -76,7 +77,12 @@ def test_case_stays_and_every_blank_separates():
 @pytest.mark.parametrize("text", ["", " ", "\t \u00a0\u3000", "\x00\x1f"])
 def test_a_blank_text_has_no_words(text):
     tok = tokenizer(["un mot"])
-    assert tok.encode([text]) == tok.tokens([text]) == tok.sample([text], 0.1, 1) == [[]]
+    assert (
+        tok.encode([text])
+        == tok.tokens([text])
+        == tok.sample([text], 0.1, draws_of([text], 1))
+        == [[]]
+    )
     assert text_of(tok, []) == tok.join([]) == ""
 
 

@@ -12,6 +12,7 @@ from seq2seq.config.schema import Backend, Config, Precision
 from seq2seq.data.batching import Batch, TokenizedPairs
 from seq2seq.data.tokenizer import PAD
 from seq2seq.model import build_model
+from seq2seq.model.draws import entry_keys
 from seq2seq.training.gradient import accumulated_gradient
 from seq2seq.training.optim import build_optimizer, clip_gradients
 
@@ -72,7 +73,8 @@ class Training:
     def update(self, batch: Batch) -> int:
         """Make one update; return its target tokens."""
         batch = batch.to(self.device)
-        gradient = accumulated_gradient(self.model, batch, 1, self.cfg)
+        keys = entry_keys(self.cfg.seed, 1, batch.num_sentences).to(self.device)
+        gradient = accumulated_gradient(self.model, batch, keys, 1, self.cfg)
         clip_gradients(self.model, self.cfg.trainer.clip_norm)
         gradient.total.item()
         self.optimizer.step()

@@ -1,4 +1,4 @@
-"""Cutting text into subwords at random, decided by a seed alone.
+"""Cutting text into subwords at random, decided by the draws it is given.
 
 SentencePiece can sample, too, but what it draws cannot be repeated: its generator is salted anew
 in every process, so neither a resumed run nor a second one would see the same pieces.
@@ -9,10 +9,9 @@ cut is drawn with p(cut) ~ exp(rate * sum of its pieces' log probabilities) (Kud
 
 import heapq
 import math
-import random
 import re
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import sentencepiece
 
@@ -23,6 +22,8 @@ _KNOWN = 1 << 17
 # How far an unknown letter lies below the rarest piece, as in SentencePiece, nats.
 _UNKNOWN_PENALTY = 10.0
 
+# The next number of a text, in [0, 1).
+Draw = Callable[[], float]
 # For each end in a word: growing sums of weights, and to each the start of a piece and its id.
 Lattice = list[tuple[list[float], list[tuple[int, int]]]]
 
@@ -46,15 +47,18 @@ class Sampler:
         unigram = model.trainer_spec.model_type == proto.TrainerSpec.UNIGRAM
         self._cutter = (UnigramCutter if unigram else BpeCutter)(pieces, self._unknown, rate)
 
-    def sample(self, texts: Sequence[str], seed: int) -> list[list[int]]:
-        """Return the ids of each text; a run of unknown letters is one unknown symbol."""
-        rng = random.Random(seed)
-        return [list(self._line(text, rng)) for text in self._normalize(list(texts))]
+    def sample(self, texts: Sequence[str], draws: Sequence[Draw]) -> list[list[int]]:
+        """Return the ids of each text, by its own draws.
 
-    def _line(self, text: str, rng: random.Random) -> Iterator[int]:
+        A run of unknown letters is one unknown symbol.
+        """
+        lines = zip(self._normalize(list(texts)), draws, strict=True)
+        return [list(self._line(text, draw)) for text, draw in lines]
+
+    def _line(self, text: str, draw: Draw) -> Iterator[int]:
         before = None
         for word in _WORDS.findall(text):
-            for token in self._cutter.cut(word, rng):
+            for token in self._cutter.cut(word, draw):
                 if token != before or token != self._unknown:
                     yield token
                 before = token
@@ -70,13 +74,13 @@ class BpeCutter:
     def __init__(self, pieces: dict[str, tuple[int, float]], unknown: int, rate: float) -> None:
         self._pieces, self._unknown, self._rate = pieces, unknown, rate
         self._whole: dict[str, tuple[list[int], int]] = {}
-        self._rng: random.Random | None = None
+        self._draw: Draw | None = None
         self._until_next = 0
 
-    def cut(self, word: str, rng: random.Random) -> Sequence[int]:
+    def cut(self, word: str, draw: Draw) -> Sequence[int]:
         """Return the ids of a word."""
-        if rng is not self._rng:
-            self._rng, self._until_next = rng, self._gap(rng)
+        if draw is not self._draw:
+            self._draw, self._until_next = draw, self._gap(draw)
         whole = self._whole.get(word)
         if whole is None:
             whole = self._merge(word, None)
@@ -86,25 +90,25 @@ class BpeCutter:
         if self._until_next >= merges:
             self._until_next -= merges
             return ids
-        return self._merge(word, rng)[0]
+        return self._merge(word, draw)[0]
 
-    def _gap(self, rng: random.Random) -> int:
+    def _gap(self, draw: Draw) -> int:
         """Draw how many merges are made before the next one is left out."""
         if self._rate <= 0:
             return 1 << 62
         if self._rate >= 1:
             return 0
-        return int(math.log(1 - rng.random()) / math.log(1 - self._rate))
+        return int(math.log(1 - draw()) / math.log(1 - self._rate))
 
-    def _left_out(self, rng: random.Random) -> bool:
+    def _left_out(self, draw: Draw) -> bool:
         self._until_next -= 1
         if self._until_next >= 0:
             return False
-        self._until_next = self._gap(rng)
+        self._until_next = self._gap(draw)
         return True
 
-    def _merge(self, word: str, rng: random.Random | None) -> tuple[list[int], int]:
-        """Merge letters, the best pair first; with a generator some merges are left out.
+    def _merge(self, word: str, draw: Draw | None) -> tuple[list[int], int]:
+        """Merge letters, the best pair first; with draws some merges are left out.
 
         Returns:
             The ids, and how many merges came up.
@@ -128,7 +132,7 @@ class BpeCutter:
             if not parts[left] or not parts[right] or parts[left] + parts[right] != merged:
                 continue  # one of them is part of something else by now
             count += 1
-            if rng is not None and self._left_out(rng):
+            if draw is not None and self._left_out(draw):
                 continue
             parts[left], parts[right] = merged, ""
             after[left] = after[right]
@@ -150,7 +154,7 @@ class UnigramCutter:
         self._unknown_score = lowest - _UNKNOWN_PENALTY
         self._lattices: dict[str, Lattice] = {}
 
-    def cut(self, word: str, rng: random.Random) -> Sequence[int]:
+    def cut(self, word: str, draw: Draw) -> Sequence[int]:
         """Return the ids of a word."""
         lattice = self._lattices.get(word)
         if lattice is None:
@@ -161,7 +165,7 @@ class UnigramCutter:
         end = len(word)
         while end:
             sums, entries = lattice[end]
-            chosen = bisect(sums, rng.random() * sums[-1]) if len(sums) > 1 else 0
+            chosen = bisect(sums, draw() * sums[-1]) if len(sums) > 1 else 0
             end, token = entries[min(chosen, len(entries) - 1)]
             ids.append(token)
         return ids[::-1]

@@ -3,7 +3,7 @@
 import io
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 
@@ -63,11 +63,13 @@ class SentencePieceTokenizer:
         ids: list[list[int]] = self._processor.encode(self._composed(texts))
         return ids
 
-    def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
+    def sample(
+        self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
+    ) -> list[list[int]]:
         """Cut each text at random: BPE-dropout, or sampling from the unigram lattice."""
         if self._sampler is None or self._sampler.rate != rate:
             self._sampler = Sampler(self._processor, rate)
-        return self._sampler.sample(self._composed(texts), seed)
+        return self._sampler.sample(self._composed(texts), draws)
 
     def tokens(self, texts: Sequence[str]) -> list[list[str]]:
         """Cut texts as `encode` does: for each id what stands in the text, spaces as U+2581."""

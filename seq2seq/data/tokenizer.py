@@ -4,7 +4,7 @@ Words, the paper's choice, are in `word_vocabulary.py`, SentencePiece's subwords
 `subword_vocabulary.py`. The registry builds a `VocabularyKind` from `cfg.tokenizer`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from seq2seq.data.words import WordCounter
@@ -27,8 +27,10 @@ class Tokenizer(Protocol):
         """Turn texts into ids, without the end symbol; an empty text gives no ids."""
         ...
 
-    def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
-        """Like `encode`, each text cut at random; the same seed cuts the same way."""
+    def sample(
+        self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
+    ) -> list[list[int]]:
+        """Like `encode`, each text cut at random, by its own numbers out of [0, 1)."""
         ...
 
     def tokens(self, texts: Sequence[str]) -> list[list[str]]:

@@ -4,7 +4,7 @@ Tokenised as the paper's corpus was, case kept; nothing is escaped or normalised
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from seq2seq.config.registry import builds
@@ -70,7 +70,9 @@ class WordTokenizer:
         """Turn texts into ids, without the end symbol; an empty text gives no ids."""
         return [[self._ids.get(word, UNK) for word in self._moses.words(text)] for text in texts]
 
-    def sample(self, texts: Sequence[str], rate: float, seed: int) -> list[list[int]]:
+    def sample(
+        self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
+    ) -> list[list[int]]:
         """Like `encode`: there is one way to cut a text into words."""
         return self.encode(texts)
 

@@ -39,6 +39,7 @@ from seq2seq.model.attention import (
 )
 from seq2seq.model.backend import BACKENDS, Backend
 from seq2seq.model.decoder import RecurrentDecoder
+from seq2seq.model.draws import name_sites
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.gated_unit import GatedUnit
@@ -61,6 +62,7 @@ def build_model(cfg: Config, *, num_source: int, num_target: int, pad: int) -> R
         pad: Id of padding and of y_0.
     """
     model: RNNSearch = build(cfg.model, cfg, num_source, num_target, pad)
+    name_sites(model)
     return model
 
 

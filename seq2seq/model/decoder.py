@@ -108,16 +108,14 @@ class RecurrentDecoder(nn.Module):
 
     def embed(self, y: Tensor) -> Tensor:
         """Return E y (..., m); the id of y_0 gives the zero vector."""
-        embedded: Tensor = self.embedding_dropout(self.embedding(y))
+        embedded: Tensor = self.embedding(y)
         return embedded
 
     def readout(self, s_prev: Tensor, Ey: Tensor, c: Tensor) -> Tensor:
         """Return t_i (..., l) from s_{i-1} (..., n), E y_{i-1} (..., m), c_i (..., 2n)."""
         # s_{i-1}, not s_i: A.2.2 and the authors' code, although Eq. (4) writes s_i.
         t_tilde = self.U_o(s_prev) + self.V_o(Ey) + self.C_o(c)
-        t = max_of_pairs(t_tilde) if self.maxout else torch.tanh(t_tilde)
-        dropped: Tensor = self.readout_dropout(t)
-        return dropped
+        return max_of_pairs(t_tilde) if self.maxout else torch.tanh(t_tilde)
 
     # Word by word
 
@@ -146,7 +144,8 @@ class RecurrentDecoder(nn.Module):
         steps = self._unroll(memory, Ey, Ey_prev, mask)
         real = mask.flatten().nonzero()[:, 0]
         rows = (x.flatten(0, 1).index_select(0, real) for x in (steps.s_prev, Ey_prev, steps.c))
-        return Followed(self.readout(*rows), steps.alpha, steps.losses)
+        t = self.readout_dropout(self.readout(*rows), real // y.shape[1], real % y.shape[1])
+        return Followed(t, steps.alpha, steps.losses)
 
     def logits(self, t: Tensor) -> Tensor:
         """Return W_o t + b (..., K_y)."""
@@ -170,7 +169,7 @@ class RecurrentDecoder(nn.Module):
 
     def _words(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return E y_i and E y_{i-1} (B, Ty, m)."""
-        Ey = self.embed(y)
+        Ey = self.embedding_dropout(self.embed(y))
         # y_0 is the zero vector. Dropout draws one mask for a word, for both of its uses.
         return Ey, torch.cat([torch.zeros_like(Ey[:, :1]), Ey[:, :-1]], dim=1)
 

@@ -1,16 +1,17 @@
 """Dropout; the paper has none, small corpora need it."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-_STEPS = 1 << 16
+from seq2seq.model.draws import Drawing
+
+_LEVELS = 1 << 16
 
 
-class Dropout(nn.Module):
+class Dropout(Drawing):
     """Set a share of the numbers to 0 in training and scale the others up, so that sums stay.
 
-    Four masks come from one 64-bit random number, where `nn.Dropout` draws a number for each: that
-    took a fortieth of a training on a CPU. The share is therefore a multiple of 1 / 65,536.
+    Four masks come from 64 random bits, so the share is a multiple of 1 / 65,536.
 
     Args:
         p: Share of the numbers that become 0, below 1.
@@ -20,16 +21,27 @@ class Dropout(nn.Module):
         super().__init__()
         self.p = p
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x of any shape with some of its numbers 0."""
-        kept = max(1, round((1 - self.p) * _STEPS))
-        if not self.training or kept == _STEPS:
+    def forward(
+        self, x: Tensor, sentences: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """Return x (B, T, d) with some of its numbers 0.
+
+        Args:
+            x: One row for each sentence and position; or (N, d), then the next two say which.
+            sentences: (N,) of the batch.
+            positions: (N,) in their sentences.
+        """
+        kept = max(1, round((1 - self.p) * _LEVELS))
+        if not self.training or kept == _LEVELS:
             return x
-        draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
-        draws.random_(torch.iinfo(torch.int64).min, None)
-        numbers = draws.view(torch.int16)[: x.numel()].view(x.shape)
-        mask = (numbers < kept - _STEPS // 2).to(x.dtype)
-        return x * mask.mul_(_STEPS / kept)
+        if sentences is None or positions is None:
+            rows = (torch.arange(size, device=x.device) for size in x.shape[:-1])
+            sentences, positions = torch.meshgrid(*rows, indexing="ij")
+        count = -(-x.shape[-1] // 4)  # draws a row
+        counters = positions[..., None] * count + torch.arange(count, device=x.device)
+        numbers = self.bits(sentences[..., None], counters).view(torch.int16)[..., : x.shape[-1]]
+        mask = (numbers < kept - _LEVELS // 2).to(x.dtype)
+        return x * mask.mul_(_LEVELS / kept)
 
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""

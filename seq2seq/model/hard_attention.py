@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.model.attention import AdditiveAttention, expectation
+from seq2seq.model.draws import Drawing
 from seq2seq.model.initialization import Scheme, draw_layers
 from seq2seq.model.protocols import Attended, Draw, LossTerm, Source
 
@@ -21,13 +22,14 @@ class Reinforce:
     entropy_weight: float
 
 
-class HardAttention(AdditiveAttention):
+class HardAttention(AdditiveAttention, Drawing):
     """Stochastic attention to one position, Xu et al. 2015, 4.1, over the paper's energies.
 
     In training the context is one annotation, drawn with probabilities alpha_i; for a share of
     the steps (`soft_share`, their variance reduction) it is the expectation. The draw has no
     gradient: `reinforce_loss` learns from its log-probability. At test time the context is
-    the most likely annotation, or the expectation. `alpha` is always the distribution.
+    the most likely annotation, or the expectation. `alpha` is always the distribution. Its own
+    state in training is the number of the step.
     """
 
     def __init__(
@@ -61,7 +63,8 @@ class HardAttention(AdditiveAttention):
         expected = expectation(alpha, source)
         if not self.training:
             return Attended(expected, alpha)
-        position, soft = self.draw(alpha.detach())
+        step = query.new_zeros(len(query), 1, dtype=torch.int64) if state is None else state
+        position, soft = self.draw(alpha.detach(), step)
         c = torch.where(soft[:, None], expected, _at(source, position))
         log_alpha = alpha.clamp_min(torch.finfo(alpha.dtype).tiny).log()
         log_prob = log_alpha.gather(1, position[:, None]).squeeze(1)
@@ -70,12 +73,18 @@ class HardAttention(AdditiveAttention):
             -(alpha * log_alpha).sum(dim=-1),
             self.baseline(query.detach()).squeeze(-1),
         )
-        return Attended(c, alpha, draw=Draw(drawn, self.losses))
+        return Attended(c, alpha, step + 1, draw=Draw(drawn, self.losses))
 
-    def draw(self, alpha: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a position for each row of alpha (R, Tx), and where to take the expectation."""
-        soft = torch.rand(len(alpha), device=alpha.device) < self.soft_share
-        return torch.multinomial(alpha, 1).squeeze(1), soft
+    def draw(self, alpha: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a position for each row of alpha (R, Tx), and where to take the expectation.
+
+        A row is a sentence: two draws at each step (R, 1), the second through the sums of alpha.
+        """
+        sentences = torch.arange(len(alpha), device=alpha.device)[:, None]
+        draws = self.uniform(sentences, 2 * step + torch.arange(2, device=alpha.device))
+        sums = alpha.double().cumsum(dim=-1)
+        chosen = torch.searchsorted(sums, draws[:, 1:] * sums[:, -1:], right=True)
+        return chosen.squeeze(1), draws[:, 0] < self.soft_share
 
     def losses(self, drawn: Sequence[Tensor], mask: Tensor) -> Mapping[str, LossTerm]:
         """Return what is learned from the draws along targets: log-probability, entropy, baseline.

@@ -41,6 +41,7 @@ def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
         "threads": cfg.threads if cfg.threads is not None else torch.get_num_threads(),
         "device": pick_device(cfg.device).type,
         "steps": _steps(),
+        "draws": "keyed",
         "command": command if command is not None else typed_command(),
     }
 
@@ -85,6 +86,8 @@ def note_restart(run: RunDir, cfg: Config) -> list[str]:
                 ("threads", last["threads"], now["threads"]),
                 ("device", last["device"], now["device"]),
                 ("steps", last.get("steps", "torch"), now["steps"]),
+                # 0.1.0 seeded a generator for each update.
+                ("random draws", last.get("draws", "in turn"), now["draws"]),
             )
             if before != after
         ]

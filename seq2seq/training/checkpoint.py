@@ -47,7 +47,7 @@ _NAME = re.compile(r"(?:update|step)-(\d{8})")  # 0.1.0 called them step-NNNNNNN
 
 @dataclass
 class Progress:
-    """Where training stands. Random draws need no saving: they follow from seed and update."""
+    """Where training stands. Random draws need no saving: they are a function of their keys."""
 
     update: int = 0
     epoch: int = 0
@@ -62,7 +62,7 @@ class Progress:
     plateau_waiting: int = 0
     explosions: int = 0  # updates in a row, up to now, whose gradient exploded
     # Updates computed in more parts than asked for, as memory ran out. From the first on the run
-    # is not exact: another machine would have drawn other dropout.
+    # is not exact: sums were rounded otherwise.
     updates_in_parts: int = 0
     metrics_bytes: int = 0  # size of metrics.jsonl; a resumed run cuts what was written after
     window_updates: int = 0  # since the last line of the log; with them, sums over these updates

@@ -38,7 +38,7 @@ class Step:
     """An update that is being made."""
 
     number: int  # the first is 1
-    seed: int
+    keys: Tensor  # (B,) that its sentences draw by
     rows: Sequence[int]  # of the training corpus, from 0
     batch: Batch
 
@@ -82,8 +82,7 @@ class Guard:
 
     def _diverged(self, step: Step, what: str, norm: float) -> DivergedError:
         # Once more, with the draws of the update: the loss of each sentence.
-        torch.manual_seed(step.seed)
-        losses = sentence_losses(self.model, step.batch, self.cfg)
+        losses = sentence_losses(self.model, step.batch, step.keys, self.cfg)
         # The gradient norm of each parameter, as before clipping.
         scale = norm / self.cfg.trainer.clip_norm
         scale = max(1.0, scale) if math.isfinite(scale) else 1.0  # then nothing was clipped
@@ -96,7 +95,7 @@ class Guard:
         record = {
             "update": step.number,
             "what": what,
-            "seed": step.seed,
+            "seed": self.cfg.seed,
             "lines": lines,
             **{side: self._text(side, step.rows) for side in SIDES},
             "source_ids": _ids(batch.src, batch.src_mask),

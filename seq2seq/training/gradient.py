@@ -8,6 +8,7 @@ from torch import Tensor
 from seq2seq.config.schema import Config, OnOutOfMemory
 from seq2seq.data.batching import Batch
 from seq2seq.model import RNNSearch
+from seq2seq.model.draws import keyed
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.training.loss import loss_along
 from seq2seq.training.loss import sentence_losses as losses_of_sentences
@@ -24,13 +25,15 @@ class Gradient:
     shortage: str | None = None  # what it says where memory ran out: more parts than asked for
 
 
-def accumulated_gradient(model: RNNSearch, batch: Batch, parts: int, cfg: Config) -> Gradient:
+def accumulated_gradient(
+    model: RNNSearch, batch: Batch, keys: Tensor, parts: int, cfg: Config
+) -> Gradient:
     """Put the gradient of a batch into the parameters, computed in parts, one after the other.
 
-    Losses are sums over words, and each is divided by what the whole batch is divided by: without
-    dropout and draws, which come out differently, parts give the gradient of the whole batch up to
-    rounding. Where memory runs out and `trainer.on_out_of_memory` is `split`, everything starts
-    again, from the seed of the update, in twice as many parts.
+    Losses are sums over words, and each is divided by what the whole batch is divided by; sentences
+    draw by their keys (B,). So parts give the gradient of the whole batch up to rounding. Where
+    memory runs out and `trainer.on_out_of_memory` is `split`, everything starts again in twice as
+    many parts.
 
     Raises:
         MemoryError: not even a single sentence fits.
@@ -42,8 +45,9 @@ def accumulated_gradient(model: RNNSearch, batch: Batch, parts: int, cfg: Config
         loss = followed = None
         total = torch.zeros((), device=batch.src.device)
         with OutOfMemory() as oom:
-            for part in split(batch, parts):
-                with autocast(part.src.device, cfg.trainer.precision):
+            cut = keys.tensor_split(boundaries(len(keys), parts))
+            for part, own in zip(split(batch, parts), cut, strict=True):
+                with keyed(own), autocast(part.src.device, cfg.trainer.precision):
                     followed = model.follow(part.src, part.src_mask, part.tgt, part.tgt_mask)
                     loss = loss_along(model, followed, part, cfg.trainer.label_smoothing)
                 loss = replace(loss, sentences=batch.num_sentences, tokens=tokens)
@@ -58,7 +62,6 @@ def accumulated_gradient(model: RNNSearch, batch: Batch, parts: int, cfg: Config
             model.zero_grad(set_to_none=True)
             raise MemoryError(shortage)
         parts = min(2 * parts, batch.num_sentences)
-        torch.manual_seed(torch.initial_seed())
 
 
 def free_failed_pass(device: torch.device) -> None:
@@ -70,18 +73,24 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     """Cut a batch into parts of as many sentences, each no wider than its own longest ones."""
     if parts == 1:
         return [batch]
-    ends = [batch.num_sentences * i // parts for i in range(parts + 1)]
-    return [_rows(batch, slice(*ends[i : i + 2])) for i in range(parts)]
+    at = boundaries(batch.num_sentences, parts)
+    cut = zip(*(tensor.tensor_split(at) for tensor in vars(batch).values()), strict=True)
+    return [_trimmed(Batch(*tensors)) for tensors in cut]
 
 
-def sentence_losses(model: RNNSearch, batch: Batch, cfg: Config) -> list[float]:
-    """Return the nats of each sentence, with the draws that the caller has seeded."""
-    with autocast(batch.src.device, cfg.trainer.precision):
+def boundaries(count: int, parts: int) -> list[int]:
+    """Return where to cut so many sentences into parts."""
+    return [count * i // parts for i in range(1, parts)]
+
+
+def sentence_losses(model: RNNSearch, batch: Batch, keys: Tensor, cfg: Config) -> list[float]:
+    """Return the nats of each sentence; in training mode with the draws of its key."""
+    with keyed(keys), autocast(batch.src.device, cfg.trainer.precision):
         losses: list[float] = losses_of_sentences(model, batch).tolist()
     return losses
 
 
-def _rows(batch: Batch, rows: slice) -> Batch:
-    src_mask, tgt_mask = batch.src_mask[rows], batch.tgt_mask[rows]
-    tx, ty = (int(mask.sum(dim=1).max()) for mask in (src_mask, tgt_mask))
-    return Batch(batch.src[rows, :tx], src_mask[:, :tx], batch.tgt[rows, :ty], tgt_mask[:, :ty])
+def _trimmed(batch: Batch) -> Batch:
+    tx, ty = (int(mask.sum(dim=1).max()) for mask in (batch.src_mask, batch.tgt_mask))
+    sides = batch.src[:, :tx], batch.src_mask[:, :tx], batch.tgt[:, :ty], batch.tgt_mask[:, :ty]
+    return Batch(*sides)

@@ -4,16 +4,14 @@ import contextlib
 import logging
 import math
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
-
-import torch
 
 from seq2seq.config.schema import Config, OnOutOfMemory
 from seq2seq.data.batching import Batch, collate, plan_epoch, shape
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model import RNNSearch
+from seq2seq.model.draws import entry_keys, fold, stream
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, StoppedError, UserError
@@ -154,13 +152,13 @@ class Trainer:
         with self.stop.interruptible():
             batch = self._batch(rows)
             sizes = batch.count_tokens(), batch.num_cells
-            step = Step(number, update_seed(self.cfg.seed, number), rows, batch.to(self.device))
+            # A sentence draws by (seed, update, place in the batch): nothing that happens between
+            # updates, no restart and no parts can change what it draws.
+            keys = entry_keys(self.cfg.seed, number, len(rows)).to(self.device)
+            step = Step(number, keys, rows, batch.to(self.device))
             waited = time.perf_counter() - start
-            # Every update draws from its own seed: nothing that happens between updates, and no
-            # restart, can change what it draws.
-            torch.manual_seed(step.seed)
             parts = self.cfg.trainer.accumulate
-            gradient = accumulated_gradient(self.model, step.batch, parts, self.cfg)
+            gradient = accumulated_gradient(self.model, step.batch, keys, parts, self.cfg)
         if gradient.shortage is not None:
             text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
             log.warning(text, number, gradient.shortage, gradient.parts)
@@ -206,14 +204,15 @@ class Trainer:
         """Make a batch, on the CPU."""
         if self.data.texts is None:
             return self.data.train.batch(rows, PAD)
-        # Subwords are cut anew at random: a function of text, seed and update alone.
-        rate = self.cfg.tokenizer.sampling
-        seed = update_seed(self.cfg.seed, self.progress.update + 1)
-        src, tgt = (
-            [[*ids, EOS] for ids in tokenizer.sample([side[row] for row in rows], rate, seed)]
-            for side, tokenizer in zip(self.data.texts, self.data.tokenizers, strict=True)
-        )
-        return collate(list(zip(src, tgt, strict=True)), PAD)
+        # Subwords are cut anew at random, by the keys of the sentences; each side is a site.
+        keys = entry_keys(self.cfg.seed, self.progress.update + 1, len(rows)).tolist()
+        sides = []
+        for site, texts in enumerate(self.data.texts):
+            streams = [stream(fold(key, site)) for key in keys]
+            sample = self.data.tokenizers[site].sample
+            cut = sample([texts[row] for row in rows], self.cfg.tokenizer.sampling, streams)
+            sides.append([[*ids, EOS] for ids in cut])
+        return collate(list(zip(*sides, strict=True)), PAD)
 
     def _step(self, number: int) -> None:
         with self.monitor.moving(number):
@@ -283,8 +282,3 @@ def stopped(
     why = stop.signal.name if stop.signal else f"trainer.max_minutes={minutes:g}"
     fix = f"Continue with: python train.py resume={run.root}"
     return StoppedError(run.root, f"{what} ({why})", fix, stop.exit_code or 75)
-
-
-def update_seed(seed: int, update: int) -> int:
-    """Return the seed of one update, 32 bits."""
-    return zlib.crc32(f"{seed}/{update}".encode())

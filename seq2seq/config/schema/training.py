@@ -120,8 +120,7 @@ class TrainerConfig:
     label_smoothing: float = share(0.0)
     precision: Precision = Precision.fp32
     # Stop, or compute the gradient in parts of the batch, halved until they fit. It is the same
-    # gradient up to rounding and random draws, so such a run is not exact: metrics name every
-    # update that was split.
+    # gradient up to rounding, so such a run is not exact: metrics name every update that was split.
     on_out_of_memory: OnOutOfMemory = OnOutOfMemory.stop
     # Decay per update of the averaged weights that are validated and decoded; 0 is off
     ema_decay: float = share(0.0)
