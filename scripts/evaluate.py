@@ -126,6 +126,8 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
         comparisons = compare_runs(named(runs))
         return significance.as_table(comparisons), to_json(comparisons)
     results = runs[0].results()
+    if results.note:
+        print(results.note, file=sys.stderr)
     return str(results), to_json(results)
 
 

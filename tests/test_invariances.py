@@ -157,6 +157,7 @@ def test_gradient_of_a_batch_is_the_sum_over_its_sentences(seed):
 
 DROPOUTS = {
     "embedding_dropout": ["encoder.embedding_dropout", "decoder.embedding_dropout"],
+    "word_dropout": ["encoder.word_dropout", "decoder.word_dropout"],
     "annotation_dropout": ["encoder.annotation_dropout"],
     "readout_dropout": ["decoder.readout_dropout"],
 }

@@ -227,6 +227,8 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         check_data(run)
         results, by_length = score(cfg, run)
     run.write_json(SCORES, to_json(results))  # before any figure, which may fail
+    if results.note:
+        log.info("%s", results.note)
     run.write_json(LENGTH_BLEU, to_json(by_length))
     bins = {cfg.name: by_length.bins}
     figures = chain(

@@ -99,8 +99,12 @@ def scan_stream(
     if form := form_of(first):
         raise DataError(name, f"is {form[0]}, not text", form[1])
     if second == b"" and b"\0" not in first:
-        what = f"its lines end in CR alone ({first.count(13)} of them, no line feed)"
-        raise DataError(name, what, r"Convert it: tr '\r' '\n' < OLD > NEW.")
+        count = first.count(13)
+        raise DataError(
+            name,
+            f"its lines end in CR alone ({count} of them, no line feed)",
+            r"Convert it: tr '\r' '\n' < OLD > NEW.",
+        )
     for raw in chain(filter(None, (first, second)), lines):
         summary.lines += 1
         if len(raw) > MAX_LINE_BYTES:
@@ -225,25 +229,15 @@ def _decode(raw: bytes, name: Path | str, summary: FileSummary, languages: Seque
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        # Guess from the offending bytes what the file really is.
-        fix = "Convert it to UTF-8: iconv -f ITS_ENCODING -t UTF-8."
-        if first and (mark := next((m for m in _WIDE_MARKS if raw.startswith(m)), None)):
-            fix = f"It is {_WIDE_MARKS[mark]}: convert it, iconv -f {_WIDE_MARKS[mark]} -t UTF-8."
-        elif error.reason == "unexpected end of data":  # a line end would have come first
-            fix = "The file ends inside a character: is it cut?"
-        elif names := likeliest(raw, languages)[:3]:
-            code = names[0].replace("Latin-1", "ISO-8859-1").replace("Shift-JIS", "SHIFT_JIS")
-            text = " or ".join(names)
-            fix = f"If the file is {text}, convert it: iconv -f {code} -t UTF-8."
         what = f"invalid UTF-8 byte 0x{raw[error.start]:02x} at byte {error.start + 1}"
-        raise DataError(where, what, fix) from None
+        raise DataError(where, what, _advice(raw, error, languages, first)) from None
     if b"\0" in raw:
-        order = "LE" if raw.index(0) % 2 else "BE"
-        fix = f"Remove it; if the file is UTF-16, convert it: iconv -f UTF-16{order} -t UTF-8."
+        wide = "UTF-16LE" if raw.index(0) % 2 else "UTF-16BE"
+        fix = f"Remove it; if the file is UTF-16, convert it: iconv -f {wide} -t UTF-8."
         raise DataError(where, f"NUL at byte {raw.index(0) + 1}", fix)
     if _ISO_2022 in raw:
-        fix = "Convert it: iconv -f ISO-2022-JP -t UTF-8."
-        raise DataError(where, f"ISO-2022 escape at byte {raw.index(_ISO_2022) + 1}", fix)
+        convert = "Convert it: iconv -f ISO-2022-JP -t UTF-8."
+        raise DataError(where, f"ISO-2022 escape at byte {raw.index(_ISO_2022) + 1}", convert)
     text = text.removesuffix("\n")
     if text.endswith("\r"):
         summary.carriage_returns += 1
@@ -253,3 +247,16 @@ def _decode(raw: bytes, name: Path | str, summary: FileSummary, languages: Seque
         text = text.removeprefix("\ufeff")
     summary.control_characters += _CONTROL.search(text) is not None
     return text
+
+
+def _advice(raw: bytes, error: UnicodeDecodeError, languages: Sequence[str], first: bool) -> str:
+    """Guess from the offending bytes what the file really is."""
+    name = next((_WIDE_MARKS[mark] for mark in _WIDE_MARKS if first and raw.startswith(mark)), None)
+    if name is not None:
+        return f"It is {name}: convert it, iconv -f {name} -t UTF-8."
+    if error.reason == "unexpected end of data":  # a line end would have come first
+        return "The file ends inside a character: is it cut?"
+    if names := likeliest(raw, languages)[:3]:
+        code = names[0].replace("Latin-1", "ISO-8859-1").replace("Shift-JIS", "SHIFT_JIS")
+        return f"If the file is {' or '.join(names)}, convert it: iconv -f {code} -t UTF-8."
+    return "Convert it to UTF-8: iconv -f ITS_ENCODING -t UTF-8."

@@ -122,7 +122,7 @@ def _scores(results: Results) -> list[dict[str, Any]]:
 
 def _notes(results: Results) -> list[str]:
     """Say what the measures of attention on the test set are, and what they advise."""
-    notes = []
+    notes = [printable(results.note)] if results.note else []
     if (gold := results.alignment) is not None:
         rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
         notes.append(f"{rate} {gold.advice}")

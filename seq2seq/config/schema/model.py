@@ -31,6 +31,8 @@ class ModelConfig:
     embedding_bias: bool = False  # A bias on embedded words, as in the authors' code
     init: InitialWeights = InitialWeights.paper  # `paper` is B.1
     embedding_dropout: float = share(0.0)
+    # Share of the words of either side whose whole embedding is 0 in an update
+    word_dropout: float = share(0.0)
     backend: Backend = Backend.auto  # `auto` takes the fused kernels where they fit
 
 

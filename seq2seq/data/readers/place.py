@@ -99,6 +99,7 @@ def _not_empty(pairs: Pairs, where: str) -> Pairs:
         yield pair
     if number == 0:
         raise DataError(where, "holds no sentence pair", "Give a file with at least one.")
-    if number == 1 and isinstance(pair, Pair) and max(len(pair.src), len(pair.tgt)) > LONGEST_ALONE:
-        what = f"holds a single line of {max(len(pair.src), len(pair.tgt)):,} characters"
+    count = max(len(pair.src), len(pair.tgt)) if isinstance(pair, Pair) else 0
+    if number == 1 and count > LONGEST_ALONE:
+        what = f"holds a single line of {count:,} characters"
         raise DataError(where, what, "Write one sentence a line, each ended by a line feed.")
