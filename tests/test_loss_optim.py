@@ -193,7 +193,7 @@ POINTS = [
 
 @pytest.mark.parametrize(("cfg", "update", "reductions", "expected"), POINTS)
 def test_rate_at_points_worked_out_by_hand(cfg, update, reductions, expected):
-    factor = rate_factor(cfg, update=update, last_update=14, reductions=reductions)
+    factor = rate_factor(cfg, update=update, max_updates=14, reductions=reductions)
     assert factor == pytest.approx(expected, abs=1e-12)
 
 
@@ -203,7 +203,7 @@ def test_every_schedule_is_among_the_points():
 
 @pytest.mark.parametrize("cfg", [LINEAR, COSINE, INVERSE], ids=lambda cfg: cfg.name)
 def test_rate_climbs_to_the_end_of_the_warmup_and_then_falls(cfg):
-    rates = [rate_factor(cfg, update=u, last_update=14, reductions=0) for u in range(1, 15)]
+    rates = [rate_factor(cfg, update=u, max_updates=14, reductions=0) for u in range(1, 15)]
     assert rates[:4] == sorted(rates[:4])
     assert rates[3:] == sorted(rates[3:], reverse=True)
     assert max(rates) == rates[3] == 1.0
@@ -212,8 +212,8 @@ def test_rate_climbs_to_the_end_of_the_warmup_and_then_falls(cfg):
 def test_a_warmup_longer_than_the_run_does_not_divide_by_zero():
     for schedule in (LINEAR, COSINE, INVERSE):
         cfg = replace(schedule, warmup=14)
-        assert rate_factor(cfg, update=14, last_update=14, reductions=0) == 1.0
-        assert rate_factor(cfg, update=15, last_update=14, reductions=0) > 0
+        assert rate_factor(cfg, update=14, max_updates=14, reductions=0) == 1.0
+        assert rate_factor(cfg, update=15, max_updates=14, reductions=0) > 0
 
 
 # Clipping -------------------------------------------------------------------------------------

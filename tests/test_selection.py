@@ -209,7 +209,7 @@ def test_a_warmup_longer_than_the_training_is_named(caplog, warmup, percent):
         warn_of_warmup(PlateauConfig(), 1)
     wanted = f"scheduler.warmup={warmup} is longer than the training, 10 updates: the rate ends at "
     assert caplog.messages == ([] if percent is None else [f"{wanted}{percent}%"])
-    reached = max(rate_factor(cfg, update=u, last_update=10, reductions=0) for u in range(1, 11))
+    reached = max(rate_factor(cfg, update=u, max_updates=10, reductions=0) for u in range(1, 11))
     assert round(100 * reached) == percent or warmup <= 10
 
 

@@ -50,7 +50,6 @@ DROP_WARNING = 0.1
 COPY_WARNING = 0.5
 # In a warning so many pairs are shown, at most so many characters of each side.
 NUM_SHOWN, SHOWN = 2, 40
-SIDES = ("source", "target")
 
 
 @dataclass
@@ -142,7 +141,8 @@ def keep(
             for tally, text, words in zip(tallies, (pair.src, pair.tgt), found, strict=True):
                 tally.add(text, words)
             yield pair
-    summary.lengths = dict(zip(SIDES, (tally.as_dict() for tally in tallies), strict=True))
+    sides = zip(("source", "target"), tallies, strict=True)
+    summary.lengths = {side: tally.as_dict() for side, tally in sides}
     _judge(summary, ", ".join(cfg.train), first_bad)
 
 

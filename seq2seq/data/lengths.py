@@ -7,12 +7,13 @@ script without spaces make up one.
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import regex
 
-from seq2seq.data.languages import Unit, language_is_spaced, length_unit
+from seq2seq.data.languages import Unit, is_spaced, language_is_spaced, length_unit
 
 CHARACTERS_PER_WORD = 2.5
 """Characters of a script without spaces for a word of an English translation.
@@ -49,13 +50,15 @@ class Length:
     language: str
     words: Callable[[str], int]
 
-    def in_words(self, text: str) -> float:
-        """Return the length of a text for limits."""
-        return self(text) / (1 if self._has_spaces(text) else CHARACTERS_PER_WORD)
-
     def __call__(self, text: str) -> int:
         """Return the length of a text in words, or in characters."""
         return self.words(text) if self._has_spaces(text) else count_characters(text)
+
+    def in_words(self, text: str) -> float:
+        """Return the length of a text for limits."""
+        if self._has_spaces(text):
+            return self.words(text)
+        return count_characters(text) / CHARACTERS_PER_WORD
 
     def unit(self, sample: Iterable[str]) -> Unit:
         """Return what lengths of such texts are counted in."""
@@ -63,7 +66,13 @@ class Length:
         return length_unit(self.language, "\n".join(texts))
 
     def _has_spaces(self, text: str) -> bool:
-        return language_is_spaced(self.language, text if _UNSPACED_BLOCKS.search(text) else "")
+        if not self._spaced or _UNSPACED_BLOCKS.search(text) is None:
+            return self._spaced
+        return language_is_spaced(self.language, text)
+
+    @cached_property
+    def _spaced(self) -> bool:
+        return is_spaced(self.language)
 
 
 class Tally:

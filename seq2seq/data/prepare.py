@@ -21,7 +21,7 @@ from seq2seq.config.registry import build
 from seq2seq.config.schema import Config, DataConfig
 from seq2seq.data import subword_vocabulary, word_vocabulary  # noqa: F401 - they register
 from seq2seq.data.batching import TokenizedPairs
-from seq2seq.data.filters import SIDES, FilterSummary, HeldOut, keep
+from seq2seq.data.filters import FilterSummary, HeldOut, keep
 from seq2seq.data.lengths import Length
 from seq2seq.data.pair import Pair
 from seq2seq.data.readers import Place, scan_pairs
@@ -42,6 +42,7 @@ from seq2seq.run.reading import NOT_ALLOWED, expected
 
 log = logging.getLogger(__name__)
 
+SIDES = ("source", "target")
 SPLITS = ("train", "validation", "test")
 REPORT = "data_report.json"
 TOKENIZERS = "tokenizers"

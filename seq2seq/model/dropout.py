@@ -47,7 +47,8 @@ class Dropout(Drawing):
         """Return embedded words x (B, T, d) with some of them 0, as Sennrich & Zhang 2019."""
         if not self.training or self.p == 0:
             return x
-        return x * self(x.new_ones(*x.shape[:-1], 1))
+        mask: Tensor = self(x.new_ones(*x.shape[:-1], 1))
+        return x * mask
 
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""

@@ -68,7 +68,7 @@ class Monitor:
         cfg: The whole config; only `logging` is used as settings.
         progress: Where training stands; lines and events after it are cut away.
         model: That is trained, to be probed.
-        last_update: Where training ends at the latest.
+        last_update: Where training ends at the latest; None: `trainer.max_updates`.
         deadline: When it ends at the latest, by `time.monotonic()`.
     """
 
@@ -79,10 +79,11 @@ class Monitor:
         progress: Progress,
         model: RNNSearch,
         *,
-        last_update: int,
+        last_update: int | None = None,
         deadline: float = math.inf,
     ) -> None:
-        self.last_update, self.deadline = last_update, deadline
+        self.last_update = last_update or cfg.trainer.max_updates
+        self.deadline = deadline
         self.run, self.cfg, self.progress = run, cfg, progress
         self.probe = Probe(model)
         self.ratios: Values = {}
@@ -93,7 +94,7 @@ class Monitor:
             self.board.add("text", "config", _code(to_yaml(without_paths(cfg))), 0)
             self.board.add("custom_scalars", LAYOUT)
         self.bar = tqdm(
-            total=last_update,
+            total=self.last_update,
             initial=progress.update,
             unit="update",
             dynamic_ncols=True,

@@ -55,13 +55,13 @@ class Position:
     """Where training stands, as far as a schedule depends on it."""
 
     update: int  # about to be made; the first is 1
-    last_update: int  # that the limits allow
+    max_updates: int  # that the limits allow: fewer than asked for where `max_epochs` is nearer
     reductions: int  # of the plateau rule, so far
 
 
-def rate_factor(cfg: object, *, update: int, last_update: int, reductions: int) -> float:
+def rate_factor(cfg: object, *, update: int, max_updates: int, reductions: int) -> float:
     """Return the share of the optimizer's learning rate by a config, `cfg.scheduler`."""
-    return float(build(cfg, Position(update, last_update, reductions)))
+    return float(build(cfg, Position(update, max_updates, reductions)))
 
 
 @builds(ConstantConfig)
@@ -97,7 +97,7 @@ def _warmed_up(cfg: DecayConfig, at: Position, factor: float) -> float:
 
 def _done(cfg: DecayConfig, at: Position) -> float:
     """Return how much of the way from the end of the warmup to the last update is done."""
-    return min(1.0, (at.update - cfg.warmup) / max(1, at.last_update - cfg.warmup))
+    return min(1.0, (at.update - cfg.warmup) / max(1, at.max_updates - cfg.warmup))
 
 
 def warn_of_warmup(cfg: object, last_update: int) -> None:

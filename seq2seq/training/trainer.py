@@ -71,8 +71,14 @@ class Trainer:
             RepeatedError: three trainings before this one ended in the same failure.
         """
         crash.refuse_repeated(self.run, self.progress.update)
-        limits = {"last_update": self.last_update, "deadline": self.deadline}
-        self.monitor = Monitor(self.run, self.cfg, self.progress, self.model, **limits)
+        self.monitor = Monitor(
+            self.run,
+            self.cfg,
+            self.progress,
+            self.model,
+            last_update=self.last_update,
+            deadline=self.deadline,
+        )
         warn_of_warmup(self.cfg.scheduler, self.last_update)
         try:
             self._catch_up()
@@ -192,7 +198,7 @@ class Trainer:
         factor = rate_factor(
             self.cfg.scheduler,
             update=number,
-            last_update=self.last_update,
+            max_updates=self.last_update,
             reductions=self.progress.reductions,
         )
         rate: float = self.cfg.optimizer.lr * factor
