@@ -204,7 +204,7 @@ def test_D3_random_unicode_gives_valid_lines(model, vocabulary, count):
     else:
         cfg = WordsConfig(vocab_size=50)
         kind = Words(cfg)
-        words = kind.load(kind.learn([LINES + lines[:5]], ["fr"], ["a"])[0], "fr", "words")
+        words = kind.load(kind.learn([LINES + lines[:5]], ["fr"], ["a"])[0], 0, "fr", "words")
         rules = replace(
             model.config.decode, forbid_unknown=False, replace_unknown=True, max_ratio=1
         )

@@ -16,7 +16,6 @@ from seq2seq.data.filters import (
     NUM_EXAMPLES,
     FilterSummary,
     HeldOut,
-    is_empty,
     keep,
 )
 from seq2seq.data.lengths import CHARACTERS_PER_WORD, Length
@@ -325,13 +324,3 @@ def test_C7_huge_line_takes_little_memory(line):
     finally:
         tracemalloc.stop()
     assert peak < 150e6
-
-
-@pytest.mark.parametrize("text", ["", "\r", "\x01", "\u2060", "\u00ad"])
-def test_what_shows_nothing_is_empty(text):
-    assert is_empty(text)
-
-
-@pytest.mark.parametrize("text", ["a", " .", "\u0301", "\U0010ffff", "\u200d\U0001f469"])
-def test_what_shows_something_is_not(text):
-    assert not is_empty(text)

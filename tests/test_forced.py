@@ -143,7 +143,7 @@ def test_text_is_scored_in_order_and_empty_lines_are_left_out(model, sources):
             for text, tokens, tokenizer in zip(
                 (source, target), (t.source_tokens, c.tokens), model.tokenizers, strict=True
             ):
-                assert tokens == (*tokenizer.tokens([text])[0], END)
+                assert tokens == (*(token.piece for token in tokenizer.tokens([text])[0]), END)
             [first] = results[0].candidates
             np.testing.assert_allclose(c.token_log_probs, first.token_log_probs, atol=1e-4)
             np.testing.assert_allclose(c.alignment, first.alignment, atol=1e-5)

@@ -47,6 +47,7 @@ PLATEAU = ["scheduler=plateau", "scheduler.patience=0", "trainer.validate_every=
 BY_TOKENS = ["trainer.batch_sentences=null", "trainer.batch_tokens=200"]
 UNKNOWN = ["decode.forbid_unknown=false", "decode.replace_unknown=true"]
 SUBWORDS = ["tokenizer=sentencepiece", "tokenizer.vocab_size=90", "decode.n_best=2"]
+SUBWORDS += ["tokenizer.target_normalization=null"]  # as the source, as in 0.1.0
 
 CONFIGS = {
     # The authors' model: words, Adadelta, sums over words, clipped, biases, a low-rank output.

@@ -43,9 +43,13 @@ def lines(path: Path) -> list[str]:
 
 
 def numbers(value: Any, name: str = "") -> dict[str, Any]:
-    """Those of nested JSON; the text is signatures, which name versions of libraries."""
+    """Those of nested JSON; the text is signatures, which name versions of libraries.
+
+    Intervals of 0.1.0 were symmetric about the mean of the samples.
+    """
     if not isinstance(value, dict):
-        return {name: value} if isinstance(value, int | float) else {}
+        is_interval = name.endswith(("/low", "/high"))
+        return {name: value} if isinstance(value, int | float) and not is_interval else {}
     parts = [numbers(part, f"{name}/{key}") for key, part in value.items()]
     return {key: number for part in parts for key, number in part.items()}
 

@@ -370,7 +370,7 @@ def test_a_tokenizer_that_is_missing_is_told_once(monkeypatch, caplog, code, sai
 
 def test_a_model_that_was_fetched_serves(monkeypatch, caplog, tmp_path):
     """FLORES' own are too large to be here: one of these lines stands for it."""
-    model = train_sentencepiece(PLAIN["th"], SentencePieceConfig(vocab_size=50))
+    model = train_sentencepiece(PLAIN["th"], SentencePieceConfig(vocab_size=50), "nfc")
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "flores200sacrebleuspm").write_bytes(model)
     monkeypatch.setattr("sacrebleu.utils.SACREBLEU_DIR", str(tmp_path))

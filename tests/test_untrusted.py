@@ -490,7 +490,7 @@ def test_U6_mutated_tokenizers_are_named_or_load(stranger, tmp_path, tally, coun
         rows = [*source.encode(LINES), *source.sample(LINES, 0.1, draws_of(LINES, 1))]
         assert all(0 <= i < len(source) for row in rows for i in row)
         try:
-            texts = [source.join(source.pieces(row)) for row in rows]
+            texts = [source.write(source.pieces(row))[0] for row in rows]
             tokens = source.tokens(LINES)
         except RunDirError as error:
             return "refused" if "is not valid UTF-8" in error.what else error.what

@@ -1,9 +1,9 @@
 """From pieces to words: which pieces make up which word, and attention between words.
 
-The rule: pieces are laid over the text by their printing characters, and a piece belongs to the
-word of which it covers most. Attention *to* a word is the sum over its pieces, attention *from* a
-word the mean over its pieces (Clark et al. 2019, arXiv:1906.04341), its log-probability the sum.
-Words that share a piece share its row; of words that share one the first has its column and its
+The rule: the vocabulary says where in the text each piece stands, and a piece belongs to the word
+of which it covers most. Attention *to* a word is the sum over its pieces, attention *from* a word
+the mean over its pieces (Clark et al. 2019, arXiv:1906.04341), its log-probability the sum. Words
+that share a piece share its row; of words that share one the first has its column and its
 log-probability. End symbols stay as they are. So every row still sums to 1.
 """
 
@@ -16,7 +16,10 @@ import numpy as np
 
 from seq2seq.alignment.heatmap import Weights
 from seq2seq.data.tokenizer import surface
-from seq2seq.data.words import Span, Splitter, word_spans
+from seq2seq.data.words import Span, Splitter, is_blank, word_spans
+
+Spans = Sequence[tuple[int, int]]
+"""Characters [start, end) of a text."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,8 @@ class SoftAlignment:
     log_probs: tuple[float, ...]  # nats, one a target token
     weights: Weights  # (target tokens, source tokens)
     ended: bool  # whether the target came to its end
+    source_spans: tuple[Span, ...] | None = None  # of the tokens without the end symbol
+    target_spans: tuple[Span, ...] | None = None
     matched: bool = True  # False: some side should have words, but none were found in its pieces
 
 
@@ -48,13 +53,15 @@ def to_words(pieces: SoftAlignment, split: Splitter = word_spans) -> SoftAlignme
     tgt_pieces = pieces.target_tokens[: len(pieces.target_tokens) - pieces.ended]
     tgt_end = len(tgt_pieces)  # what follows in target_tokens and log_probs is the end symbol's
     # The words of each side, or else its pieces.
-    src_map, tgt_map = (
-        map_words(text, side, split)
-        for text, side in ((pieces.source, src_pieces), (pieces.target, tgt_pieces))
-    )
-    src_words = _words(pieces.source, split) if src_map else src_pieces
-    tgt_words = _words(pieces.target, split) if tgt_map else tgt_pieces
+    src_at = pieces.source_spans or lay_over(pieces.source, src_pieces)
+    tgt_at = pieces.target_spans or lay_over(pieces.target, tgt_pieces)
+    src_map = map_words(pieces.source, src_at, split)
+    tgt_map = map_words(pieces.target, tgt_at, split)
     src_used, tgt_used = src_map or _one_each(src_pieces), tgt_map or _one_each(tgt_pieces)
+    src_spans = tuple(split(pieces.source)) if src_map else pieces.source_spans
+    tgt_spans = tuple(split(pieces.target)) if tgt_map else pieces.target_spans
+    src_words = [pieces.source[a:b] for a, b in src_spans or ()] if src_map else src_pieces
+    tgt_words = [pieces.target[a:b] for a, b in tgt_spans or ()] if tgt_map else tgt_pieces
     return SoftAlignment(
         source=pieces.source,
         target=pieces.target,
@@ -63,12 +70,10 @@ def to_words(pieces: SoftAlignment, split: Splitter = word_spans) -> SoftAlignme
         log_probs=(*_word_sums(pieces.log_probs, tgt_used), *pieces.log_probs[tgt_end:]),
         weights=word_weights(pieces.weights.astype(np.float64), src_used, tgt_used),
         ended=pieces.ended,
+        source_spans=src_spans,
+        target_spans=tgt_spans,
         matched=src_map is not None and tgt_map is not None,
     )
-
-
-def _words(text: str, split: Splitter) -> list[str]:
-    return [text[start:end] for start, end in split(text)]
 
 
 def _one_each(pieces: Sequence[str]) -> WordMap:
@@ -84,61 +89,85 @@ def _word_sums(log_probs: Sequence[float], words: WordMap) -> list[float]:
     return sums
 
 
-def map_words(text: str, pieces: Sequence[str], split: Splitter = word_spans) -> WordMap | None:
-    """Return which pieces make up which word of a sentence; None if words cannot be found.
+def lay_over(text: str, pieces: Sequence[str]) -> list[Span] | None:
+    """Return where pieces stand in a text by their printing characters; None where these differ.
 
-    Pieces are laid over the text by their printing characters, so spaces do not matter. Where these
-    differ (normalised characters), the words of the written pieces stand for those of the text, if
-    there are as many. Pieces are those of `Tokenizer.tokens`: unknown ones as they stand.
+    For pieces that come without places, as in results of 0.1.0.
     """
     written, offsets = surface(pieces)
-    num_words = len(split(text))
-    if "".join(written.split()) == "".join(text.split()):
-        # Move the offsets from the written pieces to the text, printing character by character.
-        places = [*(i for i, c in enumerate(text) if not c.isspace()), len(text)]
-        before = list(accumulate((not c.isspace() for c in written), initial=0))
-        offsets = [(places[before[start]], places[before[end]]) for start, end in offsets]
-        written = text
-    labels, groups = group_pieces(written, offsets, split)
-    group_of = [i for i, label in enumerate(labels) for _ in split(label)]
-    fits = len(group_of) == num_words and set(group_of) == set(range(len(groups)))
-    return WordMap(groups, group_of) if fits else None
+    if "".join(written.split()) != "".join(text.split()):
+        return None
+    places = [*(i for i, c in enumerate(text) if not c.isspace()), len(text)]
+    before = list(accumulate((not c.isspace() for c in written), initial=0))
+    return [Span(places[before[start]], places[before[end]]) for start, end in offsets]
+
+
+def map_words(text: str, spans: Spans | None, split: Splitter = word_spans) -> WordMap | None:
+    """Return which pieces, given by where they stand, make up which word of a text.
+
+    None if words cannot be found: it is not known where pieces stand, there are no words, or the
+    last words have no pieces, as those of a text that was cut.
+    """
+    words = split(text)
+    if spans is None or bool(words) != bool(spans):
+        return None
+    if not words:
+        return WordMap([], [])
+    end = max(end for _, end in spans)
+    if any(word.start >= end and any(map(str.isalnum, text[slice(*word)])) for word in words):
+        return None
+    groups, begins = _grouped(text, spans, words)
+    stops = [*begins[1:], len(words)]
+    sizes = zip(begins, stops, strict=True)
+    return WordMap(groups, [i for i, (a, b) in enumerate(sizes) for _ in range(a, b)])
 
 
 def group_pieces(
-    text: str, offsets: Sequence[tuple[int, int]], split: Splitter = word_spans
+    text: str, offsets: Spans, split: Splitter = word_spans
 ) -> tuple[list[str], list[list[int]]]:
     """Group the pieces of a text by word; return the labels of the groups and their pieces.
 
-    A piece belongs to the word of which it covers most characters, on a tie to the first one
-    (`l'ho` + `mme`: the first piece goes to `l'`). A piece without a printing character of its
-    own, a lone space or the first half of a rewritten character, belongs to the word that
-    follows. A word that is left without a piece joins the label of the neighbour whose piece
-    covers it: the single piece `homme.` is labelled `homme.`. Offsets are characters [start, end)
-    of each piece, in order; they may include the space before a word and may be empty.
+    Offsets are characters [start, end) of each piece, in order; they may include the space before a
+    word and may be empty.
     """
     words = split(text)
     if not words or not offsets:
         return ([text], [list(range(len(offsets)))]) if offsets else ([], [])
-    groups: dict[int, list[int]] = {}  # word -> its pieces
-    for piece, (start, end) in enumerate(offsets):
-        groups.setdefault(_owner(text, Span(start, end), words), []).append(piece)
+    groups, begins = _grouped(text, offsets, words)
+    bounds = pairwise([*begins, len(words)])
+    return [text[words[a].start : words[b - 1].end] for a, b in bounds], groups
 
-    # A label begins at the first word that its own first piece reaches and no piece before did.
+
+def _grouped(text: str, spans: Spans, words: Sequence[Span]) -> tuple[list[list[int]], list[int]]:
+    """Return the pieces of each group, and the word with which each group begins.
+
+    A piece belongs to the word of which it covers most characters, on a tie to the first one
+    (`l'ho` + `mme`: the first piece goes to `l'`). A piece without a printing character of its
+    own, a lone space or the first half of a rewritten character, belongs to the word that
+    follows, or, without a space, to the one before that it touches (U+200B). A word that is
+    left without a piece joins the group of the neighbour whose piece covers it: the single piece
+    `homme.` stands for `homme` and `.`.
+    """
+    groups: dict[int, list[int]] = {}  # word -> its pieces
+    word = 0
+    for piece, (start, end) in enumerate(spans):
+        word = max(word, _owner(text, Span(start, end), words))  # never back
+        groups.setdefault(word, []).append(piece)
+    # A group begins at the first word that its own first piece reaches and no piece before did.
     begins = [0]
     for (before, _), (word, group) in pairwise(groups.items()):
-        reached = bisect_right(words, offsets[group[0]][0], key=lambda span: span.end)
+        reached = bisect_right(words, spans[group[0]][0], key=lambda span: span.end)
         begins.append(max(before + 1, min(reached, word)))
-    labels = [
-        text[words[begin].start : words[stop - 1].end]
-        for begin, stop in pairwise([*begins, len(words)])
-    ]
-    return labels, list(groups.values())
+    return list(groups.values()), begins
 
 
 def _owner(text: str, piece: Span, words: Sequence[Span]) -> int:
     """Return the index of the word a piece belongs to; see `group_pieces`."""
-    first = next((i for i in range(*piece) if not text[i].isspace()), piece.end)
+    first = next((i for i in range(*piece) if not is_blank(text[i])), piece.end)
+    if first == piece.end and not any(map(str.isspace, text[slice(*piece)])):
+        before = bisect_left(words, piece.start, key=lambda word: word.end)
+        if first > piece.start and before < len(words) and words[before].end == piece.start:
+            return before
     nearest = min(bisect_right(words, first, key=lambda word: word.end), len(words) - 1)
     stop = bisect_left(words, piece.end, key=lambda word: word.start)
 

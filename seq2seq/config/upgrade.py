@@ -37,6 +37,11 @@ ADDED: dict[int, dict[str, Any]] = {
 }
 """Settings that a format brought, with the value by which runs of the one before had worked."""
 
+ADDED_TO_OPTIONS: dict[int, dict[tuple[str, str], dict[str, Any]]] = {
+    2: {("tokenizer", "sentencepiece"): {"target_normalization": None}}
+}
+"""The same for settings that one option of a group has."""
+
 RENAMED_TENSORS: dict[str, str] = {}
 """Old name -> new one, of weights and of what the optimizer keeps about them; none so far."""
 
@@ -80,6 +85,10 @@ def upgrade(path: Path, saved: Mapping[str, Any], groups: set[str]) -> dict[str,
         raise RunDirError(path, f"missing value {key!r}", "Restore the file from a copy.")
     for key, value in added.items():
         _put(values, key, value)
+    for since in (since for since in ADDED_TO_OPTIONS if since > number):
+        for (group, name), settings in ADDED_TO_OPTIONS[since].items():
+            if isinstance(values[group], dict) and values[group].get("name") == name:
+                values[group] = settings | values[group]
     move(values)
     return values
 

@@ -5,7 +5,6 @@ Limits of length are in words; `lengths.py` says how many characters of Japanese
 """
 
 import logging
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 from seq2seq.config.schema import DataConfig, OnBadLine
 from seq2seq.data.lengths import CHARACTERS_PER_WORD, Length, Tally
 from seq2seq.data.pair import Pair
-from seq2seq.data.words import count_words
+from seq2seq.data.words import count_words, is_blank
 from seq2seq.run.errors import DataError, printable
 
 logger = logging.getLogger(__name__)
@@ -150,7 +149,7 @@ def _words_or_reason(
     pair: Pair, cfg: DataConfig, lengths: tuple[Length, Length], seen: set[bytes]
 ) -> tuple[float, float] | str:
     """Return why a pair is dropped, or its lengths; it is then among those that were seen."""
-    if is_empty(pair.src) or is_empty(pair.tgt):
+    if is_blank(pair.src) or is_blank(pair.tgt):
         return "empty"
     # Characters first: to count the words of an endless line would take as much memory again.
     if max(len(pair.src), len(pair.tgt)) > cfg.max_words * MAX_WORD_CHARACTERS:
@@ -193,11 +192,6 @@ def _shown(pair: Pair | DataError) -> str:
         return pair.what
     sides = (text if len(text) <= SHOWN else f"{text[:SHOWN]}..." for text in (pair.src, pair.tgt))
     return printable(" | ".join(sides))
-
-
-def is_empty(text: str) -> bool:
-    """Whether a text shows nothing: only white space, control and format characters (U+200B)."""
-    return all(char.isspace() or unicodedata.category(char) in ("Cc", "Cf") for char in text)
 
 
 def digest_of(pair: Pair) -> bytes:

@@ -51,6 +51,7 @@ MAX_VOCABULARY_BYTES = 1 << 26  # 60 times that of the paper's 30,000 words
 _RUN_FILE = re.compile(r"(corpus|tokens)/[a-z]+(\.[a-z]+)+")
 _CHUNK = 10_000  # lines encoded at once
 _RESTORE = "Restore it from a copy."
+_UNWRITABLE_WARNING = 0.1  # share of the lines of a split
 
 
 def prepare(run: RunDir, cfg: Config) -> None:
@@ -72,6 +73,8 @@ def prepare(run: RunDir, cfg: Config) -> None:
     for split in SPLITS[:2]:
         for side, tokenizer in zip(SIDES, tokenizers, strict=True):
             _write_ids(run, split, side, tokenizer)
+    for split in SPLITS:
+        report[split]["unwritable"] = _unwritable(run, split, tokenizers[1])
     report["vocabularies"] = [len(tokenizer) for tokenizer in tokenizers]
     written = sorted(p for name in ("corpus", "tokens") for p in run.path(name).iterdir())
     report["files"] = {p.relative_to(run.root).as_posix(): entry_of_file(p) for p in written}
@@ -154,16 +157,34 @@ def _write_ids(run: RunDir, split: str, side: str, tokenizer: Tokenizer) -> None
             bar.update(len(rows))
 
 
+def _unwritable(run: RunDir, split: str, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Count the target lines that no translation can equal, as their ids do not give them back."""
+    text, count, first = load_text(run, split, SIDES[1]), 0, None
+    for start in range(0, len(text), _CHUNK):
+        lost = tokenizer.lost(text[start : start + _CHUNK])
+        found = [(start + i, what) for i, what in enumerate(lost, start=1) if what is not None]
+        count += len(found)
+        first = first or next(iter(found), None)
+    if first is None:
+        return {"lines": 0}
+    level = logging.WARNING if count > _UNWRITABLE_WARNING * len(text) else logging.INFO
+    what = (
+        "%s: %d of %d target lines cannot be written by the vocabulary; the first, line %d, has %r"
+    )
+    log.log(level, what, split, count, len(text), *first)
+    return {"lines": count, "first_line": first[0], "first": first[1]}
+
+
 def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
     """Return the source and the target vocabulary of a run, verified."""
     directory, kind = run.path(TOKENIZERS), _kind(cfg)
     files = read_directory(directory, MAX_VOCABULARY_BYTES)
 
-    def load(side: str, language: str) -> Tokenizer:
-        name = f"{side}.{kind.ending}"
-        return kind.load(files.get(name, b""), language, str(directory / name))
+    def load(side: int, language: str) -> Tokenizer:
+        name = f"{SIDES[side]}.{kind.ending}"
+        return kind.load(files.get(name, b""), side, language, str(directory / name))
 
-    source, target = map(load, SIDES, _languages(cfg))
+    source, target = map(load, range(2), _languages(cfg))
     return source, target
 
 

@@ -3,7 +3,6 @@
 import io
 import math
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -13,9 +12,22 @@ import sentencepiece
 from seq2seq.config.registry import builds
 from seq2seq.config.schema import SentencePieceConfig
 from seq2seq.data.sampling import Sampler
-from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK
-from seq2seq.data.words import WordCounter, count_words
+from seq2seq.data.tokenizer import (
+    EOS,
+    PAD,
+    SPACE,
+    UNK,
+    Token,
+    composed,
+    first_difference,
+    places_before_composing,
+    surface,
+)
+from seq2seq.data.words import Span, WordCounter, count_words, is_blank
 from seq2seq.run.errors import ConfigError, DataError, RunDirError
+
+NFC = "nfc"
+"""The rule that only composes letters with their marks: not the library's, but ours."""
 
 # What `vocab_size=null` is at most, unless the alphabet is larger.
 MOST_PIECES = 8000
@@ -28,13 +40,13 @@ _E_ACUTE = ("\u00e9", "e\u0301")
 _RESTORE = "Restore it from a copy."
 
 
-def composed(text: str) -> str:
-    """Spell letters with marks in one way (NFC), whatever the order of the marks.
+# Characters with a meaning of their own in SentencePiece: a space, and a mark that makes its
+# trainer drop the line. What stands for them is no character of any text (a noncharacter).
+_RESERVED = {ord(SPACE): "\ufdd0", ord("\u2585"): "\ufdd1"}
+_UNRESERVED = {ord(standing): chr(reserved) for reserved, standing in _RESERVED.items()}
 
-    The rules of SentencePiece compose neighbours only: with a mark between them, two spellings of
-    one text would become different pieces.
-    """
-    return unicodedata.normalize("NFC", text)
+# How symbols without text are written.
+_WRITTEN = {"<pad>": "", "</s>": "", "<unk>": " \u2047 "}
 
 
 class SentencePieceTokenizer:
@@ -43,9 +55,10 @@ class SentencePieceTokenizer:
     Args:
         model: Its serialised bytes.
         where: Its name in errors.
+        compose: Whether text is NFC before its rules apply; those of all but `identity` ask for it.
     """
 
-    def __init__(self, model: bytes, where: str) -> None:
+    def __init__(self, model: bytes, where: str, compose: bool = False) -> None:
         self._where = where
         self._sampler: Sampler | None = None
         try:
@@ -56,15 +69,17 @@ class SentencePieceTokenizer:
         if (p.pad_id(), p.unk_id(), p.eos_id(), p.bos_id()) != (PAD, UNK, EOS, -1):
             raise RunDirError(where, "has other special ids than ours", _RESTORE)
         with self._text():  # a damaged piece shows now, not in the middle of a decoding
-            self._composes = _E_ACUTE[0] in p.normalize(_E_ACUTE[1])
-            p.id_to_piece(list(range(len(self))))
+            self._composes = compose or _E_ACUTE[0] in p.normalize(_E_ACUTE[1])
+            pieces = {*p.id_to_piece(list(range(len(self))))}
+        # A vocabulary of 0.1.0, or of text without them, does not know what stands for them.
+        self._escapes = {key: char for key, char in _RESERVED.items() if char in pieces}
 
     def __len__(self) -> int:
         return int(self._processor.get_piece_size())
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Turn texts into ids, without the end symbol; an empty text gives no ids."""
-        ids: list[list[int]] = self._processor.encode(self._composed(texts))
+        """Turn texts into ids, without the end symbol; a blank text gives no ids."""
+        ids: list[list[int]] = self._processor.encode(self._prepared(texts))
         return ids
 
     def sample(
@@ -73,31 +88,37 @@ class SentencePieceTokenizer:
         """Cut each text at random: BPE-dropout, or sampling from the unigram lattice."""
         if self._sampler is None or self._sampler.rate != rate:
             self._sampler = Sampler(self._processor, rate)
-        return self._sampler.sample(self._composed(texts), draws)
+        return self._sampler.sample(self._prepared(texts), draws)
 
-    def tokens(self, texts: Sequence[str]) -> list[list[str]]:
-        """Cut texts as `encode` does: for each id what stands in the text, spaces as U+2581."""
+    def tokens(self, texts: Sequence[str]) -> list[list[Token]]:
+        """Cut texts as `encode` does, and say what each id stands for."""
         with self._text():
-            tokens: list[list[str]] = self._processor.encode(self._composed(texts), out_type=str)
-        return tokens
+            rows = self._processor.encode(self._prepared(texts), return_type="offset_mapping")
+        found = []
+        for text, row in zip(texts, rows, strict=True):
+            at = places_before_composing(text) if self._composes else range(len(text) + 1)
+            spans = (Span(at[start], at[end]) for start, end in row["offsets"])
+            found.append([*map(Token, row["ids"], row["pieces"], spans)])
+        return found
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the written form of each id, spaces shown as U+2581."""
         return [self._processor.id_to_piece(int(i)) for i in ids]
 
-    def join(self, pieces: Sequence[str]) -> str:
+    def write(self, pieces: Sequence[str]) -> tuple[str, list[Span]]:
         """Turn pieces into text; padding and end symbols vanish."""
-        # Of a piece that it does not know the library would leave U+2581 as it is.
-        parts = ([SPACE, p[1:]] if self._is_foreign_word(p) else [p] for p in pieces)
-        with self._text():
-            text: str = self._processor.decode(list(chain.from_iterable(parts)))
-        return text
+        text, spans = surface([_WRITTEN.get(piece, piece) for piece in pieces])
+        return text.translate(_UNRESERVED), spans
 
-    def _composed(self, texts: Sequence[str]) -> list[str]:
-        return [*map(composed, texts)] if self._composes else list(texts)
+    def lost(self, texts: Sequence[str]) -> list[str | None]:
+        """Return the first character of each text that does not come back from its ids, or None."""
+        written = (self.write(self.pieces(ids))[0] for ids in self.encode(texts))
+        return [*map(first_difference, texts, written)]
 
-    def _is_foreign_word(self, piece: str) -> bool:
-        return piece.startswith(SPACE) and self._processor.piece_to_id(piece) == UNK
+    def _prepared(self, texts: Sequence[str]) -> list[str]:
+        """Return texts as the library should see them; each character stays one, but for NFC."""
+        shown = ("" if is_blank(text) else text.translate(self._escapes) for text in texts)
+        return [*map(composed, shown)] if self._composes else list(shown)
 
     @contextmanager
     def _text(self) -> Iterator[None]:
@@ -127,12 +148,13 @@ class Subwords:
         """
         # Of a long text lines are taken evenly over it.
         samples = [text[:: max(1, -(-len(text) // self.cfg.max_lines))] for text in texts]
+        rules = [self._rule(side) for side in range(len(texts))]
         if self.cfg.joint:
             samples, names = [[*chain(*samples)]], [" and ".join(names)]
         models, too_large = [], []
-        for sample, name in zip(samples, names, strict=True):
+        for sample, name, rule in zip(samples, names, rules, strict=False):
             try:
-                models.append(train_sentencepiece(sample, self.cfg))
+                models.append(train_sentencepiece(sample, self.cfg, rule))
             except VocabularyTooLargeError as error:
                 too_large.append((error.largest, error.asked, name))
         if too_large:
@@ -140,9 +162,14 @@ class Subwords:
             raise VocabularyTooLargeError(asked, largest, name)
         return models * (len(texts) // len(models))
 
-    def load(self, data: bytes, language: str, where: str) -> SentencePieceTokenizer:
+    def load(self, data: bytes, side: int, language: str, where: str) -> SentencePieceTokenizer:
         """Make a vocabulary of what `learn` returned."""
-        return SentencePieceTokenizer(data, where)
+        return SentencePieceTokenizer(data, where, compose=self._rule(side) == NFC)
+
+    def _rule(self, side: int) -> str:
+        """Return how a side is normalised; a vocabulary of both follows the target's rule."""
+        source, target = self.cfg.normalization, self.cfg.target_normalization
+        return source if target is None or (side == 0 and not self.cfg.joint) else target
 
     def word_counter(self, language: str) -> WordCounter:
         """Count what stands between spaces."""
@@ -174,13 +201,14 @@ class AlphabetTooLargeError(ConfigError):
 
 
 def train_sentencepiece(
-    lines: Iterable[str], cfg: SentencePieceConfig, most: int | None = None
+    lines: Iterable[str], cfg: SentencePieceConfig, rule: str, most: int | None = None
 ) -> bytes:
     """Learn a vocabulary from training text and return the model's bytes.
 
     Args:
         lines: Read again where `vocab_size` is null.
-        cfg: Kind, size and rules.
+        cfg: Kind and size.
+        rule: How text is normalised.
         most: Pieces, where `vocab_size` is null; None for what suits the size of the text.
 
     Raises:
@@ -190,14 +218,16 @@ def train_sentencepiece(
         DataError: there is no usable text.
     """
     model, size = io.BytesIO(), cfg.vocab_size or most or suitable_size(lines, cfg.joint)
-    texts = lines if cfg.normalization == "identity" else map(composed, lines)
+    texts: Iterable[str] = (line.translate(_RESERVED) for line in lines)
+    if rule != "identity":
+        texts = map(composed, texts)
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),  # a file's name would be stored in the model
             model_writer=model,
             model_type=cfg.kind.name,
             vocab_size=size,
-            normalization_rule_name=cfg.normalization,
+            normalization_rule_name="identity" if rule == NFC else rule,
             character_coverage=cfg.character_coverage,
             max_sentence_length=1 << 20,  # bytes; longer lines would be dropped in silence
             num_threads=1,  # unigram scores depend on the number
@@ -210,9 +240,9 @@ def train_sentencepiece(
         )
         return model.getvalue()
     except RuntimeError as error:
-        problem = _explained(str(error), cfg, size)
+        problem = _explained(str(error), rule, size)
     if cfg.vocab_size is None and isinstance(problem, AlphabetTooLargeError):
-        return train_sentencepiece(lines, cfg, problem.smallest)
+        return train_sentencepiece(lines, cfg, rule, problem.smallest)
     raise problem
 
 
@@ -227,16 +257,17 @@ def suitable_size(lines: Iterable[str], joint: bool) -> int:
     return min(MOST_PIECES, len(letters) + round(MERGES * math.sqrt(words / WORDS)))
 
 
-def _explained(message: str, cfg: SentencePieceConfig, size: int) -> ConfigError | DataError:
+def _explained(message: str, rule: str, size: int) -> ConfigError | DataError:
     """Turn a message of the library, which names lines of its C++, into an error of ours."""
-    rule = cfg.normalization
     if found := re.search(r"set it to a value <= (\d+)", message):
         return VocabularyTooLargeError(size, int(found.group(1)))
     if found := re.search(r"required_chars\. (\d+) vs (\d+)", message):
         return AlphabetTooLargeError(size, int(found.group(2)))
     if "charsmap" in message:
         what = f"tokenizer.normalization={rule!r} is unknown"
-        return ConfigError("config", what, "Use nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf or identity.")
+        return ConfigError(
+            "config", what, "Use nfc, nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf or identity."
+        )
     empty = "all_chars_count" in message or "sentences_.empty" in message
     reason = f"{rule!r} leaves no letter of the text" if empty else message
     fix = "Give more text, or set tokenizer.normalization=identity."

@@ -4,16 +4,32 @@ Words, the paper's choice, are in `word_vocabulary.py`, SentencePiece's subwords
 `subword_vocabulary.py`. The registry builds a `VocabularyKind` from `cfg.tokenizer`.
 """
 
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from itertools import pairwise, zip_longest
+from typing import NamedTuple, Protocol
 
-from seq2seq.data.words import WordCounter
+import regex
+
+from seq2seq.data.words import Span, WordCounter
 
 # There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector.
 PAD, UNK, EOS = 0, 1, 2
 
 # How a space is written in pieces.
 SPACE = "\u2581"
+
+# White space that would break a line of output.
+_BREAKS = str.maketrans(dict.fromkeys("\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029", " "))
+
+
+class Token(NamedTuple):
+    """A piece of a text: its id, how it is written, spaces as U+2581, and where it stands."""
+
+    id: int
+    piece: str  # an unknown one as in the text
+    span: Span  # may be empty, where a character became several
 
 
 class Tokenizer(Protocol):
@@ -33,16 +49,20 @@ class Tokenizer(Protocol):
         """Like `encode`, each text cut at random, by its own numbers out of [0, 1)."""
         ...
 
-    def tokens(self, texts: Sequence[str]) -> list[list[str]]:
-        """Cut texts as `encode` does: for each id what stands in the text, spaces as U+2581."""
+    def tokens(self, texts: Sequence[str]) -> list[list[Token]]:
+        """Cut texts as `encode` does, and say what each id stands for."""
         ...
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the written form of each id, spaces shown as U+2581."""
         ...
 
-    def join(self, pieces: Sequence[str]) -> str:
-        """Turn pieces, which need not be of this vocabulary, into text."""
+    def write(self, pieces: Sequence[str]) -> tuple[str, list[Span]]:
+        """Turn pieces, of this vocabulary or not, into text; return where each one stands."""
+        ...
+
+    def lost(self, texts: Sequence[str]) -> list[str | None]:
+        """Return the first word or character of each text that its ids cannot say, or None."""
         ...
 
 
@@ -60,8 +80,8 @@ class VocabularyKind(Protocol):
         """
         ...
 
-    def load(self, data: bytes, language: str, where: str) -> Tokenizer:
-        """Make a vocabulary of what `learn` returned; `where` is for errors."""
+    def load(self, data: bytes, side: int, language: str, where: str) -> Tokenizer:
+        """Make a vocabulary of what `learn` returned for a side; `where` is for errors."""
         ...
 
     def word_counter(self, language: str) -> WordCounter:
@@ -69,18 +89,46 @@ class VocabularyKind(Protocol):
         ...
 
 
-def surface(pieces: Sequence[str]) -> tuple[str, list[tuple[int, int]]]:
-    """Join pieces to text and return where each one stands in it.
+def surface(pieces: Sequence[str]) -> tuple[str, list[Span]]:
+    """Join pieces to a line of text and return where each one stands in it.
+
+    Runs of spaces become one, and there are none at the ends; other white space stays, unless it
+    would break the line.
 
     Returns:
-        The text, and the characters [start, end) of each piece; the space before a word belongs
-        to its piece.
+        The text, and the characters of each piece; the space before a word belongs to its piece.
     """
-    text, offsets = "", []
+    text, ends = "", [0]
     for piece in pieces:
-        written = piece.replace(SPACE, " ")
-        if not text:
-            written = written.lstrip(" ")
-        offsets.append((len(text), len(text) + len(written)))
-        text += written
-    return text, offsets
+        written = re.sub(" +", " ", piece.replace(SPACE, " ").translate(_BREAKS))
+        text += written[1:] if text[-1:] in ("", " ") and written[:1] == " " else written
+        ends.append(len(text))
+    text = text.rstrip(" ")
+    return text, [Span(min(a, len(text)), min(b, len(text))) for a, b in pairwise(ends)]
+
+
+def composed(text: str) -> str:
+    """Spell letters with marks in one way (NFC), whatever the order of the marks.
+
+    The rules of SentencePiece compose neighbours only: with a mark between them, two spellings of
+    one text would become different pieces.
+    """
+    return unicodedata.normalize("NFC", text)
+
+
+def places_before_composing(text: str) -> list[int]:
+    """Return for each character of `composed(text)`, and for its end, where it comes from."""
+    if unicodedata.is_normalized("NFC", text):
+        return [*range(len(text) + 1)]
+    places: list[int] = []
+    for match in regex.finditer(r"\X", text):  # composition stays inside of these
+        count = len(composed(match[0]))
+        places += (min(match.start() + i, match.end()) for i in range(count))
+    return [*places, len(text)]
+
+
+def first_difference(text: str, other: str) -> str | None:
+    """Return the first character in which texts differ, or None; white space and NFC aside."""
+    ours, theirs = (composed(regex.sub(r"\s+", "", side)) for side in (text, other))
+    pairs = zip_longest(ours, theirs, fillvalue="")
+    return next((a or b for a, b in pairs if a != b), None)

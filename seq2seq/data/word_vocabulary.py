@@ -1,16 +1,29 @@
 """The paper's vocabulary (4.1): Moses words, the most frequent ones; every other is unknown.
 
-Tokenised as the paper's corpus was, case kept; nothing is escaped or normalised.
+Tokenised as the paper's corpus was, case kept; nothing is escaped. Moses cannot always find its way
+back to the text: where its rules would set a space that the text does not have, or the reverse, a
+word carries a mark that says so, which plain English and French need almost nowhere.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
+from itertools import pairwise
+
+import regex
 
 from seq2seq.config.registry import builds
 from seq2seq.config.schema import WordsConfig
-from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK
-from seq2seq.data.words import WordCounter
+from seq2seq.data.tokenizer import (
+    EOS,
+    PAD,
+    SPACE,
+    UNK,
+    Token,
+    composed,
+    places_before_composing,
+    surface,
+)
+from seq2seq.data.words import Span, WordCounter, is_blank, word_spans
 from seq2seq.run.errors import DataError, RunDirError
 
 # Ids of no word: y_0 and padding, the unknown word, the end symbol.
@@ -18,6 +31,15 @@ NUM_SPECIAL = 3
 
 # No word of Moses looks like one of them: it sets `<` and `>` apart.
 _SPECIAL = {PAD: "<pad>", UNK: f"{SPACE}<unk>", EOS: "</s>"}
+
+# At an end of a word: no space here, a space here, against the rules of Moses. What stands for them
+# and for U+2581 in text is no character of any text (a noncharacter).
+JOINED, APART = "\u203f", "\u2423"
+_RESERVED = {ord(SPACE): "\ufdd0", ord(JOINED): "\ufdd2", ord(APART): "\ufdd3"}
+_UNRESERVED = {ord(standing): chr(reserved) for reserved, standing in _RESERVED.items()}
+
+# Moses takes these for signs and cuts words at them.
+_INSIDE = regex.compile(r"[\p{M}\p{Cf}\p{Emoji_Modifier}\p{Regional_Indicator}]")
 
 
 class Moses:
@@ -47,19 +69,117 @@ class Moses:
             return " ".join(words)
         return text
 
+    def placed(self, text: str) -> list[tuple[str, Span]]:
+        """Return the words of a text and where they stand."""
+        words = self.words(text)
+        spans = _found(text, words)
+        if spans is None:  # a rule that rewrites
+            words = text.split()
+            spans = _found(text, words) or []
+        return list(zip(words, spans, strict=True))
+
+    def gaps(self, words: Sequence[str]) -> list[bool]:
+        """Return whether the rules set a space before each word but the first."""
+        spans = _found(self.join(words), words)
+        if spans is None:  # a rule that rewrites
+            return [True] * (len(words) - 1)
+        return [a.end < b.start for a, b in pairwise(spans)]
+
+
+def _found(text: str, words: Sequence[str]) -> list[Span] | None:
+    """Return where words stand in a text that holds nothing else, white space and controls aside.
+
+    None if it does hold something else.
+    """
+    spans, at = [], 0
+    for word in words:
+        places = []
+        for char in word:
+            while text[at : at + 1] != char and (
+                "" < text[at : at + 1] <= " " or text[at : at + 1].isspace()
+            ):
+                at += 1
+            if text[at : at + 1] != char:
+                return None
+            places.append(at)
+            at += 1
+        spans.append(Span(places[0], at))
+    return spans
+
+
+class MarkedWords:
+    """Moses words with marks, from which the text comes back.
+
+    Cuts of Moses inside of a word of `data/words.py`, at a mark or a joiner, are mended.
+    """
+
+    def __init__(self, language: str) -> None:
+        self._moses = Moses(language)
+
+    def cut(self, text: str) -> list[tuple[str, str, Span]]:
+        """Return each word of a text, the same with its marks, and where it stands."""
+        if is_blank(text):
+            return []
+        at, text = places_before_composing(text), composed(text).translate(_RESERVED)
+        words, spans = _mended(text, self._moses.placed(text))
+        marked = list(words)
+        neighbours = zip(pairwise(spans), self._moses.gaps(words), strict=True)
+        for i, ((before, after), gap) in enumerate(neighbours):
+            if (before.end < after.start) == gap:
+                continue
+            mark = JOINED if gap else APART
+            # The sign carries it, rather than the word beside it.
+            if words[i + 1][0].isalnum() and not words[i][-1].isalnum():
+                marked[i] += mark
+            else:
+                marked[i + 1] = mark + marked[i + 1]
+        places = (Span(at[start], at[end]) for start, end in spans)
+        return list(zip(words, marked, places, strict=True))
+
+    def write(self, marked: Sequence[str]) -> list[str]:
+        """Return what stands in the text for each word: a space first where there is one."""
+        words = [plain(word) for word in marked]
+        gaps = [False, *self._moses.gaps(words)] if words else []
+        for i, (before, after) in enumerate(pairwise(marked), start=1):
+            if {before[-1], after[0]} & {JOINED, APART}:
+                gaps[i] = APART in (before[-1], after[0])
+        return [" " * gap + word for gap, word in zip(gaps, words, strict=True)]
+
+
+def plain(word: str) -> str:
+    """Return a word without its marks; one of marks alone is no word, and stays."""
+    return word.strip(JOINED + APART) or word
+
+
+def _mended(text: str, placed: Sequence[tuple[str, Span]]) -> tuple[list[str], list[Span]]:
+    """Put together what Moses has cut inside of a word."""
+    words, spans = [word for word, _ in placed], [span for _, span in placed]
+    if not _INSIDE.search(text):
+        return words, spans
+    inside = {i for span in word_spans(text) for i in range(span.start + 1, span.end)}
+    for i in range(len(spans) - 1, 0, -1):
+        at = spans[i].start
+        sign = _INSIDE.match(text[at]) or _INSIDE.match(text[at - 1])
+        if sign and at in inside and spans[i - 1].end == at:
+            words[i - 1 : i + 1] = [words[i - 1] + words[i]]
+            spans[i - 1 : i + 1] = [Span(spans[i - 1].start, spans[i].end)]
+    return words, spans
+
 
 class WordTokenizer:
     """A list of words; ids are the special ones, then the words in their order.
 
-    An unknown word is written `<unk>`.
+    An unknown word is written `<unk>`, one that is known without its marks stands for itself.
 
     Args:
-        words: The list.
+        words: The list; whether it was learnt with marks shows in its first line, one of them.
         language: Whose Moses rules apply.
     """
 
     def __init__(self, words: Sequence[str], language: str) -> None:
-        self._moses = Moses(language)
+        self._marks = words[0] == JOINED
+        words = words[self._marks :]
+        self._moses, self._words = Moses(language), MarkedWords(language)
         self._pieces = [_SPECIAL[i] for i in range(NUM_SPECIAL)] + [SPACE + word for word in words]
         self._ids = {word: i for i, word in enumerate(words, start=NUM_SPECIAL)}
 
@@ -67,8 +187,8 @@ class WordTokenizer:
         return len(self._pieces)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Turn texts into ids, without the end symbol; an empty text gives no ids."""
-        return [[self._ids.get(word, UNK) for word in self._moses.words(text)] for text in texts]
+        """Turn texts into ids, without the end symbol; a blank text gives no ids."""
+        return [[token.id for token in row] for row in self.tokens(texts)]
 
     def sample(
         self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
@@ -76,17 +196,38 @@ class WordTokenizer:
         """Like `encode`: there is one way to cut a text into words."""
         return self.encode(texts)
 
-    def tokens(self, texts: Sequence[str]) -> list[list[str]]:
+    def tokens(self, texts: Sequence[str]) -> list[list[Token]]:
         """Return the words of texts, one for each id of `encode`, unknown ones as they stand."""
-        return [[SPACE + word for word in self._moses.words(text)] for text in texts]
+        return [[self._token(*word) for word in self._cut(text)] for text in texts]
+
+    def _cut(self, text: str) -> list[tuple[str, str, Span]]:
+        if self._marks:
+            return self._words.cut(text)
+        placed = [] if is_blank(text) else self._moses.placed(text)
+        return [(word, word, span) for word, span in placed]
+
+    def _token(self, word: str, marked: str, span: Span) -> Token:
+        if (found := self._ids.get(marked)) is not None:
+            return Token(found, SPACE + marked, span)
+        return Token(self._ids.get(word, UNK), SPACE + word, span)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the written form of each id, U+2581 in front of words."""
         return [self._pieces[int(i)] for i in ids]
 
-    def join(self, pieces: Sequence[str]) -> str:
+    def write(self, pieces: Sequence[str]) -> tuple[str, list[Span]]:
         """Write pieces as text by the rules of Moses; padding and end symbols vanish."""
-        return self._moses.join([piece[1:] for piece in pieces if piece.startswith(SPACE)])
+        words = [piece[1:] for piece in pieces if piece.startswith(SPACE)]
+        written = iter(self._words.write(words))
+        text, spans = surface([next(written) if p.startswith(SPACE) else "" for p in pieces])
+        return text.translate(_UNRESERVED), spans
+
+    def lost(self, texts: Sequence[str]) -> list[str | None]:
+        """Return the first word of each text that its ids cannot say, or None."""
+        return [
+            next((word for word, marked, _ in self._cut(text) if marked not in self._ids), None)
+            for text in texts
+        ]
 
 
 @builds(WordsConfig)
@@ -112,18 +253,20 @@ class Words:
         return [self._most_frequent(*side) for side in zip(texts, languages, strict=True)]
 
     def _most_frequent(self, lines: Iterable[str], language: str) -> bytes:
-        counts = Counter(chain.from_iterable(map(Moses(language).words, lines)))
+        cut = MarkedWords(language).cut
+        counts = Counter(marked for line in lines for _, marked, _ in cut(line))
         if not counts:
             what = "no vocabulary could be learnt (no word)"
             raise DataError("tokenizer", what, "Give more text.")
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
-        return "".join(f"{word}\n" for word in ranked[: self.cfg.vocab_size - NUM_SPECIAL]).encode()
+        words = [JOINED, *ranked[: self.cfg.vocab_size - NUM_SPECIAL]]
+        return "".join(f"{word}\n" for word in words).encode()
 
-    def load(self, data: bytes, language: str, where: str) -> WordTokenizer:
+    def load(self, data: bytes, side: int, language: str, where: str) -> WordTokenizer:
         """Make a vocabulary of what `learn` returned, and refuse everything else."""
         text = data.decode(errors="replace")  # what was replaced differs from the bytes
         words = [*dict.fromkeys(text.split())]
-        if not words or "".join(f"{word}\n" for word in words).encode() != data:
+        if not {*words} - {JOINED} or "".join(f"{word}\n" for word in words).encode() != data:
             what = "is not a list of words, each of them on one line of its own"
             raise RunDirError(where, what, "Restore it from a copy.")
         return WordTokenizer(words, language)

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.tokenizer import EOS, Tokenizer
+from seq2seq.data.words import Span
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
 
@@ -44,7 +45,8 @@ class Tokens:
     """The tokens of a text that are used, the end symbol left out."""
 
     ids: list[int]
-    written: list[str]  # as in the text, unknown ones too
+    written: tuple[str, ...]  # as in the text, unknown ones too
+    spans: tuple[Span, ...]  # where in the text
 
 
 def always() -> bool:
@@ -116,17 +118,20 @@ def _tokenize(
     tokenizer: Tokenizer, lines: Sequence[tuple[int, str]], cfg: DecodeConfig
 ) -> Iterator[Tokens]:
     """Turn numbered lines into tokens; what is too long is cut, and named."""
-    texts = [text[:LINE_CHARACTERS] for _, text in lines]
-    both = zip(lines, tokenizer.encode(texts), tokenizer.tokens(texts), strict=True)
-    for (number, text), ids, written in both:
-        used = ids[: cfg.max_source_tokens]
+    rows = tokenizer.tokens([text[:LINE_CHARACTERS] for _, text in lines])
+    for (number, text), row in zip(lines, rows, strict=True):
+        used = row[: cfg.max_source_tokens]
         if len(text) > LINE_CHARACTERS:
             log.warning(
                 "line %d: cut from %d characters to %d tokens", number, len(text), len(used)
             )
-        elif len(used) < len(ids):
-            log.warning("line %d: cut from %d to %d tokens", number, len(ids), len(used))
-        yield Tokens(used, written[: len(used)])
+        elif len(used) < len(row):
+            log.warning("line %d: cut from %d to %d tokens", number, len(row), len(used))
+        yield Tokens(
+            ids=[token.id for token in used],
+            written=tuple(token.piece for token in used),
+            spans=tuple(token.span for token in used),
+        )
 
 
 def _batches(rows: Sequence[Sequence[Tokens]], size: int) -> Iterator[list[int]]:

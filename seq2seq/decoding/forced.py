@@ -51,8 +51,9 @@ def force(
             score=found.score,
             alignment=found.alpha,
             finished=True,
+            spans=tgt.spans,
         )
-        yield Translation(source, (*src.written, END), (candidate,))
+        yield Translation(source, (*src.written, END), (candidate,), src.spans)
 
 
 def force_ids(model: RNNSearch, pairs: Sequence[IdPair], length_penalty: float) -> list[Hypothesis]:

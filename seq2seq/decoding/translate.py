@@ -36,7 +36,8 @@ def translate(
     for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
         copied = src.written if cfg.replace_unknown else None
         candidates = _distinct((_candidate(target, h, copied) for h in found or ()), cfg.n_best)
-        yield Translation(line, (*src.written, END) if src.ids else (), candidates)
+        tokens = (*src.written, END) if src.ids else ()
+        yield Translation(line, tokens, candidates, src.spans)
 
 
 @torch.inference_mode()
@@ -88,14 +89,16 @@ def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -
     pieces = target.pieces(words)
     if copied is not None:
         pieces = replace_unknown(words, pieces, h.alpha, copied)
+    text, spans = target.write(pieces)
     return Candidate(
-        text=" ".join(target.join(pieces).split()),
+        text=text,
         tokens=(*pieces, END) if h.finished else tuple(pieces),
         token_log_probs=h.token_log_probs,
         log_prob=h.log_prob,
         score=h.score,
         alignment=h.alpha,
         finished=h.finished,
+        spans=tuple(spans),
     )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from seq2seq.alignment.heatmap import plot_alignment
 from seq2seq.alignment.words import SoftAlignment, to_words
-from seq2seq.data.words import Splitter, word_spans
+from seq2seq.data.words import Span, Splitter, word_spans
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,6 +37,8 @@ class Candidate:
     score: float  # log_prob / len(tokens) ** decode.length_penalty
     alignment: NDArray[np.float32]  # (len(tokens), len(source_tokens))
     finished: bool
+    # Where tokens stand in the text, the end symbol left out; None: to be found by their letters
+    spans: tuple[Span, ...] | None = None
 
     @property
     def perplexity(self) -> float:
@@ -63,6 +65,7 @@ class Translation:
     source: str
     source_tokens: tuple[str, ...]  # as in the line, unknown ones too; the end symbol included
     candidates: tuple[Candidate, ...]
+    source_spans: tuple[Span, ...] | None = None  # as those of a candidate
 
     @property
     def text(self) -> str:
@@ -91,6 +94,8 @@ class Translation:
             log_probs=candidate.token_log_probs,
             weights=candidate.alignment,
             ended=candidate.finished,
+            source_spans=self.source_spans,
+            target_spans=candidate.spans,
         )
 
     def words(self, split: Splitter = word_spans) -> "Translation":
@@ -101,14 +106,15 @@ class Translation:
         Args:
             split: What a word is; `data.words.blank_spans` for text that is tokenised.
         """
-        tokens, candidates = self.source_tokens, []
+        tokens, spans, candidates = self.source_tokens, self.source_spans, []
         for i, candidate in enumerate(self.candidates):
             words = to_words(self.soft_alignment(i), split)
             weights = words.weights.astype(np.float32)
-            tokens = words.source_tokens
-            candidate = replace(candidate, tokens=words.target_tokens, alignment=weights)
-            candidates.append(replace(candidate, token_log_probs=words.log_probs))
-        return Translation(self.source, tokens, tuple(candidates))
+            tokens, spans = words.source_tokens, words.source_spans
+            candidate = replace(candidate, tokens=words.target_tokens, spans=words.target_spans)
+            candidate = replace(candidate, alignment=weights, token_log_probs=words.log_probs)
+            candidates.append(candidate)
+        return Translation(self.source, tokens, tuple(candidates), spans)
 
     def plot(self, number: int = 0, *, font: str | None = None) -> "Figure":
         """Draw the attention of a candidate, 0 being the best, as in the paper's Fig. 3.

@@ -6,14 +6,15 @@ Each is named and drawn on demand, so that one that cannot be drawn costs nothin
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from seq2seq.alignment.heatmap import Weights, plot_alignment, printable_line, to_png
-from seq2seq.alignment.words import group_pieces, merge_words
+from seq2seq.alignment.words import Spans, group_pieces, merge_words
 from seq2seq.config.schema import Config
-from seq2seq.data.tokenizer import surface
+from seq2seq.data.prepare import load_tokenizers
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import END
 from seq2seq.evaluation.examples import EXAMPLES
@@ -32,6 +33,15 @@ Drawing = tuple[str, Callable[[], bytes]]
 """The name of a file of the run, and how to draw what is in it."""
 
 
+@dataclass(frozen=True)
+class Side:
+    """A sentence, its tokens, and where they stand in it, the end symbol left out."""
+
+    text: str
+    spans: Spans
+    tokens: Sequence[str]
+
+
 def drawn(drawings: Iterable[Drawing]) -> Iterator[tuple[str, bytes]]:
     """Draw figures; one that cannot be drawn is a warning, as nothing depends on it."""
     for name, draw in drawings:
@@ -47,6 +57,7 @@ def drawn(drawings: Iterable[Drawing]) -> Iterator[tuple[str, bytes]]:
 
 def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     """Show the attention of the best hypotheses of the test sentences in `evaluate.heatmaps`."""
+    source, target = load_tokenizers(run, cfg)
     for number, line in enumerate(read_lines_of(run.path(DETAILS)), start=1):
         if number not in cfg.evaluate.heatmaps:
             continue
@@ -56,8 +67,14 @@ def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Drawing]:
                 continue
             best = translation["hypotheses"][0]
             alpha = np.array(best["attention"], np.float32)
-            tokens = (list(translation["source_tokens"]), list(best["tokens"]))
-        yield f"heatmaps/test-{number:04d}.png", partial(heatmap_png, cfg, alpha, *tokens)
+            text, labels = str(translation["source"]), list(translation["source_tokens"])
+            spans = [token.span for token in source.tokens([text])[0]]
+            written = list(best["tokens"])
+            sides = (
+                Side(text, spans[: len(labels) - 1], labels),  # a long sentence was cut
+                Side(*target.write(written[:-1] if written[-1] == END else written), written),
+            )
+        yield f"heatmaps/test-{number:04d}.png", partial(heatmap_png, cfg, alpha, *sides)
 
 
 def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
@@ -77,8 +94,10 @@ def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
             [paper] = model.force([(example.source, example.target)])
             for ending, found in (("", own), ("-paper", paper)):
                 for best in found.candidates[:1]:
-                    shown = (best.alignment, found.source_tokens, best.tokens)
-                    yield f"heatmaps/{name}{ending}.png", partial(heatmap_png, cfg, *shown)
+                    source = Side(found.source, found.source_spans or (), found.source_tokens)
+                    target = Side(best.text, best.spans or (), best.tokens)
+                    draw = partial(heatmap_png, cfg, best.alignment, source, target)
+                    yield f"heatmaps/{name}{ending}.png", draw
 
 
 def draw_curves(cfg: Config, run: RunDir) -> Iterator[Drawing]:
@@ -90,17 +109,19 @@ def draw_curves(cfg: Config, run: RunDir) -> Iterator[Drawing]:
         yield "curves.png", lambda: to_png(plot_curves(rows, cfg.name))
 
 
-def heatmap_png(cfg: Config, alpha: Weights, source: Sequence[str], target: Sequence[str]) -> bytes:
+def heatmap_png(cfg: Config, alpha: Weights, source: Side, target: Side) -> bytes:
     """Draw attention (target tokens, source tokens), laid out as the paper's Fig. 3."""
+    columns, rows = source.tokens, target.tokens
     if cfg.evaluate.heatmap_words:
-        source, source_groups = _words(source)
-        target, target_groups = _words(target)
+        columns, source_groups = _words(source)
+        rows, target_groups = _words(target)
         alpha = merge_words(alpha, source_groups, target_groups)
-    return to_png(plot_alignment(alpha, source, target, font=cfg.evaluate.heatmap_font))
+    return to_png(plot_alignment(alpha, columns, rows, font=cfg.evaluate.heatmap_font))
 
 
-def _words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
+def _words(side: Side) -> tuple[list[str], list[list[int]]]:
     """Return the words that pieces make up, and the pieces of each; the end symbol stays one."""
-    ends = [END] if pieces[-1] == END else []
-    words, groups = group_pieces(*surface(pieces[: len(pieces) - len(ends)]))
-    return [*words, *ends], [*groups, *([[len(pieces) - 1]] if ends else [])]
+    ends = [END] if side.tokens[-1] == END else []
+    pieces = side.tokens[: len(side.tokens) - len(ends)]
+    words, groups = group_pieces(side.text, side.spans)
+    return [*words, *ends], [*groups, *([[len(pieces)]] if ends else [])]

@@ -8,6 +8,7 @@ from typing import Any
 
 from seq2seq.alignment.heatmap import printable_line
 from seq2seq.data.prepare import SIDES, lengths_of, load_text
+from seq2seq.data.words import is_blank
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
@@ -39,7 +40,7 @@ def build(
     # The sentences that are shown: the same of every run.
     runs = [RunDir.open(directory) for directory in directories]
     sources = _sources(runs)
-    rows = _spread([i for i, text in enumerate(sources) if text.strip()], sentences)
+    rows = _spread([i for i, text in enumerate(sources) if not is_blank(text)], sentences)
     lines = [sources[i] for i in rows]
 
     # Every run translates the same lines.

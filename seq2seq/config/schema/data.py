@@ -97,8 +97,12 @@ class SentencePieceConfig:
     # Pieces per vocabulary, the special ones included; null for as many as suit the size of the
     # text: some 2,000 of 100,000 words, at most 8,000 or its alphabet
     vocab_size: int | None = number(5, 1_000_000, default=30_000)
-    # SentencePiece rule: `nmt_nfkc` (folds compatibility characters) or `identity`
+    # Of the source, a rule of SentencePiece: `nmt_nfkc` folds compatibility characters, `identity`
+    # leaves all; or `nfc`, which only composes letters with their marks
     normalization: str = "nmt_nfkc"
+    # Of the target, and of both sides of a joint vocabulary: what is folded here cannot be written.
+    # null: as the source
+    target_normalization: str | None = "nfc"
     character_coverage: float = number(0.9, 1.0, default=1.0)
     # Subword regularisation in training: BPE-dropout rate or unigram temperature; 0 is off
     sampling: float = share(0.0)
