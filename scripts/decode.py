@@ -71,10 +71,11 @@ def main() -> None:
     bad, languages = BadLines(args.on_bad_line), (model.config.data.source_language,)
     if args.input is None:
         stream = input_stream()
-        lines = scan_stream(stream, "stdin", FileSummary("stdin"), languages)
+        lines = scan_stream(stream, "stdin", FileSummary("stdin", languages=languages))
         ready = stream.ready
     else:
-        lines, ready = scan_lines(args.input, FileSummary(args.input.name), languages), always
+        summary = FileSummary(args.input.name, languages=languages)
+        lines, ready = scan_lines(args.input, summary), always
     found = model.stream(map(bad.text_of, lines), ready)
     # Translations are drawn and written one by one, as they come out.
     if args.heatmaps:

@@ -238,7 +238,11 @@ def test_no_encoding_is_guessed_for_a_language_that_has_none(tmp_path, language)
     wanted = (
         "a.txt:1: invalid UTF-8 byte 0xe9 at byte 4. Convert it to UTF-8: iconv -f ITS_ENCODING"
     )
-    fails(DataError, wanted, lambda: text.strict(scan_lines(path, FileSummary("a"), (language,))))
+    fails(
+        DataError,
+        wanted,
+        lambda: text.strict(scan_lines(path, FileSummary("a", languages=(language,)))),
+    )
 
 
 @pytest.mark.parametrize(

@@ -171,22 +171,23 @@ LONG = "a b c d e" + " and so on" * 10
 DROPPED = {
     "empty": (
         lambda n: Pair("", f"{n}"),
-        "they have an empty side: 9 ( | 0), 10 ( | 1). Look at data.train.",
+        "have an empty side, and were dropped, such as 9 ( | 0), 10 ( | 1). Look at data.train.",
     ),
     "duplicate": (
         lambda n: Pair("x0", "y"),
-        "they repeat an earlier one: 9 (x0 | y), 10 (x0 | y). Set data.drop_duplicates=false to",
+        "repeat an earlier one, and were dropped, such as 9 (x0 | y), 10 (x0 | y). Set data.drop",
     ),
     "too_long": (
         lambda n: Pair(LONG, f"{n}\x1b[2J"),
-        "they are longer than 4 words, or 10 characters without spaces: 9 "
+        "are longer than 4 words, or 10 characters without spaces, and were dropped, such as 9 "
         "(a b c d e and so on and so on and so on ... | 0\\x1b[2J), 10 "
         "(a b c d e and so on and so on and so on ... | 1\\x1b[2J). "
         "Raise data.max_words to keep them.",
     ),
     "ratio": (
         lambda n: Pair("a", f"b c d {n}"),
-        "they have a side over 3 times as long as the other: 9 (a | b c d 0), 10 (a | b c d 1). "
+        "have a side over 3 times as long as the other, and were dropped, such as 9 (a | b c d 0), "
+        "10 (a | b c d 1). "
         "Raise data.max_ratio to keep them.",
     ),
 }
@@ -199,7 +200,7 @@ def test_a_filter_that_drops_over_a_tenth_is_named_with_examples_and_its_setting
         pairs = [Pair(f"x{n}", "y") for n in range(total - 2)]
         pairs[8:8] = [make(0), make(1)]
         found = warnings_of(caplog, pairs)
-        start = f"train.en, train.fr: 2 of {total} pairs were dropped, as {said}"
+        start = f"train.en, train.fr: 2 of {total} pairs {said}"
         assert len(found) == warns
         assert not warns or found[0].startswith(start)
 

@@ -178,7 +178,7 @@ def _judge(summary: FilterSummary, where: str, first_bad: DataError | None) -> N
         if reason == "bad_line" and count:
             logger.warning("%s: %d of %d pairs %s. %s", where, count, summary.read, what, first)
         elif count > DROP_WARNING * summary.read:
-            text = "%s: %d of %d pairs were dropped, as they %s: %s. %s"
+            text = "%s: %d of %d pairs %s, and were dropped, such as %s. %s"
             values = vars(summary) | {"max_characters": CHARACTERS_PER_WORD * summary.max_words}
             what, shown = what.format(**values), ", ".join(summary.shown[reason])
             logger.warning(text, where, count, summary.read, what, shown, fix)

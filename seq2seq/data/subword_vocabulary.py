@@ -218,9 +218,8 @@ def train_sentencepiece(
         DataError: there is no usable text.
     """
     model, size = io.BytesIO(), cfg.vocab_size or most or suitable_size(lines, cfg.joint)
-    texts: Iterable[str] = (line.translate(_RESERVED) for line in lines)
-    if rule != "identity":
-        texts = map(composed, texts)
+    spell = str if rule == "identity" else composed
+    texts = (spell(line.translate(_RESERVED)) for line in lines)
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts),  # a file's name would be stored in the model

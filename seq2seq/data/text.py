@@ -16,7 +16,7 @@ import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
@@ -54,6 +54,8 @@ class FileSummary:
     byte_order_marks: int = 0  # 1 if the file began with one; dropped
     control_characters: int = 0  # lines with some, tabs apart; kept
     header_lines: int = 0  # of a table: 1 if the first names the languages; counted in `lines`
+    # That it may be written in, the likeliest first: they help to name an encoding.
+    languages: Sequence[str] = field(default=(), compare=False)
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -70,17 +72,12 @@ def read_lines(path: Path) -> Iterator[str]:
     yield from strict(scan_lines(path, FileSummary(path.name)))
 
 
-def scan_lines(
-    path: Path, summary: FileSummary, languages: Sequence[str] = ()
-) -> Iterator[str | DataError]:
-    """Read like `read_lines`, but yield an unreadable line as its error and go on.
-
-    `languages` that it may be written in help to say what the encoding is, if it is not UTF-8.
-    """
+def scan_lines(path: Path, summary: FileSummary) -> Iterator[str | DataError]:
+    """Read like `read_lines`, but yield an unreadable line as its error and go on."""
     with open_unchanged(path, summary) as file:
         buffered = io.BufferedReader(file, 1 << 20)  # a name, as it closes the file when it goes
         try:
-            yield from scan_stream(_unpacked(path, buffered), path, summary, languages)
+            yield from scan_stream(_unpacked(path, buffered), path, summary)
         except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
             what = f"damaged archive ({str(error).rstrip('.')})"
             raise DataError(path, what, "Fetch or write it again.") from None
@@ -90,7 +87,7 @@ def scan_lines(
 
 
 def scan_stream(
-    stream: _Stream, name: Path | str, summary: FileSummary, languages: Sequence[str] = ()
+    stream: _Stream, name: Path | str, summary: FileSummary
 ) -> Iterator[str | DataError]:
     """Read like `scan_lines` from an open stream; `name` is for errors."""
     lines = iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b"")
@@ -111,7 +108,7 @@ def scan_stream(
             where, what = f"{name}:{summary.lines}", f"line above {MAX_LINE_BYTES} bytes"
             raise DataError(where, what, "Is this a text file?")
         try:
-            line: str | DataError = _decode(raw, name, summary, languages)
+            line: str | DataError = _decode(raw, name, summary)
         except DataError as error:
             line = error
         yield line
@@ -144,13 +141,12 @@ def scan_parallel(
     with open_regular(source) as one, open_regular(target) as other:
         if os.path.sameopenfile(one.fileno(), other.fileno()):
             logger.warning("%s is both source and target: the model would learn to copy", source)
-    src_summary, tgt_summary = FileSummary(source.name), FileSummary(target.name)
+    src_summary = FileSummary(source.name, languages=languages)
+    tgt_summary = FileSummary(target.name, languages=languages[::-1])
     summaries += [src_summary, tgt_summary]
 
     # `zip` would stop at the shorter file and hide the longer one.
-    both = zip_longest(
-        scan_lines(source, src_summary, languages), scan_lines(target, tgt_summary, languages[::-1])
-    )
+    both = zip_longest(scan_lines(source, src_summary), scan_lines(target, tgt_summary))
     for src, tgt in both:
         if isinstance(src, DataError):
             yield src
@@ -223,14 +219,14 @@ def _unpacked(path: Path, file: "io.BufferedReader[Any]") -> IO[bytes]:
     return lzma.LZMAFile(file) if kind == ".xz" else file
 
 
-def _decode(raw: bytes, name: Path | str, summary: FileSummary, languages: Sequence[str]) -> str:
+def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
     """Return a line as text without its end, and count what was dropped from it."""
     where, first = f"{name}:{summary.lines}", summary.lines == 1
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         what = f"invalid UTF-8 byte 0x{raw[error.start]:02x} at byte {error.start + 1}"
-        raise DataError(where, what, _advice(raw, error, languages, first)) from None
+        raise DataError(where, what, _advice(raw, error, summary)) from None
     if b"\0" in raw:
         wide = "UTF-16LE" if raw.index(0) % 2 else "UTF-16BE"
         fix = f"Remove it; if the file is UTF-16, convert it: iconv -f {wide} -t UTF-8."
@@ -249,14 +245,14 @@ def _decode(raw: bytes, name: Path | str, summary: FileSummary, languages: Seque
     return text
 
 
-def _advice(raw: bytes, error: UnicodeDecodeError, languages: Sequence[str], first: bool) -> str:
+def _advice(raw: bytes, error: UnicodeDecodeError, summary: FileSummary) -> str:
     """Guess from the offending bytes what the file really is."""
-    name = next((_WIDE_MARKS[mark] for mark in _WIDE_MARKS if first and raw.startswith(mark)), None)
-    if name is not None:
+    name = next((name for mark, name in _WIDE_MARKS.items() if raw.startswith(mark)), None)
+    if name is not None and summary.lines == 1:
         return f"It is {name}: convert it, iconv -f {name} -t UTF-8."
     if error.reason == "unexpected end of data":  # a line end would have come first
         return "The file ends inside a character: is it cut?"
-    if names := likeliest(raw, languages)[:3]:
+    if names := likeliest(raw, summary.languages)[:3]:
         code = names[0].replace("Latin-1", "ISO-8859-1").replace("Shift-JIS", "SHIFT_JIS")
         return f"If the file is {' or '.join(names)}, convert it: iconv -f {code} -t UTF-8."
     return "Convert it to UTF-8: iconv -f ITS_ENCODING -t UTF-8."

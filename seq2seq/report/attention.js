@@ -24,8 +24,8 @@ function el(name, attributes = {}, ...children) {
   return node;
 }
 
-/** Text of a run, isolated from its surroundings and in its own direction. */
-const isolated = (text, lang) => el("bdi", { dir: "auto", lang }, text);
+/** Text of a run, isolated from its surroundings, in its own direction and not in the page's language. */
+const isolated = (text, lang) => el("bdi", { dir: "auto", lang: lang ?? "" }, text);
 const quoted = (text, lang) => el("span", {}, "\u201c", isolated(text, lang), "\u201d");
 const percent = (share) => `${Math.round(100 * share)}\u202f%`;
 const fixed = (x, digits = 2) => x === null || x === undefined ? "\u2013"

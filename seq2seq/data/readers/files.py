@@ -41,14 +41,14 @@ def read_tsv(place: Place) -> Pairs:
     Quotes have no meaning.
     """
     path, summary = _table(place)
-    return _tsv_pairs(scan_lines(path, summary, _likelier(place)), place, path, summary)
+    return _tsv_pairs(scan_lines(path, summary), place, path, summary)
 
 
 @reads(r".*\.jsonl?(\.gz|\.xz)?", example="pairs.jsonl")
 def read_json_lines(place: Place) -> Pairs:
     """Read one JSON object a line, flat or with both sides under `translation`."""
     path, summary = _table(place)
-    lines = scan_lines(path, summary, _likelier(place))
+    lines = scan_lines(path, summary)
     return parsed(lines, f"{path}:", lambda line, where: _json_pair(line, place, where))
 
 
@@ -124,13 +124,10 @@ def _openable(place: Place, name: str) -> Path:
 
 def _table(place: Place) -> tuple[Path, FileSummary]:
     path = _openable(place, place.names[0])
-    place.inputs.append(FileSummary(path.name))
+    # English is the less likely to be beyond ASCII.
+    languages = sorted(place.languages, key=lambda code: _primary(code) in ("en", "eng"))
+    place.inputs.append(FileSummary(path.name, languages=languages))
     return path, place.inputs[-1]
-
-
-def _likelier(place: Place) -> list[str]:
-    """Return the languages of a table, first the one whose letters are more often beyond ASCII."""
-    return sorted(place.languages, key=lambda code: _primary(code) in ("en", "eng"))
 
 
 def _language_in_name(path: Path, languages: tuple[str, str]) -> str | None:
