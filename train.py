@@ -37,7 +37,6 @@ from seq2seq.config.compose import (
     composing_error,
     is_about_a_group,
     load_run_config,
-    refuse_repeated,
     to_config,
     to_yaml,
     without_command,
@@ -119,7 +118,6 @@ def check_device(cfg: Config) -> None:
 
 if __name__ == "__main__":
     try:
-        refuse_repeated(TYPED[1:])
         sys.argv[1:] = command_line(TYPED[1:])
     except UserError as error:
         sys.exit(print_error(error))

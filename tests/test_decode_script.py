@@ -140,13 +140,6 @@ def test_an_option_that_stands_twice_is_refused(script, name, tmp_path):
         assert_fails(done, 2, f"{option}: is given twice. Give it once.")
 
 
-def test_a_setting_that_stands_twice_is_refused(script, run):
-    settings = ("decode.beam_size=2", "device=cpu", "decode.beam_size=3")
-    assert_fails(script("decode", run, *settings), 2, "decode.beam_size: is given twice. Give it")
-    done = call(ROOT / "train.py", "+experiment=debug", "seed=1", "seed=1", cwd=run)
-    assert (done.returncode, done.stderr) == (2, b"error: seed: is given twice. Give it once.\n")
-
-
 def test_several_references_are_for_given_translations(script, run):
     files = ["--source", "a", "--reference", "b", "--reference", "c"]
     assert_fails(script("evaluate", run, *files), 2, "--reference: is given several times")

@@ -31,7 +31,7 @@ from seq2seq.config import upgrade
 from seq2seq.config.extensions import load_extensions
 from seq2seq.config.registry import groups
 from seq2seq.config.schema import Config
-from seq2seq.run.errors import ConfigError, RunDirError, UntrustedError, UsageError
+from seq2seq.run.errors import ConfigError, RunDirError, UntrustedError
 from seq2seq.run.plain_yaml import read_plain_yaml
 
 MAX_NUMBER = 10**15
@@ -172,7 +172,6 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
 def _parsed(overrides: Sequence[str]) -> DictConfig:
     """Read `key=value` texts with Hydra's grammar, so that `no` stays text and null is null."""
     tree = OmegaConf.create()
-    refuse_repeated(overrides)
     for text in overrides:
         try:
             [item] = OverridesParser.create().parse_overrides([text])
@@ -183,19 +182,6 @@ def _parsed(overrides: Sequence[str]) -> DictConfig:
             raise ConfigError("config", f"cannot read override {text!r}", "Write key=value.")
         OmegaConf.update(tree, item.key_or_group, item.value())
     return tree
-
-
-def refuse_repeated(overrides: Sequence[str]) -> None:
-    """Refuse a key that is given twice: the last would count, and the others be forgotten.
-
-    Raises:
-        UsageError: with the key.
-    """
-    seen: set[str] = set()
-    for key in (text.partition("=")[0].lstrip("+") for text in overrides if "=" in text):
-        if key in seen:
-            raise UsageError(key, "is given twice", "Give it once.")
-        seen.add(key)
 
 
 def _check_ranges(config: Config) -> None:
