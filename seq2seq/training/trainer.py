@@ -91,7 +91,7 @@ class Trainer:
                     self._validate()
                 elif self.progress.update % self.cfg.trainer.checkpoint_every == 0:
                     self._save()
-                if self.stop.exit_code is not None or time.monotonic() > self.deadline:
+                if self.stop.exit_code is not None or self._late():
                     self._stop()
             if self.progress.validated != self.progress.update:
                 self._validate()
@@ -270,6 +270,9 @@ class Trainer:
         self.monitor.flush()
         checkpoint.save(self.run, self.state)
         checkpoint.prune(self.run, self.cfg.trainer.keep_checkpoints)
+
+    def _late(self) -> bool:
+        return time.monotonic() > self.deadline
 
     def _stop(self) -> NoReturn:
         """Save the last whole update and leave."""
