@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 # As train.py: a waiting thread gives its core away.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import checkout  # noqa: F401
-from seq2seq.cli.console import output_stream, run_script, table
+from seq2seq.cli.console import option_parser, output_stream, run_script, table
 from seq2seq.run.errors import PlatformError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("what", choices=["train", "decode"])
     parser.add_argument("run", nargs="?", type=Path, help="decode: a trained run")
     parser.add_argument("--sizes", default="medium", help="train: small,medium,paper")

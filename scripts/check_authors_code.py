@@ -6,12 +6,11 @@ distributions, alignments and every gradient are from the file's. Exit code 1 if
 than 1e-5, relative.
 """
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import output_stream, run_script
+from seq2seq.cli.console import option_parser, output_stream, run_script
 from seq2seq.run.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Compare and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("files", type=Path, nargs="+", help=".npz files of the authors' numbers")
     files = parser.parse_args().files
     from groundhog import MEASURE, TOLERANCE, compute, deviations, fitting, read_reference

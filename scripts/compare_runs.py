@@ -5,7 +5,6 @@ the curves in TensorBoard and the translations of the test set. Times and speeds
 Exit code 0: equal. 1: not equal. 4: one of them is not a run.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import run_script, show
+from seq2seq.cli.console import option_parser, run_script, show
 from seq2seq.run.checksums import read_checksummed, read_directory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.reading import parse_json
@@ -27,7 +26,7 @@ Part = Iterator[tuple[str, Any]]
 
 def main() -> None:
     """Compare."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("runs", type=Path, nargs=2, metavar="RUN", help="run directory")
     first, second = (RunDir.open(path) for path in parser.parse_args().runs)
     difference = compare(first, second)

@@ -4,13 +4,12 @@ Raw lines of all code, whatever the language, comments and blank lines included;
 are no code, are left out. The ratio is of lines that hold nothing but a comment to lines of code.
 """
 
-import argparse
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import run_script, table
+from seq2seq.cli.console import option_parser, run_script, table
 
 ROOT = Path(__file__).resolve().parents[1]
 _BLOCK = re.compile(r"/\*.*?\*/", re.S)
@@ -19,7 +18,7 @@ CODE = (".py", ".c", ".h", ".js", ".css", ".sh")
 
 def main() -> None:
     """Count and print."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    option_parser(__doc__).parse_args()
     rooms = sorted(path for path in (ROOT / "seq2seq").iterdir() if path.is_dir())
     parts = {f"seq2seq/{room.name}": [*files(room)] for room in rooms}
     parts["seq2seq"] = [*(ROOT / "seq2seq").glob("*.py")]

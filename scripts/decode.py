@@ -13,6 +13,7 @@ from seq2seq.cli.console import (
     add_attention_options,
     input_stream,
     interrupt,
+    option_parser,
     output_stream,
     run_script,
 )
@@ -24,7 +25,7 @@ log = logging.getLogger("seq2seq.decode")
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("run", type=Path, help="run directory, as train.py prints it")
     parser.add_argument("--input", type=Path, help="text, plain, .gz or .xz (default: stdin)")
     parser.add_argument("--output", type=Path, help="whole or absent (default: stdout)")
@@ -60,12 +61,14 @@ def main() -> None:
 
     model = seq2seq.load(args.run, args.overrides)
     # Lines come from a file, or as they are typed or piped in.
-    bad = BadLines(args.on_bad_line)
+    bad, languages = BadLines(args.on_bad_line), (model.config.data.source_language,)
     if args.input is None:
         stream = input_stream()
-        lines, ready = scan_stream(stream, "stdin", FileSummary("stdin")), stream.ready
+        lines = scan_stream(stream, "stdin", FileSummary("stdin", languages=languages))
+        ready = stream.ready
     else:
-        lines, ready = scan_lines(args.input, FileSummary(args.input.name)), always
+        summary = FileSummary(args.input.name, languages=languages)
+        lines, ready = scan_lines(args.input, summary), always
     found = model.stream(map(bad.text_of, lines), ready)
     # Translations are drawn and written one by one, as they come out.
     if args.heatmaps:

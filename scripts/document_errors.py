@@ -4,7 +4,6 @@ A message is wherever an error class of `seq2seq/run/errors.py` is made; `<name>
 the program fills in.
 """
 
-import argparse
 import ast
 import inspect
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import output_stream, run_script, table
+from seq2seq.cli.console import option_parser, output_stream, run_script, table
 from seq2seq.run import errors
 from seq2seq.run.signals import EXIT_CODES
 
@@ -211,7 +210,7 @@ def exit_codes() -> str:
 
 def main() -> None:
     """Write the page."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    option_parser(__doc__).parse_args()
     with output_stream(PAGE) as file:
         file.write(page().encode())
 

@@ -8,11 +8,19 @@ attention does, as a table and in words.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import WORDS, output_stream, run_script, runs_and_overrides, show
+from seq2seq.cli.console import (
+    WORDS,
+    option_parser,
+    output_stream,
+    run_script,
+    runs_and_overrides,
+    show,
+)
 from seq2seq.data.text import read_parallel
 from seq2seq.run.errors import UsageError
 from seq2seq.run.jsonable import to_json
@@ -23,10 +31,15 @@ if TYPE_CHECKING:
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("words", nargs="*", metavar="RUN | KEY=VALUE", help=WORDS)
     parser.add_argument("--source", type=Path, help="translate this file instead of the test set")
-    parser.add_argument("--reference", type=Path, help="its reference translations")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        action="append",
+        help="its reference translations; several with --hypotheses: again, one file each",
+    )
     parser.add_argument("--hypotheses", type=Path, help="score this file, translate nothing")
     parser.add_argument(
         "--tokenizer", help="BLEU's, without RUN (default: what suits the language or the script)"
@@ -58,6 +71,9 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError("evaluate.py", "nothing to score", "Give RUN, or --hypotheses.")
     if not args.hypotheses and bool(args.source) != bool(args.reference):
         raise UsageError("--source", "needs --reference, and it needs --source", "Give both.")
+    if not args.hypotheses and len(args.reference or ()) > 1:
+        what = "is given several times, which is for --hypotheses"
+        raise UsageError("--reference", what, "Translate with decode.py first.")
     if args.attention and args.by_length:
         raise UsageError("--attention", "is another table than --by-length", "Give one of them.")
 
@@ -81,8 +97,10 @@ def score_files(args: argparse.Namespace) -> "Results":
     from seq2seq.evaluation.scoring import score
     from seq2seq.evaluation.test_set import Results
 
-    hypotheses, references = columns(args.hypotheses, args.reference)
-    scores = score(hypotheses, references, args.tokenizer, args.language)
+    first, *others = args.reference
+    hypotheses, references = columns(args.hypotheses, first)
+    more = [columns(args.hypotheses, path)[1] for path in others]
+    scores = score(hypotheses, references, args.tokenizer, args.language, more)
     return Results(**vars(scores))
 
 
@@ -92,13 +110,14 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
     from seq2seq.evaluation import attention, by_length, significance  # torch takes seconds
     from seq2seq.evaluation.runs import TestedRun, compare_runs, named
 
-    given = columns(args.source, args.reference) if args.source else None
+    given = columns(args.source, args.reference[0]) if args.source else None
     runs = [TestedRun(path, args.overrides, given) for path in args.runs]
     if args.by_length:
         lengths = {name: run.by_length() for name, run in named(runs).items()}
         bins = {name: found.bins for name, found in lengths.items()}
         with output_stream(args.by_length) as file:
-            file.write(to_png(by_length.plot_length_bleu(bins)))
+            figure = by_length.plot_length_bleu(bins, by_length.unit_of(lengths.values()))
+            file.write(to_png(figure))
         return by_length.as_table(lengths), to_json(lengths)
     if args.attention:
         scores = {name: run.attention() for name, run in named(runs).items()}
@@ -107,6 +126,8 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
         comparisons = compare_runs(named(runs))
         return significance.as_table(comparisons), to_json(comparisons)
     results = runs[0].results()
+    if results.note:
+        print(results.note, file=sys.stderr)
     return str(results), to_json(results)
 
 

@@ -9,13 +9,20 @@ import argparse
 from pathlib import Path
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import WORDS, output_stream, run_script, runs_and_overrides, show
+from seq2seq.cli.console import (
+    WORDS,
+    option_parser,
+    output_stream,
+    run_script,
+    runs_and_overrides,
+    show,
+)
 from seq2seq.run.errors import UsageError
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("words", nargs="+", metavar="RUN | KEY=VALUE", help=WORDS)
     parser.add_argument(
         "--output", type=Path, help="the file (default: report.html in the first RUN)"

@@ -16,7 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import checkout  # noqa: F401
 from seq2seq.alignment.links import SYMMETRISATIONS, GoldLinks, alignment_errors, pharaoh, read_gold
-from seq2seq.cli.console import add_attention_options, interrupt, output_stream, run_script, table
+from seq2seq.cli.console import (
+    add_attention_options,
+    interrupt,
+    option_parser,
+    output_stream,
+    run_script,
+    table,
+)
 from seq2seq.data.pair import Links
 from seq2seq.data.text import read_parallel
 from seq2seq.run.errors import UsageError
@@ -31,7 +38,7 @@ Gold = Sequence[GoldLinks | None]
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("run", type=Path, help="run directory, as train.py prints it")
     parser.add_argument("--source", type=Path, required=True, help="text, plain, .gz or .xz")
     parser.add_argument("--target", type=Path, required=True, help="its translations")

@@ -7,13 +7,13 @@ import argparse
 from pathlib import Path
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import run_script, show
+from seq2seq.cli.console import option_parser, run_script, show
 from seq2seq.run.errors import RunDirError
 
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = option_parser(__doc__)
     parser.add_argument("run", type=Path, help="run directory, as train.py prints it")
     parser.add_argument("--quiet", action="store_true", help="only what is damaged")
     return parser.parse_args()

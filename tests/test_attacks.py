@@ -171,8 +171,8 @@ def test_control_characters_of_a_piece_are_spaces_in_a_translation():
         def pieces(self, ids):
             return ["a\x1b[31m", "b\x9b\x08c", "d\u200de"]
 
-        def join(self, pieces):
-            return " ".join(pieces)
+        def write(self, pieces):
+            return " ".join(pieces), ()
 
     found = Hypothesis(
         (2, 3, 4), -1.0, -1.0, (-1.0,) * 3, torch.zeros(3, 2).numpy(), finished=False

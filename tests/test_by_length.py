@@ -10,6 +10,7 @@ from runs import composed
 
 from seq2seq.alignment.heatmap import to_png
 from seq2seq.config.compose import to_yaml
+from seq2seq.data.lengths import Length
 from seq2seq.evaluation import by_length, scoring
 from seq2seq.evaluation.by_length import (
     LengthBin,
@@ -116,7 +117,8 @@ def test_words_are_those_of_the_length_limit(tokenizer, label, monkeypatch):
     assert found.label == label
     # By the rules of the source's language.
     counters = (lambda text: 15, lambda text: 25)
-    monkeypatch.setattr(by_length, "word_counters", lambda cfg: counters)
+    lengths = [Length("fr", count) for count in counters]
+    monkeypatch.setattr(by_length, "lengths_of", lambda cfg: lengths)
     assert [b.label for b in score_by_length(cfg, ["a"], ["b"], ["c"]).bins] == ["11-20"]
 
 

@@ -1,5 +1,8 @@
 """Reading files: lines against an independent count, every fault with its file and line."""
 
+# ruff: noqa: RUF001
+
+import bz2
 import gzip
 import hashlib
 import io
@@ -10,7 +13,9 @@ import os
 import random
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -86,6 +91,9 @@ def test_C5_only_newline_ends_a_line(tmp_path, tally, count):
     for _ in range(count):
         data = "".join(draw.choices(breaks, k=draw.randrange(12))).encode()
         path.write_bytes(data)
+        if b"\r" in data.rstrip(b"\r\n") and b"\n" not in data[:-1]:
+            fails(DataError, "its lines end in CR alone", read_lines, path)
+            continue
         summary = FileSummary("random.txt")
         lines = list(scan_lines(path, summary))
         unterminated = data != b"" and not data.endswith(b"\n")
@@ -143,6 +151,115 @@ def test_C3_C4_bad_bytes(tmp_path, data, wanted):
     fails(DataError, wanted, read_lines, write(tmp_path / "a.txt", data))
 
 
+CR_ONLY = [b"a\rb", b"a\rb\r", b"a\rb\n", b"a\rb\r\n", b"\xef\xbb\xbfa\rb\rc"]
+
+
+@pytest.mark.parametrize("data", CR_ONLY)
+def test_a_file_of_CR_line_ends_is_named(tmp_path, data):
+    count = data.removesuffix(b"\n").count(b"\r")
+    wanted = f"a.txt: its lines end in CR alone ({count} of them, no line feed). Convert it: tr"
+    fails(DataError, wanted, read_lines, write(tmp_path / "a.txt", data))
+    fails(
+        DataError,
+        "stdin: its lines",
+        lambda: scan_stream(io.BytesIO(data), "stdin", FileSummary("stdin")),
+    )
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_a_corpus_of_one_endless_line_is_named(tmp_path, split):
+    write(tmp_path / "a.en", b"The cat sleeps. " * 70)
+    write(tmp_path / "a.fr", b"Le chat dort. " * 70)
+    cfg = config(tmp_path, "a.en", "a.fr", validation=["a.en", "a.fr"], test=["a.en", "a.fr"])
+    wanted = "a.en, a.fr: holds a single line of 1,120 characters. Write one sentence a line"
+    fails(DataError, wanted, pairs_of, cfg, split)
+    if split == "train":
+        fails(DataError, wanted, kept_of, cfg)
+
+
+SENTENCES = {
+    "zh": "船在港口，他们今天不会来。",
+    "zh_TW": "船在港口，他們今天不會來。",
+    "ja": "船は港にあります。インクはある。",
+    "ko": "배가 항구에 있다.",
+    "ru": "Корабль стоит в порту.",
+    "uk": "Корабель стоїть у порту.",
+    "el": "Το πλοίο είναι εδώ.",
+    "he": "האניה בנמל.",
+    "ar": "السفينة في الميناء.",
+    "th": "เรืออยู่ที่นี่",
+    "pl": "Statek stoi w porcie, żółta łódź też.",
+    "fr": "Déjà l'été, et le navire est là.",
+    "tr": "Gemi limanda, şimdi değil.",
+}
+# language, encoding, what is said of it
+ENCODINGS = [
+    ("zh", "gb18030", "If the file is GB18030, convert it: iconv -f GB18030 -t UTF-8."),
+    ("zh_TW", "big5", "If the file is Big5, convert it: iconv -f Big5"),
+    ("ja", "shift_jis", "If the file is Shift-JIS, convert it: iconv -f SHIFT_JIS"),
+    ("ja", "euc_jp", "If the file is EUC-JP, "),
+    ("ko", "euc_kr", "If the file is EUC-KR, "),
+    ("ru", "koi8_r", "If the file is KOI8-R or KOI8-U, convert it: iconv -f KOI8-R "),
+    ("ru", "cp1251", "If the file is Windows-1251, "),
+    ("ru", "iso8859_5", "If the file is ISO-8859-5, "),
+    ("ru", "cp866", "If the file is CP866, "),
+    ("uk", "koi8_u", "If the file is KOI8-U, "),
+    ("el", "iso8859_7", "If the file is ISO-8859-7 or Windows-1253, "),
+    ("he", "cp1255", "If the file is Windows-1255"),
+    ("ar", "cp1256", "If the file is Windows-1256, "),
+    ("th", "tis_620", "If the file is TIS-620, "),
+    ("pl", "cp1250", "If the file is Windows-1250, "),
+    ("tr", "cp1254", "If the file is Windows-1254, "),
+    ("fr", "latin_1", "If the file is Latin-1, convert it: iconv -f ISO-8859-1 -t UTF-8."),
+]
+
+
+@pytest.mark.parametrize(("language", "encoding", "wanted"), ENCODINGS)
+def test_an_encoding_is_named_for_what_it_is(tmp_path, language, encoding, wanted):
+    """By the language of the file, on either side and in a table; never as Latin-1."""
+    other, line = "The ship.\n", f"{SENTENCES[language]}\n".encode(encoding)
+    write(tmp_path / "a.en", other.encode())
+    write(tmp_path / "a.xx", line)
+    write(tmp_path / "a.tsv", other.strip().encode() + b"\t" + line)
+    pairs = {"source_language": "en", "target_language": language}
+    back = {"source_language": language, "target_language": "en"}
+    for names, languages in (
+        (["a.en", "a.xx"], pairs),
+        (["a.xx", "a.en"], back),
+        (["a.tsv"], pairs),
+    ):
+        said = fails(DataError, wanted, pairs_of, config(tmp_path, *names, **languages))
+        assert ("Latin-1" in said) == (language == "fr")
+
+
+@pytest.mark.parametrize("language", ["hi", "yo", "am"])
+def test_no_encoding_is_guessed_for_a_language_that_has_none(tmp_path, language):
+    path = write(tmp_path / "a.txt", b"caf\xe9\n")
+    wanted = (
+        "a.txt:1: invalid UTF-8 byte 0xe9 at byte 4. Convert it to UTF-8: iconv -f ITS_ENCODING"
+    )
+    fails(
+        DataError,
+        wanted,
+        lambda: text.strict(scan_lines(path, FileSummary("a", languages=(language,)))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        ("h\n".encode("utf-16-be"), "iconv -f UTF-16BE"),
+        ("h\n".encode("utf-32"), "It is UTF-32: convert it, iconv -f UTF-32"),
+        (
+            "\u8239\u306f\n".encode("iso2022_jp"),
+            "ISO-2022 escape at byte 1. Convert it: iconv -f ISO",
+        ),
+    ],
+)
+def test_other_encodings_of_unicode_and_of_mail(tmp_path, data, wanted):
+    fails(DataError, wanted, read_lines, write(tmp_path / "a.txt", data))
+
+
 def test_C7_line_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(text, "MAX_LINE_BYTES", 10)
     path = write(tmp_path / "a.gz", gzip.compress(b"123456789\n" + b"1234567890\n"))
@@ -172,6 +289,56 @@ def test_C9_damaged_archives(tmp_path, ending):
         fails(DataError, f"train.en{ending}: damaged archive", read_lines, write(path, damaged))
     for data, what in ((b"", "is empty"), (b"plain text\n", "holds something else")):
         fails(DataError, f"is named {ending} but {what}", read_lines, write(path, data))
+
+
+def zipped(data: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.txt", data)  # stored: its header may hold a line feed
+    return file.getvalue()
+
+
+def tarred(data: bytes) -> bytes:
+    file, member = io.BytesIO(), tarfile.TarInfo("a.txt")
+    member.size = len(data)
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+TEXT = b"the cat\nthe dog\n"
+FOREIGN = {
+    "a zip archive": zipped(TEXT),
+    "a bzip2 archive": bz2.compress(TEXT),
+    "a Zstandard (zst) archive": b"\x28\xb5\x2f\xfd\x24\x10\x81\0\0" + TEXT,
+    "a 7z archive": b"7z\xbc\xaf\x27\x1c\0\x04" + TEXT,
+    "a RAR archive": b"Rar!\x1a\x07\x01\0" + TEXT,
+    "a tar archive": tarred(TEXT),
+    "a PDF document": b"%PDF-1.7\n" + TEXT,
+    "an Office document": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + TEXT,
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_what_is_no_text_is_named_for_what_it_is(tmp_path, what):
+    """Whatever its name is, packed once more, piped in, or with bad lines skipped."""
+    path, wanted = write(tmp_path / "a.en", FOREIGN[what]), f"is {what}, not text. "
+    fails(DataError, f"a.en: {wanted}", read_lines, path)
+    fails(
+        DataError,
+        f"stdin: {wanted}",
+        lambda: scan_stream(io.BytesIO(FOREIGN[what]), "stdin", FileSummary("stdin")),
+    )
+    fails(
+        DataError,
+        f"is named .gz but holds something else, {what}",
+        read_lines,
+        write(tmp_path / "a.gz", FOREIGN[what]),
+    )
+    twice = write(tmp_path / "b.gz", gzip.compress(FOREIGN[what]))
+    fails(DataError, f"b.gz: {wanted}", read_lines, twice)
+    cfg = config(tmp_path, "a.en", "a.en", on_bad_line=OnBadLine.skip)
+    fails(DataError, f"a.en: {wanted}", kept_of, cfg)
 
 
 # Files that cannot be read
@@ -345,6 +512,44 @@ def test_each_split_reads_its_own_file(tmp_path):
 def test_C8_bad_tsv(tmp_path, data, wanted):
     write(tmp_path / "p.tsv", data)
     fails(DataError, wanted, pairs_of, config(tmp_path, "p.tsv"))
+
+
+# header, languages, whether it is one
+HEADERS = [
+    ("en\tfr", ("en", "fr"), True),
+    ("fr\ten", ("en", "fr"), True),
+    ("id\tFR\tnote\tEN", ("en", "fr"), True),
+    ('"en"\t"fr"', ("en", "fr"), True),
+    ("pt_BR\tpt_PT", ("pt-PT", "pt-BR"), True),
+    ("zh\ten-GB", ("en", "zh_CN"), True),
+    ("en\tde", ("en", "fr"), False),
+    ("en\ten", ("en", "en"), False),
+    ("in\tno", ("en", "no"), False),
+]
+
+
+@pytest.mark.parametrize(("header", "languages", "is_one"), HEADERS)
+def test_a_header_of_codes_is_no_pair_and_gives_the_order(tmp_path, header, languages, is_one):
+    codes = [text.strip('"').lower().replace("_", "-") for text in header.split("\t")]
+    write(
+        tmp_path / "p.tsv",
+        f"\ufeff{header}\n".encode()
+        + b"".join("\t".join(f"{code} {n}" for code in codes).encode() + b"\n" for n in range(2)),
+    )
+    cfg = config(tmp_path, "p.tsv", source_language=languages[0], target_language=languages[1])
+    where = Place(cfg, "train")
+    pairs = list(text.strict(scan_pairs(where)))
+    assert (len(pairs), where.inputs[0].lines, where.inputs[0].header_lines) == (
+        3 - is_one,
+        3,
+        is_one,
+    )
+    if is_one:
+        for side, language in zip((pairs[0].src, pairs[0].tgt), languages, strict=True):
+            assert side.partition(" ")[0][:2] == language[:2]
+            assert "-" not in language or side.partition(" ")[0][3:] in ("", language[3:].lower())
+    write(tmp_path / "p.tsv", f"{header}\na\n".encode())
+    fails(DataError, "p.tsv:2: expected ", pairs_of, cfg)
 
 
 def test_C8_tsv_takes_quotes_and_empty_fields_as_they_are(tmp_path):

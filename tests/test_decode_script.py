@@ -9,12 +9,14 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
-from runs import ROOT, assert_fails, copy_of, environment
+from runs import ROOT, assert_fails, copy_of, environment, template_pairs
 from strangers import forge
 
 import seq2seq
+from seq2seq.decoding import translate
 
 pytestmark = pytest.mark.e2e
 
@@ -63,6 +65,69 @@ def test_n_best(run, script):
         assert scores == sorted(scores, reverse=True)
         assert len(scores) == 3
     assert rows.count("") == 1
+
+
+def test_n_best_lists_hold_a_text_once(run, script, monkeypatch):
+    """Other cuts of a text are passed over, and the list goes on with what follows them.
+
+    Texts are cut short here, so that many are equal.
+    """
+    make = translate._candidate
+
+    def shortened(*args):
+        found = make(*args)
+        return replace(found, text=" ".join(found.text.split()[:4]))
+
+    monkeypatch.setattr(translate, "_candidate", shortened)
+    lines = "".join(f"{source}\n" for source, _ in template_pairs(10, seed=4)).encode()
+    rules = ("decode.beam_size=12", "--format", "nbest")
+    whole = lists(script("decode", run, *rules, "decode.n_best=12", stdin=lines))
+    with monkeypatch.context() as patch:
+        patch.setattr(translate, "_distinct", lambda found, count: tuple(found)[:count])
+        repeated = lists(script("decode", run, *rules, "decode.n_best=12", stdin=lines))
+    assert any(len({*texts}) < len(texts) for texts in repeated.values()), "or nothing is shown"
+    assert whole == {number: [*dict.fromkeys(texts)] for number, texts in repeated.items()}
+    for count in (2, 5):
+        found = lists(script("decode", run, *rules, f"decode.n_best={count}", stdin=lines))
+        assert found == {number: texts[:count] for number, texts in whole.items()}
+
+
+def lists(result) -> dict[str, list[str]]:
+    assert result.code == 0, result.err
+    texts: dict[str, list[str]] = {}
+    for row in result.out.decode().splitlines():
+        number, _, text = row.split("\t")
+        texts.setdefault(number, []).append(text)
+    return texts
+
+
+REPEATED = {
+    "decode": ["--input", "--output", "--format", "--level", "--heatmaps", "--figure"],
+    "score": ["--source", "--target", "--output", "--gold", "--reverse", "--json", "--symmetrise"],
+    "evaluate": ["--source", "--hypotheses", "--tokenizer", "--language", "--by-length", "--json"],
+    "report": ["--output", "--sentences"],
+}
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_an_option_that_stands_twice_is_refused(script, name, tmp_path):
+    """Equal or not, joined by = or not, before and after the run; nothing is read before."""
+    choices = {"--format": "jsonl", "--level": "words", "--figure": "png", "--sentences": "3"}
+    for option in REPEATED[name]:
+        value = choices.get(option, "union" if option == "--symmetrise" else "x")
+        done = script(name, option, value, tmp_path, f"{option}={value}")
+        assert_fails(done, 2, f"{option}: is given twice. Give it once.")
+
+
+def test_several_references_are_for_given_translations(script, run):
+    files = ["--source", "a", "--reference", "b", "--reference", "c"]
+    assert_fails(script("evaluate", run, *files), 2, "--reference: is given several times")
+
+
+@pytest.mark.parametrize("ending", [b"\n", b""])
+def test_D4_invalid_utf8_is_named_by_its_line(run, script, ending):
+    result = script("decode", run, stdin=b"the cat .\nthe dog .\ncaf\xe9 ." + ending)
+    assert_fails(result, 3, "stdin:3: invalid UTF-8 byte 0xe9 at byte 4", "Latin-1")
 
 
 def test_a_missing_input_or_run_and_a_wrong_override_are_named(run, script, tmp_path):

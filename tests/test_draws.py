@@ -170,3 +170,19 @@ def test_streams_of_texts_do_not_depend_on_each_other():
     numbers = [[draw() for _ in range(3)] for draw in draws_of("abc", 5)]
     assert len({x for row in numbers for x in row}) == 9
     assert numbers[1] == [(int(x) >> 11) / 2**53 for x in bits(oracle_key(5, 1), 3)]
+
+
+def test_word_dropout_takes_whole_words():
+    """Of each side a share of the words, the same whatever the batch; the others are scaled."""
+    module, keys = Dropout(0.25).train(), entry_keys(1, 1, 40)
+    module.site = 5
+    x = torch.rand(40, 50, 3, dtype=torch.float64) + 1
+    with keyed(keys):
+        found = module.of_words(x)
+    gone = (found == 0).all(dim=-1)
+    assert torch.equal(gone, (found == 0).any(dim=-1))
+    torch.testing.assert_close(found[~gone], x[~gone] / 0.75)
+    assert 0.2 < gone.double().mean() < 0.3
+    with keyed(keys[7:9]):
+        assert torch.equal(module.of_words(x[7:9]), found[7:9])
+    assert module.eval().of_words(x) is x

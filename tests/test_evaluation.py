@@ -16,6 +16,7 @@ from seq2seq.evaluation.scoring import Score, Scores, bleu
 from seq2seq.evaluation.test_set import (
     Results,
     known_rows,
+    not_learnt,
     read_results,
     score_all,
     second_pass,
@@ -50,6 +51,34 @@ def test_a_second_pass_is_paid_only_where_it_can_differ(known, forbidden, again)
     cfg = replace(composed("debug").decode, forbid_unknown=forbidden, replace_unknown=not forbidden)
     found = second_pass(range(known), 5, cfg)
     assert found == (replace(cfg, forbid_unknown=True, replace_unknown=False) if again else None)
+
+
+GOOD = ["a small cat sleeps on the chair", "she reads a book", "no, no and no", "very very good"]
+BAD = [
+    "the the the the cat",
+    "of a cat of a cat of a cat",
+    "あいあいあいあいあい",
+    "it is it is it is .",
+]
+FLAT = Measures(2.0, 0.97, 0.1, 0.0, 0.9, 0.5, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("bleu_score", "texts", "attention", "signs"),
+    [
+        (30.0, GOOD, None, None),
+        (30.0, GOOD, FLAT, None),  # a fixed context, say
+        (2.0, [*GOOD * 2, *BAD[:3]], None, None),
+        (1.04, GOOD, None, "BLEU is 1.04"),
+        (0.0, BAD, FLAT, "BLEU is 0.00, 100% of its translations repeat words, it attends to all"),
+        (12.0, [*GOOD, *BAD], None, "50% of its translations repeat words"),
+    ],
+)
+def test_a_model_that_has_not_learnt_is_told_by_its_signs(bleu_score, texts, attention, signs):
+    said = not_learnt(bleu_score, texts, AttentionScores(attention=attention))
+    start = f"The model has hardly learnt to translate yet ({signs}"
+    assert said is None if signs is None else said.startswith(start)
+    assert said is None or said.endswith("show no alignment: train longer, or add data.")
 
 
 def test_no_unk_is_scored_on_its_own_sentences():

@@ -136,7 +136,6 @@ class Wide(GatedConfig):
 def test_another_cell_claims_nothing_of_the_papers():
     cfg = dataclasses.replace(Config(), cell=Wide(reset=GatedConfig().reset))
     report = compare(cfg)
-    assert "  cell: wide, not the paper's gated unit (A.1.1)" in report.lines()
     rows = {row.point: row for row in report.rows}
     assert rows["cell.reset"].here == "no such setting"
     # It is in no table of the paper, and with no other part does it share a setting.
@@ -149,20 +148,13 @@ def test_another_cell_claims_nothing_of_the_papers():
 # How it is shown --------------------------------------------------------------------------------
 
 
-def test_the_log_is_a_count_and_a_line_for_each_deviation():
+def test_the_log_has_a_count_in_one_line():
     cfg = config("model.hidden_size=512")
-    head, *lines = compare(cfg).lines()
     paper, authors = deviations(cfg)
-    assert head == (
+    assert compare(cfg).count() == (
         f"deviations: {len(paper)} from the paper, {len(authors)} from the authors' code "
         "(all points: fidelity.md)"
     )
-    assert "  model.hidden_size: 512 (paper and authors' code: 1,000)" in lines
-    assert "  decoder.state_word: emitted (paper: y_{i-1})" in lines
-    assert "  decoder.output_rank: none (authors' code: l x 620 x K_y)" in lines
-    assert [line.strip().partition(": ")[0] for line in lines] == [
-        row.point for row in compare(cfg).rows if row.point in paper | authors
-    ]
 
 
 def table(text: str, title: str) -> list[list[str]]:

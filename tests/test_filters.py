@@ -4,6 +4,7 @@ import json
 import logging
 import random
 import tracemalloc
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -17,9 +18,11 @@ from seq2seq.data.filters import (
     HeldOut,
     keep,
 )
+from seq2seq.data.lengths import CHARACTERS_PER_WORD, Length
 from seq2seq.data.pair import Pair
 from seq2seq.data.readers import Place, scan_pairs
 from seq2seq.data.text import strict
+from seq2seq.data.words import count_words
 from seq2seq.run.errors import DataError
 
 
@@ -149,24 +152,132 @@ def test_C2_nothing_left():
     )
 
 
-ODD = {
-    "have an empty side": lambda n: Pair("", f"{n}"),
-    "have the same text as source and target": lambda n: Pair(f"{n}", f"{n}"),
-    "repeat an earlier one": lambda n: Pair("a", "b"),
+def warnings_of(caplog, pairs, **changes) -> list[str]:
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        filtered(pairs, **changes)
+    return caplog.messages
+
+
+def test_C2_C15_copies_warn(caplog):
+    for odd in (5, 6):
+        pairs = [Pair(f"x{n}", f"{'x' if n < odd else 'y'}{n}") for n in range(10)]
+        said = f"train.en, train.fr: {odd} of 10 pairs have the same text as source and target"
+        assert warnings_of(caplog, pairs) == ([said] if odd == 6 else [])
+
+
+LONG = "a b c d e" + " and so on" * 10
+# a pair of which number n is dropped, what is said of such pairs, and what to do
+DROPPED = {
+    "empty": (
+        lambda n: Pair("", f"{n}"),
+        "have an empty side, and were dropped, such as 9 ( | 0), 10 ( | 1). Look at data.train.",
+    ),
+    "duplicate": (
+        lambda n: Pair("x0", "y"),
+        "repeat an earlier one, and were dropped, such as 9 (x0 | y), 10 (x0 | y). Set data.drop",
+    ),
+    "too_long": (
+        lambda n: Pair(LONG, f"{n}\x1b[2J"),
+        "are longer than 4 words, or 10 characters without spaces, and were dropped, such as 9 "
+        "(a b c d e and so on and so on and so on ... | 0\\x1b[2J), 10 "
+        "(a b c d e and so on and so on and so on ... | 1\\x1b[2J). "
+        "Raise data.max_words to keep them.",
+    ),
+    "ratio": (
+        lambda n: Pair("a", f"b c d {n}"),
+        "have a side over 3 times as long as the other, and were dropped, such as 9 (a | b c d 0), "
+        "10 (a | b c d 1). "
+        "Raise data.max_ratio to keep them.",
+    ),
 }
 
 
+@pytest.mark.parametrize("reason", DROPPED)
+def test_a_filter_that_drops_over_a_tenth_is_named_with_examples_and_its_setting(caplog, reason):
+    make, said = DROPPED[reason]
+    for total, warns in ((20, False), (19, True)):  # 2 of them
+        pairs = [Pair(f"x{n}", "y") for n in range(total - 2)]
+        pairs[8:8] = [make(0), make(1)]
+        found = warnings_of(caplog, pairs)
+        start = f"train.en, train.fr: 2 of {total} pairs {said}"
+        assert len(found) == warns
+        assert not warns or found[0].startswith(start)
+
+
+# Lengths: of scripts without spaces in characters -----------------------------------------------
+
+ZH = "今天天气很好我们去公园散步"
+KANA, THAI = "あいうえおかきくけこ", "ภาษาไทย"
+
+
+def lengths_for(source: str, target: str) -> tuple[Length, Length]:
+    return Length(source, count_words), Length(target, count_words)
+
+
 @pytest.mark.parametrize(
-    ("what", "least"), [("have an empty side", 2), *((what, 6) for what in [*ODD][1:])]
+    ("text", "language", "length", "unit"),
+    [
+        ("a b\u00a0c  d", "en", 4, "words"),
+        (ZH, "zh", 13, "characters"),
+        (f"{ZH[:5]} {ZH[5:]}\u3000\u200b", "zh-TW", 13, "characters"),
+        (unicodedata.normalize("NFD", "ガギグ"), "ja", 3, "characters"),
+        ("สวัสดี", "tha", 4, "characters"),
+        ("배가 항구에 있다", "ko", 3, "words"),
+        (ZH, "xx", 13, "characters"),
+        (ZH, "en", 13, "characters"),
+        (KANA, "und", 10, "characters"),
+        ("Ọ̀rọ̀ wà", "yo", 2, "words"),
+        ("हिन्दी भाषा", "hi", 2, "words"),
+    ],
 )
-def test_C2_C15_many_odd_pairs_warn(caplog, what, least):
-    for odd in (least - 1, least):
-        pairs = [Pair("a", "b"), *(ODD[what](n) for n in range(odd))]
-        pairs += [Pair(f"x{n}", "y") for n in range(9 - odd)]
-        with caplog.at_level(logging.WARNING):
-            filtered(pairs)
-        expected = f"train.en, train.fr: {odd} of 10 pairs {what}"
-        assert caplog.messages == ([expected] if odd == least else [])
+def test_the_unit_is_that_of_the_language_or_of_the_text(text, language, length, unit):
+    measured = Length(language, count_words)
+    assert (measured(text), measured.unit([text])) == (length, unit)
+    words = length / CHARACTERS_PER_WORD if unit == "characters" else length
+    assert measured.in_words(text) == words
+
+
+@pytest.mark.parametrize("code", ["zh", "zho_Hant", "xx", "en"])
+def test_good_pairs_of_a_script_without_spaces_are_kept(caplog, code):
+    """10 to 21 English words and 15 to 40 characters, as in F2; also under a wrong code."""
+    draw = random.Random(3)
+    pairs = []
+    for number in range(800):
+        count = 10 + number % 12
+        text = "".join(draw.choices(ZH, k=round(count * draw.uniform(1.5, 1.9))))
+        pairs.append(Pair(" ".join(["word"] * count), text))
+    limits = {"max_words": 80, "max_ratio": 9.0, "drop_duplicates": False}
+    kept, summary = filtered(pairs, lengths_for("en", code), **limits)
+    assert kept == pairs
+    found = summary.as_dict()["lengths"]
+    assert found["source"] == {"unit": "words", "mean": 15.48, "longest": 21}
+    texts = [len(pair.tgt) for pair in pairs]
+    mean = round(sum(texts) / 800, 2)
+    assert found["target"] == {"unit": "characters", "mean": mean, "longest": max(texts)}
+    assert summary.mean_lengths() == f"source 15.5 words, target {mean:.1f} characters"
+
+
+@pytest.mark.parametrize(
+    ("pair", "max_words", "reason"),
+    [
+        (Pair("a b c d e", ZH * 431), 4000, "ratio"),  # 5 words, 5,603 characters
+        (Pair("a b c d e", ZH * 431), 80, "too_long"),
+        (Pair("a " * 60, KANA * 600), 60, "too_long"),
+        (Pair(THAI * 100, "a b c d"), 60, "too_long"),
+        (Pair("a " * 90, ZH[:4]), 100, "ratio"),
+        (Pair(KANA * 15, "a " * 40), 60, None),
+        (Pair(KANA * 15 + "あ", "a " * 40), 60, "too_long"),
+    ],
+)
+def test_characters_meet_the_limits_too(pair, max_words, reason):
+    limits = {"max_words": max_words, "max_ratio": 9.0}
+    languages = lengths_for("ja", "zh")
+    kept, summary = filtered([GOOD, pair], languages, **limits)
+    assert [name for name, count in summary.dropped.items() if count] == [reason] * (
+        reason is not None
+    )
+    assert len(kept) == 1 + (reason is None)
 
 
 def test_C15_held_out_pairs_among_the_training_pairs_are_counted(caplog):

@@ -3,7 +3,9 @@
 A server on this machine plays the Hub; directories of its layout need none.
 """
 
+import csv
 import hashlib
+import io
 import logging
 import os
 import socket
@@ -439,3 +441,55 @@ def test_a_bug_of_the_library_stays_a_bug(tmp_path, monkeypatch):
     write(tmp_path / "set/train.jsonl", json_lines(map(flat, PAIRS)))
     with pytest.raises(RuntimeError, match="something else"):
         read(tmp_path, "hub:set")
+
+
+# Tables of text: a cell is what it says
+
+ODD = {
+    "nothing": "None null NA N/A n/a nan NaN #N/A NULL <NA> -nan 1.#IND",
+    "numbers": "inf TRUE false 2020 01 1.50 1e5 0x10 1,000 2020-01-01 12:30",
+    "marks": """ "Stop, ""Stop"" a"b 'tis # // =1+1 @x""",
+}
+CELLS = [cell for cells in ODD.values() for cell in cells.split()]
+CELLS += ["a, b", " a ", ""]
+
+
+def table(pairs: list[Pair], separator: str) -> bytes:
+    """As a program writes CSV, or as TSV is: no quotes at all."""
+    text = io.StringIO()
+    if separator == ",":
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerows([("fr", "id", "en"), *((p.tgt, "7", p.src) for p in pairs)])
+    else:
+        text.write("fr\tid\ten\n" + "".join(f"{p.tgt}\t7\t{p.src}\n" for p in pairs))
+    return text.getvalue().encode()
+
+
+@pytest.mark.parametrize(("ending", "separator"), [("csv", ","), ("tsv", "\t")])
+def test_cells_of_a_table_stay_what_they_say(tmp_path, ending, separator):
+    """Each odd text alone in its column, and all of them together."""
+    for number, pairs in enumerate([[Pair(x, f"y {x}")] * 2 for x in CELLS[3::7]]):
+        write(tmp_path / f"{number}/train.{ending}", table(pairs, separator))
+        assert read(tmp_path, f"hub:./{number}") == pairs
+    pairs = [Pair(x, y) for x, y in zip(CELLS, reversed(CELLS), strict=True)]
+    write(tmp_path / f"all/train.{ending}", table(pairs, separator))
+    assert read(tmp_path, "hub:./all") == pairs
+
+
+def test_a_quotation_mark_of_a_csv_that_has_no_end_is_an_error(tmp_path):
+    data = b'en,fr\n"Stop,Arr\xc3\xaate\nthe cat,le chat\na "b",c\nd,e\n'
+    write(tmp_path / "set/train.csv", data)
+    wanted = (
+        "the cat,le chat\\na ' goes on over a line end: double a lone quotation mark). Correct the"
+    )
+    fails(DataError, wanted, read, tmp_path, "hub:./set")
+
+
+def test_a_table_of_the_hub_is_served_from_the_cache_as_well(served, tmp_path, monkeypatch):
+    pairs = [Pair("None", "2020"), Pair('"a', "1.50")]
+    readme = README.replace(b"jsonl", b"tsv")
+    data = table(pairs, "\t")
+    served.add({"README.md": readme, "train.tsv": data, "test.tsv": data})
+    assert read(tmp_path, "hub:me/pairs:en-fr") == pairs
+    served.fault = "500"
+    assert read(tmp_path, "hub:me/pairs:en-fr") == pairs

@@ -81,6 +81,7 @@ def test_padding_changes_nothing(seed):
 
 DROPOUTS = {
     "embedding_dropout": ["encoder.embedding_dropout", "decoder.embedding_dropout"],
+    "word_dropout": ["encoder.word_dropout", "decoder.word_dropout"],
     "annotation_dropout": ["encoder.annotation_dropout"],
     "readout_dropout": ["decoder.readout_dropout"],
 }

@@ -23,7 +23,7 @@ def test_shares_are_of_all_updates_since_the_last_line(tmp_path) -> None:
     (tmp_path / "config.yaml").touch()
     cfg = composed("debug", ["logging.every=2", "logging.tensorboard=false"])
     progress = Progress()
-    found = monitor.Monitor(RunDir(tmp_path), cfg, progress, tiny_model())
+    found = monitor.Monitor(RunDir(tmp_path), cfg, progress, tiny_model(), last_update=8)
     costs = [(1.0, 0.5, 30, 40), (3.0, 0.5, 10, 10), (1.0, 0.1, 9, 18), (1.0, 0.2, 9, 18)]
     for number, (seconds, waited, tokens, cells) in enumerate(costs, start=1):
         progress.update = number

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from many_scripts import PLAIN, TYPOGRAPHIC
-from runs import run_here
+from runs import assert_fails, run_here
 
 from seq2seq.config.schema import SentencePieceConfig
 from seq2seq.data.subword_vocabulary import train_sentencepiece
@@ -52,6 +52,32 @@ def command(folder: Path, names: list[str], *options: str) -> list[dict]:
         cwd=folder, env={**os.environ, "PYTHONUTF8": "1"}, capture_output=True, check=True,
     )  # fmt: skip
     return json.loads(done.stdout)
+
+
+def test_several_references_are_those_of_the_command(tmp_path, script):
+    """Each sentence follows one of two references: 100, and what sacreBLEU itself says."""
+    other = ["On voit la mer.", "Qui est là ?", "Il dort.", "Bref.", "Oui, bien sûr, vas-y !"]
+    mixed = [REFERENCES[i] if i % 2 else other[i] for i in range(5)]
+    for name, lines in {"ref": REFERENCES, "b": other, "mixed": mixed, "h": HYPOTHESES}.items():
+        write_lines(tmp_path / name, lines)
+    refs = ["--reference", tmp_path / "ref", "--reference", tmp_path / "b"]
+    for name, perfect in (("mixed", True), ("h", False)):
+        path = tmp_path / f"{name}.json"
+        done = script("evaluate", "--hypotheses", tmp_path / name, *refs, "--json", path)
+        assert done.code == 0, done.err
+        found = json.loads(path.read_text())["scores"]
+        said = subprocess.run(
+            [sys.executable, "-m", "sacrebleu", "ref", "b", "-i", name, "-m", "bleu", "chrf", "ter",
+             "--format", "json"],
+            cwd=tmp_path, env={**os.environ, "PYTHONUTF8": "1"}, capture_output=True, check=True,
+        )  # fmt: skip
+        for metric, wanted in zip(("BLEU", "chrF", "TER"), json.loads(said.stdout), strict=True):
+            assert found[metric]["value"] == pytest.approx(wanted["score"], abs=0.051)
+            assert found[metric]["signature"].startswith("nrefs:2|")
+        assert (found["BLEU"]["value"] == pytest.approx(100)) == perfect
+    write_lines(tmp_path / "b", other[:4])
+    done = script("evaluate", "--hypotheses", tmp_path / "h", *refs)
+    assert_fails(done, 3, "h has 5 lines, b has 4")
 
 
 def write_lines(path: Path, lines: list[str]) -> None:

@@ -226,6 +226,16 @@ def test_C12_as_many_pieces_as_the_text_gives(kind, text):
     assert UNK not in chain(*tok.encode(lines))
 
 
+@pytest.mark.parametrize(
+    ("words", "joint", "size"),
+    [(100_000, False, 2005), (200_000, True, 2005), (400_000, False, 4005), (10**7, False, 8000)],
+)
+def test_a_vocabulary_without_a_size_follows_the_text(words, joint, size):
+    """Words of five letters and a space: an alphabet of five, and merges by the root of words."""
+    lines = ["ab cd"[:5] + "a"] * words  # 6 characters a line
+    assert subword_vocabulary.suitable_size(lines, joint) == size
+
+
 def test_C12_too_large_vocabulary_names_the_largest_and_that_works(kind):
     with pytest.raises(VocabularyTooLargeError) as caught:
         learnt(corpus()[1], kind, vocab_size=50_000)

@@ -21,6 +21,7 @@ from seq2seq.run.errors import (
     DataError,
     MemoryLimitError,
     PlatformError,
+    UsageError,
     UserError,
     internal_error,
     print_error,
@@ -93,6 +94,32 @@ interrupt = Interrupt()
 
 LEVELS, FIGURES = ("pieces", "words", "blanks"), ("png", "svg", "pdf")
 """As `decoding.formats` and `alignment.heatmap` have them; --help is not to wait for these."""
+
+
+def option_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of a command line on which no option may stand twice."""
+    parser = argparse.ArgumentParser(description=description)
+    for action in (None, "store"):
+        parser.register("action", action, _Once)
+    return parser
+
+
+class _Once(argparse.Action):
+    """Store a value. Plain argparse would take the last of several and forget the others."""
+
+    given = False
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if self.given and option_string is not None:
+            raise UsageError(option_string, "is given twice", "Give it once.")
+        self.given = True
+        setattr(namespace, self.dest, values)
 
 
 def add_attention_options(parser: argparse.ArgumentParser) -> None:

@@ -59,6 +59,7 @@ from seq2seq.run.reading import read_lines_of
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.run.writing import explained
 from seq2seq.training.export import export
+from seq2seq.training.selection import closing_line
 from seq2seq.training.trainer import Trainer, stopped
 from seq2seq.training.validation import TrainingData
 
@@ -140,8 +141,7 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
             prepare(run, cfg)
             continue
         if stage is Stage.train:
-            for line in fidelity.lines():
-                log.info("%s", line)
+            log.info("%s", fidelity.count())
         with stop.installed():
             try:
                 _STAGES[stage](cfg, run, stop)
@@ -159,15 +159,9 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     with stop.interruptible():
         trainer = trainer_of(cfg, run, stop)
     keep_freed_memory()
+    begun_at = trainer.progress.update
     progress = trainer.fit()
-    log.info(
-        "trained %s updates in %.1f minutes; best %s %.2f after update %s",
-        f"{progress.update:,}",
-        progress.seconds / 60,
-        cfg.trainer.select_by.name,
-        progress.best_score if progress.best_score is not None else float("nan"),
-        f"{progress.best_update:,}",
-    )
+    log.info("%s", closing_line(progress, cfg.trainer, begun_at=begun_at))
     export(run, load_run_config(run.checked("config.yaml")))
 
 
@@ -235,10 +229,13 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     with stop.interruptible():
         results, by_length = score(cfg, run)
     run.write_json(SCORES, to_json(results))  # before any figure, which may fail
+    if results.note:
+        log.info("%s", results.note)
     run.write_json(LENGTH_BLEU, to_json(by_length))
     run.record(SCORES, LENGTH_BLEU)
+    bins = {cfg.name: by_length.bins}
     figures = chain(
-        [(LENGTH_PLOT, lambda: to_png(plot_length_bleu({cfg.name: by_length.bins})))],
+        [(LENGTH_PLOT, lambda: to_png(plot_length_bleu(bins, by_length.unit)))],
         draw_heatmaps(cfg, run),
         draw_examples(cfg, run),
         draw_curves(cfg, run),

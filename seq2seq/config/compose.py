@@ -47,7 +47,7 @@ LATER_KEYS = ("decode", "evaluate", "attention.inference", "device", "threads")
 
 _LIMITS = "max_updates max_epochs max_minutes patience keep_checkpoints on_out_of_memory"
 RESUME_KEYS = (*LATER_KEYS, "stages", "logging", *(f"trainer.{x}" for x in _LIMITS.split()))
-"""What a resumed training may change. `max_updates` also moves the end of a falling schedule."""
+"""What a resumed training may change. The first two also move the end of a falling schedule."""
 
 COMMAND_ONLY = ("run_dir", "resume")
 """Keys of `configs/config.yaml` that say where a run is, not what it does."""

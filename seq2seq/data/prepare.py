@@ -21,12 +21,12 @@ from seq2seq.config.schema import Config, DataConfig
 from seq2seq.data import subword_vocabulary, word_vocabulary  # noqa: F401 - they register
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.filters import FilterSummary, HeldOut, keep
+from seq2seq.data.lengths import Length
 from seq2seq.data.pair import Pair
 from seq2seq.data.readers import Place, scan_pairs
 from seq2seq.data.store import IdStore, TextStore
 from seq2seq.data.text import strict
 from seq2seq.data.tokenizer import EOS, Tokenizer, VocabularyKind
-from seq2seq.data.words import WordCounter
 from seq2seq.run.checksums import entries_of, entry_of_file, read_directory, with_checksum
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
@@ -87,12 +87,13 @@ def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
         report[split] = {"read": _write_text(run, split, pairs.note(strict(scans[split])))}
 
     summary = FilterSummary(cfg.data.max_words, cfg.data.max_ratio)
-    kept = keep(scans["train"], cfg.data, summary, word_counters(cfg))
+    kept = keep(scans["train"], cfg.data, summary, lengths_of(cfg))
     passing: Iterable[Pair] = tqdm(kept, unit=" pairs", desc="reading", disable=None)
     for pairs in held_out.values():
         passing = pairs.watch(passing)
     _write_text(run, "train", passing)
     log.info("training data: %s", summary)
+    log.info("mean length: %s", summary.mean_lengths())
 
     report["train"] = summary.as_dict()
     for split, pairs in held_out.items():
@@ -211,9 +212,10 @@ def load_text(run: RunDir, split: str, side: str) -> TextStore:
     return TextStore(path)
 
 
-def word_counters(cfg: Config) -> tuple[WordCounter, WordCounter]:
+def lengths_of(cfg: Config) -> tuple[Length, Length]:
     """Return how long a side is: in the words of the vocabulary, as the paper's limits are."""
-    source, target = map(_kind(cfg).word_counter, _languages(cfg))
+    count = _kind(cfg).word_counter
+    source, target = (Length(language, count(language)) for language in _languages(cfg))
     return source, target
 
 

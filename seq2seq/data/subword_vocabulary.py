@@ -1,6 +1,7 @@
 """Subwords by SentencePiece: BPE or a unigram model, learnt from the training text."""
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ NFC = "nfc"
 
 # What `vocab_size=null` is at most, unless the alphabet is larger.
 MOST_PIECES = 8000
+# Below that it grows with the root of the text: 2,000 merges of 100,000 words a language are best
+# there (Sennrich & Zhang 2019, arXiv:1905.11901), and some 8,000 of millions.
+MERGES, WORDS, LETTERS = 2000, 100_000, 6  # a word, with its space
 
 # One letter in two spellings; `identity` alone keeps them apart.
 _E_ACUTE = ("\u00e9", "e\u0301")
@@ -197,15 +201,15 @@ class AlphabetTooLargeError(ConfigError):
 
 
 def train_sentencepiece(
-    lines: Iterable[str], cfg: SentencePieceConfig, rule: str, most: int = MOST_PIECES
+    lines: Iterable[str], cfg: SentencePieceConfig, rule: str, most: int | None = None
 ) -> bytes:
     """Learn a vocabulary from training text and return the model's bytes.
 
     Args:
-        lines: Read again where `vocab_size` is null and the alphabet is larger than `most`.
+        lines: Read again where `vocab_size` is null.
         cfg: Kind and size.
         rule: How text is normalised.
-        most: Pieces, where `vocab_size` is null.
+        most: Pieces, where `vocab_size` is null; None for what suits the size of the text.
 
     Raises:
         VocabularyTooLargeError: with the largest size that works.
@@ -213,7 +217,7 @@ def train_sentencepiece(
         ConfigError: the normalization is unknown.
         DataError: there is no usable text.
     """
-    model, size = io.BytesIO(), cfg.vocab_size or most
+    model, size = io.BytesIO(), cfg.vocab_size or most or suitable_size(lines, cfg.joint)
     spell = str if rule == "identity" else composed
     texts = (spell(line.translate(_RESERVED)) for line in lines)
     try:
@@ -239,6 +243,17 @@ def train_sentencepiece(
     if cfg.vocab_size is None and isinstance(problem, AlphabetTooLargeError):
         return train_sentencepiece(lines, cfg, rule, problem.smallest)
     raise problem
+
+
+def suitable_size(lines: Iterable[str], joint: bool) -> int:
+    """Return how many pieces suit a text: its alphabet, and merges by its size."""
+    letters: set[str] = set()
+    count = 0
+    for line in lines:
+        letters.update(line)
+        count += len(line)
+    words = count / LETTERS / (2 if joint else 1)
+    return min(MOST_PIECES, len(letters) + round(MERGES * math.sqrt(words / WORDS)))
 
 
 def _explained(message: str, rule: str, size: int) -> ConfigError | DataError:

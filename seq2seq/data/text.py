@@ -14,13 +14,14 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import zip_longest
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
 
+from seq2seq.data.encodings import form_of, likeliest
 from seq2seq.run.errors import DataError, PlatformError
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 _MAGIC = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 _UTF8_MARK = b"\xef\xbb\xbf"
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_ISO_2022 = b"\x1b$"  # the escape to two-byte characters in mails from Japan, China, Korea
+# The longer mark first: UTF-32 begins as UTF-16 does.
+_WIDE_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f]")
 
 T = TypeVar("T")
@@ -50,6 +53,9 @@ class FileSummary:
     carriage_returns: int = 0  # lines that ended with one before the line feed; dropped
     byte_order_marks: int = 0  # 1 if the file began with one; dropped
     control_characters: int = 0  # lines with some, tabs apart; kept
+    header_lines: int = 0  # of a table: 1 if the first names the languages; counted in `lines`
+    # That it may be written in, the likeliest first: they help to name an encoding.
+    languages: Sequence[str] = field(default=(), compare=False)
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -84,7 +90,19 @@ def scan_stream(
     stream: _Stream, name: Path | str, summary: FileSummary
 ) -> Iterator[str | DataError]:
     """Read like `scan_lines` from an open stream; `name` is for errors."""
-    while raw := stream.readline(MAX_LINE_BYTES + 1):
+    lines = iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b"")
+    first = next(lines, b"")
+    second = next(lines, b"") if b"\r" in first.rstrip(b"\r\n") else None
+    if form := form_of(first):
+        raise DataError(name, f"is {form[0]}, not text", form[1])
+    if second == b"" and b"\0" not in first:
+        count = first.count(13)
+        raise DataError(
+            name,
+            f"its lines end in CR alone ({count} of them, no line feed)",
+            r"Convert it: tr '\r' '\n' < OLD > NEW.",
+        )
+    for raw in chain(filter(None, (first, second)), lines):
         summary.lines += 1
         if len(raw) > MAX_LINE_BYTES:
             where, what = f"{name}:{summary.lines}", f"line above {MAX_LINE_BYTES} bytes"
@@ -114,13 +132,17 @@ def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
 
 
 def scan_parallel(
-    source: Path, target: Path, summaries: list[FileSummary]
+    source: Path, target: Path, summaries: list[FileSummary], languages: Sequence[str] = ()
 ) -> Iterator[tuple[str, str] | DataError]:
-    """Read like `read_parallel`, but yield an unreadable pair as its error; add two summaries."""
+    """Read like `read_parallel`, but yield an unreadable pair as its error; add two summaries.
+
+    `languages` are those of the source and of the target, if they are known.
+    """
     with open_regular(source) as one, open_regular(target) as other:
         if os.path.sameopenfile(one.fileno(), other.fileno()):
             logger.warning("%s is both source and target: the model would learn to copy", source)
-    src_summary, tgt_summary = FileSummary(source.name), FileSummary(target.name)
+    src_summary = FileSummary(source.name, languages=languages)
+    tgt_summary = FileSummary(target.name, languages=languages[::-1])
     summaries += [src_summary, tgt_summary]
 
     # `zip` would stop at the shorter file and hide the longer one.
@@ -184,11 +206,13 @@ def open_regular(path: Path) -> io.FileIO:
 
 def _unpacked(path: Path, file: "io.BufferedReader[Any]") -> IO[bytes]:
     """Undo the compression, which the first bytes show; a name may lie."""
-    start = file.peek(8)[:8]
+    start = file.peek(512)[:512]
     kind = next((ending for ending, magic in _MAGIC.items() if start.startswith(magic)), None)
     named = path.suffix.lower()
     if named in _MAGIC and named != kind:
-        what = f"is named {named} but {'holds something else' if start else 'is empty'}"
+        form = form_of(start)
+        holds = f"holds something else{f', {form[0]}' if form else ''}" if start else "is empty"
+        what = f"is named {named} but {holds}"
         raise DataError(path, what, "Rename it, or write it again.")
     if kind == ".gz":
         return cast(IO[bytes], gzip.GzipFile(fileobj=file))
@@ -201,17 +225,15 @@ def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        # Guess from the offending bytes what the file really is.
-        fix = "If the file is Latin-1, convert it: iconv -f ISO-8859-1 -t UTF-8."
-        if first and raw.startswith(_UTF16_MARKS):
-            fix = "It is UTF-16: convert it, iconv -f UTF-16 -t UTF-8."
-        elif error.reason == "unexpected end of data":  # a line end would have come first
-            fix = "The file ends inside a character: is it cut?"
         what = f"invalid UTF-8 byte 0x{raw[error.start]:02x} at byte {error.start + 1}"
-        raise DataError(where, what, fix) from None
+        raise DataError(where, what, _advice(raw, error, summary)) from None
     if b"\0" in raw:
-        fix = "Remove it; if the file is UTF-16, convert it: iconv -f UTF-16LE -t UTF-8."
+        wide = "UTF-16LE" if raw.index(0) % 2 else "UTF-16BE"
+        fix = f"Remove it; if the file is UTF-16, convert it: iconv -f {wide} -t UTF-8."
         raise DataError(where, f"NUL at byte {raw.index(0) + 1}", fix)
+    if _ISO_2022 in raw:
+        convert = "Convert it: iconv -f ISO-2022-JP -t UTF-8."
+        raise DataError(where, f"ISO-2022 escape at byte {raw.index(_ISO_2022) + 1}", convert)
     text = text.removesuffix("\n")
     if text.endswith("\r"):
         summary.carriage_returns += 1
@@ -221,3 +243,16 @@ def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
         text = text.removeprefix("\ufeff")
     summary.control_characters += _CONTROL.search(text) is not None
     return text
+
+
+def _advice(raw: bytes, error: UnicodeDecodeError, summary: FileSummary) -> str:
+    """Guess from the offending bytes what the file really is."""
+    name = next((name for mark, name in _WIDE_MARKS.items() if raw.startswith(mark)), None)
+    if name is not None and summary.lines == 1:
+        return f"It is {name}: convert it, iconv -f {name} -t UTF-8."
+    if error.reason == "unexpected end of data":  # a line end would have come first
+        return "The file ends inside a character: is it cut?"
+    if names := likeliest(raw, summary.languages)[:3]:
+        code = names[0].replace("Latin-1", "ISO-8859-1").replace("Shift-JIS", "SHIFT_JIS")
+        return f"If the file is {' or '.join(names)}, convert it: iconv -f {code} -t UTF-8."
+    return "Convert it to UTF-8: iconv -f ITS_ENCODING -t UTF-8."

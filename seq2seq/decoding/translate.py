@@ -39,7 +39,7 @@ def translate(
     items = ((line,) for line in lines)
     for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
         copied = src.written if cfg.replace_unknown else None
-        candidates = tuple(_candidate(target, h, copied) for h in found or ())
+        candidates = _distinct((_candidate(target, h, copied) for h in found or ()), cfg.n_best)
         tokens = (*src.written, END) if src.ids else ()
         yield Translation(line, tokens, candidates, src.spans)
 
@@ -66,7 +66,7 @@ def search_rules(cfg: DecodeConfig) -> SearchRules:
     """Translate the config into ids."""
     return SearchRules(
         beam_size=cfg.beam_size,
-        n_best=cfg.n_best,
+        n_best=1 if cfg.n_best == 1 else cfg.beam_size,  # some may be one text, cut otherwise
         length_penalty=cfg.length_penalty,
         min_ratio=cfg.min_ratio,
         max_ratio=cfg.max_ratio,
@@ -75,6 +75,16 @@ def search_rules(cfg: DecodeConfig) -> SearchRules:
         start=PAD,
         eos=EOS,
     )
+
+
+def _distinct(candidates: Iterable[Candidate], count: int) -> tuple[Candidate, ...]:
+    """Return the first candidates whose texts differ, at most `count`; of equal ones the best."""
+    found: dict[str, Candidate] = {}
+    for candidate in candidates:
+        if len(found) == count:
+            break
+        found.setdefault(candidate.text, candidate)
+    return tuple(found.values())
 
 
 def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -> Candidate:

@@ -1,7 +1,7 @@
 """BLEU by source length, the paper's Fig. 2: as numbers, and as one figure for several runs."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seq2seq.alignment.heatmap import to_png
 from seq2seq.cli.console import table
 from seq2seq.config.schema import Config
-from seq2seq.data.prepare import word_counters
+from seq2seq.data.prepare import lengths_of
 from seq2seq.evaluation.scoring import bleu_metric, bootstrap, check_lines
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError, printable
@@ -25,7 +25,7 @@ LENGTH_BLEU, LENGTH_PLOT = "length_bleu.json", "length_bleu.png"
 """Names of the numbers and the figure, in a run."""
 
 WIDTH, LAST = 10, 60
-"""Bins of Fig. 2: 1-10, 11-20, ... words; all that is longer than `LAST` is one bin."""
+"""Bins of Fig. 2: 1-10, 11-20, ...; all that is longer than `LAST` is one bin."""
 
 MAX_LABEL_KEYS = 3  # settings in the name of a run; a longer list no longer fits in a legend
 STYLES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", "-"), ("P", "--"), ("X", "-."))
@@ -36,8 +36,8 @@ STYLES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", "-"), ("P", "-
 class LengthBin:
     """Corpus BLEU of the sentences of some source length."""
 
-    first: int  # fewest words
-    last: int | None  # most words; None: no limit
+    first: int  # fewest words, or characters of a source without spaces
+    last: int | None  # most; None: no limit
     sentences: int
     bleu: float
     low: float  # of the 95% interval, which need not be symmetric about `bleu`
@@ -55,12 +55,13 @@ class LengthBleu:
 
     signature: str
     bins: tuple[LengthBin, ...]
+    unit: str = "words"  # that lengths are counted in, or "characters"
 
 
 def score_by_length(
     cfg: Config, sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str]
 ) -> LengthBleu:
-    """Score detokenised text by length of the source, in words as `data.max_words` counts them.
+    """Score detokenised text by length of the source, in words or characters.
 
     Empty sources count nowhere.
 
@@ -68,13 +69,13 @@ def score_by_length(
         DataError: different numbers of lines, or none.
     """
     check_lines(hypotheses, references)
-    count, _ = word_counters(cfg)
+    length, _ = lengths_of(cfg)
     tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
     metric = bleu_metric(tokenizer, language, references)
     rows_of: dict[int, list[int]] = {}
     for row, source in enumerate(sources):
-        if words := count(source):
-            rows_of.setdefault(bin_of(words), []).append(row)
+        if count := length(source):
+            rows_of.setdefault(bin_of(count), []).append(row)
     bins, signature = [], ""
     for index, rows in sorted(rows_of.items()):
         score = bootstrap(metric, [hypotheses[i] for i in rows], [references[i] for i in rows])
@@ -82,7 +83,7 @@ def score_by_length(
         low, high = (score.value if end is None else end for end in (score.low, score.high))
         bins.append(LengthBin(index * WIDTH + 1, last, len(rows), score.value, low, high))
         signature = score.signature
-    return LengthBleu(signature, tuple(bins))
+    return LengthBleu(signature, tuple(bins), length.unit(sources))
 
 
 def bin_of(length: int) -> int:
@@ -96,7 +97,7 @@ def label_of(index: int) -> str:
     return f"{index * WIDTH + 1}{end}"
 
 
-def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]]) -> "Figure":
+def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]], unit: str = "words") -> "Figure":
     """Draw BLEU against source length as in Fig. 2, with 95% intervals; runs by their names."""
     from matplotlib.figure import Figure
 
@@ -118,7 +119,7 @@ def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]]) -> "Figure":
         lines.append(line)
     # Axes and legend; names of runs are text, never formulas.
     axes.set_xticks(list(place.values()), [labels[first] for first in place])
-    axes.set_xlabel("source length (words)")
+    axes.set_xlabel(f"source length ({unit})")
     axes.set_ylabel("BLEU")
     axes.set_ylim(bottom=0)
     axes.spines[["top", "right"]].set_visible(False)
@@ -129,7 +130,7 @@ def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]]) -> "Figure":
 
 
 def as_table(runs: Mapping[str, LengthBleu]) -> str:
-    """Return an aligned table: words, then BLEU, interval and sentences of each run."""
+    """Return an aligned table: length, then BLEU, interval and sentences of each run."""
     labels = {b.first: b.label for found in runs.values() for b in found.bins}
     cells = {name: {b.first: _cell(b) for b in found.bins} for name, found in runs.items()}
     rows = [
@@ -137,7 +138,12 @@ def as_table(runs: Mapping[str, LengthBleu]) -> str:
     ]
     signatures = dict.fromkeys(found.signature for found in runs.values())
     notes = [f"BLEU ({printable(signature)})" for signature in signatures]
-    return "\n".join([table(rows, ["words", *map(printable, runs)]), "", *notes])
+    return "\n".join([table(rows, [unit_of(runs.values()), *map(printable, runs)]), "", *notes])
+
+
+def unit_of(lengths: Iterable[LengthBleu]) -> str:
+    """Return what lengths of several runs are counted in; it differs where their sources do."""
+    return " or ".join(sorted({printable(found.unit) for found in lengths}, reverse=True))
 
 
 def _cell(found: LengthBin) -> str:
@@ -156,8 +162,9 @@ def compare_lengths(directory: Path) -> bytes | None:
     )
     if not runs:
         return None
-    bins = [read_length_bleu(RunDir(run)).bins for run in runs]
-    return to_png(plot_length_bleu(dict(zip(run_names(runs), bins, strict=True))))
+    lengths = [read_length_bleu(RunDir(run)) for run in runs]
+    bins = dict(zip(run_names(runs), (found.bins for found in lengths), strict=True))
+    return to_png(plot_length_bleu(bins, unit_of(lengths)))
 
 
 def read_length_bleu(run: RunDir) -> LengthBleu:

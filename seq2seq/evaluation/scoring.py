@@ -73,6 +73,7 @@ def score(
     references: Sequence[str],
     tokenizer: str | None = None,
     language: str = "",
+    more_references: Sequence[Sequence[str]] = (),
 ) -> Scores:
     """Score detokenised text with BLEU, chrF and TER, and the BLEU of its Moses tokens.
 
@@ -82,6 +83,7 @@ def score(
         tokenizer: sacreBLEU's for BLEU; None for the one that suits the language.
         language: Of the text. Without one there is no tokenised BLEU, and none in a language that
             Moses cannot cut into words.
+        more_references: Further translations of each source, each list as `references`.
 
     Raises:
         DataError: different numbers of lines, or none. sacreBLEU's Python interface would score
@@ -89,9 +91,10 @@ def score(
         ConfigError: unknown tokenizer.
         PlatformError: the tokenizer needs a package that is missing.
     """
-    scores = dict(score_bleu(hypotheses, references, tokenizer, language).scores)
+    more = more_references
+    scores = dict(score_bleu(hypotheses, references, tokenizer, language, more).scores)
     for name, metric in word_free_metrics(language, references).items():
-        scores[name] = _score(metric, hypotheses, references)
+        scores[name] = _score(metric, hypotheses, references, *more)
     return Scores(len(references), scores)
 
 
@@ -118,17 +121,24 @@ def score_bleu(
     references: Sequence[str],
     tokenizer: str | None = None,
     language: str = "",
+    more_references: Sequence[Sequence[str]] = (),
 ) -> Scores:
     """Score with BLEU alone, both kinds; arguments and errors are those of `score`."""
-    check_lines(hypotheses, references)
+    for each in (references, *more_references):
+        check_lines(hypotheses, each)
     metric = bleu_metric(tokenizer, language, references)
-    scores = {"BLEU": _score(metric, hypotheses, references)}
+    scores = {"BLEU": _score(metric, hypotheses, references, *more_references)}
     if language and language_is_spaced(language, sample_of(references)):
-        scores[TOKENISED] = tokenised_bleu(hypotheses, references, language)
+        scores[TOKENISED] = tokenised_bleu(hypotheses, references, language, *more_references)
     return Scores(len(references), scores)
 
 
-def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], language: str) -> Score:
+def tokenised_bleu(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    language: str,
+    *more_references: Sequence[str],
+) -> Score:
     """Return BLEU between Moses tokens, cased, without smoothing: what multi-bleu.perl computes.
 
     The usual assumption about Table 1, which names no script. Translations are detokenised text
@@ -137,10 +147,11 @@ def tokenised_bleu(hypotheses: Sequence[str], references: Sequence[str], languag
     from sacrebleu.metrics import BLEU
 
     moses = Moses(language)
-    tokens = ([" ".join(moses.words(t)) for t in texts] for texts in (hypotheses, references))
+    texts = (hypotheses, references, *more_references)
+    tokens = [[" ".join(moses.words(line)) for line in lines] for lines in texts]
     # force: or sacreBLEU would warn that this looks tokenised.
     metric = BLEU(tokenize="none", smooth_method="none", force=True)
-    found = _score(metric, next(tokens), next(tokens))
+    found = _score(metric, *tokens)
     rules = f"tokens:moses-{language}.{version('sacremoses')}"
     return replace(found, signature=f"{rules}|{found.signature}")
 
@@ -154,6 +165,13 @@ def bleu(
     """Return BLEU alone, for validation while training; the same as `score` gives."""
     metric = bleu_metric(tokenizer, language, references)
     return float(metric.corpus_score(list(hypotheses), [list(references)]).score)
+
+
+def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
+    """Return chrF alone, as `bleu` does."""
+    from sacrebleu.metrics import CHRF
+
+    return float(CHRF().corpus_score(list(hypotheses), [list(references)]).score)
 
 
 def bleu_metric(
@@ -219,26 +237,26 @@ def check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
         raise DataError("scoring", "no sentences", "Give at least one.")
 
 
-def _score(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+def _score(metric: Any, hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
     """Score as `bootstrap` does, with the signature of the score alone."""
-    found = bootstrap(metric, hypotheses, references)
+    found = bootstrap(metric, hypotheses, *references)
     return replace(found, signature=str(metric.get_signature()))
 
 
-def bootstrap(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+def bootstrap(metric: Any, hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
     """Score with a metric of sacreBLEU and a 95% interval, of which the signature tells, too."""
-    found = metric.corpus_score(list(hypotheses), [list(references)])
+    found = metric.corpus_score(list(hypotheses), [list(lines) for lines in references])
     signature = metric.get_signature()
-    if len(references) > MAX_SENTENCES:
+    if len(hypotheses) > MAX_SENTENCES:
         return Score(float(found.score), str(signature))
-    seed, low, high = interval(metric, hypotheses, references)
+    seed, low, high = interval(metric, hypotheses, *references)
     signature.update("seed", seed)
     signature.update("bs", SAMPLES)
     return Score(float(found.score), str(signature), low, high)
 
 
 def interval(
-    metric: Any, hypotheses: Sequence[str], references: Sequence[str]
+    metric: Any, hypotheses: Sequence[str], *references: Sequence[str]
 ) -> tuple[str, float, float]:
     """Return a 95% bootstrap interval, and before it the seed of its samples.
 
@@ -248,7 +266,8 @@ def interval(
     """
     from sacrebleu.significance import _bootstrap_resample
 
-    statistics = metric._extract_corpus_statistics(list(hypotheses), [list(references)])
+    lists = [list(lines) for lines in references]
+    statistics = metric._extract_corpus_statistics(list(hypotheses), lists)
     seed, samples = _bootstrap_resample(statistics, metric, SAMPLES)
     scores = sorted(sample.score for sample in samples)
     cut = len(scores) // 40

@@ -4,6 +4,7 @@
 in source and reference, translated without emitting one.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,12 @@ from seq2seq.run.errors import RunDirError
 from seq2seq.run.jsonable import from_json
 from seq2seq.run.reading import expected, read_json, read_lines_of
 
+LEAST_BLEU, MOST_REPEATING, FLAT = 2.0, 0.3, 0.9
+"""Below, above and above: BLEU, share of translations that repeat, entropy of its greatest."""
+
+_REPEATED = re.compile(r"(?:^|\s)(\S+(?:\s\S+){0,4}?)(?:\s\1){2,}(?=\s|$)|(\S{1,8}?)\2{4,}")
+"""One to five words three times in a row, or, without spaces, a few characters five times."""
+
 TRANSLATIONS = "decode/test.txt"
 """What the decode stage of a run writes: a line for each sentence of its test set."""
 
@@ -27,6 +34,7 @@ class Results(AttentionScores):
     sentences: int
     scores: Mapping[str, Score]
     no_unknown: Scores | None = None  # "No UNK"; without scores if that is no sentence
+    note: str | None = None  # why a model is not worth reading yet
 
     def __str__(self) -> str:
         lines = [Scores(self.sentences, self.scores).as_table()]
@@ -115,4 +123,20 @@ def score_all(
         second = second_pass(rows, len(sources), cfg.decode)
         known = again(rows, second) if second else [hypotheses[row] for row in rows]
         no_unknown = score_bleu(known, [references[row] for row in rows], tokenizer, language)
-    return Results(**vars(scores), no_unknown=no_unknown, **vars(attention))
+    note = not_learnt(scores.scores["BLEU"].value, hypotheses, attention)
+    return Results(**vars(scores), no_unknown=no_unknown, note=note, **vars(attention))
+
+
+def not_learnt(bleu: float, hypotheses: Sequence[str], attention: AttentionScores) -> str | None:
+    """Return a sentence about a model that has not learnt to translate yet; None of any other."""
+    repeating = sum(_REPEATED.search(text) is not None for text in hypotheses) / len(hypotheses)
+    signs = [f"BLEU is {bleu:.2f}"] if bleu < LEAST_BLEU else []
+    signs += [f"{repeating:.0%} of its translations repeat words"] * (repeating > MOST_REPEATING)
+    if not signs:
+        return None
+    if attention.attention and (attention.attention.relative_entropy or 0.0) > FLAT:
+        signs.append("it attends to all words alike")
+    return (
+        f"The model has hardly learnt to translate yet ({', '.join(signs)}), so that its heatmaps "
+        "show no alignment: train longer, or add data."
+    )

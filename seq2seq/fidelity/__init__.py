@@ -43,18 +43,6 @@ class Row:
         """Whether the run differs from either source."""
         return Outcome.differs in (self.from_paper, self.from_authors)
 
-    def line(self) -> str:
-        """Return what a run does, and what the sources do instead."""
-        if self.point in PAPER["parts"]:  # whose text says both
-            return f"{self.point}: {self.here}"
-        texts = [self.paper if self.from_paper is Outcome.differs else None]
-        texts += [self.authors if self.from_authors is Outcome.differs else None]
-        said = f"paper and authors' code: {texts[0]}"
-        if texts[0] != texts[1]:
-            pairs = zip(("paper", "authors' code"), texts, strict=True)
-            said = "; ".join(f"{who}: {text}" for who, text in pairs if text is not None)
-        return f"{self.point}: {self.here} ({said})"
-
 
 @dataclass(frozen=True)
 class Report:
@@ -63,13 +51,12 @@ class Report:
     run: str
     rows: tuple[Row, ...]
 
-    def lines(self) -> list[str]:
-        """Return the deviations for a log: how many, and a line for each."""
+    def count(self) -> str:
+        """Return how many deviations there are, for a log; the rest is in the files."""
         paper = sum(row.from_paper is Outcome.differs for row in self.rows)
         authors = sum(row.from_authors is Outcome.differs for row in self.rows)
         count = f"{paper} from the paper, {authors} from the authors' code"
-        lines = [f"  {row.line()}" for row in self.rows if row.differs]
-        return [f"deviations: {count} (all points: fidelity.md)", *lines]
+        return f"deviations: {count} (all points: fidelity.md)"
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

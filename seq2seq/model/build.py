@@ -112,6 +112,7 @@ def recurrent_encoder(
         forward_unit,
         backward_unit[0] if backward_unit else None,
         embedding_dropout=sizes.embedding_dropout,
+        word_dropout=sizes.word_dropout,
         annotation_dropout=own.annotation_dropout,
         backend=backend,
     )
@@ -140,6 +141,7 @@ def recurrent_decoder(
         moved_by_emitted=own.state_word is schema.StateWord.emitted,
         bias=sizes.bias,
         embedding_dropout=sizes.embedding_dropout,
+        word_dropout=sizes.word_dropout,
         readout_dropout=own.readout_dropout,
         backend=backend,
     )

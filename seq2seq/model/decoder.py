@@ -66,6 +66,7 @@ class RecurrentDecoder(nn.Module):
         moved_by_emitted: bool,
         bias: bool,
         embedding_dropout: float,
+        word_dropout: float,
         readout_dropout: float,
         backend: Backend,
     ) -> None:
@@ -81,6 +82,7 @@ class RecurrentDecoder(nn.Module):
         self.W_o = W_o
         self.num_words = embedding.E.num_embeddings
         self.embedding_dropout = Dropout(embedding_dropout)
+        self.word_dropout = Dropout(word_dropout)
         self.readout_dropout = Dropout(readout_dropout)
         self.backend = backend
 
@@ -163,7 +165,7 @@ class RecurrentDecoder(nn.Module):
 
     def _words(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return E y_i and E y_{i-1} (B, Ty, m)."""
-        Ey = self.embedding_dropout(self.embed(y))
+        Ey = self.embedding_dropout(self.word_dropout.of_words(self.embed(y)))
         # y_0 is the zero vector. Dropout draws one mask for a word, for both of its uses.
         return Ey, torch.cat([torch.zeros_like(Ey[:, :1]), Ey[:, :-1]], dim=1)
 

@@ -43,6 +43,13 @@ class Dropout(Drawing):
         mask = (numbers < kept - _LEVELS // 2).to(x.dtype)
         return x * mask.mul_(_LEVELS / kept)
 
+    def of_words(self, x: Tensor) -> Tensor:
+        """Return embedded words x (B, T, d) with some of them 0, as Sennrich & Zhang 2019."""
+        if not self.training or self.p == 0:
+            return x
+        mask: Tensor = self(x.new_ones(*x.shape[:-1], 1))
+        return x * mask
+
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""
         return f"p={self.p}"

@@ -35,12 +35,14 @@ class RecurrentEncoder(nn.Module):
         *,
         backend: Backend,
         embedding_dropout: float,
+        word_dropout: float,
         annotation_dropout: float,
     ) -> None:
         super().__init__()
         self.embedding, self.backend = embedding, backend
         self.forward_unit, self.backward_unit = forward_unit, backward_unit
         self.embedding_dropout = Dropout(embedding_dropout)
+        self.word_dropout = Dropout(word_dropout)
         self.annotation_dropout = Dropout(annotation_dropout)
         self.summary_size = forward_unit.hidden_size
         self.state_size = len(self.units) * forward_unit.hidden_size
@@ -58,7 +60,8 @@ class RecurrentEncoder(nn.Module):
 
     def forward(self, src: Tensor, mask: Tensor) -> Memory:
         """Encode ids (B, Tx); `mask` (B, Tx) is True on real tokens."""
-        Ex = self.embedding_dropout(self.embedding(src))  # (B, Tx, m)
+        words = self.word_dropout.of_words(self.embedding(src))
+        Ex = self.embedding_dropout(words)  # (B, Tx, m)
         h_fwd, *h_bwd = self.backend.read(self.units, Ex, mask)
         summary = h_bwd[0][:, 0] if h_bwd else pick(h_fwd, mask.sum(dim=1) - 1)
         h = self.annotation_dropout(torch.cat([h_fwd, *h_bwd], dim=-1))  # (B, Tx, 2n)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.alignment.heatmap import printable_line
-from seq2seq.data.prepare import SIDES, load_text, word_counters
+from seq2seq.data.prepare import SIDES, lengths_of, load_text
 from seq2seq.data.words import is_blank
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
@@ -56,12 +56,12 @@ def build(
         configs.append(model.config)
 
     # The page lists sentences, each with what every run makes of it.
-    count, _ = word_counters(configs[0])
+    length, _ = lengths_of(configs[0])
     shown = [
         {
             "number": row + 1,
             "source": printable_line(line),
-            "length": count(line),
+            "length": length(line),
             "runs": list(in_runs),
         }
         for row, line, *in_runs in zip(rows, lines, *decoded, strict=True)

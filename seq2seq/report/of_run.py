@@ -20,7 +20,10 @@ from seq2seq.training.curves import Row, read_metrics
 
 SCORES = "scores.json"
 
-CURVES = {"training": "train/loss", "validation": "validation/loss", "bleu": "validation/bleu"}
+CURVES = {
+    **{"training": "train/loss", "validation": "validation/loss"},
+    **{"bleu": "validation/bleu", "chrf": "validation/chrf"},
+}
 
 MAX_POINTS = 200
 """Of a curve: a screen shows no more."""
@@ -35,7 +38,7 @@ def describe_run(run: RunDir, name: str, model: Pretrained) -> dict[str, Any]:
     rows = read_metrics(run)
     results = read_results(run.checked(SCORES)) if run.checked(SCORES).exists() else None
     curves = {key: _curve(rows, tag) for key, tag in CURVES.items()}
-    lengths = read_length_bleu(run).bins if run.checked(LENGTH_BLEU).exists() else ()
+    lengths = read_length_bleu(run) if run.checked(LENGTH_BLEU).exists() else None
     return {
         "name": printable(name),
         "source": _language(model.config.data.source_language),
@@ -45,7 +48,8 @@ def describe_run(run: RunDir, name: str, model: Pretrained) -> dict[str, Any]:
         "scores": [] if results is None else _scores(results),
         "notes": [] if results is None else _notes(results),
         "curves": curves,
-        "lengths": [to_json(b) | {"label": b.label} for b in lengths],
+        "lengths": [to_json(b) | {"label": b.label} for b in (lengths.bins if lengths else ())],
+        "lengthUnit": printable(lengths.unit) if lengths else "words",
     }
 
 
@@ -107,7 +111,7 @@ def _scores(results: Results) -> list[dict[str, Any]]:
 
 def _notes(results: Results) -> list[str]:
     """Say what the measures of attention on the test set are, and what they advise."""
-    notes = []
+    notes = [printable(results.note)] if results.note else []
     if (gold := results.alignment) is not None:
         rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
         notes.append(f"{rate} {gold.advice}")

@@ -128,19 +128,19 @@ function charts() {
   const label = (r, what, more) => several ? data.runs[r].name + (more ? `, ${what}` : "") : what;
   const each = (make) => data.runs.flatMap((run, r) => make(run, r)).filter((s) => s.points.length);
   const curve = (key, name, dashed) => (run, r) =>
-    [{ run: r, label: label(r, name, key !== "bleu"), dashed, points: run.curves[key] }];
+    [{ run: r, label: label(r, name, true), dashed, points: run.curves[key] }];
   const loss = [...each(curve("training", "training", true)), ...each(curve("validation", "validation"))];
-  const bleu = each(curve("bleu", "validation"));
+  const scores = [...each(curve("bleu", "BLEU")), ...each(curve("chrf", "chrF", true))];
   const bins = [...new Map(data.runs.flatMap((run) => run.lengths).sort((a, b) => a.first - b.first)
     .map((b) => [b.first, b.label])).values()];
   const lengths = each((run, r) => [{ run: r, label: label(r, "test set"),
     points: run.lengths.map((b) => [bins.indexOf(b.label), b.bleu, b.low, b.high]) }]);
   const drawn = [
     loss.length ? chart({ title: "Loss", y: "nats per target token", x: "updates", series: loss }) : null,
-    bleu.length ? chart({ title: "BLEU while training", y: "on the validation set", x: "updates",
-      zero: true, series: bleu }) : null,
+    scores.length ? chart({ title: "Scores while training", y: "on the validation set", x: "updates",
+      zero: true, series: scores }) : null,
     lengths.length ? chart({ title: "BLEU by source length", y: "bars: 95% intervals",
-      x: "words in the source", zero: true, series: lengths, bins }) : null];
+      x: `${data.runs[0].lengthUnit} in the source`, zero: true, series: lengths, bins }) : null];
   return drawn.some(Boolean) ? el("section", { "aria-labelledby": "curves" },
     el("h2", { id: "curves" }, "How it learned"), el("div", { class: "charts" }, ...drawn)) : null;
 }
@@ -227,7 +227,7 @@ function translations() {
   return el("section", { "aria-labelledby": "translations" },
     el("h2", { id: "translations" }, "Translations"),
     el("p", { class: "note" }, "Search finds text in source, reference and every translation; "
-      + "number, score, length, entropy, coverage and chrf take < and >. Length counts source words."),
+      + "number, score, length, entropy, coverage and chrf take < and >. Length is that of the source."),
     el("div", { class: "tools" }, field("search", "Search", search), field("sort", "Sort by", sort), order,
       several ? field("of-run", "of run", which) : null, switches()),
     status, list);

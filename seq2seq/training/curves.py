@@ -7,12 +7,17 @@ from seq2seq.run.directory import RunDir
 from seq2seq.run.reading import expected, parse_json, read_lines_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 METRICS = "metrics.jsonl"
-LOSSES = {"train/loss": "training (dropout on)", "validation/loss": "validation"}
-
+CURVES = {
+    "nats per target token": {
+        "train/loss": "training (dropout on)",
+        "validation/loss": "validation",
+    },
+    "validation BLEU, chrF": {"validation/bleu": "BLEU", "validation/chrf": "chrF"},
+}
+"""Lines of each chart, by the label of its axis."""
 
 Row = dict[str, float]
 """A line of `metrics.jsonl`: numbers by their tags, of an update."""
@@ -34,7 +39,7 @@ def read_metrics(run: RunDir) -> list[Row]:
 
 
 def plot_curves(rows: Sequence[Row], title: str) -> "Figure":
-    """Draw loss and BLEU against updates.
+    """Draw loss and scores against updates.
 
     Args:
         rows: Lines of `metrics.jsonl`.
@@ -43,25 +48,16 @@ def plot_curves(rows: Sequence[Row], title: str) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for tag, label in LOSSES.items():
-        _line(left, rows, tag, label)
-    left.set_ylabel("nats per target token")
-    if left.lines:
-        left.legend(frameon=False)
-    _line(right, rows, "validation/bleu", "validation BLEU", color="tab:green")
-    right.set_ylabel("validation BLEU")
-    for axes in (left, right):
+    for axes, (unit, lines) in zip(figure.subplots(1, 2), CURVES.items(), strict=True):
+        for tag, label in lines.items():
+            points = [(row["update"], row[tag]) for row in rows if tag in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), ".-", label=label, markersize=4)
+        if axes.lines:
+            axes.legend(frameon=False)
+        axes.set_ylabel(unit)
         axes.set_xlabel("updates")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     figure.suptitle(title, parse_math=False)
     return figure
-
-
-def _line(
-    axes: "Axes", rows: Sequence[Row], tag: str, label: str, color: str | None = None
-) -> None:
-    points = [(row["update"], row[tag]) for row in rows if tag in row]
-    if points:
-        axes.plot(*zip(*points, strict=True), ".-", label=label, color=color, markersize=4)

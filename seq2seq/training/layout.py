@@ -11,7 +11,7 @@ def _lines(*tags: str) -> list[Any]:
 LAYOUT = {
     "1. Does it learn?": {
         "loss, nats per target token": _lines("train/loss$", "validation/loss$"),
-        "validation BLEU": _lines("validation/bleu$"),
+        "validation BLEU and chrF": _lines("validation/bleu$", "validation/chrf$"),
         "validation loss by source tokens": _lines("loss_by_length/"),
     },
     "2. Are the updates of a sound size?": {

@@ -8,6 +8,7 @@ import contextlib
 import html
 import logging
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +56,7 @@ class Validated:
     translations: Sequence[Translation] = field(default=())
     references: Sequence[str] = field(default=())
     loss_by_length: Mapping[str, float] = field(default_factory=dict)  # of source tokens
+    chrf: float = 0.0
 
 
 class Monitor:
@@ -62,12 +64,25 @@ class Monitor:
 
     Args:
         run: Where files go.
-        cfg: The whole config; only `logging` and `trainer.max_updates` are used as settings.
+        cfg: The whole config; only `logging` is used as settings.
         progress: Where training stands; lines and events after it are cut away.
         model: That is trained, to be probed.
+        last_update: Where training ends at the latest; None: `trainer.max_updates`.
+        deadline: When it ends at the latest, by `time.monotonic()`.
     """
 
-    def __init__(self, run: RunDir, cfg: Config, progress: Progress, model: RNNSearch) -> None:
+    def __init__(
+        self,
+        run: RunDir,
+        cfg: Config,
+        progress: Progress,
+        model: RNNSearch,
+        *,
+        last_update: int | None = None,
+        deadline: float = math.inf,
+    ) -> None:
+        self.last_update = last_update or cfg.trainer.max_updates
+        self.deadline = deadline
         self.run, self.cfg, self.progress = run, cfg, progress
         self.probe = Probe(model)
         self.ratios: Values = {}
@@ -79,7 +94,7 @@ class Monitor:
             self.board.add("text", "config", _code(to_yaml(without_paths(cfg))), 0)
             self.board.add("custom_scalars", LAYOUT)
         self.bar = tqdm(
-            total=cfg.trainer.max_updates,
+            total=self.last_update,
             initial=progress.update,
             unit="update",
             dynamic_ncols=True,
@@ -147,28 +162,30 @@ class Monitor:
         self._record(values)
 
         # On a terminal beside the bar, elsewhere as a line.
-        left = self.cfg.trainer.max_updates - progress.update
+        left = (self.last_update - progress.update) * seconds / updates
+        left = max(0.0, min(left, self.deadline - time.monotonic()))
         line = f"loss {values['train/loss']:.3f}  {values['train/tokens_per_second']:,.0f} tokens/s"
-        line += f"  ETA {tqdm.format_interval(left * seconds / updates)}"
+        line += f"  ETA {tqdm.format_interval(left)}"
         with self._harmless("progress bar"):
             self.bar.set_postfix_str(line)
             if self.bar.disable:
-                done = f"{progress.update:,}/{self.cfg.trainer.max_updates:,}"
+                done = f"{progress.update:,}/{self.last_update:,}"
                 log.info("update %s  epoch %d  %s", done, progress.epoch + 1, line)
 
     def in_parts(self, parts: int) -> None:
         """Record that the last update was computed in parts: from here on the run is not exact."""
         self._record({"train/out_of_memory_parts": parts})
 
-    def validation(self, result: Validated, *, best: bool) -> None:
-        """Log a validation, with some translations against their references."""
+    def validation(self, result: Validated, *, verdict: str) -> None:
+        """Log a validation, what it counts for, and some translations against their references."""
         values = {"validation/loss": result.loss, "validation/bleu": result.bleu}
+        values["validation/chrf"] = result.chrf
         values |= {f"loss_by_length/{k}": loss for k, loss in result.loss_by_length.items()}
         self._record(values)
         with self._harmless("validation report"):
-            text = "validation after update %s: loss %.3f nats/token, BLEU %.2f%s"
-            so_far = "  (best so far)" if best else ""
-            log.info(text, f"{self.progress.update:,}", result.loss, result.bleu, so_far)
+            text = "validation after update %s: loss %.3f nats/token, BLEU %.2f, chrF %.2f  (%s)"
+            scores = (result.loss, result.bleu, result.chrf)
+            log.info(text, f"{self.progress.update:,}", *scores, verdict)
         if self.board.on:
             with self._harmless("validation samples"):
                 self._samples(result)

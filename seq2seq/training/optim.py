@@ -3,6 +3,7 @@
 The registry finds them: an optimizer or a schedule of an extension registers in the same way.
 """
 
+import logging
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from seq2seq.config.schema import (
     LinearConfig,
     PlateauConfig,
 )
+
+log = logging.getLogger(__name__)
 
 
 def build_optimizer(model: nn.Module, cfg: object) -> torch.optim.Optimizer:
@@ -52,7 +55,7 @@ class Position:
     """Where training stands, as far as a schedule depends on it."""
 
     update: int  # about to be made; the first is 1
-    max_updates: int
+    max_updates: int  # that the limits allow: fewer than asked for where `max_epochs` is nearer
     reductions: int  # of the plateau rule, so far
 
 
@@ -95,6 +98,15 @@ def _warmed_up(cfg: DecayConfig, at: Position, factor: float) -> float:
 def _done(cfg: DecayConfig, at: Position) -> float:
     """Return how much of the way from the end of the warmup to the last update is done."""
     return min(1.0, (at.update - cfg.warmup) / max(1, at.max_updates - cfg.warmup))
+
+
+def warn_of_warmup(cfg: object, last_update: int) -> None:
+    """Warn if training ends before the warmup of its schedule, `cfg.scheduler`, does."""
+    if isinstance(cfg, DecayConfig) and cfg.warmup > last_update:
+        text = (
+            "scheduler.warmup=%d is longer than the training, %d updates: the rate ends at %.0f%%"
+        )
+        log.warning(text, cfg.warmup, last_update, 100 * last_update / cfg.warmup)
 
 
 # Clipping ---------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
-from seq2seq.config.schema import Config, OnOutOfMemory, PlateauConfig, SelectBy
+from seq2seq.config.schema import Config, OnOutOfMemory
 from seq2seq.data.batching import Batch, collate, plan_epoch, shape
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model import RNNSearch
@@ -17,13 +17,13 @@ from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, StoppedError, UserError
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.signals import Interrupted, StopRequest
-from seq2seq.training import checkpoint
+from seq2seq.training import checkpoint, selection
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.divergence import Guard, Step, check_weights
 from seq2seq.training.gradient import accumulated_gradient, free_failed_pass
 from seq2seq.training.monitor import Monitor, UpdateStats
-from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor
+from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor, warn_of_warmup
 from seq2seq.training.validation import TrainingData, validate
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,9 @@ class Trainer:
             log.info("continuing from %s", newest)
         self.progress = self.state.progress
         self.guard = Guard(run, model, cfg)
-        self.started = time.monotonic()
+        self.last_update = self._last_update()
+        minutes = cfg.trainer.max_minutes
+        self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
 
     def fit(self) -> Progress:
         """Train; returns where it ended.
@@ -69,7 +71,15 @@ class Trainer:
             RepeatedError: three trainings before this one ended in the same failure.
         """
         crash.refuse_repeated(self.run, self.progress.update)
-        self.monitor = Monitor(self.run, self.cfg, self.progress, self.model)
+        self.monitor = Monitor(
+            self.run,
+            self.cfg,
+            self.progress,
+            self.model,
+            last_update=self.last_update,
+            deadline=self.deadline,
+        )
+        warn_of_warmup(self.cfg.scheduler, self.last_update)
         try:
             self._catch_up()
             for rows in self._batches():
@@ -101,7 +111,7 @@ class Trainer:
         """Do what an interrupted process left undone after its last update."""
         progress, marked = self.progress, checkpoint.best_update(self.run) or 0
         if progress.best_update > marked:  # it died between the checkpoint and the mark
-            checkpoint.mark_best(self.run, progress, self.cfg.trainer.select_by.name)
+            self._mark_best()
         due = progress.update and progress.update % self.cfg.trainer.validate_every == 0
         if due and progress.validated != progress.update:  # it was stopped while validating
             self._validate()
@@ -112,16 +122,28 @@ class Trainer:
         Whoever takes them counts them in `progress.batch`, when they are used.
         """
         cfg, progress = self.cfg.trainer, self.progress
-        lengths = self.data.train.src.lengths(), self.data.train.tgt.lengths()
-        while cfg.max_epochs is None or progress.epoch < cfg.max_epochs:
+        while not selection.limits_reached(progress, cfg):
             with self.stop.interruptible():
-                plan = plan_epoch(*lengths, cfg, seed=self.cfg.seed, epoch=progress.epoch)
+                plan = self._plan(progress.epoch)
             while progress.batch < len(plan):
-                patience_is_over = cfg.patience is not None and progress.waiting >= cfg.patience
-                if progress.update >= cfg.max_updates or patience_is_over:
+                if selection.limits_reached(progress, cfg):
                     return
                 yield plan[progress.batch]
             progress.epoch, progress.batch = progress.epoch + 1, 0
+
+    def _plan(self, epoch: int) -> list[list[int]]:
+        lengths = self.data.train.src.lengths(), self.data.train.tgt.lengths()
+        return plan_epoch(*lengths, self.cfg.trainer, seed=self.cfg.seed, epoch=epoch)
+
+    def _last_update(self) -> int:
+        """Return the update at which `max_updates` or `max_epochs` ends training, whichever first.
+
+        Batches of so many tokens may be a few more or less in another epoch than the first.
+        """
+        cfg = self.cfg.trainer
+        if cfg.max_epochs is None:
+            return cfg.max_updates
+        return min(cfg.max_updates, cfg.max_epochs * len(self._plan(0)))
 
     # An update ----------------------------------------------------------------------------------
 
@@ -176,7 +198,7 @@ class Trainer:
         factor = rate_factor(
             self.cfg.scheduler,
             update=number,
-            max_updates=self.cfg.trainer.max_updates,
+            max_updates=self.last_update,
             reductions=self.progress.reductions,
         )
         rate: float = self.cfg.optimizer.lr * factor
@@ -223,33 +245,25 @@ class Trainer:
 
     def _validate(self) -> None:
         """Score the averaged weights, remember the best, write a checkpoint."""
-        cfg, progress, average = self.cfg.trainer, self.progress, self.state.average
+        average = self.state.average
         lent = average.applied(self.model) if average else contextlib.nullcontext()
         with lent, self.stop.interruptible():  # in this order: what was lent comes back untouched
             result = validate(self.model, self.data, self.cfg, self.stop)
         if result is None:
             self._stop()  # the next run validates again
 
-        # Is it the best? BLEU 0 never is: no sequence of words is right.
-        score = result.bleu if cfg.select_by is SelectBy.bleu else -result.loss
-        worthless = not math.isfinite(score) or score == 0
-        best = not worthless and (progress.best_score is None or score > progress.best_score)
-        progress.validated = progress.update
-        if best:
-            progress.best_score, progress.best_update = score, progress.update
-
-        # Early stopping and the plateau count the validations since.
-        progress.waiting = 0 if best else progress.waiting + 1
-        progress.plateau_waiting = 0 if best else progress.plateau_waiting + 1
-        plateau = self.cfg.scheduler
-        if isinstance(plateau, PlateauConfig) and progress.plateau_waiting > plateau.patience:
-            progress.reductions, progress.plateau_waiting = progress.reductions + 1, 0
-
-        self.monitor.validation(result, best=best)
+        best = selection.take(self.progress, result, self.cfg)
+        self.monitor.validation(
+            result, verdict=selection.verdict(self.progress, self.cfg.trainer, best=best)
+        )
         self._save()
         if best:  # only now, as it names a checkpoint that has to be there
-            checkpoint.mark_best(self.run, progress, cfg.select_by.name)
-            checkpoint.prune(self.run, cfg.keep_checkpoints)
+            self._mark_best()
+            checkpoint.prune(self.run, self.cfg.trainer.keep_checkpoints)
+
+    def _mark_best(self) -> None:
+        metric = selection.metric_of(self.progress, self.cfg.trainer)
+        checkpoint.mark_best(self.run, self.progress, metric)
 
     def _save(self) -> None:
         check_weights(self.run, self.state)
@@ -258,8 +272,7 @@ class Trainer:
         checkpoint.prune(self.run, self.cfg.trainer.keep_checkpoints)
 
     def _late(self) -> bool:
-        limit = self.cfg.trainer.max_minutes
-        return limit is not None and time.monotonic() - self.started > limit * 60
+        return time.monotonic() > self.deadline
 
     def _stop(self) -> NoReturn:
         """Save the last whole update and leave."""
@@ -268,11 +281,13 @@ class Trainer:
             what = f"saved at update {self.progress.update}"
         else:
             what = "stopped before its first update was done"
-        raise stopped(self.run, self.stop, what)
+        raise stopped(self.run, self.stop, what, self.cfg.trainer.max_minutes)
 
 
-def stopped(run: RunDir, stop: StopRequest, what: str) -> StoppedError:
-    """Say why a run stopped and how it goes on."""
-    why = stop.signal.name if stop.signal else "trainer.max_minutes"
+def stopped(
+    run: RunDir, stop: StopRequest, what: str, minutes: float | None = None
+) -> StoppedError:
+    """Say why a run stopped, by a signal or after some minutes, and how it goes on."""
+    why = stop.signal.name if stop.signal else f"trainer.max_minutes={minutes:g}"
     fix = f"Continue with: python train.py resume={run.root}"
     return StoppedError(run.root, f"{what} ({why})", fix, stop.exit_code or 75)

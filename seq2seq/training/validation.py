@@ -1,4 +1,4 @@
-"""What a model is worth while it is trained: its loss and its BLEU on the validation set."""
+"""What a model is worth while it is trained: its loss, BLEU and chrF on the validation set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from seq2seq.data.batching import TokenizedPairs, shape
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.translate import translate
 from seq2seq.evaluation.by_length import bin_of, label_of
-from seq2seq.evaluation.scoring import bleu
+from seq2seq.evaluation.scoring import bleu, chrf
 from seq2seq.model import RNNSearch
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
@@ -36,7 +36,7 @@ class TrainingData:
 def validate(
     model: RNNSearch, data: TrainingData, cfg: Config, stop: StopRequest
 ) -> Validated | None:
-    """Score a model on the validation set: loss over all pairs, BLEU of real decoding.
+    """Score a model on the validation set: loss over all pairs, BLEU and chrF of real decoding.
 
     Returns None if a stop was asked for meanwhile.
     """
@@ -53,9 +53,9 @@ def validate(
             translations.append(translation)
     finally:
         model.train()
-    tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
-    score = bleu([t.text for t in translations], references, tokenizer, language)
-    return Validated(loss, score, translations, references, by_length)
+    texts, language = [t.text for t in translations], cfg.data.target_language
+    score = bleu(texts, references, cfg.evaluate.bleu_tokenizer, language)
+    return Validated(loss, score, translations, references, by_length, chrf(texts, references))
 
 
 def validation_loss(

@@ -93,8 +93,8 @@ class SentencePieceConfig:
     name: str = "sentencepiece"
     kind: PieceModel = PieceModel.bpe
     joint: bool = False  # one vocabulary for both languages
-    # Pieces per vocabulary, the special ones included; null for as many as the text gives, at most
-    # 8,000 or its alphabet
+    # Pieces per vocabulary, the special ones included; null for as many as suit the size of the
+    # text: some 2,000 of 100,000 words, at most 8,000 or its alphabet
     vocab_size: int | None = number(5, 1_000_000, default=30_000)
     # Of the source, a rule of SentencePiece: `nmt_nfkc` folds compatibility characters, `identity`
     # leaves all; or `nfc`, which only composes letters with their marks

@@ -26,7 +26,8 @@ class DecodeConfig:
     # Write the source token that it attends to most in place of an unknown symbol, as Luong et al.
     # 2015 (arXiv:1410.8206); the authors do not.
     replace_unknown: bool = False
-    n_best: int = at_least(1, default=1)  # hypotheses kept per sentence, at most `beam_size`
+    # Hypotheses kept per sentence, of different texts, at most `beam_size`
+    n_best: int = at_least(1, default=1)
     batch_sentences: int = number(1, 100_000, default=32)
     # Of matmuls; `bf16` is faster where the processor has it, and rounds to 8 bits. Probabilities
     # of the words that are chosen come from float32 ones.

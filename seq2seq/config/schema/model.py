@@ -37,6 +37,8 @@ class ModelConfig:
     tied: Tied = Tied.none
     init: InitialWeights = InitialWeights.paper  # `paper` is B.1
     embedding_dropout: float = share(0.0)
+    # Share of the words of either side whose whole embedding is 0 in an update
+    word_dropout: float = share(0.0)
     backend: Backend = Backend.auto  # `auto` takes the fused kernels where they fit
 
     def check(self, config: Any) -> None:

@@ -59,7 +59,7 @@ class DecayConfig:
 
     name: str = ""
     warmup: int = at_least(0, default=200)  # updates until the full rate
-    # Share of the rate that is left at `trainer.max_updates`
+    # Share of the rate that is left at the end: `trainer.max_updates`, or sooner `max_epochs`
     final_factor: float = number(0, 1, default=0.05)
 
 
@@ -95,8 +95,8 @@ Precision = StrEnum("Precision", "fp32 bf16")
 BatchOrder = StrEnum("BatchOrder", "shortest_first shuffled")
 # What becomes of an update that runs out of memory
 OnOutOfMemory = StrEnum("OnOutOfMemory", "stop split")
-# The validation figure that decides which checkpoint is best
-SelectBy = StrEnum("SelectBy", "loss bleu")
+# The validation figure that decides which checkpoint is best; while no BLEU has reached 1, the loss
+SelectBy = StrEnum("SelectBy", "loss bleu chrf")
 
 
 @dataclass(kw_only=True)
@@ -134,7 +134,8 @@ class TrainerConfig:
     # Newest checkpoints that are kept, besides the best
     keep_checkpoints: int = at_least(2, default=2)
     select_by: SelectBy = SelectBy.loss
-    # Stop after n validations without a better score; null never stops
+    # Stop after n validations without a better score, or, before the first BLEU of 1, a lower loss;
+    # null never stops
     patience: int | None = at_least(1, default=None)
     # Decode only the first n validation sentences; the loss uses all
     validation_sentences: int | None = at_least(1, default=500)

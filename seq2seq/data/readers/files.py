@@ -3,7 +3,8 @@
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,14 +31,17 @@ def read_parallel_files(place: Place) -> Pairs:
     if languages[0] != languages[1] and (named[0] == languages[1] or named[1] == languages[0]):
         text = "%s is read as %s and %s as %s: are the languages swapped?"
         logger.warning(text, source, languages[0], target, languages[1])
-    return as_pairs(scan_parallel(source, target, place.inputs))
+    return as_pairs(scan_parallel(source, target, place.inputs, languages))
 
 
 @reads(r".*\.tsv(\.gz|\.xz)?", example="pairs.tsv")
 def read_tsv(place: Place) -> Pairs:
-    """Read lines of source, one tab, target; quotes have no meaning."""
+    """Read lines of source, one tab, target, or of the columns that a header of codes names.
+
+    Quotes have no meaning.
+    """
     path, summary = _table(place)
-    return parsed(scan_lines(path, summary), f"{path}:", _tsv_pair)
+    return _tsv_pairs(scan_lines(path, summary), place, path, summary)
 
 
 @reads(r".*\.jsonl?(\.gz|\.xz)?", example="pairs.jsonl")
@@ -61,9 +65,11 @@ def as_pairs(texts: Iterable[tuple[str, str] | DataError]) -> Pairs:
     return (text if isinstance(text, DataError) else Pair(*text) for text in texts)
 
 
-def parsed(rows: Iterable[T | DataError], where: str, parse: Callable[[T, str], Pair]) -> Pairs:
-    """Make a pair of each row, or the error that says why it holds none."""
-    for number, row in enumerate(rows, 1):
+def parsed(
+    rows: Iterable[T | DataError], where: str, parse: Callable[[T, str], Pair], first: int = 1
+) -> Pairs:
+    """Make a pair of each row, or the error that says why it holds none; count from `first`."""
+    for number, row in enumerate(rows, first):
         try:
             pair = row if isinstance(row, DataError) else parse(row, f"{where}{number}")
         except DataError as error:
@@ -118,7 +124,9 @@ def _openable(place: Place, name: str) -> Path:
 
 def _table(place: Place) -> tuple[Path, FileSummary]:
     path = _openable(place, place.names[0])
-    place.inputs.append(FileSummary(path.name))
+    # English is the less likely to be beyond ASCII.
+    languages = sorted(place.languages, key=lambda code: _primary(code) in ("en", "eng"))
+    place.inputs.append(FileSummary(path.name, languages=languages))
     return path, place.inputs[-1]
 
 
@@ -129,12 +137,41 @@ def _language_in_name(path: Path, languages: tuple[str, str]) -> str | None:
     return next((part for part in [*parts[:0:-1], path.parent.name] if part in languages), None)
 
 
-def _tsv_pair(line: str, where: str) -> Pair:
-    columns = line.split("\t")
-    if len(columns) != 2:
-        what = f"expected 2 columns, found {len(columns)}"
-        raise DataError(where, what, "Write source, one tab, target; quotes have no meaning.")
-    return Pair(columns[0], columns[1])
+def _tsv_pairs(
+    lines: Iterator[str | DataError], place: Place, path: Path, summary: FileSummary
+) -> Pairs:
+    first = next(lines, "")
+    source, target, count = 0, 1, 2
+    if isinstance(first, str) and (named := _columns_named(first.split("\t"), place.languages)):
+        (source, target), count = named, first.count("\t") + 1
+        summary.header_lines = 1
+        logger.info("%s: line 1 names the columns, so it is not a pair", path)
+    elif summary.lines:
+        lines = chain([first], lines)
+
+    def parse(line: str, where: str) -> Pair:
+        columns = line.split("\t")
+        if len(columns) != count:
+            what = f"expected {count} columns, found {len(columns)}"
+            raise DataError(where, what, "Write source, one tab, target; quotes have no meaning.")
+        return Pair(columns[source], columns[target])
+
+    yield from parsed(lines, f"{path}:", parse, first=1 + summary.header_lines)
+
+
+def _columns_named(cells: Sequence[str], languages: tuple[str, str]) -> tuple[int, int] | None:
+    """Return where a header has the two language codes; None if the cells are no such header."""
+    codes = [cell.strip(" \"'").replace("_", "-").lower() for cell in cells]
+    wanted = [language.replace("_", "-").lower() for language in languages]
+    for part in (str, _primary):  # `pt-BR` first as it stands, then as `pt`
+        names, (source, target) = list(map(part, codes)), map(part, wanted)
+        if source != target and names.count(source) == names.count(target) == 1:
+            return names.index(source), names.index(target)
+    return None
+
+
+def _primary(code: str) -> str:
+    return code.partition("-")[0]
 
 
 def _json_pair(line: str, place: Place, where: str) -> Pair:

@@ -5,6 +5,7 @@ the library refuses. Left alone it asks an unreachable Hub again for 23 s, and a
 minutes: here it has a time limit, after which its cache serves.
 """
 
+import csv
 import hashlib
 import json
 import logging
@@ -45,6 +46,7 @@ class HubDataset:
     revision: str | None  # a commit, tag or branch; None for the newest commit
     config: str | None
     split: str
+    languages: tuple[str, str]  # columns that hold text
 
 
 def parse_hub_name(place: Place) -> HubDataset:
@@ -67,7 +69,8 @@ def parse_hub_name(place: Place) -> HubDataset:
         raise DataError(place.path(name), "no such directory", "Check the name and data.root.")
     if local is None:
         name, _, revision = name.partition("@")
-    return HubDataset(spec, name, local, revision or None, config or None, split or place.split)
+    split = split or place.split
+    return HubDataset(spec, name, local, revision or None, config or None, split, place.languages)
 
 
 @reads("hub:.*", example="hub:NAME@COMMIT:CONFIG:SPLIT")
@@ -140,8 +143,10 @@ def _search(dataset: HubDataset) -> Any:
         offline, builder = hub.HF_HUB_OFFLINE, None
         hub.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
         try:
-            with suppress(ConnectionError):
-                builder = _builder(dataset)
+            # A table lies there under the options that it was read with.
+            for options in (_as_text(dataset, "\t"), _as_text(dataset, ","), {}):
+                with suppress(ConnectionError, ValueError):
+                    builder = builder or _load_builder(dataset, None, options)
         finally:
             # After a timeout nothing asks again: not this search, nor that of the next split.
             offline = offline or isinstance(error, TimeoutError)
@@ -166,10 +171,38 @@ def _ask_hub(dataset: HubDataset) -> tuple[str | None, Any]:
 
 
 def _builder(dataset: HubDataset, revision: str | None = None) -> Any:
+    from datasets.packaged_modules.csv.csv import CsvConfig
+
+    builder = _load_builder(dataset, revision, {})
+    if isinstance(builder.config, CsvConfig):
+        return _load_builder(dataset, revision, _as_text(dataset, builder.config.sep))
+    return builder
+
+
+def _load_builder(dataset: HubDataset, revision: str | None, options: dict[str, Any]) -> Any:
     import datasets
 
     path = str(dataset.local or dataset.name)
-    return datasets.load_dataset_builder(path, dataset.config, revision=revision)
+    return datasets.load_dataset_builder(path, dataset.config, revision=revision, **options)
+
+
+def _as_text(dataset: HubDataset, separator: str) -> dict[str, Any]:
+    """Return options of CSV and TSV by which every cell is the text that stands there.
+
+    Left alone, the library takes `None` and `NA` for nothing, `1.50` and `2020` for numbers, and
+    what follows a quotation mark, over several lines even of a TSV, for one text.
+    """
+    quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+    text = dict.fromkeys(dataset.languages, _cell)
+    exact = {"na_filter": False, "keep_default_na": False, "converters": text}
+    return {"sep": separator, "quoting": quoting, **exact}
+
+
+def _cell(text: str) -> str:
+    """Return a cell as it stands."""
+    if "\n" in text:
+        raise ValueError(f"{text[:30]!r} goes on over a line end: double a lone quotation mark")
+    return text
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from seq2seq.config.schema import DataConfig
+from seq2seq.data.encodings import PACKED
 from seq2seq.data.pair import Pair
 from seq2seq.data.text import FileSummary
 from seq2seq.run.errors import ConfigError, DataError
@@ -46,6 +47,9 @@ class Place:
         """Return the path of a file; relative names start from `data.root`."""
         return Path(self.cfg.root).expanduser() / Path(name).expanduser()
 
+
+LONGEST_ALONE = 1000
+"""Characters of a pair that is the only one: more are a text without line ends."""
 
 Pairs = Iterator[Pair | DataError]
 Reader = Callable[[Place], Pairs]
@@ -85,12 +89,17 @@ def scan_pairs(place: Place) -> Pairs:
             return _not_empty(reader(place), ", ".join(names))
     examples = ", ".join(f"[{example}]" for _, _, example, _ in _forms)
     what = f"data.{place.split}={names} is no known form of corpus"
-    raise ConfigError("config", what, f"Use one of {examples}.")
+    packed = "; unpack it first" if any(x.lower().endswith(PACKED) for x in names) else ""
+    raise ConfigError("config", what, f"Use one of {examples}{packed}.")
 
 
 def _not_empty(pairs: Pairs, where: str) -> Pairs:
-    number = 0
+    pair, number = None, 0
     for number, pair in enumerate(pairs, 1):  # noqa: B007 - used after the loop
         yield pair
     if number == 0:
         raise DataError(where, "holds no sentence pair", "Give a file with at least one.")
+    count = max(len(pair.src), len(pair.tgt)) if isinstance(pair, Pair) else 0
+    if number == 1 and count > LONGEST_ALONE:
+        what = f"holds a single line of {count:,} characters"
+        raise DataError(where, what, "Write one sentence a line, each ended by a line feed.")

@@ -41,7 +41,7 @@ def read_test_sets(place: Place) -> Pairs:
         fix = "Write sacrebleu:NAME, or sacrebleu:NAME+NAME to join sets."
         raise ConfigError("config", f"{spec!r} names no test set", fix)
     files = [_files(spec, name, "-".join(place.languages)) for name in names]
-    scans = (scan_parallel(source, target, place.inputs) for source, target in files)
+    scans = (scan_parallel(*both, place.inputs, place.languages) for both in files)
     return as_pairs(chain.from_iterable(scans))
 
 

@@ -1,0 +1,131 @@
+"""What a file is that is not UTF-8 text: its form by its first bytes, its encoding by a line."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import regex
+
+from seq2seq.data.languages import unspaced_script
+
+# What the first bytes of a file say, and what to do about it.
+_FORMS = (
+    (b"\x1f\x8b", "a gzip archive", "Unpack it: gunzip."),
+    (b"\xfd7zXZ\x00", "an xz archive", "Unpack it: unxz."),
+    (b"PK\x03\x04", "a zip archive", "Unpack it: unzip; or save a document as plain text."),
+    (b"BZh", "a bzip2 archive", "Unpack it: bunzip2."),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard (zst) archive", "Unpack it: unzstd."),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack it: 7z x."),
+    (b"Rar!\x1a\x07", "a RAR archive", "Unpack it: unrar x."),
+    (b"\x04\x22\x4d\x18", "an LZ4 archive", "Unpack it: unlz4."),
+    (b"LZIP\x01", "an lzip archive", "Unpack it: lzip -d."),
+    (b"\x1f\x9d", "a compress (.Z) archive", "Unpack it: uncompress."),
+    (b"%PDF-", "a PDF document", "Save it as plain text."),
+    (b"{\\rtf", "an RTF document", "Save it as plain text."),
+    (b"\xd0\xcf\x11\xe0", "an Office document", "Save it as plain text."),
+    (b"PAR1", "a Parquet file", "Name it .parquet, and alone: it holds both sides."),
+    (b"ARROW1", "an Arrow file", "Convert it to Parquet."),
+    (b"SQLite format 3", "an SQLite database", "Export its text."),
+)
+# The header of a tar archive has this at that place, and no line end before it.
+_TAR, _TAR_AT = b"ustar", 257
+
+PACKED = tuple(".zip .bz2 .zst .7z .rar .lz4 .lz .z .tar .tgz .tbz2 .txz .gz .xz".split())  # noqa: SIM905
+"""Endings of packed files that nothing here reads."""
+
+# By group of languages: their codes, the usual encodings (Python's name and the common one), and
+# which letters beyond ASCII are to be expected; capitals are rare in running text.
+_LATIN, _MARKED = r"\p{Latin}", r"[\p{Latin}\p{M}]"
+_GROUPS: dict[str, tuple[str, str, str]] = {
+    "western": (
+        "af afr br bre ca cat da dan de deu en eng es spa eu eus fi fin fo fao fr fra ga gle gd "
+        "gla gl glg id ind is isl it ita lb ltz ms msa nb nob nl nld nn nno no nor oc oci pt por "
+        "rm roh sq sqi sv swe sw swa tl tgl wa wln xh xho zu zul",
+        "cp1252=Latin-1",
+        _LATIN,
+    ),
+    "han": ("zh zho", "gb18030=GB18030 big5hkscs=Big5", r"\p{Han}"),
+    "kana": ("ja jpn", "cp932=Shift-JIS euc_jp=EUC-JP", r"[\p{Hiragana}\u30a0-\u30ff]"),
+    "hangul": ("ko kor", "cp949=EUC-KR", r"\p{Hangul}"),
+    "cyrillic": (
+        "ru rus uk ukr be bel bg bul sr srp mk mkd kk kaz ky kir tg tgk mn mon tt tat ba bak",
+        "cp1251=Windows-1251 koi8_r=KOI8-R koi8_u=KOI8-U iso8859_5=ISO-8859-5 cp866=CP866",
+        r"[\p{Cyrillic}--\p{Lu}]",
+    ),
+    "greek": ("el ell", "iso8859_7=ISO-8859-7 cp1253=Windows-1253", r"[\p{Greek}--\p{Lu}]"),
+    "hebrew": ("he heb yi yid", "cp1255=Windows-1255 iso8859_8=ISO-8859-8", r"\p{Hebrew}"),
+    "arabic": (
+        "ar ara fa fas ur urd ps pus ug uig",
+        "cp1256=Windows-1256 iso8859_6=ISO-8859-6",
+        r"\p{Arabic}",
+    ),
+    "thai": ("th tha", "cp874=TIS-620", r"\p{Thai}"),
+    "central": (
+        "pl pol cs ces sk slk sl slv hr hrv bs bos hu hun ro ron hsb dsb",
+        "iso8859_2=ISO-8859-2 cp1250=Windows-1250",
+        _LATIN,
+    ),
+    "turkish": ("tr tur az aze", "cp1254=Windows-1254", _LATIN),
+    "baltic": ("lt lit lv lav et est", "cp1257=Windows-1257", _LATIN),
+    "vietnamese": ("vi vie", "cp1258=Windows-1258", _MARKED),
+}
+_GROUP_OF = {code: name for name, (codes, _, _) in _GROUPS.items() for code in codes.split()}
+_OF_SCRIPT = {"Han": "han", "Hiragana": "kana"}
+# The commoner half of the characters of a Chinese encoding, by the first of their bytes.
+_COMMON = {"gb18030": range(0xB0, 0xD8), "big5hkscs": range(0xA4, 0xC7)}
+# What says something about an encoding: typographic marks are in most of them.
+_TELLING = regex.compile(
+    r"[[^\p{ASCII}\s\p{P}\p{Nd}\p{Sc}\u00b0\u00a9\u00ae\u2122\u2116\uff00-\uff65]\u0080-\u009f]",
+    regex.V1,
+)
+_LEAST = 0.7  # of these characters that have to be the expected ones
+
+
+def form_of(start: bytes) -> tuple[str, str] | None:
+    """Return what a file is by its first bytes, if it is not text, and what to do about it."""
+    if start[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
+        return "a tar archive", "Unpack it: tar -xf."
+    return next(((what, fix) for magic, what, fix in _FORMS if start.startswith(magic)), None)
+
+
+def likeliest(raw: bytes, languages: Sequence[str]) -> list[str]:
+    """Return the encodings that a line which is not UTF-8 may have, by their usual names.
+
+    Args:
+        raw: Its bytes.
+        languages: That it may be written in, the likeliest first; none if nothing is known.
+    """
+    groups = [group for group in map(_group_of, languages) if group] if languages else _GROUPS
+    best, found = _LEAST, []
+    for group in groups:
+        _, encodings, letters = _GROUPS[group]
+        shares = {}
+        for codec, _, name in (each.partition("=") for each in encodings.split()):
+            with suppress(UnicodeDecodeError):
+                shares[name] = _expected_share(raw.decode(codec), codec, letters)
+        if max(shares.values(), default=0.0) > best:
+            best = max(shares.values())
+            found = [name for name, share in shares.items() if share == best]
+    return found
+
+
+def _group_of(language: str) -> str | None:
+    code = language.replace("_", "-").partition("-")[0].lower()
+    return _OF_SCRIPT.get(unspaced_script(language) or "") or _GROUP_OF.get(code)
+
+
+def _expected_share(text: str, codec: str, letters: str) -> float:
+    """Return how many of the letters beyond ASCII are those of the languages of an encoding."""
+    telling = _TELLING.findall(text)
+    latin = letters in (_LATIN, _MARKED)
+    if not telling:
+        return float(latin)  # typographic marks alone, as of Windows
+    ascii_letters = sum(char.isascii() and char.isalpha() for char in text)
+    sparse = len(telling) <= ascii_letters
+    if latin and not sparse:
+        return 0.0
+    expected = regex.findall(letters, "".join(telling), regex.V1)
+    if codec in _COMMON:
+        expected = [char for char in expected if char.encode(codec)[0] in _COMMON[codec]]
+    elif codec in ("cp932", "euc_jp"):
+        telling = [char for char in telling if not regex.match(r"\p{Han}", char)] or telling
+    return len(expected) / len(telling) - 0.1 * (sparse and not latin)

@@ -1,0 +1,99 @@
+"""How long a text is: words where spaces part them, characters where there are none.
+
+Limits of length compare both sides of a pair, and so they count in words: some characters of a
+script without spaces make up one.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import regex
+
+from seq2seq.data.languages import Unit, is_spaced, language_is_spaced, length_unit
+
+CHARACTERS_PER_WORD = 2.5
+"""Characters of a script without spaces for a word of an English translation.
+
+About 1.6 in Chinese, 2.3 in Japanese, 3.5 to 4 in Thai, Khmer and Burmese, whose marks do not count
+alone: no estimate is wrong by more than 1.6 times.
+"""
+
+SAMPLE, SAMPLE_CHARACTERS = 100, 200
+"""So many texts, up to so many characters, show the script of a language without a known code."""
+
+# With its marks, and something to see.
+_CHARACTER = regex.compile(r"(?=[^\s\p{Cc}\p{Cf}])\X")
+# Blocks that hold every script without spaces; looked for first, as that takes a microsecond.
+_UNSPACED_BLOCKS = re.compile(
+    "[\u0e00-\u109f\u1780-\u1b7f\u2e80-\ua4cf\ua980-\uaa7f\uf900-\ufaff\U00010000-\U0003ffff]"
+)
+
+
+def count_characters(text: str) -> int:
+    """Count what is seen as one character, spaces apart: the same in NFC and NFD."""
+    return len(_CHARACTER.findall(text))
+
+
+@dataclass(frozen=True)
+class Length:
+    """How texts of a language are measured.
+
+    Args:
+        language: Its code; of another language than it says, the text decides.
+        words: Counts the words of a text with spaces.
+    """
+
+    language: str
+    words: Callable[[str], int]
+
+    def __call__(self, text: str) -> int:
+        """Return the length of a text in words, or in characters."""
+        return self.words(text) if self._has_spaces(text) else count_characters(text)
+
+    def in_words(self, text: str) -> float:
+        """Return the length of a text for limits."""
+        if self._has_spaces(text):
+            return self.words(text)
+        return count_characters(text) / CHARACTERS_PER_WORD
+
+    def unit(self, sample: Iterable[str]) -> Unit:
+        """Return what lengths of such texts are counted in."""
+        texts = (text[:SAMPLE_CHARACTERS] for text in islice(sample, SAMPLE))
+        return length_unit(self.language, "\n".join(texts))
+
+    def _has_spaces(self, text: str) -> bool:
+        if not self._spaced or _UNSPACED_BLOCKS.search(text) is None:
+            return self._spaced
+        return language_is_spaced(self.language, text)
+
+    @cached_property
+    def _spaced(self) -> bool:
+        return is_spaced(self.language)
+
+
+class Tally:
+    """Mean and greatest length of the texts of a side."""
+
+    def __init__(self, length: Length) -> None:
+        self._length = length
+        self._count, self._sum, self._longest = 0, 0.0, 0.0
+        self._sample: list[str] = []
+
+    def add(self, text: str, words: float) -> None:
+        """Take in a text and its length for limits."""
+        self._count += 1
+        self._sum += words
+        self._longest = max(self._longest, words)
+        if len(self._sample) < SAMPLE:
+            self._sample.append(text[:SAMPLE_CHARACTERS])
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values: what lengths are counted in, their mean and the greatest."""
+        unit = self._length.unit(self._sample)
+        scale = CHARACTERS_PER_WORD if unit == "characters" else 1
+        mean = scale * self._sum / max(1, self._count)
+        return {"unit": unit, "mean": round(mean, 2), "longest": round(scale * self._longest)}

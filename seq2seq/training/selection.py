@@ -1,0 +1,96 @@
+"""Which validation is the best, when training has had enough, and how that is said.
+
+Until a validation reaches 1 BLEU its BLEU and chrF are noise, whatever they do, and the loss
+decides in their place: it tells a slow start, which goes on, from a training that is dead.
+"""
+
+import math
+
+from seq2seq.config.schema import Config, PlateauConfig, SelectBy, TrainerConfig
+from seq2seq.training.checkpoint import Progress
+from seq2seq.training.monitor import Validated
+
+NOISE = 1.0
+"""BLEU below which a score says nothing: some 20 n-grams of a test set, right by chance."""
+
+
+def take(progress: Progress, result: Validated, cfg: Config) -> bool:
+    """Count in a validation; return whether it is the best so far."""
+    score = _score(progress, result, cfg.trainer.select_by)
+    better = progress.best_score is None or score > progress.best_score
+    best = math.isfinite(score) and better
+    progress.validated = progress.update
+    if best:
+        progress.best_score, progress.best_update = score, progress.update
+
+    # Early stopping and the plateau count the validations since.
+    progress.waiting = 0 if best else progress.waiting + 1
+    progress.plateau_waiting = 0 if best else progress.plateau_waiting + 1
+    plateau = cfg.scheduler
+    if isinstance(plateau, PlateauConfig) and progress.plateau_waiting > plateau.patience:
+        progress.reductions, progress.plateau_waiting = progress.reductions + 1, 0
+    return best
+
+
+def _score(progress: Progress, result: Validated, select_by: SelectBy) -> float:
+    """Return what has to grow: minus the loss, or a BLEU or chrF, which is above any of these."""
+    if select_by is SelectBy.loss or (by_loss(progress) and result.bleu < NOISE):
+        return -result.loss
+    return result.bleu if select_by is SelectBy.bleu else result.chrf
+
+
+def by_loss(progress: Progress) -> bool:
+    """Whether the best so far was chosen by its loss: of no other metric are scores negative."""
+    return progress.best_score is None or progress.best_score <= 0
+
+
+def metric_of(progress: Progress, cfg: TrainerConfig) -> str:
+    """Return by what the best so far was chosen."""
+    return SelectBy.loss.name if by_loss(progress) else cfg.select_by.name
+
+
+def verdict(progress: Progress, cfg: TrainerConfig, *, best: bool) -> str:
+    """Return what the validation that was taken last counts for."""
+    metric = metric_of(progress, cfg)
+    noise = "" if metric == cfg.select_by.name else f", as BLEU below {NOISE:g} is noise"
+    if best:
+        return f"best {metric} so far{noise}"
+    of = "" if cfg.patience is None else f" of {cfg.patience}"
+    return f"no better {metric}{noise}: {progress.waiting}{of}"
+
+
+def _best(progress: Progress, cfg: TrainerConfig) -> str:
+    if progress.best_score is None:
+        return "no validation has a finite loss, so the newest checkpoint serves"
+    metric = metric_of(progress, cfg)
+    noise = "" if metric == cfg.select_by.name else f" (no BLEU has reached {NOISE:g})"
+    value = f"{abs(progress.best_score):.{3 if by_loss(progress) else 2}f}"
+    return f"best {metric} {value} after update {progress.best_update:,}{noise}"
+
+
+def limits_reached(progress: Progress, cfg: TrainerConfig) -> dict[str, str]:
+    """Return the limits that end the training here, by setting, each with its numbers."""
+    reached = {}
+    if progress.update >= cfg.max_updates:
+        reached["trainer.max_updates"] = f"={cfg.max_updates}"
+    if cfg.max_epochs is not None and progress.epoch >= cfg.max_epochs:
+        reached["trainer.max_epochs"] = f"={cfg.max_epochs}"
+    if cfg.patience is not None and progress.waiting >= cfg.patience:
+        count = f"{progress.waiting} validations without a better {metric_of(progress, cfg)}"
+        reached["trainer.patience"] = f"={cfg.patience} ({count})"
+    return reached
+
+
+def closing_line(progress: Progress, cfg: TrainerConfig, *, begun_at: int) -> str:
+    """Say why training ended, and what it came to.
+
+    `begun_at` is the update at which this process took over.
+    """
+    reached = limits_reached(progress, cfg)
+    why = " and ".join(f"{key}{numbers}" for key, numbers in reached.items())
+    best = _best(progress, cfg)
+    if progress.update == begun_at:
+        line = f"nothing to train after update {progress.update:,}: {why} is reached"
+        return f"{line}; raise {' and '.join(reached)} to go on; {best}"
+    minutes = f"{progress.seconds / 60:.1f} minutes"
+    return f"trained {progress.update:,} updates in {minutes}, ended by {why}; {best}"
