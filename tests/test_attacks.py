@@ -177,7 +177,7 @@ def test_control_characters_of_a_piece_are_spaces_in_a_translation():
     found = Hypothesis(
         (2, 3, 4), -1.0, -1.0, (-1.0,) * 3, torch.zeros(3, 2).numpy(), finished=False
     )
-    assert _candidate(Tokens(), found, None).text == "a [31m b c d\u200de"
+    assert _candidate(Tokens(), found, None).text == "a [31m b  c d\u200de"
 
 
 # One behaviour ------------------------------------------------------------------------------------

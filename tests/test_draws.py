@@ -153,7 +153,7 @@ def test_a_sentence_draws_the_same_in_any_company(backend):
 def test_every_module_draws_for_itself_and_every_pass_anew():
     model = tiny_model(3, **DROPOUTS)
     sites = {name: m.site for name, m in model.named_modules() if isinstance(m, Drawing)}
-    assert len({*sites.values()}) == len(sites) == 4
+    assert len({*sites.values()}) == len(sites) == 6
     before = dict(sites)
     name_sites(model)
     assert before == {name: m.site for name, m in model.named_modules() if isinstance(m, Drawing)}

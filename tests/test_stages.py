@@ -81,7 +81,12 @@ def trained(tmp_path_factory) -> Trained:
     few = ["train_pairs=300", "validation_pairs=8", "test_pairs=9", "max_words=8"]
     changes = [f"data.grammar.{change}" for change in few]
     # Such a model may score BLEU 0, which is never the best.
-    changes += ["trainer.max_updates=30", "trainer.validate_every=15", "trainer.select_by=loss"]
+    changes += [
+        "scheduler.warmup=10",
+        "trainer.max_updates=30",
+        "trainer.validate_every=15",
+        "trainer.select_by=loss",
+    ]
     changes += ["trainer.batch_sentences=16", "tokenizer.vocab_size=200", "logging.every=10"]
     home = tmp_path_factory.mktemp("quickstart")
     return train(home, "quickstart", changes, LC_ALL="C", PYTHONUTF8="0")
