@@ -34,7 +34,7 @@ from seq2seq.config.schema import (
 )
 from seq2seq.data.batching import Batch
 from seq2seq.data.text import open_regular
-from seq2seq.model import RNNSearch, build_model
+from seq2seq.model import EncoderDecoder, build_model
 from seq2seq.model.output import smoothed_loss
 from seq2seq.run.errors import DataError
 
@@ -196,7 +196,7 @@ def _settings(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Config, dict[str, 
     return Config(model=model, decoder=decoder, attention=attention), sizes
 
 
-def _model(config: Config, sizes: Mapping[str, int]) -> RNNSearch:
+def _model(config: Config, sizes: Mapping[str, int]) -> EncoderDecoder:
     """Build a model. Row 0 of the words is y_0."""
     return build_model(config, num_source=sizes["Kx"] + 1, num_target=sizes["Ky"] + 1, pad=0)
 

@@ -39,7 +39,7 @@ from seq2seq.config.schema import (
 )
 from seq2seq.data.batching import Batch, collate
 from seq2seq.kernels import native
-from seq2seq.model import RNNSearch, build_model
+from seq2seq.model import EncoderDecoder, build_model
 from seq2seq.model.attention import (
     AdditiveAttention,
     DotAttention,
@@ -103,7 +103,7 @@ SIZES = ((4, 3), (1, 5), (5, 1), (2, 2))
 
 def tiny_model(
     seed: int = 0, *, vocab: int = VOCAB, pad: int = PAD, scale: float = 0.7, **changes
-) -> RNNSearch:
+) -> EncoderDecoder:
     """A float64 model in which every weight is alive: N(0, scale^2), the row of y_0 excepted."""
     cfg = with_values(TINY, **changes)
     model = build_model(cfg, num_source=vocab, num_target=vocab, pad=pad).double()
@@ -128,7 +128,7 @@ def tiny_transformer(
     head: int | None = None,
     tied: Tied = Tied.none,
     **changes,
-) -> RNNSearch:
+) -> EncoderDecoder:
     """`tiny_model` of a Transformer with two layers and heads; or of its decoder alone."""
     encoder = replace(SELF_ATTENTION, **changes) if self_attention else RecurrentEncoderConfig()
     decoder = TransformerDecoderConfig(layers=2, inner_size=6, **changes)
@@ -151,7 +151,7 @@ def random_batch(
     return collate(random_pairs(seed, sizes, vocab=vocab), PAD)
 
 
-def attention_of(model: RNNSearch) -> tuple[str, int | None]:
+def attention_of(model: EncoderDecoder) -> tuple[str, int | None]:
     """The kind of attention as the oracle names it, with its number of heads or its window."""
     match model.decoder.attention:
         case HardAttention(take_most_likely=True):
@@ -171,7 +171,7 @@ def attention_of(model: RNNSearch) -> tuple[str, int | None]:
     raise AssertionError(model.decoder.attention)
 
 
-def oracle_of(model: RNNSearch) -> Oracle | TransformerOracle:
+def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
     """The oracle with a copy of a model's weights and the model's reading of the paper."""
     weights = {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()}
     transformer = None
@@ -199,13 +199,13 @@ def oracle_of(model: RNNSearch) -> Oracle | TransformerOracle:
     )
 
 
-def follow(model: RNNSearch, batch: Batch, seed: int = 0) -> Followed:
+def follow(model: EncoderDecoder, batch: Batch, seed: int = 0) -> Followed:
     """The model along the targets of a batch; in training mode with the draws of a seed."""
     with keyed(entry_keys(seed, 1, batch.num_sentences)):
         return model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
 
 
-def run(model: RNNSearch, batch: Batch, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def run(model: EncoderDecoder, batch: Batch, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Return log p (N, K), the summed loss and alpha (B, Ty, Tx)."""
     followed = follow(model, batch, seed)
     logits = model.logits(followed.t)
@@ -295,6 +295,6 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(f"| {row} | {fault} | {held:,} | {tried:,} | {note} |")
 
 
-def batch_loss(model: RNNSearch, batch: Batch, label_smoothing: float = 0.0) -> Loss:
+def batch_loss(model: EncoderDecoder, batch: Batch, label_smoothing: float = 0.0) -> Loss:
     """The loss of a batch, as an update computes it."""
     return loss_along(model, follow(model, batch), batch, label_smoothing)

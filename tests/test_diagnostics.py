@@ -19,7 +19,7 @@ from conftest import (
 from oracles import Oracle
 
 from seq2seq.config.schema import Backend, Reset, StateWord
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 from seq2seq.training import loss
 from seq2seq.training.diagnostics import (
     Probe,
@@ -43,7 +43,7 @@ class Recorder(Oracle):
         return super().gated_unit(name, x, h, c)
 
 
-def expected(model: RNNSearch, pairs) -> dict[str, float]:
+def expected(model: EncoderDecoder, pairs) -> dict[str, float]:
     """The same numbers, sentence by sentence."""
     oracle = oracle_of(model)
     oracle.__class__, oracle.gates = Recorder, {}
@@ -78,7 +78,7 @@ def test_gates_and_entropy_are_those_of_the_oracle(changes):
         assert 0 < wanted[f"gates/{part}_z_low"] < 1, "the case should have saturated gates"
 
 
-def noisy(kind) -> RNNSearch:
+def noisy(kind) -> EncoderDecoder:
     """A model that draws whenever it is in training mode."""
     dropout = dict.fromkeys(("embedding_dropout", "annotation_dropout", "readout_dropout"), 0.5)
     return tiny_model(attention=kind, align_size=4, **dropout).train()

@@ -22,7 +22,7 @@ from torch import nn
 
 from seq2seq.config.schema import Readout, Reset, StateWord
 from seq2seq.data.batching import Batch, collate
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 from seq2seq.model.backend import Backend as Reference
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.recurrence import Unrolled, read, run_cell
@@ -43,7 +43,7 @@ def name_of(changes: dict) -> str:
     return "-".join(f"{key}={getattr(value, 'name', value)}" for key, value in changes.items())
 
 
-def differences(model: RNNSearch, oracle: Oracle, batch: Batch) -> dict[str, float]:
+def differences(model: EncoderDecoder, oracle: Oracle, batch: Batch) -> dict[str, float]:
     """Greatest distance from the oracle: `follow` over the batch, then word by word."""
     worst = dict.fromkeys(["log_p", "alpha", "cost", "log_p by word", "alpha by word"], 0.0)
 
@@ -93,7 +93,7 @@ def test_gradients_are_the_oracles(changes, extras):
     assert_gradients_are_the_oracles(tiny_model(11, **changes, **extras), seed=11)
 
 
-def assert_gradients_are_the_oracles(model: RNNSearch, seed: int, without: tuple = ()) -> None:
+def assert_gradients_are_the_oracles(model: EncoderDecoder, seed: int, without: tuple = ()) -> None:
     """Compare the cost's gradient; the layers in `without` must have none."""
     pairs = random_pairs(seed, ((3, 3), (1, 2), (4, 1)))
     oracle, rng = oracle_of(model), np.random.default_rng(seed)

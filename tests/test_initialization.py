@@ -7,13 +7,13 @@ import torch
 from conftest import PAD, TINY, batch_loss, follow, random_batch, with_values
 
 from seq2seq.config.schema import InitialWeights, Normalize
-from seq2seq.model import RNNSearch, build_model
+from seq2seq.model import EncoderDecoder, build_model
 
 SIZES = {"embedding_size": 48, "hidden_size": 64, "align_size": 80, "readout_size": 40}
 VOCAB = 300
 
 
-def medium_model(seed: int, **changes) -> RNNSearch:
+def medium_model(seed: int, **changes) -> EncoderDecoder:
     torch.manual_seed(seed)
     cfg = with_values(TINY, **SIZES, output_rank=32, **changes)
     return build_model(cfg, num_source=VOCAB, num_target=VOCAB - 1, pad=PAD)
@@ -181,7 +181,7 @@ COUNTS = [
 
 @pytest.mark.parametrize(("sizes", "switches", "vocab", "expected"), COUNTS)
 def test_number_of_parameters(monkeypatch, sizes, switches, vocab, expected):
-    monkeypatch.setattr(RNNSearch, "initialize", lambda model, scheme: None)  # shapes alone
+    monkeypatch.setattr(EncoderDecoder, "initialize", lambda model, scheme: None)  # shapes alone
     with torch.device("meta"):
         cfg = with_values(TINY, **sizes, **switches)
         model = build_model(cfg, num_source=vocab, num_target=vocab, pad=PAD)

@@ -18,7 +18,7 @@ from seq2seq.kernels.matmul import PackedWeight
 from seq2seq.kernels.native import onednn
 from seq2seq.kernels.packing import Packing
 from seq2seq.kernels.unroll import AttentiveScan
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 from seq2seq.model import backend as backends
 from seq2seq.model.output import smoothed_loss
 from seq2seq.run.errors import ConfigError
@@ -40,7 +40,7 @@ def close(actual: Tensor, expected: Tensor, note: str) -> None:
     )
 
 
-def pair(seed: int, **changes) -> tuple[RNNSearch, RNNSearch]:
+def pair(seed: int, **changes) -> tuple[EncoderDecoder, EncoderDecoder]:
     """The same weights on both backends."""
     fused = tiny_model(seed, backend=Backend.fused, **changes)
     reference = tiny_model(seed, backend=Backend.reference, **changes)
@@ -57,7 +57,7 @@ def random(*shape: int, seed: int) -> Tensor:
 
 
 def costly(
-    model: RNNSearch, batch: Batch, seed: int, draws: int = 0
+    model: EncoderDecoder, batch: Batch, seed: int, draws: int = 0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits, alpha, and a loss that leans on both, so that gradients come through both."""
     followed = follow(model, batch, draws)
@@ -67,7 +67,9 @@ def costly(
     return logits, alpha, loss + (random(*alpha.shape, seed=seed) * alpha).sum()
 
 
-def compare(model: RNNSearch, other: RNNSearch, batch: Batch, seed: int, note: str) -> None:
+def compare(
+    model: EncoderDecoder, other: EncoderDecoder, batch: Batch, seed: int, note: str
+) -> None:
     results = [costly(m, batch, seed) for m in (model, other)]
     for what, actual, expected in zip(("logits", "alpha", "loss"), *results, strict=True):
         close(actual, expected, f"{note}, {what}")

@@ -20,7 +20,7 @@ from seq2seq.cli import stages
 from seq2seq.config.schema import Config, Normalize, OnOutOfMemory
 from seq2seq.data.batching import Batch
 from seq2seq.decoding import translate
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import entry_keys
 from seq2seq.run import memory
 from seq2seq.run.directory import RunDir
@@ -98,7 +98,7 @@ def room_for(model: torch.nn.Module, sentences: int):
         handle.remove()
 
 
-def accumulated_gradient(model: RNNSearch, batch: Batch, parts: int, cfg: Config) -> Gradient:
+def accumulated_gradient(model: EncoderDecoder, batch: Batch, parts: int, cfg: Config) -> Gradient:
     """With the draws of some keys."""
     return gradients.accumulated_gradient(model, batch, keys_of(batch), parts, cfg)
 

@@ -6,7 +6,7 @@ from runs import ROOT, composed
 
 from seq2seq.config.schema import Config, WordsConfig
 from seq2seq.data.tokenizer import PAD
-from seq2seq.model import RNNSearch, build_model
+from seq2seq.model import EncoderDecoder, build_model
 
 # Table 2's updates; the number of parameters is that of the authors' program, run.
 TABLE = {
@@ -20,7 +20,7 @@ TABLE = {
 
 def num_parameters(cfg: Config, monkeypatch) -> int:
     """Build the model without memory: nothing is drawn, K is what `vocab_size` says."""
-    monkeypatch.setattr(RNNSearch, "initialize", lambda model, scheme: None)
+    monkeypatch.setattr(EncoderDecoder, "initialize", lambda model, scheme: None)
     size = cfg.tokenizer.vocab_size
     with torch.device("meta"):
         model = build_model(cfg, num_source=size, num_target=size, pad=PAD)

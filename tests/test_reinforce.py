@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seq2seq.config.schema import Normalize
 from seq2seq.data.batching import collate
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import entry_keys, keyed
 from seq2seq.model.hard_attention import rewards_to_go
 
@@ -18,7 +18,7 @@ SOFT = -1
 SHARE = 0.3
 
 
-def script(model: RNNSearch, outcome: tuple[int, ...], monkeypatch) -> None:
+def script(model: EncoderDecoder, outcome: tuple[int, ...], monkeypatch) -> None:
     """Let the draws of one sentence come out as listed: a position, or SOFT."""
     steps = iter(outcome)
 
@@ -29,7 +29,7 @@ def script(model: RNNSearch, outcome: tuple[int, ...], monkeypatch) -> None:
     monkeypatch.setattr(model.decoder.attention, "draw", draw)
 
 
-def gradients(model: RNNSearch, loss: Tensor) -> dict[str, Tensor]:
+def gradients(model: EncoderDecoder, loss: Tensor) -> dict[str, Tensor]:
     named = {n: p for n, p in model.named_parameters() if "baseline" not in n}
     parameters = list(named.values())
     found = torch.autograd.grad(loss, parameters, materialize_grads=True, retain_graph=True)
@@ -67,7 +67,7 @@ def test_the_mean_over_all_draws_is_the_gradient_of_the_expected_loss(share, mon
     assert all(grad.abs().max() > 1e-6 for grad in behind)
 
 
-def drawn(seed: int, **changes) -> tuple[RNNSearch, Tensor, tuple[Tensor, ...]]:
+def drawn(seed: int, **changes) -> tuple[EncoderDecoder, Tensor, tuple[Tensor, ...]]:
     """A model, the loss of its draws, and what was drawn: log_prob, entropy, baseline (N,)."""
     model, batch = tiny_model(seed, attention=replace(HARD, **changes)).train(), random_batch(seed)
     followed = follow(model, batch, seed)

@@ -14,7 +14,7 @@ from oracles import Oracle
 
 from seq2seq.data.batching import collate, pad_ids
 from seq2seq.decoding.search import Hypothesis, SearchRules, beam_search
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 
 # The search sums float32 log-probabilities, whatever the model computes in.
 SCORE_TOLERANCE = 1e-5
@@ -33,7 +33,7 @@ RULES = SearchRules(
 )
 
 
-def search(model: RNNSearch, sources: Sequence[Sequence[int]], rules: SearchRules):
+def search(model: EncoderDecoder, sources: Sequence[Sequence[int]], rules: SearchRules):
     src, mask = pad_ids(sources, PAD)
     with torch.no_grad():
         return beam_search(model, src, mask, rules)
@@ -45,7 +45,7 @@ def random_sources(seed: int, lengths: Sequence[int], vocab: int) -> list[list[i
 
 
 def forced(
-    model: RNNSearch, source: Sequence[int], targets: Sequence[Sequence[int]]
+    model: EncoderDecoder, source: Sequence[int], targets: Sequence[Sequence[int]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Log-probability of each word (Ty,) and alpha (Ty, Tx) along given targets."""
     batch = collate([(source, target) for target in targets], PAD)
@@ -93,7 +93,7 @@ def test_a_wide_beam_finds_what_exhaustion_finds(seed, length_penalty):
 
 
 @torch.no_grad()
-def greedy(model: RNNSearch, source: Sequence[int], most: int) -> list[int]:
+def greedy(model: EncoderDecoder, source: Sequence[int], most: int) -> list[int]:
     """Take the likeliest word, again and again."""
     state = model.begin(torch.tensor([source]), torch.ones(1, len(source)).bool())
     y, ids = torch.tensor([PAD]), []
@@ -197,7 +197,7 @@ def check_rules(hypotheses: Sequence[Hypothesis], source: Sequence[int], rules: 
         assert h.alpha.shape == (len(h.ids), L)
 
 
-def check_forced(model: RNNSearch, source: Sequence[int], hypotheses: Sequence[Hypothesis]):
+def check_forced(model: EncoderDecoder, source: Sequence[int], hypotheses: Sequence[Hypothesis]):
     """Scores and weights are those of the model along the same words."""
     targets = [h.ids for h in hypotheses]
     for h, (log_p, alpha) in zip(hypotheses, forced(model, source, targets), strict=True):

@@ -109,7 +109,7 @@ def test_imports_go_one_way():
         ("seq2seq.config.compose", "from seq2seq.data.text import read_lines"),
         ("seq2seq.model.decoder", "from seq2seq.data.batching import Batch"),
         ("seq2seq.kernels.scan", "from seq2seq.data.batching import Batch"),
-        ("seq2seq.data.batching", "from seq2seq.model import RNNSearch"),
+        ("seq2seq.data.batching", "from seq2seq.model import EncoderDecoder"),
         ("seq2seq.data.prepare", "import seq2seq.training.loss"),
         ("seq2seq.decoding.search", "from seq2seq.data.tokenizer import EOS"),
         ("seq2seq.training.optim", "from seq2seq.cli.stages import train"),

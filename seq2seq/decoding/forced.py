@@ -13,7 +13,7 @@ from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
 from seq2seq.decoding.chunks import Ids, in_chunks
 from seq2seq.decoding.search import Hypothesis
 from seq2seq.decoding.translation import END, Candidate, Translation
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 
 TextPair = tuple[str, str]
 """A sentence and its translation."""
@@ -23,7 +23,7 @@ IdPair = tuple[Sequence[int], Sequence[int]]
 
 
 def force(
-    model: RNNSearch,
+    model: EncoderDecoder,
     tokenizers: tuple[Tokenizer, Tokenizer],
     pairs: Iterable[TextPair],
     cfg: DecodeConfig,
@@ -56,7 +56,9 @@ def force(
         yield Translation(source, (*src.written, END), (candidate,), src.spans)
 
 
-def force_ids(model: RNNSearch, pairs: Sequence[IdPair], length_penalty: float) -> list[Hypothesis]:
+def force_ids(
+    model: EncoderDecoder, pairs: Sequence[IdPair], length_penalty: float
+) -> list[Hypothesis]:
     """Score ids: those of a text, or of a hypothesis, of which all the rest is then found again.
 
     Args:

@@ -15,7 +15,7 @@ from seq2seq.decoding.chunks import always
 from seq2seq.decoding.forced import TextPair, force
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
-from seq2seq.model import RNNSearch, build_model
+from seq2seq.model import EncoderDecoder, build_model
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError
 from seq2seq.training.checkpoint import load_weights
@@ -92,19 +92,19 @@ def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
     return Pretrained(directory, config)
 
 
-def new_model(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
+def new_model(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDecoder:
     """Build the model of a config on its device, initialised from the run's seed."""
     torch.manual_seed(cfg.seed)
     return _build(cfg, tokenizers).to(pick_device(cfg.device))
 
 
-def outline(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
+def outline(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDecoder:
     """Build a model without memory for its weights: their names and shapes alone."""
     with torch.device("meta"):
         return _build(cfg, tokenizers)
 
 
-def _build(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> RNNSearch:
+def _build(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDecoder:
     source, target = map(len, tokenizers)
     return build_model(cfg, num_source=source, num_target=target, pad=PAD)
 

@@ -23,6 +23,6 @@ One file per section of the appendix. Letters of shapes and weights are the pape
 
 from seq2seq.model import build_transformer  # noqa: F401 - it registers itself
 from seq2seq.model.build import build_model
-from seq2seq.model.rnnsearch import RNNSearch
+from seq2seq.model.encoder_decoder import EncoderDecoder
 
-__all__ = ["RNNSearch", "build_model"]
+__all__ = ["EncoderDecoder", "build_model"]

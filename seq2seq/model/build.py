@@ -19,17 +19,17 @@ from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.draws import name_sites
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.encoder import RecurrentEncoder
+from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.hard_attention import HardAttention, Reinforce
 from seq2seq.model.initialization import SCHEMES
 from seq2seq.model.protocols import Attention, Cell, Encoder
-from seq2seq.model.rnnsearch import RNNSearch
 from seq2seq.run.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 
-def build_model(cfg: Config, *, num_source: int, num_target: int, pad: int) -> RNNSearch:
+def build_model(cfg: Config, *, num_source: int, num_target: int, pad: int) -> EncoderDecoder:
     """Build and initialise the model of a config, from torch's global random state.
 
     Args:
@@ -38,20 +38,20 @@ def build_model(cfg: Config, *, num_source: int, num_target: int, pad: int) -> R
         num_target: K_y, special symbols included.
         pad: Id of padding and of y_0.
     """
-    model: RNNSearch = build(cfg.model, cfg, num_source, num_target, pad)
+    model: EncoderDecoder = build(cfg.model, cfg, num_source, num_target, pad)
     name_sites(model)
     return model
 
 
 @builds(ModelConfig)
-def rnnsearch(
+def encoder_decoder(
     sizes: ModelConfig, cfg: Config, num_source: int, num_target: int, pad: int
-) -> RNNSearch:
+) -> EncoderDecoder:
     """Build an encoder, a decoder that fits it, and draw their weights."""
     backend, reason = choose_backend(sizes.backend.name)
     encoder: Encoder = build(cfg.encoder, cfg, num_source, pad, backend)
     decoder = build(cfg.decoder, cfg, encoder, num_target, pad, backend)
-    model = RNNSearch(encoder, decoder, backend)
+    model = EncoderDecoder(encoder, decoder, backend)
     reason = reason or backend.obstacle(encoder, decoder)
     if reason is not None and sizes.backend.name != "auto":
         what = f"model.backend={sizes.backend.name}: {reason}"
@@ -64,7 +64,7 @@ def rnnsearch(
     return model
 
 
-def tie(model: RNNSearch, *, with_source: bool) -> None:
+def tie(model: EncoderDecoder, *, with_source: bool) -> None:
     """Let the output layer read target words off their embeddings; the source may share them.
 
     Press & Wolf 2017. Done after weights are drawn: they are those of the embeddings.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.data.batching import Batch
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 from seq2seq.model.protocols import Probes
 
 SENTENCES = 8
@@ -42,7 +42,7 @@ class Probe:
         model: That is trained.
     """
 
-    def __init__(self, model: RNNSearch) -> None:
+    def __init__(self, model: EncoderDecoder) -> None:
         self.model = model
         self.groups = weight_groups(model)
 

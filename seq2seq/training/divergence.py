@@ -12,7 +12,7 @@ from torch import Tensor
 from seq2seq.config.schema import Config
 from seq2seq.data.batching import Batch
 from seq2seq.data.prepare import SIDES, load_text
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DivergedError, PlatformError, RunDirError
@@ -52,7 +52,7 @@ class Guard:
         cfg: The whole config.
     """
 
-    def __init__(self, run: RunDir, model: RNNSearch, cfg: Config) -> None:
+    def __init__(self, run: RunDir, model: EncoderDecoder, cfg: Config) -> None:
         self.run, self.model, self.cfg = run, model, cfg
 
     def check(self, step: Step, *, loss: float, norm: float, explosions: int) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from seq2seq.config.schema import Config, OnOutOfMemory
 from seq2seq.data.batching import Batch
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import keyed
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.training.loss import loss_along
@@ -26,7 +26,7 @@ class Gradient:
 
 
 def accumulated_gradient(
-    model: RNNSearch, batch: Batch, keys: Tensor, parts: int, cfg: Config
+    model: EncoderDecoder, batch: Batch, keys: Tensor, parts: int, cfg: Config
 ) -> Gradient:
     """Put the gradient of a batch into the parameters, computed in parts, one after the other.
 
@@ -83,7 +83,7 @@ def boundaries(count: int, parts: int) -> list[int]:
     return [count * i // parts for i in range(1, parts)]
 
 
-def sentence_losses(model: RNNSearch, batch: Batch, keys: Tensor, cfg: Config) -> list[float]:
+def sentence_losses(model: EncoderDecoder, batch: Batch, keys: Tensor, cfg: Config) -> list[float]:
     """Return the nats of each sentence; in training mode with the draws of its key."""
     with keyed(keys), autocast(batch.src.device, cfg.trainer.precision):
         losses: list[float] = losses_of_sentences(model, batch).tolist()

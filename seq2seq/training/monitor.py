@@ -18,7 +18,7 @@ from seq2seq.config.compose import flatten, to_yaml
 from seq2seq.config.schema import Config
 from seq2seq.data.batching import Batch
 from seq2seq.decoding.translation import Translation
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 from seq2seq.run.directory import RunDir
 from seq2seq.run.progress import tqdm
 from seq2seq.run.provenance import without_paths
@@ -76,7 +76,7 @@ class Monitor:
         run: RunDir,
         cfg: Config,
         progress: Progress,
-        model: RNNSearch,
+        model: EncoderDecoder,
         *,
         last_update: int | None = None,
         deadline: float = math.inf,

@@ -10,7 +10,7 @@ from typing import NoReturn
 from seq2seq.config.schema import Config, OnOutOfMemory
 from seq2seq.data.batching import Batch, collate, plan_epoch, shape
 from seq2seq.data.tokenizer import EOS, PAD
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import entry_keys, fold, stream
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
@@ -41,7 +41,7 @@ class Trainer:
     """
 
     def __init__(
-        self, model: RNNSearch, data: TrainingData, cfg: Config, run: RunDir, stop: StopRequest
+        self, model: EncoderDecoder, data: TrainingData, cfg: Config, run: RunDir, stop: StopRequest
     ) -> None:
         self.model, self.data, self.cfg, self.run, self.stop = model, data, cfg, run, stop
         self.device = next(model.parameters()).device

@@ -12,7 +12,7 @@ from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.translate import translate
 from seq2seq.evaluation.by_length import bin_of, label_of
 from seq2seq.evaluation.scoring import bleu, chrf
-from seq2seq.model import RNNSearch
+from seq2seq.model import EncoderDecoder
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.signals import StopRequest
@@ -34,7 +34,7 @@ class TrainingData:
 
 
 def validate(
-    model: RNNSearch, data: TrainingData, cfg: Config, stop: StopRequest
+    model: EncoderDecoder, data: TrainingData, cfg: Config, stop: StopRequest
 ) -> Validated | None:
     """Score a model on the validation set: loss over all pairs, BLEU and chrF of real decoding.
 
@@ -59,7 +59,7 @@ def validate(
 
 
 def validation_loss(
-    model: RNNSearch, pairs: TokenizedPairs, cfg: Config, stop: StopRequest
+    model: EncoderDecoder, pairs: TokenizedPairs, cfg: Config, stop: StopRequest
 ) -> tuple[float, dict[str, float]]:
     """Return nats per target token, end symbols included, without smoothing.
 

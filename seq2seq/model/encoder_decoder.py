@@ -10,7 +10,7 @@ from seq2seq.model.initialization import Scheme
 from seq2seq.model.protocols import Decoder, Encoder, Followed, Prediction, Probes, State, Stepper
 
 
-class RNNSearch(nn.Module):
+class EncoderDecoder(nn.Module):
     """`TranslationModel` of an encoder and a decoder."""
 
     def __init__(self, encoder: Encoder, decoder: Decoder, backend: Backend) -> None:
