@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import PAD, batch_loss, random_batch, tiny_model, tiny_transformer
 
-from seq2seq.config.schema import Normalize, Tied
+from seq2seq.config.schema import Backend, Normalize, Tied
 from seq2seq.run.errors import ConfigError
 
 SIZES = {"embedding_size": 4, "readout_size": 4, "output_rank": None}
@@ -33,8 +33,10 @@ def test_tied_words_are_one_matrix_and_y_0_stays_the_zero_vector(kind, tied):
     assert not model.decoder.embedding(torch.tensor([PAD])).any()
 
 
-def test_the_gradient_of_tied_words_is_that_of_both_uses():
-    separate, tied = (tiny_model(4, **SIZES, tied=each) for each in (Tied.none, Tied.target))
+@pytest.mark.parametrize("backend", [Backend.reference, Backend.fused])
+def test_the_gradient_of_tied_words_is_that_of_both_uses(backend):
+    separate = tiny_model(4, **SIZES)
+    tied = tiny_model(4, **SIZES, tied=Tied.target, backend=backend)
     with torch.no_grad():
         for name, parameter in separate.named_parameters():
             if name != "decoder.W_o.weight":
