@@ -28,7 +28,7 @@ def prepared(tmp_path_factory) -> Path:
     changes = ["trainer.batch_tokens=250", "trainer.pool_batches=2", "trainer.validate_every=2"]
     changes += [f"trainer.max_updates={UPDATES}", "trainer.checkpoint_every=9"]  # only stops save
     changes += ["scheduler.patience=0", "trainer.patience=null"]  # six updates are few
-    changes += ["trainer.validation_sentences=1", "decode.extra_steps=0", "optimizer.lr=0.01"]
+    changes += ["trainer.validation_sentences=1", "decode.extra_steps=0", "optimizer.lr=0.4"]
     changes += ["logging.every=1", "logging.tensorboard=false"]
     root = tokenized_run(tmp_path_factory.mktemp("checkpoint"), *changes, pairs=70, held_out=5)
     cfg = config_of(root)

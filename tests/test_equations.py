@@ -224,6 +224,7 @@ def maxout_over_halves(model):
 
 
 def y_0_is_a_word(model):
+    model.decoder.embedding.zero_id = -1
     with torch.no_grad():
         model.decoder.embedding.E.weight[PAD] = 0.5
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import browser
 import pytest
 from runs import composed, copy_of, run_new
+from strangers import forge
 from test_report import HARMFUL, data_of, translation, unpacked
 
 from seq2seq.report.build import build
@@ -382,6 +383,7 @@ def test_a_run_of_a_stranger(page, run, tmp_path):
     copy = copy_of(run, tmp_path / "copy")
     (copy / "corpus/test.source").write_text("".join(f"{t} cat\n" for t in HARMFUL), "utf-8")
     (copy / "corpus/test.target").write_text("".join(f"{t} chat\n" for t in HARMFUL), "utf-8")
+    forge(copy)
     text = build([copy], [], sentences=9, n_best=2)
     (tmp_path / "r.html").write_text(text, "utf-8")
     page.open(tmp_path / "r.html")
@@ -391,7 +393,7 @@ def test_a_run_of_a_stranger(page, run, tmp_path):
 
 
 def test_right_to_left_and_chinese(page, tmp_path):
-    hebrew, chinese = "הילד הקטן ישן .", "小 男孩 在 睡觉 。"
+    hebrew, chinese = "הילד הקטן ישן .", "小 男 孩 在 睡 觉 。"
     one = translation(hebrew, chinese, "\u202ereversed \u2066 x")
     (tmp_path / "one.html").write_text(one.to_html(), "utf-8")
     for width in (390, 1280):
@@ -462,6 +464,7 @@ def test_runs_side_by_side(page, run, tmp_path):
     (other / "scores.json").unlink()
     references = (other / "corpus/test.target").read_text("utf-8").replace("chat", "lion")
     (other / "corpus/test.target").write_text(references, "utf-8")
+    forge(other)
     path = tmp_path / "r.html"
     path.write_text(build([run, other], ["decode.beam_size=2"], sentences=50, n_best=2), "utf-8")
     look_around(page, path)

@@ -88,7 +88,7 @@ def test_U9_in_tensorboard(kind, tmp_path, caplog):
     found.board, found.progress = Board.__new__(Board), Progress(update=7)
     found.board._writer = writer = Writer()
     with caplog.at_level(logging.WARNING):
-        found.validation(Validated(1.0, 2.0, [translation(text)], [text]), best=True)
+        found.validation(Validated(1.0, 2.0, [translation(text)], [text]), verdict="best")
     assert not caplog.records
     assert writer.figures == ["alignment/1"]
     assert json.loads((tmp_path / METRICS).read_text("utf-8"))["update"] == 7

@@ -8,6 +8,7 @@ import sys
 import pytest
 from runs import assert_fails, copy_of, run_here
 from sacrebleu.significance import PairedTest
+from strangers import forge
 
 from seq2seq.evaluation.attention import LEGEND
 from seq2seq.evaluation.significance import TESTS, as_table, compare
@@ -78,6 +79,7 @@ def other_run(run, folder):
     lines = (other / "decode/test.txt").read_text("utf-8").splitlines()
     worse = [line.replace("ce", "le") if i % 3 else line for i, line in enumerate(lines)]
     (other / "decode/test.txt").write_text("".join(f"{line}\n" for line in worse), "utf-8")
+    forge(other)
     return other
 
 
@@ -106,6 +108,7 @@ def test_runs_translate_where_something_else_is_asked_for(run, monkeypatch, tmp_
     files = [run / f"corpus/test.{side}" for side in ("source", "target")]
     given = ("--source", files[0], "--reference", files[1], "--json", tmp_path / "found.json")
     (other / "corpus/test.source").write_text("something else\n" * 20, "utf-8")
+    forge(other)
     assert run_here(monkeypatch, "evaluate", run, other, *given).code == 0
     first, second = json.loads((tmp_path / "found.json").read_text())["BLEU"]["systems"]
     assert first["value"] == second["value"], "both have the same weights"
@@ -117,6 +120,7 @@ def test_runs_translate_where_something_else_is_asked_for(run, monkeypatch, tmp_
 def test_a_cut_translation_is_named(run, monkeypatch, tmp_path):
     other = other_run(run, tmp_path / "other")
     (other / "decode/test.txt").write_text("a\n", "utf-8")
+    forge(other)
     refused = run_here(monkeypatch, "evaluate", run, other)
     assert_fails(refused, 4, "decode/test.txt: has 1 lines, expected 20. Run the decode stage")
     with pytest.raises(DataError, match="19 translations, 20 references"):
@@ -148,6 +152,7 @@ def test_attention_of_several_runs_is_one_table(run, monkeypatch, tmp_path):
         own = json.loads((linked / "scores.json").read_text())
         own |= {"attention": values[1]["attention"], "alignment": values[1]["alignment"]}
         (linked / "scores.json").write_text(json.dumps(own), "utf-8")
+        forge(linked)
     gold, m = values[1]["alignment"], values[1]["attention"]
     rows = done.out.decode().splitlines()
     assert rows[1].split()[1:6] == ["-"] * 5
@@ -160,10 +165,12 @@ def test_attention_of_several_runs_is_one_table(run, monkeypatch, tmp_path):
     assert rows[-1].endswith(("is not better.", "does not help.", "%."))
     own["alignment"]["error_rate"] = 0.125  # it is the saved number that is shown
     (linked / "scores.json").write_text(json.dumps(own), "utf-8")
+    forge(linked)
     done = run_here(monkeypatch, "evaluate", linked, "--attention")
     assert done.out.decode().splitlines()[1].split()[1] == "12.5%"
     odd = own | {"alignment": own["alignment"] | {"recall": "x"}}
     (linked / "scores.json").write_text(json.dumps(odd), "utf-8")
+    forge(linked)
     refused = run_here(monkeypatch, "evaluate", linked, "--attention")
     assert_fails(refused, 4, f"{linked}/scores.json: has unexpected content")
     refused = run_here(monkeypatch, "evaluate", run, "--attention", "--by-length", "a.png")

@@ -554,7 +554,7 @@ def begin(root: Path | str) -> UserError:
     raw.run_dir = str(root)
     started = time.monotonic()
     with pytest.raises(PlatformError) as caught:
-        train.begin(raw, None)
+        train.begin(raw, [], None)
     assert time.monotonic() - started < 3
     assert one_line(caught.value).count("\n") == 0
     return caught.value

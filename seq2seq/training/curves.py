@@ -50,7 +50,7 @@ def plot_curves(rows: Sequence[Row], title: str) -> "Figure":
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     for axes, (unit, lines) in zip(figure.subplots(1, 2), CURVES.items(), strict=True):
         for tag, label in lines.items():
-            points = [(row["update"], row[tag]) for row in rows if tag in row]
+            points = [(row["update"], float(row[tag])) for row in rows if tag in row]  # or "nan"
             if points:
                 axes.plot(*zip(*points, strict=True), ".-", label=label, markersize=4)
         if axes.lines:
