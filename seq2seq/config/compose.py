@@ -105,13 +105,15 @@ def settings_of(raw: DictConfig, typed: Sequence[str]) -> dict[str, Any]:
     values = {str(key): value for key, value in whole.items() if key not in COMMAND_ONLY}
     asked = {text.lstrip("+").partition("=")[0] for text in typed}
     for group, options in groups().items():
-        chosen = options.get(str(values[group].get("name")))
+        given = values.get(group)
+        if not isinstance(given, dict) or str(given.get("name")) not in options:
+            continue  # `to_config` says what is wrong with it
         known = {name: {f.name for f in fields(config)} for name, config in options.items()}
-        for key in [*values[group]] if chosen else []:
+        for key in [*given]:
             others = [name for name, keys in known.items() if key in keys]
-            if others and values[group]["name"] not in others and f"{group}.{key}" not in asked:
+            if others and given["name"] not in others and f"{group}.{key}" not in asked:
                 log.info("%s.%s of the preset is for %s: left out", group, key, ", ".join(others))
-                del values[group][key]
+                del given[key]
     return values
 
 
