@@ -14,6 +14,7 @@ from seq2seq.model.initialization import Scheme, draw_layers
 from seq2seq.model.output import LogitsPrediction, max_of_pairs
 from seq2seq.model.protocols import Attention, Cell, CellState, Followed, Memory, Probes, Source
 from seq2seq.model.recurrence import Unrolled
+from seq2seq.model.word_output import WordOutput
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class RecurrentState:
         return RecurrentState(self.source.select(sentences), cell, c, y, attention)
 
 
-class RecurrentDecoder(nn.Module):
+class RecurrentDecoder(WordOutput):
     """Decoder with attention and deep output, A.2.2.
 
         s_0       = tanh(W_s h_bwd_1 + b_s)
@@ -92,12 +93,6 @@ class RecurrentDecoder(nn.Module):
             part.initialize(scheme)
         draw_layers(scheme, self.W_s, self.U_o, self.V_o, self.C_o, self.W_o)
 
-    @property
-    def words_layer(self) -> nn.Linear:
-        """The last layer of W_o, whose rows are words."""
-        [*_, last] = (part for part in self.W_o.modules() if isinstance(part, nn.Linear))
-        return last
-
     def start(self, memory: Memory) -> Tensor:
         """Return s_0 = tanh(W_s h_bwd_1 + b_s) (B, n)."""
         return torch.tanh(self.W_s(memory.summary))
@@ -142,17 +137,6 @@ class RecurrentDecoder(nn.Module):
         rows = (x.flatten(0, 1).index_select(0, real) for x in (steps.s_prev, Ey_prev, steps.c))
         t = self.readout_dropout(self.readout(*rows), real // y.shape[1], real % y.shape[1])
         return Followed(t, lambda: steps.alpha, steps.losses)
-
-    def logits(self, t: Tensor) -> Tensor:
-        """Return W_o t + b (..., K_y)."""
-        logits: Tensor = self.W_o(t)
-        return logits
-
-    def output_loss(
-        self, t: Tensor, targets: Tensor, label_smoothing: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return the summed -log p of targets (N,) given t (N, l), and the same if smoothed."""
-        return self.backend.output_loss(self.W_o, t, targets, label_smoothing)
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
         """Return the gates of the unit and the weights of the attention along targets."""

@@ -20,6 +20,7 @@ from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.initialization import Scheme, draw_layers
 from seq2seq.model.output import LogitsPrediction
 from seq2seq.model.protocols import Followed, Memory, Probes
+from seq2seq.model.word_output import WordOutput
 
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of all heads, (B, h, T, d_k) each."""
@@ -327,7 +328,7 @@ class Shown:
         return weights.mean(dim=1) if self.head is None else weights[:, self.head]
 
 
-class TransformerDecoder(nn.Module):
+class TransformerDecoder(WordOutput):
     """A stack of decoder layers and the output layer, 3.1 and 3.4. y_0 is the zero vector."""
 
     weight_groups: ClassVar[Mapping[str, str]] = {"words": "embeddings", "W_o": "readout"}
@@ -363,11 +364,6 @@ class TransformerDecoder(nn.Module):
             layer.initialize(scheme)
         draw_layers(scheme, self.W_o)
 
-    @property
-    def words_layer(self) -> nn.Linear:
-        """W_o, whose rows are words."""
-        return self.W_o
-
     # Word by word
 
     def begin(self, memory: Memory) -> TransformerState:
@@ -391,17 +387,6 @@ class TransformerDecoder(nn.Module):
         """Run along targets (B, Ty), of which `mask` marks the real words."""
         x, _, weights = self._through(self._shifted(y), self.begin(memory))
         return Followed(self.norm(x[mask]), weights)
-
-    def logits(self, t: Tensor) -> Tensor:
-        """Return W_o t + b (..., K_y)."""
-        logits: Tensor = self.W_o(t)
-        return logits
-
-    def output_loss(
-        self, t: Tensor, targets: Tensor, label_smoothing: float
-    ) -> tuple[Tensor, Tensor]:
-        """Return the summed -log p of targets (N,) given t (N, d), and the same if smoothed."""
-        return self.backend.output_loss(self.W_o, t, targets, label_smoothing)
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
         """Return the weights of the attention along targets; there are no gates."""
