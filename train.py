@@ -37,6 +37,7 @@ from seq2seq.config.compose import (
     command_line,
     composing_error,
     is_about_a_group,
+    is_within,
     load_run_config,
     settings_of,
     to_config,
@@ -103,7 +104,7 @@ def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
     cfg = load_run_config(run.checked(CONFIG), changes, may_change)
     check_device(cfg)
     run.lock()
-    lasting = [text for text in changes if not text.startswith(RESUME_KEYS)]
+    lasting = [text for text in changes if not is_within(text.partition("=")[0], RESUME_KEYS)]
     if lasting and not run.has_data():
         save(run, load_run_config(run.path(CONFIG), lasting, None))
     return cfg, run

@@ -226,7 +226,10 @@ def test_M2_what_the_checkpoint_fixes_is_refused_by_name_and_value(saved, key):
         return
     value = flatten(Config())[key]
     assert error.what.startswith(f"{key} is {value!r} in this run, not ")
-    assert error.fix == "Only decode, evaluate, attention.inference, device, threads may change."
+    assert error.fix == (
+        "Only decode, evaluate, attention.inference, attention.layer, attention.head, device, "
+        "threads may change."
+    )
 
 
 def test_M2_what_a_run_says_already_may_be_said_again(saved):
@@ -271,8 +274,9 @@ RESUMED = {
 
 @pytest.mark.parametrize("may_change", [LATER_KEYS, RESUME_KEYS])
 def test_a_later_step_may_change_what_is_its_own(saved, may_change):
-    # `attention.inference` is of hard attention alone: test_attention_family.py changes it.
-    assert {*RESUMED, "attention.inference"} == set(RESUME_KEYS)
+    # Those of one attention alone: test_attention_family.py changes `attention.inference`.
+    own = {f"attention.{key}" for key in ("inference", "layer", "head")}
+    assert {*RESUMED} | own == set(RESUME_KEYS)
     overrides = [text for key, text in RESUMED.items() if key in may_change]
     before, after = flatten(_config()), flatten(load_run_config(saved, overrides, may_change))
     changed = {key for key in before if before[key] != after[key]}

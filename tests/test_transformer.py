@@ -23,7 +23,7 @@ from torch.nn import functional
 from seq2seq.config.schema import Activation, Norm, PositionKind
 from seq2seq.data.batching import collate
 from seq2seq.decoding.forced import force_ids
-from seq2seq.model.transformer import HeadsAttention, sinusoids
+from seq2seq.model.transformer import HeadsAttention, Positions, sinusoids
 
 KINDS = {
     "as printed": {},
@@ -112,12 +112,14 @@ def test_layers_are_those_of_torch(norm, activation):
 
 
 def test_positions_are_the_sinusoids_of_the_paper():
-    found = sinusoids(0, 50, 6)
+    found = sinusoids(50, 6)
     p, i = 37, 2
     assert found[p, 2 * i].item() == pytest.approx(
         torch.sin(torch.tensor(p / 10_000 ** (4 / 6), dtype=torch.float64)).item()
     )
-    assert torch.equal(sinusoids(20, 5, 6), found[20:25])
+    positions = Positions(6, None)
+    assert torch.equal(positions(20, 5, found), found[20:25])
+    assert torch.equal(positions(0, 50, found), found)
     # A shift by k is a rotation, the same everywhere: the reason that the paper gives for them.
     pairs = torch.view_as_complex(found.unflatten(1, (-1, 2)).flip(-1).contiguous())
     torch.testing.assert_close(pairs[13:] / pairs[:-13], (pairs[13] / pairs[0]).expand(37, -1))

@@ -42,7 +42,8 @@ _NAME = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(\.|$))[A-Za-z0-9][A-Za-
 
 log = logging.getLogger(__name__)
 
-LATER_KEYS = ("decode", "evaluate", "attention.inference", "device", "threads")
+_SHOWN = ("attention.inference", "attention.layer", "attention.head")
+LATER_KEYS = ("decode", "evaluate", *_SHOWN, "device", "threads")
 """What decoding and evaluation may change; everything else is fixed by the checkpoint."""
 
 _LIMITS = "max_updates max_epochs max_minutes patience keep_checkpoints on_out_of_memory"
@@ -256,11 +257,16 @@ def load_run_config(
         return changed
     before, now = flatten(config), flatten(changed)
     for key in sorted(before.keys() | now.keys()):
-        free = any(key == name or key.startswith(f"{name}.") for name in may_change)
+        free = is_within(key, may_change)
         if before.get(key) != now.get(key) and not free:
             what = f"{key} is {before.get(key)!r} in this run, not {now.get(key)!r}"
             raise RunDirError(path, what, f"Only {', '.join(may_change)} may change.")
     return changed
+
+
+def is_within(key: str, names: Sequence[str]) -> bool:
+    """Return whether a dotted key is one of the names or below one of them."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def to_yaml(config: Config) -> str:

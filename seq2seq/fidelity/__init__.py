@@ -80,7 +80,7 @@ def compare(cfg: Config) -> Report:
     """Compare a run's config with both sources."""
     values = flatten(cfg)
     # Parts first: of another part than the paper's no setting is compared.
-    rows = [_part(name, getattr(cfg, name), entry) for name, entry in PAPER["parts"].items()]
+    rows = [_part(cfg, name, entry) for name, entry in PAPER["parts"].items()]
     if other := {row.point for row in rows if row.differs}:
         values["attention.name"] = "of another model"  # which is in no table of the paper
     for key in flatten(Config()):
@@ -95,10 +95,15 @@ def compare(cfg: Config) -> Report:
     return Report(cfg.name, tuple(rows))
 
 
-def _part(name: str, part: Any, entry: Mapping[str, Any]) -> Row:
+def _part(cfg: Config, name: str, entry: Mapping[str, Any]) -> Row:
     """Compare what a part of the model claims; a subclass has to claim for itself."""
-    claimed = {*vars(type(part)).get("claims", ())} & {*entry["claims"]}
-    here = part.name if claimed else f"{part.name}, not {entry['is']} ({entry['claims'][0]})"
+    kind, ends = getattr(cfg, name).name, (cfg.encoder, cfg.decoder)
+    claimed = {*vars(type(getattr(cfg, name))).get("claims", ())} & {*entry["claims"]}
+    if name == "cell" and not any(getattr(end, "has_cells", True) for end in ends):
+        kind, claimed = "none", set()
+    if name == "model" and not all(vars(type(end)).get("claims") for end in ends):
+        kind, claimed = "other parts", set()
+    here = kind if claimed else f"{kind}, not {entry['is']} ({entry['claims'][0]})"
     outcome = Outcome.same if claimed else Outcome.differs
     both = (entry["is"], entry["is"], outcome, outcome)
     return Row(name, here, *both, entry["source"], entry.get("note", ""))

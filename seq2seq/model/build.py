@@ -73,6 +73,9 @@ def tie(model: EncoderDecoder, *, with_source: bool) -> None:
         ConfigError: the two have other sizes.
     """
     words = model.decoder.embedding
+    if not hasattr(model.decoder, "words_layer"):
+        what = f"{type(model.decoder).__name__} has no words_layer that could be tied"
+        raise ConfigError("config", what, "Use model.tied=none.")
     tied: list[tuple[nn.Linear | nn.Embedding, str]] = [
         (model.decoder.words_layer, "rows of the output layer")
     ]

@@ -65,7 +65,8 @@ def words_and_positions(
     words = WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad)
     longest = own.longest if own.positions is PositionKind.learned else None
     positions = Positions(sizes.hidden_size, longest)
-    return WordsAndPositions(words, positions, sizes.embedding_dropout)
+    dropouts = {"word_dropout": sizes.word_dropout, "dropout": sizes.embedding_dropout}
+    return WordsAndPositions(words, positions, **dropouts)
 
 
 def shape_of(own: LayersConfig, heads: int, cfg: Config, linear: type[nn.Linear]) -> Shape:

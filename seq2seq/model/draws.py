@@ -70,6 +70,11 @@ def entry_keys(seed: int, update: int, count: int, *, number: int = 0) -> Tensor
     return mix_(signed(base) + (torch.arange(count) + 1) * signed(GAMMA))
 
 
+def seed_others(seed: int, update: int) -> None:
+    """Seed torch's generator, which an extension may draw from, for an update."""
+    torch.manual_seed(fold(seed, update) >> 1)
+
+
 def stream(key: int) -> Callable[[], float]:
     """Return a function that gives number after number in [0, 1), on the CPU."""
     counter = 0

@@ -82,7 +82,9 @@ class HeadsAttention(nn.Module):
     def weights(self, x: Tensor, past: KeysValues, mask: Tensor) -> Tensor:
         """Return the weights (B, h, T, S) by which `forward` averages, exactly."""
         q, keys = self._split(self.W_Q(x)), past[0]
-        energy = q @ keys.transpose(-1, -2) / math.sqrt(q.shape[-1])
+        wide = torch.promote_types(q.dtype, torch.float32)
+        with torch.autocast(x.device.type, enabled=False):
+            energy = q.to(wide) @ keys.to(wide).transpose(-1, -2) / math.sqrt(q.shape[-1])
         alpha: Tensor = energy.masked_fill(~mask, -torch.inf).softmax(dim=-1)
         return alpha
 
@@ -183,7 +185,8 @@ class DecoderLayer(nn.Module):
 
         Args:
             x: What the layer below gives.
-            past: Keys and values of the words before (R, h, t, d_k); None for whole targets.
+            past: Keys and values of the words before (R, h, t, d_k); None for whole targets, and
+                before the first word.
             source: Keys and values of the source, once per sentence (B, h, Tx, d_k).
             mask: (B, 1, 1, Tx).
 
@@ -192,11 +195,10 @@ class DecoderLayer(nn.Module):
         """
         of_self, of_attention, of_network = self.residuals
         seen = of_self.before(x)
-        whole = past is None
         now = self.self_attention.prepare(seen)
         if past is not None:
             now = torch.cat([past[0], now[0]], dim=2), torch.cat([past[1], now[1]], dim=2)
-        x = of_self.after(x, self.self_attention(seen, now, causal=whole))
+        x = of_self.after(x, self.self_attention(seen, now, causal=past is None))
         # The hypotheses of a sentence ask its source side by side.
         query = of_attention.before(x).reshape(len(mask), -1, x.shape[-1])
         x = of_attention.after(x, self.attention(query, source, mask).view_as(x))
@@ -210,6 +212,7 @@ class Positions(nn.Module):
         super().__init__()
         self.width = width
         self.learned = None if longest is None else nn.Parameter(torch.zeros(longest, width))
+        self._table = torch.zeros(0, width)  # of sinusoids, as far as they were asked for
 
     @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
@@ -220,25 +223,36 @@ class Positions(nn.Module):
     def forward(self, first: int, count: int, like: Tensor) -> Tensor:
         """Return the vectors (count, d) of positions from `first` on."""
         if self.learned is None:
-            return sinusoids(first, count, self.width).to(like)
+            if len(self._table) < first + count or self._table.device != like.device:
+                most = 1 << (first + count).bit_length()
+                self._table = sinusoids(most, self.width).to(like.device)
+            return self._table[first : first + count].to(like.dtype)
         places = torch.arange(first, first + count, device=like.device)
         # Beyond the longest sentence of training the last vector stands in.
         return self.learned[places.clamp_max(len(self.learned) - 1)]
 
 
-def sinusoids(first: int, count: int, width: int) -> Tensor:
+def sinusoids(count: int, width: int) -> Tensor:
     """PE(p, 2i) = sin(p / 10000^(2i/d)), PE(p, 2i+1) = cos(p / 10000^(2i/d)), 3.5."""
     rates = 10_000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angles = torch.arange(first, first + count, dtype=torch.float64)[:, None] * rates
+    angles = torch.arange(count, dtype=torch.float64)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 
 class WordsAndPositions(nn.Module):
     """E y sqrt(d) plus positions, 3.4 and 3.5."""
 
-    def __init__(self, embedding: WordEmbedding, positions: Positions, dropout: float) -> None:
+    def __init__(
+        self,
+        embedding: WordEmbedding,
+        positions: Positions,
+        *,
+        word_dropout: float,
+        dropout: float,
+    ) -> None:
         super().__init__()
-        self.embedding, self.positions, self.dropout = embedding, positions, Dropout(dropout)
+        self.embedding, self.positions = embedding, positions
+        self.word_dropout, self.dropout = Dropout(word_dropout), Dropout(dropout)
 
     def initialize(self, scheme: Scheme) -> None:
         """Draw words, positions."""
@@ -247,7 +261,8 @@ class WordsAndPositions(nn.Module):
 
     def forward(self, ids: Tensor, first: int = 0) -> Tensor:
         """Embed ids (B, T), of which the first stands at position `first`, as (B, T, d)."""
-        Ey = self.embedding(ids) * math.sqrt(self.positions.width)
+        words = self.word_dropout.of_words(self.embedding(ids))
+        Ey = words * math.sqrt(self.positions.width)
         embedded: Tensor = self.dropout(Ey + self.positions(first, ids.shape[1], Ey))
         return embedded
 
@@ -320,7 +335,7 @@ class TransformerState:
 class Shown:
     """Which weights of the attention to the source stand for all: a layer, a head or their mean."""
 
-    layer: int  # -1 is the last
+    layer: int  # from 0
     head: int | None
 
     def of(self, weights: Tensor) -> Tensor:
@@ -331,7 +346,7 @@ class Shown:
 class TransformerDecoder(WordOutput):
     """A stack of decoder layers and the output layer, 3.1 and 3.4. y_0 is the zero vector."""
 
-    weight_groups: ClassVar[Mapping[str, str]] = {"words": "embeddings", "W_o": "readout"}
+    weight_groups: ClassVar[Mapping[str, str]] = {"words": "embeddings", "W_o": "embeddings"}
 
     def __init__(
         self,
@@ -374,12 +389,12 @@ class TransformerDecoder(WordOutput):
     def step(self, y: Tensor, state: TransformerState) -> tuple[LogitsPrediction, TransformerState]:
         """Predict the words after y_{i-1} (R,)."""
         first = 0 if state.past is None else state.past[0][0].shape[2]
-        x, past, weights = self._through(self.words(y[:, None], first), state, word_by_word=True)
+        x, past, weights = self._through(self.words(y[:, None], first), state)
         t = self.norm(x).squeeze(1)
         # Hypotheses stood side by side as positions of their sentence: (B, K, Tx) -> (R, Tx).
         alpha = weights().flatten(0, 1)
         after = TransformerState(state.source, state.mask, past)
-        return LogitsPrediction(self.logits(t), alpha), after
+        return LogitsPrediction(self.exact_logits(t), alpha), after
 
     # Along known targets
 
@@ -407,16 +422,13 @@ class TransformerDecoder(WordOutput):
         return embedded
 
     def _through(
-        self, x: Tensor, state: TransformerState, *, word_by_word: bool = False
+        self, x: Tensor, state: TransformerState
     ) -> tuple[Tensor, list[KeysValues], Callable[[], Tensor]]:
         """Return the last layer's output, the words' keys and values, and the weights shown."""
         now, queries = [], []
         for number, layer in enumerate(self.layers):
-            source = state.source[number]
-            past = None
-            if word_by_word:
-                past = state.past[number] if state.past is not None else _nothing(x, layer)
-            x, of_words, query = layer(x, past, source, state.mask)
+            past = state.past and state.past[number]
+            x, of_words, query = layer(x, past, state.source[number], state.mask)
             now.append(of_words)
             queries.append(query)
         asked, shown = queries[self.shown.layer], self.shown.layer
@@ -426,10 +438,3 @@ class TransformerDecoder(WordOutput):
             return self.shown.of(attention.weights(asked, state.source[shown], state.mask))
 
         return x, now, weights
-
-
-def _nothing(x: Tensor, layer: DecoderLayer) -> KeysValues:
-    """Return keys and values of no words."""
-    heads = layer.self_attention.heads
-    empty = x.new_zeros(len(x), heads, 0, x.shape[-1] // heads)
-    return empty, empty

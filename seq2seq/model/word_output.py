@@ -1,5 +1,6 @@
 """What every decoder ends with: the layer from its last hidden state to words."""
 
+import torch
 from torch import Tensor, nn
 
 from seq2seq.model.backend import Backend
@@ -21,6 +22,11 @@ class WordOutput(nn.Module):
         """Return W_o t + b (..., K_y)."""
         logits: Tensor = self.W_o(t)
         return logits
+
+    def exact_logits(self, t: Tensor) -> Tensor:
+        """Return the same in the dtype of the weights, also where matmuls have low precision."""
+        with torch.autocast(t.device.type, enabled=False):
+            return self.logits(t.to(self.words_layer.weight.dtype))
 
     def output_loss(
         self, t: Tensor, targets: Tensor, label_smoothing: float

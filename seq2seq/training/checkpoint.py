@@ -166,7 +166,7 @@ def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]
         if best is not None:
             reason = f"{Path(error.where).name}: {error.what}"
             log.warning("%s cannot be read (%s); using %s", path, reason, fallback)
-        elif len(updates(run)) > 1:
+        elif len(updates(run)) > 1 and not run.path(BEST).exists():
             log.warning("%s: missing; using %s", run.path(BEST), fallback)
         path, files = fallback, read_directory(fallback, limit)
     name = AVERAGE if AVERAGE in files else MODEL

@@ -13,6 +13,7 @@ from seq2seq.config.schema import Config
 from seq2seq.data.batching import Batch
 from seq2seq.data.prepare import SIDES, load_text
 from seq2seq.model import EncoderDecoder
+from seq2seq.model.draws import seed_others
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DivergedError, PlatformError, RunDirError
@@ -82,6 +83,7 @@ class Guard:
 
     def _diverged(self, step: Step, what: str, norm: float) -> DivergedError:
         # Once more, with the draws of the update: the loss of each sentence.
+        seed_others(self.cfg.seed, step.number)
         losses = sentence_losses(self.model, step.batch, step.keys, self.cfg)
         # The gradient norm of each parameter, as before clipping.
         scale = norm / self.cfg.trainer.clip_norm

@@ -62,6 +62,7 @@ def accumulated_gradient(
             model.zero_grad(set_to_none=True)
             raise MemoryError(shortage)
         parts = min(2 * parts, batch.num_sentences)
+        torch.manual_seed(torch.initial_seed())
 
 
 def free_failed_pass(device: torch.device) -> None:

@@ -11,7 +11,7 @@ from seq2seq.config.schema import Config, OnOutOfMemory
 from seq2seq.data.batching import Batch, collate, plan_epoch, shape
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model import EncoderDecoder
-from seq2seq.model.draws import entry_keys, fold, stream
+from seq2seq.model.draws import entry_keys, fold, seed_others, stream
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, StoppedError, UserError
@@ -163,6 +163,7 @@ class Trainer:
             keys = entry_keys(self.cfg.seed, number, len(rows)).to(self.device)
             step = Step(number, keys, rows, batch.to(self.device))
             waited = time.perf_counter() - start
+            seed_others(self.cfg.seed, number)
             parts = self.cfg.trainer.accumulate
             gradient = accumulated_gradient(self.model, step.batch, keys, parts, self.cfg)
         if gradient.shortage is not None:

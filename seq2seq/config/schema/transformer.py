@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from seq2seq.config.registry import option
 from seq2seq.config.schema.ranges import number, share, size
@@ -19,6 +19,7 @@ PositionKind = StrEnum("PositionKind", "sinusoidal learned")
 class LayersConfig:
     """A stack of layers; its width is `model.hidden_size`."""
 
+    has_cells: ClassVar = False
     layers: int = size(6)
     inner_size: int = size(2048)  # d_ff, of the feed-forward networks
     norm: Norm = Norm.post
@@ -73,8 +74,10 @@ class LayersAttentionConfig:
     def check(self, config: Any) -> None:
         """See that the sizes fit, and that the layer and the head exist."""
         if config.decoder.name != "transformer":
-            what = f"attention=layers is a Transformer's, and the decoder is {config.decoder.name}"
-            raise ConfigError("config", what, "Use decoder=transformer, or another attention.")
+            foreign = (
+                f"attention=layers is a Transformer's, and the decoder is {config.decoder.name}"
+            )
+            raise ConfigError("config", foreign, "Use decoder=transformer, or another attention.")
         check_width(config, "attention.heads", self.heads)
         most = (("layer", self.layer, config.decoder.layers), ("head", self.head, self.heads))
         for name, chosen, count in most:
@@ -87,8 +90,8 @@ def check_width(config: Any, key: str, heads: int) -> None:
     """See that words are as wide as the layers, and that heads divide that."""
     width, embedding = config.model.hidden_size, config.model.embedding_size
     if embedding != width:
-        what = f"model.embedding_size={embedding} is not model.hidden_size={width}"
-        raise ConfigError("config", what, "Layers of attention need them equal.")
+        unequal = f"model.embedding_size={embedding} is not model.hidden_size={width}"
+        raise ConfigError("config", unequal, "Layers of attention need them equal.")
     if width % heads:
         what = f"{key}={heads} does not divide model.hidden_size={width}"
         raise ConfigError("config", what, "Choose a divisor.")
