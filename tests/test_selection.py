@@ -22,11 +22,13 @@ from runs import (
 
 from seq2seq.config.compose import RESUME_KEYS, load_run_config
 from seq2seq.config.schema import Config, CosineConfig, PlateauConfig, SelectBy, TrainerConfig
+from seq2seq.evaluation import scoring
 from seq2seq.run.directory import RunDir
 from seq2seq.training import monitor, selection
 from seq2seq.training.checkpoint import Progress
 from seq2seq.training.monitor import Validated
 from seq2seq.training.optim import rate_factor, warn_of_warmup
+from seq2seq.training.validation import MOST_NOISE, noise_level
 
 FALLING = [6.20, 6.16, 6.03, 5.61, 5.2, 4.9, 4.7, 4.6]
 FLAT = [6.20, 6.21, 6.20, 6.22, 6.20, 6.21, 6.20, 6.20]
@@ -42,14 +44,15 @@ def run_of(losses, bleus, select: SelectBy = SelectBy.bleu) -> tuple[Progress, C
     progress, said = Progress(), []
     for loss, bleu in zip(losses, bleus, strict=True):
         progress.update += 10
-        best = selection.take(progress, Validated(loss, bleu, chrf=2 * bleu), cfg)
+        noise = 2.0 if select is SelectBy.chrf else 1.0
+        best = selection.take(progress, Validated(loss, bleu, chrf=2 * bleu, noise=noise), cfg)
         said.append(selection.verdict(progress, trainer, best=best))
         if selection.limits_reached(progress, trainer):
             break
     return progress, cfg, said
 
 
-NOISY = "as BLEU below 1 is noise"
+NOISY = "as BLEU is still noise"
 # losses, BLEUs; updates made, the best one, how often the rate was halved, the last verdict, why
 SEQUENCES = [
     (FALLING, NOISE, 80, 80, 0, f"best loss so far, {NOISY}", "noise BLEU"),
@@ -68,7 +71,35 @@ def test_ways_to_look_dead_at_first_are_told_apart(row, select):
     losses, bleus, end, best, halved, verdict, _ = row
     progress, _, said = run_of(losses, bleus, select)
     assert (progress.update, progress.best_update, progress.reductions) == (end, best, halved)
-    assert said[-1] == verdict.replace("bleu", select.name)
+    shown = {SelectBy.bleu: "BLEU", SelectBy.chrf: "chrF"}[select]
+    assert said[-1] == verdict.replace("bleu", select.name).replace("BLEU", shown)
+
+
+def test_a_loss_that_stands_still_falls_by_nothing():
+    losses = [6.0 - 1e-9 * number for number in range(8)]
+    progress, _, _ = run_of(losses, ZERO)
+    assert (progress.update, progress.best_update) == (40, 40)
+
+
+def test_what_other_sentences_score_is_noise():
+    """Characters of one language, and of one kind of sentence, repeat themselves."""
+    thai = tuple(THAI)
+    cfg = Config()
+    assert noise_level(thai, cfg) == pytest.approx(
+        1.2 * scoring.bleu([*thai[1:], thai[0]], thai, None, "th"), abs=1e-9
+    )
+    french = ("le chat dort .", "un homme lit le livre .", "la fille mange .")
+    assert noise_level(french, cfg) == 1.0
+    cfg.trainer.select_by = SelectBy.chrf
+    assert 5 < noise_level(french, cfg) <= MOST_NOISE
+
+
+THAI = [
+    "เด็กชายกำลังอ่านหนังสือ",
+    "แมวนอนอยู่บนโต๊ะสีแดง",
+    "ผู้หญิงกำลังทำอาหารในครัว",
+    "เด็กหญิงกำลังเล่นอยู่ในสวน",
+]
 
 
 def test_the_loss_alone_is_as_ever():
@@ -85,7 +116,7 @@ def test_the_loss_alone_is_as_ever():
             FLAT,
             ZERO,
             "trained 40 updates in 0.0 minutes, ended by trainer.patience=3 (3 validations without "
-            "a better loss); best loss 6.200 after update 10 (no BLEU has reached 1)",
+            "a better loss); best loss 6.200 after update 10 (no BLEU above noise)",
         ),
         (
             FALLING,
@@ -182,9 +213,9 @@ def test_the_closing_line_of_epochs(trained):
 def test_chrf_selects_and_is_shown(trained):
     assert len(metrics(trained, "validation/chrf")) == 3
     scores = dict(zip((2, 4, 6), metrics(trained, "validation/chrf"), strict=True))
-    bleus = metrics(trained, "validation/bleu")
     best = json.loads(trained.path("checkpoints/best.json").read_text())
-    noise = max(bleus) < selection.NOISE
+    references = trained.path("corpus/validation.target").read_text("utf-8").splitlines()
+    noise = max(scores.values()) < noise_level(tuple(references), config_of(trained.root))
     assert best["metric"] == ("loss" if noise else "chrf")
     assert noise or best["value"] == scores[best["update"]] == max(scores.values())
 

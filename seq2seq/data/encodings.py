@@ -12,7 +12,7 @@ _FORMS = (
     (b"\x1f\x8b", "a gzip archive", "Unpack it: gunzip."),
     (b"\xfd7zXZ\x00", "an xz archive", "Unpack it: unxz."),
     (b"PK\x03\x04", "a zip archive", "Unpack it: unzip; or save a document as plain text."),
-    (b"BZh", "a bzip2 archive", "Unpack it: bunzip2."),
+    *((b"BZh%d1AY&SY" % n, "a bzip2 archive", "Unpack it: bunzip2.") for n in range(1, 10)),
     (b"\x28\xb5\x2f\xfd", "a Zstandard (zst) archive", "Unpack it: unzstd."),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack it: 7z x."),
     (b"Rar!\x1a\x07", "a RAR archive", "Unpack it: unrar x."),
@@ -25,6 +25,10 @@ _FORMS = (
     (b"PAR1", "a Parquet file", "Name it .parquet, and alone: it holds both sides."),
     (b"ARROW1", "an Arrow file", "Convert it to Parquet."),
     (b"SQLite format 3", "an SQLite database", "Export its text."),
+    (b"\x89PNG", "a PNG image", "Give text."),
+    (b"\xff\xd8\xff", "a JPEG image", "Give text."),
+    (b"<!DOCTYPE html", "an HTML page", "Save it as plain text."),
+    (b"version https://git-lfs", "a pointer of Git LFS", "Fetch the file: git lfs pull."),
 )
 # The header of a tar archive has this at that place, and no line end before it.
 _TAR, _TAR_AT = b"ustar", 257
@@ -35,6 +39,7 @@ PACKED = tuple(".zip .bz2 .zst .7z .rar .lz4 .lz .z .tar .tgz .tbz2 .txz .gz .xz
 # By group of languages: their codes, the usual encodings (Python's name and the common one), and
 # which letters beyond ASCII are to be expected; capitals are rare in running text.
 _LATIN, _MARKED = r"\p{Latin}", r"[\p{Latin}\p{M}]"
+_RUSSIAN = r"[\u0430-\u044f\u0451\u0454\u0456\u0457\u0491\u045e]"
 _GROUPS: dict[str, tuple[str, str, str]] = {
     "western": (
         "af afr br bre ca cat da dan de deu en eng es spa eu eus fi fin fo fao fr fra ga gle gd "
@@ -47,8 +52,13 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
     "kana": ("ja jpn", "cp932=Shift-JIS euc_jp=EUC-JP", r"[\p{Hiragana}\u30a0-\u30ff]"),
     "hangul": ("ko kor", "cp949=EUC-KR", r"\p{Hangul}"),
     "cyrillic": (
-        "ru rus uk ukr be bel bg bul sr srp mk mkd kk kaz ky kir tg tgk mn mon tt tat ba bak",
+        "ru rus uk ukr be bel bg bul kk kaz ky kir tg tgk mn mon tt tat ba bak",
         "cp1251=Windows-1251 koi8_r=KOI8-R koi8_u=KOI8-U iso8859_5=ISO-8859-5 cp866=CP866",
+        _RUSSIAN,
+    ),
+    "serbian": (
+        "sr srp mk mkd",
+        "cp1251=Windows-1251 iso8859_5=ISO-8859-5",
         r"[\p{Cyrillic}--\p{Lu}]",
     ),
     "greek": ("el ell", "iso8859_7=ISO-8859-7 cp1253=Windows-1253", r"[\p{Greek}--\p{Lu}]"),
@@ -124,6 +134,8 @@ def _expected_share(text: str, codec: str, letters: str) -> float:
     if latin and not sparse:
         return 0.0
     expected = regex.findall(letters, "".join(telling), regex.V1)
+    if letters == _RUSSIAN:  # a capital begins a word
+        expected += regex.findall(r"(?<!\p{L})[\u0410-\u042f](?=\P{Lu})", text)
     if codec in _COMMON:
         expected = [char for char in expected if char.encode(codec)[0] in _COMMON[codec]]
     elif codec in ("cp932", "euc_jp"):

@@ -177,7 +177,7 @@ def _judge(summary: FilterSummary, where: str, first_bad: DataError | None) -> N
         _, what, fix = REASONS[reason]
         if reason == "bad_line" and count:
             logger.warning("%s: %d of %d pairs %s. %s", where, count, summary.read, what, first)
-        elif count > DROP_WARNING * summary.read:
+        elif count > DROP_WARNING * (summary.read - summary.beyond_limit):
             text = "%s: %d of %d pairs %s, and were dropped, such as %s. %s"
             values = vars(summary) | {"max_characters": CHARACTERS_PER_WORD * summary.max_words}
             what, shown = what.format(**values), ", ".join(summary.shown[reason])

@@ -39,6 +39,21 @@ _SCRIPTS = {
 }
 _SCRIPT_OF = {code: _SCRIPTS[s][0] for s in _SCRIPTS for code in _SCRIPTS[s][1].split()}
 
+# Two letters, then what else stands for the same language.
+_CODES = """
+af afr, am amh, ar ara, az aze, be bel, bg bul, bn ben, bs bos, ca cat, cs ces cze, cy cym wel,
+da dan, de deu ger, el ell gre, en eng, es spa, et est, eu eus baq, fa fas per pes, fi fin,
+fr fra fre, ga gle, gd gla, gl glg, gu guj, ha hau, he heb iw, hi hin, hr hrv, hu hun, hy hye arm,
+id ind in, ig ibo, is isl ice, it ita, ja jpn, ka kat geo, kk kaz, km khm, ko kor, lo lao, lt lit,
+lv lav, mk mkd mac, ml mal, mn mon, mr mar, ms msa may, mt mlt, my mya bur, ne nep, nl nld dut,
+no nor nb nob nn nno, om orm, pa pan, pl pol, ps pus, pt por, ro ron rum, ru rus, rw kin, si sin,
+sk slk slo, sl slv, sn sna, so som, sq sqi alb, sr srp, sv swe, sw swa swh, ta tam, te tel, th tha,
+ti tir, tl tgl, tr tur, uk ukr, ur urd, uz uzb, vi vie, wo wol, xh xho, yo yor, zh zho chi cmn,
+zu zul
+"""
+SHORT_CODES = {code: short for short, *codes in map(str.split, _CODES.split(",")) for code in codes}
+"""Codes of three letters, and older ones, by the code of two letters of the same language."""
+
 UNSPACED = "".join(rf"\p{{{name}}}" for name in sorted({name for name, _ in _SCRIPTS.values()}))
 """Characters of these scripts, as part of a set in a regular expression."""
 

@@ -26,7 +26,7 @@ SAMPLE, SAMPLE_CHARACTERS = 100, 200
 """So many texts, up to so many characters, show the script of a language without a known code."""
 
 # With its marks, and something to see.
-_CHARACTER = regex.compile(r"(?=[^\s\p{Cc}\p{Cf}])\X")
+_CHARACTER = regex.compile(r"(?=[^\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800])\X")
 # Blocks that hold every script without spaces; looked for first, as that takes a microsecond.
 _UNSPACED_BLOCKS = re.compile(
     "[\u0e00-\u109f\u1780-\u1b7f\u2e80-\ua4cf\ua980-\uaa7f\uf900-\ufaff\U00010000-\U0003ffff]"

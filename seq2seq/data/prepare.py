@@ -7,6 +7,7 @@ data_report.json               what was read, kept and dropped, checksums of the
 """
 
 import logging
+import unicodedata
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -113,7 +114,9 @@ def _write_text(run: RunDir, split: str, pairs: Iterable[Pair]) -> int:
         for pair in chain([first] if first is not None else [], stream):
             count += 1
             links = " ".join(f"{i}-{j}" for i, j in pair.links or ())
-            for file, text in zip(files, (pair.src, pair.tgt, links), strict=False):
+            # The target as models write it: composed, so that no reference differs by its spelling.
+            target = unicodedata.normalize("NFC", pair.tgt)
+            for file, text in zip(files, (pair.src, target, links), strict=False):
                 file.write(f"{text}\n".encode())
     return count
 

@@ -33,6 +33,9 @@ _MAGIC = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 _UTF8_MARK = b"\xef\xbb\xbf"
 _ISO_2022 = b"\x1b$"  # the escape to two-byte characters in mails from Japan, China, Korea
 # The longer mark first: UTF-32 begins as UTF-16 does.
+_OF_WINDOWS = re.compile(rb"[\x80-\x9f]")
+# What iconv calls an encoding, or the larger one that files of this name really have.
+_ICONV = {"Latin-1": "ISO-8859-1", "Shift-JIS": "CP932", "EUC-KR": "CP949", "TIS-620": "CP874"}
 _WIDE_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f]")
 
@@ -222,22 +225,23 @@ def _unpacked(path: Path, file: "io.BufferedReader[Any]") -> IO[bytes]:
 def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
     """Return a line as text without its end, and count what was dropped from it."""
     where, first = f"{name}:{summary.lines}", summary.lines == 1
+    wide_mark = first and any(raw.startswith(mark) for mark in _WIDE_MARKS)
+    if b"\0" in raw and not wide_mark:
+        wide = "UTF-16LE" if raw.index(0) % 2 else "UTF-16BE"
+        fix = f"Remove it; if the file is UTF-16, convert it: iconv -f {wide} -t UTF-8."
+        raise DataError(where, f"NUL at byte {raw.index(0) + 1}", fix)
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         what = f"invalid UTF-8 byte 0x{raw[error.start]:02x} at byte {error.start + 1}"
         raise DataError(where, what, _advice(raw, error, summary)) from None
-    if b"\0" in raw:
-        wide = "UTF-16LE" if raw.index(0) % 2 else "UTF-16BE"
-        fix = f"Remove it; if the file is UTF-16, convert it: iconv -f {wide} -t UTF-8."
-        raise DataError(where, f"NUL at byte {raw.index(0) + 1}", fix)
     if _ISO_2022 in raw:
         convert = "Convert it: iconv -f ISO-2022-JP -t UTF-8."
         raise DataError(where, f"ISO-2022 escape at byte {raw.index(_ISO_2022) + 1}", convert)
     text = text.removesuffix("\n")
     if text.endswith("\r"):
         summary.carriage_returns += 1
-        text = text.removesuffix("\r")
+        text = text.rstrip("\r")  # two, where a file was converted twice
     if first and raw.startswith(_UTF8_MARK):
         summary.byte_order_marks += 1
         text = text.removeprefix("\ufeff")
@@ -253,6 +257,8 @@ def _advice(raw: bytes, error: UnicodeDecodeError, summary: FileSummary) -> str:
     if error.reason == "unexpected end of data":  # a line end would have come first
         return "The file ends inside a character: is it cut?"
     if names := likeliest(raw, summary.languages)[:3]:
-        code = names[0].replace("Latin-1", "ISO-8859-1").replace("Shift-JIS", "SHIFT_JIS")
+        if names[0] == "Latin-1" and _OF_WINDOWS.search(raw):
+            names[0] = "Windows-1252"
+        code = _ICONV.get(names[0], names[0])
         return f"If the file is {' or '.join(names)}, convert it: iconv -f {code} -t UTF-8."
     return "Convert it to UTF-8: iconv -f ITS_ENCODING -t UTF-8."

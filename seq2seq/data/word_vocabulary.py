@@ -273,5 +273,5 @@ class Words:
 
     def word_counter(self, language: str) -> WordCounter:
         """Count words of Moses, as the paper's limits do."""
-        moses = Moses(language)
-        return lambda text: len(moses.words(text))
+        cut = MarkedWords(language).cut
+        return lambda text: len(cut(text))

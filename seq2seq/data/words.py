@@ -25,10 +25,10 @@ _REST = (
     r"[[\w\p{N}\p{M}\p{Cf}\p{Default_Ignorable_Code_Point}]"
     rf"--[{UNSPACED}\u30fc\uff70\u200b]]"
 )
-# Hyphens, the middle dot of Catalan, gereshayim.
-_INNER = r"[-\u2010\u2011\u058a\u05be\u00b7\u0387\u2027\u05f3\u05f4]"
+# Hyphens, the middle dot of Catalan, gereshayim, the turned comma of Uzbek.
+_INNER = r"[-\u2010\u2011\u058a\u05be\u00b7\u0387\u2027\u05f3\u05f4\u2018]"
 _WORD = regex.compile(
-    rf"(?V1){_LETTER}{_REST}*(?:{_INNER}{_LETTER}{_REST}*)*['\u2019\u05f3]?|(?!{_UNSEEN})\X"
+    rf"(?V1){_LETTER}{_REST}*(?:{_INNER}{_LETTER}{_REST}*)*['\u2019\u05f3\u1fbd\u1fbf]?|(?!{_UNSEEN})\X"
 )
 _UNBROKEN = regex.compile(rf"(?V1)(?:(?!\s){_UNSEEN})*+(?!{_UNSEEN})\S+")
 _BLANK = regex.compile(rf"(?V1){_UNSEEN}*")
@@ -69,5 +69,5 @@ def blank_spans(text: str) -> list[Span]:
 
 
 def count_words(text: str) -> int:
-    """Count what stands between spaces."""
-    return len(text.split())
+    """Count what stands between spaces and can be seen."""
+    return len(blank_spans(text))

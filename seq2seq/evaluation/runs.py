@@ -1,5 +1,6 @@
 """Trained runs as `scripts/evaluate.py` names them: what they saved, or else what they do anew."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,8 +57,9 @@ class TestedRun:
     @cached_property
     def text(self) -> Columns:
         """What it is tested on."""
-        if self.given is not None:
-            return self.given
+        if self.given is not None:  # references as models write: see `prepare`
+            sources, references = self.given
+            return sources, [unicodedata.normalize("NFC", text) for text in references]
         sources, references = (list(load_text(self.run, "test", side)) for side in SIDES)
         return sources, references
 

@@ -57,6 +57,7 @@ class Validated:
     references: Sequence[str] = field(default=())
     loss_by_length: Mapping[str, float] = field(default_factory=dict)  # of source tokens
     chrf: float = 0.0
+    noise: float = 1.0  # a score below, of the kind that selects, says nothing
 
 
 class Monitor:

@@ -1,7 +1,8 @@
 """Which validation is the best, when training has had enough, and how that is said.
 
-Until a validation reaches 1 BLEU its BLEU and chrF are noise, whatever they do, and the loss
-decides in their place: it tells a slow start, which goes on, from a training that is dead.
+Until a validation is above what chance gives (`Validated.noise`) its BLEU and chrF are noise,
+whatever they do, and the loss decides in their place: it tells a slow start, which goes on, from a
+training that is dead.
 """
 
 import math
@@ -10,22 +11,26 @@ from seq2seq.config.schema import Config, PlateauConfig, SelectBy, TrainerConfig
 from seq2seq.training.checkpoint import Progress
 from seq2seq.training.monitor import Validated
 
-NOISE = 1.0
-"""BLEU below which a score says nothing: some 20 n-grams of a test set, right by chance."""
+GAIN = 1e-4
+"""Share by which a loss has to fall to count against patience: less is standing still."""
+
+_METRICS = {"bleu": "BLEU", "chrf": "chrF"}
 
 
 def take(progress: Progress, result: Validated, cfg: Config) -> bool:
     """Count in a validation; return whether it is the best so far."""
     score = _score(progress, result, cfg.trainer.select_by)
-    better = progress.best_score is None or score > progress.best_score
-    best = math.isfinite(score) and better
+    before = progress.best_score
+    best = math.isfinite(score) and (before is None or score > before)
+    least = 0.0 if before is None or before >= 0 else GAIN * abs(before)
+    counts = best and (before is None or score > before + least)
     progress.validated = progress.update
     if best:
         progress.best_score, progress.best_update = score, progress.update
 
     # Early stopping and the plateau count the validations since.
-    progress.waiting = 0 if best else progress.waiting + 1
-    progress.plateau_waiting = 0 if best else progress.plateau_waiting + 1
+    progress.waiting = 0 if counts else progress.waiting + 1
+    progress.plateau_waiting = 0 if counts else progress.plateau_waiting + 1
     plateau = cfg.scheduler
     if isinstance(plateau, PlateauConfig) and progress.plateau_waiting > plateau.patience:
         progress.reductions, progress.plateau_waiting = progress.reductions + 1, 0
@@ -34,9 +39,10 @@ def take(progress: Progress, result: Validated, cfg: Config) -> bool:
 
 def _score(progress: Progress, result: Validated, select_by: SelectBy) -> float:
     """Return what has to grow: minus the loss, or a BLEU or chrF, which is above any of these."""
-    if select_by is SelectBy.loss or (by_loss(progress) and result.bleu < NOISE):
+    found = {SelectBy.loss: -result.loss, SelectBy.bleu: result.bleu, SelectBy.chrf: result.chrf}
+    if by_loss(progress) and found[select_by] < result.noise:
         return -result.loss
-    return result.bleu if select_by is SelectBy.bleu else result.chrf
+    return found[select_by]
 
 
 def by_loss(progress: Progress) -> bool:
@@ -52,7 +58,11 @@ def metric_of(progress: Progress, cfg: TrainerConfig) -> str:
 def verdict(progress: Progress, cfg: TrainerConfig, *, best: bool) -> str:
     """Return what the validation that was taken last counts for."""
     metric = metric_of(progress, cfg)
-    noise = "" if metric == cfg.select_by.name else f", as BLEU below {NOISE:g} is noise"
+    noise = (
+        ""
+        if metric == cfg.select_by.name
+        else f", as {_METRICS[cfg.select_by.name]} is still noise"
+    )
     if best:
         return f"best {metric} so far{noise}"
     of = "" if cfg.patience is None else f" of {cfg.patience}"
@@ -63,7 +73,9 @@ def _best(progress: Progress, cfg: TrainerConfig) -> str:
     if progress.best_score is None:
         return "no validation has a finite loss, so the newest checkpoint serves"
     metric = metric_of(progress, cfg)
-    noise = "" if metric == cfg.select_by.name else f" (no BLEU has reached {NOISE:g})"
+    noise = (
+        "" if metric == cfg.select_by.name else f" (no {_METRICS[cfg.select_by.name]} above noise)"
+    )
     value = f"{abs(progress.best_score):.{3 if by_loss(progress) else 2}f}"
     return f"best {metric} {value} after update {progress.best_update:,}{noise}"
 

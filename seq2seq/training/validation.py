@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from seq2seq.config.schema import Config
+from seq2seq.config.schema import Config, SelectBy
 from seq2seq.data.batching import TokenizedPairs, shape
+from seq2seq.data.languages import unspaced_script
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.translate import translate
 from seq2seq.evaluation.by_length import bin_of, label_of
@@ -18,6 +20,9 @@ from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.signals import StopRequest
 from seq2seq.training.loss import sentence_losses
 from seq2seq.training.monitor import Validated
+
+LEAST_NOISE, MOST_NOISE = 1.0, 25.0
+"""BLEU below 1 is some 20 n-grams that are right by chance; sentences alike are no noise."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,26 @@ def validate(
         model.train()
     texts, language = [t.text for t in translations], cfg.data.target_language
     score = bleu(texts, references, cfg.evaluate.bleu_tokenizer, language)
-    return Validated(loss, score, translations, references, by_length, chrf(texts, references))
+    of_chrf, noise = chrf(texts, references), noise_level(tuple(references), cfg)
+    return Validated(loss, score, translations, references, by_length, of_chrf, noise)
+
+
+def noise_level(references: tuple[str, ...], cfg: Config) -> float:
+    """Return the score that translations of other sentences would have: no sign of learning.
+
+    BLEU between words is below 1 then; chrF, and BLEU between characters, are well above.
+    """
+    tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
+    others = (*references[1:], *references[:1])
+    level = 0.0
+    if cfg.trainer.select_by is SelectBy.chrf:
+        level = _chrf(others, references)
+    elif unspaced_script(language, "\n".join(references[:100])):
+        level = _bleu(others, references, tokenizer, language)
+    return min(max(LEAST_NOISE, 1.2 * level), MOST_NOISE)
+
+
+_bleu, _chrf = cache(bleu), cache(chrf)
 
 
 def validation_loss(

@@ -8,6 +8,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
+import regex
+
+from seq2seq.data.languages import SHORT_CODES
 from seq2seq.data.pair import Pair
 from seq2seq.data.readers.place import Pairs, Place, reads
 from seq2seq.data.text import FileSummary, open_regular, open_unchanged, scan_lines, scan_parallel
@@ -161,7 +164,7 @@ def _tsv_pairs(
 
 def _columns_named(cells: Sequence[str], languages: tuple[str, str]) -> tuple[int, int] | None:
     """Return where a header has the two language codes; None if the cells are no such header."""
-    codes = [cell.strip(" \"'").replace("_", "-").lower() for cell in cells]
+    codes = [regex.sub(r"^\P{L}+|\P{L}+$", "", cell).replace("_", "-").lower() for cell in cells]
     wanted = [language.replace("_", "-").lower() for language in languages]
     for part in (str, _primary):  # `pt-BR` first as it stands, then as `pt`
         names, (source, target) = list(map(part, codes)), map(part, wanted)
@@ -171,7 +174,9 @@ def _columns_named(cells: Sequence[str], languages: tuple[str, str]) -> tuple[in
 
 
 def _primary(code: str) -> str:
-    return code.partition("-")[0]
+    """Return the language of a code, of two letters where it has such a code."""
+    language = code.partition("-")[0]
+    return SHORT_CODES.get(language, language)
 
 
 def _json_pair(line: str, place: Place, where: str) -> Pair:

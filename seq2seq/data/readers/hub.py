@@ -194,7 +194,7 @@ def _as_text(dataset: HubDataset, separator: str) -> dict[str, Any]:
     """
     quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
     text = dict.fromkeys(dataset.languages, _cell)
-    exact = {"na_filter": False, "keep_default_na": False, "converters": text}
+    exact = {"na_filter": False, "keep_default_na": False, "converters": text, "index_col": False}
     return {"sep": separator, "quoting": quoting, **exact}
 
 
