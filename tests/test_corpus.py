@@ -196,7 +196,7 @@ SENTENCES = {
 ENCODINGS = [
     ("zh", "gb18030", "If the file is GB18030, convert it: iconv -f GB18030 -t UTF-8."),
     ("zh_TW", "big5", "If the file is Big5, convert it: iconv -f Big5"),
-    ("ja", "shift_jis", "If the file is Shift-JIS, convert it: iconv -f SHIFT_JIS"),
+    ("ja", "shift_jis", "If the file is Shift-JIS, convert it: iconv -f CP932"),
     ("ja", "euc_jp", "If the file is EUC-JP, "),
     ("ko", "euc_kr", "If the file is EUC-KR, "),
     ("ru", "koi8_r", "If the file is KOI8-R or KOI8-U, convert it: iconv -f KOI8-R "),

@@ -25,8 +25,6 @@ _FORMS = (
     (b"PAR1", "a Parquet file", "Name it .parquet, and alone: it holds both sides."),
     (b"ARROW1", "an Arrow file", "Convert it to Parquet."),
     (b"SQLite format 3", "an SQLite database", "Export its text."),
-    (b"\x89PNG", "a PNG image", "Give text."),
-    (b"\xff\xd8\xff", "a JPEG image", "Give text."),
     (b"<!DOCTYPE html", "an HTML page", "Save it as plain text."),
     (b"version https://git-lfs", "a pointer of Git LFS", "Fetch the file: git lfs pull."),
 )

@@ -241,7 +241,7 @@ def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
     text = text.removesuffix("\n")
     if text.endswith("\r"):
         summary.carriage_returns += 1
-        text = text.rstrip("\r")  # two, where a file was converted twice
+        text = text.removesuffix("\r")
     if first and raw.startswith(_UTF8_MARK):
         summary.byte_order_marks += 1
         text = text.removeprefix("\ufeff")

@@ -32,6 +32,9 @@ NUM_SPECIAL = 3
 # No word of Moses looks like one of them: it sets `<` and `>` apart.
 _SPECIAL = {PAD: "<pad>", UNK: f"{SPACE}<unk>", EOS: "</s>"}
 
+# Characters of a line that no limit lets pass.
+_LONG = 100_000
+
 # At an end of a word: no space here, a space here, against the rules of Moses. What stands for them
 # and for U+2581 in text is no character of any text (a noncharacter).
 JOINED, APART = "\u203f", "\u2423"
@@ -273,5 +276,6 @@ class Words:
 
     def word_counter(self, language: str) -> WordCounter:
         """Count words of Moses, as the paper's limits do."""
-        cut = MarkedWords(language).cut
-        return lambda text: len(cut(text))
+        cut, moses = MarkedWords(language).cut, Moses(language)
+        # Of a line that passes no limit, Moses alone takes less memory.
+        return lambda text: len(cut(text) if len(text) < _LONG else moses.words(text))

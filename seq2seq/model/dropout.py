@@ -40,8 +40,8 @@ class Dropout(Drawing):
         count = -(-x.shape[-1] // 4)  # draws a row
         counters = positions[..., None] * count + torch.arange(count, device=x.device)
         numbers = self.bits(sentences[..., None], counters).view(torch.int16)[..., : x.shape[-1]]
-        mask = numbers < kept - _LEVELS // 2
-        return (x * mask).mul_(_LEVELS / kept)
+        mask = (numbers < kept - _LEVELS // 2).to(x.dtype)
+        return x * mask.mul_(_LEVELS / kept)
 
     def of_words(self, x: Tensor) -> Tensor:
         """Return embedded words x (B, T, d) with some of them 0, as Sennrich & Zhang 2019."""
