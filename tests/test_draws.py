@@ -59,9 +59,11 @@ def test_keys_and_bits_are_those_of_numpy(case):
     module = Drawing()
     module.site = 77
     with keyed(keys):
-        sentences = torch.arange(count)[:, None]
-        found = module.bits(sentences, torch.arange(6)).numpy().view(np.uint64)
-        uniform = module.uniform(sentences, torch.arange(6)).numpy()
+        sentences, first = torch.arange(count), torch.zeros(count, dtype=torch.int64)
+        found = module.bits(sentences, first, 6).numpy().view(np.uint64)
+        uniform = module.uniform(sentences, first, 6).numpy()
+        later = module.bits(sentences, first + 4, 2).numpy().view(np.uint64)
+        assert (later == found[:, 4:]).all()
     for row, key in enumerate(expected.tolist()):
         numbers = bits(key ^ oracle_key(77), 6)
         assert found[row].tolist() == numbers.tolist()

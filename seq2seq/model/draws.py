@@ -26,18 +26,22 @@ class Drawing(nn.Module):
 
     site = 0
 
-    def bits(self, sentences: Tensor, counters: Tensor) -> Tensor:
-        """Return 64 random bits (...) for each sentence of the batch and counter (...), int64."""
+    def bits(self, sentences: Tensor, first: Tensor, count: int) -> Tensor:
+        """Return 64 random bits, int64 (..., count), of sentences of the batch (...).
+
+        `first` (...) is the counter of the first of them.
+        """
         try:
             keys = _keys.get()
         except LookupError:
             raise RuntimeError("training draws at random: use `with draws.keyed(keys):`") from None
-        site = signed(fold(self.site))
-        return mix_((keys ^ site)[sentences] + (counters + 1) * signed(GAMMA))
+        begins = (keys ^ signed(fold(self.site)))[sentences] + first * signed(GAMMA)
+        steps = torch.arange(1, count + 1, device=keys.device) * signed(GAMMA)
+        return mix_(begins[..., None] + steps)
 
-    def uniform(self, sentences: Tensor, counters: Tensor) -> Tensor:
-        """Return numbers (...) in [0, 1), float64, of 53 random bits each."""
-        return shifted(self.bits(sentences, counters), 11).double() * 2.0**-53
+    def uniform(self, sentences: Tensor, first: Tensor, count: int) -> Tensor:
+        """Return numbers in [0, 1), float64, of 53 random bits each; arguments as of `bits`."""
+        return shifted(self.bits(sentences, first, count), 11).double() * 2.0**-53
 
 
 def name_sites(model: nn.Module) -> None:

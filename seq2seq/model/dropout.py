@@ -38,8 +38,8 @@ class Dropout(Drawing):
             rows = (torch.arange(size, device=x.device) for size in x.shape[:-1])
             sentences, positions = torch.meshgrid(*rows, indexing="ij")
         count = -(-x.shape[-1] // 4)  # draws a row
-        counters = positions[..., None] * count + torch.arange(count, device=x.device)
-        numbers = self.bits(sentences[..., None], counters).view(torch.int16)[..., : x.shape[-1]]
+        bits = self.bits(sentences, positions * count, count)
+        numbers = bits.view(torch.int16)[..., : x.shape[-1]]
         mask = (numbers < kept - _LEVELS // 2).to(x.dtype)
         return x * mask.mul_(_LEVELS / kept)
 

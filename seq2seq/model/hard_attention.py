@@ -79,8 +79,8 @@ class HardAttention(AdditiveAttention, Drawing):
 
         A row is a sentence: two draws at each step (R, 1), the second through the sums of alpha.
         """
-        sentences = torch.arange(len(alpha), device=alpha.device)[:, None]
-        draws = self.uniform(sentences, 2 * step + torch.arange(2, device=alpha.device))
+        sentences = torch.arange(len(alpha), device=alpha.device)
+        draws = self.uniform(sentences, 2 * step.squeeze(1), 2)
         sums = alpha.double().cumsum(dim=-1)
         chosen = torch.searchsorted(sums, draws[:, 1:] * sums[:, -1:], right=True)
         return chosen.squeeze(1), draws[:, 0] < self.soft_share
