@@ -7,7 +7,6 @@ data_report.json               what was read, kept and dropped, checksums of the
 """
 
 import logging
-import unicodedata
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -27,7 +26,7 @@ from seq2seq.data.pair import Pair
 from seq2seq.data.readers import Place, scan_pairs
 from seq2seq.data.store import IdStore, TextStore
 from seq2seq.data.text import strict
-from seq2seq.data.tokenizer import EOS, Tokenizer, VocabularyKind
+from seq2seq.data.tokenizer import EOS, Tokenizer, VocabularyKind, composed
 from seq2seq.run.checksums import entries_of, entry_of_file, read_directory, with_checksum
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
@@ -115,7 +114,7 @@ def _write_text(run: RunDir, split: str, pairs: Iterable[Pair]) -> int:
             count += 1
             links = " ".join(f"{i}-{j}" for i, j in pair.links or ())
             # The target as models write it: composed, so that no reference differs by its spelling.
-            target = unicodedata.normalize("NFC", pair.tgt)
+            target = composed(pair.tgt)
             for file, text in zip(files, (pair.src, target, links), strict=False):
                 file.write(f"{text}\n".encode())
     return count

@@ -1,6 +1,5 @@
 """Trained runs as `scripts/evaluate.py` names them: what they saved, or else what they do anew."""
 
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +8,7 @@ from pathlib import Path
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, DecodeConfig
 from seq2seq.data.prepare import SIDES, load_text
+from seq2seq.data.tokenizer import composed
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
 from seq2seq.evaluation import by_length
@@ -59,7 +59,7 @@ class TestedRun:
         """What it is tested on."""
         if self.given is not None:  # references as models write: see `prepare`
             sources, references = self.given
-            return sources, [unicodedata.normalize("NFC", text) for text in references]
+            return sources, [composed(text) for text in references]
         sources, references = (list(load_text(self.run, "test", side)) for side in SIDES)
         return sources, references
 

@@ -8,7 +8,7 @@ as printed).
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -267,22 +267,19 @@ class WordsAndPositions(nn.Module):
         return embedded
 
 
-class SelfAttentionEncoder(nn.Module):
-    """A stack of encoder layers, 3.1. Its summary is the mean of its states."""
+class Stack(nn.Module):
+    """Words, the layers that read them, and the last norm, which printed stacks have in them."""
 
-    weight_groups: ClassVar[Mapping[str, str]] = {"words": "embeddings"}
+    layers: Any  # a ModuleList; subclasses say of what
 
-    def __init__(self, words: WordsAndPositions, shape: Shape) -> None:
+    def __init__(self, words: WordsAndPositions, layers: nn.ModuleList, shape: Shape) -> None:
         super().__init__()
-        self.words = words
-        layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
-        self.layers = cast("Sequence[EncoderLayer]", layers)
+        self.words, self.layers = words, layers
         self.norm = nn.LayerNorm(shape.width) if shape.pre_norm else nn.Identity()
-        self.state_size = self.summary_size = shape.width
 
     @property
     def embedding(self) -> WordEmbedding:
-        """Of source words."""
+        """Of words."""
         return self.words.embedding
 
     def initialize(self, scheme: Scheme) -> None:
@@ -290,6 +287,18 @@ class SelfAttentionEncoder(nn.Module):
         self.words.initialize(scheme)
         for layer in self.layers:
             layer.initialize(scheme)
+
+
+class SelfAttentionEncoder(Stack):
+    """A stack of encoder layers, 3.1. Its summary is the mean of its states."""
+
+    layers: Sequence[EncoderLayer]
+    weight_groups: ClassVar[Mapping[str, str]] = {"words": "embeddings"}
+
+    def __init__(self, words: WordsAndPositions, shape: Shape) -> None:
+        layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.layers))
+        super().__init__(words, layers, shape)
+        self.state_size = self.summary_size = shape.width
 
     def forward(self, src: Tensor, mask: Tensor) -> Memory:
         """Encode ids (B, Tx); `mask` (B, Tx) is True on real tokens."""
@@ -343,9 +352,10 @@ class Shown:
         return weights.mean(dim=1) if self.head is None else weights[:, self.head]
 
 
-class TransformerDecoder(WordOutput):
+class TransformerDecoder(Stack, WordOutput):
     """A stack of decoder layers and the output layer, 3.1 and 3.4. y_0 is the zero vector."""
 
+    layers: Sequence[DecoderLayer]
     weight_groups: ClassVar[Mapping[str, str]] = {"words": "embeddings", "W_o": "embeddings"}
 
     def __init__(
@@ -358,25 +368,15 @@ class TransformerDecoder(WordOutput):
         shown: Shown,
         backend: Backend,
     ) -> None:
-        super().__init__()
-        self.words = words
         layers = nn.ModuleList(DecoderLayer(shape, memory_width) for _ in range(shape.layers))
-        self.layers = cast("Sequence[DecoderLayer]", layers)
-        self.norm = nn.LayerNorm(shape.width) if shape.pre_norm else nn.Identity()
+        super().__init__(words, layers, shape)
         self.W_o = W_o
         self.num_words = words.embedding.E.num_embeddings
         self.shown, self.backend = shown, backend
 
-    @property
-    def embedding(self) -> WordEmbedding:
-        """Of target words."""
-        return self.words.embedding
-
     def initialize(self, scheme: Scheme) -> None:
         """Draw words, layer by layer, W_o."""
-        self.words.initialize(scheme)
-        for layer in self.layers:
-            layer.initialize(scheme)
+        super().initialize(scheme)
         draw_layers(scheme, self.W_o)
 
     # Word by word

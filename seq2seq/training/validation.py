@@ -13,7 +13,7 @@ from seq2seq.data.languages import unspaced_script
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.translate import translate
 from seq2seq.evaluation.by_length import bin_of, label_of
-from seq2seq.evaluation.scoring import bleu, chrf
+from seq2seq.evaluation.scoring import bleu, chrf, sample_of
 from seq2seq.model import EncoderDecoder
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
@@ -64,6 +64,10 @@ def validate(
     return Validated(loss, score, translations, references, by_length, of_chrf, noise)
 
 
+# Of references against references: the same at every validation.
+_bleu, _chrf = cache(bleu), cache(chrf)
+
+
 def noise_level(references: tuple[str, ...], cfg: Config) -> float:
     """Return the score that translations of other sentences would have: no sign of learning.
 
@@ -74,12 +78,9 @@ def noise_level(references: tuple[str, ...], cfg: Config) -> float:
     level = 0.0
     if cfg.trainer.select_by is SelectBy.chrf:
         level = _chrf(others, references)
-    elif unspaced_script(language, "\n".join(references[:100])):
+    elif unspaced_script(language, sample_of(references)):
         level = _bleu(others, references, tokenizer, language)
     return min(max(LEAST_NOISE, 1.2 * level), MOST_NOISE)
-
-
-_bleu, _chrf = cache(bleu), cache(chrf)
 
 
 def validation_loss(
