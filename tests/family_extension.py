@@ -1,4 +1,4 @@
-"""An LSTM cell and a bag-of-words encoder: docs/extending.md walks through this file."""
+"""A coupled LSTM and a bag-of-words encoder: docs/extending.md walks through this file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,26 +15,26 @@ from seq2seq.model.protocols import Memory
 
 @option("cell")
 @dataclass(kw_only=True)
-class LSTMConfig:
-    """Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000."""
+class CoupledConfig:
+    """An LSTM that forgets as much as it takes in: Greff et al. 2017, CIFG."""
 
-    name: str = "lstm"
+    name: str = "coupled"
     forget_bias: float = number(-10, 10, default=1.0)
 
 
-class LSTMCell(nn.Module):
-    """i, f, o = sigmoid(.), g = tanh(.);  m = f . m + i . g;  h = o . tanh(m).  State: (h, m)."""
+class CoupledCell(nn.Module):
+    """f, o = sigmoid(.), g = tanh(.); m = f . m + (1 - f) . g; h = o . tanh(m).  State: (h, m)."""
 
     def __init__(self, input_size, hidden_size, context_size, forget_bias, linear) -> None:
         super().__init__()
         self.hidden_size, self.forget_bias = hidden_size, forget_bias
-        self.W = linear(input_size, 4 * hidden_size)
-        self.U = linear(hidden_size, 4 * hidden_size, bias=False)
-        self.C = linear(context_size, 4 * hidden_size, bias=False) if context_size else None
+        self.W = linear(input_size, 3 * hidden_size)
+        self.U = linear(hidden_size, 3 * hidden_size, bias=False)
+        self.C = linear(context_size, 3 * hidden_size, bias=False) if context_size else None
 
     def initialize(self, scheme) -> None:
         draw_layers(scheme, self.W, self.U, *([self.C] if self.C else []))
-        nn.init.constant_(self.W.bias.chunk(4)[1], self.forget_bias)
+        nn.init.constant_(self.W.bias.chunk(3)[0], self.forget_bias)
 
     def begin(self, h: Tensor) -> tuple[Tensor, Tensor]:
         return h, torch.zeros_like(h)
@@ -44,8 +44,8 @@ class LSTMCell(nn.Module):
 
     def step(self, x: Tensor, state, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         h, m = state
-        i, f, o, g = (x + self.U(h) + (self.C(c) if c is not None else 0)).chunk(4, dim=-1)
-        m = f.sigmoid() * m + i.sigmoid() * g.tanh()
+        f, o, g = (x + self.U(h) + (self.C(c) if c is not None else 0)).chunk(3, dim=-1)
+        m = torch.lerp(g.tanh(), m, f.sigmoid())
         return o.sigmoid() * m.tanh(), m
 
     def output(self, state) -> Tensor:
@@ -53,13 +53,13 @@ class LSTMCell(nn.Module):
 
     def gates(self, x: Tensor, h: Tensor, c: Tensor | None = None) -> Mapping[str, Tensor]:
         given = x + self.U(h) + (self.C(c) if c is not None else 0)
-        return dict(zip("ifo", given.sigmoid().chunk(4, dim=-1)[:3], strict=True))
+        return dict(zip("fo", given.sigmoid().chunk(3, dim=-1)[:2], strict=True))
 
 
-@builds(LSTMConfig)
-def lstm(own, cfg, context_size, backend) -> LSTMCell:
-    sizes = cfg.model.embedding_size, cfg.model.hidden_size, context_size
-    return LSTMCell(*sizes, own.forget_bias, backend.linear)
+@builds(CoupledConfig)
+def coupled(own, cfg, input_size, context_size, backend) -> CoupledCell:
+    sizes = input_size, cfg.model.hidden_size, context_size
+    return CoupledCell(*sizes, own.forget_bias, backend.linear)
 
 
 @option("encoder")

@@ -13,7 +13,7 @@ import pytest
 from runs import ROOT, call, environment
 
 HERE = Path(__file__).parent
-PARTS = ["cell=lstm", "encoder=bag_of_words"]
+PARTS = ["cell=coupled", "encoder=bag_of_words"]
 OPTIONS = ["--extension", "family_extension", "device=cpu", "threads=1"]
 
 
@@ -75,7 +75,7 @@ def test_it_translates_draws_and_says_what_it_is(run):
     assert call(ROOT / "scripts/report.py", *report, cwd=run.parent).returncode == 0
     assert page.stat().st_size > 10_000
     told = (run / "fidelity.md").read_text("utf-8")
-    assert "cell lstm, not the paper's gated unit (A.1.1)" in told
+    assert "cell coupled, not the paper's gated unit (A.1.1)" in told
     assert "encoder bag_of_words, not the paper's recurrent encoder (A.2.1)" in told
 
 

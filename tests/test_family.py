@@ -15,7 +15,7 @@ from seq2seq.decoding.forced import force_ids
 from seq2seq.model.attention import AdditiveAttention, expectation
 from seq2seq.model.protocols import Attended
 
-OUTSIDE = {"lstm": ["cell"], "bag of words": ["encoder"], "both": ["cell", "encoder"]}
+OUTSIDE = {"coupled": ["cell"], "bag of words": ["encoder"], "both": ["cell", "encoder"]}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,7 +28,7 @@ def outside() -> Iterator[dict[str, object]]:
         import family_extension
 
         yield {
-            "cell": family_extension.LSTMConfig(),
+            "cell": family_extension.CoupledConfig(),
             "encoder": family_extension.BagOfWordsConfig(),
         }
     del sys.modules["family_extension"]

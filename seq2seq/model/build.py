@@ -109,7 +109,9 @@ def recurrent_encoder(
     """Build the encoder, with a backward unit unless the attention has no use for it."""
     sizes = cfg.model
     directions = 1 if getattr(cfg.attention, "forward_only", False) else 2
-    forward_unit, *backward_unit = (cell(cfg, 0, backend) for _ in range(directions))
+    forward_unit, *backward_unit = (
+        cell(cfg, sizes.embedding_size, 0, backend) for _ in range(directions)
+    )
     return RecurrentEncoder(
         WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
         forward_unit,
@@ -136,7 +138,7 @@ def recurrent_decoder(
     return RecurrentDecoder(
         WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
         attends,
-        cell(cfg, attends.context_size, backend),
+        cell(cfg, sizes.embedding_size, attends.context_size, backend),
         output_layer(cfg, own.output_rank, num_words, backend),
         summary_size=encoder.summary_size,
         readout_size=sizes.readout_size,
@@ -158,17 +160,19 @@ def output_layer(cfg: Config, rank: int | None, num_words: int, backend: Backend
     return nn.Sequential(linear(size, rank, bias=False), linear(rank, num_words, bias=bias))
 
 
-def cell(cfg: Config, context_size: int, backend: Backend) -> Cell:
-    """Build a recurrent unit over embedded words; those of decoders have a context."""
-    unit: Cell = build(cfg.cell, cfg, context_size, backend)
+def cell(cfg: Config, input_size: int, context_size: int, backend: Backend) -> Cell:
+    """Build a recurrent unit over inputs of a size; those of decoders have a context."""
+    unit: Cell = build(cfg.cell, cfg, input_size, context_size, backend)
     return unit
 
 
 @builds(schema.GatedConfig)
-def gated(own: schema.GatedConfig, cfg: Config, context_size: int, backend: Backend) -> GatedUnit:
+def gated(
+    own: schema.GatedConfig, cfg: Config, input_size: int, context_size: int, backend: Backend
+) -> GatedUnit:
     """Build the paper's unit."""
     return GatedUnit(
-        cfg.model.embedding_size,
+        input_size,
         cfg.model.hidden_size,
         context_size,
         reset_before=own.reset is schema.Reset.before,
