@@ -149,21 +149,25 @@ def test_costs_are_equal_in_chunks(monkeypatch, changes, smoothing, chunk_bytes)
 # Parts ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("started", [False, True])
 @pytest.mark.parametrize("reset", Reset)
-def test_encoders_are_equal_on_real_positions(reset):
+def test_encoders_are_equal_on_real_positions(reset, started):
     fused, reference = pair(5, reset=reset)
     batch = random_batch(5)
     Ex = random(*batch.src.shape, 3, seed=5).requires_grad_()
+    start = random(len(batch.src), 4, seed=7).requires_grad_() if started else None
+    inputs = [x for x in (Ex, start) if x is not None]
     weight = random(*batch.src.shape, 8, seed=6) * batch.src_mask[..., None]
     found = []
     for model in (fused, reference):
         encoder = model.encoder
         units = [encoder.forward_unit, encoder.backward_unit]
-        h_fwd, h_bwd = encoder.backend.read(units, Ex, batch.src_mask)
+        h_fwd, h_bwd = encoder.backend.read(units, Ex, batch.src_mask, start)
         h = torch.cat([h_fwd, h_bwd], dim=-1)
-        [gradient] = torch.autograd.grad((weight * h).sum(), Ex)
-        found.append((h[batch.src_mask], h_bwd[:, 0], gradient))
-    for what, actual, expected in zip(("h", "start", "gradient of Ex"), *found, strict=True):
+        gradients = torch.autograd.grad((weight * h).sum(), inputs)
+        found.append((h[batch.src_mask], h_bwd[:, 0], *gradients))
+    names = ("h", "h_bwd", "gradient of Ex", "gradient of the start")
+    for what, actual, expected in zip(names, *found, strict=False):
         close(actual, expected, what)
     padding = found[0][2][~batch.src_mask]
     assert padding.numel()

@@ -17,12 +17,14 @@ from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.protocols import Cell, Decoder, Encoder, Stepper
 
 
-def read(units: Sequence[Cell], x: Tensor, mask: Tensor) -> list[Tensor]:
+def read(
+    units: Sequence[Cell], x: Tensor, mask: Tensor, start: Tensor | None = None
+) -> list[Tensor]:
     """See `recurrence.read`; 0 at padding."""
     known = [u for u in units if isinstance(u, GatedUnit) and u.__class__ is GatedUnit]
     if len(known) < len(units):
-        return recurrence.read(units, x, mask)
-    return read_fused(known, x, mask)
+        return recurrence.read(units, x, mask, start)
+    return read_fused(known, x, mask, start)
 
 
 class Fused(Backend):

@@ -21,7 +21,9 @@ from seq2seq.model.gated_unit import GatedUnit
 Options = tuple[Sizes, bool, torch.dtype]
 
 
-def read_fused(units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor) -> list[Tensor]:
+def read_fused(
+    units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor, start: Tensor | None = None
+) -> list[Tensor]:
     """Run one or two units over a batch; equals `recurrence.read` on real positions, 0 elsewhere.
 
     Each sentence is reversed within its own length for the backward unit.
@@ -30,6 +32,7 @@ def read_fused(units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor) -> list[Ten
         units: The first reads from left to right, the second from right to left; of equal sizes.
         Ex: (B, Tx, m) embedded words.
         mask: (B, Tx) bool, True on real tokens, which come first.
+        start: (B, n) states before the first token of a direction; None is 0.
 
     Returns:
         h_fwd and, if there are two units, h_bwd, (B, Tx, n) each.
@@ -40,7 +43,9 @@ def read_fused(units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor) -> list[Ten
     words = torch.stack(
         [project(u, flat.index_select(0, o)) for u, o in zip(units, orders, strict=True)]
     )
-    states = scan(units, words, packing.sizes)
+    if start is not None:
+        start = start.index_select(0, packing.order).expand(len(units), -1, -1)
+    states = scan(units, words, packing.sizes, start)
     return [packing.unpack(h, order) for h, order in zip(states, orders, strict=True)]
 
 

@@ -19,21 +19,33 @@ class Unrolled:
     losses: Mapping[str, LossTerm] = field(default_factory=dict)  # of an attention that draws
 
 
-def read(units: Sequence[Cell], x: Tensor, mask: Tensor) -> list[Tensor]:
-    """Return h_fwd and, if there are two units, h_bwd, (B, Tx, n) each, of inputs (B, Tx, m)."""
+def read(
+    units: Sequence[Cell], x: Tensor, mask: Tensor, start: Tensor | None = None
+) -> list[Tensor]:
+    """Return h_fwd and, if there are two units, h_bwd, (B, Tx, n) each.
+
+    Args:
+        units: The first reads from left to right, the second from right to left.
+        x: (B, Tx, m) inputs.
+        mask: (B, Tx) bool, True on real tokens, which come first.
+        start: (B, n) output before the first token of a direction; None is 0.
+    """
     positions = range(mask.shape[1])
     orders = (positions, reversed(positions))
-    return [run_cell(unit, x, mask, order) for unit, order in zip(units, orders, strict=False)]
+    both = zip(units, orders, strict=False)
+    return [run_cell(unit, x, mask, order, start) for unit, order in both]
 
 
-def run_cell(cell: Cell, x: Tensor, mask: Tensor, order: Iterable[int]) -> Tensor:
+def run_cell(
+    cell: Cell, x: Tensor, mask: Tensor, order: Iterable[int], start: Tensor | None = None
+) -> Tensor:
     """Run a cell over the positions in `order` and return its outputs (B, Tx, n), by position.
 
-    A padded position copies the state, so the backward pass is still 0 when it meets the last
-    real word.
+    A padded position copies the state, so the backward pass is still as it began when it meets the
+    last real word.
     """
     projected = cell.project(x)
-    state = cell.begin(x.new_zeros(len(x), cell.hidden_size))
+    state = cell.begin(x.new_zeros(len(x), cell.hidden_size) if start is None else start)
     outputs: dict[int, Tensor] = {}
     for j in order:
         moved = _step(cell, projected[:, j], state, None)
