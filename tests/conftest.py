@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cell_oracle import CellOracle
 from oracles import Oracle
 from runs import run_here, tiny_run
 from storms import Micro, Zygote
@@ -49,6 +50,7 @@ from seq2seq.model.attention import (
     MultiHeadAttention,
 )
 from seq2seq.model.draws import entry_keys, fold, keyed, stream
+from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.hard_attention import HardAttention
 from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Followed
@@ -188,11 +190,12 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
         if isinstance(model.decoder, TransformerDecoder):
             return transformer
     kind, option = attention_of(model)
-    return Oracle(
+    papers = model.decoder.unit.__class__ is GatedUnit
+    return (Oracle if papers else CellOracle)(
         weights,
         encoder=transformer,
         state_word="emitted" if model.decoder.moved_by_emitted else "previous",
-        reset="before" if model.decoder.unit.reset_before else "after",
+        reset="before" if getattr(model.decoder.unit, "reset_before", True) else "after",
         readout="maxout" if model.decoder.maxout else "tanh",
         attention=kind,
         option=option,

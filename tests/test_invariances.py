@@ -11,6 +11,7 @@ from conftest import (
     run,
     tiny_model,
 )
+from test_cells import CELLS
 
 from seq2seq.config.schema import Reset, StateWord
 from seq2seq.data.batching import Batch, collate
@@ -18,7 +19,11 @@ from seq2seq.model.dropout import Dropout
 
 TOLERANCE = 1e-12  # float64
 SEEDS = (1, 2)
-READINGS = [(state_word, reset) for state_word in StateWord for reset in Reset]
+READINGS = {
+    f"{state_word}-{reset}": {"state_word": state_word, "reset": reset}
+    for state_word in StateWord
+    for reset in Reset
+}
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, note: str) -> None:
@@ -59,9 +64,9 @@ def padded(batch: Batch, columns: int, ids: torch.Tensor | None = None) -> Batch
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("state_word", "reset"), READINGS)
-def test_batch_mates_change_nothing(seed, state_word, reset):
-    model = tiny_model(seed, state_word=state_word, reset=reset)
+@pytest.mark.parametrize("changes", [*READINGS.values(), *CELLS.values()], ids=[*READINGS, *CELLS])
+def test_batch_mates_change_nothing(seed, changes):
+    model = tiny_model(seed, **changes)
     pairs = random_pairs(seed)
     together = by_sentence(model, collate(pairs, PAD))
     alone = [by_sentence(model, collate([pair], PAD))[0] for pair in pairs]

@@ -23,6 +23,7 @@ from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.hard_attention import HardAttention, Reinforce
 from seq2seq.model.initialization import SCHEMES
+from seq2seq.model.lstm import LSTMCell
 from seq2seq.model.protocols import Attention, Cell, Encoder
 from seq2seq.run.errors import ConfigError
 
@@ -177,6 +178,20 @@ def gated(
         context_size,
         reset_before=own.reset is schema.Reset.before,
         bias=cfg.model.bias,
+        linear=backend.linear,
+    )
+
+
+@builds(schema.LSTMConfig)
+def lstm(
+    own: schema.LSTMConfig, cfg: Config, input_size: int, context_size: int, backend: Backend
+) -> LSTMCell:
+    """Build an LSTM."""
+    return LSTMCell(
+        input_size,
+        cfg.model.hidden_size,
+        context_size,
+        forget_bias=own.forget_bias,
         linear=backend.linear,
     )
 
