@@ -26,18 +26,51 @@ class CellOracle(Oracle):
 
     def gated_unit(self, name: str, x: Array, h: Array, c: Array | None = None) -> Array:
         """A step of any cell; h is its whole state."""
-        return self.lstm(name, x, h, c) if self.is_lstm(name) else super().gated_unit(name, x, h, c)
+        if self.is_lstm(name):
+            return self.lstm(name, x, h, c)
+        if f"{name}.norm_U.gates.weight" in self.weights:
+            return self.normalised_unit(name, x, h, c)
+        return super().gated_unit(name, x, h, c)
+
+    def norm(self, name: str, x: Array) -> Array:
+        """LayerNorm with a gain, and a bias if it has one; x where there is none."""
+        if f"{name}.weight" not in self.weights:
+            return x
+        centred = x - x.sum() / len(x)
+        return centred / np.sqrt((centred**2).sum() / len(x) + 1e-5) * self.matrix(
+            name
+        ) + self.bias(name)
+
+    def added(
+        self, name: str, x: Array, h: Array, c: Array | None, letters: Sequence[str]
+    ) -> Array:
+        """What x, h and c add to some gates, normalised one by one: Ba et al. 2016."""
+        sums = 0.0
+        of_gates = ".gates" if letters != [""] else ".candidate"
+        for layer, given in (("W", x), ("U", h), ("C", c)):
+            if given is not None:
+                parts = [self.matrix(f"{name}.{layer}{letter}") @ given for letter in letters]
+                sums = sums + self.norm(f"{name}.norm_{layer}{of_gates}", np.concatenate(parts))
+        return sums
+
+    def normalised_unit(self, name: str, x: Array, h: Array, c: Array | None) -> Array:
+        z, r = np.split(sigmoid(self.added(name, x, h, c, ["_z", "_r"])), 2)
+        if self.reset == "before":
+            net = self.added(name, x, r * h, c, [""])
+        else:
+            net = self.added(name, x, None, c, [""]) + r * self.added(name, None, h, None, [""])
+        return (1 - z) * h + z * np.tanh(net)
 
     def lstm(self, name: str, x: Array, state: Array, c: Array | None) -> Array:
         h, m = np.split(state, 2)
-        sums = (
-            self.matrix(f"{name}.W") @ x + self.matrix(f"{name}.U") @ h + self.weights[f"{name}.b"]
-        )
-        if c is not None:
-            sums = sums + self.matrix(f"{name}.C") @ c
+        sums = self.weights[f"{name}.b"]
+        for layer, given in (("W", x), ("U", h), ("C", c)):
+            if given is not None:
+                product = self.matrix(f"{name}.{layer}") @ given
+                sums = sums + self.norm(f"{name}.norm_{layer}", product)
         i, f, g, o = np.split(sums, 4)
         m = sigmoid(f) * m + sigmoid(i) * np.tanh(g)
-        return np.concatenate([sigmoid(o) * np.tanh(m), m])
+        return np.concatenate([sigmoid(o) * np.tanh(self.norm(f"{name}.norm_m", m)), m])
 
     def run(self, name: str, xs: Sequence[Array], n: int) -> list[Array]:
         """The outputs of a cell along inputs."""

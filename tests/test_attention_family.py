@@ -21,7 +21,7 @@ TRANSFORMER += [
 
 KINDS["layers"] = TRANSFORMER
 KINDS |= {
-    "lstm": ["cell=lstm"],
+    "lstm": ["cell=lstm", "cell.layer_norm=true", "cell.recurrent_dropout=0.2"],
 }
 """Overrides that make a run one of each member of the family."""
 

@@ -1,16 +1,27 @@
 """Other cells than the paper's, against NumPy loops written from their papers and torch's own."""
 
+import logging
+
 import pytest
 import torch
 from conftest import PAD, TINY, oracle_of, random_batch, tiny_model, with_values
 from test_equations import TOLERANCE, assert_gradients_are_the_oracles, differences
 from torch import nn
+from torch.nn import functional
 
-from seq2seq.config.schema import LSTMConfig
+from seq2seq.config.schema import Backend, GatedConfig, LSTMConfig, Reset
 from seq2seq.model import build_model
 from seq2seq.model.backend import Backend as Reference
+from seq2seq.model.draws import entry_keys, keyed
+from seq2seq.model.gated_unit import GatedUnit
+from seq2seq.model.recurrence import run_cell
 
-CELLS = {"lstm": {"cell": LSTMConfig()}}
+CELLS = {
+    "lstm": {"cell": LSTMConfig()},
+    "lstm, normalised": {"cell": LSTMConfig(layer_norm=True)},
+    "normalised": {"cell": GatedConfig(layer_norm=True)},
+    "normalised, no bias": {"cell": GatedConfig(layer_norm=True, reset=Reset.after), "bias": False},
+}
 """Changes of `tiny_model`, by name."""
 
 
@@ -57,6 +68,53 @@ def test_an_lstm_is_torchs():
         torch.testing.assert_close(actual, wanted, rtol=0, atol=1e-10)
 
 
+# Recurrent dropout ------------------------------------------------------------------------------
+
+DROPPED = {
+    "gated": {"cell": GatedConfig(recurrent_dropout=0.4)},
+    "gated, reset after": {"cell": GatedConfig(recurrent_dropout=0.4, reset=Reset.after)},
+    "lstm": {"cell": LSTMConfig(recurrent_dropout=0.4)},
+}
+"""That a sentence draws the same in any company is in `test_draws.py`."""
+
+
+@pytest.mark.parametrize("kind", DROPPED)
+def test_a_recurrent_mask_is_one_for_all_steps_and_fair(kind):
+    model, sentences, steps = tiny_model(7, **DROPPED[kind], hidden_size=16), 200, 5
+    unit, plain = model.encoder.forward_unit, model.encoder.backward_unit
+    plain.load_state_dict(unit.state_dict())
+    seen = []
+    for name in {"U", "U_z", "U_r"} & {name for name, _ in unit.named_children()}:
+        getattr(unit, name).register_forward_pre_hook(lambda _, args: seen.append(args[0] == 0))
+    x, mask = torch.randn(sentences, steps, 3).double(), torch.ones(sentences, steps).bool()
+    start = torch.ones(sentences, 16).double()
+    with keyed(entry_keys(7, 1, sentences)):
+        unit.train()
+        h = run_cell(unit, x, mask, range(steps), start)
+        [dropped] = unit.begin(start)[-1:]
+    dead = dropped == 0
+    assert len(seen) == steps * (1 if kind == "lstm" else 3)
+    assert all(torch.equal(zeros, dead) for zeros in seen)
+    assert dead.double().mean().item() == pytest.approx(0.4, abs=0.03)
+    assert dropped.mean().item() == pytest.approx(1, abs=0.05)
+    assert len(dead.unique(dim=0)) > 190, "every sentence draws for itself"
+    # In evaluation there is none; what was dropped was used in training.
+    assert len(plain.begin(start)) == (2 if kind == "lstm" else 1)
+    expected = run_cell(plain, x, mask, range(steps), start)
+    assert (h - expected).abs().amax(dim=(1, 2)).min() > 1e-3
+
+
+def test_without_options_the_unit_is_the_papers_and_with_them_the_reference_runs(
+    caplog, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+    assert tiny_model(1, cell=GatedConfig()).decoder.unit.__class__ is GatedUnit
+    with caplog.at_level(logging.INFO, "seq2seq"):
+        tiny_model(1, backend=Backend.auto, **DROPPED["gated"])
+    [line] = caplog.messages
+    assert line.endswith("in part: RegularizedUnit has no fused kernel")
+
+
 # Initial weights --------------------------------------------------------------------------------
 
 
@@ -93,7 +151,35 @@ def output_of_the_memory(model):
     model.decoder.unit.output = lambda state: state[1]
 
 
+def one_norm_a_gate(model):
+    norm, n = model.decoder.unit.norm_U.gates, model.decoder.unit.hidden_size
+    gain = norm.weight.chunk(2)
+    norm.forward = lambda x: torch.cat(
+        [
+            functional.layer_norm(half, (n,), g)
+            for half, g in zip(x.chunk(2, -1), gain, strict=True)
+        ],
+        dim=-1,
+    )
+
+
+def context_not_normalised(model):
+    model.decoder.unit.norm_C = nn.Identity()
+
+
+def memory_not_normalised(model):
+    model.decoder.unit.norm_m = nn.Identity()
+
+
+def normalised_before_the_reset(model):
+    model.decoder.unit.reset_before ^= True
+
+
 MUTATIONS = [
+    (one_norm_a_gate, "normalised"),
+    (context_not_normalised, "lstm, normalised"),
+    (memory_not_normalised, "lstm, normalised"),
+    (normalised_before_the_reset, "normalised"),
     (gates_in_another_order, "lstm"),
     (without_context, "lstm"),
     (memory_starts_as_the_state, "lstm"),

@@ -20,7 +20,7 @@ from seq2seq.model.draws import name_sites
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.encoder_decoder import EncoderDecoder
-from seq2seq.model.gated_unit import GatedUnit
+from seq2seq.model.gated_unit import GatedUnit, RegularizedUnit
 from seq2seq.model.hard_attention import HardAttention, Reinforce
 from seq2seq.model.initialization import SCHEMES
 from seq2seq.model.lstm import LSTMCell
@@ -171,15 +171,14 @@ def cell(cfg: Config, input_size: int, context_size: int, backend: Backend) -> C
 def gated(
     own: schema.GatedConfig, cfg: Config, input_size: int, context_size: int, backend: Backend
 ) -> GatedUnit:
-    """Build the paper's unit."""
-    return GatedUnit(
-        input_size,
-        cfg.model.hidden_size,
-        context_size,
-        reset_before=own.reset is schema.Reset.before,
-        bias=cfg.model.bias,
-        linear=backend.linear,
-    )
+    """Build the paper's unit; as it is printed, it runs on kernels."""
+    sizes = input_size, cfg.model.hidden_size, context_size
+    kind: dict[str, Any] = {"reset_before": own.reset is schema.Reset.before}
+    kind |= {"bias": cfg.model.bias, "linear": backend.linear}
+    if not own.layer_norm and own.recurrent_dropout == 0:
+        return GatedUnit(*sizes, **kind)
+    kind |= {"layer_norm": own.layer_norm, "recurrent_dropout": own.recurrent_dropout}
+    return RegularizedUnit(*sizes, **kind)
 
 
 @builds(schema.LSTMConfig)
@@ -192,6 +191,8 @@ def lstm(
         cfg.model.hidden_size,
         context_size,
         forget_bias=own.forget_bias,
+        layer_norm=own.layer_norm,
+        recurrent_dropout=own.recurrent_dropout,
         linear=backend.linear,
     )
 
