@@ -30,7 +30,13 @@ class CellOracle(Oracle):
             return self.lstm(name, x, h, c)
         if f"{name}.norm_U.gates.weight" in self.weights:
             return self.normalised_unit(name, x, h, c)
+        if f"{name}.U.weight" not in self.weights:
+            return self.min_gru(name, x, h)
         return super().gated_unit(name, x, h, c)
+
+    def min_gru(self, name: str, x: Array, h: Array) -> Array:
+        z, candidate = np.split(self.matrix(f"{name}.W") @ x + self.bias(f"{name}.W"), 2)
+        return (1 - sigmoid(z)) * h + sigmoid(z) * candidate
 
     def norm(self, name: str, x: Array) -> Array:
         """LayerNorm with a gain, and a bias if it has one; x where there is none."""
@@ -72,25 +78,27 @@ class CellOracle(Oracle):
         m = sigmoid(f) * m + sigmoid(i) * np.tanh(g)
         return np.concatenate([sigmoid(o) * np.tanh(self.norm(f"{name}.norm_m", m)), m])
 
-    def run(self, name: str, xs: Sequence[Array], n: int) -> list[Array]:
+    def width(self, name: str) -> int:
+        """n of a cell."""
+        if f"{name}.U.weight" in self.weights:
+            return self.matrix(f"{name}.U").shape[1]
+        return len(self.matrix(f"{name}.W")) // 2
+
+    def run(self, name: str, xs: Sequence[Array]) -> list[Array]:
         """The outputs of a cell along inputs."""
-        state, outputs = self.begin(name, np.zeros(n)), []
+        n, outputs = self.width(name), []
+        state = self.begin(name, np.zeros(n))
         for x in xs:
             state = self.gated_unit(name, x, state)
             outputs.append(state[:n])
         return outputs
 
     def annotate(self, src: Sequence[int]) -> list[Array]:
-        xs, n = [self.embed("encoder", word) for word in src], self.size
-        forward = self.run("encoder.forward_unit", xs, n)
-        backward = self.run("encoder.backward_unit", xs[::-1], n)[::-1]
+        xs = [self.embed("encoder", word) for word in src]
+        forward = self.run("encoder.forward_unit", xs)
+        backward = self.run("encoder.backward_unit", xs[::-1])[::-1]
         self.summary = backward[0]
         return [np.concatenate(both) for both in zip(forward, backward, strict=True)]
-
-    @property
-    def size(self) -> int:
-        """n, which the decoder's first state has, too."""
-        return len(self.matrix("decoder.W_s"))
 
     def start(self, h: Sequence[Array]) -> Array:
         s = np.tanh(self.matrix("decoder.W_s") @ self.summary + self.bias("decoder.W_s"))
@@ -99,4 +107,4 @@ class CellOracle(Oracle):
     def predict(
         self, s: Array, y_prev: int | None, h: Sequence[Array]
     ) -> tuple[Array, Array, Array]:
-        return super().predict(s[: self.size], y_prev, h)
+        return super().predict(s[: len(self.matrix("decoder.W_s"))], y_prev, h)

@@ -173,10 +173,14 @@ def attention_of(model: EncoderDecoder) -> tuple[str, int | None]:
     raise AssertionError(model.decoder.attention)
 
 
+def weights_of(model: EncoderDecoder) -> dict[str, np.ndarray]:
+    """Copies, by name."""
+    return {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()}
+
+
 def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
     """The oracle with a copy of a model's weights and the model's reading of the paper."""
-    weights = {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()}
-    transformer = None
+    weights, transformer = weights_of(model), None
     if isinstance(model.encoder, SelfAttentionEncoder):
         layers = model.decoder.layers if hasattr(model.decoder, "layers") else model.encoder.layers
         shown = getattr(model.decoder, "shown", None)

@@ -2,19 +2,47 @@
 
 import logging
 
+import numpy as np
 import pytest
 import torch
-from conftest import PAD, TINY, oracle_of, random_batch, tiny_model, with_values
+from cell_oracle import CellOracle
+from conftest import (
+    PAD,
+    TINY,
+    oracle_of,
+    random_batch,
+    random_pairs,
+    tiny_model,
+    weights_of,
+    with_values,
+)
 from test_equations import TOLERANCE, assert_gradients_are_the_oracles, differences
 from torch import nn
 from torch.nn import functional
 
-from seq2seq.config.schema import Backend, GatedConfig, LSTMConfig, Reset
-from seq2seq.model import build_model
+from seq2seq.config.schema import (
+    Backend,
+    GatedConfig,
+    LayersAttentionConfig,
+    LSTMConfig,
+    MinGRUConfig,
+    Reset,
+    TransformerDecoderConfig,
+)
+from seq2seq.data.batching import collate
+from seq2seq.model import EncoderDecoder, build_model
 from seq2seq.model.backend import Backend as Reference
 from seq2seq.model.draws import entry_keys, keyed
 from seq2seq.model.gated_unit import GatedUnit
+from seq2seq.model.min_gru import MinGRU
 from seq2seq.model.recurrence import run_cell
+
+OF_LAYERS = {
+    "decoder": TransformerDecoderConfig(layers=1, inner_size=6),
+    "attention": LayersAttentionConfig(heads=2),
+    "embedding_size": 4,
+}
+"""A decoder without cells."""
 
 CELLS = {
     "lstm": {"cell": LSTMConfig()},
@@ -23,6 +51,9 @@ CELLS = {
     "normalised, no bias": {"cell": GatedConfig(layer_norm=True, reset=Reset.after), "bias": False},
 }
 """Changes of `tiny_model`, by name."""
+
+ENCODERS = {"min_gru": {"cell": MinGRUConfig(), **OF_LAYERS}}
+"""Of what is compared in the encoder alone, for no recurrent decoder can have it."""
 
 
 @pytest.mark.parametrize("kind", CELLS)
@@ -36,6 +67,87 @@ def test_values_are_the_oracles_along_targets_and_word_by_word(kind):
 @pytest.mark.parametrize("kind", CELLS)
 def test_gradients_are_the_oracles(kind):
     assert_gradients_are_the_oracles(tiny_model(11, **CELLS[kind]), seed=11)
+
+
+def encoder_oracle(model: EncoderDecoder) -> CellOracle:
+    reading = {"state_word": "emitted", "reset": "before", "readout": "maxout"}
+    return CellOracle(weights_of(model), **reading)
+
+
+def annotated(oracle: CellOracle, pairs) -> list[np.ndarray]:
+    """Of each sentence the annotations one after another, then the summary."""
+    of_pairs = [[*oracle.annotate(src), oracle.summary] for src, _ in pairs]
+    return [np.concatenate(vectors) for vectors in of_pairs]
+
+
+def encoded(model: EncoderDecoder, pairs) -> list[torch.Tensor]:
+    """The same of a padded batch."""
+    batch = collate(pairs, PAD)
+    memory = model.encoder(batch.src, batch.src_mask)
+    rows = zip(memory.states, batch.src_mask, memory.summary, strict=True)
+    return [torch.cat([states[real].flatten(), summary]) for states, real, summary in rows]
+
+
+def distance(model: EncoderDecoder, oracle: CellOracle, pairs) -> float:
+    both = zip(encoded(model, pairs), annotated(oracle, pairs), strict=True)
+    return max(float(np.abs(found.detach().numpy() - wanted).max()) for found, wanted in both)
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_an_encoder_is_the_oracles_values_and_gradients(kind):
+    model, pairs, rng = (
+        tiny_model(13, **ENCODERS[kind]),
+        random_pairs(13),
+        np.random.default_rng(13),
+    )
+    oracle = encoder_oracle(model)
+    assert distance(model, oracle, pairs) < TOLERANCE
+    found = encoded(model, pairs)
+    weights = [rng.normal(size=x.shape) for x in found]
+    sum((x * torch.from_numpy(w)).sum() for x, w in zip(found, weights, strict=True)).backward()
+    plain = oracle.weights
+    for name, parameter in model.encoder.named_parameters(prefix="encoder"):
+        direction = rng.normal(size=parameter.shape)
+        oracle.weights = {**plain, name: plain[name] + 1e-30j * direction}
+        moved = zip(annotated(oracle, pairs), weights, strict=True)
+        expected = sum((x * w).sum() for x, w in moved).imag / 1e-30
+        assert abs(expected) > 1e-6, f"{name} has no gradient to compare"
+        actual = (parameter.grad.numpy() * direction).sum()
+        assert actual == pytest.approx(expected, rel=1e-10, abs=1e-10), name
+
+
+# A cell that needs no loop ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 5, 8, 37])
+def test_a_scan_is_the_loop(length, backward):
+    """Values and gradients, also of gates that are shut or open, from any start."""
+    unit = MinGRU(3, 4).double()
+    nn.init.normal_(unit.W.weight, std=3.0)
+    x = 4 * torch.randn(3, length, 3, dtype=torch.float64)
+    start = torch.randn(3, 4, dtype=torch.float64)
+    mask = torch.arange(length) < torch.tensor([length, max(1, length - 3), 1])[:, None]
+    positions = range(length)
+    order = [*positions][:: -1 if backward else 1]
+    inputs = [x.requires_grad_(), start.requires_grad_(), *unit.parameters()]
+    for begin in (start, None):
+        results = run_cell(unit, x, mask, order, begin), unit.run(x, mask, begin, backward=backward)
+        weight = torch.randn_like(results[0])
+        grads = [
+            torch.autograd.grad((h * weight).sum(), inputs, allow_unused=begin is None)
+            for h in results
+        ]
+        for found, expected in zip(
+            *([h, *g] for h, g in zip(results, grads, strict=True)), strict=True
+        ):
+            torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_an_encoder_runs_a_scan_instead_of_a_loop(monkeypatch):
+    monkeypatch.setattr(MinGRU, "step", lambda *_: pytest.fail("a step in a loop"))
+    model, batch = tiny_model(1, **ENCODERS["min_gru"]), random_batch(1)
+    model.encoder(batch.src, batch.src_mask)
 
 
 # torch.nn.LSTM ----------------------------------------------------------------------------------
@@ -151,6 +263,19 @@ def output_of_the_memory(model):
     model.decoder.unit.output = lambda state: state[1]
 
 
+def gate_and_candidate_exchanged(model):
+    unit = model.encoder.forward_unit
+    unit.W.weight.copy_(unit.W.weight.roll(unit.hidden_size, dims=0))
+
+
+def padding_is_read(model):
+    unit = model.encoder.backward_unit
+    plain = unit.run
+    unit.run = lambda x, mask, start, *, backward: plain(
+        x, torch.ones_like(mask), start, backward=backward
+    )
+
+
 def one_norm_a_gate(model):
     norm, n = model.decoder.unit.norm_U.gates, model.decoder.unit.hidden_size
     gain = norm.weight.chunk(2)
@@ -184,14 +309,21 @@ MUTATIONS = [
     (without_context, "lstm"),
     (memory_starts_as_the_state, "lstm"),
     (output_of_the_memory, "lstm"),
+    (gate_and_candidate_exchanged, "min_gru"),
+    (padding_is_read, "min_gru"),
 ]
 
 
 @pytest.mark.parametrize(("mutate", "kind"), MUTATIONS, ids=lambda x: getattr(x, "__name__", x))
 def test_a_wrong_cell_is_noticed(mutate, kind):
-    model, batch = tiny_model(21, **CELLS[kind]), random_batch(21)
-    oracle = oracle_of(model)
-    assert max(differences(model, oracle, batch).values()) < TOLERANCE
+    model = tiny_model(21, **(CELLS | ENCODERS)[kind])
+    if kind in CELLS:
+        oracle, batch = oracle_of(model), random_batch(21)
+        worst = lambda: max(differences(model, oracle, batch).values())  # noqa: E731
+    else:
+        oracle, pairs = encoder_oracle(model), random_pairs(21)
+        worst = lambda: distance(model, oracle, pairs)  # noqa: E731
+    assert worst() < TOLERANCE
     with torch.no_grad():
         mutate(model)
-    assert max(differences(model, oracle, batch).values()) > 1e-4
+    assert worst() > 1e-4

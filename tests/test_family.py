@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from conftest import FAMILY, follow, random_batch, tiny_model
-from test_cells import CELLS
+from test_cells import CELLS, ENCODERS
 from test_search import RULES, random_sources, search
 
 from seq2seq.config import registry
@@ -51,10 +51,12 @@ class Coverage(AdditiveAttention):
 
 def changes_of(name: str, outside: dict[str, object]) -> dict[str, object]:
     """Changes of `tiny_model` that make it this member of the family."""
-    return CELLS.get(name) or {group: outside[group] for group in OUTSIDE.get(name, ())}
+    return (CELLS | ENCODERS).get(name) or {
+        group: outside[group] for group in OUTSIDE.get(name, ())
+    }
 
 
-@pytest.mark.parametrize("name", [*CELLS, *OUTSIDE, "coverage"])
+@pytest.mark.parametrize("name", [*CELLS, *ENCODERS, *OUTSIDE, "coverage"])
 def test_search_and_teacher_forcing_agree(name, outside):
     """State of two tensors, summary of another width, an attention with a state; ragged batches."""
     model = tiny_model(4, vocab=9, **changes_of(name, outside))

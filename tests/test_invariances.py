@@ -11,7 +11,7 @@ from conftest import (
     run,
     tiny_model,
 )
-from test_cells import CELLS
+from test_cells import CELLS, ENCODERS
 
 from seq2seq.config.schema import Reset, StateWord
 from seq2seq.data.batching import Batch, collate
@@ -24,6 +24,7 @@ READINGS = {
     for state_word in StateWord
     for reset in Reset
 }
+MEMBERS = READINGS | CELLS | ENCODERS
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, note: str) -> None:
@@ -64,7 +65,7 @@ def padded(batch: Batch, columns: int, ids: torch.Tensor | None = None) -> Batch
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("changes", [*READINGS.values(), *CELLS.values()], ids=[*READINGS, *CELLS])
+@pytest.mark.parametrize("changes", MEMBERS.values(), ids=MEMBERS)
 def test_batch_mates_change_nothing(seed, changes):
     model = tiny_model(seed, **changes)
     pairs = random_pairs(seed)

@@ -24,6 +24,7 @@ from seq2seq.model.gated_unit import GatedUnit, RegularizedUnit
 from seq2seq.model.hard_attention import HardAttention, Reinforce
 from seq2seq.model.initialization import SCHEMES
 from seq2seq.model.lstm import LSTMCell
+from seq2seq.model.min_gru import MinGRU
 from seq2seq.model.protocols import Attention, Cell, Encoder
 from seq2seq.run.errors import ConfigError
 
@@ -195,6 +196,13 @@ def lstm(
         recurrent_dropout=own.recurrent_dropout,
         linear=backend.linear,
     )
+
+
+@builds(schema.MinGRUConfig)
+def min_gru(own: Any, cfg: Config, input_size: int, context_size: int, backend: Backend) -> MinGRU:
+    """Build a unit without recurrent weights."""
+    assert not context_size, "the config's check lets no context through"
+    return MinGRU(input_size, cfg.model.hidden_size, linear=backend.linear)
 
 
 # Attention over annotations of a size; its queries are states of the decoder.

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from seq2seq.config.registry import option
 from seq2seq.config.schema.ranges import number, share
+from seq2seq.run.errors import ConfigError
 
 # Where the reset gate acts: on the state before U, or on the product after it
 Reset = StrEnum("Reset", "before after")
@@ -40,3 +41,20 @@ class LSTMConfig(UnitConfig):
 
     name: str = "lstm"
     forget_bias: float = number(-10, 10, default=1.0)  # that the bias of the forget gate starts at
+
+
+@option("cell")
+@dataclass(kw_only=True)
+class MinGRUConfig:
+    """A unit whose gate does not see the state, Feng et al. 2024: trained by a parallel scan."""
+
+    name: str = "min_gru"
+
+    def check(self, config: Any) -> None:
+        """See that no decoder wants to add a context to the input of a cell."""
+        decoder = config.decoder
+        without = getattr(decoder, "attend", None), getattr(decoder, "input_feeding", True)
+        if getattr(decoder, "has_cells", True) and without != ("top", False):
+            what = f"cell=min_gru takes no context, and decoder={decoder.name} gives it one"
+            fix = "Set decoder=stacked decoder.attend=top decoder.input_feeding=false."
+            raise ConfigError("config", what, fix)
