@@ -4,6 +4,7 @@ Shares nothing with `seq2seq` but the names of the weights, which also tell the 
 Analytic, for the complex step of `oracles.py`.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,8 +18,14 @@ def sigmoid(x: Array) -> Array:
 class CellOracle(Oracle):
     """`Oracle` whose units have a state of several vectors, side by side; the output is first."""
 
+    def cells(self, name: str) -> list[str]:
+        """The cells behind each other in a step; one, unless there are more."""
+        names = (f"{name}.cells.{i}" for i in itertools.count())
+        held = itertools.takewhile(lambda cell: f"{cell}.U.weight" in self.weights, names)
+        return [*held] or [name]
+
     def is_lstm(self, name: str) -> bool:
-        return f"{name}.b" in self.weights
+        return len(self.weights.get(f"{self.cells(name)[0]}.b", ())) > self.width(name)
 
     def begin(self, name: str, h: Array) -> Array:
         """The state whose output is h; the memory of an LSTM starts at 0."""
@@ -26,13 +33,16 @@ class CellOracle(Oracle):
 
     def gated_unit(self, name: str, x: Array, h: Array, c: Array | None = None) -> Array:
         """A step of any cell; h is its whole state."""
+        for cell in self.cells(name):
+            h, x, c = self.step(cell, x, h, c), None, None
+        return h
+
+    def step(self, name: str, x: Array | None, h: Array, c: Array | None) -> Array:
         if self.is_lstm(name):
             return self.lstm(name, x, h, c)
-        if f"{name}.norm_U.gates.weight" in self.weights:
-            return self.normalised_unit(name, x, h, c)
         if f"{name}.U.weight" not in self.weights:
             return self.min_gru(name, x, h)
-        return super().gated_unit(name, x, h, c)
+        return self.gru(name, x, h, c)
 
     def min_gru(self, name: str, x: Array, h: Array) -> Array:
         z, candidate = np.split(self.matrix(f"{name}.W") @ x + self.bias(f"{name}.W"), 2)
@@ -50,7 +60,7 @@ class CellOracle(Oracle):
     def added(
         self, name: str, x: Array, h: Array, c: Array | None, letters: Sequence[str]
     ) -> Array:
-        """What x, h and c add to some gates, normalised one by one: Ba et al. 2016."""
+        """What x, h and c add to some gates, each normalised if at all: Ba et al. 2016."""
         sums = 0.0
         of_gates = ".gates" if letters != [""] else ".candidate"
         for layer, given in (("W", x), ("U", h), ("C", c)):
@@ -59,12 +69,13 @@ class CellOracle(Oracle):
                 sums = sums + self.norm(f"{name}.norm_{layer}{of_gates}", np.concatenate(parts))
         return sums
 
-    def normalised_unit(self, name: str, x: Array, h: Array, c: Array | None) -> Array:
+    def gru(self, name: str, x: Array, h: Array, c: Array | None) -> Array:
         z, r = np.split(sigmoid(self.added(name, x, h, c, ["_z", "_r"])), 2)
         if self.reset == "before":
             net = self.added(name, x, r * h, c, [""])
         else:
             net = self.added(name, x, None, c, [""]) + r * self.added(name, None, h, None, [""])
+        net = net + self.bias(f"{name}.W") + self.weights.get(f"{name}.b", 0.0)
         return (1 - z) * h + z * np.tanh(net)
 
     def lstm(self, name: str, x: Array, state: Array, c: Array | None) -> Array:
@@ -80,6 +91,7 @@ class CellOracle(Oracle):
 
     def width(self, name: str) -> int:
         """n of a cell."""
+        [name, *_] = self.cells(name)
         if f"{name}.U.weight" in self.weights:
             return self.matrix(f"{name}.U").shape[1]
         return len(self.matrix(f"{name}.W")) // 2

@@ -195,11 +195,12 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
             return transformer
     kind, option = attention_of(model)
     papers = model.decoder.unit.__class__ is GatedUnit
+    first = getattr(model.decoder.unit, "first", model.decoder.unit)
     return (Oracle if papers else CellOracle)(
         weights,
         encoder=transformer,
         state_word="emitted" if model.decoder.moved_by_emitted else "previous",
-        reset="before" if getattr(model.decoder.unit, "reset_before", True) else "after",
+        reset="before" if getattr(first, "reset_before", True) else "after",
         readout="maxout" if model.decoder.maxout else "tanh",
         attention=kind,
         option=option,

@@ -48,7 +48,12 @@ CELLS = {
     "lstm": {"cell": LSTMConfig()},
     "lstm, normalised": {"cell": LSTMConfig(layer_norm=True)},
     "normalised": {"cell": GatedConfig(layer_norm=True)},
-    "normalised, no bias": {"cell": GatedConfig(layer_norm=True, reset=Reset.after), "bias": False},
+    "gated, 3 transitions": {"cell": GatedConfig(transitions=3)},
+    "lstm, 2 transitions": {"cell": LSTMConfig(transitions=2)},
+    "normalised, 2 transitions, no bias": {
+        "cell": GatedConfig(layer_norm=True, transitions=2, reset=Reset.after),
+        "bias": False,
+    },
 }
 """Changes of `tiny_model`, by name."""
 
@@ -186,6 +191,7 @@ DROPPED = {
     "gated": {"cell": GatedConfig(recurrent_dropout=0.4)},
     "gated, reset after": {"cell": GatedConfig(recurrent_dropout=0.4, reset=Reset.after)},
     "lstm": {"cell": LSTMConfig(recurrent_dropout=0.4)},
+    "transitions": {"cell": GatedConfig(recurrent_dropout=0.4, transitions=2)},
 }
 """That a sentence draws the same in any company is in `test_draws.py`."""
 
@@ -196,8 +202,9 @@ def test_a_recurrent_mask_is_one_for_all_steps_and_fair(kind):
     unit, plain = model.encoder.forward_unit, model.encoder.backward_unit
     plain.load_state_dict(unit.state_dict())
     seen = []
-    for name in {"U", "U_z", "U_r"} & {name for name, _ in unit.named_children()}:
-        getattr(unit, name).register_forward_pre_hook(lambda _, args: seen.append(args[0] == 0))
+    layers = [m for name, m in unit.named_modules() if name.split(".")[-1] in ("U", "U_z", "U_r")]
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda _, args: seen.append(args[0] == 0))
     x, mask = torch.randn(sentences, steps, 3).double(), torch.ones(sentences, steps).bool()
     start = torch.ones(sentences, 16).double()
     with keyed(entry_keys(7, 1, sentences)):
@@ -205,7 +212,7 @@ def test_a_recurrent_mask_is_one_for_all_steps_and_fair(kind):
         h = run_cell(unit, x, mask, range(steps), start)
         [dropped] = unit.begin(start)[-1:]
     dead = dropped == 0
-    assert len(seen) == steps * (1 if kind == "lstm" else 3)
+    assert len(seen) == steps * len(layers)
     assert all(torch.equal(zeros, dead) for zeros in seen)
     assert dead.double().mean().item() == pytest.approx(0.4, abs=0.03)
     assert dropped.mean().item() == pytest.approx(1, abs=0.05)
@@ -225,6 +232,18 @@ def test_without_options_the_unit_is_the_papers_and_with_them_the_reference_runs
         tiny_model(1, backend=Backend.auto, **DROPPED["gated"])
     [line] = caplog.messages
     assert line.endswith("in part: RegularizedUnit has no fused kernel")
+
+
+def test_no_weight_of_a_transition_is_empty_and_kernels_leave_it_alone():
+    for kind in (
+        "gated, 3 transitions",
+        "lstm, 2 transitions",
+        "normalised, 2 transitions, no bias",
+    ):
+        model = tiny_model(1, backend=Backend.auto, **CELLS[kind])
+        assert all(p.numel() for p in model.parameters()), kind
+        obstacle = model.backend.obstacle(model.encoder, model.decoder)
+        assert obstacle == "Transitions has no fused kernel"
 
 
 # Initial weights --------------------------------------------------------------------------------
@@ -268,6 +287,22 @@ def gate_and_candidate_exchanged(model):
     unit.W.weight.copy_(unit.W.weight.roll(unit.hidden_size, dims=0))
 
 
+def transitions_in_another_order(model):
+    cells = model.encoder.backward_unit.cells
+    cells[1], cells[2] = cells[2], cells[1]
+
+
+def bias_left_out(model):
+    model.decoder.unit.cells[1].b.zero_()
+
+
+def first_without_context(model):
+    first, last = model.decoder.unit.cells
+    model.decoder.unit.step = lambda x, state, c=None: last.step(
+        last.project(x[..., :0]), first.step(x, state)
+    )
+
+
 def padding_is_read(model):
     unit = model.encoder.backward_unit
     plain = unit.run
@@ -309,6 +344,9 @@ MUTATIONS = [
     (without_context, "lstm"),
     (memory_starts_as_the_state, "lstm"),
     (output_of_the_memory, "lstm"),
+    (transitions_in_another_order, "gated, 3 transitions"),
+    (bias_left_out, "gated, 3 transitions"),
+    (first_without_context, "lstm, 2 transitions"),
     (gate_and_candidate_exchanged, "min_gru"),
     (padding_is_read, "min_gru"),
 ]

@@ -26,6 +26,7 @@ from seq2seq.model.initialization import SCHEMES
 from seq2seq.model.lstm import LSTMCell
 from seq2seq.model.min_gru import MinGRU
 from seq2seq.model.protocols import Attention, Cell, Encoder
+from seq2seq.model.transitions import Transitions
 from seq2seq.run.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -164,8 +165,10 @@ def output_layer(cfg: Config, rank: int | None, num_words: int, backend: Backend
 
 def cell(cfg: Config, input_size: int, context_size: int, backend: Backend) -> Cell:
     """Build a recurrent unit over inputs of a size; those of decoders have a context."""
-    unit: Cell = build(cfg.cell, cfg, input_size, context_size, backend)
-    return unit
+    behind = [(0, 0)] * (getattr(cfg.cell, "transitions", 1) - 1)  # without input and context
+    sizes = [(input_size, context_size), *behind]
+    cells: list[Cell] = [build(cfg.cell, cfg, *each, backend) for each in sizes]
+    return Transitions(cells) if behind else cells[0]
 
 
 @builds(schema.GatedConfig)

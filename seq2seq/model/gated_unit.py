@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from seq2seq.model.dropout import Dropout
 from seq2seq.model.initialization import Scheme, draw_layers
@@ -20,7 +21,8 @@ class GatedUnit(nn.Module):
 
     z = 1 takes the new state, the reverse of torch's GRU. With `reset_before` false the gate acts
     on the product, r . (U s_{i-1}), as in torch's GRU. Gates have no bias; the candidate has one
-    in the authors' code, none in print. Its state is (s_i,).
+    in the authors' code, none in print. Its state is (s_i,). Without input (`transitions.py`) there
+    is the candidate's bias in place of W, W_z and W_r.
     """
 
     def __init__(
@@ -35,9 +37,13 @@ class GatedUnit(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden_size, self.reset_before = hidden_size, reset_before
-        self.W = linear(input_size, hidden_size, bias=bias)
-        self.W_z = linear(input_size, hidden_size, bias=False)
-        self.W_r = linear(input_size, hidden_size, bias=False)
+        self.has_input = input_size > 0
+        if self.has_input:
+            self.W = linear(input_size, hidden_size, bias=bias)
+            self.W_z = linear(input_size, hidden_size, bias=False)
+            self.W_r = linear(input_size, hidden_size, bias=False)
+        else:
+            self.b = nn.Parameter(torch.zeros(hidden_size)) if bias else None
         self.U = linear(hidden_size, hidden_size, bias=False)
         self.U_z = linear(hidden_size, hidden_size, bias=False)
         self.U_r = linear(hidden_size, hidden_size, bias=False)
@@ -49,7 +55,8 @@ class GatedUnit(nn.Module):
 
     def initialize(self, scheme: Scheme) -> None:
         """Draw W, W_z, W_r, U, U_z, U_r, C, C_z, C_r in this order."""
-        draw_layers(scheme, self.W, self.W_z, self.W_r)
+        if self.has_input:
+            draw_layers(scheme, self.W, self.W_z, self.W_r)
         for layer in (self.U, self.U_z, self.U_r):
             scheme.recurrent(layer.weight)
         if self.has_context:
@@ -61,6 +68,10 @@ class GatedUnit(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Return W e, W_z e, W_r e side by side, (..., 3n), for words known before the loop."""
+        if not self.has_input:
+            n = self.hidden_size
+            b = x.new_zeros(n) if self.b is None else self.b
+            return functional.pad(b, (0, 2 * n)).expand(*x.shape[:-1], -1)
         return torch.cat([self.W(x), self.W_z(x), self.W_r(x)], dim=-1)
 
     def step(self, x: Tensor, state: CellState, c: Tensor | None = None) -> CellState:
@@ -120,10 +131,11 @@ class RegularizedUnit(GatedUnit):
         linear: Layer = nn.Linear,
     ) -> None:
         sizes = input_size, hidden_size, context_size
-        outside = layer_norm and bias  # b is added to what is normalised
+        given = layer_norm and input_size > 0
+        outside = given and bias  # b is added to what is normalised
         kind = {"reset_before": reset_before, "bias": bias and not outside}
         super().__init__(*sizes, **kind, linear=linear)
-        self.norm_W = _Norms(hidden_size, layer_norm=layer_norm, bias=outside)
+        self.norm_W = _Norms(hidden_size, layer_norm=given, bias=outside)
         self.norm_U = _Norms(hidden_size, layer_norm=layer_norm)
         self.norm_C = _Norms(hidden_size, layer_norm=layer_norm and self.has_context)
         self.recurrent_dropout = Dropout(recurrent_dropout)

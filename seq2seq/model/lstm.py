@@ -42,7 +42,7 @@ class LSTMCell(nn.Module):
         super().__init__()
         self.hidden_size, self.forget_bias = hidden_size, forget_bias
         rows = 4 * hidden_size
-        self.W = linear(input_size, rows, bias=False)
+        self.W = linear(input_size, rows, bias=False) if input_size else None
         self.U = linear(hidden_size, rows, bias=False)
         self.C = linear(context_size, rows, bias=False) if context_size else None
         self.b = nn.Parameter(torch.empty(rows))
@@ -55,7 +55,8 @@ class LSTMCell(nn.Module):
 
     def initialize(self, scheme: Scheme) -> None:
         """Draw W, U, C in this order, gate by gate."""
-        draw_gates(scheme.matrix, self.W, 4)
+        if self.W is not None:
+            draw_gates(scheme.matrix, self.W, 4)
         draw_gates(scheme.recurrent, self.U, 4)
         if self.C is not None:
             draw_gates(scheme.matrix, self.C, 4)
@@ -67,7 +68,9 @@ class LSTMCell(nn.Module):
         return h, torch.zeros_like(h), *self.recurrent_dropout.of_state(h)
 
     def project(self, x: Tensor) -> Tensor:
-        """Return W x + b (..., 4n)."""
+        """Return W x + b (..., 4n); b without input (`transitions.py`)."""
+        if self.W is None:
+            return self.b.expand(*x.shape[:-1], -1)
         projected: Tensor = self.norm_W(self.W(x))
         return projected + self.b
 

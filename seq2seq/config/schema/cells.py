@@ -19,9 +19,11 @@ class UnitConfig:
     # Share of the state that recurrent matrices do not see: one mask for all steps of a sentence
     # (Gal & Ghahramani 2016)
     recurrent_dropout: float = share(0.0)
-    layer_norm: bool = (
-        False  # of what input, state and context add, each by itself (Ba et al. 2016)
-    )
+    # Cells behind each other in a time step, of which the first takes the input (Miceli Barone et
+    # al. 2017)
+    transitions: int = number(1, 100, default=1)
+    # Of what input, state and context add, each by itself (Ba et al. 2016)
+    layer_norm: bool = False
 
 
 @option("cell")
