@@ -54,6 +54,7 @@ from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.hard_attention import HardAttention
 from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Followed
+from seq2seq.model.stacked_encoder import StackedEncoder
 from seq2seq.model.transformer import SelfAttentionEncoder, TransformerDecoder
 from seq2seq.training.loss import Loss, loss_along
 
@@ -194,9 +195,10 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
         if isinstance(model.decoder, TransformerDecoder):
             return transformer
     kind, option = attention_of(model)
-    papers = model.decoder.unit.__class__ is GatedUnit
+    stacked = isinstance(model.encoder, StackedEncoder)
+    papers = model.decoder.unit.__class__ is GatedUnit and not stacked
     first = getattr(model.decoder.unit, "first", model.decoder.unit)
-    return (Oracle if papers else CellOracle)(
+    oracle = (Oracle if papers else CellOracle)(
         weights,
         encoder=transformer,
         state_word="emitted" if model.decoder.moved_by_emitted else "previous",
@@ -205,6 +207,8 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
         attention=kind,
         option=option,
     )
+    oracle.residual = stacked and model.encoder.layers[-1].residual
+    return oracle
 
 
 def follow(model: EncoderDecoder, batch: Batch, seed: int = 0) -> Followed:

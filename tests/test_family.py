@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from conftest import FAMILY, follow, random_batch, tiny_model
-from test_cells import CELLS, ENCODERS
+from test_cells import ENCODERS, RECURRENT
 from test_search import RULES, random_sources, search
 
 from seq2seq.config import registry
@@ -18,7 +18,7 @@ from seq2seq.model.protocols import Attended
 
 OUTSIDE = {"coupled": ["cell"], "bag of words": ["encoder"], "both": ["cell", "encoder"]}
 MEMBERS = [
-    *((name, "additive") for name in CELLS),
+    *((name, "additive") for name in RECURRENT),
     *itertools.product(OUTSIDE, ("additive", "general", "hard")),
 ]
 
@@ -51,12 +51,12 @@ class Coverage(AdditiveAttention):
 
 def changes_of(name: str, outside: dict[str, object]) -> dict[str, object]:
     """Changes of `tiny_model` that make it this member of the family."""
-    return (CELLS | ENCODERS).get(name) or {
+    return (RECURRENT | ENCODERS).get(name) or {
         group: outside[group] for group in OUTSIDE.get(name, ())
     }
 
 
-@pytest.mark.parametrize("name", [*CELLS, *ENCODERS, *OUTSIDE, "coverage"])
+@pytest.mark.parametrize("name", [*RECURRENT, *ENCODERS, *OUTSIDE, "coverage"])
 def test_search_and_teacher_forcing_agree(name, outside):
     """State of two tensors, summary of another width, an attention with a state; ragged batches."""
     model = tiny_model(4, vocab=9, **changes_of(name, outside))
@@ -72,10 +72,9 @@ def test_search_and_teacher_forcing_agree(name, outside):
 
 @pytest.mark.parametrize(("name", "kind"), MEMBERS)
 def test_gradients_of_both_backends_are_equal(name, kind, outside):
-    changes = changes_of(name, outside)
+    changes = {"attention": FAMILY[kind], **changes_of(name, outside)}
     models = [
-        tiny_model(5, attention=FAMILY[kind], backend=backend, **changes)
-        for backend in (Backend.reference, Backend.auto)
+        tiny_model(5, backend=backend, **changes) for backend in (Backend.reference, Backend.auto)
     ]
     batch, grads = random_batch(5), []
     for model in models:

@@ -11,7 +11,7 @@ from conftest import (
     run,
     tiny_model,
 )
-from test_cells import CELLS, ENCODERS
+from test_cells import ENCODERS, RECURRENT
 
 from seq2seq.config.schema import Reset, StateWord
 from seq2seq.data.batching import Batch, collate
@@ -24,7 +24,7 @@ READINGS = {
     for state_word in StateWord
     for reset in Reset
 }
-MEMBERS = READINGS | CELLS | ENCODERS
+MEMBERS = READINGS | RECURRENT | ENCODERS
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, note: str) -> None:
@@ -90,6 +90,10 @@ DROPOUTS = {
     "word_dropout": ["encoder.word_dropout", "decoder.word_dropout"],
     "annotation_dropout": ["encoder.annotation_dropout"],
     "readout_dropout": ["decoder.readout_dropout"],
+    "recurrent_dropout": [
+        f"{part}_unit.recurrent_dropout" for part in ("encoder.forward", "encoder.backward")
+    ]
+    + ["decoder.unit.recurrent_dropout"],
 }
 
 
