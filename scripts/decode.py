@@ -10,6 +10,7 @@ from pathlib import Path
 
 import checkout  # noqa: F401
 from seq2seq.cli.console import (
+    RUN,
     add_attention_options,
     input_stream,
     interrupt,
@@ -26,7 +27,7 @@ log = logging.getLogger("seq2seq.decode")
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", type=Path, help="run directory, as train.py prints it")
+    parser.add_argument("run", help=RUN)
     parser.add_argument("--input", type=Path, help="text, plain, .gz or .xz (default: stdin)")
     parser.add_argument("--output", type=Path, help="whole or absent (default: stdout)")
     parser.add_argument(

@@ -111,7 +111,7 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
     from seq2seq.evaluation.runs import TestedRun, compare_runs, named
 
     given = columns(args.source, args.reference[0]) if args.source else None
-    runs = [TestedRun(path, args.overrides, given) for path in args.runs]
+    runs = [TestedRun(name, args.overrides, given) for name in args.runs]
     if args.by_length:
         lengths = {name: run.by_length() for name, run in named(runs).items()}
         bins = {name: found.bins for name, found in lengths.items()}

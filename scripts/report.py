@@ -18,6 +18,7 @@ from seq2seq.cli.console import (
     show,
 )
 from seq2seq.run.errors import UsageError
+from seq2seq.run.naming import named_runs
 
 
 def parse() -> argparse.Namespace:
@@ -43,6 +44,8 @@ def check(args: argparse.Namespace) -> None:
     """Refuse arguments that make no sense."""
     if not args.runs:
         raise UsageError("report.py", "nothing to report on", "Give RUN.")
+    if together := [text for text in args.runs if len(named_runs(text)) > 1]:
+        raise UsageError(together[0], "is an ensemble", "Name its runs one by one.")
     for name in ("sentences", "hypotheses"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name}", "less than one", "Give 1 or more.")
@@ -54,7 +57,7 @@ def main() -> None:
     from seq2seq.report.build import build  # torch takes seconds; --help does not need it
 
     text = build(args.runs, args.overrides, args.sentences, args.hypotheses)
-    path = args.output or args.runs[0] / "report.html"
+    path = args.output or named_runs(args.runs[0])[0].path / "report.html"
     with output_stream(path) as file:
         file.write(text.encode())
     show(f"report  {path}")

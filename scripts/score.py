@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import checkout  # noqa: F401
 from seq2seq.alignment.links import SYMMETRISATIONS, GoldLinks, alignment_errors, pharaoh, read_gold
 from seq2seq.cli.console import (
+    RUN,
     add_attention_options,
     interrupt,
     option_parser,
@@ -39,7 +40,7 @@ Gold = Sequence[GoldLinks | None]
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", type=Path, help="run directory, as train.py prints it")
+    parser.add_argument("run", help=RUN)
     parser.add_argument("--source", type=Path, required=True, help="text, plain, .gz or .xz")
     parser.add_argument("--target", type=Path, required=True, help="its translations")
     parser.add_argument("--output", type=Path, help="whole or absent (default: stdout)")
@@ -53,7 +54,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--gold", type=Path, help="gold links, Pharaoh or NAACL: adds the alignment error rate"
     )
-    parser.add_argument("--reverse", type=Path, metavar="RUN", help="of the opposite direction")
+    parser.add_argument("--reverse", metavar="RUN", help="of the opposite direction")
     parser.add_argument(
         "--symmetrise",
         choices=SYMMETRISATIONS,

@@ -28,6 +28,7 @@ from seq2seq.run.errors import (
     printable,
 )
 from seq2seq.run.memory import ADVICE, is_out_of_memory
+from seq2seq.run.naming import named_runs
 from seq2seq.run.signals import EXIT_CODES, set_alarm, signals_named
 from seq2seq.run.writing import explained
 
@@ -36,14 +37,24 @@ _GRACE = 3  # seconds for a line that is being written, before a signal ends the
 _BLOCK = 1 << 16  # bytes read at once; the capacity of a pipe on Linux
 
 
-WORDS = "run directory, as train.py prints it; overrides: decode.beam_size=12, device=cpu"
+RUN = (
+    "run directory, as train.py prints it; RUN@best, RUN@last, RUN@update-12000: this checkpoint; "
+    "RUN@last5: the mean of the newest five; RUN_A+RUN_B: an ensemble"
+)
+"""What a command decodes with, for the help of a script."""
+
+WORDS = f"{RUN}; overrides: decode.beam_size=12, device=cpu"
 """What `runs_and_overrides` reads, for the help of a script."""
 
 
-def runs_and_overrides(words: Sequence[str]) -> tuple[list[Path], list[str]]:
-    """Tell `decode.beam_size=12` from a run directory, even one with `=` in its name."""
-    overrides = [word for word in words if "=" in word and not Path(word).exists()]
-    return [Path(word) for word in words if word not in overrides], overrides
+def runs_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell `decode.beam_size=12` from a run, even one in a directory with `=` in its name."""
+    overrides = [
+        word
+        for word in words
+        if "=" in word and not all(run.path.exists() for run in named_runs(word))
+    ]
+    return [word for word in words if word not in overrides], overrides
 
 
 class Interrupt:

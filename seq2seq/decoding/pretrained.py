@@ -18,6 +18,7 @@ from seq2seq.decoding.translation import Translation
 from seq2seq.model import EncoderDecoder, build_model
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError
+from seq2seq.run.naming import named_runs
 from seq2seq.training.checkpoint import load_weights
 
 log = logging.getLogger(__name__)
@@ -27,18 +28,23 @@ _OTHER_DEVICE = "Use device=cpu or device=auto."
 
 
 class Pretrained:
-    """A run's best model with its vocabularies and settings.
+    """A run's model, the best unless another is asked for, with its vocabularies and settings.
 
     Attributes:
         config: The run's own config with the given overrides.
         update: The update whose weights these are.
+
+    Args:
+        run: Trained.
+        config: Of it.
+        selector: Of `training.checkpoint.selected`; None: the best weights.
     """
 
-    def __init__(self, run: RunDir, config: Config) -> None:
+    def __init__(self, run: RunDir, config: Config, selector: str | None = None) -> None:
         self.config = config
         self.tokenizers = load_tokenizers(run, config)
         self.model = outline(config, self.tokenizers)
-        self.update = load_weights(run, self.model)
+        self.update = load_weights(run, self.model, selector)
         self.model.to(pick_device(config.device)).eval()
 
     def translate(self, sentences: Sequence[str]) -> list[Translation]:
@@ -78,18 +84,20 @@ def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
     """Load a trained run.
 
     Args:
-        run: A run directory, as `train.py` prints it.
+        run: A run directory, as `train.py` prints it; `RUN@best`, `RUN@last`, `RUN@update-12000`
+            for this checkpoint, `RUN@last5` for the mean of the newest five.
         overrides: `decode.beam_size=12` and the like; what the checkpoint fixes cannot change.
 
     Raises:
         RunDirError: no run, or a damaged one.
         ConfigError: an override is wrong.
     """
-    directory = RunDir.open(Path(run))
+    [named] = named_runs(str(run))
+    directory = RunDir.open(named.path)
     config = load_run_config(directory.checked("config.yaml"), overrides)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    return Pretrained(directory, config)
+    return Pretrained(directory, config, named.selector)
 
 
 def new_model(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDecoder:

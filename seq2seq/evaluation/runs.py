@@ -23,6 +23,7 @@ from seq2seq.evaluation.test_set import (
 )
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DataError
+from seq2seq.run.naming import NamedRun, named_runs
 
 Columns = tuple[list[str], list[str]]
 """Source sentences and their references."""
@@ -32,17 +33,23 @@ Columns = tuple[list[str], list[str]]
 class TestedRun:
     """A run and the text that it is tested on.
 
-    What the run has saved of its test set serves unless settings or another text are given.
+    What the run has saved of its test set serves unless settings, a checkpoint or another text
+    are given.
     """
 
-    path: Path
+    name: str  # as typed: RUN, RUN@last, ...
     overrides: Sequence[str]
     given: Columns | None  # None: its own test set
 
     @cached_property
+    def is_plain(self) -> bool:
+        """Whether it is a run as it is, without a choice of its checkpoints."""
+        return named_runs(self.name) == [NamedRun(Path(self.name))]
+
+    @cached_property
     def run(self) -> RunDir:
         """Its directory."""
-        return RunDir.open(self.path)
+        return RunDir.open(named_runs(self.name)[0].path)
 
     @cached_property
     def config(self) -> Config:
@@ -51,8 +58,8 @@ class TestedRun:
 
     @cached_property
     def model(self) -> Pretrained:
-        """Its best weights."""
-        return load(self.path, self.overrides)
+        """Its weights."""
+        return load(self.name, self.overrides)
 
     @cached_property
     def text(self) -> Columns:
@@ -65,7 +72,9 @@ class TestedRun:
 
     def saved(self, name: str) -> Path | None:
         """Return a file of the run, if it is there and says what was asked for."""
-        if self.given is not None or self.overrides or not self.run.path(name).exists():
+        if self.given is not None or self.overrides or not self.is_plain:
+            return None
+        if not self.run.path(name).exists():
             return None
         return self.run.checked(name)
 
@@ -114,7 +123,8 @@ class TestedRun:
 def named(runs: Sequence[TestedRun]) -> Mapping[str, TestedRun]:
     """Return runs under the names that tell them apart."""
     names = by_length.run_names([run.run.root for run in runs])
-    return dict(zip(names, runs, strict=True))
+    pairs = zip(names, runs, strict=True)
+    return {name if run.is_plain else run.name: run for name, run in pairs}
 
 
 def compare_runs(runs: Mapping[str, TestedRun]) -> Mapping[str, Comparison]:
@@ -126,8 +136,8 @@ def compare_runs(runs: Mapping[str, TestedRun]) -> Mapping[str, Comparison]:
     first, *others = runs.values()
     for run in others:
         if run.text != first.text:
-            what = f"its test set is not that of {first.path}"
-            raise DataError(run.path, what, "Give --source and --reference, the same for all.")
+            what = f"its test set is not that of {first.name}"
+            raise DataError(run.name, what, "Give --source and --reference, the same for all.")
     systems = {name: run.translations() for name, run in runs.items()}
     cfg = first.config
     return compare(systems, first.text[1], cfg.evaluate.bleu_tokenizer, cfg.data.target_language)

@@ -18,17 +18,19 @@ from seq2seq.report.page import page
 from seq2seq.report.sentence import describe
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
+from seq2seq.run.naming import NamedRun, named_runs
 from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import expected
 
 
 def build(
-    directories: Sequence[Path], overrides: Sequence[str], sentences: int, n_best: int
+    texts: Sequence[str | Path], overrides: Sequence[str], sentences: int, n_best: int
 ) -> str:
     """Return the report of runs as a page.
 
     Args:
-        directories: Runs with a test set; several have the same source sentences there.
+        texts: RUN, RUN@last or the like, with a test set; several have the same source sentences
+            there.
         overrides: Of their settings.
         sentences: How many are shown, evenly spread over the test set.
         n_best: Hypotheses of the beam that are shown of each, at most the beam's size.
@@ -38,7 +40,8 @@ def build(
         ConfigError: an override is wrong.
     """
     # The sentences that are shown: the same of every run.
-    runs = [RunDir.open(directory) for directory in directories]
+    named = [run for text in texts for run in named_runs(str(text))]
+    runs = [RunDir.open(each.path) for each in named]
     sources = _sources(runs)
     rows = _spread([i for i, text in enumerate(sources) if not is_blank(text)], sentences)
     lines = [sources[i] for i in rows]
@@ -46,13 +49,13 @@ def build(
     # Every run translates the same lines.
     described, configs = [], []
     decoded: list[list[dict[str, Any]]] = []  # of each run, of each sentence
-    for run, name in zip(runs, _names(directories), strict=True):
-        model = load(run.root, overrides)
+    for text, each, run, name in zip(texts, named, runs, _names(named), strict=True):
+        model = load(text, overrides)
         references = load_text(run, "test", SIDES[1])
         with expected(run.path("corpus")):  # as many as sources
             chosen = [references[i] for i in rows]
         decoded.append(list(_sentences(model, lines, chosen, n_best)))
-        described.append(describe_run(run, name, model))
+        described.append(describe_run(run, name, model, scored=each.selector is None))
         configs.append(model.config)
 
     # The page lists sentences, each with what every run makes of it.
@@ -77,10 +80,12 @@ def build(
     return page(title, data, ("attention.js", "report.js"))
 
 
-def _names(directories: Sequence[Path]) -> list[str]:
+def _names(runs: Sequence[NamedRun]) -> list[str]:
     """Name runs by what tells them apart; where that would be a path, by the end of it."""
-    pairs = zip(run_names(directories), directories, strict=True)
-    names = [path.resolve().name if name == str(path) else name for name, path in pairs]
+    names = []
+    for name, run in zip(run_names([run.path for run in runs]), runs, strict=True):
+        name = run.path.resolve().name if name == str(run.path) else name
+        names.append(name if run.selector is None else f"{name}@{run.selector}")
     counts = Counter(names)
     return [n if counts[n] == 1 else f"{n} ({i})" for i, n in enumerate(names, start=1)]
 

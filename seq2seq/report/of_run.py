@@ -29,16 +29,23 @@ MAX_POINTS = 200
 """Of a curve: a screen shows no more."""
 
 
-def describe_run(run: RunDir, name: str, model: Pretrained) -> dict[str, Any]:
+def describe_run(run: RunDir, name: str, model: Pretrained, *, scored: bool) -> dict[str, Any]:
     """Return the plain values that a page shows of a run.
+
+    Args:
+        run: Trained.
+        name: What the page calls it.
+        model: Of the run.
+        scored: Whether the scores that the run saved are those of this model.
 
     Raises:
         RunDirError: a file of it is damaged.
     """
     rows = read_metrics(run)
-    results = read_results(run.checked(SCORES)) if run.checked(SCORES).exists() else None
+    has = {name: scored and run.checked(name).exists() for name in (SCORES, LENGTH_BLEU)}
+    results = read_results(run.path(SCORES)) if has[SCORES] else None
     curves = {key: _curve(rows, tag) for key, tag in CURVES.items()}
-    lengths = read_length_bleu(run) if run.checked(LENGTH_BLEU).exists() else None
+    lengths = read_length_bleu(run) if has[LENGTH_BLEU] else None
     return {
         "name": printable(name),
         "source": _language(model.config.data.source_language),

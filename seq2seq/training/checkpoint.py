@@ -143,6 +143,35 @@ def best_update(run: RunDir) -> int | None:
     return update if isinstance(update, int) and 0 <= update <= MAX_NUMBER else None
 
 
+def selected(run: RunDir, selector: str) -> list[int]:
+    """Return the updates of the checkpoints that a selector names, oldest first.
+
+    Args:
+        run: With checkpoints.
+        selector: `best`, `last`, `last5` for the newest five, or `update-12000`.
+
+    Raises:
+        RunDirError: the run has none, not this one, or not as many.
+    """
+    found, where = updates(run), f"{run.root}@{selector}"
+    if not found:
+        raise RunDirError(run.root, "holds no checkpoint", "Train it first.")
+    named = {"best": best_update(run), "last": found[-1]}
+    named |= {f"update-{update}": update for update in found}
+    names = [name for name, update in named.items() if update in found]
+    fix = f"It has: {', '.join(names)}."
+    if newest := re.fullmatch(r"last([1-9]\d{0,8})", selector):
+        count = int(newest[1])
+        if count > len(found):
+            what = f"asks for {count} checkpoints, the run has {len(found)}"
+            raise RunDirError(where, what, f"{fix} trainer.keep_checkpoints keeps more.")
+        return found[-count:]
+    name = re.sub(r"-0+(?=\d)", "-", selector)  # as directories spell it
+    if name not in names:
+        raise RunDirError(where, "names no checkpoint", fix)
+    return [update for update in found if update == named[name]]
+
+
 def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]:
     """Return the checkpoint to decode with and its weights: averaged ones if there are.
 
@@ -169,6 +198,11 @@ def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]
         elif len(updates(run)) > 1 and not run.path(BEST).exists():
             log.warning("%s: missing; using %s", run.path(BEST), fallback)
         path, files = fallback, read_directory(fallback, limit)
+    return _for_decoding(path, files)
+
+
+def _for_decoding(path: Path, files: Mapping[str, bytes]) -> tuple[Path, bytes]:
+    """Return the weights of a checkpoint to decode with: averaged ones if there are."""
     name = AVERAGE if AVERAGE in files else MODEL
     return path / name, files.get(name, b"")
 
@@ -270,18 +304,38 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
     state.progress = _read_progress(files.get(STATE, b""), path / STATE)
 
 
-def load_weights(run: RunDir, model: nn.Module) -> int:
-    """Fill a model with the weights to decode with; return their update.
+def load_weights(run: RunDir, model: nn.Module, selector: str | None = None) -> int:
+    """Fill a model with the weights to decode with; return their update, the last of several.
 
     A model on the meta device, an outline, gets memory when the weights have been seen to fit.
+
+    Args:
+        run: Trained.
+        model: Of its config.
+        selector: Of `selected`, several of which are averaged; None for the best weights, or the
+            newest that are whole.
 
     Raises:
         RunDirError: there is no checkpoint, or none that is whole and fits.
     """
-    path, data = best_weights(run, _size_limit(model))
-    check_origins(run, path.parent)
-    saved = _unpack(data, path)
-    _check(dict(model.named_parameters()), saved, path)
+    limit, expected = _size_limit(model), dict(model.named_parameters())
+    count = 1
+    if selector is None:
+        chosen = iter([best_weights(run, limit)])
+    else:
+        paths = [directory_of(run, update) for update in selected(run, selector)]
+        chosen = (_for_decoding(path, read_directory(path, limit)) for path in paths)
+        count = len(paths)
+
+    # One after the other, so that memory holds one of them and the sum, in float64.
+    saved: dict[str, Tensor] = {}
+    for path, data in chosen:
+        check_origins(run, path.parent)
+        own = _unpack(data, path)
+        _check(expected, own, path)
+        saved = {name: saved[name] + own[name].double() for name in saved} or own
+    if count > 1:
+        saved = {name: (saved[name] / count).to(own[name].dtype) for name in own}
     if any(p.is_meta for p in model.parameters()):
         _allocate(model)
     _fill(dict(model.named_parameters()), saved, path)
