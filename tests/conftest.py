@@ -21,6 +21,7 @@ from seq2seq.config.schema import (
     AdditiveConfig,
     Backend,
     Config,
+    CoverageConfig,
     DotConfig,
     FixedConfig,
     GeneralConfig,
@@ -42,6 +43,7 @@ from seq2seq.kernels import native
 from seq2seq.model import EncoderDecoder, build_model
 from seq2seq.model.attention import (
     AdditiveAttention,
+    CoverageAttention,
     DotAttention,
     FixedContext,
     GeneralAttention,
@@ -68,6 +70,7 @@ VOCAB = 7
 HARD = HardConfig(discount=1.0, entropy_weight=0.1)
 FAMILY = {
     "additive": AdditiveConfig(),
+    "coverage": CoverageConfig(max_fertility=1.5),
     "dot": DotConfig(),
     "scaled_dot": ScaledDotConfig(),
     "general": GeneralConfig(),
@@ -151,11 +154,13 @@ def random_batch(
     return collate(random_pairs(seed, sizes, vocab=vocab), PAD)
 
 
-def attention_of(model: EncoderDecoder) -> tuple[str, int | None]:
-    """The kind of attention as the oracle names it, with its number of heads or its window."""
+def attention_of(model: EncoderDecoder) -> tuple[str, float | None]:
+    """The kind of attention as the oracle names it, with its heads, its window or its N."""
     match model.decoder.attention:
         case HardAttention(take_most_likely=True):
             return "hard", None
+        case CoverageAttention(max_fertility=most):
+            return "coverage", most
         case AdditiveAttention():
             return "additive", None
         case MultiHeadAttention(heads=heads):

@@ -191,6 +191,15 @@ def additive(own: Any, cfg: Config, annotation: int, backend: Backend) -> Attent
     return attention.AdditiveAttention(query, annotation, align, backend.linear)
 
 
+@builds(schema.CoverageConfig)
+def coverage(
+    own: schema.CoverageConfig, cfg: Config, annotation: int, backend: Backend
+) -> Attention:
+    """Build the paper's alignment model with coverage."""
+    sizes = cfg.model.hidden_size, annotation, cfg.model.align_size
+    return attention.CoverageAttention(*sizes, own.max_fertility, backend.linear)
+
+
 @builds(schema.DotConfig)
 @builds(schema.ScaledDotConfig)
 def dot(own: Any, cfg: Config, annotation: int, backend: Backend) -> Attention:

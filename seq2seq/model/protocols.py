@@ -198,12 +198,15 @@ class Source:
     keys: Tensor  # (B, Tx, n')
     values: Tensor  # (B, Tx, d)
     mask: Tensor  # (B, Tx)
+    fertility: Tensor | None = None  # (B, Tx)  target words that each word asks for, in coverage
 
     def select(self, sentences: Tensor) -> "Source":
         """Go on with some of the sentences, rising; nothing is copied if it is all of them."""
         if len(sentences) == len(self.mask):
             return self
-        return Source(self.keys[sentences], self.values[sentences], self.mask[sentences])
+        fertility = None if self.fertility is None else self.fertility[sentences]
+        keys, values = self.keys[sentences], self.values[sentences]
+        return Source(keys, values, self.mask[sentences], fertility)
 
 
 @dataclass(frozen=True)
