@@ -13,12 +13,14 @@ import pytest
 import torch
 from oracles import Oracle
 from runs import run_here, tiny_run
+from stacked_oracle import StackedOracle
 from storms import Micro, Zygote
 from torch import Tensor
 from transformer_oracle import TransformerOracle
 
 from seq2seq.config.schema import (
     AdditiveConfig,
+    Attend,
     Backend,
     Config,
     CoverageConfig,
@@ -31,10 +33,12 @@ from seq2seq.config.schema import (
     LocalConfig,
     ModelConfig,
     MultiHeadConfig,
+    Readout,
     RecurrentDecoderConfig,
     RecurrentEncoderConfig,
     ScaledDotConfig,
     SelfAttentionConfig,
+    StackedDecoderConfig,
     Tied,
     TransformerDecoderConfig,
 )
@@ -54,6 +58,7 @@ from seq2seq.model.draws import entry_keys, fold, keyed, stream
 from seq2seq.model.hard_attention import HardAttention
 from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Followed
+from seq2seq.model.stacked_decoder import StackedDecoder
 from seq2seq.model.transformer import SelfAttentionEncoder, TransformerDecoder
 from seq2seq.training.loss import Loss, loss_along
 
@@ -82,6 +87,20 @@ FAMILY = {
 }
 """Every kind of attention; `multi_head` needs an even `align_size`."""
 
+STACKED = {
+    "between": StackedDecoderConfig(),
+    "between, residual": StackedDecoderConfig(layers=2, residual=True),
+    "bottom": StackedDecoderConfig(layers=2, attend=Attend.bottom),
+    "bottom, one layer": StackedDecoderConfig(attend=Attend.bottom, output_rank=3),
+    "top": StackedDecoderConfig(layers=2, attend=Attend.top),
+    "top, residual": StackedDecoderConfig(layers=3, attend=Attend.top, residual=True),
+    "fed": StackedDecoderConfig(layers=2, attend=Attend.top, input_feeding=True),
+    "fed, maxout": StackedDecoderConfig(
+        attend=Attend.top, input_feeding=True, readout=Readout.maxout
+    ),
+}
+"""Every kind of stacked decoder."""
+
 TINY = Config(
     model=ModelConfig(
         embedding_size=3, hidden_size=4, align_size=5, readout_size=2,
@@ -93,7 +112,9 @@ TINY = Config(
 
 def with_values(cfg: Config, **changes) -> Config:
     """A config with other values: `reset` of its cell, `hidden_size` of its model, and so on."""
-    for group in ("model", "cell", "encoder", "decoder"):
+    groups = ("model", "cell", "encoder", "decoder")
+    cfg = replace(cfg, **{group: changes.pop(group) for group in groups if group in changes})
+    for group in groups:
         part = getattr(cfg, group)
         own = {key: changes.pop(key) for key in list(changes) if hasattr(part, key)}
         cfg = replace(cfg, **{group: replace(part, **own)})
@@ -193,15 +214,18 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
         if isinstance(model.decoder, TransformerDecoder):
             return transformer
     kind, option = attention_of(model)
-    return Oracle(
-        weights,
-        encoder=transformer,
-        state_word="emitted" if model.decoder.moved_by_emitted else "previous",
-        reset="before" if model.decoder.unit.reset_before else "after",
-        readout="maxout" if model.decoder.maxout else "tanh",
-        attention=kind,
-        option=option,
-    )
+    reading = {
+        "encoder": transformer,
+        "state_word": "emitted" if getattr(model.decoder, "moved_by_emitted", 0) else "previous",
+        "reset": "before" if model.decoder.unit.reset_before else "after",
+        "readout": "maxout" if model.decoder.maxout else "tanh",
+        "attention": kind,
+        "option": option,
+    }
+    if isinstance(model.decoder, StackedDecoder):
+        place = {name: getattr(model.decoder, name) for name in ("attend", "input_feeding")}
+        return StackedOracle(weights, residual=model.decoder.residual, **place, **reading)
+    return Oracle(weights, **reading)
 
 
 def follow(model: EncoderDecoder, batch: Batch, seed: int = 0) -> Followed:

@@ -18,6 +18,9 @@ TRANSFORMER += ["tokenizer.joint=true", "attention.heads=4", "encoder.norm=pre"]
 TRANSFORMER += [
     f"{side}.{key}" for side in ("encoder", "decoder") for key in ("layers=2", "inner_size=64")
 ]
+STACKED = ["decoder=stacked", "decoder.layers=2", "decoder.attend=top"]
+STACKED += ["decoder.input_feeding=true", "decoder.dropout=0.2", "decoder.residual=true"]
+MODELS = {"layers": TRANSFORMER, "stacked": STACKED}
 
 
 @pytest.mark.e2e
@@ -36,11 +39,11 @@ def test_hard_attention_takes_another_context_when_asked_later(tmp_path: Path):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "stacked"])
 def test_a_run_of_every_kind(kind: str, tmp_path: Path):
     names = write_corpus(tmp_path / "corpus", template_pairs(120))
     few = ["trainer.max_updates=4", "trainer.validate_every=4", "tokenizer.vocab_size=110"]
-    model = TRANSFORMER if kind == "layers" else [f"attention={kind}", "model.align_size=24"]
+    model = MODELS.get(kind, [f"attention={kind}", "model.align_size=24"])
     cfg = composed("debug", [*names, *few, *model])
     run = run_new(tmp_path / "run", cfg)
     assert math.isfinite(read_json(run.path("scores.json"))["scores"]["BLEU"]["value"])

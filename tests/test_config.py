@@ -53,7 +53,8 @@ def choices(turn: int) -> tuple[str, ...]:
     """An option of every group: a few compositions hold them all."""
     chosen = {group: names[turn % len(names)] for group, names in OPTIONS.items()}
     layers = chosen["attention"] == "layers"
-    chosen["decoder"] = "transformer" if layers else "recurrent"
+    if layers or chosen["decoder"] == "transformer":
+        chosen["decoder"] = "transformer" if layers else "recurrent"
     if layers or chosen["encoder"] == "self_attention":
         chosen["model.embedding_size"] = "1000"
     return tuple(f"{group}={name}" for group, name in chosen.items())
@@ -375,12 +376,16 @@ TRANSFORMER = ["decoder=transformer", "attention=layers", "model.embedding_size=
             "attention.head=9 does not exist: there are 8. C",
         ),
         (
+            ["decoder=stacked", "decoder.input_feeding=true"],
+            "decoder.input_feeding needs decoder.attend=top, and it is between. Set one of them.",
+        ),
+        (
             ["model.tied=all"],
             "model.tied=all needs one vocabulary for both sides. Set tok",
         ),
     ],
 )
-def test_parts_of_a_transformer_have_to_fit(overrides, text):
+def test_parts_of_a_model_have_to_fit(overrides, text):
     assert refused(composed(*overrides)).startswith(text)
 
 

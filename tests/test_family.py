@@ -6,14 +6,23 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import FAMILY, follow, random_batch, tiny_model
+from conftest import (
+    FAMILY,
+    PAD,
+    STACKED,
+    follow,
+    random_batch,
+    random_pairs,
+    tiny_model,
+    tiny_transformer,
+)
 from test_search import RULES, random_sources, search
+from torch.nn import functional
 
 from seq2seq.config import registry
-from seq2seq.config.schema import Backend
+from seq2seq.config.schema import Backend, Norm
+from seq2seq.data.batching import collate
 from seq2seq.decoding.forced import force_ids
-from seq2seq.model.attention import AdditiveAttention, expectation
-from seq2seq.model.protocols import Attended
 
 OUTSIDE = {"coupled": ["cell"], "bag of words": ["encoder"], "both": ["cell", "encoder"]}
 
@@ -34,22 +43,19 @@ def outside() -> Iterator[dict[str, object]]:
     del sys.modules["family_extension"]
 
 
-class Coverage(AdditiveAttention):
-    """What was attended to counts less from then on: an attention with a state of its own."""
-
-    def forward(self, query, source, state=None) -> Attended:
-        past = 0.0 if state is None else state
-        alpha = self.weigh(query, source) * torch.exp(-torch.as_tensor(past))
-        alpha = alpha / alpha.sum(dim=-1, keepdim=True)
-        return Attended(expectation(alpha, source), alpha, past + alpha)
+DECODERS = [{}, *({"decoder": decoder} for decoder in STACKED.values())]
+INSIDE = [*DECODERS, {"attention": FAMILY["coverage"]}]
+INSIDE += [{**DECODERS[1], "attention": FAMILY["coverage"]}]
 
 
-@pytest.mark.parametrize("parts", [*OUTSIDE.values(), []], ids=[*OUTSIDE, "coverage"])
-def test_search_and_teacher_forcing_agree(parts, outside):
+@pytest.mark.parametrize(
+    ("parts", "changes"),
+    [*((parts, {}) for parts in OUTSIDE.values())]
+    + [(["cell"], changes) for changes in INSIDE[1:]],
+)
+def test_search_and_teacher_forcing_agree(parts, changes, outside):
     """State of two tensors, summary of another width, an attention with a state; ragged batches."""
-    model = tiny_model(4, vocab=9, **{group: outside[group] for group in parts})
-    if not parts:
-        model.decoder.attention.__class__ = Coverage
+    model = tiny_model(4, vocab=9, **{group: outside[group] for group in parts}, **changes)
     sources = random_sources(4, [4, 1, 6], 9)
     for source, found in zip(sources, search(model, sources, RULES), strict=True):
         again = force_ids(model, [(source, h.ids) for h in found], 0.0)
@@ -59,10 +65,14 @@ def test_search_and_teacher_forcing_agree(parts, outside):
 
 
 @pytest.mark.parametrize(
-    ("parts", "kind"), [*itertools.product(OUTSIDE.values(), ("additive", "general", "hard"))]
+    ("parts", "kind", "decoder"),
+    [
+        *itertools.product(OUTSIDE.values(), ("additive", "general", "hard"), [{}]),
+        *itertools.product([[], ["cell"]], ["additive"], DECODERS[1:]),
+    ],
 )
-def test_gradients_of_both_backends_are_equal(parts, kind, outside):
-    changes = {group: outside[group] for group in parts}
+def test_gradients_of_both_backends_are_equal(parts, kind, decoder, outside):
+    changes = {group: outside[group] for group in parts} | decoder
     models = [
         tiny_model(5, attention=FAMILY[kind], backend=Backend[name], **changes)
         for name in ("reference", "auto")
@@ -74,3 +84,41 @@ def test_gradients_of_both_backends_are_equal(parts, kind, outside):
         grads.append({name: p.grad for name, p in model.named_parameters()})
     for name, grad in grads[0].items():
         torch.testing.assert_close(grads[1][name], grad, msg=name)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [None, *INSIDE])
+def test_steps_equal_the_whole_in_any_company_and_order(changes):
+    """Hypotheses of ragged sentences, reordered at every step as a beam would."""
+    transformer = changes is None
+    model = tiny_transformer(8, norm=Norm.pre) if transformer else tiny_model(8, **changes)
+    rng = torch.Generator().manual_seed(8)
+    pairs = random_pairs(8, ((4, 5), (1, 5), (6, 5)))
+    batch = collate(pairs, PAD)
+    state, y = model.begin(batch.src, batch.src_mask), torch.zeros(3, dtype=torch.int64)
+    written: list[list[int]] = [[] for _ in range(3)]
+    for i in range(5):
+        slots = i + 1
+        prediction, state = model.step(y, state)
+        for row, words in enumerate(written):
+            sentence = row // max(1, i)
+            t = model.follow(
+                *(x[sentence : sentence + 1] for x in (batch.src, batch.src_mask)),
+                torch.tensor([[*words, 2]]),
+                torch.ones(1, i + 1, dtype=torch.bool),
+            ).t
+            expected = functional.log_softmax(model.logits(t), dim=-1)[-1]
+            torch.testing.assert_close(prediction.log_probs()[row], expected)
+        rows = torch.cat(
+            [
+                sentence * max(1, i) + torch.randint(max(1, i), (slots,), generator=rng)
+                for sentence in range(3)
+            ]
+        )
+        state = state.select(torch.arange(3), slots, rows)
+        y = torch.randint(2, 6, (3 * slots,), generator=rng)
+        written = [
+            [*written[row], word] for row, word in zip(rows.tolist(), y.tolist(), strict=True)
+        ]
+        # The source was not copied for hypotheses.
+        assert len(state.source[0][0] if transformer else state.source.keys) == 3

@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import (
     PAD,
+    STACKED,
     VOCAB,
     per_sentence,
     random_batch,
@@ -18,7 +19,8 @@ from seq2seq.model.dropout import Dropout
 
 TOLERANCE = 1e-12  # float64
 SEEDS = (1, 2)
-READINGS = [(state_word, reset) for state_word in StateWord for reset in Reset]
+READINGS = [{"state_word": word, "reset": reset} for word in StateWord for reset in Reset]
+DECODERS = [{"decoder": decoder} for decoder in STACKED.values()]
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, note: str) -> None:
@@ -59,9 +61,9 @@ def padded(batch: Batch, columns: int, ids: torch.Tensor | None = None) -> Batch
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("state_word", "reset"), READINGS)
-def test_batch_mates_change_nothing(seed, state_word, reset):
-    model = tiny_model(seed, state_word=state_word, reset=reset)
+@pytest.mark.parametrize("changes", READINGS + DECODERS)
+def test_batch_mates_change_nothing(seed, changes):
+    model = tiny_model(seed, **changes)
     pairs = random_pairs(seed)
     together = by_sentence(model, collate(pairs, PAD))
     alone = [by_sentence(model, collate([pair], PAD))[0] for pair in pairs]
@@ -69,8 +71,9 @@ def test_batch_mates_change_nothing(seed, state_word, reset):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_padding_changes_nothing(seed):
-    model, batch = tiny_model(seed), random_batch(seed)
+@pytest.mark.parametrize("changes", [{}, *DECODERS])
+def test_padding_changes_nothing(seed, changes):
+    model, batch = tiny_model(seed, **changes), random_batch(seed)
     expected = by_sentence(model, batch)
     same(by_sentence(model, padded(batch, 3)), expected, f"seed {seed}, wider")
     garbage = torch.randint(1, VOCAB, (4, 20), generator=torch.Generator().manual_seed(seed))

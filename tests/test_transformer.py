@@ -6,22 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import (
-    PAD,
     SELF_ATTENTION,
     follow,
     oracle_of,
     random_batch,
-    random_pairs,
     tiny_model,
     tiny_transformer,
 )
 from test_equations import TOLERANCE, assert_gradients_are_the_oracles, differences
 from test_search import RULES, random_sources, search
 from torch import nn
-from torch.nn import functional
 
 from seq2seq.config.schema import Activation, Norm, PositionKind
-from seq2seq.data.batching import collate
 from seq2seq.decoding.forced import force_ids
 from seq2seq.model.transformer import HeadsAttention, Positions, sinusoids
 
@@ -171,41 +167,6 @@ def test_a_wide_beam_finds_what_exhaustion_finds():
     scores = {h.ids: h.log_prob for h in force_ids(model, [(source, t) for t in targets], 0.0)}
     [found] = search(model, [source], rules)
     assert [h.ids for h in found] == sorted(scores, key=scores.get, reverse=True)
-
-
-@torch.no_grad()
-def test_a_cache_equals_the_whole_in_any_company_and_order():
-    """Hypotheses of ragged sentences, reordered at every step as a beam would."""
-    model, rng = tiny_transformer(8, norm=Norm.pre), torch.Generator().manual_seed(8)
-    pairs = random_pairs(8, ((4, 5), (1, 5), (6, 5)))
-    batch = collate(pairs, PAD)
-    state, y = model.begin(batch.src, batch.src_mask), torch.zeros(3, dtype=torch.int64)
-    written: list[list[int]] = [[] for _ in range(3)]
-    for i in range(5):
-        slots = i + 1
-        prediction, state = model.step(y, state)
-        for row, words in enumerate(written):
-            sentence = row // max(1, i)
-            t = model.follow(
-                *(x[sentence : sentence + 1] for x in (batch.src, batch.src_mask)),
-                torch.tensor([[*words, 2]]),
-                torch.ones(1, i + 1, dtype=torch.bool),
-            ).t
-            expected = functional.log_softmax(model.logits(t), dim=-1)[-1]
-            torch.testing.assert_close(prediction.log_probs()[row], expected)
-        rows = torch.cat(
-            [
-                sentence * max(1, i) + torch.randint(max(1, i), (slots,), generator=rng)
-                for sentence in range(3)
-            ]
-        )
-        state = state.select(torch.arange(3), slots, rows)
-        y = torch.randint(2, 6, (3 * slots,), generator=rng)
-        written = [
-            [*written[row], word] for row, word in zip(rows.tolist(), y.tolist(), strict=True)
-        ]
-        # The source was not copied for hypotheses.
-        assert state.source[0][0].shape[0] == 3
 
 
 # A wrong model is noticed -----------------------------------------------------------------------

@@ -15,6 +15,7 @@ from seq2seq.model.backend import Backend
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.protocols import Cell, Decoder, Encoder, Stepper
+from seq2seq.model.stacked_decoder import StackedDecoder
 
 
 def read(
@@ -40,6 +41,8 @@ class Fused(Backend):
         parts: list[object] = [decoder, *getattr(encoder, "units", [])]
         if isinstance(decoder, RecurrentDecoder):
             parts += [decoder.unit, decoder.attention]
+        if isinstance(decoder, StackedDecoder) and decoder.at_once:
+            parts[:1] = decoder.cells  # which is all that needs a loop
         known = {RecurrentDecoder, GatedUnit, *KNOWN}
         unknown = [part.__class__ for part in parts if part.__class__ not in known]
         return f"{unknown[0].__name__} has no fused kernel" if unknown else None

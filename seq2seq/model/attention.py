@@ -31,6 +31,7 @@ class SoftAttention(nn.Module):
     """Weights alpha_i that a subclass computes, and the annotation expected by them, Eq. (5)."""
 
     learned: ClassVar[bool] = True
+    sequential: ClassVar[bool] = False
 
     def __init__(self, annotation_size: int) -> None:
         super().__init__()
@@ -94,6 +95,8 @@ class CoverageAttention(AdditiveAttention):
 
     Its own state is C_i.
     """
+
+    sequential: ClassVar[bool] = True
 
     def __init__(
         self,

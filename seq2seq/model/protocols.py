@@ -233,6 +233,7 @@ class Attention(Part, Protocol):
 
     context_size: int  # d
     learned: ClassVar[bool]  # whether alpha depends on weights
+    sequential: ClassVar[bool]  # whether a step depends on the one before: a state, or draws
 
     def prepare(self, memory: Memory) -> Source:
         """Project the states of the source, once per sentence."""
