@@ -44,6 +44,8 @@ SMALL = {
     "alignment": 1_836_112,
     "multi30k_en_fr": 4_450_632,
     "debug": 25_112,
+    "cgru": 3_945_992,
+    "luong": 4_409_608,
     "transformer_tiny": 2_615_056,
     "transformer_base": 63_119_496,
     "self_attention_encoder": 6_265_160,
