@@ -1,7 +1,6 @@
 """Stacked decoders and coverage against NumPy loops written from their papers."""
 
 import dataclasses
-import logging
 
 import pytest
 import torch
@@ -65,14 +64,11 @@ def test_every_weight_is_drawn(kind):
     assert not [name for name, p in model.named_parameters() if (p == 7.0).any()]
 
 
-def test_what_runs_on_the_reference_is_said(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
-    with caplog.at_level(logging.INFO, "seq2seq"):
-        for kind in ("top", "fed"):
-            tiny_model(1, decoder=STACKED[kind], backend=Backend.auto)
-    assert caplog.messages == [
-        "runs on the reference code in part: StackedDecoder has no fused kernel"
-    ]
+@pytest.mark.parametrize("kind", ["top", "fed", "between"])
+def test_only_cells_that_nothing_attended_comes_back_to_run_on_kernels(kind):
+    model = tiny_model(1, decoder=STACKED[kind], backend=Backend.auto)
+    reason = None if kind == "top" else "StackedDecoder has no fused kernel"
+    assert model.backend.obstacle(model.encoder, model.decoder) == reason
 
 
 # A wrong model is noticed -----------------------------------------------------------------------
