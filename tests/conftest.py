@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cell_oracle import CellOracle
 from oracles import Oracle
 from runs import run_here, tiny_run
 from stacked_oracle import StackedOracle
@@ -55,6 +56,7 @@ from seq2seq.model.attention import (
     MultiHeadAttention,
 )
 from seq2seq.model.draws import entry_keys, fold, keyed, stream
+from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.hard_attention import HardAttention
 from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Followed
@@ -197,10 +199,14 @@ def attention_of(model: EncoderDecoder) -> tuple[str, float | None]:
     raise AssertionError(model.decoder.attention)
 
 
+def weights_of(model: EncoderDecoder) -> dict[str, np.ndarray]:
+    """Copies, by name."""
+    return {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()}
+
+
 def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
     """The oracle with a copy of a model's weights and the model's reading of the paper."""
-    weights = {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()}
-    transformer = None
+    weights, transformer = weights_of(model), None
     if isinstance(model.encoder, SelfAttentionEncoder):
         layers = model.decoder.layers if hasattr(model.decoder, "layers") else model.encoder.layers
         shown = getattr(model.decoder, "shown", None)
@@ -214,18 +220,21 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
         if isinstance(model.decoder, TransformerDecoder):
             return transformer
     kind, option = attention_of(model)
+    first = getattr(model.decoder.unit, "first", model.decoder.unit)
     reading = {
         "encoder": transformer,
         "state_word": "emitted" if getattr(model.decoder, "moved_by_emitted", 0) else "previous",
-        "reset": "before" if model.decoder.unit.reset_before else "after",
+        "reset": "before" if getattr(first, "reset_before", True) else "after",
         "readout": "maxout" if model.decoder.maxout else "tanh",
         "attention": kind,
         "option": option,
     }
     if isinstance(model.decoder, StackedDecoder):
         place = {name: getattr(model.decoder, name) for name in ("attend", "input_feeding")}
-        return StackedOracle(weights, residual=model.decoder.residual, **place, **reading)
-    return Oracle(weights, **reading)
+        reading |= place | {"layers": 1 + len(model.decoder.upper)}
+        return StackedOracle(weights, residual=model.decoder.residual, **reading)
+    papers = model.decoder.unit.__class__ is GatedUnit
+    return (Oracle if papers else CellOracle)(weights, **reading)
 
 
 def follow(model: EncoderDecoder, batch: Batch, seed: int = 0) -> Followed:

@@ -11,7 +11,7 @@ from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
 from seq2seq.run.reading import read_json
 
-KINDS = list(groups()["attention"])
+KINDS = {kind: [f"attention={kind}", "model.align_size=24"] for kind in groups()["attention"]}
 TRANSFORMER = ["encoder=self_attention", "decoder=transformer", "attention=layers"]
 TRANSFORMER += ["model.embedding_size=32", "model.hidden_size=32", "model.tied=all"]
 TRANSFORMER += ["tokenizer.joint=true", "attention.heads=4", "encoder.norm=pre"]
@@ -20,7 +20,14 @@ TRANSFORMER += [
 ]
 STACKED = ["decoder=stacked", "decoder.layers=2", "decoder.attend=top"]
 STACKED += ["decoder.input_feeding=true", "decoder.dropout=0.2", "decoder.residual=true"]
-MODELS = {"layers": TRANSFORMER, "stacked": STACKED}
+
+KINDS["layers"] = TRANSFORMER
+KINDS |= {
+    "stacked": STACKED,
+    "lstm": ["cell=lstm", "cell.layer_norm=true", "cell.recurrent_dropout=0.2"],
+    "min_gru": ["cell=min_gru", *(text for text in TRANSFORMER if "encoder" not in text)],
+}
+"""Overrides that make a run one of each member of the family."""
 
 
 @pytest.mark.e2e
@@ -39,12 +46,11 @@ def test_hard_attention_takes_another_context_when_asked_later(tmp_path: Path):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("kind", [*KINDS, "stacked"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_of_every_kind(kind: str, tmp_path: Path):
     names = write_corpus(tmp_path / "corpus", template_pairs(120))
     few = ["trainer.max_updates=4", "trainer.validate_every=4", "tokenizer.vocab_size=110"]
-    model = MODELS.get(kind, [f"attention={kind}", "model.align_size=24"])
-    cfg = composed("debug", [*names, *few, *model])
+    cfg = composed("debug", [*names, *few, *KINDS[kind]])
     run = run_new(tmp_path / "run", cfg)
     assert math.isfinite(read_json(run.path("scores.json"))["scores"]["BLEU"]["value"])
     pictures = sorted(path.name for path in run.path("heatmaps").glob("*.png"))

@@ -55,13 +55,16 @@ def choices(turn: int) -> tuple[str, ...]:
     layers = chosen["attention"] == "layers"
     if layers or chosen["decoder"] == "transformer":
         chosen["decoder"] = "transformer" if layers else "recurrent"
+    if chosen["cell"] == "min_gru" or layers:  # which takes no context
+        chosen["cell"] = "min_gru" if layers else "gated"
     if layers or chosen["encoder"] == "self_attention":
         chosen["model.embedding_size"] = "1000"
     return tuple(f"{group}={name}" for group, name in chosen.items())
 
 
 def with_option(group: str, name: str) -> Config:
-    group, turn = ("attention", "layers") if name == "transformer" else (group, name)
+    with_layers = name in ("transformer", "min_gru")
+    group, turn = ("attention", "layers") if with_layers else (group, name)
     return copy.deepcopy(_config(choices(OPTIONS[group].index(turn))))
 
 
@@ -378,6 +381,10 @@ TRANSFORMER = ["decoder=transformer", "attention=layers", "model.embedding_size=
         (
             ["decoder=stacked", "decoder.input_feeding=true"],
             "decoder.input_feeding needs decoder.attend=top, and it is between. Set one of them.",
+        ),
+        (
+            ["cell=min_gru"],
+            "cell=min_gru takes no context, and decoder=recurrent gives it one. Set decoder=stacke",
         ),
         (
             ["model.tied=all"],

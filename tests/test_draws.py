@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PAD, draws_of, follow, random_batch, random_pairs, tiny_model
+from test_cells import DROPPED
 
 from seq2seq.config.schema import Backend
 from seq2seq.data.batching import collate
@@ -138,10 +139,14 @@ def test_nothing_is_dropped_where_nothing_should_be():
 # Whole models
 
 
-@pytest.mark.parametrize("backend", [Backend.reference, Backend.fused])
-def test_a_sentence_draws_the_same_in_any_company(backend):
+KINDS = {backend.name: {"backend": backend} for backend in (Backend.reference, Backend.fused)}
+KINDS |= DROPPED
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sentence_draws_the_same_in_any_company(kind):
     """Alone and unpadded, or among longer ones: log p is the same, with all dropouts on."""
-    model = tiny_model(3, backend=backend, **DROPOUTS).train()
+    model = tiny_model(3, **KINDS[kind], **DROPOUTS).train()
     pairs = random_pairs(3, ((4, 3), (9, 8), (1, 2), (6, 9)))
     together = follow(model, collate(pairs, PAD), seed=4).t.split([len(tgt) for _, tgt in pairs])
     keys = entry_keys(4, 1, len(pairs))

@@ -16,15 +16,29 @@ from conftest import (
     tiny_model,
     tiny_transformer,
 )
+from test_cells import CELLS, ENCODERS
 from test_search import RULES, random_sources, search
 from torch.nn import functional
 
 from seq2seq.config import registry
-from seq2seq.config.schema import Backend, Norm
+from seq2seq.config.schema import Backend, GatedConfig, LSTMConfig, Norm
 from seq2seq.data.batching import collate
 from seq2seq.decoding.forced import force_ids
 
 OUTSIDE = {"coupled": ["cell"], "bag of words": ["encoder"], "both": ["cell", "encoder"]}
+DECODERS = {
+    f"{kind}, {name}": {"decoder": decoder, "cell": cell}
+    for kind, decoder in STACKED.items()
+    for name, cell in (("gated", GatedConfig()), ("lstm", LSTMConfig()))
+}
+INSIDE = DECODERS | {
+    "coverage": {"attention": FAMILY["coverage"]},
+    "coverage, between": {"decoder": STACKED["between"], "attention": FAMILY["coverage"]},
+}
+MEMBERS = [
+    *((name, "additive") for name in (*CELLS, *DECODERS)),
+    *itertools.product(OUTSIDE, ("additive", "general", "hard")),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,19 +57,17 @@ def outside() -> Iterator[dict[str, object]]:
     del sys.modules["family_extension"]
 
 
-DECODERS = [{}, *({"decoder": decoder} for decoder in STACKED.values())]
-INSIDE = [*DECODERS, {"attention": FAMILY["coverage"]}]
-INSIDE += [{**DECODERS[1], "attention": FAMILY["coverage"]}]
+def changes_of(name: str, outside: dict[str, object]) -> dict[str, object]:
+    """Changes of `tiny_model` that make it this member of the family."""
+    return (CELLS | ENCODERS | INSIDE).get(name) or {
+        group: outside[group] for group in OUTSIDE.get(name, ())
+    }
 
 
-@pytest.mark.parametrize(
-    ("parts", "changes"),
-    [*((parts, {}) for parts in OUTSIDE.values())]
-    + [(["cell"], changes) for changes in INSIDE[1:]],
-)
-def test_search_and_teacher_forcing_agree(parts, changes, outside):
+@pytest.mark.parametrize("name", [*CELLS, *ENCODERS, *OUTSIDE, *INSIDE])
+def test_search_and_teacher_forcing_agree(name, outside):
     """State of two tensors, summary of another width, an attention with a state; ragged batches."""
-    model = tiny_model(4, vocab=9, **{group: outside[group] for group in parts}, **changes)
+    model = tiny_model(4, vocab=9, **changes_of(name, outside))
     sources = random_sources(4, [4, 1, 6], 9)
     for source, found in zip(sources, search(model, sources, RULES), strict=True):
         again = force_ids(model, [(source, h.ids) for h in found], 0.0)
@@ -64,18 +76,12 @@ def test_search_and_teacher_forcing_agree(parts, changes, outside):
             assert h.alpha == pytest.approx(forced.alpha, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("parts", "kind", "decoder"),
-    [
-        *itertools.product(OUTSIDE.values(), ("additive", "general", "hard"), [{}]),
-        *itertools.product([[], ["cell"]], ["additive"], DECODERS[1:]),
-    ],
-)
-def test_gradients_of_both_backends_are_equal(parts, kind, decoder, outside):
-    changes = {group: outside[group] for group in parts} | decoder
+@pytest.mark.parametrize(("name", "kind"), MEMBERS)
+def test_gradients_of_both_backends_are_equal(name, kind, outside):
+    changes = changes_of(name, outside)
     models = [
-        tiny_model(5, attention=FAMILY[kind], backend=Backend[name], **changes)
-        for name in ("reference", "auto")
+        tiny_model(5, attention=FAMILY[kind], backend=backend, **changes)
+        for backend in (Backend.reference, Backend.auto)
     ]
     batch, grads = random_batch(5), []
     for model in models:
@@ -87,11 +93,11 @@ def test_gradients_of_both_backends_are_equal(parts, kind, decoder, outside):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changes", [None, *INSIDE])
-def test_steps_equal_the_whole_in_any_company_and_order(changes):
+@pytest.mark.parametrize("name", ["transformer", *INSIDE])
+def test_steps_equal_the_whole_in_any_company_and_order(name):
     """Hypotheses of ragged sentences, reordered at every step as a beam would."""
-    transformer = changes is None
-    model = tiny_transformer(8, norm=Norm.pre) if transformer else tiny_model(8, **changes)
+    transformer = name == "transformer"
+    model = tiny_transformer(8, norm=Norm.pre) if transformer else tiny_model(8, **INSIDE[name])
     rng = torch.Generator().manual_seed(8)
     pairs = random_pairs(8, ((4, 5), (1, 5), (6, 5)))
     batch = collate(pairs, PAD)

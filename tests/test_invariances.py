@@ -12,6 +12,7 @@ from conftest import (
     run,
     tiny_model,
 )
+from test_cells import CELLS, ENCODERS
 
 from seq2seq.config.schema import Reset, StateWord
 from seq2seq.data.batching import Batch, collate
@@ -19,8 +20,13 @@ from seq2seq.model.dropout import Dropout
 
 TOLERANCE = 1e-12  # float64
 SEEDS = (1, 2)
-READINGS = [{"state_word": word, "reset": reset} for word in StateWord for reset in Reset]
-DECODERS = [{"decoder": decoder} for decoder in STACKED.values()]
+READINGS = {
+    f"{state_word}-{reset}": {"state_word": state_word, "reset": reset}
+    for state_word in StateWord
+    for reset in Reset
+}
+DECODERS = {name: {"decoder": decoder} for name, decoder in STACKED.items()}
+MEMBERS = READINGS | CELLS | ENCODERS | DECODERS
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, note: str) -> None:
@@ -61,7 +67,7 @@ def padded(batch: Batch, columns: int, ids: torch.Tensor | None = None) -> Batch
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("changes", READINGS + DECODERS)
+@pytest.mark.parametrize("changes", MEMBERS.values(), ids=MEMBERS)
 def test_batch_mates_change_nothing(seed, changes):
     model = tiny_model(seed, **changes)
     pairs = random_pairs(seed)
@@ -71,7 +77,7 @@ def test_batch_mates_change_nothing(seed, changes):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("changes", [{}, *DECODERS])
+@pytest.mark.parametrize("changes", [{}, *DECODERS.values()], ids=["", *DECODERS])
 def test_padding_changes_nothing(seed, changes):
     model, batch = tiny_model(seed, **changes), random_batch(seed)
     expected = by_sentence(model, batch)

@@ -7,13 +7,17 @@ import torch
 from conftest import FAMILY, STACKED, follow, oracle_of, random_batch, tiny_model
 from test_equations import TOLERANCE, assert_gradients_are_the_oracles, differences
 
-from seq2seq.config.schema import Backend
+from seq2seq.config.schema import Backend, GatedConfig, LSTMConfig, MinGRUConfig
 from seq2seq.model.initialization import SCHEMES
 from seq2seq.model.protocols import Source
 from seq2seq.model.stacked_decoder import StackedDecoder
 
 KINDS = {name: {"decoder": cfg} for name, cfg in STACKED.items()}
 KINDS |= {
+    "lstm in between": {"decoder": STACKED["between, residual"], "cell": LSTMConfig()},
+    "lstm, fed": {"decoder": STACKED["fed"], "cell": LSTMConfig()},
+    "min_gru at the top": {"decoder": STACKED["top, residual"], "cell": MinGRUConfig()},
+    "deep transition": {"decoder": STACKED["bottom"], "cell": GatedConfig(transitions=2)},
     "coverage in between": {"decoder": STACKED["between"], "attention": FAMILY["coverage"]},
     "coverage at the top": {"decoder": STACKED["top"], "attention": FAMILY["coverage"]},
 }

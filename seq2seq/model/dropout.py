@@ -50,6 +50,13 @@ class Dropout(Drawing):
         mask: Tensor = self(x.new_ones(*x.shape[:-1], 1))
         return x * mask
 
+    def of_state(self, h: Tensor) -> tuple[Tensor, ...]:
+        """Return the mask (B, n) for h (B, n), a sentence each row, at all steps; () if none."""
+        if not self.training or self.p == 0:
+            return ()
+        rows = torch.arange(len(h), device=h.device)
+        return (self(torch.ones_like(h), rows, torch.zeros_like(rows)),)
+
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""
         return f"p={self.p}"

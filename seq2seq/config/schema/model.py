@@ -48,20 +48,6 @@ class ModelConfig:
             raise ConfigError("config", what, "Set tokenizer.joint=true, or model.tied=target.")
 
 
-# Where the reset gate acts: on the state before U, or on the product after it
-Reset = StrEnum("Reset", "before after")
-
-
-@option("cell")
-@dataclass(kw_only=True)
-class GatedConfig:
-    """The gated unit of A.1.1."""
-
-    claims: ClassVar = ("A.1.1",)
-    name: str = "gated"
-    reset: Reset = Reset.before  # `before` is A.1.1; `after` is torch's GRU
-
-
 @option("encoder")
 @dataclass(kw_only=True)
 class RecurrentEncoderConfig:
