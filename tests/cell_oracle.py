@@ -18,6 +18,8 @@ def sigmoid(x: Array) -> Array:
 class CellOracle(Oracle):
     """`Oracle` whose units have a state of several vectors, side by side; the output is first."""
 
+    residual = False  # between the layers of a stack
+
     def cells(self, name: str) -> list[str]:
         """The cells behind each other in a step; one, unless there are more."""
         names = (f"{name}.cells.{i}" for i in itertools.count())
@@ -106,14 +108,24 @@ class CellOracle(Oracle):
         return outputs
 
     def annotate(self, src: Sequence[int]) -> list[Array]:
-        xs = [self.embed("encoder", word) for word in src]
-        forward = self.run("encoder.forward_unit", xs)
-        if self.attention == "fixed":
-            self.summary = forward[-1]
-            return forward
-        backward = self.run("encoder.backward_unit", xs[::-1])[::-1]
-        self.summary = backward[0]
-        return [np.concatenate(both) for both in zip(forward, backward, strict=True)]
+        """States of the last layer; `summary` is where it ends."""
+        xs, stack = [self.embed("encoder", word) for word in src], self.layers()
+        for depth, layer in enumerate(stack):
+            forward = self.run(f"{layer}forward_unit", xs)
+            new, self.summary = forward, forward[-1]
+            if f"{self.cells(f'{layer}backward_unit')[0]}.W.weight" in self.weights:
+                backward = self.run(f"{layer}backward_unit", xs[::-1])[::-1]
+                new = [np.concatenate(both) for both in zip(forward, backward, strict=True)]
+                self.summary = backward[0]
+            add = self.residual and depth > 0
+            xs = [x + h for x, h in zip(xs, new, strict=True)] if add else new
+        return xs
+
+    def layers(self) -> list[str]:
+        """What the names of the weights of each layer begin with."""
+        names = (f"encoder.layers.{i}." for i in itertools.count())
+        held = itertools.takewhile(lambda n: any(k.startswith(n) for k in self.weights), names)
+        return [*held] or ["encoder."]
 
     def start(self, h: Sequence[Array]) -> Array:
         s = np.tanh(self.matrix("decoder.W_s") @ self.summary + self.bias("decoder.W_s"))

@@ -61,6 +61,7 @@ from seq2seq.model.hard_attention import HardAttention
 from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Followed
 from seq2seq.model.stacked_decoder import StackedDecoder
+from seq2seq.model.stacked_encoder import StackedEncoder
 from seq2seq.model.transformer import SelfAttentionEncoder, TransformerDecoder
 from seq2seq.training.loss import Loss, loss_along
 
@@ -220,6 +221,7 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
         if isinstance(model.decoder, TransformerDecoder):
             return transformer
     kind, option = attention_of(model)
+    stacked = isinstance(model.encoder, StackedEncoder)
     first = getattr(model.decoder.unit, "first", model.decoder.unit)
     reading = {
         "encoder": transformer,
@@ -232,9 +234,12 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
     if isinstance(model.decoder, StackedDecoder):
         place = {name: getattr(model.decoder, name) for name in ("attend", "input_feeding")}
         reading |= place | {"layers": 1 + len(model.decoder.upper)}
-        return StackedOracle(weights, residual=model.decoder.residual, **reading)
-    papers = model.decoder.unit.__class__ is GatedUnit
-    return (Oracle if papers else CellOracle)(weights, **reading)
+        oracle = StackedOracle(weights, add_below=model.decoder.residual, **reading)
+    else:
+        papers = model.decoder.unit.__class__ is GatedUnit and not stacked
+        oracle = (Oracle if papers else CellOracle)(weights, **reading)
+    oracle.residual = stacked and model.encoder.layers[-1].residual
+    return oracle
 
 
 def follow(model: EncoderDecoder, batch: Batch, seed: int = 0) -> Followed:

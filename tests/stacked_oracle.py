@@ -18,7 +18,7 @@ class StackedOracle(CellOracle):
         layers: How many; the two cells of a conditional GRU are one.
         attend: "between" the two cells of a step, at the "bottom", or at the "top".
         input_feeding: The bottom cell reads t_{i-1}, too.
-        residual: Cells above the first add what they read.
+        add_below: Cells above the first add what they read: residual connections.
         reading: As of `Oracle`.
     """
 
@@ -29,11 +29,11 @@ class StackedOracle(CellOracle):
         layers: int,
         attend: str,
         input_feeding: bool,
-        residual: bool,
+        add_below: bool,
         **reading: Any,
     ) -> None:
         super().__init__(weights, **reading)
-        self.attend_at, self.input_feeding, self.residual = attend, input_feeding, residual
+        self.attend_at, self.input_feeding, self.add_below = attend, input_feeding, add_below
         self.names = ["decoder.unit", *(f"decoder.upper.{i}" for i in range(layers - 1))]
 
     def force(self, src: Sequence[int], tgt: Sequence[int]) -> Forced:
@@ -73,7 +73,7 @@ class StackedOracle(CellOracle):
         for name, before in zip(self.names[1:], states[1:], strict=True):
             context = None if self.attend_at == "top" else c
             new.append(self.gated_unit(name, output, before, context))
-            output = new[-1][:n] + output if self.residual else new[-1][:n]
+            output = new[-1][:n] + output if self.add_below else new[-1][:n]
         if self.attend_at == "top":
             alpha, c = self.attend(output, h, past)
         return new, output, alpha, c

@@ -23,8 +23,10 @@ STACKED += ["decoder.input_feeding=true", "decoder.dropout=0.2", "decoder.residu
 
 KINDS["layers"] = TRANSFORMER
 KINDS |= {
-    "stacked": STACKED,
+    "stacked decoder": STACKED,
     "lstm": ["cell=lstm", "cell.layer_norm=true", "cell.recurrent_dropout=0.2"],
+    "stacked": ["encoder=stacked", "encoder.residual=true", "encoder.dropout=0.2"],
+    "transitions": ["encoder=stacked", "encoder.bidirectional=all", "cell.transitions=2"],
     "min_gru": ["cell=min_gru", *(text for text in TRANSFORMER if "encoder" not in text)],
 }
 """Overrides that make a run one of each member of the family."""

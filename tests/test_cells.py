@@ -1,5 +1,6 @@
 """Other cells than the paper's, against NumPy loops written from their papers and torch's own."""
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -9,6 +10,7 @@ from cell_oracle import CellOracle
 from conftest import (
     PAD,
     TINY,
+    follow,
     oracle_of,
     random_batch,
     random_pairs,
@@ -22,11 +24,14 @@ from torch.nn import functional
 
 from seq2seq.config.schema import (
     Backend,
+    Bidirectional,
+    FixedConfig,
     GatedConfig,
     LayersAttentionConfig,
     LSTMConfig,
     MinGRUConfig,
     Reset,
+    StackedEncoderConfig,
     TransformerDecoderConfig,
 )
 from seq2seq.data.batching import collate
@@ -36,6 +41,7 @@ from seq2seq.model.draws import entry_keys, keyed
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.min_gru import MinGRU
 from seq2seq.model.recurrence import run_cell
+from seq2seq.model.stacked_encoder import StackedEncoder
 
 OF_LAYERS = {
     "decoder": TransformerDecoderConfig(layers=1, inner_size=6),
@@ -44,7 +50,14 @@ OF_LAYERS = {
 }
 """A decoder without cells."""
 
-CELLS = {
+STACKS = {
+    "bottom": StackedEncoderConfig(layers=3, residual=True),
+    "all": StackedEncoderConfig(bidirectional=Bidirectional.all),
+    "all, residual": StackedEncoderConfig(bidirectional=Bidirectional.all, residual=True),
+    "one layer": StackedEncoderConfig(layers=1),
+}
+
+RECURRENT = {
     "lstm": {"cell": LSTMConfig()},
     "lstm, normalised": {"cell": LSTMConfig(layer_norm=True)},
     "normalised": {"cell": GatedConfig(layer_norm=True)},
@@ -55,28 +68,35 @@ CELLS = {
         "bias": False,
     },
 }
-"""Changes of `tiny_model`, by name."""
+RECURRENT |= {f"stacked, {name}": {"encoder": encoder} for name, encoder in STACKS.items()}
+RECURRENT["stacked, no attention"] = {"encoder": STACKS["all"], "attention": FixedConfig()}
+"""Members of the family besides the paper's: changes of `tiny_model`, by name."""
 
-ENCODERS = {"min_gru": {"cell": MinGRUConfig(), **OF_LAYERS}}
+ENCODERS = {
+    "min_gru": {"cell": MinGRUConfig(), **OF_LAYERS},
+    "min_gru, stacked": {"cell": MinGRUConfig(), "encoder": STACKS["bottom"], **OF_LAYERS},
+}
 """Of what is compared in the encoder alone, for no recurrent decoder can have it."""
 
 
-@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("kind", RECURRENT)
 def test_values_are_the_oracles_along_targets_and_word_by_word(kind):
     for seed in (1, 2):
-        model, batch = tiny_model(seed, **CELLS[kind]), random_batch(seed)
+        model, batch = tiny_model(seed, **RECURRENT[kind]), random_batch(seed)
         worst = differences(model, oracle_of(model), batch)
         assert max(worst.values()) < TOLERANCE, f"seed {seed}: {worst}"
 
 
-@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("kind", RECURRENT)
 def test_gradients_are_the_oracles(kind):
-    assert_gradients_are_the_oracles(tiny_model(11, **CELLS[kind]), seed=11)
+    assert_gradients_are_the_oracles(tiny_model(11, **RECURRENT[kind]), seed=11)
 
 
 def encoder_oracle(model: EncoderDecoder) -> CellOracle:
     reading = {"state_word": "emitted", "reset": "before", "readout": "maxout"}
-    return CellOracle(weights_of(model), **reading)
+    oracle = CellOracle(weights_of(model), **reading)
+    oracle.residual = isinstance(model.encoder, StackedEncoder)
+    return oracle
 
 
 def annotated(oracle: CellOracle, pairs) -> list[np.ndarray]:
@@ -153,6 +173,37 @@ def test_an_encoder_runs_a_scan_instead_of_a_loop(monkeypatch):
     monkeypatch.setattr(MinGRU, "step", lambda *_: pytest.fail("a step in a loop"))
     model, batch = tiny_model(1, **ENCODERS["min_gru"]), random_batch(1)
     model.encoder(batch.src, batch.src_mask)
+
+
+# Stacks -----------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", STACKS)
+def test_a_stack_runs_on_kernels_and_shows_the_gates_of_each_layer(kind):
+    """Gradients of both backends are compared in `test_family.py`."""
+    batch, results = random_batch(5), []
+    for backend in (Backend.fused, Backend.reference):
+        model = tiny_model(5, encoder=STACKS[kind], backend=backend)
+        assert model.backend.obstacle(model.encoder, model.decoder) is None
+        memory = model.encoder(batch.src, batch.src_mask)
+        gates = model.encoder.probes(batch.src, memory)
+        numbers = range(1, len(model.encoder.layers) + 1)
+        assert [*gates] == [f"{letter}{number}" for number in numbers for letter in "zr"]
+        results.append([x[batch.src_mask] for x in (memory.states, *gates.values())])
+    for found, expected in zip(*results, strict=True):
+        assert found.shape == expected.shape == results[0][0].shape
+        torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
+
+
+def test_a_stack_of_one_layer_is_the_papers_encoder():
+    stack, plain = tiny_model(6, encoder=STACKS["one layer"]), tiny_model(6)
+    batch = random_batch(6)
+    assert torch.equal(follow(stack, batch).t, follow(plain, batch).t)
+    memory = plain.encoder(batch.src, batch.src_mask)
+    gates = stack.encoder.probes(batch.src, memory)
+    for letter, values in plain.encoder.probes(batch.src, memory).items():
+        assert torch.equal(gates[f"{letter}1"], values)
 
 
 # torch.nn.LSTM ----------------------------------------------------------------------------------
@@ -240,7 +291,7 @@ def test_no_weight_of_a_transition_is_empty_and_kernels_leave_it_alone():
         "lstm, 2 transitions",
         "normalised, 2 transitions, no bias",
     ):
-        model = tiny_model(1, backend=Backend.auto, **CELLS[kind])
+        model = tiny_model(1, backend=Backend.auto, **RECURRENT[kind])
         assert all(p.numel() for p in model.parameters()), kind
         obstacle = model.backend.obstacle(model.encoder, model.decoder)
         assert obstacle == "Transitions has no fused kernel"
@@ -311,6 +362,25 @@ def padding_is_read(model):
     )
 
 
+def without_residual(model):
+    model.encoder.layers[1].residual = False
+
+
+def summary_of_the_first_layer(model):
+    encode, layer = model.encoder.forward, model.encoder.layers[0]
+
+    def mutated(src, mask):
+        [_, first] = layer.read(model.encoder.embedding(src), mask)
+        return dataclasses.replace(encode(src, mask), summary=first[:, 0])
+
+    model.encoder.forward = mutated
+
+
+def padding_has_words(model):
+    encode = model.encoder.forward
+    model.encoder.forward = lambda src, mask: encode(src, torch.ones_like(mask))
+
+
 def one_norm_a_gate(model):
     norm, n = model.decoder.unit.norm_U.gates, model.decoder.unit.hidden_size
     gain = norm.weight.chunk(2)
@@ -347,6 +417,9 @@ MUTATIONS = [
     (transitions_in_another_order, "gated, 3 transitions"),
     (bias_left_out, "gated, 3 transitions"),
     (first_without_context, "lstm, 2 transitions"),
+    (without_residual, "stacked, bottom"),
+    (summary_of_the_first_layer, "stacked, all"),
+    (padding_has_words, "stacked, bottom"),
     (gate_and_candidate_exchanged, "min_gru"),
     (padding_is_read, "min_gru"),
 ]
@@ -354,8 +427,8 @@ MUTATIONS = [
 
 @pytest.mark.parametrize(("mutate", "kind"), MUTATIONS, ids=lambda x: getattr(x, "__name__", x))
 def test_a_wrong_cell_is_noticed(mutate, kind):
-    model = tiny_model(21, **(CELLS | ENCODERS)[kind])
-    if kind in CELLS:
+    model = tiny_model(21, **(RECURRENT | ENCODERS)[kind])
+    if kind in RECURRENT:
         oracle, batch = oracle_of(model), random_batch(21)
         worst = lambda: max(differences(model, oracle, batch).values())  # noqa: E731
     else:

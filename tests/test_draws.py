@@ -6,7 +6,7 @@ import torch
 from conftest import PAD, draws_of, follow, random_batch, random_pairs, tiny_model
 from test_cells import DROPPED
 
-from seq2seq.config.schema import Backend
+from seq2seq.config.schema import Backend, StackedEncoderConfig
 from seq2seq.data.batching import collate
 from seq2seq.model.draws import Drawing, entry_keys, fold, keyed, name_sites, stream
 from seq2seq.model.dropout import Dropout
@@ -140,7 +140,7 @@ def test_nothing_is_dropped_where_nothing_should_be():
 
 
 KINDS = {backend.name: {"backend": backend} for backend in (Backend.reference, Backend.fused)}
-KINDS |= DROPPED
+KINDS |= DROPPED | {"stacked": {"encoder": StackedEncoderConfig(dropout=0.5)}}
 
 
 @pytest.mark.parametrize("kind", KINDS)

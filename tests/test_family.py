@@ -16,7 +16,7 @@ from conftest import (
     tiny_model,
     tiny_transformer,
 )
-from test_cells import CELLS, ENCODERS
+from test_cells import ENCODERS, RECURRENT
 from test_search import RULES, random_sources, search
 from torch.nn import functional
 
@@ -36,7 +36,7 @@ INSIDE = DECODERS | {
     "coverage, between": {"decoder": STACKED["between"], "attention": FAMILY["coverage"]},
 }
 MEMBERS = [
-    *((name, "additive") for name in (*CELLS, *DECODERS)),
+    *((name, "additive") for name in (*RECURRENT, *DECODERS)),
     *itertools.product(OUTSIDE, ("additive", "general", "hard")),
 ]
 
@@ -59,12 +59,12 @@ def outside() -> Iterator[dict[str, object]]:
 
 def changes_of(name: str, outside: dict[str, object]) -> dict[str, object]:
     """Changes of `tiny_model` that make it this member of the family."""
-    return (CELLS | ENCODERS | INSIDE).get(name) or {
+    return (RECURRENT | ENCODERS | INSIDE).get(name) or {
         group: outside[group] for group in OUTSIDE.get(name, ())
     }
 
 
-@pytest.mark.parametrize("name", [*CELLS, *ENCODERS, *OUTSIDE, *INSIDE])
+@pytest.mark.parametrize("name", [*RECURRENT, *ENCODERS, *OUTSIDE, *INSIDE])
 def test_search_and_teacher_forcing_agree(name, outside):
     """State of two tensors, summary of another width, an attention with a state; ragged batches."""
     model = tiny_model(4, vocab=9, **changes_of(name, outside))
@@ -78,10 +78,9 @@ def test_search_and_teacher_forcing_agree(name, outside):
 
 @pytest.mark.parametrize(("name", "kind"), MEMBERS)
 def test_gradients_of_both_backends_are_equal(name, kind, outside):
-    changes = changes_of(name, outside)
+    changes = {"attention": FAMILY[kind], **changes_of(name, outside)}
     models = [
-        tiny_model(5, attention=FAMILY[kind], backend=backend, **changes)
-        for backend in (Backend.reference, Backend.auto)
+        tiny_model(5, backend=backend, **changes) for backend in (Backend.reference, Backend.auto)
     ]
     batch, grads = random_batch(5), []
     for model in models:

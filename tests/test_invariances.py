@@ -12,7 +12,7 @@ from conftest import (
     run,
     tiny_model,
 )
-from test_cells import CELLS, ENCODERS
+from test_cells import ENCODERS, RECURRENT
 
 from seq2seq.config.schema import Reset, StateWord
 from seq2seq.data.batching import Batch, collate
@@ -26,7 +26,7 @@ READINGS = {
     for reset in Reset
 }
 DECODERS = {name: {"decoder": decoder} for name, decoder in STACKED.items()}
-MEMBERS = READINGS | CELLS | ENCODERS | DECODERS
+MEMBERS = READINGS | RECURRENT | ENCODERS | DECODERS
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, note: str) -> None:
@@ -93,6 +93,10 @@ DROPOUTS = {
     "word_dropout": ["encoder.word_dropout", "decoder.word_dropout"],
     "annotation_dropout": ["encoder.annotation_dropout"],
     "readout_dropout": ["decoder.readout_dropout"],
+    "recurrent_dropout": [
+        f"{part}_unit.recurrent_dropout" for part in ("encoder.forward", "encoder.backward")
+    ]
+    + ["decoder.unit.recurrent_dropout"],
 }
 
 

@@ -6,6 +6,7 @@ seed gives the same weights as ever.
 """
 
 import logging
+from dataclasses import replace
 from typing import Any, cast
 
 from torch import nn
@@ -27,6 +28,7 @@ from seq2seq.model.lstm import LSTMCell
 from seq2seq.model.min_gru import MinGRU
 from seq2seq.model.protocols import Attention, Cell, Encoder
 from seq2seq.model.stacked_decoder import StackedDecoder
+from seq2seq.model.stacked_encoder import RecurrentLayer, StackedEncoder
 from seq2seq.model.transitions import Transitions
 from seq2seq.run.errors import ConfigError
 
@@ -112,9 +114,8 @@ def recurrent_encoder(
 ) -> RecurrentEncoder:
     """Build the encoder, with a backward unit unless the attention has no use for it."""
     sizes = cfg.model
-    directions = 1 if getattr(cfg.attention, "forward_only", False) else 2
     forward_unit, *backward_unit = (
-        cell(cfg, sizes.embedding_size, 0, backend) for _ in range(directions)
+        cell(cfg, sizes.embedding_size, 0, backend) for _ in range(directions_of(cfg))
     )
     return RecurrentEncoder(
         WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
@@ -125,6 +126,37 @@ def recurrent_encoder(
         annotation_dropout=own.annotation_dropout,
         backend=backend,
     )
+
+
+@builds(schema.StackedEncoderConfig)
+def stacked_encoder(
+    own: schema.StackedEncoderConfig, cfg: Config, num_words: int, pad: int, backend: Backend
+) -> StackedEncoder:
+    """Build the layers, all as wide as the first."""
+    sizes, directions = cfg.model, directions_of(cfg)
+    width = directions * sizes.hidden_size
+    wide = replace(cfg, model=replace(sizes, hidden_size=width))
+    layers = []
+    for depth in range(own.layers):
+        input_size = width if depth else sizes.embedding_size
+        if depth and own.bidirectional is schema.Bidirectional.bottom:
+            units = [cell(wide, input_size, 0, backend)]
+        else:
+            units = [cell(cfg, input_size, 0, backend) for _ in range(directions)]
+        dropout, residual = (own.dropout, own.residual) if depth else (0.0, False)
+        layers.append(RecurrentLayer(units, residual=residual, dropout=dropout, backend=backend))
+    return StackedEncoder(
+        WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
+        layers,
+        embedding_dropout=sizes.embedding_dropout,
+        word_dropout=sizes.word_dropout,
+        annotation_dropout=own.annotation_dropout,
+    )
+
+
+def directions_of(cfg: Config) -> int:
+    """How an encoder reads: in both directions, unless the attention has no use for it."""
+    return 1 if getattr(cfg.attention, "forward_only", False) else 2
 
 
 @builds(schema.RecurrentDecoderConfig)

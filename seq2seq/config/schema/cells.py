@@ -16,6 +16,7 @@ Reset = StrEnum("Reset", "before after")
 class UnitConfig:
     """What gated units and LSTMs have in common."""
 
+    name: str = ""  # of an option; the first line of its group in a run's config
     # Share of the state that recurrent matrices do not see: one mask for all steps of a sentence
     # (Gal & Ghahramani 2016)
     recurrent_dropout: float = share(0.0)
