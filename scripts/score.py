@@ -109,7 +109,7 @@ def one_way(
     from seq2seq.run.directory import RunDir
 
     tally = Tally(LEVELS[args.level])
-    found = tally.along(model.force(pairs), gold)
+    found = tally.along(model.force(pairs, maps=args.format == "npz"), gold)
     if args.heatmaps:
         font = model.config.evaluate.heatmap_font
         found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, font)

@@ -51,7 +51,7 @@ class Pretrained:
         return list(self.stream(sentences))
 
     def stream(
-        self, lines: Iterable[str], ready: Callable[[], bool] = always
+        self, lines: Iterable[str], ready: Callable[[], bool] = always, *, maps: bool = False
     ) -> Iterator[Translation]:
         """Translate lines as they come, in order.
 
@@ -59,10 +59,12 @@ class Pretrained:
             lines: Any number of them, without line ends.
             ready: Whether the next line is there; rather than wait for it, those that were read
                 are translated.
+            maps: Whether candidates have the attention of every layer and head, in `maps`, if the
+                model has layers or heads.
         """
-        return translate(self.model, self.tokenizers, lines, self.config.decode, ready)
+        return translate(self.model, self.tokenizers, lines, self.config.decode, ready, maps=maps)
 
-    def force(self, pairs: Iterable[TextPair]) -> Iterator[Translation]:
+    def force(self, pairs: Iterable[TextPair], *, maps: bool = False) -> Iterator[Translation]:
         """Score given translations: probability and attention of each token.
 
         [t] = model.force([("The small cat sleeps.", "Le petit chat dort.")])
@@ -70,8 +72,9 @@ class Pretrained:
 
         Args:
             pairs: Any number of source and target sentences; results come in their order.
+            maps: As of `stream`.
         """
-        return force(self.model, self.tokenizers, pairs, self.config.decode)
+        return force(self.model, self.tokenizers, pairs, self.config.decode, maps=maps)
 
 
 def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
