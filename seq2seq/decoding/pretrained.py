@@ -41,6 +41,12 @@ class Pretrained:
         self.update = load_weights(run, self.model)
         self.model.to(pick_device(config.device)).eval()
 
+    @property
+    def shown(self) -> tuple[int | None, int | None]:
+        """Layer and head, from 1, whose attention stands for all; None: the last, the mean."""
+        attention = self.config.attention
+        return getattr(attention, "layer", None), getattr(attention, "head", None)
+
     def translate(self, sentences: Sequence[str]) -> list[Translation]:
         """Translate sentences: text, score and alignment of each, in order.
 
