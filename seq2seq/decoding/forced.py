@@ -137,7 +137,7 @@ def maps_along(model: EncoderDecoder, pairs: Sequence[IdPair]) -> list[Maps]:
 def _cut(followed: Followed, pairs: Sequence[IdPair]) -> list[Maps]:
     """Return the maps of each pair without padding."""
     arrays = {name: weights.float().cpu().numpy() for name, weights in followed.maps().items()}
-    cut = []
+    cut: list[Maps] = []
     for i, pair in enumerate(pairs):
         ends = {name: [len(pair[side]) for side in _SIDES[name]] for name in arrays}
         cut.append({n: a[:, i, :, : ends[n][0], : ends[n][1]].copy() for n, a in arrays.items()})
