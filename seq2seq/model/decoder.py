@@ -98,6 +98,11 @@ def of_real_words(mask: Tensor, *along: Tensor) -> list[Tensor]:
     return [x.flatten(0, 1).index_select(0, real) for x in along]
 
 
+def maps_of(heads: Tensor | None) -> Mapping[str, Tensor]:
+    """Return the `Maps` of an attention that has several heads (B, h, Ty, Tx)."""
+    return {} if heads is None else {"heads": heads[None]}
+
+
 @dataclass(frozen=True)
 class RecurrentState:
     """Hypotheses before step i: s_{i-2} and what moves it to s_{i-1}."""
@@ -161,7 +166,8 @@ class RecurrentDecoder(ReadoutDecoder):
         Ey, Ey_prev = self.embed_targets(y)
         steps = self._unroll(memory, Ey, Ey_prev, mask)
         t = self.readout(*of_real_words(mask, steps.s_prev, Ey_prev, steps.c))
-        return Followed(self.drop_readout(t, mask), lambda: steps.alpha, steps.losses)
+        t = self.drop_readout(t, mask)
+        return Followed(t, lambda: steps.alpha, steps.losses, lambda: maps_of(steps.heads))
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
         """Return the gates of the unit and the weights of the attention along targets."""

@@ -17,6 +17,7 @@ class Unrolled:
     c: Tensor  # (B, Ty, 2n)       c_i
     alpha: Tensor  # (B, Ty, Tx)   alpha_i
     losses: Mapping[str, LossTerm] = field(default_factory=dict)  # of an attention that draws
+    heads: Tensor | None = None  # (B, h, Ty, Tx)  of an attention that has several
 
 
 def read(
@@ -88,9 +89,16 @@ def unroll(
         steps.append(attended)
         of_attention = attended.state
         state = step_cell(unit, projected[:, i], state, attended.c)
+    c, alpha, heads = side_by_side(steps)
+    return Unrolled(torch.stack(outputs, dim=1), c, alpha, losses_of(steps, mask), heads)
+
+
+def side_by_side(steps: Sequence[Attended]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return c (B, Ty, d), alpha (B, Ty, Tx) and, if there are several, heads (B, h, Ty, Tx)."""
     c = torch.stack([step.c for step in steps], dim=1)
     alpha = torch.stack([step.alpha for step in steps], dim=1)
-    return Unrolled(torch.stack(outputs, dim=1), c, alpha, losses_of(steps, mask))
+    heads = [step.heads for step in steps if step.heads is not None]
+    return c, alpha, torch.stack(heads, dim=2) if heads else None
 
 
 def losses_of(steps: Sequence[Attended], mask: Tensor) -> Mapping[str, LossTerm]:

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from seq2seq.model.decoder import ReadoutDecoder, of_real_words
+from seq2seq.model.decoder import ReadoutDecoder, maps_of, of_real_words
 from seq2seq.model.dropout import Dropout
 from seq2seq.model.initialization import Scheme
 from seq2seq.model.output import LogitsPrediction
@@ -21,7 +21,7 @@ from seq2seq.model.protocols import (
     Probes,
     Source,
 )
-from seq2seq.model.recurrence import losses_of, step_cell
+from seq2seq.model.recurrence import losses_of, side_by_side, step_cell
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Along:
     s: Tensor  # (B, Ty, n)
     c: Tensor  # (B, Ty, d)
     alpha: Tensor  # (B, Ty, Tx)
+    heads: Tensor | None = None  # (B, h, Ty, Tx)  of an attention that has several
     t: Tensor | None = None  # (B, Ty, l)  where the recurrence needs it
     before: Sequence[StackedState] = ()  # of each step
     losses: Mapping[str, LossTerm] = field(default_factory=dict)
@@ -173,8 +174,9 @@ class StackedDecoder(ReadoutDecoder):
             t = self.readout(*of_real_words(mask, along.s, Ey_prev, along.c))
         else:
             [t] = of_real_words(mask, along.t)
-        alpha = along.alpha
-        return Followed(self.drop_readout(t, mask), lambda: alpha, along.losses)
+        alpha, heads = along.alpha, along.heads
+        t = self.drop_readout(t, mask)
+        return Followed(t, lambda: alpha, along.losses, lambda: maps_of(heads))
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
         """Return the gates of the bottom layer and the weights of the attention along targets."""
@@ -196,7 +198,10 @@ class StackedDecoder(ReadoutDecoder):
             s = h + s if number and self.residual else h
         attended = self.attention(s.flatten(0, 1), self.attention.prepare(memory))
         c, alpha = (x.unflatten(0, mask.shape) for x in (attended.c, attended.alpha))
-        return Along(s, c, alpha)
+        heads = attended.heads
+        if heads is not None:
+            heads = heads.unflatten(0, mask.shape).transpose(1, 2)
+        return Along(s, c, alpha, heads)
 
     def _step_by_step(self, memory: Memory, Ey_prev: Tensor, mask: Tensor) -> Along:
         """Run the loop; what does not depend on the state is computed before it."""
@@ -215,12 +220,8 @@ class StackedDecoder(ReadoutDecoder):
                 hidden.append(self.activate(self.U_o(s) + from_words[i] + self.C_o(attended.c)))
             fed = self._fed(attended.c, hidden[-1] if hidden else None)
             state = StackedState(state.source, layers, fed, attended.state)
-        s, c, alpha = (
-            torch.stack(rows, dim=1)
-            for rows in (outputs, [x.c for x in steps], [x.alpha for x in steps])
-        )
-        t = torch.stack(hidden, dim=1) if hidden else None
-        return Along(s, c, alpha, t, before, losses_of(steps, mask))
+        s, t = torch.stack(outputs, dim=1), torch.stack(hidden, dim=1) if hidden else None
+        return Along(s, *side_by_side(steps), t, before, losses_of(steps, mask))
 
     def _masks(self, shape: Sequence[int], like: Tensor) -> Tensor | None:
         """Return the masks of dropout between layers (layers - 1, B, Ty, n), drawn at once."""
