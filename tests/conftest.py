@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from cell_oracle import CellOracle
 from oracles import Oracle
 from runs import layers_run, run_here, tiny_run
 from storms import Micro, Zygote
@@ -49,9 +50,11 @@ from seq2seq.model.attention import (
     MultiHeadAttention,
 )
 from seq2seq.model.draws import entry_keys, fold, keyed, stream
+from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.hard_attention import HardAttention
 from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Followed
+from seq2seq.model.stacked_encoder import StackedEncoder
 from seq2seq.model.transformer import SelfAttentionEncoder, TransformerDecoder
 from seq2seq.training.loss import Loss, loss_along
 
@@ -171,10 +174,14 @@ def attention_of(model: EncoderDecoder) -> tuple[str, int | None]:
     raise AssertionError(model.decoder.attention)
 
 
+def weights_of(model: EncoderDecoder) -> dict[str, np.ndarray]:
+    """Copies, by name."""
+    return {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()}
+
+
 def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
     """The oracle with a copy of a model's weights and the model's reading of the paper."""
-    weights = {name: p.detach().double().numpy().copy() for name, p in model.named_parameters()}
-    transformer = None
+    weights, transformer = weights_of(model), None
     if isinstance(model.encoder, SelfAttentionEncoder):
         layers = model.decoder.layers if hasattr(model.decoder, "layers") else model.encoder.layers
         shown = getattr(model.decoder, "shown", None)
@@ -188,15 +195,20 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
         if isinstance(model.decoder, TransformerDecoder):
             return transformer
     kind, option = attention_of(model)
-    return Oracle(
+    stacked = isinstance(model.encoder, StackedEncoder)
+    papers = model.decoder.unit.__class__ is GatedUnit and not stacked
+    first = getattr(model.decoder.unit, "first", model.decoder.unit)
+    oracle = (Oracle if papers else CellOracle)(
         weights,
         encoder=transformer,
         state_word="emitted" if model.decoder.moved_by_emitted else "previous",
-        reset="before" if model.decoder.unit.reset_before else "after",
+        reset="before" if getattr(first, "reset_before", True) else "after",
         readout="maxout" if model.decoder.maxout else "tanh",
         attention=kind,
         option=option,
     )
+    oracle.residual = stacked and model.encoder.layers[-1].residual
+    return oracle
 
 
 def follow(model: EncoderDecoder, batch: Batch, seed: int = 0) -> Followed:

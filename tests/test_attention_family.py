@@ -11,13 +11,22 @@ from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
 from seq2seq.run.reading import read_json
 
-KINDS = list(groups()["attention"])
+KINDS = {kind: [f"attention={kind}", "model.align_size=24"] for kind in groups()["attention"]}
 TRANSFORMER = ["encoder=self_attention", "decoder=transformer", "attention=layers"]
 TRANSFORMER += ["model.embedding_size=32", "model.hidden_size=32", "model.tied=all"]
 TRANSFORMER += ["tokenizer.joint=true", "attention.heads=4", "encoder.norm=pre"]
 TRANSFORMER += [
     f"{side}.{key}" for side in ("encoder", "decoder") for key in ("layers=2", "inner_size=64")
 ]
+
+KINDS["layers"] = TRANSFORMER
+KINDS |= {
+    "lstm": ["cell=lstm", "cell.layer_norm=true", "cell.recurrent_dropout=0.2"],
+    "stacked": ["encoder=stacked", "encoder.residual=true", "encoder.dropout=0.2"],
+    "transitions": ["encoder=stacked", "encoder.bidirectional=all", "cell.transitions=2"],
+    "min_gru": ["cell=min_gru", *(text for text in TRANSFORMER if "encoder" not in text)],
+}
+"""Overrides that make a run one of each member of the family."""
 
 
 @pytest.mark.e2e
@@ -40,8 +49,7 @@ def test_hard_attention_takes_another_context_when_asked_later(tmp_path: Path):
 def test_a_run_of_every_kind(kind: str, tmp_path: Path):
     names = write_corpus(tmp_path / "corpus", template_pairs(120))
     few = ["trainer.max_updates=4", "trainer.validate_every=4", "tokenizer.vocab_size=110"]
-    model = TRANSFORMER if kind == "layers" else [f"attention={kind}", "model.align_size=24"]
-    cfg = composed("debug", [*names, *few, *model])
+    cfg = composed("debug", [*names, *few, *KINDS[kind]])
     run = run_new(tmp_path / "run", cfg)
     assert math.isfinite(read_json(run.path("scores.json"))["scores"]["BLEU"]["value"])
     pictures = sorted(path.name for path in run.path("heatmaps").glob("*.png"))

@@ -54,13 +54,16 @@ def choices(turn: int) -> tuple[str, ...]:
     chosen = {group: names[turn % len(names)] for group, names in OPTIONS.items()}
     layers = chosen["attention"] == "layers"
     chosen["decoder"] = "transformer" if layers else "recurrent"
+    if chosen["cell"] == "min_gru" or layers:  # which no recurrent decoder can have
+        chosen["cell"] = "min_gru" if layers else "gated"
     if layers or chosen["encoder"] == "self_attention":
         chosen["model.embedding_size"] = "1000"
     return tuple(f"{group}={name}" for group, name in chosen.items())
 
 
 def with_option(group: str, name: str) -> Config:
-    group, turn = ("attention", "layers") if name == "transformer" else (group, name)
+    with_layers = name in ("transformer", "min_gru")
+    group, turn = ("attention", "layers") if with_layers else (group, name)
     return copy.deepcopy(_config(choices(OPTIONS[group].index(turn))))
 
 
@@ -375,12 +378,16 @@ TRANSFORMER = ["decoder=transformer", "attention=layers", "model.embedding_size=
             "attention.head=9 does not exist: there are 8. C",
         ),
         (
+            ["cell=min_gru"],
+            "cell=min_gru takes no context, and decoder=recurrent gives it one. Set decoder=stacke",
+        ),
+        (
             ["model.tied=all"],
             "model.tied=all needs one vocabulary for both sides. Set tok",
         ),
     ],
 )
-def test_parts_of_a_transformer_have_to_fit(overrides, text):
+def test_parts_of_a_model_have_to_fit(overrides, text):
     assert refused(composed(*overrides)).startswith(text)
 
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from conftest import PAD, draws_of, follow, random_batch, random_pairs, tiny_model
+from conftest import PAD, draws_of, follow, random_batch, random_pairs, tiny_model, tiny_transformer
+from test_cells import DROPPED
 
-from seq2seq.config.schema import Backend
+from seq2seq.config.schema import Backend, StackedEncoderConfig
 from seq2seq.data.batching import collate
 from seq2seq.model.draws import Drawing, entry_keys, fold, keyed, name_sites, stream
 from seq2seq.model.dropout import Dropout
@@ -138,10 +139,23 @@ def test_nothing_is_dropped_where_nothing_should_be():
 # Whole models
 
 
-@pytest.mark.parametrize("backend", [Backend.reference, Backend.fused])
-def test_a_sentence_draws_the_same_in_any_company(backend):
+MODELS = {
+    "reference": lambda: tiny_model(3, backend=Backend.reference, **DROPOUTS),
+    "fused": lambda: tiny_model(3, backend=Backend.fused, **DROPOUTS),
+    "stacked": lambda: tiny_model(3, encoder=StackedEncoderConfig(dropout=0.5)),
+    "transformer": lambda: tiny_transformer(
+        3, dropout=0.3, inner_dropout=0.3, attention_dropout=0.5
+    ),
+}
+MODELS |= {
+    kind: lambda changes=changes: tiny_model(3, **changes) for kind, changes in DROPPED.items()
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_sentence_draws_the_same_in_any_company(kind):
     """Alone and unpadded, or among longer ones: log p is the same, with all dropouts on."""
-    model = tiny_model(3, backend=backend, **DROPOUTS).train()
+    model = MODELS[kind]().train()
     pairs = random_pairs(3, ((4, 3), (9, 8), (1, 2), (6, 9)))
     together = follow(model, collate(pairs, PAD), seed=4).t.split([len(tgt) for _, tgt in pairs])
     keys = entry_keys(4, 1, len(pairs))
@@ -172,6 +186,34 @@ def test_streams_of_texts_do_not_depend_on_each_other():
     numbers = [[draw() for _ in range(3)] for draw in draws_of("abc", 5)]
     assert len({x for row in numbers for x in row}) == 9
     assert numbers[1] == [(int(x) >> 11) / 2**53 for x in bits(oracle_key(5, 1), 3)]
+
+
+def test_dropped_weights_of_attention_are_what_the_values_are_averaged_by():
+    """Each head and position draws for itself; with dropout the same sums come by another way."""
+    model = tiny_transformer(3, attention_dropout=0.5)
+    batch = random_batch(3)
+    [layer, _] = model.encoder.layers
+    attention = layer.self_attention.train()
+    x = torch.randn(*batch.src.shape, 4, dtype=torch.float64)
+    mask, past = batch.src_mask[:, None, None], attention.prepare(x)
+    with keyed(entry_keys(1, 1, batch.num_sentences)):
+        alpha = attention.weights(x, past, mask)
+        dropped = attention.dropout.of_weights(alpha)
+        c = (dropped @ past[1]).transpose(1, 2).flatten(2)
+        torch.testing.assert_close(attention(x, past, mask), attention.W_O(c))
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], 2 * alpha[kept])
+    assert 0.35 < kept[mask.expand_as(alpha)].double().mean() < 0.65
+    assert not torch.equal(kept[0, 0], kept[0, 1])
+    assert not torch.equal(kept[0, 0, 0], kept[0, 0, 1])
+    attention.dropout.p = 1e-7  # the explicit way, causal and not, is that of torch's own function
+    with keyed(entry_keys(1, 1, batch.num_sentences)):
+        found = [attention(x, past, mask), attention(x, past, causal=True)]
+    attention.eval()
+    for actual, expected in zip(
+        found, [attention(x, past, mask), attention(x, past, causal=True)], strict=True
+    ):
+        torch.testing.assert_close(actual, expected)
 
 
 def test_word_dropout_takes_whole_words():

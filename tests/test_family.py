@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from conftest import FAMILY, follow, random_batch, tiny_model
+from test_cells import ENCODERS, RECURRENT
 from test_search import RULES, random_sources, search
 
 from seq2seq.config import registry
@@ -16,6 +17,10 @@ from seq2seq.model.attention import AdditiveAttention, expectation
 from seq2seq.model.protocols import Attended
 
 OUTSIDE = {"coupled": ["cell"], "bag of words": ["encoder"], "both": ["cell", "encoder"]}
+MEMBERS = [
+    *((name, "additive") for name in RECURRENT),
+    *itertools.product(OUTSIDE, ("additive", "general", "hard")),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,11 +49,18 @@ class Coverage(AdditiveAttention):
         return Attended(expectation(alpha, source), alpha, past + alpha)
 
 
-@pytest.mark.parametrize("parts", [*OUTSIDE.values(), []], ids=[*OUTSIDE, "coverage"])
-def test_search_and_teacher_forcing_agree(parts, outside):
+def changes_of(name: str, outside: dict[str, object]) -> dict[str, object]:
+    """Changes of `tiny_model` that make it this member of the family."""
+    return (RECURRENT | ENCODERS).get(name) or {
+        group: outside[group] for group in OUTSIDE.get(name, ())
+    }
+
+
+@pytest.mark.parametrize("name", [*RECURRENT, *ENCODERS, *OUTSIDE, "coverage"])
+def test_search_and_teacher_forcing_agree(name, outside):
     """State of two tensors, summary of another width, an attention with a state; ragged batches."""
-    model = tiny_model(4, vocab=9, **{group: outside[group] for group in parts})
-    if not parts:
+    model = tiny_model(4, vocab=9, **changes_of(name, outside))
+    if name == "coverage":
         model.decoder.attention.__class__ = Coverage
     sources = random_sources(4, [4, 1, 6], 9)
     for source, found in zip(sources, search(model, sources, RULES), strict=True):
@@ -58,14 +70,11 @@ def test_search_and_teacher_forcing_agree(parts, outside):
             assert h.alpha == pytest.approx(forced.alpha, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("parts", "kind"), [*itertools.product(OUTSIDE.values(), ("additive", "general", "hard"))]
-)
-def test_gradients_of_both_backends_are_equal(parts, kind, outside):
-    changes = {group: outside[group] for group in parts}
+@pytest.mark.parametrize(("name", "kind"), MEMBERS)
+def test_gradients_of_both_backends_are_equal(name, kind, outside):
+    changes = {"attention": FAMILY[kind], **changes_of(name, outside)}
     models = [
-        tiny_model(5, attention=FAMILY[kind], backend=Backend[name], **changes)
-        for name in ("reference", "auto")
+        tiny_model(5, backend=backend, **changes) for backend in (Backend.reference, Backend.auto)
     ]
     batch, grads = random_batch(5), []
     for model in models:

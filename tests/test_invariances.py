@@ -11,14 +11,20 @@ from conftest import (
     run,
     tiny_model,
 )
+from test_cells import ENCODERS, RECURRENT
 
-from seq2seq.config.schema import Reset, StateWord
+from seq2seq.config.schema import Reset, StackedEncoderConfig, StateWord
 from seq2seq.data.batching import Batch, collate
 from seq2seq.model.dropout import Dropout
 
 TOLERANCE = 1e-12  # float64
 SEEDS = (1, 2)
-READINGS = [(state_word, reset) for state_word in StateWord for reset in Reset]
+READINGS = {
+    f"{state_word}-{reset}": {"state_word": state_word, "reset": reset}
+    for state_word in StateWord
+    for reset in Reset
+}
+MEMBERS = READINGS | RECURRENT | ENCODERS
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, note: str) -> None:
@@ -59,9 +65,9 @@ def padded(batch: Batch, columns: int, ids: torch.Tensor | None = None) -> Batch
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("state_word", "reset"), READINGS)
-def test_batch_mates_change_nothing(seed, state_word, reset):
-    model = tiny_model(seed, state_word=state_word, reset=reset)
+@pytest.mark.parametrize("changes", MEMBERS.values(), ids=MEMBERS)
+def test_batch_mates_change_nothing(seed, changes):
+    model = tiny_model(seed, **changes)
     pairs = random_pairs(seed)
     together = by_sentence(model, collate(pairs, PAD))
     alone = [by_sentence(model, collate([pair], PAD))[0] for pair in pairs]
@@ -84,19 +90,33 @@ DROPOUTS = {
     "word_dropout": ["encoder.word_dropout", "decoder.word_dropout"],
     "annotation_dropout": ["encoder.annotation_dropout"],
     "readout_dropout": ["decoder.readout_dropout"],
+    "recurrent_dropout": [
+        f"{unit}.recurrent_dropout"
+        for unit in ("encoder.forward_unit", "encoder.backward_unit", "decoder.unit")
+    ],
+}
+OF_A_STACK = {
+    "dropout": ["encoder.layers.1.dropout"],
+    "annotation_dropout": ["encoder.annotation_dropout"],
 }
 
 
-@pytest.mark.parametrize("setting", DROPOUTS)
-def test_dropout_acts_in_training_alone(setting):
+@pytest.mark.parametrize(
+    ("setting", "places", "stacked"),
+    [*((*item, False) for item in DROPOUTS.items()), *((*i, True) for i in OF_A_STACK.items())],
+)
+def test_dropout_acts_in_training_alone(setting, places, stacked):
+    def model_with(**values):
+        return tiny_model(1, **({"encoder": StackedEncoderConfig(**values)} if stacked else values))
+
     batch = random_batch(1)
-    expected = by_sentence(tiny_model(1), batch)
-    for place in DROPOUTS[setting]:
-        model = tiny_model(1, **{setting: 0.5})
+    expected = by_sentence(model_with(), batch)
+    for place in places:
+        model = model_with(**{setting: 0.5})
         same(by_sentence(model, batch), expected, place)
         model.train()
         rates = {name: m.p for name, m in model.named_modules() if isinstance(m, Dropout)}
-        assert sorted(name for name, p in rates.items() if p == 0.5) == sorted(DROPOUTS[setting])
+        assert sorted(name for name, p in rates.items() if p == 0.5) == sorted(places)
         for name, module in model.named_modules():  # each place by itself
             if isinstance(module, Dropout) and name != place:
                 module.p = 0.0

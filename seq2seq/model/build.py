@@ -6,6 +6,7 @@ seed gives the same weights as ever.
 """
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -20,10 +21,14 @@ from seq2seq.model.draws import name_sites
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.encoder import RecurrentEncoder
 from seq2seq.model.encoder_decoder import EncoderDecoder
-from seq2seq.model.gated_unit import GatedUnit
+from seq2seq.model.gated_unit import GatedUnit, RegularizedUnit
 from seq2seq.model.hard_attention import HardAttention, Reinforce
 from seq2seq.model.initialization import SCHEMES
+from seq2seq.model.lstm import LSTMCell
+from seq2seq.model.min_gru import MinGRU
 from seq2seq.model.protocols import Attention, Cell, Encoder
+from seq2seq.model.stacked_encoder import RecurrentLayer, StackedEncoder
+from seq2seq.model.transitions import Transitions
 from seq2seq.run.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -108,9 +113,8 @@ def recurrent_encoder(
 ) -> RecurrentEncoder:
     """Build the encoder, with a backward unit unless the attention has no use for it."""
     sizes = cfg.model
-    directions = 1 if getattr(cfg.attention, "forward_only", False) else 2
     forward_unit, *backward_unit = (
-        cell(cfg, sizes.embedding_size, 0, backend) for _ in range(directions)
+        cell(cfg, sizes.embedding_size, 0, backend) for _ in range(directions_of(cfg))
     )
     return RecurrentEncoder(
         WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
@@ -121,6 +125,37 @@ def recurrent_encoder(
         annotation_dropout=own.annotation_dropout,
         backend=backend,
     )
+
+
+@builds(schema.StackedEncoderConfig)
+def stacked_encoder(
+    own: schema.StackedEncoderConfig, cfg: Config, num_words: int, pad: int, backend: Backend
+) -> StackedEncoder:
+    """Build the layers, all as wide as the first."""
+    sizes, directions = cfg.model, directions_of(cfg)
+    width = directions * sizes.hidden_size
+    wide = replace(cfg, model=replace(sizes, hidden_size=width))
+    layers = []
+    for depth in range(own.layers):
+        input_size = width if depth else sizes.embedding_size
+        if depth and own.bidirectional is schema.Bidirectional.bottom:
+            units = [cell(wide, input_size, 0, backend)]
+        else:
+            units = [cell(cfg, input_size, 0, backend) for _ in range(directions)]
+        dropout, residual = (own.dropout, own.residual) if depth else (0.0, False)
+        layers.append(RecurrentLayer(units, residual=residual, dropout=dropout, backend=backend))
+    return StackedEncoder(
+        WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad),
+        layers,
+        embedding_dropout=sizes.embedding_dropout,
+        word_dropout=sizes.word_dropout,
+        annotation_dropout=own.annotation_dropout,
+    )
+
+
+def directions_of(cfg: Config) -> int:
+    """How an encoder reads: in both directions, unless the attention has no use for it."""
+    return 1 if getattr(cfg.attention, "forward_only", False) else 2
 
 
 @builds(schema.RecurrentDecoderConfig)
@@ -162,23 +197,47 @@ def output_layer(cfg: Config, rank: int | None, num_words: int, backend: Backend
 
 def cell(cfg: Config, input_size: int, context_size: int, backend: Backend) -> Cell:
     """Build a recurrent unit over inputs of a size; those of decoders have a context."""
-    unit: Cell = build(cfg.cell, cfg, input_size, context_size, backend)
-    return unit
+    behind = [(0, 0)] * (getattr(cfg.cell, "transitions", 1) - 1)  # without input and context
+    sizes = [(input_size, context_size), *behind]
+    cells: list[Cell] = [build(cfg.cell, cfg, *each, backend) for each in sizes]
+    return Transitions(cells) if behind else cells[0]
 
 
 @builds(schema.GatedConfig)
 def gated(
     own: schema.GatedConfig, cfg: Config, input_size: int, context_size: int, backend: Backend
 ) -> GatedUnit:
-    """Build the paper's unit."""
-    return GatedUnit(
+    """Build the paper's unit; as it is printed, it runs on kernels."""
+    sizes = input_size, cfg.model.hidden_size, context_size
+    kind: dict[str, Any] = {"reset_before": own.reset is schema.Reset.before}
+    kind |= {"bias": cfg.model.bias, "linear": backend.linear}
+    if not own.layer_norm and own.recurrent_dropout == 0:
+        return GatedUnit(*sizes, **kind)
+    kind |= {"layer_norm": own.layer_norm, "recurrent_dropout": own.recurrent_dropout}
+    return RegularizedUnit(*sizes, **kind)
+
+
+@builds(schema.LSTMConfig)
+def lstm(
+    own: schema.LSTMConfig, cfg: Config, input_size: int, context_size: int, backend: Backend
+) -> LSTMCell:
+    """Build an LSTM."""
+    return LSTMCell(
         input_size,
         cfg.model.hidden_size,
         context_size,
-        reset_before=own.reset is schema.Reset.before,
-        bias=cfg.model.bias,
+        forget_bias=own.forget_bias,
+        layer_norm=own.layer_norm,
+        recurrent_dropout=own.recurrent_dropout,
         linear=backend.linear,
     )
+
+
+@builds(schema.MinGRUConfig)
+def min_gru(own: Any, cfg: Config, input_size: int, context_size: int, backend: Backend) -> MinGRU:
+    """Build a unit without recurrent weights."""
+    assert not context_size, "the config's check lets no context through"
+    return MinGRU(input_size, cfg.model.hidden_size, linear=backend.linear)
 
 
 # Attention over annotations of a size; its queries are states of the decoder.

@@ -80,5 +80,6 @@ def shape_of(own: LayersConfig, heads: int, cfg: Config, linear: type[nn.Linear]
         gelu=own.activation is Activation.gelu,
         dropout=own.dropout,
         inner_dropout=own.inner_dropout,
+        attention_dropout=own.attention_dropout,
         linear=linear,
     )

@@ -6,6 +6,7 @@ from torch import Tensor
 from seq2seq.model.draws import Drawing
 
 _LEVELS = 1 << 16
+_LONGEST = 1 << 14  # draws of one row of attention: of four source tokens each
 
 
 class Dropout(Drawing):
@@ -31,17 +32,34 @@ class Dropout(Drawing):
             sentences: (N,) of the batch.
             positions: (N,) in their sentences.
         """
-        kept = max(1, round((1 - self.p) * _LEVELS))
-        if not self.training or kept == _LEVELS:
+        if not self.training or self._kept == _LEVELS:
             return x
         if sentences is None or positions is None:
             rows = (torch.arange(size, device=x.device) for size in x.shape[:-1])
             sentences, positions = torch.meshgrid(*rows, indexing="ij")
-        count = -(-x.shape[-1] // 4)  # draws a row
-        bits = self.bits(sentences, positions * count, count)
+        return self._dropped(x, sentences, positions * -(-x.shape[-1] // 4))
+
+    def of_weights(self, alpha: Tensor) -> Tensor:
+        """Return attention weights (B, h, T, S) with some of them 0, whatever the padding is."""
+        if not self.training or self._kept == _LEVELS:
+            return alpha
+        B, h, T, _ = alpha.shape
+        numbers = torch.arange(B * h * T, device=alpha.device).view(B, h, T)
+        # Of a row, T may differ from batch to batch, so position comes before head.
+        head, position = numbers // T % h, numbers % T
+        return self._dropped(alpha, numbers // (h * T), (position * h + head) * _LONGEST)
+
+    @property
+    def _kept(self) -> int:
+        """Of the levels."""
+        return max(1, round((1 - self.p) * _LEVELS))
+
+    def _dropped(self, x: Tensor, sentences: Tensor, first: Tensor) -> Tensor:
+        """Drop from rows (..., d) of sentences (...), whose first draws have these counters."""
+        bits = self.bits(sentences, first, -(-x.shape[-1] // 4))
         numbers = bits.view(torch.int16)[..., : x.shape[-1]]
-        mask = (numbers < kept - _LEVELS // 2).to(x.dtype)
-        return x * mask.mul_(_LEVELS / kept)
+        mask = (numbers < self._kept - _LEVELS // 2).to(x.dtype)
+        return x * mask.mul_(_LEVELS / self._kept)
 
     def of_words(self, x: Tensor) -> Tensor:
         """Return embedded words x (B, T, d) with some of them 0, as Sennrich & Zhang 2019."""
@@ -49,6 +67,13 @@ class Dropout(Drawing):
             return x
         mask: Tensor = self(x.new_ones(*x.shape[:-1], 1))
         return x * mask
+
+    def of_state(self, h: Tensor) -> tuple[Tensor, ...]:
+        """Return the mask (B, n) for h (B, n), a sentence each row, at all steps; () if none."""
+        if not self.training or self.p == 0:
+            return ()
+        rows = torch.arange(len(h), device=h.device)
+        return (self(torch.ones_like(h), rows, torch.zeros_like(rows)),)
 
     def extra_repr(self) -> str:
         """Return what `print(model)` shows."""

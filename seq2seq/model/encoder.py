@@ -1,6 +1,6 @@
 """The bidirectional encoder, A.2.1."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -69,14 +69,20 @@ class RecurrentEncoder(nn.Module):
 
     def probes(self, src: Tensor, memory: Memory) -> Mapping[str, Tensor]:
         """Return the gates of both units side by side, at all positions at once."""
-        # A direction begins with 0; what kernels leave at padding is not looked at.
-        h = torch.where(memory.mask[..., None], memory.states, 0.0)
-        h_fwd, *h_bwd = h.split(self.summary_size, dim=-1)
-        before = [functional.pad(h_fwd, (0, 0, 1, -1))]
-        before += [functional.pad(states, (0, 0, -1, 1)) for states in h_bwd]
-        Ex = self.embedding(src)
-        gates = [u.gates(u.project(Ex), h) for u, h in zip(self.units, before, strict=True)]
-        return {k: torch.cat([each[k] for each in gates], dim=-1) for k in gates[0]}
+        directions = memory.states.split(self.summary_size, dim=-1)
+        return gates_along(self.units, self.embedding(src), directions, memory.mask)
+
+
+def gates_along(
+    units: Sequence[Cell], x: Tensor, directions: Sequence[Tensor], mask: Tensor
+) -> Mapping[str, Tensor]:
+    """Return gates of one or two units side by side, from inputs and outputs (B, Tx, any)."""
+    # A direction begins with 0; what kernels leave at padding is not looked at.
+    h_fwd, *h_bwd = (torch.where(mask[..., None], h, 0.0) for h in directions)
+    before = [functional.pad(h_fwd, (0, 0, 1, -1))]
+    before += [functional.pad(states, (0, 0, -1, 1)) for states in h_bwd]
+    gates = [u.gates(u.project(x), h) for u, h in zip(units, before, strict=True)]
+    return {k: torch.cat([each[k] for each in gates], dim=-1) for k in gates[0]}
 
 
 def pick(values: Tensor, positions: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
-"""The gated hidden unit of A.1.1."""
+"""The gated hidden unit of A.1.1, and the same with what later papers found to help."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
+from seq2seq.model.dropout import Dropout
 from seq2seq.model.initialization import Scheme, draw_layers
 from seq2seq.model.protocols import CellState, Layer
 
@@ -19,7 +21,8 @@ class GatedUnit(nn.Module):
 
     z = 1 takes the new state, the reverse of torch's GRU. With `reset_before` false the gate acts
     on the product, r . (U s_{i-1}), as in torch's GRU. Gates have no bias; the candidate has one
-    in the authors' code, none in print. Its state is (s_i,).
+    in the authors' code, none in print. Its state is (s_i,). Without input (`transitions.py`) there
+    is the candidate's bias in place of W, W_z and W_r.
     """
 
     def __init__(
@@ -34,9 +37,13 @@ class GatedUnit(nn.Module):
     ) -> None:
         super().__init__()
         self.hidden_size, self.reset_before = hidden_size, reset_before
-        self.W = linear(input_size, hidden_size, bias=bias)
-        self.W_z = linear(input_size, hidden_size, bias=False)
-        self.W_r = linear(input_size, hidden_size, bias=False)
+        self.has_input = input_size > 0
+        if self.has_input:
+            self.W = linear(input_size, hidden_size, bias=bias)
+            self.W_z = linear(input_size, hidden_size, bias=False)
+            self.W_r = linear(input_size, hidden_size, bias=False)
+        else:
+            self.b = nn.Parameter(torch.zeros(hidden_size)) if bias else None
         self.U = linear(hidden_size, hidden_size, bias=False)
         self.U_z = linear(hidden_size, hidden_size, bias=False)
         self.U_r = linear(hidden_size, hidden_size, bias=False)
@@ -48,7 +55,8 @@ class GatedUnit(nn.Module):
 
     def initialize(self, scheme: Scheme) -> None:
         """Draw W, W_z, W_r, U, U_z, U_r, C, C_z, C_r in this order."""
-        draw_layers(scheme, self.W, self.W_z, self.W_r)
+        if self.has_input:
+            draw_layers(scheme, self.W, self.W_z, self.W_r)
         for layer in (self.U, self.U_z, self.U_r):
             scheme.recurrent(layer.weight)
         if self.has_context:
@@ -60,6 +68,10 @@ class GatedUnit(nn.Module):
 
     def project(self, x: Tensor) -> Tensor:
         """Return W e, W_z e, W_r e side by side, (..., 3n), for words known before the loop."""
+        if not self.has_input:
+            n = self.hidden_size
+            b = x.new_zeros(n) if self.b is None else self.b
+            return functional.pad(b, (0, 2 * n)).expand(*x.shape[:-1], -1)
         return torch.cat([self.W(x), self.W_z(x), self.W_r(x)], dim=-1)
 
     def step(self, x: Tensor, state: CellState, c: Tensor | None = None) -> CellState:
@@ -90,3 +102,90 @@ class GatedUnit(nn.Module):
         z = torch.sigmoid(We_z + self.U_z(s_prev))
         r = torch.sigmoid(We_r + self.U_r(s_prev))
         return z, r
+
+
+class RegularizedUnit(GatedUnit):
+    """A gated unit with LayerNorm (Ba et al. 2016), recurrent dropout or both.
+
+        z, r    = sigmoid(LN(W_zr e) + LN(U_zr h) + LN(C_zr c))
+        s_tilde = tanh(LN(W e) + b + LN(U (r . h)) + LN(C c))     or r . LN(U h)
+        s_i     = (1 - z) . s_{i-1} + z . s_tilde
+        h       = d . s_{i-1}
+
+    W_zr is W_z above W_r: both gates are normalised as one vector, as in the paper's supplementary
+    material. Each LN has a gain of its own; biases are those of `GatedUnit`. d (B, n) is the mask
+    of a sentence, the same at all steps (Gal & Ghahramani 2016). Its state is (s_i, d) in training
+    with dropout, else (s_i,).
+    """
+
+    def __init__(  # noqa: PLR0913 - three sizes, four switches, a backend
+        self,
+        input_size: int,
+        hidden_size: int,
+        context_size: int = 0,
+        *,
+        reset_before: bool,
+        bias: bool,
+        layer_norm: bool,
+        recurrent_dropout: float,
+        linear: Layer = nn.Linear,
+    ) -> None:
+        sizes = input_size, hidden_size, context_size
+        given = layer_norm and input_size > 0
+        outside = given and bias  # b is added to what is normalised
+        kind = {"reset_before": reset_before, "bias": bias and not outside}
+        super().__init__(*sizes, **kind, linear=linear)
+        self.norm_W = _Norms(hidden_size, layer_norm=given, bias=outside)
+        self.norm_U = _Norms(hidden_size, layer_norm=layer_norm)
+        self.norm_C = _Norms(hidden_size, layer_norm=layer_norm and self.has_context)
+        self.recurrent_dropout = Dropout(recurrent_dropout)
+
+    def begin(self, h: Tensor) -> CellState:
+        """Return the state h (B, n), and in training the mask of recurrent dropout."""
+        return h, *self.recurrent_dropout.of_state(h)
+
+    def project(self, x: Tensor) -> Tensor:
+        """See `GatedUnit.project`."""
+        return torch.cat(self.norm_W(super().project(x)), dim=-1)
+
+    def step(self, x: Tensor, state: CellState, c: Tensor | None = None) -> CellState:
+        """See `GatedUnit.step`; the state may hold a mask."""
+        s_prev, *mask = state
+        h = s_prev * mask[0] if mask else s_prev
+        given, z, r = self._given_z_and_r(x, h, c)
+        norm = self.norm_U.candidate
+        Us = norm(self.U(r * h)) if self.reset_before else r * norm(self.U(h))
+        s_tilde = torch.tanh(given + Us)
+        return (1 - z) * s_prev + z * s_tilde, *mask
+
+    def gates(self, x: Tensor, h: Tensor, c: Tensor | None = None) -> Mapping[str, Tensor]:
+        """Return z and r (..., n)."""
+        _, z, r = self._given_z_and_r(x, h, c)
+        return {"z": z, "r": r}
+
+    def _given_z_and_r(
+        self, x: Tensor, h: Tensor, c: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what input and context add to the candidate, and both gates, (..., n) each."""
+        if c is not None:
+            Cc = torch.cat([self.C(c), self.C_z(c), self.C_r(c)], dim=-1)
+            x = x + torch.cat(self.norm_C(Cc), dim=-1)
+        given, gates = x.split([self.hidden_size, 2 * self.hidden_size], dim=-1)
+        U_zr = torch.cat([self.U_z(h), self.U_r(h)], dim=-1)
+        z, r = torch.sigmoid(gates + self.norm_U.gates(U_zr)).chunk(2, dim=-1)
+        return given, z, r
+
+
+class _Norms(nn.Module):
+    """LayerNorm of what is added to a candidate, and of what is added to both gates; or none."""
+
+    def __init__(self, hidden_size: int, *, layer_norm: bool, bias: bool = False) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        self.candidate = nn.LayerNorm(hidden_size, bias=bias) if layer_norm else nn.Identity()
+        self.gates = nn.LayerNorm(2 * hidden_size, bias=False) if layer_norm else nn.Identity()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Take (..., 3n), side by side, and return (..., n) and (..., 2n)."""
+        candidate, gates = x.split([self.hidden_size, 2 * self.hidden_size], dim=-1)
+        return self.candidate(candidate), self.gates(gates)

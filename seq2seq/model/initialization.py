@@ -10,18 +10,18 @@ from functools import partial
 
 from torch import Tensor, nn
 
-_Draw = Callable[[Tensor], object]
+Draw = Callable[[Tensor], object]
 
 
 @dataclass(frozen=True)
 class Scheme:
     """What draws a weight, by what it is for."""
 
-    matrix: _Draw  # any that is none of the others
-    recurrent: _Draw  # square, from state to state
-    alignment: _Draw  # of the alignment model, W_a or U_a
-    energy: _Draw  # the vector that makes energies, v_a
-    embedding: _Draw  # vectors of words (K, m)
+    matrix: Draw  # any that is none of the others
+    recurrent: Draw  # square, from state to state
+    alignment: Draw  # of the alignment model, W_a or U_a
+    energy: Draw  # the vector that makes energies, v_a
+    embedding: Draw  # vectors of words (K, m)
 
 
 _small = partial(nn.init.normal_, std=0.01)
@@ -54,3 +54,9 @@ def draw_layers(scheme: Scheme, *layers: nn.Module) -> None:
                 scheme.matrix(part.weight)
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
+
+
+def draw_gates(draw: Draw, layer: nn.Linear, count: int) -> None:
+    """Draw the weights of a layer that holds several gates below each other, each for itself."""
+    for rows in layer.weight.detach().chunk(count):
+        draw(rows)

@@ -181,7 +181,11 @@ class Encoder(Part, Protocol):
 
 
 class Cell(Part, Protocol):
-    """A recurrent unit: the paper's, an LSTM, ... State and output are two things."""
+    """A recurrent unit: the paper's, an LSTM, ... State and output are two things.
+
+    A cell that needs no loop along a known sequence has `run(x, mask, start, *, backward)`, too,
+    which returns what `recurrence.run_cell` does.
+    """
 
     hidden_size: int  # n, width of the output
 

@@ -31,10 +31,15 @@ def read(
         mask: (B, Tx) bool, True on real tokens, which come first.
         start: (B, n) output before the first token of a direction; None is 0.
     """
-    positions = range(mask.shape[1])
-    orders = (positions, reversed(positions))
-    both = zip(units, orders, strict=False)
-    return [run_cell(unit, x, mask, order, start) for unit, order in both]
+    outputs = []
+    for unit, backward in zip(units, (False, True), strict=False):
+        positions = range(mask.shape[1])
+        if (run := getattr(unit, "run", None)) is not None:  # a cell that needs no loop
+            outputs.append(run(x, mask, start, backward=backward))
+        else:
+            order = reversed(positions) if backward else positions
+            outputs.append(run_cell(unit, x, mask, order, start))
+    return outputs
 
 
 def run_cell(

@@ -38,6 +38,7 @@ class Shape:
     gelu: bool  # else ReLU
     dropout: float  # of what each sub-layer adds
     inner_dropout: float  # between the two layers of the feed-forward network
+    attention_dropout: float  # of the weights of attention
     linear: type[nn.Linear]
 
 
@@ -53,6 +54,7 @@ class HeadsAttention(nn.Module):
         self.W_Q = shape.linear(shape.width, shape.width)
         self.W_KV = shape.linear(memory_width, 2 * shape.width)
         self.W_O = shape.linear(shape.width, shape.width)
+        self.dropout = Dropout(shape.attention_dropout)
 
     def initialize(self, scheme: Scheme) -> None:
         """Draw W_Q, W_KV, W_O."""
@@ -74,8 +76,14 @@ class HeadsAttention(nn.Module):
             mask: (B, 1, 1, S) bool, True where there is something.
             causal: Position i sees the first i + 1 alone.
         """
-        q = self._split(self.W_Q(x))
-        c = functional.scaled_dot_product_attention(q, *past, attn_mask=mask, is_causal=causal)
+        if self.training and self.dropout.p:
+            if mask is None:
+                mask = x.new_ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
+            alpha = self.dropout.of_weights(self.weights(x, past, mask))
+            c = alpha.to(past[1].dtype) @ past[1]
+        else:
+            q = self._split(self.W_Q(x))
+            c = functional.scaled_dot_product_attention(q, *past, attn_mask=mask, is_causal=causal)
         out: Tensor = self.W_O(c.transpose(1, 2).flatten(2))
         return out
 

@@ -5,6 +5,7 @@ Classes of groups that have options register themselves; outside packages do the
 
 # ruff: noqa: F403
 from seq2seq.config.schema.attention import *
+from seq2seq.config.schema.cells import *
 from seq2seq.config.schema.data import *
 from seq2seq.config.schema.inference import *
 from seq2seq.config.schema.model import *

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from seq2seq.config.registry import option
-from seq2seq.config.schema.ranges import share, size
+from seq2seq.config.schema.ranges import number, share, size
 from seq2seq.run.errors import ConfigError
 
 InitialWeights = StrEnum("InitialWeights", "paper glorot")  # how weights start
@@ -48,20 +48,6 @@ class ModelConfig:
             raise ConfigError("config", what, "Set tokenizer.joint=true, or model.tied=target.")
 
 
-# Where the reset gate acts: on the state before U, or on the product after it
-Reset = StrEnum("Reset", "before after")
-
-
-@option("cell")
-@dataclass(kw_only=True)
-class GatedConfig:
-    """The gated unit of A.1.1."""
-
-    claims: ClassVar = ("A.1.1",)
-    name: str = "gated"
-    reset: Reset = Reset.before  # `before` is A.1.1; `after` is torch's GRU
-
-
 @option("encoder")
 @dataclass(kw_only=True)
 class RecurrentEncoderConfig:
@@ -69,6 +55,25 @@ class RecurrentEncoderConfig:
 
     claims: ClassVar = ("A.2.1",)
     name: str = "recurrent"
+    annotation_dropout: float = share(0.0)
+
+
+# Which layers of a stack read in both directions: the first alone, or all of them
+Bidirectional = StrEnum("Bidirectional", "bottom all")
+
+
+@option("encoder")
+@dataclass(kw_only=True)
+class StackedEncoderConfig:
+    """Recurrent layers on top of each other, all as wide as both directions of the first."""
+
+    name: str = "stacked"
+    layers: int = number(1, 100, default=2)
+    # `bottom` is GNMT's (Wu et al. 2016, 3.2); forward units above it have twice
+    # `model.hidden_size`
+    bidirectional: Bidirectional = Bidirectional.bottom
+    residual: bool = False  # a layer adds to its input, from the second on
+    dropout: float = share(0.0)  # of what a layer hands to the next
     annotation_dropout: float = share(0.0)
 
 

@@ -5,10 +5,10 @@ from enum import StrEnum
 from typing import Any
 
 from seq2seq.config.schema.attention import AdditiveConfig
+from seq2seq.config.schema.cells import GatedConfig
 from seq2seq.config.schema.data import DataConfig, WordsConfig
 from seq2seq.config.schema.inference import DecodeConfig, EvaluateConfig
 from seq2seq.config.schema.model import (
-    GatedConfig,
     ModelConfig,
     RecurrentDecoderConfig,
     RecurrentEncoderConfig,

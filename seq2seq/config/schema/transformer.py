@@ -28,6 +28,7 @@ class LayersConfig:
     longest: int = size(1024)  # learned positions; beyond, the last one stands in
     dropout: float = share(0.1)  # of what each sub-layer adds (5.4)
     inner_dropout: float = share(0.0)  # inside the feed-forward networks
+    attention_dropout: float = share(0.0)  # of the weights of attention
 
 
 @option("encoder")
