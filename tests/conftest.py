@@ -13,7 +13,7 @@ import pytest
 import torch
 from cell_oracle import CellOracle
 from oracles import Oracle
-from runs import run_here, tiny_run
+from runs import layers_run, run_here, tiny_run
 from storms import Micro, Zygote
 from torch import Tensor
 from transformer_oracle import TransformerOracle
@@ -242,6 +242,12 @@ def draws_of(texts: Sequence[str], seed: int) -> list[Callable[[], float]]:
 def trained_run(tmp_path_factory) -> Path:
     """The directory of `tiny_run`; a test that changes it works on a copy."""
     return tiny_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session", name="layers_run")
+def run_with_layers(tmp_path_factory) -> Path:
+    """The directory of `layers_run`."""
+    return layers_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

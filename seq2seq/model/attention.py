@@ -195,7 +195,7 @@ class MultiHeadAttention(SoftAttention):
         alpha = masked_softmax(energy, source.mask[:, None, None])  # (B, K, H, Tx)
         heads = torch.einsum("bkht,bthd->bkhd", alpha.to(v.dtype), v)
         c = self.W_O(heads.flatten(2).flatten(0, 1))
-        return Attended(c, alpha.mean(dim=2).flatten(0, 1))
+        return Attended(c, alpha.mean(dim=2).flatten(0, 1), heads=alpha.flatten(0, 1))
 
 
 class FixedContext(SoftAttention):

@@ -136,7 +136,8 @@ class RecurrentDecoder(WordOutput):
         real = mask.flatten().nonzero()[:, 0]
         rows = (x.flatten(0, 1).index_select(0, real) for x in (steps.s_prev, Ey_prev, steps.c))
         t = self.readout_dropout(self.readout(*rows), real // y.shape[1], real % y.shape[1])
-        return Followed(t, lambda: steps.alpha, steps.losses)
+        maps = {} if steps.heads is None else {"heads": steps.heads[None]}
+        return Followed(t, lambda: steps.alpha, steps.losses, lambda: maps)
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
         """Return the gates of the unit and the weights of the attention along targets."""

@@ -17,6 +17,7 @@ class Unrolled:
     c: Tensor  # (B, Ty, 2n)       c_i
     alpha: Tensor  # (B, Ty, Tx)   alpha_i
     losses: Mapping[str, LossTerm] = field(default_factory=dict)  # of an attention that draws
+    heads: Tensor | None = None  # (B, h, Ty, Tx)  of an attention that has several
 
 
 def read(
@@ -90,7 +91,9 @@ def unroll(
         state = _step(unit, projected[:, i], state, attended.c)
     c = torch.stack([step.c for step in steps], dim=1)
     alpha = torch.stack([step.alpha for step in steps], dim=1)
-    return Unrolled(torch.stack(outputs, dim=1), c, alpha, _losses(steps, mask))
+    by_head = [step.heads for step in steps if step.heads is not None]
+    heads = torch.stack(by_head, dim=2) if by_head else None
+    return Unrolled(torch.stack(outputs, dim=1), c, alpha, _losses(steps, mask), heads)
 
 
 def _losses(steps: Sequence[Attended], mask: Tensor) -> Mapping[str, LossTerm]:
