@@ -13,6 +13,7 @@ from runs import composed, copy_of, run_new
 from strangers import forge
 from test_report import HARMFUL, RATES, data_of, maps_of, translation, unpacked, with_rates
 
+import seq2seq
 from seq2seq.report.build import build
 
 pytestmark = [
@@ -346,6 +347,26 @@ def test_sentences_beyond_the_bound_say_so(page, layers_run, tmp_path, monkeypat
     assert page.all(f"{PICKER}.note") == [f"{note} small."]
     assert page.all(f"{PICKER}select, {PICKER}input") == []
     assert len(page.all(SOURCE)) > 1
+
+
+def test_runs_and_single_translations_have_pickers_of_their_own(page, layers_run, tmp_path):
+    other = copy_of(layers_run, tmp_path / "other")
+    text = build([layers_run, other], ["decode.beam_size=1"], sentences=1, n_best=1)
+    (tmp_path / "two.html").write_text(text, "utf-8")
+    page.open(tmp_path / "two.html")
+    page.js(f"{SELECT}.focus()")
+    page.key("ArrowUp")
+    assert page.all(".picker select", "n.value") == ["1.2", "2.0"]
+    [one] = seq2seq.load(layers_run).force([("the cat", "le chat")], maps=True)
+    (tmp_path / "one.html").write_text(one.to_html(), "utf-8")
+    page.open(tmp_path / "one.html")
+    choose(page, "pieces")
+    choose(page, "matrix")
+    page.js("document.querySelector('.picker select').focus()")
+    page.key("Home", "ArrowDown")
+    shown = [cell for row in page.all(".matrix tbody tr", CELLS) for cell in row[1:]]
+    weights = one.candidates[0].maps["heads"][0, 0].ravel()
+    assert [int(cell.split("\u202f")[0]) for cell in shown] == pytest.approx(100 * weights, abs=0.8)
 
 
 def test_a_report_with_layers_is_whole(page, layered, report):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from seq2seq.kernels.lstm import is_plain, read_lstm
 from seq2seq.kernels.matmul import FusedLinear, compute_dtype
 from seq2seq.kernels.output_layer import output_loss
 from seq2seq.kernels.scan import read_fused
@@ -14,6 +15,7 @@ from seq2seq.model.attention import AdditiveAttention
 from seq2seq.model.backend import Backend
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.gated_unit import GatedUnit
+from seq2seq.model.lstm import LSTMCell
 from seq2seq.model.protocols import Cell, Decoder, Encoder, Stepper
 from seq2seq.model.stacked_decoder import StackedDecoder
 
@@ -22,10 +24,13 @@ def read(
     units: Sequence[Cell], x: Tensor, mask: Tensor, start: Tensor | None = None
 ) -> list[Tensor]:
     """See `recurrence.read`; 0 at padding."""
-    known = [u for u in units if isinstance(u, GatedUnit) and u.__class__ is GatedUnit]
-    if len(known) < len(units):
-        return recurrence.read(units, x, mask, start)
-    return read_fused(known, x, mask, start)
+    gated = [u for u in units if isinstance(u, GatedUnit) and u.__class__ is GatedUnit]
+    if len(gated) == len(units):
+        return read_fused(gated, x, mask, start)
+    plain = [u for u in units if isinstance(u, LSTMCell) and is_plain(u)]
+    if len(plain) == len(units) and x.device.type == "cpu":
+        return read_lstm(plain, x, mask, start)
+    return recurrence.read(units, x, mask, start)
 
 
 class Fused(Backend):
@@ -38,7 +43,8 @@ class Fused(Backend):
 
     def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
         """Return why a part of a model runs on the reference; None if none does."""
-        parts: list[object] = [decoder, *getattr(encoder, "units", [])]
+        units = getattr(encoder, "units", [])
+        parts: list[object] = [decoder, *(unit for unit in units if not is_plain(unit))]
         if isinstance(decoder, RecurrentDecoder):
             parts += [decoder.unit, decoder.attention]
         if isinstance(decoder, StackedDecoder) and decoder.at_once:
