@@ -18,6 +18,7 @@ PARTS = {
     "stacked": [
         *("cell=lstm", "cell.recurrent_dropout=0.3", "cell.layer_norm=true", "cell.transitions=2"),
         *("encoder=stacked", "encoder.dropout=0.2", "encoder.residual=true"),
+        *("decoder=stacked", "decoder.layers=2", "decoder.dropout=0.2", "attention=coverage"),
     ],
 }
 """By the name of a run."""

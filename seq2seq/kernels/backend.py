@@ -44,11 +44,12 @@ class Fused(Backend):
     def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
         """Return why a part of a model runs on the reference; None if none does."""
         units = getattr(encoder, "units", [])
-        parts: list[object] = [decoder, *(unit for unit in units if not is_plain(unit))]
+        parts: list[object] = [decoder]
+        if isinstance(decoder, StackedDecoder) and decoder.at_once:
+            parts = [*decoder.cells]  # which is all that needs a loop
+        parts = [part for part in (*parts, *units) if not is_plain(part)]
         if isinstance(decoder, RecurrentDecoder):
             parts += [decoder.unit, decoder.attention]
-        if isinstance(decoder, StackedDecoder) and decoder.at_once:
-            parts[:1] = decoder.cells  # which is all that needs a loop
         known = {RecurrentDecoder, GatedUnit, *KNOWN}
         unknown = [part.__class__ for part in parts if part.__class__ not in known]
         return f"{unknown[0].__name__} has no fused kernel" if unknown else None
