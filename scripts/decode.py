@@ -70,7 +70,7 @@ def main() -> None:
     else:
         summary = FileSummary(args.input.name, languages=languages)
         lines, ready = scan_lines(args.input, summary), always
-    found = model.stream(map(bad.text_of, lines), ready)
+    found = model.stream(map(bad.text_of, lines), ready, maps=args.format == "npz")
     # Translations are drawn and written one by one, as they come out.
     if args.heatmaps:
         font = model.config.evaluate.heatmap_font

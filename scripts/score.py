@@ -109,8 +109,9 @@ def one_way(
     from seq2seq.evaluation.attention import Tally
     from seq2seq.run.directory import RunDir
 
-    tally = Tally(LEVELS[args.level])
-    found = tally.along(model.force(pairs), gold)
+    tally = Tally(LEVELS[args.level], model.shown)
+    maps = args.format == "npz" or args.gold is not None
+    found = tally.along(model.force(pairs, maps=maps), gold)
     if args.heatmaps:
         font = model.config.evaluate.heatmap_font
         found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, font)

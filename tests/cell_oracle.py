@@ -132,6 +132,6 @@ class CellOracle(Oracle):
         return self.begin("decoder.unit", s)
 
     def predict(
-        self, s: Array, y_prev: int | None, h: Sequence[Array]
+        self, s: Array, y_prev: int | None, h: Sequence[Array], past: Sequence[Array] = ()
     ) -> tuple[Array, Array, Array]:
-        return super().predict(s[: len(self.matrix("decoder.W_s"))], y_prev, h)
+        return super().predict(s[: len(self.matrix("decoder.W_s"))], y_prev, h, past)

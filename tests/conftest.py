@@ -13,15 +13,18 @@ import pytest
 import torch
 from cell_oracle import CellOracle
 from oracles import Oracle
-from runs import run_here, tiny_run
+from runs import layers_run, run_here, tiny_run
+from stacked_oracle import StackedOracle
 from storms import Micro, Zygote
 from torch import Tensor
 from transformer_oracle import TransformerOracle
 
 from seq2seq.config.schema import (
     AdditiveConfig,
+    Attend,
     Backend,
     Config,
+    CoverageConfig,
     DotConfig,
     FixedConfig,
     GeneralConfig,
@@ -31,10 +34,12 @@ from seq2seq.config.schema import (
     LocalConfig,
     ModelConfig,
     MultiHeadConfig,
+    Readout,
     RecurrentDecoderConfig,
     RecurrentEncoderConfig,
     ScaledDotConfig,
     SelfAttentionConfig,
+    StackedDecoderConfig,
     Tied,
     TransformerDecoderConfig,
 )
@@ -43,6 +48,7 @@ from seq2seq.kernels import native
 from seq2seq.model import EncoderDecoder, build_model
 from seq2seq.model.attention import (
     AdditiveAttention,
+    CoverageAttention,
     DotAttention,
     FixedContext,
     GeneralAttention,
@@ -54,6 +60,7 @@ from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.hard_attention import HardAttention
 from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Followed
+from seq2seq.model.stacked_decoder import StackedDecoder
 from seq2seq.model.stacked_encoder import StackedEncoder
 from seq2seq.model.transformer import SelfAttentionEncoder, TransformerDecoder
 from seq2seq.training.loss import Loss, loss_along
@@ -71,6 +78,7 @@ VOCAB = 7
 HARD = HardConfig(discount=1.0, entropy_weight=0.1)
 FAMILY = {
     "additive": AdditiveConfig(),
+    "coverage": CoverageConfig(max_fertility=1.5),
     "dot": DotConfig(),
     "scaled_dot": ScaledDotConfig(),
     "general": GeneralConfig(),
@@ -81,6 +89,20 @@ FAMILY = {
     "fixed": FixedConfig(),
 }
 """Every kind of attention; `multi_head` needs an even `align_size`."""
+
+STACKED = {
+    "between": StackedDecoderConfig(),
+    "between, residual": StackedDecoderConfig(layers=2, residual=True),
+    "bottom": StackedDecoderConfig(layers=2, attend=Attend.bottom),
+    "bottom, one layer": StackedDecoderConfig(attend=Attend.bottom, output_rank=3),
+    "top": StackedDecoderConfig(layers=2, attend=Attend.top),
+    "top, residual": StackedDecoderConfig(layers=3, attend=Attend.top, residual=True),
+    "fed": StackedDecoderConfig(layers=2, attend=Attend.top, input_feeding=True),
+    "fed, maxout": StackedDecoderConfig(
+        attend=Attend.top, input_feeding=True, readout=Readout.maxout
+    ),
+}
+"""Every kind of stacked decoder."""
 
 TINY = Config(
     model=ModelConfig(
@@ -93,7 +115,9 @@ TINY = Config(
 
 def with_values(cfg: Config, **changes) -> Config:
     """A config with other values: `reset` of its cell, `hidden_size` of its model, and so on."""
-    for group in ("model", "cell", "encoder", "decoder"):
+    groups = ("model", "cell", "encoder", "decoder")
+    cfg = replace(cfg, **{group: changes.pop(group) for group in groups if group in changes})
+    for group in groups:
         part = getattr(cfg, group)
         own = {key: changes.pop(key) for key in list(changes) if hasattr(part, key)}
         cfg = replace(cfg, **{group: replace(part, **own)})
@@ -154,11 +178,13 @@ def random_batch(
     return collate(random_pairs(seed, sizes, vocab=vocab), PAD)
 
 
-def attention_of(model: EncoderDecoder) -> tuple[str, int | None]:
-    """The kind of attention as the oracle names it, with its number of heads or its window."""
+def attention_of(model: EncoderDecoder) -> tuple[str, float | None]:
+    """The kind of attention as the oracle names it, with its heads, its window or its N."""
     match model.decoder.attention:
         case HardAttention(take_most_likely=True):
             return "hard", None
+        case CoverageAttention(max_fertility=most):
+            return "coverage", most
         case AdditiveAttention():
             return "additive", None
         case MultiHeadAttention(heads=heads):
@@ -196,17 +222,22 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
             return transformer
     kind, option = attention_of(model)
     stacked = isinstance(model.encoder, StackedEncoder)
-    papers = model.decoder.unit.__class__ is GatedUnit and not stacked
     first = getattr(model.decoder.unit, "first", model.decoder.unit)
-    oracle = (Oracle if papers else CellOracle)(
-        weights,
-        encoder=transformer,
-        state_word="emitted" if model.decoder.moved_by_emitted else "previous",
-        reset="before" if getattr(first, "reset_before", True) else "after",
-        readout="maxout" if model.decoder.maxout else "tanh",
-        attention=kind,
-        option=option,
-    )
+    reading = {
+        "encoder": transformer,
+        "state_word": "emitted" if getattr(model.decoder, "moved_by_emitted", 0) else "previous",
+        "reset": "before" if getattr(first, "reset_before", True) else "after",
+        "readout": "maxout" if model.decoder.maxout else "tanh",
+        "attention": kind,
+        "option": option,
+    }
+    if isinstance(model.decoder, StackedDecoder):
+        place = {name: getattr(model.decoder, name) for name in ("attend", "input_feeding")}
+        reading |= place | {"layers": 1 + len(model.decoder.upper)}
+        oracle = StackedOracle(weights, add_below=model.decoder.residual, **reading)
+    else:
+        papers = model.decoder.unit.__class__ is GatedUnit and not stacked
+        oracle = (Oracle if papers else CellOracle)(weights, **reading)
     oracle.residual = stacked and model.encoder.layers[-1].residual
     return oracle
 
@@ -242,6 +273,12 @@ def draws_of(texts: Sequence[str], seed: int) -> list[Callable[[], float]]:
 def trained_run(tmp_path_factory) -> Path:
     """The directory of `tiny_run`; a test that changes it works on a copy."""
     return tiny_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session", name="layers_run")
+def run_with_layers(tmp_path_factory) -> Path:
+    """The directory of `layers_run`."""
+    return layers_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ class Oracle:
         reset: "before" or "after" U.
         readout: "maxout" as printed, or "tanh".
         attention: A kind of `attend`, "additive" as printed.
-        option: Number of heads, or half width of the window.
+        option: Number of heads, half width of the window, or most words of a source word.
         encoder: Another oracle whose `encode` reads the source; None for that of the paper.
     """
 
@@ -57,7 +57,7 @@ class Oracle:
         reset: str,
         readout: str,
         attention: str = "additive",
-        option: int | None = None,
+        option: float | None = None,
         encoder: Any = None,
     ) -> None:
         assert state_word in ("emitted", "previous")
@@ -131,14 +131,19 @@ class Oracle:
             of = sum(h) / len(h)
         return np.tanh(self.matrix("decoder.W_s") @ of + self.bias("decoder.W_s"))
 
-    def attend(self, s: Array, h: Sequence[Array]) -> tuple[Array, Array]:
-        """Return alpha (Tx,) and c: A.1.2, Eqs. (5), (6), or another kind."""
+    def attend(
+        self, s: Array, h: Sequence[Array], past: Sequence[Array] = ()
+    ) -> tuple[Array, Array]:
+        """Return alpha (Tx,) and c: A.1.2, Eqs. (5), (6), or another kind; `past` is alpha_k<i."""
         if self.attention == "fixed":
             return np.array([0.0] * (len(h) - 1) + [1.0]), h[-1]
         if self.attention == "multi_head":
             return self.attend_with_heads(s, h)
         if self.attention == "local":
             return self.attend_near(s, h)
+        if self.attention == "coverage":
+            alpha = softmax([self.covered_energy(s, h_j, j, past) for j, h_j in enumerate(h)])
+            return alpha, average(alpha, h)
         alpha = softmax([self.energy(s, h_j) for h_j in h])
         if self.attention == "hard":  # at test time: the most likely position
             return alpha, h[int(np.argmax(alpha.real))]
@@ -158,6 +163,15 @@ class Oracle:
             case "general" | "local":
                 return s @ (self.matrix("decoder.attention.U_a") @ h_j)
         raise AssertionError(self.attention)
+
+    def covered_energy(self, s: Array, h_j: Array, j: int, past: Sequence[Array]) -> Array:
+        """Tu et al. 2016, 3.1.1, as a sum over all words before."""
+        W_a, U_a, V_a, v_a, U_f = (
+            self.matrix(f"decoder.attention.{name}") for name in ("W_a", "U_a", "V_a", "v_a", "U_f")
+        )
+        fertility = self.option / (1 + np.exp(-(U_f[0] @ h_j)))
+        covered = sum(alpha[j] for alpha in past) / fertility
+        return v_a[0] @ np.tanh(W_a @ s + U_a @ h_j + V_a[:, 0] * covered)
 
     def attend_near(self, s: Array, h: Sequence[Array]) -> tuple[Array, Array]:
         """Luong et al. 2015, 3.2, Eqs. (9), (10): a Gaussian around a predicted position."""
@@ -189,10 +203,14 @@ class Oracle:
         )
 
     def predict(
-        self, s: Array, y_prev: int | None, h: Sequence[Array]
+        self, s: Array, y_prev: int | None, h: Sequence[Array], past: Sequence[Array] = ()
     ) -> tuple[Array, Array, Array]:
         """Return p(y_i) (K,), alpha_i and c_i from s_{i-1} and y_{i-1}."""
-        alpha, c = self.attend(s, h)
+        alpha, c = self.attend(s, h, past)
+        return self.words(self.last_hidden(s, y_prev, c)), alpha, c
+
+    def last_hidden(self, s: Array, y_prev: int | None, c: Array) -> Array:
+        """t_i of A.2.2."""
         t_tilde = (
             self.matrix("decoder.U_o") @ s
             + self.matrix("decoder.V_o") @ self.embed("decoder", y_prev)
@@ -201,16 +219,17 @@ class Oracle:
         )
         if self.readout == "maxout":
             pairs = [(t_tilde[2 * k], t_tilde[2 * k + 1]) for k in range(len(t_tilde) // 2)]
-            t = np.array([max(pair, key=np.real) for pair in pairs])
-        else:
-            t = np.tanh(t_tilde)
+            return np.array([max(pair, key=np.real) for pair in pairs])
+        return np.tanh(t_tilde)
+
+    def words(self, t: Array) -> Array:
+        """p(y_i) (K,) of t_i."""
         if "decoder.W_o.weight" in self.weights:  # as printed
             logits = self.matrix("decoder.W_o") @ t + self.bias("decoder.W_o")
         else:  # two factors, as in the authors' code
             through = self.matrix("decoder.W_o.0") @ t
             logits = self.matrix("decoder.W_o.1") @ through + self.bias("decoder.W_o.1")
-        p = np.exp(logits)
-        return p / p.sum(), alpha, c
+        return softmax(logits)
 
     def advance(self, s: Array, c: Array, *, y_prev: int | None, y: int) -> Array:
         """s_i from s_{i-1}, c_i and one of two words."""
@@ -223,7 +242,7 @@ class Oracle:
         s, y_prev, cost = self.start(h), None, 0.0
         distributions, alignments = [], []
         for y in tgt:
-            p, alpha, c = self.predict(s, y_prev, h)
+            p, alpha, c = self.predict(s, y_prev, h, alignments)
             distributions.append(p)
             alignments.append(alpha)
             cost = cost - np.log(p[y])

@@ -160,6 +160,17 @@ def tiny_run(base: Path) -> Path:
     return run_new(base / "tiny_run", composed("debug", [*names, *changes])).root
 
 
+@functools.cache
+def layers_run(base: Path) -> Path:
+    """A run of a Transformer with two layers and heads on the embedded corpus, hardly trained."""
+    sizes = ["model.embedding_size=16", "model.hidden_size=16", "attention.heads=2"]
+    sizes += [f"{s}.{k}" for s in ("encoder", "decoder") for k in ("layers=2", "inner_size=16")]
+    changes = ["encoder=self_attention", "decoder=transformer", "attention=layers", *sizes]
+    changes += ["encoder.heads=2", "name=layers", "data.grammar.test_pairs=6", "logging.samples=0"]
+    changes += ["trainer.max_updates=2", "trainer.validate_every=2", "stages=[tokenize,train]"]
+    return run_new(base / "layers_run", composed("debug", changes)).root
+
+
 def environment(**changes: str) -> dict[str, str]:
     """For child processes: one thread, the caller's python path, no debugging."""
     ours = ("SEQ2SEQ_DEBUG", "PYTHONUTF8", "PYTHONUNBUFFERED")

@@ -18,9 +18,12 @@ TRANSFORMER += ["tokenizer.joint=true", "attention.heads=4", "encoder.norm=pre"]
 TRANSFORMER += [
     f"{side}.{key}" for side in ("encoder", "decoder") for key in ("layers=2", "inner_size=64")
 ]
+STACKED = ["decoder=stacked", "decoder.layers=2", "decoder.attend=top"]
+STACKED += ["decoder.input_feeding=true", "decoder.dropout=0.2", "decoder.residual=true"]
 
 KINDS["layers"] = TRANSFORMER
 KINDS |= {
+    "stacked decoder": STACKED,
     "lstm": ["cell=lstm", "cell.layer_norm=true", "cell.recurrent_dropout=0.2"],
     "stacked": ["encoder=stacked", "encoder.residual=true", "encoder.dropout=0.2"],
     "transitions": ["encoder=stacked", "encoder.bidirectional=all", "cell.transitions=2"],

@@ -53,8 +53,9 @@ def choices(turn: int) -> tuple[str, ...]:
     """An option of every group: a few compositions hold them all."""
     chosen = {group: names[turn % len(names)] for group, names in OPTIONS.items()}
     layers = chosen["attention"] == "layers"
-    chosen["decoder"] = "transformer" if layers else "recurrent"
-    if chosen["cell"] == "min_gru" or layers:  # which no recurrent decoder can have
+    if layers or chosen["decoder"] == "transformer":
+        chosen["decoder"] = "transformer" if layers else "recurrent"
+    if chosen["cell"] == "min_gru" or layers:  # which takes no context
         chosen["cell"] = "min_gru" if layers else "gated"
     if layers or chosen["encoder"] == "self_attention":
         chosen["model.embedding_size"] = "1000"
@@ -376,6 +377,10 @@ TRANSFORMER = ["decoder=transformer", "attention=layers", "model.embedding_size=
         (
             [*TRANSFORMER, "attention.head=9"],
             "attention.head=9 does not exist: there are 8. C",
+        ),
+        (
+            ["decoder=stacked", "decoder.input_feeding=true"],
+            "decoder.input_feeding needs decoder.attend=top, and it is between. Set one of them.",
         ),
         (
             ["cell=min_gru"],

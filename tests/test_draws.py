@@ -1,9 +1,20 @@
 """Draws by key and counter: NumPy's numbers, fair shares, and nothing else that they depend on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from conftest import PAD, draws_of, follow, random_batch, random_pairs, tiny_model, tiny_transformer
+from conftest import (
+    PAD,
+    STACKED,
+    draws_of,
+    follow,
+    random_batch,
+    random_pairs,
+    tiny_model,
+    tiny_transformer,
+)
 from test_cells import DROPPED
 
 from seq2seq.config.schema import Backend, StackedEncoderConfig
@@ -139,10 +150,12 @@ def test_nothing_is_dropped_where_nothing_should_be():
 # Whole models
 
 
+DECODER = replace(STACKED["between, residual"], dropout=0.5)
 MODELS = {
     "reference": lambda: tiny_model(3, backend=Backend.reference, **DROPOUTS),
     "fused": lambda: tiny_model(3, backend=Backend.fused, **DROPOUTS),
     "stacked": lambda: tiny_model(3, encoder=StackedEncoderConfig(dropout=0.5)),
+    "stacked decoder": lambda: tiny_model(3, decoder=DECODER, **DROPOUTS),
     "transformer": lambda: tiny_transformer(
         3, dropout=0.3, inner_dropout=0.3, attention_dropout=0.5
     ),

@@ -93,7 +93,9 @@ def test_gradients_are_the_oracles(changes, extras):
     assert_gradients_are_the_oracles(tiny_model(11, **changes, **extras), seed=11)
 
 
-def assert_gradients_are_the_oracles(model: EncoderDecoder, seed: int, without: tuple = ()) -> None:
+def assert_gradients_are_the_oracles(
+    model: EncoderDecoder, seed: int, without: tuple = (), entries: int = 2
+) -> None:
     """Compare the cost's gradient; the layers in `without` must have none."""
     pairs = random_pairs(seed, ((3, 3), (1, 2), (4, 1)))
     oracle, rng = oracle_of(model), np.random.default_rng(seed)
@@ -105,9 +107,9 @@ def assert_gradients_are_the_oracles(model: EncoderDecoder, seed: int, without: 
             continue
         grad = parameter.grad.numpy()
         assert np.abs(grad).max() > 1e-6, f"{name} has no gradient to compare"
-        # Along a dense direction every entry counts; the single entries say where a fault is.
+        # Along a dense direction every entry counts; single entries say where a fault is.
         directions = [rng.normal(size=grad.shape)]
-        for entry in rng.choice(grad.size, size=min(2, grad.size), replace=False):
+        for entry in rng.choice(grad.size, size=min(entries, grad.size), replace=False):
             directions.append(np.zeros(grad.shape))
             directions[-1].flat[entry] = 1.0
         for d in directions:

@@ -1,4 +1,4 @@
-"""A cell and an encoder from outside the package, all the way: `family_extension.py`."""
+"""Cells and encoders all the way, some from outside the package: `family_extension.py`."""
 
 import json
 import re
@@ -13,12 +13,25 @@ import pytest
 from runs import ROOT, call, environment
 
 HERE = Path(__file__).parent
-PARTS = ["cell=coupled", "encoder=bag_of_words"]
+PARTS = {
+    "outside": ["cell=coupled", "encoder=bag_of_words"],
+    "stacked": [
+        *("cell=lstm", "cell.recurrent_dropout=0.3", "cell.layer_norm=true", "cell.transitions=2"),
+        *("encoder=stacked", "encoder.dropout=0.2", "encoder.residual=true"),
+        *("decoder=stacked", "decoder.layers=2", "decoder.dropout=0.2", "attention=coverage"),
+    ],
+}
+"""By the name of a run."""
 OPTIONS = ["--extension", "family_extension", "device=cpu", "threads=1"]
 
 
 def trained(cwd: Path, name: str) -> list[str]:
-    command = [str(ROOT / "train.py"), *OPTIONS, "+experiment=debug", *PARTS]
+    command = [
+        str(ROOT / "train.py"),
+        *OPTIONS,
+        "+experiment=debug",
+        *PARTS[name.partition("-")[0]],
+    ]
     return [sys.executable, *command, f"run_dir={name}", "logging.tensorboard=false"]
 
 
@@ -33,17 +46,19 @@ def kill_after_a_checkpoint(cwd: Path, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
-    """A run of both extensions that was killed and resumed."""
+def run(request, tmp_path_factory) -> Path:
+    """A run that was killed and resumed."""
+    name = request.param
     cwd = tmp_path_factory.mktemp("outside")
     shutil.copy(HERE / "family_extension.py", cwd)
-    kill_after_a_checkpoint(cwd, "run")
-    done = call(ROOT / "train.py", *OPTIONS, "resume=run", cwd=cwd)
+    kill_after_a_checkpoint(cwd, name)
+    done = call(ROOT / "train.py", *OPTIONS, f"resume={name}", cwd=cwd)
     assert done.returncode == 0, done.stderr.decode()
-    return cwd / "run"
+    return cwd / name
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("run", PARTS, indirect=True)
 def test_a_killed_run_comes_to_the_weights_of_one_that_was_not(run):
     command = trained(run.parent, f"{run.name}-whole")
     subprocess.run(command, cwd=run.parent, env=environment(), check=True)
@@ -55,6 +70,7 @@ def test_a_killed_run_comes_to_the_weights_of_one_that_was_not(run):
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("run", ["outside"], indirect=True)
 def test_it_translates_draws_and_says_what_it_is(run):
     script = ROOT / "scripts/decode.py"
     options = ["--extension", "family_extension", "--format", "jsonl", "--heatmaps", "maps"]

@@ -6,19 +6,37 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from conftest import FAMILY, follow, random_batch, tiny_model
+from conftest import (
+    FAMILY,
+    PAD,
+    STACKED,
+    follow,
+    random_batch,
+    random_pairs,
+    tiny_model,
+    tiny_transformer,
+)
 from test_cells import ENCODERS, RECURRENT
 from test_search import RULES, random_sources, search
+from torch.nn import functional
 
 from seq2seq.config import registry
-from seq2seq.config.schema import Backend
+from seq2seq.config.schema import Backend, GatedConfig, LSTMConfig, Norm
+from seq2seq.data.batching import collate
 from seq2seq.decoding.forced import force_ids
-from seq2seq.model.attention import AdditiveAttention, expectation
-from seq2seq.model.protocols import Attended
 
 OUTSIDE = {"coupled": ["cell"], "bag of words": ["encoder"], "both": ["cell", "encoder"]}
+DECODERS = {
+    f"{kind}, {name}": {"decoder": decoder, "cell": cell}
+    for kind, decoder in STACKED.items()
+    for name, cell in (("gated", GatedConfig()), ("lstm", LSTMConfig()))
+}
+INSIDE = DECODERS | {
+    "coverage": {"attention": FAMILY["coverage"]},
+    "coverage, between": {"decoder": STACKED["between"], "attention": FAMILY["coverage"]},
+}
 MEMBERS = [
-    *((name, "additive") for name in RECURRENT),
+    *((name, "additive") for name in (*RECURRENT, *DECODERS)),
     *itertools.product(OUTSIDE, ("additive", "general", "hard")),
 ]
 
@@ -39,29 +57,17 @@ def outside() -> Iterator[dict[str, object]]:
     del sys.modules["family_extension"]
 
 
-class Coverage(AdditiveAttention):
-    """What was attended to counts less from then on: an attention with a state of its own."""
-
-    def forward(self, query, source, state=None) -> Attended:
-        past = 0.0 if state is None else state
-        alpha = self.weigh(query, source) * torch.exp(-torch.as_tensor(past))
-        alpha = alpha / alpha.sum(dim=-1, keepdim=True)
-        return Attended(expectation(alpha, source), alpha, past + alpha)
-
-
 def changes_of(name: str, outside: dict[str, object]) -> dict[str, object]:
     """Changes of `tiny_model` that make it this member of the family."""
-    return (RECURRENT | ENCODERS).get(name) or {
+    return (RECURRENT | ENCODERS | INSIDE).get(name) or {
         group: outside[group] for group in OUTSIDE.get(name, ())
     }
 
 
-@pytest.mark.parametrize("name", [*RECURRENT, *ENCODERS, *OUTSIDE, "coverage"])
+@pytest.mark.parametrize("name", [*RECURRENT, *ENCODERS, *OUTSIDE, *INSIDE])
 def test_search_and_teacher_forcing_agree(name, outside):
     """State of two tensors, summary of another width, an attention with a state; ragged batches."""
     model = tiny_model(4, vocab=9, **changes_of(name, outside))
-    if name == "coverage":
-        model.decoder.attention.__class__ = Coverage
     sources = random_sources(4, [4, 1, 6], 9)
     for source, found in zip(sources, search(model, sources, RULES), strict=True):
         again = force_ids(model, [(source, h.ids) for h in found], 0.0)
@@ -83,3 +89,41 @@ def test_gradients_of_both_backends_are_equal(name, kind, outside):
         grads.append({name: p.grad for name, p in model.named_parameters()})
     for name, grad in grads[0].items():
         torch.testing.assert_close(grads[1][name], grad, msg=name)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["transformer", *INSIDE])
+def test_steps_equal_the_whole_in_any_company_and_order(name):
+    """Hypotheses of ragged sentences, reordered at every step as a beam would."""
+    transformer = name == "transformer"
+    model = tiny_transformer(8, norm=Norm.pre) if transformer else tiny_model(8, **INSIDE[name])
+    rng = torch.Generator().manual_seed(8)
+    pairs = random_pairs(8, ((4, 5), (1, 5), (6, 5)))
+    batch = collate(pairs, PAD)
+    state, y = model.begin(batch.src, batch.src_mask), torch.zeros(3, dtype=torch.int64)
+    written: list[list[int]] = [[] for _ in range(3)]
+    for i in range(5):
+        slots = i + 1
+        prediction, state = model.step(y, state)
+        for row, words in enumerate(written):
+            sentence = row // max(1, i)
+            t = model.follow(
+                *(x[sentence : sentence + 1] for x in (batch.src, batch.src_mask)),
+                torch.tensor([[*words, 2]]),
+                torch.ones(1, i + 1, dtype=torch.bool),
+            ).t
+            expected = functional.log_softmax(model.logits(t), dim=-1)[-1]
+            torch.testing.assert_close(prediction.log_probs()[row], expected)
+        rows = torch.cat(
+            [
+                sentence * max(1, i) + torch.randint(max(1, i), (slots,), generator=rng)
+                for sentence in range(3)
+            ]
+        )
+        state = state.select(torch.arange(3), slots, rows)
+        y = torch.randint(2, 6, (3 * slots,), generator=rng)
+        written = [
+            [*written[row], word] for row, word in zip(rows.tolist(), y.tolist(), strict=True)
+        ]
+        # The source was not copied for hypotheses.
+        assert len(state.source[0][0] if transformer else state.source.keys) == 3

@@ -109,6 +109,7 @@ def test_another_value_is_a_deviation_from_whoever_speaks_of_it_and_from_nothing
     [
         ("attention=dot", {"attention"}, {"attention"}),
         ("attention=hard", {"attention"}, {"attention"}),
+        ("attention=coverage", {"attention"}, {"attention"}),
         # The RNNencdec: 600,000 updates make it the paper's, pools of 10 the authors'.
         ("attention=fixed", {"trainer.max_updates"}, {"trainer.pool_batches"}),
         ("data.max_words=30", {"trainer.max_updates"}, set()),

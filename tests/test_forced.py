@@ -104,7 +104,7 @@ def test_long_sides_are_cut_and_named(model, caplog):
 
 @pytest.mark.e2e
 def test_too_little_memory_names_the_longest_pair(model, monkeypatch):
-    def greedy(*_args):
+    def greedy(*_args, **_options):
         raise MemoryError
 
     monkeypatch.setattr(forced, "force_ids", greedy)

@@ -1,5 +1,7 @@
 """Attention between words, scored on models whose answer is known."""
 
+import json
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,7 +14,8 @@ from seq2seq.alignment.links import GoldLinks, best_links
 from seq2seq.data.tokenizer import EOS, UNK, Token
 from seq2seq.data.words import split_words, word_spans
 from seq2seq.decoding.forced import force
-from seq2seq.evaluation.attention import Tally
+from seq2seq.evaluation.attention import GoldAlignment, Tally, as_table
+from seq2seq.run.jsonable import from_json, to_json
 
 WEIGHTS = np.array(
     [
@@ -126,6 +129,44 @@ def test_a_lag_shows_in_the_shifted_reading(words, lag, reading, rate):
     found = scored(lag, words)
     assert found.error_rate >= 0.7
     assert getattr(found, reading) == pytest.approx(rate)
+
+
+class Heads(Follows):
+    """Two layers of two heads: head 2 of layer 1 follows the words, others lag or hurry."""
+
+    def follow(self, src, src_mask, tgt, tgt_mask):
+        lags = ((1, 0), (-2, 3))
+        heads = [[Follows(lag).follow(src, src_mask, tgt, tgt_mask) for lag in row] for row in lags]
+        maps = torch.stack([torch.stack([f.alpha for f in row], dim=1) for row in heads])
+        found = heads[1][0]  # which is the one that is shown
+        found.maps = lambda: {"heads": maps}
+        return found
+
+
+def test_error_rates_by_layer_and_head(words):
+    cfg = composed("debug").decode
+    tally = Tally(shown=(2, 1))
+    list(tally.along(force(Heads(0), (words, words), PAIRS, cfg, maps=True), GOLD))
+    found = tally.attention()
+    # Sentences of 5, 2 and 3 words: a lag leaves the first word of each right, 3 of 10. Two words
+    # ahead nothing is right. Of the equal weights of a mean the first counts, that of the lag.
+    heads = found.alignment.heads
+    assert heads.rates[0] == pytest.approx([0.7, 0, 0.7])
+    assert heads.rates[1] == pytest.approx([1, 0.7, 0.7])
+    assert found.alignment.error_rate == heads.rates[1][0]
+    line = "best: layer 1, head 2, AER 0.0%; shown: layer 2, head 1, AER 100.0%"
+    assert line in found.lines()[-1]
+    shown = as_table({"run": found})
+    assert line in shown
+    assert ["layer 1", "70.0%", "0.0%", "70.0%"] in [re.split(r"  +", r) for r in shown.split("\n")]
+    # As `scores.json` holds it; without the field, as before there were layers.
+    values = to_json(found.alignment)
+    assert from_json(GoldAlignment, json.loads(json.dumps(values))) == found.alignment
+    del values["heads"]
+    assert from_json(GoldAlignment, values).heads is None
+    assert "best: layer 1, head 2, AER 0.0%; shown: layer 2, mean of heads, AER 70.0%" in (
+        replace(heads, head=None).best
+    )
 
 
 def test_sentences_whose_words_are_lost_are_counted(words):

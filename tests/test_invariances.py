@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import (
     PAD,
+    STACKED,
     VOCAB,
     per_sentence,
     random_batch,
@@ -24,7 +25,8 @@ READINGS = {
     for state_word in StateWord
     for reset in Reset
 }
-MEMBERS = READINGS | RECURRENT | ENCODERS
+DECODERS = {name: {"decoder": decoder} for name, decoder in STACKED.items()}
+MEMBERS = READINGS | RECURRENT | ENCODERS | DECODERS
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, note: str) -> None:
@@ -75,8 +77,9 @@ def test_batch_mates_change_nothing(seed, changes):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_padding_changes_nothing(seed):
-    model, batch = tiny_model(seed), random_batch(seed)
+@pytest.mark.parametrize("changes", [{}, *DECODERS.values()], ids=["", *DECODERS])
+def test_padding_changes_nothing(seed, changes):
+    model, batch = tiny_model(seed, **changes), random_batch(seed)
     expected = by_sentence(model, batch)
     same(by_sentence(model, padded(batch, 3)), expected, f"seed {seed}, wider")
     garbage = torch.randint(1, VOCAB, (4, 20), generator=torch.Generator().manual_seed(seed))

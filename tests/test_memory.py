@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAMILY, SIZES, random_batch, tiny_model
+from conftest import FAMILY, SIZES, STACKED, random_batch, tiny_model
 from runs import composed, copy_of, go, metrics_of, run_here, tokenized_run
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -122,14 +122,17 @@ RAGGED = (*SIZES, (6, 2), (3, 3), (1, 1), (2, 7))
 
 @pytest.mark.parametrize(
     ("kind", "normalize"),
-    [*((kind, Normalize.none) for kind in FAMILY)]
+    [*((kind, Normalize.none) for kind in (*FAMILY, "between, residual", "top"))]
     + [(kind, n) for kind in ("additive", "hard") for n in (Normalize.sentences, Normalize.words)],
 )
 def test_T6_N5_a_gradient_in_parts_is_that_of_the_batch(kind, normalize):
     """2 x b against 1 x 2b, and down to single sentences; smoothing and dropout on, float32."""
-    cfg = config(normalize, attention=FAMILY[kind])
-    dropout = dict.fromkeys(("embedding_dropout", "annotation_dropout", "readout_dropout"), 0.3)
-    model = tiny_model(3, attention=FAMILY[kind], align_size=4, **dropout).float().train()
+    parts = {"decoder": STACKED[kind]} if kind in STACKED else {"attention": FAMILY[kind]}
+    cfg = config(normalize, **parts)
+    dropout = ["embedding_dropout", "annotation_dropout", "readout_dropout"]
+    dropout += ["dropout"] if kind in STACKED else []
+    changes = parts | dict.fromkeys(dropout, 0.3)
+    model = tiny_model(3, align_size=4, **changes).float().train()
     batch = random_batch(3, RAGGED)
     once = accumulated_gradient(model, batch, 1, cfg)
     whole = gradient(model)

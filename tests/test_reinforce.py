@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import HARD, batch_loss, follow, random_batch, random_pairs, tiny_model
+from conftest import HARD, STACKED, batch_loss, follow, random_batch, random_pairs, tiny_model
 from torch import Tensor
 
 from seq2seq.config.schema import Normalize
@@ -36,11 +36,15 @@ def gradients(model: EncoderDecoder, loss: Tensor) -> dict[str, Tensor]:
     return dict(zip(named, found, strict=True))
 
 
-@pytest.mark.parametrize("share", [SHARE, 0.0, 1.0])
-def test_the_mean_over_all_draws_is_the_gradient_of_the_expected_loss(share, monkeypatch):
+@pytest.mark.parametrize(
+    ("share", "changes"),
+    [*((share, {}) for share in (SHARE, 0.0, 1.0))]
+    + [(SHARE, {"decoder": STACKED[kind]}) for kind in ("bottom, one layer", "top")],
+)
+def test_the_mean_over_all_draws_is_the_gradient_of_the_expected_loss(share, changes, monkeypatch):
     """REINFORCE is unbiased: 3^3 (or 2^3, or 1) outcomes of three steps with two words."""
     cfg = replace(HARD, soft_share=share, entropy_weight=0.0)
-    model = tiny_model(3, attention=cfg).train()
+    model = tiny_model(3, attention=cfg, **changes).train()
     [(src, tgt)] = random_pairs(3, ((2, 3),))
     batch = collate([(src, tgt)], 0)
     expected_loss = torch.zeros((), dtype=torch.float64)

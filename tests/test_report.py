@@ -234,6 +234,81 @@ def test_sentences_are_spread_over_the_test_set(run, tmp_path):
     ]
 
 
+# Layers and heads --------------------------------------------------------------------------------
+
+
+def maps_of(level: dict, name: str) -> np.ndarray:
+    """Of a level, (layers, heads, rows, columns)."""
+    packed = level["maps"][name]
+    return np.array(unpacked(packed["weights"])).reshape(packed["shape"])
+
+
+def test_the_first_translation_has_all_layers_and_heads(layers_run):
+    data = data_of(build([layers_run], [], sentences=3, n_best=2))
+    [shown] = data["runs"]
+    assert (shown["layers"], shown["shown"], data["withHeads"]) == (True, [None, None], None)
+    model = seq2seq.load(layers_run, ["decode.n_best=2"])
+    wanted = model.stream([sentence["source"] for sentence in data["sentences"]], maps=True)
+    for sentence, translation in zip(data["sentences"], wanted, strict=True):
+        first, *others = sentence["runs"][0]["found"]
+        assert not any("maps" in found[unit] for found in others for unit in ("words", "pieces"))
+        pieces = translation.soft_alignment()
+        for unit, tokens in (("pieces", pieces), ("words", to_words(pieces))):
+            assert list(first[unit]["maps"]) == ["encoder", "heads", "decoder"]
+            for name, weights in tokens.maps.items():
+                np.testing.assert_allclose(maps_of(first[unit], name), weights, atol=0.003)
+            usual = maps_of(first[unit], "heads")[-1].mean(axis=0).ravel()
+            np.testing.assert_allclose(usual, unpacked(first[unit]["weights"]), atol=0.003)
+
+
+def test_a_model_without_layers_has_the_page_that_it_had(text, data):
+    assert '"maps"' not in text
+    assert [(r["layers"], r["rates"]) for r in data["runs"]] == [(False, [])]
+
+
+def test_a_page_has_a_bound_on_layers_and_heads(layers_run, monkeypatch):
+    def sizes() -> tuple[int | None, list[int]]:
+        data = data_of(build([layers_run], ["decode.beam_size=1"], sentences=3, n_best=1))
+        levels = [
+            [s["runs"][0]["found"][0][unit] for unit in ("words", "pieces")]
+            for s in data["sentences"]
+        ]
+        return data["withHeads"], [
+            sum(len(m["weights"]) for level in both for m in level["maps"].values())
+            for both in levels
+        ]
+
+    kept, whole = sizes()
+    assert kept is None
+    monkeypatch.setattr(seq2seq.report.build, "MAX_MAPS", sum(whole[:2]))
+    assert sizes() == (2, [*whole[:2], 0])
+
+
+RATES = [[0.4, 0.35, 0.3], [0.25, 0.2, 0.225]]
+
+
+def with_rates(run: Path, to: Path) -> Path:
+    """A copy of a run with scores: head 2 of layer 2 aligns best."""
+    copy = copy_of(run, to)
+    gold = {"error_rate": 0.225, "precision": 0.8, "recall": 0.8, "sentences": 6, "skipped": 0}
+    gold |= {"later_error_rate": 0.9, "earlier_error_rate": 0.9}
+    gold["heads"] = {"rates": RATES, "layer": 2, "head": None}
+    scores = {"BLEU": {"value": 1.0, "signature": "s"}}
+    results = {"sentences": 6, "scores": scores, "alignment": gold}
+    (copy / "scores.json").write_text(json.dumps(results), "utf-8")
+    forge(copy)
+    return copy
+
+
+def test_the_best_head_is_named(layers_run, tmp_path):
+    [run] = data_of(build([with_rates(layers_run, tmp_path / "run")], [], sentences=1, n_best=1))[
+        "runs"
+    ]
+    assert run["rates"] == RATES
+    line = "best: layer 2, head 2, AER 20.0%; shown: layer 2, mean of heads, AER 22.5%"
+    assert f"Of all layers and heads, {line}." in run["notes"]
+
+
 # Several runs ------------------------------------------------------------------------------------
 
 

@@ -11,8 +11,9 @@ import browser
 import pytest
 from runs import composed, copy_of, run_new
 from strangers import forge
-from test_report import HARMFUL, data_of, translation, unpacked
+from test_report import HARMFUL, RATES, data_of, maps_of, translation, unpacked, with_rates
 
+import seq2seq
 from seq2seq.report.build import build
 
 pytestmark = [
@@ -221,6 +222,168 @@ def test_ribbons_join_the_words(page, report, sentences):
         assert width >= 1
     thick = max(drawn, key=lambda path: path[-1])
     assert weights[int(thick[0])][int(thick[1])] == max(w for row in weights for w in row)
+
+
+# Layers and heads --------------------------------------------------------------------------------
+
+PICKER = f"{FIRST}.picker "
+SELECT = f"document.querySelector('{PICKER}select')"
+FOCUSED = "(n => n.name?.split('-').at(-1) || n.id.split('-').at(-1))(document.activeElement)"
+
+
+@pytest.fixture(scope="module")
+def layered(layers_run, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("layered")
+    run = with_rates(layers_run, folder / "run")
+    (folder / "r.html").write_text(build([run], [], sentences=2, n_best=2), "utf-8")
+    return folder / "r.html"
+
+
+def matrix_shown(page: browser.Page) -> list[list[int]]:
+    rows = page.all(f"{FIRST}.matrix tbody tr", CELLS)
+    return [[int(cell.split("\u202f")[0]) for cell in row[1:]] for row in rows]
+
+
+def assert_shown(page: browser.Page, level: dict, kind: str, layer: int, head: int) -> list:
+    """The matrix has the weights of a layer and of a head, 0 being the mean, from the data."""
+    weights = maps_of(level, kind)[layer - 1]
+    wanted = 100 * (weights[head - 1] if head else weights.mean(axis=0))
+    shown = matrix_shown(page)
+    assert shown == pytest.approx(wanted, abs=0.501), (kind, layer, head)
+    label = page.js(f"document.querySelector('{FIRST}.attention').ariaLabel")
+    name = f"layer {layer}, {f'head {head}' if head else 'mean of heads'}"
+    assert label.endswith(f", {name}"), label
+    assert page.js(f"{SELECT}.selectedOptions[0].text").lower() == name
+    return shown
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("unit", ["words", "pieces"])
+def test_layer_and_head_are_chosen_by_keys(page, layered, unit, dark):
+    page.open(layered, dark=dark)
+    choose(page, "matrix")
+    choose(page, unit)
+    level = data_of(layered.read_text("utf-8"))["sentences"][0]["runs"][0]["found"][0][unit]
+    seen = [assert_shown(page, level, "heads", 2, 0)]
+    page.js(f"document.querySelector('{FIRST}.hypotheses input').focus()")
+    page.key("Tab")
+    assert page.js(FOCUSED) == "kind"
+    page.key("Tab")
+    assert page.js(FOCUSED) == "head"
+    assert page.js("getComputedStyle(document.activeElement).outlineWidth") == "3px"
+    for layer, head in ((1, 2), (1, 1), (1, 0)):
+        page.key("ArrowUp")
+        seen.append(assert_shown(page, level, "heads", layer, head))
+    page.key("End")
+    seen.append(assert_shown(page, level, "heads", 2, 2))
+    assert page.js(FOCUSED) == "head", "the list stays where it was"
+    page.js(f"document.querySelector('{PICKER}input:checked').focus()")
+    for kind in ("encoder", "decoder"):
+        page.key("ArrowRight")
+        seen.append(assert_shown(page, level, kind, 2, 0))
+        page.mouse(f'{PICKER}input[value="{kind}"] + span', click=True)
+    assert len({json.dumps(each) for each in seen}) == len(seen), "no two show the same"
+    # What attends and what is attended to: within the translation the start comes first.
+    columns = page.all(f"{FIRST}.matrix thead .word")
+    assert columns == ["(start)", *level["target"]][: len(columns)]
+    assert page.all(f"{FIRST}.matrix tbody .word") == level["target"]
+    page.key("ArrowLeft")
+    assert page.all(f"{FIRST}.matrix thead .word") == level["source"]
+    assert page.all(f"{FIRST}.matrix tbody .word") == level["source"]
+    assert contrast(page, f"{PICKER}select") >= 4.5
+    assert contrast(page, f"{PICKER}input:checked + span") >= 4.5
+
+
+def test_a_word_stays_pinned_from_head_to_head(page, layered):
+    page.open(layered)
+    level = data_of(layered.read_text("utf-8"))["sentences"][0]["runs"][0]["found"][0]["words"]
+    page.mouse(word("target", 1), click=True)
+    page.mouse("h1")
+    page.js(f"{SELECT}.focus()")
+    for head in (2, 1):
+        page.key("ArrowUp")
+        row = maps_of(level, "heads")[0, head - 1, 1].tolist()
+        best = strongest(row)
+        assert page.js(TOLD).startswith(
+            f"“{level['target'][1]}” attends to “{level['source'][best]}” {round(100 * row[best])}"
+        )
+    # Entropy and coverage are those of the weights that stand for all.
+    assert "Entropy" not in page.all(f"{FIRST}.numbers dt")
+    page.key("ArrowDown", "ArrowDown")
+    assert "Entropy" in page.all(f"{FIRST}.numbers dt")
+    # Within the source nothing has a probability; the ribbons join it with itself.
+    page.mouse(f'{PICKER}input[value="encoder"] + span', click=True)
+    assert "Entropy" not in page.all(f"{FIRST}.numbers dt")
+    page.mouse(word("target", 0))
+    assert "probability" not in page.js(TOLD)
+    assert page.all(f"{FIRST}.column h5") == ["Attended to", "Attends"]
+    choose(page, "table")
+    assert page.all(f"{FIRST}.attention thead th") == ["Word", "Attends to"]
+
+
+def test_other_translations_and_sentences(page, layered):
+    """The choice holds for the next sentence; what has no layers here says so."""
+    page.open(layered)
+    page.js(f"{SELECT}.focus()")
+    page.key("ArrowUp")
+    page.mouse("article:last-of-type .more", click=True)
+    assert page.all(".picker select", "n.value") == ["1.2", "1.2"]
+    page.key("Tab", "Tab")
+    page.mouse(f"{FIRST}.hypotheses label:last-of-type", click=True)
+    assert page.js(f"{SELECT}.disabled")
+    assert page.js(f"{SELECT}.value") == "2.0"
+    note = "Layers and heads can be chosen for “Beam 1”, to keep this page small."
+    assert page.all(f"{PICKER}.note") == [note]
+    page.mouse(f"{FIRST}.hypotheses label:first-of-type", click=True)
+    assert page.js(f"{SELECT}.value") == "1.2"
+    assert page.all(f"{PICKER}.note") == [""]
+
+
+def test_sentences_beyond_the_bound_say_so(page, layers_run, tmp_path, monkeypatch):
+    monkeypatch.setattr("seq2seq.report.build.MAX_MAPS", 1)
+    (tmp_path / "r.html").write_text(build([layers_run], [], sentences=1, n_best=1), "utf-8")
+    page.open(tmp_path / "r.html")
+    note = "Layers and heads can be chosen for “Beam 1” of the first 0 sentences, to keep this page"
+    assert page.all(f"{PICKER}.note") == [f"{note} small."]
+    assert page.all(f"{PICKER}select, {PICKER}input") == []
+    assert len(page.all(SOURCE)) > 1
+
+
+def test_runs_and_single_translations_have_pickers_of_their_own(page, layers_run, tmp_path):
+    other = copy_of(layers_run, tmp_path / "other")
+    text = build([layers_run, other], ["decode.beam_size=1"], sentences=1, n_best=1)
+    (tmp_path / "two.html").write_text(text, "utf-8")
+    page.open(tmp_path / "two.html")
+    page.js(f"{SELECT}.focus()")
+    page.key("ArrowUp")
+    assert page.all(".picker select", "n.value") == ["1.2", "2.0"]
+    [one] = seq2seq.load(layers_run).force([("the cat", "le chat")], maps=True)
+    (tmp_path / "one.html").write_text(one.to_html(), "utf-8")
+    page.open(tmp_path / "one.html")
+    choose(page, "pieces")
+    choose(page, "matrix")
+    page.js("document.querySelector('.picker select').focus()")
+    page.key("Home", "ArrowDown")
+    shown = [cell for row in page.all(".matrix tbody tr", CELLS) for cell in row[1:]]
+    weights = one.candidates[0].maps["heads"][0, 0].ravel()
+    assert [int(cell.split("\u202f")[0]) for cell in shown] == pytest.approx(100 * weights, abs=0.8)
+
+
+def test_a_report_with_layers_is_whole(page, layered, report):
+    look_around(page, layered)
+    assert page.js(NOTHING_NAMED) == []
+    assert page.all('[aria-label^="Alignment error rate"] tr', CELLS) == [
+        ["", "Head 1", "Head 2", "Mean"],
+        *(
+            [f"Layer {i}", *(f"{100 * rate:.1f}\u202f%" for rate in row)]
+            for i, row in enumerate(RATES, start=1)
+        ),
+    ]
+    for width in (320, 1280):
+        page.open(layered, width, 800)
+        assert page.js("document.documentElement.scrollWidth") == width
+    page.open(report)
+    assert page.all(".picker") == [], "nothing changes for a recurrent model"
 
 
 # Searching and sorting ----------------------------------------------------------------------------

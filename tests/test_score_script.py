@@ -17,7 +17,7 @@ from seq2seq.alignment.heatmap import FORMATS
 from seq2seq.alignment.links import grow_diag_final_and, intersection, read_links, union
 from seq2seq.cli import console as cli
 from seq2seq.data.words import blank_spans, split_words
-from seq2seq.decoding.formats import LEVELS
+from seq2seq.decoding.formats import LEVELS, at_level
 from seq2seq.decoding.translation import END
 
 pytestmark = pytest.mark.e2e
@@ -152,6 +152,36 @@ def test_npz_holds_the_same_and_needs_no_pickle(run, script, files, tmp_path):
                 else:
                     assert arrays[name].dtype == np.float32
                     np.testing.assert_allclose(arrays[name], values, atol=1e-6)
+
+
+def test_npz_holds_every_layer_and_head(layers_run, script, tmp_path):
+    """Along references and along what a search finds, between pieces and between words."""
+    source, target = (layers_run / f"corpus/test.{side}" for side in ("source", "target"))
+    model = seq2seq.load(layers_run, ["decode.n_best=2"])
+    lines = [path.read_text("utf-8").splitlines() for path in (source, target)]
+    forced = model.force(zip(*lines, strict=True), maps=True)
+    for name, level, args, expected in (
+        ("score", "pieces", ("--source", source, "--target", target), forced),
+        (
+            "decode",
+            "words",
+            ("--input", source, "decode.n_best=2"),
+            model.stream(lines[0], maps=True),
+        ),
+    ):
+        done = script(name, layers_run, *args, "--format", "npz", "--level", level)
+        with np.load(io.BytesIO(done.out), allow_pickle=False) as arrays:
+            for number, translation in enumerate(expected, start=1):
+                shown = at_level(translation, level)
+                for rank, candidate in enumerate(shown.candidates, start=1):
+                    assert list(candidate.maps) == ["encoder", "heads", "decoder"]
+                    for kind, weights in candidate.maps.items():
+                        found = arrays[f"{number}.{rank}.{kind}"]
+                        assert found.dtype == np.float16
+                        np.testing.assert_allclose(found, weights, atol=5e-4)
+                    heads = arrays[f"{number}.{rank}.heads"].astype(float)
+                    alpha = arrays[f"{number}.{rank}.attention"]
+                    np.testing.assert_allclose(heads[-1].mean(axis=0), alpha, atol=1e-3)
 
 
 # Gold links and two directions ------------------------------------------------------------------

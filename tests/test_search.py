@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from conftest import EOS, PAD, oracle_of, run, tiny_model
+from conftest import EOS, FAMILY, PAD, STACKED, oracle_of, run, tiny_model
 from oracles import Oracle
 
 from seq2seq.data.batching import collate, pad_ids
@@ -62,9 +62,15 @@ def forced(
 # Against independent searches -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_wide_beam_finds_what_exhaustion_finds(seed, length_penalty):
+FOUND = [(seed, {}, penalty) for seed in (1, 2, 3) for penalty in (0.0, 1.0)]
+OTHERS = [{"decoder": decoder} for decoder in STACKED.values()]
+OTHERS += [{"attention": FAMILY["coverage"]}, {**OTHERS[0], "attention": FAMILY["coverage"]}]
+
+
+@pytest.mark.parametrize(
+    ("seed", "changes", "length_penalty"), FOUND + [(4, changes, 1.0) for changes in OTHERS]
+)
+def test_a_wide_beam_finds_what_exhaustion_finds(seed, changes, length_penalty):
     vocab, bound = 5, 4
     rules = replace(
         RULES,
@@ -73,7 +79,7 @@ def test_a_wide_beam_finds_what_exhaustion_finds(seed, length_penalty):
         min_ratio=0.0,
         max_ratio=bound / 2,
     )
-    model = tiny_model(seed, vocab=vocab)
+    model = tiny_model(seed, vocab=vocab, **changes)
     [source] = random_sources(seed, [2], vocab)
     targets = [
         (*words, EOS)
@@ -110,8 +116,8 @@ def greedy(model: EncoderDecoder, source: Sequence[int], most: int) -> list[int]
 
 def test_D10_a_beam_of_one_is_greedy():
     ended = Counter()
-    for seed in range(20):
-        model = tiny_model(seed, scale=1.0)
+    for seed, changes in enumerate([{}] * 20 + OTHERS):
+        model = tiny_model(seed, scale=1.0, **changes)
         sources = random_sources(seed, [5, 2, 3], 7)
         for source, [hypothesis] in zip(
             sources, search(model, sources, replace(RULES, beam_size=1)), strict=True

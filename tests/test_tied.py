@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import PAD, batch_loss, random_batch, tiny_model, tiny_transformer
+from conftest import PAD, STACKED, batch_loss, random_batch, tiny_model, tiny_transformer
 
 from seq2seq.config.schema import Backend, Normalize, Tied
 from seq2seq.run.errors import ConfigError
@@ -11,6 +11,7 @@ SIZES = {"embedding_size": 4, "readout_size": 4, "output_rank": None}
 MODELS = {
     "recurrent": lambda **changes: tiny_model(3, **SIZES, **changes),
     "low rank": lambda **changes: tiny_model(3, **SIZES | {"output_rank": 4}, **changes),
+    "stacked": lambda **changes: tiny_model(3, **SIZES, decoder=STACKED["fed"], **changes),
     "transformer": lambda **changes: tiny_transformer(3, **changes),
 }
 

@@ -3,26 +3,25 @@
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import (
-    PAD,
+    FAMILY,
     SELF_ATTENTION,
+    STACKED,
     follow,
     oracle_of,
     random_batch,
-    random_pairs,
     tiny_model,
     tiny_transformer,
 )
 from test_equations import TOLERANCE, assert_gradients_are_the_oracles, differences
 from test_search import RULES, random_sources, search
 from torch import nn
-from torch.nn import functional
 
 from seq2seq.config.schema import Activation, Norm, PositionKind
-from seq2seq.data.batching import collate
-from seq2seq.decoding.forced import force_ids
+from seq2seq.decoding.forced import force_ids, has_maps, with_maps
 from seq2seq.model.transformer import HeadsAttention, Positions, sinusoids
 
 KINDS = {
@@ -130,29 +129,78 @@ def test_positions_are_the_sinusoids_of_the_paper():
 
 @torch.no_grad()
 def test_weights_of_every_layer_and_head_are_those_that_average():
-    """By hand from the values: what the layer adds is W_O of the averages by these weights."""
-    model, batch = tiny_transformer(6), random_batch(6)
-    memory = model.encoder(batch.src, batch.src_mask)
-    weights = model.decoder.attention_weights(memory, batch.tgt)  # (layers, B, h, Ty, Tx)
-    assert weights.shape == (2, 4, 2, batch.tgt.shape[1], batch.src.shape[1])
-    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]).double())
+    """By hand from the values: what a layer adds is W_O of the averages by these weights."""
+    model, batch = tiny_transformer(6, norm=Norm.pre), random_batch(6)
+    followed, (Tx, Ty) = follow(model, batch), (batch.src.shape[1], batch.tgt.shape[1])
+    maps = followed.maps()  # (layers, B, h, rows, columns)
+    sizes = {"encoder": (Tx, Tx), "heads": (Ty, Tx), "decoder": (Ty, Ty)}
+    assert {name: m.shape for name, m in maps.items()} == {
+        name: (2, 4, 2, *size) for name, size in sizes.items()
+    }
     padding = ~batch.src_mask[None, :, None, None]
-    assert (weights[padding.expand_as(weights)] == 0).all()
-    shown = follow(model, batch).alpha
-    torch.testing.assert_close(shown, weights[-1].mean(dim=1))
-    one = tiny_transformer(6, layer=1, head=2)
-    torch.testing.assert_close(follow(one, batch).alpha, weights[0][:, 1])
-    attention = model.decoder.layers[0].attention
-    x = torch.randn(*batch.tgt.shape, 4, dtype=torch.float64)
-    keys, values = attention.prepare(memory.states)
-    mask = batch.src_mask[:, None, None]
-    by_hand = attention.W_O(
-        (attention.weights(x, (keys, values), mask) @ values).transpose(1, 2).flatten(2)
-    )
-    torch.testing.assert_close(attention(x, (keys, values), mask), by_hand)
-    within = model.encoder.attention_weights(batch.src, batch.src_mask)
-    assert within.shape == (2, 4, 2, batch.src.shape[1], batch.src.shape[1])
-    assert (within[padding.expand_as(within)] == 0).all()
+    future = torch.ones(Ty, Ty, dtype=torch.bool).triu(1)
+    for name, hidden in (("encoder", padding), ("heads", padding), ("decoder", future)):
+        weights = maps[name]
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]).double())
+        assert (weights[hidden.expand_as(weights)] == 0).all(), name
+    torch.testing.assert_close(followed.alpha, maps["heads"][-1].mean(dim=1))
+    for layer, head in np.ndindex(2, 2):
+        one = follow(tiny_transformer(6, norm=Norm.pre, layer=layer + 1, head=head + 1), batch)
+        torch.testing.assert_close(one.alpha, maps["heads"][layer][:, head])
+    # Each kind of attention, in the second layer: its values are caught on their way.
+    for name, attention in {
+        "encoder": model.encoder.layers[1].self_attention,
+        "heads": model.decoder.layers[1].attention,
+        "decoder": model.decoder.layers[1].self_attention,
+    }.items():
+        (_, (_, values), *_), added = caught(attention, lambda: follow(model, batch))
+        by_hand = attention.W_O((maps[name][1] @ values).transpose(1, 2).flatten(2))
+        assert (added - by_hand).abs().max() < TOLERANCE, name
+
+
+def caught(module: nn.Module, run) -> tuple[tuple, torch.Tensor]:
+    """What a module is given and returns in a run."""
+    calls = []
+    with module.register_forward_hook(lambda _, args, out: calls.append((args, out))):
+        run()
+    [call] = calls
+    return call
+
+
+@pytest.mark.parametrize("self_attention", [True, False])
+def test_what_a_search_found_is_followed_once_for_all_heads(self_attention):
+    model = tiny_transformer(9, self_attention=self_attention, vocab=9)
+    sources = random_sources(9, [4, 1, 6], 9)
+    batch = [(source,) for source in sources]
+    for (source,), found in zip(
+        batch, with_maps(model, batch, search(model, sources, RULES)), strict=True
+    ):
+        assert found
+        for h in found:
+            assert set(h.maps) == {"heads", "decoder", *["encoder"] * self_attention}
+            T, Tx = len(h.ids), len(source)
+            assert h.maps["heads"].shape == (2, 2, T, Tx)
+            assert h.maps["heads"][-1].mean(axis=0) == pytest.approx(h.alpha, abs=1e-6)
+            assert np.abs(h.maps["heads"][0, 0] - h.maps["heads"][0, 1]).max() > 1e-3 or Tx == 1
+            assert h.maps["decoder"].shape == (2, 2, T, T)
+            [forced] = force_ids(model, [(source, h.ids)], 0.0, maps=True)
+            for name, weights in forced.maps.items():
+                np.testing.assert_allclose(h.maps[name], weights, atol=1e-6)
+                np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-6)
+    assert has_maps(model)
+
+
+@pytest.mark.parametrize("changes", [{}, *({"decoder": STACKED[k]} for k in ("top", "between"))])
+@pytest.mark.parametrize("kind", FAMILY)
+def test_of_recurrent_models_those_with_several_heads_show_them(kind, changes):
+    changes = {"attention": FAMILY[kind], "align_size": 4, **changes}
+    model, batch = tiny_model(10, **changes), random_batch(10)
+    followed = follow(model, batch)
+    assert has_maps(model) == (kind == "multi_head") == bool(followed.maps())
+    for weights in followed.maps().values():
+        assert weights.shape == (1, 4, 2, batch.tgt.shape[1], batch.src.shape[1])
+        torch.testing.assert_close(weights[0].mean(dim=1), followed.alpha)
+        assert (weights[0, :, 0] - weights[0, :, 1]).abs().max() > 1e-3
 
 
 # Search -----------------------------------------------------------------------------------------
@@ -171,41 +219,6 @@ def test_a_wide_beam_finds_what_exhaustion_finds():
     scores = {h.ids: h.log_prob for h in force_ids(model, [(source, t) for t in targets], 0.0)}
     [found] = search(model, [source], rules)
     assert [h.ids for h in found] == sorted(scores, key=scores.get, reverse=True)
-
-
-@torch.no_grad()
-def test_a_cache_equals_the_whole_in_any_company_and_order():
-    """Hypotheses of ragged sentences, reordered at every step as a beam would."""
-    model, rng = tiny_transformer(8, norm=Norm.pre), torch.Generator().manual_seed(8)
-    pairs = random_pairs(8, ((4, 5), (1, 5), (6, 5)))
-    batch = collate(pairs, PAD)
-    state, y = model.begin(batch.src, batch.src_mask), torch.zeros(3, dtype=torch.int64)
-    written: list[list[int]] = [[] for _ in range(3)]
-    for i in range(5):
-        slots = i + 1
-        prediction, state = model.step(y, state)
-        for row, words in enumerate(written):
-            sentence = row // max(1, i)
-            t = model.follow(
-                *(x[sentence : sentence + 1] for x in (batch.src, batch.src_mask)),
-                torch.tensor([[*words, 2]]),
-                torch.ones(1, i + 1, dtype=torch.bool),
-            ).t
-            expected = functional.log_softmax(model.logits(t), dim=-1)[-1]
-            torch.testing.assert_close(prediction.log_probs()[row], expected)
-        rows = torch.cat(
-            [
-                sentence * max(1, i) + torch.randint(max(1, i), (slots,), generator=rng)
-                for sentence in range(3)
-            ]
-        )
-        state = state.select(torch.arange(3), slots, rows)
-        y = torch.randint(2, 6, (3 * slots,), generator=rng)
-        written = [
-            [*written[row], word] for row, word in zip(rows.tolist(), y.tolist(), strict=True)
-        ]
-        # The source was not copied for hypotheses.
-        assert state.source[0][0].shape[0] == 3
 
 
 # A wrong model is noticed -----------------------------------------------------------------------

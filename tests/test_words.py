@@ -170,6 +170,41 @@ def test_words_in_one_piece_share_its_row_and_the_first_has_its_weight():
     np.testing.assert_allclose(word_weights(alpha[:1], both, both), expected[:2])  # no end
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_every_layer_and_head_is_joined_by_the_same_rule(ended):
+    """`the cat` as the, c, at; `La chat` as la, ch, at; rows and columns of every kind by hand."""
+    rng, ends = np.random.default_rng(4), (END,) * ended
+    rows = 3 + ended
+    shapes = {"heads": (rows, 4), "encoder": (4, 4), "decoder": (rows, rows)}
+    maps = {name: rng.dirichlet(np.ones(c), (2, 3, r)) for name, (r, c) in shapes.items()}
+    maps["decoder"] = np.tril(maps["decoder"])
+    pieces = SoftAlignment(
+        *("the cat", "La chat", ("_the", "_c", "at", END), ("_La", "_ch", "at", *ends)),
+        *((-1.0,) * rows, maps["heads"][0, 0], ended),
+        source_spans=((0, 3), (3, 5), (5, 7)),
+        target_spans=((0, 2), (2, 5), (5, 7)),
+        maps=maps,
+    )
+    words = to_words(pieces)
+    assert words.target_tokens == ("La", "chat", *ends)
+    last = [[3]] * ended
+    # Columns of the decoder: start, la, ch, at; without an end nothing comes after `at`.
+    before = [[0], [1], [2, 3] if ended else [2]]
+    groups = {
+        "heads": ([[0], [1, 2], *last], [[0], [1, 2], [3]]),
+        "encoder": ([[0], [1, 2], [3]], [[0], [1, 2], [3]]),
+        "decoder": ([[0], [1, 2], *last], before),
+    }
+    for name, (of_rows, of_columns) in groups.items():
+        for place in np.ndindex(2, 3):
+            expected = [
+                [maps[name][place][np.ix_(r, c)].sum() / len(r) for c in of_columns]
+                for r in of_rows
+            ]
+            np.testing.assert_allclose(words.maps[name][place], expected, atol=1e-12)
+    np.testing.assert_allclose(words.weights, words.maps["heads"][0, 0])
+
+
 # Words of a text ----------------------------------------------------------------------------------
 
 

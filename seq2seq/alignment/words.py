@@ -8,8 +8,8 @@ log-probability. End symbols stay as they are. So every row still sums to 1.
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -20,6 +20,13 @@ from seq2seq.data.words import Span, Splitter, is_blank, word_spans
 
 Spans = Sequence[tuple[int, int]]
 """Characters [start, end) of a text."""
+
+Maps = Mapping[str, Weights]
+"""Attention of every layer and head of a model that has them, (layers, heads, rows, columns) each.
+
+`heads` is that of target tokens to source tokens, `encoder` that of source tokens to one another,
+`decoder` that of target tokens to the start symbol, column 0, and the tokens before them.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,7 @@ class SoftAlignment:
     source_spans: tuple[Span, ...] | None = None  # of the tokens without the end symbol
     target_spans: tuple[Span, ...] | None = None
     matched: bool = True  # False: some side should have words, but none were found in its pieces
+    maps: Maps = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,11 +77,26 @@ def to_words(pieces: SoftAlignment, split: Splitter = word_spans) -> SoftAlignme
         target_tokens=(*tgt_words, *pieces.target_tokens[tgt_end:]),
         log_probs=(*_word_sums(pieces.log_probs, tgt_used), *pieces.log_probs[tgt_end:]),
         weights=word_weights(pieces.weights.astype(np.float64), src_used, tgt_used),
+        maps=_word_maps(pieces, src_used, tgt_used),
         ended=pieces.ended,
         source_spans=src_spans,
         target_spans=tgt_spans,
         matched=src_map is not None and tgt_map is not None,
     )
+
+
+def _word_maps(pieces: SoftAlignment, src: WordMap, tgt: WordMap) -> Maps:
+    """Join the pieces of all layers and heads by the same rule."""
+    maps = {name: weights.astype(np.float64) for name, weights in pieces.maps.items()}
+    if "decoder" in maps:
+        # A column for the last piece of a target without an end; the start goes where ends stand.
+        padded = np.pad(maps["decoder"], [*[(0, 0)] * 3, (0, not pieces.ended)])
+        maps["decoder"] = np.roll(padded, -1, axis=-1)
+    sides = {"heads": (src, tgt), "encoder": (src, src), "decoder": (tgt, tgt)}
+    joined = {name: word_weights(weights, *sides[name]) for name, weights in maps.items()}
+    if "decoder" in maps:
+        joined["decoder"] = np.roll(joined["decoder"], 1, axis=-1)
+    return joined
 
 
 def _one_each(pieces: Sequence[str]) -> WordMap:
@@ -180,25 +203,29 @@ def _owner(text: str, piece: Span, words: Sequence[Span]) -> int:
 def merge_words(
     alpha: Weights, src_groups: Sequence[Sequence[int]], tgt_groups: Sequence[Sequence[int]]
 ) -> Weights:
-    """Turn weights between pieces (Ty, Tx) into weights between words, given the pieces of each."""
-    by_word = np.stack([alpha[:, list(group)].sum(axis=1) for group in src_groups], axis=1)
-    return np.stack([by_word[list(group)].mean(axis=0) for group in tgt_groups])
+    """Turn weights of pieces (..., Ty, Tx) into weights of words, given the pieces of each."""
+    by_word = np.stack([alpha[..., list(group)].sum(axis=-1) for group in src_groups], axis=-1)
+    means = [by_word[..., list(group), :].mean(axis=-2) for group in tgt_groups]
+    return np.stack(means, axis=-2)
 
 
 def word_weights(alpha: Weights, src: WordMap, tgt: WordMap) -> Weights:
-    """Turn weights between pieces (Ty, Tx) into weights between words.
+    """Turn weights between pieces (..., Ty, Tx) into weights between words.
 
     What `alpha` has beyond the pieces of a map is the end symbol; it stays the last.
     """
     # The end symbol of a side, where it has one, is a group of its own.
     sizes = [sum(map(len, side.groups)) for side in (tgt, src)]
     tgt_end, src_end = (
-        [[i] for i in range(size, total)] for size, total in zip(sizes, alpha.shape, strict=True)
+        [[i] for i in range(size, total)]
+        for size, total in zip(sizes, alpha.shape[-2:], strict=True)
     )
     merged = merge_words(alpha, [*src.groups, *src_end], [*tgt.groups, *tgt_end])
     # Words of one group: all have its row, the first has its column, so that rows sum to 1.
-    rows = [*tgt.group_of, *range(len(tgt.groups), len(merged))]
-    columns = [*src.group_of, *range(len(src.groups), merged.shape[1])]
-    weights = np.zeros((len(rows), len(columns)))
-    weights[:, [columns.index(group) for group in range(merged.shape[1])]] = merged[rows]
+    num_rows, num_columns = merged.shape[-2:]
+    rows = [*tgt.group_of, *range(len(tgt.groups), num_rows)]
+    columns = [*src.group_of, *range(len(src.groups), num_columns)]
+    weights = np.zeros((*merged.shape[:-2], len(rows), len(columns)))
+    places = [columns.index(group) for group in range(num_columns)]
+    weights[..., places] = merged[..., rows, :]
     return weights

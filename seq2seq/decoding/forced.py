@@ -4,9 +4,11 @@ Results have the shape of search results, so that all that shows or writes one t
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
+from seq2seq.alignment.words import Maps
 from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
@@ -14,6 +16,7 @@ from seq2seq.decoding.chunks import Ids, in_chunks
 from seq2seq.decoding.search import Hypothesis
 from seq2seq.decoding.translation import END, Candidate, Translation
 from seq2seq.model import EncoderDecoder
+from seq2seq.model.protocols import Followed
 
 TextPair = tuple[str, str]
 """A sentence and its translation."""
@@ -21,23 +24,29 @@ TextPair = tuple[str, str]
 IdPair = tuple[Sequence[int], Sequence[int]]
 """The same as ids; the source ends with the end symbol, the target need not."""
 
+_SIDES = {"heads": (1, 0), "encoder": (0, 0), "decoder": (1, 1)}
+"""Of which side the rows and the columns of each of `Maps` are: source 0, target 1."""
+
 
 def force(
     model: EncoderDecoder,
     tokenizers: tuple[Tokenizer, Tokenizer],
     pairs: Iterable[TextPair],
     cfg: DecodeConfig,
+    *,
+    maps: bool = False,
 ) -> Iterator[Translation]:
     """Score given translations; yields one result a pair, in order, read in chunks.
 
     The one candidate of a result is the target as it was given, with the log-probability of each
     of its tokens and of the end symbol, and the attention that they paid. There is none where a
     side is empty. Of the config only the sizes of batches and texts and `length_penalty` matter.
+    With `maps` it has the attention of every layer and head of a model that has them.
     """
     assert not model.training
 
     def score(batch: Sequence[Ids]) -> list[Hypothesis]:
-        return force_ids(model, [(src, tgt) for src, tgt in batch], cfg.length_penalty)
+        return force_ids(model, [(src, tgt) for src, tgt in batch], cfg.length_penalty, maps=maps)
 
     for (source, target), (src, tgt), found in in_chunks(pairs, tokenizers, score, cfg):
         if found is None:
@@ -52,12 +61,13 @@ def force(
             alignment=found.alpha,
             finished=True,
             spans=tgt.spans,
+            maps=found.maps,
         )
         yield Translation(source, (*src.written, END), (candidate,), src.spans)
 
 
 def force_ids(
-    model: EncoderDecoder, pairs: Sequence[IdPair], length_penalty: float
+    model: EncoderDecoder, pairs: Sequence[IdPair], length_penalty: float, *, maps: bool = False
 ) -> list[Hypothesis]:
     """Score ids: those of a text, or of a hypothesis, of which all the rest is then found again.
 
@@ -65,6 +75,7 @@ def force_ids(
         model: In evaluation mode.
         pairs: One batch; no side is empty.
         length_penalty: For `score`, as in the search.
+        maps: Whether results have the attention of every layer and head, too.
 
     Returns:
         One hypothesis a pair; `finished` says whether the end symbol is its last id. The forbidden
@@ -78,11 +89,12 @@ def force_ids(
         words, logits = batch.tgt[batch.tgt_mask], model.logits(followed.t).float()
         log_p = -torch.nn.functional.cross_entropy(logits, words, reduction="none")
         alphas = followed.alpha.float().cpu().numpy()
+        all_maps = _cut(followed, pairs) if maps else [{} for _ in pairs]
     sizes = [(len(src), len(tgt)) for src, tgt in pairs]
     by_sentence = log_p.cpu().split([num_tgt for _, num_tgt in sizes])
     found = []
-    for (_, ids), probabilities, alpha, (num_src, num_tgt) in zip(
-        pairs, by_sentence, alphas, sizes, strict=True
+    for (_, ids), probabilities, alpha, (num_src, num_tgt), own_maps in zip(
+        pairs, by_sentence, alphas, sizes, all_maps, strict=True
     ):
         log_prob = float(probabilities.sum())
         found.append(
@@ -93,6 +105,40 @@ def force_ids(
                 token_log_probs=tuple(probabilities.tolist()),
                 alpha=alpha[:num_tgt, :num_src].copy(),  # not a view that keeps the whole batch
                 finished=int(ids[-1]) == EOS,
+                maps=own_maps,
             )
         )
     return found
+
+
+def has_maps(model: EncoderDecoder) -> bool:
+    """Return whether a model has layers or heads; the shortest pair shows it."""
+    return any(maps_along(model, [((EOS,), (EOS,))]))
+
+
+def with_maps(
+    model: EncoderDecoder, batch: Sequence[Ids], found: Sequence[Sequence[Hypothesis]]
+) -> list[list[Hypothesis]]:
+    """Follow what a search found once, for the attention of every layer and head."""
+    pairs = [
+        (src, h.ids) for (src,), hypotheses in zip(batch, found, strict=True) for h in hypotheses
+    ]
+    maps = iter(maps_along(model, pairs))
+    return [[replace(h, maps=next(maps)) for h in hypotheses] for hypotheses in found]
+
+
+@torch.inference_mode()
+def maps_along(model: EncoderDecoder, pairs: Sequence[IdPair]) -> list[Maps]:
+    """Return the attention of every layer and head along the targets of a batch."""
+    batch = collate(list(pairs), PAD).to(next(model.parameters()).device)
+    return _cut(model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask), pairs)
+
+
+def _cut(followed: Followed, pairs: Sequence[IdPair]) -> list[Maps]:
+    """Return the maps of each pair without padding."""
+    arrays = {name: weights.float().cpu().numpy() for name, weights in followed.maps().items()}
+    cut: list[Maps] = []
+    for i, pair in enumerate(pairs):
+        ends = {name: [len(pair[side]) for side in _SIDES[name]] for name in arrays}
+        cut.append({n: a[:, i, :, : ends[n][0], : ends[n][1]].copy() for n, a in arrays.items()})
+    return cut

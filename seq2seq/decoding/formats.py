@@ -109,8 +109,9 @@ def write_npz(file: BinaryIO, translations: Iterable[Translation]) -> None:
     """Write attention as NumPy reads it, one sentence after the other; no array needs a pickle.
 
     Line n, from 1, has `n.source_tokens`; its candidate k, from 1, `n.k.tokens`,
-    `n.k.token_log_probs` (nats, float32) and `n.k.attention` (tokens, source tokens; float32). The
-    same input gives the same bytes.
+    `n.k.token_log_probs` (nats, float32) and `n.k.attention` (tokens, source tokens; float32). Of a
+    model with layers or heads also `alignment.words.Maps`, as `n.k.heads`, `n.k.encoder` and
+    `n.k.decoder` (float16). The same input gives the same bytes.
     """
     with zipfile.ZipFile(file, "w") as archive:
         for number, translation in enumerate(translations, start=1):
@@ -121,6 +122,8 @@ def write_npz(file: BinaryIO, translations: Iterable[Translation]) -> None:
                 arrays[f"{rank}.tokens"] = np.array(candidate.tokens, np.str_)
                 arrays[f"{rank}.token_log_probs"] = log_probs
                 arrays[f"{rank}.attention"] = candidate.alignment
+                for name, weights in candidate.maps.items():
+                    arrays[f"{rank}.{name}"] = weights.astype(np.float16)
             for name, array in arrays.items():
                 with archive.open(f"{number}.{name}.npy", "w") as entry:
                     np.lib.format.write_array(entry, array)

@@ -47,6 +47,12 @@ class Pretrained:
         self.update = load_weights(run, self.model, selector)
         self.model.to(pick_device(config.device)).eval()
 
+    @property
+    def shown(self) -> tuple[int | None, int | None]:
+        """Layer and head, from 1, whose attention stands for all; None: the last, the mean."""
+        attention = self.config.attention
+        return getattr(attention, "layer", None), getattr(attention, "head", None)
+
     def translate(self, sentences: Sequence[str]) -> list[Translation]:
         """Translate sentences: text, score and alignment of each, in order.
 
@@ -57,7 +63,7 @@ class Pretrained:
         return list(self.stream(sentences))
 
     def stream(
-        self, lines: Iterable[str], ready: Callable[[], bool] = always
+        self, lines: Iterable[str], ready: Callable[[], bool] = always, *, maps: bool = False
     ) -> Iterator[Translation]:
         """Translate lines as they come, in order.
 
@@ -65,10 +71,12 @@ class Pretrained:
             lines: Any number of them, without line ends.
             ready: Whether the next line is there; rather than wait for it, those that were read
                 are translated.
+            maps: Whether candidates have the attention of every layer and head, in `maps`, if the
+                model has layers or heads.
         """
-        return translate(self.model, self.tokenizers, lines, self.config.decode, ready)
+        return translate(self.model, self.tokenizers, lines, self.config.decode, ready, maps=maps)
 
-    def force(self, pairs: Iterable[TextPair]) -> Iterator[Translation]:
+    def force(self, pairs: Iterable[TextPair], *, maps: bool = False) -> Iterator[Translation]:
         """Score given translations: probability and attention of each token.
 
         [t] = model.force([("The small cat sleeps.", "Le petit chat dort.")])
@@ -76,8 +84,9 @@ class Pretrained:
 
         Args:
             pairs: Any number of source and target sentences; results come in their order.
+            maps: As of `stream`.
         """
-        return force(self.model, self.tokenizers, pairs, self.config.decode)
+        return force(self.model, self.tokenizers, pairs, self.config.decode, maps=maps)
 
 
 def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:

@@ -4,7 +4,8 @@ Each step keeps the best continuations of all hypotheses of a sentence; one that
 beam, and the beam of that sentence loses its slot. A sentence is done when its beam is empty.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,7 @@ class Hypothesis:
     token_log_probs: tuple[float, ...]
     alpha: Floats  # (len(ids), Tx)
     finished: bool  # False where the search ran into its bound
+    maps: Mapping[str, Floats] = field(default_factory=dict)  # see `alignment.words.Maps`
 
 
 @dataclass

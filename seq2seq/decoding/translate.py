@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 
 import torch
 
@@ -10,6 +9,7 @@ from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.chunks import Ids, always, in_chunks
+from seq2seq.decoding.forced import has_maps, with_maps
 from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
 from seq2seq.decoding.translation import END, Candidate, Translation
 from seq2seq.model import EncoderDecoder
@@ -26,16 +26,24 @@ def translate(
     lines: Iterable[str],
     cfg: DecodeConfig,
     ready: Callable[[], bool] = always,
+    *,
+    maps: bool = False,
 ) -> Iterator[Translation]:
     """Translate lines; yields one translation a line, in order, read in chunks as they are `ready`.
 
-    See `in_chunks` for what becomes of long and empty lines, and `Pretrained.stream` for `ready`.
+    See `in_chunks` for what becomes of long and empty lines, and `Pretrained.stream` for `ready`
+    and `maps`.
     """
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
     source, target = tokenizers
     # The weights are made ready for the search once, not for each batch.
-    search = partial(search_batch, model, for_search(model, cfg), cfg=cfg)
+    searcher, maps = for_search(model, cfg), maps and has_maps(model)
+
+    def search(batch: Sequence[Ids]) -> list[list[Hypothesis]]:
+        found = search_batch(model, searcher, batch, cfg)
+        return with_maps(model, batch, found) if maps else found
+
     items = ((line,) for line in lines)
     for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
         copied = src.written if cfg.replace_unknown else None
@@ -103,6 +111,7 @@ def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -
         alignment=h.alpha,
         finished=h.finished,
         spans=tuple(spans),
+        maps=h.maps,
     )
 
 

@@ -1,14 +1,14 @@
 """What decoding gives: a line and its translations, with their probabilities and attention."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from seq2seq.alignment.heatmap import plot_alignment
-from seq2seq.alignment.words import SoftAlignment, to_words
+from seq2seq.alignment.words import Maps, SoftAlignment, to_words
 from seq2seq.data.words import Span, Splitter, word_spans
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Candidate:
     finished: bool
     # Where tokens stand in the text, the end symbol left out; None: to be found by their letters
     spans: tuple[Span, ...] | None = None
+    maps: Maps = field(default_factory=dict)  # where it was asked for, and the model has layers
 
     @property
     def perplexity(self) -> float:
@@ -96,6 +97,7 @@ class Translation:
             ended=candidate.finished,
             source_spans=self.source_spans,
             target_spans=candidate.spans,
+            maps=candidate.maps,
         )
 
     def words(self, split: Splitter = word_spans) -> "Translation":
@@ -113,6 +115,7 @@ class Translation:
             tokens, spans = words.source_tokens, words.source_spans
             candidate = replace(candidate, tokens=words.target_tokens, spans=words.target_spans)
             candidate = replace(candidate, alignment=weights, token_log_probs=words.log_probs)
+            candidate = replace(candidate, maps=words.maps)
             candidates.append(candidate)
         return Translation(self.source, tokens, tuple(candidates), spans)
 

@@ -7,6 +7,8 @@ Comparison of Various Statistical Alignment Models). Attention is read as one li
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from seq2seq.alignment.links import GoldLinks, alignment_errors, best_links, read_links
 from seq2seq.alignment.measures import Measures, advice, average, formatted, measure, reading
 from seq2seq.alignment.words import to_words
@@ -41,6 +43,37 @@ reversed. All between words, along the references."""
 
 
 @dataclass(frozen=True)
+class HeadRates:
+    """Alignment error rates of the layers and heads of a model, counted from 1."""
+
+    rates: Sequence[Sequence[float]]  # of each layer: those of its heads, then of their mean
+    layer: int  # that is shown
+    head: int | None  # that is shown; None: the mean
+
+    @property
+    def best(self) -> str:
+        """The lowest one, and the one that is shown."""
+        places = ((i, j) for i, of_layer in enumerate(self.rates) for j in range(len(of_layer)))
+        lowest = min(places, key=lambda place: self.rates[place[0]][place[1]])
+        shown = self.layer - 1, len(self.rates[0]) - 1 if self.head is None else self.head - 1
+        return f"best: {self._describe(*lowest)}; shown: {self._describe(*shown)}"
+
+    def _describe(self, layer: int, column: int) -> str:
+        rates = self.rates[layer]
+        head = f"head {column + 1}" if column < len(rates) - 1 else "mean of heads"
+        return f"layer {layer + 1}, {head}, AER {rates[column]:.1%}"
+
+    def as_table(self) -> str:
+        """Return a row for each layer."""
+        heads = [f"head {i}" for i in range(1, len(self.rates[0]))]
+        rows = [
+            [f"layer {i}", *(f"{rate:.1%}" for rate in of_layer)]
+            for i, of_layer in enumerate(self.rates, start=1)
+        ]
+        return table(rows, ["AER", *heads, "mean"], "lr")
+
+
+@dataclass(frozen=True)
 class GoldAlignment:
     """How the attention of a run agrees with gold links; rates are shares of 1.
 
@@ -56,6 +89,7 @@ class GoldAlignment:
     earlier_error_rate: float  # of the reading alpha_{i-1}
     sentences: int
     skipped: int  # more sentences, whose pieces could not be matched with their words
+    heads: HeadRates | None = None  # of a model with layers or heads
 
     @property
     def advice(self) -> str:
@@ -83,6 +117,8 @@ class AttentionScores:
         lines = [f"attention  {self.attention}"] if self.attention else []
         if self.alignment is not None:
             lines += [f"alignment  {self.alignment}", f"           {self.alignment.advice}"]
+            if self.alignment.heads is not None:
+                lines.append(f"           {self.alignment.heads.best}")
         return lines
 
 
@@ -107,15 +143,25 @@ class ForcedScores(AttentionScores):
 
 
 class Tally:
-    """Counts forced translation after forced translation; holds no matrix."""
+    """Counts forced translation after forced translation; holds no matrix.
 
-    def __init__(self, split: Splitter | None = word_spans) -> None:
-        self._split = split  # what a word is, also for gold links; None counts pieces
+    Args:
+        split: What a word is, also for gold links; None counts pieces.
+        shown: Layer and head, counted from 1, that stand for all; None: the last, the mean.
+    """
+
+    def __init__(
+        self,
+        split: Splitter | None = word_spans,
+        shown: tuple[int | None, int | None] = (None, None),
+    ) -> None:
+        self._split, self._shown = split, shown
         self._pairs = self._empty = self._tokens = 0
         self._log_prob = 0.0
         self._measures: list[Measures] = []
         self._gold: list[GoldLinks] = []
         self._readings: list[list[Links]] = []  # of each sentence with gold links, by `_SHIFTS`
+        self._by_head: list[list[list[Links]]] = []  # of each, by layer and head, the mean last
         self._unmatched = 0
 
     def along(
@@ -149,6 +195,11 @@ class Tally:
         self._readings.append(
             [best_links(tokens.weights, shift, ended=tokens.ended) for shift in _SHIFTS]
         )
+        if (heads := tokens.maps.get("heads")) is not None:
+            all_heads = np.concatenate([heads, heads.mean(axis=1, keepdims=True)], axis=1)
+            self._by_head.append(
+                [[best_links(head, ended=tokens.ended) for head in layer] for layer in all_heads]
+            )
 
     def attention(self) -> AttentionScores:
         """Return the measures, and the agreement with gold links if there are any."""
@@ -161,7 +212,16 @@ class Tally:
             alignment_errors(links, self._gold) for links in zip(*self._readings, strict=True)
         )
         rates = now.error_rate, now.precision, now.recall, later.error_rate, earlier.error_rate
-        return GoldAlignment(*rates, len(self._gold), skipped=self._unmatched + self._empty)
+        skipped = self._unmatched + self._empty
+        return GoldAlignment(*rates, len(self._gold), skipped, self._head_rates())
+
+    def _head_rates(self) -> HeadRates | None:
+        if not self._by_head:
+            return None
+        layers = [zip(*of_layer, strict=True) for of_layer in zip(*self._by_head, strict=True)]
+        rates = [[alignment_errors(x, self._gold).error_rate for x in heads] for heads in layers]
+        layer, head = self._shown
+        return HeadRates(rates, layer or len(rates), head)
 
     def scores(self) -> ForcedScores:
         """Return all totals."""
@@ -184,8 +244,8 @@ def align_test_set(run: RunDir, model: Pretrained) -> AttentionScores:
         with expected(run.path(GOLD)):
             gold = [read_links(line) for line in load_text(run, "test", "links")]
             pairs = [pair for pair, _ in zip(pairs, gold, strict=True)]
-    tally = Tally()
-    for _ in tally.along(model.force(pairs), gold):
+    tally = Tally(shown=model.shown)
+    for _ in tally.along(model.force(pairs, maps=any(gold)), gold):
         pass
     return tally.attention()
 
@@ -194,12 +254,14 @@ def as_table(runs: Mapping[str, AttentionScores]) -> str:
     """Return a row for each run, what the columns mean, and a plain reading of each run."""
     named = [(printable(name), scores) for name, scores in runs.items()]
     rows = table([[name, *_cells(scores)] for name, scores in named], _HEADINGS, "lr")
-    readings = []
+    readings, by_head = [], []
     for name, scores in named:
+        if scores.alignment and (heads := scores.alignment.heads):
+            by_head += [f"{name}, by layer and head:", heads.as_table(), heads.best, ""]
         advice = [scores.alignment.advice] if scores.alignment else []
         text = reading(scores.attention or average([]))
         readings.append(" ".join([f"{name}:", text, *advice]))
-    return "\n".join([rows, "", LEGEND, "", *readings])
+    return "\n".join([rows, "", *by_head, LEGEND, "", *readings])
 
 
 def _cells(scores: AttentionScores) -> list[str]:

@@ -17,6 +17,7 @@ from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.lstm import LSTMCell
 from seq2seq.model.protocols import Cell, Decoder, Encoder, Stepper
+from seq2seq.model.stacked_decoder import StackedDecoder
 
 
 def read(
@@ -43,7 +44,10 @@ class Fused(Backend):
     def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
         """Return why a part of a model runs on the reference; None if none does."""
         units = getattr(encoder, "units", [])
-        parts: list[object] = [decoder, *(unit for unit in units if not is_plain(unit))]
+        parts: list[object] = [decoder]
+        if isinstance(decoder, StackedDecoder) and decoder.at_once:
+            parts = [*decoder.cells]  # which is all that needs a loop
+        parts = [part for part in (*parts, *units) if not is_plain(part)]
         if isinstance(decoder, RecurrentDecoder):
             parts += [decoder.unit, decoder.attention]
         known = {RecurrentDecoder, GatedUnit, *KNOWN}

@@ -8,6 +8,7 @@ Outside this file the words are *query* (decoder state before the word is emitte
     scaled_dot  e_ij = s_{i-1}' k_j / sqrt(n)               Vaswani et al. 2017, 3.2.1
     general     e_ij = s_{i-1}' U_a h_j                     Luong et al. 2015, 3.1
     multi_head  scaled dot products, one a head             Vaswani et al. 2017, 3.2.2
+    coverage    additive, and how far h_j is translated     Tu et al. 2016, 3.1
     local       general, in a window that the query places  Luong et al. 2015, 3.2 (local-p)
     fixed       none: c_i = h_fwd_Tx                        Cho et al. 2014, the paper's RNNencdec
     hard        additive; one position is drawn             Xu et al. 2015, 4.1: `hard_attention.py`
@@ -30,6 +31,7 @@ class SoftAttention(nn.Module):
     """Weights alpha_i that a subclass computes, and the annotation expected by them, Eq. (5)."""
 
     learned: ClassVar[bool] = True
+    sequential: ClassVar[bool] = False
 
     def __init__(self, annotation_size: int) -> None:
         super().__init__()
@@ -75,9 +77,60 @@ class AdditiveAttention(SoftAttention):
 
     def weigh(self, query: Tensor, source: Source) -> Tensor:
         """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
+        return self.compare(query, source.keys[:, None], source)
+
+    def compare(self, query: Tensor, keys: Tensor, source: Source) -> Tensor:
+        """Return alpha_i (R, Tx) for s_{i-1} (R, n) and keys (B, 1 or K, Tx, n')."""
         asked = by_sentence(self.W_a(query), source)[:, :, None]
-        hidden = torch.tanh(asked + source.keys[:, None])  # (B, K, Tx, n')
+        hidden = torch.tanh(asked + keys)  # (B, K, Tx, n')
         return masked_softmax(self.v_a(hidden).squeeze(-1), source.mask[:, None]).flatten(0, 1)
+
+
+class CoverageAttention(AdditiveAttention):
+    """Additive attention that knows what is translated, Tu et al. 2016, 3.1.1: linguistic coverage.
+
+    e_ij  = v_a' tanh(W_a s_{i-1} + U_a h_j + V_a C_{i-1,j})
+    C_ij  = C_{i-1,j} + alpha_ij / Phi_j,   C_0j = 0
+    Phi_j = N sigmoid(U_f h_j)              target words that x_j asks for, at most N
+
+    Its own state is C_i.
+    """
+
+    sequential: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        query: int,
+        annotation: int,
+        align: int,
+        max_fertility: float,
+        linear: Layer = nn.Linear,
+    ) -> None:
+        super().__init__(query, annotation, align, linear)
+        self.max_fertility = max_fertility  # N
+        self.V_a = linear(1, align, bias=False)
+        self.U_f = linear(annotation, 1, bias=False)
+
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw W_a, U_a, v_a, V_a, U_f."""
+        super().initialize(scheme)
+        draw_layers(scheme, self.V_a, self.U_f)
+
+    def prepare(self, memory: Memory) -> Source:
+        """Compute U_a h_j and Phi_j."""
+        fertility = self.max_fertility * torch.sigmoid(self.U_f(memory.states).squeeze(-1))
+        return Source(self.U_a(memory.states), memory.states, memory.mask, fertility)
+
+    def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
+        """Attend with s_{i-1} (R, n), given C_{i-1} (R, Tx)."""
+        assert source.fertility is not None
+        keys = source.keys[:, None]
+        if state is not None:
+            keys = keys + self.V_a(by_sentence(state, source)[..., None])
+        alpha = self.compare(query, keys, source)
+        added = (by_sentence(alpha, source) / source.fertility[:, None]).flatten(0, 1)
+        covered = added if state is None else state + added
+        return Attended(expectation(alpha, source), alpha, covered)
 
 
 class DotAttention(SoftAttention):
@@ -195,7 +248,7 @@ class MultiHeadAttention(SoftAttention):
         alpha = masked_softmax(energy, source.mask[:, None, None])  # (B, K, H, Tx)
         heads = torch.einsum("bkht,bthd->bkhd", alpha.to(v.dtype), v)
         c = self.W_O(heads.flatten(2).flatten(0, 1))
-        return Attended(c, alpha.mean(dim=2).flatten(0, 1))
+        return Attended(c, alpha.mean(dim=2).flatten(0, 1), heads=alpha.flatten(0, 1))
 
 
 class FixedContext(SoftAttention):

@@ -7,7 +7,7 @@ seed gives the same weights as ever.
 
 import logging
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -27,6 +27,7 @@ from seq2seq.model.initialization import SCHEMES
 from seq2seq.model.lstm import LSTMCell
 from seq2seq.model.min_gru import MinGRU
 from seq2seq.model.protocols import Attention, Cell, Encoder
+from seq2seq.model.stacked_decoder import StackedDecoder
 from seq2seq.model.stacked_encoder import RecurrentLayer, StackedEncoder
 from seq2seq.model.transitions import Transitions
 from seq2seq.run.errors import ConfigError
@@ -175,16 +176,61 @@ def recurrent_decoder(
         attends,
         cell(cfg, sizes.embedding_size, attends.context_size, backend),
         output_layer(cfg, own.output_rank, num_words, backend),
-        summary_size=encoder.summary_size,
-        readout_size=sizes.readout_size,
-        maxout=own.readout is schema.Readout.maxout,
         moved_by_emitted=own.state_word is schema.StateWord.emitted,
-        bias=sizes.bias,
-        embedding_dropout=sizes.embedding_dropout,
-        word_dropout=sizes.word_dropout,
-        readout_dropout=own.readout_dropout,
-        backend=backend,
+        **_readout(own, cfg, encoder, backend),
     )
+
+
+@builds(schema.StackedDecoderConfig)
+def stacked_decoder(
+    own: schema.StackedDecoderConfig,
+    cfg: Config,
+    encoder: Encoder,
+    num_words: int,
+    pad: int,
+    backend: Backend,
+) -> StackedDecoder:
+    """Build the decoder of an encoder."""
+    sizes, attend = cfg.model, schema.Attend
+    embedding, hidden = sizes.embedding_size, sizes.hidden_size
+    attends: Attention = build(cfg.attention, cfg, encoder.state_size, backend)
+    context = attends.context_size
+    fed = context if own.attend is attend.bottom else sizes.readout_size * own.input_feeding
+    between, above = own.attend is attend.between, 0 if own.attend is attend.top else context
+    return StackedDecoder(
+        WordEmbedding(num_words, embedding, bias=sizes.embedding_bias, zero_id=pad),
+        attends,
+        cell(cfg, embedding, fed, backend),
+        output_layer(cfg, own.output_rank, num_words, backend),
+        conditional=cell(cfg, context, 0, backend) if between else None,
+        upper=nn.ModuleList(
+            cast("nn.Module", cell(cfg, hidden, above, backend)) for _ in range(own.layers - 1)
+        ),
+        attend=own.attend.name,
+        fed_size=fed,
+        residual=own.residual,
+        dropout=own.dropout,
+        **_readout(own, cfg, encoder, backend),
+    )
+
+
+def _readout(
+    own: schema.RecurrentDecoderConfig | schema.StackedDecoderConfig,
+    cfg: Config,
+    encoder: Encoder,
+    backend: Backend,
+) -> dict[str, Any]:
+    """Return what a `ReadoutDecoder` needs besides its parts."""
+    return {
+        "summary_size": encoder.summary_size,
+        "readout_size": cfg.model.readout_size,
+        "maxout": own.readout is schema.Readout.maxout,
+        "bias": cfg.model.bias,
+        "embedding_dropout": cfg.model.embedding_dropout,
+        "word_dropout": cfg.model.word_dropout,
+        "readout_dropout": own.readout_dropout,
+        "backend": backend,
+    }
 
 
 def output_layer(cfg: Config, rank: int | None, num_words: int, backend: Backend) -> nn.Module:
@@ -248,6 +294,15 @@ def additive(own: Any, cfg: Config, annotation: int, backend: Backend) -> Attent
     """Build the paper's alignment model."""
     query, align = cfg.model.hidden_size, cfg.model.align_size
     return attention.AdditiveAttention(query, annotation, align, backend.linear)
+
+
+@builds(schema.CoverageConfig)
+def coverage(
+    own: schema.CoverageConfig, cfg: Config, annotation: int, backend: Backend
+) -> Attention:
+    """Build the paper's alignment model with coverage."""
+    sizes = cfg.model.hidden_size, annotation, cfg.model.align_size
+    return attention.CoverageAttention(*sizes, own.max_fertility, backend.linear)
 
 
 @builds(schema.DotConfig)

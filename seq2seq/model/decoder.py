@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,44 +17,15 @@ from seq2seq.model.recurrence import Unrolled
 from seq2seq.model.word_output import WordOutput
 
 
-@dataclass(frozen=True)
-class RecurrentState:
-    """Hypotheses before step i: s_{i-2} and what moves it to s_{i-1}."""
-
-    source: Source  # once a sentence
-    cell: CellState  # (R, any) each
-    c: Tensor | None = None  # (R, 2n) c_{i-1}; None: this is s_0, which the first step leaves alone
-    y: Tensor | None = None  # (R,) y_{i-2}, the word before the last
-    attention: Tensor | None = None  # (R, any)
-
-    def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "RecurrentState":
-        """Go on with some sentences, so many hypotheses each, made of these rows."""
-        c, y, attention = (x if x is None else x[rows] for x in (self.c, self.y, self.attention))
-        cell = tuple(x[rows] for x in self.cell)
-        return RecurrentState(self.source.select(sentences), cell, c, y, attention)
-
-
-class RecurrentDecoder(WordOutput):
-    """Decoder with attention and deep output, A.2.2.
-
-        s_0       = tanh(W_s h_bwd_1 + b_s)
-        c_i       = attention(s_{i-1}, h)                                        (5)
-        t_tilde_i = U_o s_{i-1} + V_o E y_{i-1} + C_o c_i + b_o
-        t_i       = [max(t_tilde_{i,2j-1}, t_tilde_{i,2j})]  for j = 1..l        `maxout`
-                    or tanh(t_tilde_i), l wide: common, not the paper's          `tanh`
-        p(y_i)    = softmax(W_o t_i + b)
-        s_i       = unit(E y, s_{i-1}, c_i)   y = y_i     authors' code, `emitted`
-                                              y = y_{i-1} A.2.2 as printed, `previous`
-
-    Biases b_s, b_o, b are the authors'; the paper prints none.
-    """
+class ReadoutDecoder(WordOutput):
+    """What recurrent decoders share: words, attention, a unit, the first state, deep output."""
 
     weight_groups: ClassVar[Mapping[str, str]] = {
         **{"embedding": "embeddings", "attention": "attention"},
         **dict.fromkeys(("U_o", "V_o", "C_o", "W_o"), "readout"),
     }
 
-    def __init__(  # noqa: PLR0913 - four parts, two sizes, a backend, five switches
+    def __init__(  # noqa: PLR0913 - four parts, two sizes, a backend, five settings
         self,
         embedding: WordEmbedding,
         attention: Attention,
@@ -64,7 +35,6 @@ class RecurrentDecoder(WordOutput):
         summary_size: int,
         readout_size: int,
         maxout: bool,
-        moved_by_emitted: bool,
         bias: bool,
         embedding_dropout: float,
         word_dropout: float,
@@ -74,7 +44,7 @@ class RecurrentDecoder(WordOutput):
         super().__init__()
         n, m, linear = unit.hidden_size, embedding.E.embedding_dim, backend.linear
         self.embedding, self.attention, self.unit = embedding, attention, unit
-        self.maxout, self.moved_by_emitted = maxout, moved_by_emitted
+        self.maxout = maxout
         width = 2 * readout_size if maxout else readout_size
         self.W_s = linear(summary_size, n, bias=bias)
         self.U_o = linear(n, width, bias=bias)
@@ -102,11 +72,73 @@ class RecurrentDecoder(WordOutput):
         embedded: Tensor = self.embedding(y)
         return embedded
 
-    def readout(self, s_prev: Tensor, Ey: Tensor, c: Tensor) -> Tensor:
-        """Return t_i (..., l) from s_{i-1} (..., n), E y_{i-1} (..., m), c_i (..., 2n)."""
-        # s_{i-1}, not s_i: A.2.2 and the authors' code, although Eq. (4) writes s_i.
-        t_tilde = self.U_o(s_prev) + self.V_o(Ey) + self.C_o(c)
+    def readout(self, s: Tensor, Ey: Tensor, c: Tensor) -> Tensor:
+        """Return t_i (..., l) from a state (..., n), E y_{i-1} (..., m), c_i (..., 2n)."""
+        return self.activate(self.U_o(s) + self.V_o(Ey) + self.C_o(c))
+
+    def activate(self, t_tilde: Tensor) -> Tensor:
+        """Return t_i (..., l)."""
         return max_of_pairs(t_tilde) if self.maxout else torch.tanh(t_tilde)
+
+    def embed_targets(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return E y_i and E y_{i-1} (B, Ty, m) of targets (B, Ty)."""
+        Ey = self.embedding_dropout(self.word_dropout.of_words(self.embed(y)))
+        # y_0 is the zero vector. Dropout draws one mask for a word, for both of its uses.
+        return Ey, torch.cat([torch.zeros_like(Ey[:, :1]), Ey[:, :-1]], dim=1)
+
+    def drop_readout(self, t: Tensor, mask: Tensor) -> Tensor:
+        """Return t_i (N, l) of the real words of targets, some of its numbers 0 in training."""
+        dropped: Tensor = self.readout_dropout(t, *mask.nonzero(as_tuple=True))
+        return dropped
+
+
+def of_real_words(mask: Tensor, *along: Tensor) -> list[Tensor]:
+    """Return the rows of real target words, (N, ...) each, of what is (B, Ty, ...)."""
+    real = mask.flatten().nonzero()[:, 0]
+    return [x.flatten(0, 1).index_select(0, real) for x in along]
+
+
+def maps_of(heads: Tensor | None) -> Mapping[str, Tensor]:
+    """Return the `Maps` of an attention that has several heads (B, h, Ty, Tx)."""
+    return {} if heads is None else {"heads": heads[None]}
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """Hypotheses before step i: s_{i-2} and what moves it to s_{i-1}."""
+
+    source: Source  # once a sentence
+    cell: CellState  # (R, any) each
+    c: Tensor | None = None  # (R, 2n) c_{i-1}; None: this is s_0, which the first step leaves alone
+    y: Tensor | None = None  # (R,) y_{i-2}, the word before the last
+    attention: Tensor | None = None  # (R, any)
+
+    def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "RecurrentState":
+        """Go on with some sentences, so many hypotheses each, made of these rows."""
+        c, y, attention = (x if x is None else x[rows] for x in (self.c, self.y, self.attention))
+        cell = tuple(x[rows] for x in self.cell)
+        return RecurrentState(self.source.select(sentences), cell, c, y, attention)
+
+
+class RecurrentDecoder(ReadoutDecoder):
+    """Decoder with attention and deep output, A.2.2.
+
+        s_0       = tanh(W_s h_bwd_1 + b_s)
+        c_i       = attention(s_{i-1}, h)                                        (5)
+        t_tilde_i = U_o s_{i-1} + V_o E y_{i-1} + C_o c_i + b_o
+        t_i       = [max(t_tilde_{i,2j-1}, t_tilde_{i,2j})]  for j = 1..l        `maxout`
+                    or tanh(t_tilde_i), l wide: common, not the paper's          `tanh`
+        p(y_i)    = softmax(W_o t_i + b)
+        s_i       = unit(E y, s_{i-1}, c_i)   y = y_i     authors' code, `emitted`
+                                              y = y_{i-1} A.2.2 as printed, `previous`
+
+    t_i has s_{i-1}, not s_i: A.2.2 and the authors' code, although Eq. (4) writes s_i. Biases b_s,
+    b_o, b are the authors'; the paper prints none.
+    """
+
+    def __init__(self, *args: Any, moved_by_emitted: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.moved_by_emitted = moved_by_emitted
 
     # Word by word
 
@@ -131,27 +163,20 @@ class RecurrentDecoder(WordOutput):
 
     def follow(self, memory: Memory, y: Tensor, mask: Tensor) -> Followed:
         """Run along targets (B, Ty), of which `mask` marks the real words."""
-        Ey, Ey_prev = self._words(y)
+        Ey, Ey_prev = self.embed_targets(y)
         steps = self._unroll(memory, Ey, Ey_prev, mask)
-        real = mask.flatten().nonzero()[:, 0]
-        rows = (x.flatten(0, 1).index_select(0, real) for x in (steps.s_prev, Ey_prev, steps.c))
-        t = self.readout_dropout(self.readout(*rows), real // y.shape[1], real % y.shape[1])
-        return Followed(t, lambda: steps.alpha, steps.losses)
+        t = self.readout(*of_real_words(mask, steps.s_prev, Ey_prev, steps.c))
+        t = self.drop_readout(t, mask)
+        return Followed(t, lambda: steps.alpha, steps.losses, lambda: maps_of(steps.heads))
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
         """Return the gates of the unit and the weights of the attention along targets."""
-        Ey, Ey_prev = self._words(y)
+        Ey, Ey_prev = self.embed_targets(y)
         steps = self._unroll(memory, Ey, Ey_prev, mask)
         words = self.unit.project(Ey if self.moved_by_emitted else Ey_prev)
         gates = self.unit.gates(words, steps.s_prev, steps.c)
         alpha = steps.alpha if self.attention.learned else None
         return Probes({letter: (values, mask) for letter, values in gates.items()}, alpha)
-
-    def _words(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return E y_i and E y_{i-1} (B, Ty, m)."""
-        Ey = self.embedding_dropout(self.word_dropout.of_words(self.embed(y)))
-        # y_0 is the zero vector. Dropout draws one mask for a word, for both of its uses.
-        return Ey, torch.cat([torch.zeros_like(Ey[:, :1]), Ey[:, :-1]], dim=1)
 
     def _unroll(self, memory: Memory, Ey: Tensor, Ey_prev: Tensor, mask: Tensor) -> Unrolled:
         words = Ey if self.moved_by_emitted else Ey_prev

@@ -1,5 +1,6 @@
 """An encoder and a decoder as one model: the paper's, or any other that has their seams."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -41,7 +42,9 @@ class EncoderDecoder(nn.Module):
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
         """Run along targets y (B, Ty): every word from the source and the words before it."""
-        return self.decoder.follow(self.encoder(src, src_mask), y, y_mask)
+        memory = self.encoder(src, src_mask)
+        followed = self.decoder.follow(memory, y, y_mask)
+        return replace(followed, maps=lambda: {**memory.maps(), **followed.maps()})
 
     def logits(self, t: Tensor) -> Tensor:
         """Return the output layer of t (N, K_y)."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,8 @@ class HardAttention(AdditiveAttention, Drawing):
     the most likely annotation, or the expectation. `alpha` is always the distribution. Its own
     state in training is the number of the step.
     """
+
+    sequential: ClassVar[bool] = True
 
     def __init__(
         self,

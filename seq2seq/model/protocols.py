@@ -23,6 +23,14 @@ Layer = type[nn.Linear]
 LossTerm = Callable[[Tensor], Tensor]
 """An addition () to the loss, from log p (N,) of real target tokens, which has no gradient."""
 
+Maps = Callable[[], Mapping[str, Tensor]]
+"""Asked for the attention of every layer and head, (layers, B, h, rows, columns) each.
+
+`heads` (Ty rows, Tx columns) to the source; `encoder` (Tx, Tx) within the source; `decoder`
+(Ty, Ty) to the words before, row i from where word i is predicted, column 0 being y_0. Nothing of
+what a model has not; `dict` where that is all.
+"""
+
 
 class Part(Protocol):
     """What every module of a model tells about itself."""
@@ -96,6 +104,7 @@ class Followed:
     t: Tensor  # (N, l)
     weights: Callable[[], Tensor]  # asked for alpha, which training does not need
     losses: Mapping[str, LossTerm] = field(default_factory=dict)
+    maps: Maps = dict
 
     @property
     def alpha(self) -> Tensor:
@@ -154,6 +163,7 @@ class Memory:
     states: Tensor  # (B, Tx, d)
     summary: Tensor  # (B, k)  what a recurrent decoder starts from
     mask: Tensor  # (B, Tx) bool, True on real tokens, the end symbol included
+    maps: Maps = dict  # of attention within the source
 
 
 class Encoder(Part, Protocol):
@@ -202,12 +212,15 @@ class Source:
     keys: Tensor  # (B, Tx, n')
     values: Tensor  # (B, Tx, d)
     mask: Tensor  # (B, Tx)
+    fertility: Tensor | None = None  # (B, Tx)  target words that each word asks for, in coverage
 
     def select(self, sentences: Tensor) -> "Source":
         """Go on with some of the sentences, rising; nothing is copied if it is all of them."""
         if len(sentences) == len(self.mask):
             return self
-        return Source(self.keys[sentences], self.values[sentences], self.mask[sentences])
+        fertility = None if self.fertility is None else self.fertility[sentences]
+        keys, values = self.keys[sentences], self.values[sentences]
+        return Source(keys, values, self.mask[sentences], fertility)
 
 
 @dataclass(frozen=True)
@@ -226,6 +239,7 @@ class Attended:
     c: Tensor  # (R, d)      context, Eq. (5)
     alpha: Tensor  # (R, Tx) weights, Eq. (6); rows sum to 1 (`local`: at most), 0 on padding
     state: Tensor | None = None  # (R, any)  of the attention itself, as for coverage
+    heads: Tensor | None = None  # (R, h, Tx)  weights of each head, where there are several
     draw: Draw | None = None  # where it draws, in training
 
 
@@ -234,6 +248,7 @@ class Attention(Part, Protocol):
 
     context_size: int  # d
     learned: ClassVar[bool]  # whether alpha depends on weights
+    sequential: ClassVar[bool]  # whether a step depends on the one before: a state, or draws
 
     def prepare(self, memory: Memory) -> Source:
         """Project the states of the source, once per sentence."""

@@ -17,6 +17,7 @@ class Unrolled:
     c: Tensor  # (B, Ty, 2n)       c_i
     alpha: Tensor  # (B, Ty, Tx)   alpha_i
     losses: Mapping[str, LossTerm] = field(default_factory=dict)  # of an attention that draws
+    heads: Tensor | None = None  # (B, h, Ty, Tx)  of an attention that has several
 
 
 def read(
@@ -53,7 +54,7 @@ def run_cell(
     state = cell.begin(x.new_zeros(len(x), cell.hidden_size) if start is None else start)
     outputs: dict[int, Tensor] = {}
     for j in order:
-        moved = _step(cell, projected[:, j], state, None)
+        moved = step_cell(cell, projected[:, j], state, None)
         state = tuple(
             torch.where(mask[:, j, None], new, old) for new, old in zip(moved, state, strict=True)
         )
@@ -87,13 +88,20 @@ def unroll(
         attended = attention(s, source, of_attention)  # asks with s_{i-1}
         steps.append(attended)
         of_attention = attended.state
-        state = _step(unit, projected[:, i], state, attended.c)
+        state = step_cell(unit, projected[:, i], state, attended.c)
+    c, alpha, heads = side_by_side(steps)
+    return Unrolled(torch.stack(outputs, dim=1), c, alpha, losses_of(steps, mask), heads)
+
+
+def side_by_side(steps: Sequence[Attended]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return c (B, Ty, d), alpha (B, Ty, Tx) and, if there are several, heads (B, h, Ty, Tx)."""
     c = torch.stack([step.c for step in steps], dim=1)
     alpha = torch.stack([step.alpha for step in steps], dim=1)
-    return Unrolled(torch.stack(outputs, dim=1), c, alpha, _losses(steps, mask))
+    heads = [step.heads for step in steps if step.heads is not None]
+    return c, alpha, torch.stack(heads, dim=2) if heads else None
 
 
-def _losses(steps: Sequence[Attended], mask: Tensor) -> Mapping[str, LossTerm]:
+def losses_of(steps: Sequence[Attended], mask: Tensor) -> Mapping[str, LossTerm]:
     """Put what was drawn at each step side by side, and ask what is learned from it."""
     draws = [step.draw for step in steps if step.draw is not None]
     if not draws:
@@ -102,7 +110,7 @@ def _losses(steps: Sequence[Attended], mask: Tensor) -> Mapping[str, LossTerm]:
     return draws[0].losses([torch.stack(values, dim=1) for values in drawn], mask)
 
 
-def _step(cell: Cell, x: Tensor, state: CellState, c: Tensor | None) -> CellState:
+def step_cell(cell: Cell, x: Tensor, state: CellState, c: Tensor | None) -> CellState:
     """Take a step of a cell, and let its backward pass come back to Python.
 
     The backward pass of a loop is one call of C++, half a minute at the paper's sizes, and Python

@@ -314,21 +314,22 @@ class SelfAttentionEncoder(Stack):
         for layer in self.layers:
             x = layer(x, mask[:, None, None])
         x = self.norm(x) * mask[..., None]
-        return Memory(x, x.sum(dim=1) / mask.sum(dim=1, keepdim=True), mask)
+        summary = x.sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return Memory(x, summary, mask, lambda: self.attention_maps(src, mask))
 
     def probes(self, src: Tensor, memory: Memory) -> Mapping[str, Tensor]:
         """Return nothing: there are no gates."""
         return {}
 
-    def attention_weights(self, src: Tensor, mask: Tensor) -> Tensor:
-        """Return who attends to whom, (layers, B, h, Tx, Tx)."""
+    def attention_maps(self, src: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
+        """Return `protocols.Maps`, in evaluation mode: which word attends to which."""
         x, found = self.words(src), []
         for layer in self.layers:
             seen = layer.residuals[0].before(x)
             attention = layer.self_attention
             found.append(attention.weights(seen, attention.prepare(seen), mask[:, None, None]))
             x = layer(x, mask[:, None, None])
-        return torch.stack(found)
+        return {"encoder": torch.stack(found)}
 
 
 @dataclass(frozen=True)
@@ -409,19 +410,23 @@ class TransformerDecoder(Stack, WordOutput):
     def follow(self, memory: Memory, y: Tensor, mask: Tensor) -> Followed:
         """Run along targets (B, Ty), of which `mask` marks the real words."""
         x, _, weights = self._through(self._shifted(y), self.begin(memory))
-        return Followed(self.norm(x[mask]), weights)
+        return Followed(self.norm(x[mask]), weights, maps=lambda: self.attention_maps(memory, y))
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
         """Return the weights of the attention along targets; there are no gates."""
         return Probes({}, self.follow(memory, y, mask).alpha)
 
-    def attention_weights(self, memory: Memory, y: Tensor) -> Tensor:
-        """Return the attention of every layer and head along targets, (layers, B, h, Ty, Tx)."""
-        state, x, found = self.begin(memory), self._shifted(y), []
+    def attention_maps(self, memory: Memory, y: Tensor) -> Mapping[str, Tensor]:
+        """Return `protocols.Maps`, in evaluation mode: to the source, and to the words before."""
+        state, x = self.begin(memory), self._shifted(y)
+        before = torch.ones(y.shape[1], y.shape[1], dtype=torch.bool, device=y.device).tril()
+        to_source, to_words = [], []
         for layer, source in zip(self.layers, state.source, strict=True):
-            x, _, query = layer(x, None, source, state.mask)
-            found.append(layer.attention.weights(query, source, state.mask))
-        return torch.stack(found)
+            seen = layer.residuals[0].before(x)
+            x, words, query = layer(x, None, source, state.mask)
+            to_source.append(layer.attention.weights(query, source, state.mask))
+            to_words.append(layer.self_attention.weights(seen, words, before))
+        return {"heads": torch.stack(to_source), "decoder": torch.stack(to_words)}
 
     def _shifted(self, y: Tensor) -> Tensor:
         """Return y_0, ..., y_{Ty-1} embedded."""

@@ -66,14 +66,11 @@ function unpack(text, rows, columns) {
   return Array.from({ length: rows }, (_, i) => flat.subarray(i * columns, (i + 1) * columns));
 }
 
-/** The two sides of an alignment at the level that is shown, and what one attends to in the other. */
+/** The two sides of an alignment, and what one attends to in the other. */
 class Grid {
-  constructor(found, unit) {
-    const level = found[unit];
-    this.source = level.source;
-    this.target = level.target;
-    this.probability = level.probability;
-    this.weights = unpack(level.weights, this.target.length, this.source.length);
+  constructor({ source, target, probability, weights }, kind = "heads") {
+    Object.assign(this, { source, target, probability, weights }, MAPS[kind]);
+    if (typeof weights === "string") this.weights = unpack(weights, target.length, source.length);
   }
   towards(side, index) {
     return side === "target" ? this.weights[index] : this.weights.map((row) => row[index]);
@@ -94,6 +91,7 @@ class Panel {
     this.chosen = this.found[0];
     this.pinned = null;
     const name = `hypothesis-${sentence.number}-${r}`;
+    this.picker = this.run.layers ? new Picker(this, r, name) : null;
     const rows = this.found.map((found, i) => el("label", {},
       el("input", { type: "radio", name, checked: i === 0, onchange: () => this.choose(found) }),
       el("span", { class: "kind" }, found.label),
@@ -105,7 +103,7 @@ class Panel {
     this.node = el("section", { class: "panel" }, several ? el("h4", {}, runName(r)) : null,
       el("div", { class: "inside" },
         el("fieldset", { class: "hypotheses" }, el("legend", {}, "Translation shown"), ...rows),
-        this.numbers, this.explanation, this.figure));
+        this.picker?.node ?? null, this.numbers, this.explanation, this.figure));
     for (const [type, act] of [["mouseover", "enter"], ["focusin", "enter"], ["mouseout", "leave"],
       ["focusout", "leave"], ["click", "pin"], ["keydown", "key"]])
       this.figure.addEventListener(type, (event) => this[act](event));
@@ -124,36 +122,43 @@ class Panel {
     this.show();
   }
 
-  /** Draw everything again: another hypothesis, form or unit. */
-  show() {
-    const found = this.chosen;
-    this.grid = new Grid(found, view.unit);
-    this.pinned = this.draw = null;
+  /** Draw everything again: another hypothesis, form, unit or head. */
+  show(pinned = null) {
+    const found = this.chosen, level = found[view.unit], own = this.picker?.show(level);
+    this.grid = own ? new Grid(own, this.picker.pick.kind) : new Grid(level);
+    this.pinned = pinned;
+    this.draw = null;
+    const none = "\u2013", usual = !own || this.picker.usual;
     const numbers = [["Score", fixed(found.score), "log-probability, normalised by length"],
-      ["Entropy", fixed(found.entropy), "nats; 0: each word attends to one place"],
-      ["Coverage", found.coverage === null ? "\u2013" : percent(found.coverage),
+      ["Entropy", usual ? fixed(found.entropy) : none, "nats; 0: each word attends to one place"],
+      ["Coverage", found.coverage === null || !usual ? none : percent(found.coverage),
         "source words that get at least half a word\u2019s attention"],
       ["chrF", fixed(found.chrf, 0), "against the reference, 0 to 100"]];
-    this.numbers.replaceChildren(...numbers.filter((row) => row[1] !== "\u2013").map(
+    this.numbers.replaceChildren(...numbers.filter((row) => row[1] !== none).map(
       ([name, value, title]) => el("div", { title }, el("dt", {}, name), el("dd", {}, value))));
-    this.figure.setAttribute("aria-label", `Attention of ${found.label}`);
+    this.figure.setAttribute("aria-label",
+      `Attention of ${found.label}${own ? `, ${this.picker.text}` : ""}`);
     this.figure.className = `attention ${view.form}`;
     this.resized.disconnect();
     this.figure.replaceChildren(this[view.form]());
     this.buttons = [...this.figure.querySelectorAll("button")];
     this.rove(this.word("target", 0));
-    this.tell(null);
+    this.tell(pinned);
     if (this.draw) this.resized.observe(this.figure); // which draws as soon as there is a size
   }
 
   /** A word as a button; which one it is stands in its data. */
   button(side, index) {
-    const text = this.grid[side][index], lang = this.run[side];
+    const text = this.grid[side][index], lang = this.lang(side);
     const space = view.unit === "pieces" && text.startsWith("\u2581");
     const label = space
       ? [el("span", { class: "space" }, "\u2581"), isolated(text.slice(1), lang)] : [isolated(text, lang)];
-    return el("button", { type: "button", class: text === "</s>" ? "word end" : "word", tabindex: "-1",
+    return el("button", { type: "button", class: ["</s>", START].includes(text) ? "word end" : "word", tabindex: "-1",
       "data-side": side, "data-index": index, "aria-pressed": "false" }, ...label);
+  }
+
+  lang(side) {
+    return this.run[this.grid.sides[side]];
   }
 
   word(side, index) {
@@ -170,7 +175,7 @@ class Panel {
     const svg = el("svg:svg", { "aria-hidden": "true" });
     const column = (side, title) => el("div", { class: `column ${side}` }, el("h5", {}, title),
       el("ul", {}, ...this.words(side).map((button) => el("li", {}, button))));
-    const columns = ["source", "target"].map((side) => column(side, side[0].toUpperCase() + side.slice(1)));
+    const columns = ["source", "target"].map((side) => column(side, this.grid.titles[side]));
     this.draw = () => this.drawRibbons(svg, columns);
     return el("div", { class: "columns" }, columns[0], svg, columns[1]);
   }
@@ -197,7 +202,7 @@ class Panel {
   }
 
   matrix() {
-    const { source, target, weights } = this.grid;
+    const { source, target, weights, sides } = this.grid;
     const head = source.map((_, j) => el("th", { scope: "col" }, this.button("source", j)));
     const rows = target.map((_, i) => el("tr", {}, el("th", { scope: "row" }, this.button("target", i)),
       ...source.map((_, j) => {
@@ -207,18 +212,20 @@ class Panel {
         return cell;
       })));
     return el("div", { class: "scroll", tabindex: "0", role: "region",
-      "aria-label": "Matrix, target words down, source words across" },
-      el("table", {}, el("caption", { class: "hidden" }, "Share of attention that each target word "
-        + "(rows) gives to each source word (columns)"),
+      "aria-label": `Matrix, ${sides.target} words down, ${sides.source} words across` },
+      el("table", {}, el("caption", { class: "hidden" }, `Share of attention that each ${sides.target} `
+        + `word (rows) gives to each ${sides.source} word (columns)`),
         el("thead", {}, el("tr", {}, el("td"), ...head)), el("tbody", {}, ...rows)));
   }
 
   table() {
-    const { source, target, probability } = this.grid;
-    const rows = target.map((_, i) => [this.button("target", i), percent(probability[i]),
+    const { source, target, probability, sides } = this.grid;
+    const rows = target.map((_, i) => [this.button("target", i),
+      ...(probability ? [percent(probability[i])] : []),
       el("span", {}, ...this.grid.links("target", i, 3).flatMap(([j, weight], n) =>
-        [n ? ", " : null, quoted(source[j], this.run.source), ` ${percent(weight)}`]))]);
-    return table("What each target word attends to", ["Word", "Probability", "Attends to"], rows);
+        [n ? ", " : null, quoted(source[j], this.lang("source")), ` ${percent(weight)}`]))]);
+    return table(`What each ${sides.target} word attends to`,
+      ["Word", ...(probability ? ["Probability"] : []), "Attends to"], rows);
   }
 
   // Pointing: `at` is {side, index} and, in the matrix, the other index.
@@ -257,16 +264,16 @@ class Panel {
       return;
     }
     const other = at.side === "target" ? "source" : "target";
-    const lang = this.run[other], text = this.grid[at.side][at.index];
+    const lang = this.lang(other), text = this.grid[at.side][at.index];
     const weight = (i) => this.grid.towards(at.side, at.index)[i];
     const links = at.other === undefined ? this.grid.links(at.side, at.index, 4)
       : [[at.other, weight(at.other)]];
     const list = links.flatMap(([i, w], n) =>
       [n ? ", " : " ", quoted(this.grid[other][i], lang), ` ${percent(w)}`]);
     const verb = at.side === "target" ? "attends to" : "is attended to by";
-    const chance = at.side === "target"
+    const chance = at.side === "target" && this.grid.probability
       ? ` Its probability was ${percent(this.grid.probability[at.index])}.` : "";
-    this.explanation.replaceChildren(el("b", {}, quoted(text, this.run[at.side])), ` ${verb}`,
+    this.explanation.replaceChildren(el("b", {}, quoted(text, this.lang(at.side))), ` ${verb}`,
       ...(list.length ? list : [" nothing in particular"]), `.${chance}`);
   }
 

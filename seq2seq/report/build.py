@@ -22,6 +22,9 @@ from seq2seq.run.naming import NamedRun, named_runs
 from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import expected
 
+MAX_MAPS = 4_000_000
+"""Characters of a page that are layers and heads."""
+
 
 def build(
     texts: Sequence[str | Path], overrides: Sequence[str], sentences: int, n_best: int
@@ -70,14 +73,17 @@ def build(
         for row, line, *in_runs in zip(rows, lines, *decoded, strict=True)
         if all(in_run["found"] for in_run in in_runs)  # a broken model may find nothing
     ]
+    for about, by_run in zip(described, decoded, strict=True):
+        about["layers"] = any(map(_maps, by_run))
     title = " and ".join(run["name"] for run in described)
     data = {
         "title": title,
         "runs": described,
         "fidelity": describe_fidelity(configs),
         "sentences": shown,
+        "withHeads": _limit_maps(shown),
     }
-    return page(title, data, ("attention.js", "report.js"))
+    return page(title, data, ("attention.js", "heads.js", "report.js"))
 
 
 def _names(runs: Sequence[NamedRun]) -> list[str]:
@@ -111,6 +117,25 @@ def _spread(rows: Sequence[int], limit: int) -> list[int]:
     return [rows[i * len(rows) // count] for i in range(count)]
 
 
+def _maps(in_run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all layers and heads of a sentence, each place where they are."""
+    levels = (found[unit] for found in in_run["found"] for unit in ("words", "pieces"))
+    return [level["maps"] for level in levels if "maps" in level]
+
+
+def _limit_maps(sentences: Sequence[dict[str, Any]]) -> int | None:
+    """Leave out layers and heads once a page holds `MAX_MAPS`; return who keeps theirs if so."""
+    size, kept = 0, 0
+    for sentence in sentences:
+        maps = [maps for in_run in sentence["runs"] for maps in _maps(in_run)]
+        size += sum(len(packed["weights"]) for each in maps for packed in each.values())
+        kept += size <= MAX_MAPS
+        if size > MAX_MAPS:
+            for each in maps:
+                each.clear()
+    return kept if size > MAX_MAPS else None
+
+
 def _sentences(
     model: Pretrained, lines: Sequence[str], references: Sequence[str], n_best: int
 ) -> Iterator[dict[str, Any]]:
@@ -118,7 +143,7 @@ def _sentences(
     cfg, parts = model.config.decode, (model.model, model.tokenizers)
     results = zip(
         references,
-        translate(*parts, lines, replace(cfg, n_best=min(n_best, cfg.beam_size))),
+        translate(*parts, lines, replace(cfg, n_best=min(n_best, cfg.beam_size)), maps=True),
         translate(*parts, lines, replace(cfg, beam_size=1, n_best=1)),
         model.force(zip(lines, references, strict=True)),
         strict=True,
@@ -138,4 +163,6 @@ def _candidates(
             label = f"{name} {i + 1}" if translation is beam else name
             chrf = float(metric.sentence_score(candidate.text, [reference]).score)
             pieces = translation.soft_alignment(i)
+            if i:  # all layers and heads only of the first: a page should not be large
+                pieces = replace(pieces, maps={})
             yield describe(label, pieces, candidate.score, None if translation is forced else chrf)

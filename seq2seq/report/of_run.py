@@ -54,6 +54,8 @@ def describe_run(run: RunDir, name: str, model: Pretrained, *, scored: bool) -> 
         "facts": [[fact, printable(text)] for fact, text in _facts(run, model, rows)],
         "scores": [] if results is None else _scores(results),
         "notes": [] if results is None else _notes(results),
+        "rates": _rates(results),
+        "shown": model.shown,
         "curves": curves,
         "lengths": [to_json(b) | {"label": b.label} for b in (lengths.bins if lengths else ())],
         "lengthUnit": printable(lengths.unit) if lengths else "words",
@@ -116,12 +118,20 @@ def _scores(results: Results) -> list[dict[str, Any]]:
     ]
 
 
+def _rates(results: Results | None) -> Sequence[Sequence[float]]:
+    """Return the alignment error rates of each layer: of its heads, then of their mean."""
+    heads = results.alignment.heads if results and results.alignment else None
+    return heads.rates if heads else []
+
+
 def _notes(results: Results) -> list[str]:
     """Say what the measures of attention on the test set are, and what they advise."""
     notes = [printable(results.note)] if results.note else []
     if (gold := results.alignment) is not None:
         rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
         notes.append(f"{rate} {gold.advice}")
+        if gold.heads is not None:
+            notes.append(f"Of all layers and heads, {gold.heads.best}.")
     if results.attention is not None:
         notes.append(f"Attention along the references: {results.attention}.")
     return notes

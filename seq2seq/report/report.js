@@ -25,9 +25,19 @@ function summary() {
         el("details", {}, el("summary", {}, "How they are computed"),
           el("p", { class: "note" }, "Small numbers: 95% intervals of a bootstrap."),
           el("ul", { class: "signatures" }, ...signatures.map((s) => el("li", {}, el("code", {}, s))))),
-        notes.length ? el("ul", { class: "advice" }, ...notes) : null)
+        notes.length ? el("ul", { class: "advice" }, ...notes) : null, ...rates())
         : el("p", { class: "card note" }, "Not scored yet: the evaluate stage has not run."),
       el("div", { class: "card" }, table("What was trained", head(), facts))));
+}
+
+/** Alignment error rates by layer and head, of runs that have them. */
+function rates() {
+  return data.runs.flatMap(({ rates: [first, ...rest] }, r) => first ? [el("details", {},
+    el("summary", {}, "Alignment error rate by layer and head", ...(several ? [": ", runName(r)] : [])),
+    table("Alignment error rate by layer and head",
+      ["", ...first.slice(1).map((_, h) => `Head ${h + 1}`), "Mean"],
+      [first, ...rest].map((row, l) =>
+        [`Layer ${l + 1}`, ...row.map((rate) => `${fixed(100 * rate, 1)}\u202f%`)])))] : []);
 }
 
 function fidelity() {

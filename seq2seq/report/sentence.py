@@ -53,13 +53,18 @@ def describe(
 
 
 def _level(tokens: SoftAlignment) -> dict[str, Any]:
-    """Return labels, weights (target, source), and log-probabilities as probabilities."""
-    return {
+    """Return labels, weights (target, source), and log-probabilities as probabilities.
+
+    Of a model with layers and heads, if they are there, all of `alignment.words.Maps`.
+    """
+    level = {
         "source": list(map(printable, tokens.source_tokens)),
         "target": list(map(printable, tokens.target_tokens)),
         "probability": [_number(math.exp(min(p, 0.0)), 4) or 0.0 for p in tokens.log_probs],
         "weights": pack(tokens.weights),
     }
+    maps = {n: {"shape": m.shape, "weights": pack(m)} for n, m in tokens.maps.items()}
+    return level | ({"maps": maps} if maps else {})
 
 
 def pack(weights: Weights) -> str:
@@ -92,11 +97,13 @@ def translation_page(source: str, candidates: Ranked) -> str:
         for rank, (pieces, score) in enumerate(candidates, start=1)
     ]
     line = printable_line(source)
+    run = {"name": "", "source": None, "target": None, "unit": "Tokens", "shown": [None, None]}
+    layers = any("maps" in candidate["words"] for candidate in found)
     data = {
-        "runs": [{"name": "", "source": None, "target": None, "unit": "Tokens"}],
+        "runs": [run | {"layers": layers}],
         "sentences": [{"number": 1, "source": line, "runs": [{"found": found}]}],
     }
-    return page(f"Attention: {line[:80]}", data, ("attention.js", "single.js"))
+    return page(f"Attention: {line[:80]}", data, ("attention.js", "heads.js", "single.js"))
 
 
 def translation_frame(source: str, candidates: Ranked) -> str:

@@ -1,8 +1,11 @@
 """Take the pictures of this folder with the browser of the tests.
 
 python docs/results/report/pictures.py MULTI30K.html QUICKSTART.html TWO.html
+python docs/results/report/pictures.py LAYERS.html
 """
 
+import base64
+import io
 import sys
 import tempfile
 from pathlib import Path
@@ -11,6 +14,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[2] / "tests"))
 
 from browser import Page, browser  # noqa: E402 - it is no package
+from PIL import Image  # noqa: E402
 
 WIDTH, HEIGHT = 1180, 860
 PHONE = (390, 800)
@@ -28,7 +32,8 @@ def save(page: Page, name: str, top: str = "") -> None:
     """Save what the window shows, from an element on."""
     if top:
         page.js(f"scrollBy(0, document.querySelector('{top}').getBoundingClientRect().top - 12)")
-    (HERE / name).write_bytes(page.picture())
+    data = base64.b64decode(page.call("Page.captureScreenshot")["data"])
+    Image.open(io.BytesIO(data)).convert("RGB").quantize(128).save(HERE / name, optimize=True)
 
 
 def take(page: Page, multi30k: str, quickstart: str, two: str) -> None:
@@ -62,6 +67,23 @@ def take(page: Page, multi30k: str, quickstart: str, two: str) -> None:
     save(page, "two.png", article)
 
 
+def take_layers(page: Page, layers: str) -> None:
+    """Take those of a Transformer: a head to the source, and one within the source, in the dark."""
+    for name, kind, form, dark in (
+        ("heads.png", "heads", "ribbons", False),
+        ("within.png", "encoder", "matrix", True),
+    ):
+        article = opened(page, layers, 271, dark=dark)
+        page.size(WIDTH, 640)
+        page.mouse(f"input[value={form}] + span", click=True)
+        page.mouse(f"{article}input[value={kind}] + span", click=True)
+        page.js(f"document.querySelector('{article}select').focus()")
+        page.key("End", "ArrowUp", "ArrowUp")  # layer 2, head 2 of 4
+        page.mouse(f'{article}.word[data-side="target"][data-index="0"]', click=True)
+        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)  # the word stays pinned
+        save(page, name, article)
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, browser(Path(folder)) as found:
-        take(found, *sys.argv[1:])
+        (take if len(sys.argv) == 4 else take_layers)(found, *sys.argv[1:])

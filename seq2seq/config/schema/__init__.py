@@ -7,6 +7,7 @@ Classes of groups that have options register themselves; outside packages do the
 from seq2seq.config.schema.attention import *
 from seq2seq.config.schema.cells import *
 from seq2seq.config.schema.data import *
+from seq2seq.config.schema.decoders import *
 from seq2seq.config.schema.inference import *
 from seq2seq.config.schema.model import *
 from seq2seq.config.schema.run import *

@@ -20,6 +20,16 @@ class AdditiveConfig:
 
 @option("attention")
 @dataclass(kw_only=True)
+class CoverageConfig:
+    """`additive` that knows how far each source word is translated, Tu et al. 2016, 3.1.1."""
+
+    name: str = "coverage"
+    # N: target words that a source word asks for, at most; 2 is theirs
+    max_fertility: float = number(0, 1000, default=2.0, open_ends="low")
+
+
+@option("attention")
+@dataclass(kw_only=True)
 class DotConfig:
     """Luong et al. 2015, 3.1."""
 

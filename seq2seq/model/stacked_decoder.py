@@ -1,0 +1,231 @@
+"""The recurrent decoders after the paper's: several layers, and the attention where each has it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from seq2seq.model.decoder import ReadoutDecoder, maps_of, of_real_words
+from seq2seq.model.dropout import Dropout
+from seq2seq.model.initialization import Scheme
+from seq2seq.model.output import LogitsPrediction
+from seq2seq.model.protocols import (
+    Attended,
+    Cell,
+    CellState,
+    Followed,
+    LossTerm,
+    Memory,
+    Probes,
+    Source,
+)
+from seq2seq.model.recurrence import losses_of, side_by_side, step_cell
+
+
+@dataclass(frozen=True)
+class StackedState:
+    """Hypotheses before step i: layers at s_{i-1}, and what the bottom one reads besides."""
+
+    source: Source  # once a sentence
+    layers: tuple[CellState, ...]  # (R, any) each
+    fed: Tensor | None = None  # (R, any)  c_{i-1} or t_{i-1}, where one of them is fed
+    attention: Tensor | None = None  # (R, any)
+
+    def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "StackedState":
+        """Go on with some sentences, so many hypotheses each, made of these rows."""
+        layers = tuple(tuple(x[rows] for x in layer) for layer in self.layers)
+        fed, attention = (x if x is None else x[rows] for x in (self.fed, self.attention))
+        return StackedState(self.source.select(sentences), layers, fed, attention)
+
+
+@dataclass(frozen=True)
+class Along:
+    """A decoder along known targets: row i is what it predicts word i from."""
+
+    s: Tensor  # (B, Ty, n)
+    c: Tensor  # (B, Ty, d)
+    alpha: Tensor  # (B, Ty, Tx)
+    heads: Tensor | None = None  # (B, h, Ty, Tx)  of an attention that has several
+    t: Tensor | None = None  # (B, Ty, l)  where the recurrence needs it
+    before: Sequence[StackedState] = ()  # of each step
+    losses: Mapping[str, LossTerm] = field(default_factory=dict)
+
+
+class StackedDecoder(ReadoutDecoder):
+    """A stack of cells that moves before it predicts; s_i is the output of its top layer.
+
+        s_0 = tanh(W_s summary + b_s)                                of every layer
+        t_i = readout(s_i, E y_{i-1}, c_i),   p(y_i) = softmax(W_o t_i + b)
+
+    Where the attention stands:
+
+        between   s'_i = unit(E y_{i-1}, s_{i-1})      conditional GRU, Sennrich et al. 2017
+                  c_i  = attention(s'_i)
+                  s_i  = conditional(c_i, s'_i)        upper layers read what is below and c_i
+        bottom    s_i  = unit(E y_{i-1}, s_{i-1}, c_{i-1})                GNMT, Wu et al. 2016
+                  c_i  = attention(s_i)                upper layers read what is below and c_i
+        top       s_i  = unit(E y_{i-1}, s_{i-1})                         Luong et al. 2015
+                  c_i  = attention(s_i of the top)     upper layers read what is below
+
+    With input feeding (Luong et al. 2015, 3.3) the unit at the bottom reads [E y_{i-1}; t_{i-1}].
+    It is the context of the cell, whose matrices stand beside those of the word. c_0 and t_0 are 0.
+    A residual layer adds what it reads to what it says, from the second layer on.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        conditional: Cell | None,
+        upper: nn.ModuleList,
+        attend: str,
+        fed_size: int,
+        residual: bool,
+        dropout: float,
+        **kwargs: Any,
+    ) -> None:
+        """Take the cells above the `unit`; `fed_size` is that of what it reads besides, or 0."""
+        super().__init__(*args, **kwargs)
+        self.conditional = conditional
+        self.upper = cast("Sequence[Cell]", upper)
+        self.dropouts = cast("Sequence[Dropout]", nn.ModuleList(Dropout(dropout) for _ in upper))
+        self.attend, self.fed_size, self.residual = attend, fed_size, residual
+        self.input_feeding = attend == "top" and fed_size > 0
+
+    @property
+    def cells(self) -> list[Cell]:
+        """All cells, from the bottom up."""
+        conditional = [] if self.conditional is None else [self.conditional]
+        return [self.unit, *conditional, *self.upper]
+
+    @property
+    def at_once(self) -> bool:
+        """Whether nothing attended comes back, so that known targets are attended from at once."""
+        return self.attend == "top" and not self.input_feeding and not self.attention.sequential
+
+    def initialize(self, scheme: Scheme) -> None:
+        """Draw what recurrent decoders share, then the other cells from the bottom up."""
+        super().initialize(scheme)
+        for cell in self.cells[1:]:
+            cell.initialize(scheme)
+
+    # Word by word
+
+    def begin(self, memory: Memory) -> StackedState:
+        """Return s_0 of every sentence and layer, with one hypothesis each."""
+        s_0 = self.start(memory)
+        layers = tuple(cell.begin(s_0) for cell in (self.unit, *self.upper))
+        fed = s_0.new_zeros(len(s_0), self.fed_size) if self.fed_size else None
+        return StackedState(self.attention.prepare(memory), layers, fed)
+
+    def step(self, y: Tensor, state: StackedState) -> tuple[LogitsPrediction, StackedState]:
+        """Predict the words after y_{i-1} (R,)."""
+        Ey = self.embed(y)
+        s, attended, layers = self._move(self.unit.project(Ey), state)
+        t = self.readout(s, Ey, attended.c)
+        after = StackedState(state.source, layers, self._fed(attended.c, t), attended.state)
+        return LogitsPrediction(self.exact_logits(t), attended.alpha), after
+
+    def _move(
+        self, word: Tensor, state: StackedState, masks: Tensor | None = None
+    ) -> tuple[Tensor, Attended, tuple[CellState, ...]]:
+        """Return s_i (R, n), what is attended to, and the layers at s_i.
+
+        Args:
+            word: (R, any) y_{i-1}, `project`ed by the unit at the bottom.
+            state: Before the step.
+            masks: (layers - 1, R, n) of dropout.
+        """
+
+        def attend(query: Tensor) -> Attended:
+            return self.attention(query, state.source, state.attention)
+
+        # The bottom layer
+        cell, attended = step_cell(self.unit, word, state.layers[0], state.fed), None
+        s = self.unit.output(cell)
+        if self.attend != "top":
+            attended = attend(s)
+        if self.conditional is not None:
+            assert attended is not None
+            cell = step_cell(self.conditional, self.conditional.project(attended.c), cell, None)
+            s = self.conditional.output(cell)
+        # The layers above it
+        layers, c = [cell], None if attended is None else attended.c
+        for number, unit in enumerate(self.upper):
+            x = s if masks is None else s * masks[number]
+            layers.append(step_cell(unit, unit.project(x), state.layers[number + 1], c))
+            h = unit.output(layers[-1])
+            s = h + s if self.residual else h
+        return s, attended or attend(s), tuple(layers)
+
+    def _fed(self, c: Tensor, t: Tensor | None) -> Tensor | None:
+        """Return what the bottom layer reads at the next step."""
+        return c if self.attend == "bottom" else t if self.input_feeding else None
+
+    # Along known targets
+
+    def follow(self, memory: Memory, y: Tensor, mask: Tensor) -> Followed:
+        """Run along targets (B, Ty), of which `mask` marks the real words."""
+        _, Ey_prev = self.embed_targets(y)
+        run = self._all_at_once if self.at_once else self._step_by_step
+        along = run(memory, Ey_prev, mask)
+        if along.t is None:
+            t = self.readout(*of_real_words(mask, along.s, Ey_prev, along.c))
+        else:
+            [t] = of_real_words(mask, along.t)
+        alpha, heads = along.alpha, along.heads
+        t = self.drop_readout(t, mask)
+        return Followed(t, lambda: alpha, along.losses, lambda: maps_of(heads))
+
+    def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
+        """Return the gates of the bottom layer and the weights of the attention along targets."""
+        _, Ey_prev = self.embed_targets(y)
+        along = self._step_by_step(memory, Ey_prev, mask)
+        s_prev = torch.stack([self.unit.output(state.layers[0]) for state in along.before], dim=1)
+        fed = [state.fed for state in along.before if state.fed is not None]
+        c = torch.stack(fed, dim=1) if fed else None
+        gates = self.unit.gates(self.unit.project(Ey_prev), s_prev, c)
+        alpha = along.alpha if self.attention.learned else None
+        return Probes({letter: (values, mask) for letter, values in gates.items()}, alpha)
+
+    def _all_at_once(self, memory: Memory, Ey_prev: Tensor, mask: Tensor) -> Along:
+        """Run one layer after the other, then ask with all words of a sentence side by side."""
+        s_0, s = self.start(memory), Ey_prev
+        for number, cell in enumerate(self.cells):
+            x = self.dropouts[number - 1](s) if number else s
+            [h] = self.backend.read([cell], x, mask, s_0)
+            s = h + s if number and self.residual else h
+        attended = self.attention(s.flatten(0, 1), self.attention.prepare(memory))
+        c, alpha = (x.unflatten(0, mask.shape) for x in (attended.c, attended.alpha))
+        heads = attended.heads
+        if heads is not None:
+            heads = heads.unflatten(0, mask.shape).transpose(1, 2)
+        return Along(s, c, alpha, heads)
+
+    def _step_by_step(self, memory: Memory, Ey_prev: Tensor, mask: Tensor) -> Along:
+        """Run the loop; what does not depend on the state is computed before it."""
+        state, masks = self.begin(memory), self._masks(mask.shape, memory.summary)
+        words = self.unit.project(Ey_prev).unbind(dim=1)
+        from_words = self.V_o(Ey_prev).unbind(dim=1) if self.input_feeding else ()
+        before, outputs, steps, hidden = [], [], [], []
+        for i, word in enumerate(words):
+            before.append(state)
+            s, attended, layers = self._move(
+                word, state, masks if masks is None else masks[:, :, i]
+            )
+            outputs.append(s)
+            steps.append(attended)
+            if self.input_feeding:
+                hidden.append(self.activate(self.U_o(s) + from_words[i] + self.C_o(attended.c)))
+            fed = self._fed(attended.c, hidden[-1] if hidden else None)
+            state = StackedState(state.source, layers, fed, attended.state)
+        s, t = torch.stack(outputs, dim=1), torch.stack(hidden, dim=1) if hidden else None
+        return Along(s, *side_by_side(steps), t, before, losses_of(steps, mask))
+
+    def _masks(self, shape: Sequence[int], like: Tensor) -> Tensor | None:
+        """Return the masks of dropout between layers (layers - 1, B, Ty, n), drawn at once."""
+        if not (self.training and any(dropout.p for dropout in self.dropouts)):
+            return None
+        ones = like.new_ones(*shape, self.unit.hidden_size)
+        return torch.stack([dropout(ones) for dropout in self.dropouts])
