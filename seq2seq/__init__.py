@@ -19,8 +19,8 @@ __version__ = "0.1.0"
 __all__ = ["load"]
 
 
-def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
-    """Load a trained run; see `seq2seq.decoding.pretrained.load`."""
+def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> Pretrained:
+    """Load a trained run, or several as an ensemble; see `seq2seq.decoding.pretrained.load`."""
     # torch takes seconds to import, and `import seq2seq` alone does not need it.
     from seq2seq.config.extensions import load_extensions
     from seq2seq.decoding.pretrained import load as load_run

@@ -15,7 +15,7 @@ from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
 from seq2seq.decoding.chunks import Ids, in_chunks
 from seq2seq.decoding.search import Hypothesis
 from seq2seq.decoding.translation import END, Candidate, Translation
-from seq2seq.model import EncoderDecoder
+from seq2seq.model.ensemble import Decodable
 from seq2seq.model.protocols import Followed
 
 TextPair = tuple[str, str]
@@ -29,7 +29,7 @@ _SIDES = {"heads": (1, 0), "encoder": (0, 0), "decoder": (1, 1)}
 
 
 def force(
-    model: EncoderDecoder,
+    model: Decodable,
     tokenizers: tuple[Tokenizer, Tokenizer],
     pairs: Iterable[TextPair],
     cfg: DecodeConfig,
@@ -67,7 +67,7 @@ def force(
 
 
 def force_ids(
-    model: EncoderDecoder, pairs: Sequence[IdPair], length_penalty: float, *, maps: bool = False
+    model: Decodable, pairs: Sequence[IdPair], length_penalty: float, *, maps: bool = False
 ) -> list[Hypothesis]:
     """Score ids: those of a text, or of a hypothesis, of which all the rest is then found again.
 
@@ -111,13 +111,13 @@ def force_ids(
     return found
 
 
-def has_maps(model: EncoderDecoder) -> bool:
+def has_maps(model: Decodable) -> bool:
     """Return whether a model has layers or heads; the shortest pair shows it."""
     return any(maps_along(model, [((EOS,), (EOS,))]))
 
 
 def with_maps(
-    model: EncoderDecoder, batch: Sequence[Ids], found: Sequence[Sequence[Hypothesis]]
+    model: Decodable, batch: Sequence[Ids], found: Sequence[Sequence[Hypothesis]]
 ) -> list[list[Hypothesis]]:
     """Follow what a search found once, for the attention of every layer and head."""
     pairs = [
@@ -128,7 +128,7 @@ def with_maps(
 
 
 @torch.inference_mode()
-def maps_along(model: EncoderDecoder, pairs: Sequence[IdPair]) -> list[Maps]:
+def maps_along(model: Decodable, pairs: Sequence[IdPair]) -> list[Maps]:
     """Return the attention of every layer and head along the targets of a batch."""
     batch = collate(list(pairs), PAD).to(next(model.parameters()).device)
     return _cut(model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask), pairs)

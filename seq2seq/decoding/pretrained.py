@@ -8,16 +8,18 @@ from pathlib import Path
 import torch
 
 from seq2seq.config.compose import load_run_config
-from seq2seq.config.schema import Config, Device
-from seq2seq.data.prepare import load_tokenizers
+from seq2seq.config.schema import Config, Device, Mean
+from seq2seq.data.prepare import TOKENIZERS, load_tokenizers
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.chunks import always
 from seq2seq.decoding.forced import TextPair, force
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.model import EncoderDecoder, build_model
+from seq2seq.model.ensemble import Decodable, Ensemble, Mixture
+from seq2seq.run.checksums import MANIFEST, entries_of
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import PlatformError
+from seq2seq.run.errors import ConfigError, PlatformError, RunDirError
 from seq2seq.run.naming import named_runs
 from seq2seq.training.checkpoint import load_weights
 
@@ -43,9 +45,16 @@ class Pretrained:
     def __init__(self, run: RunDir, config: Config, selector: str | None = None) -> None:
         self.config = config
         self.tokenizers = load_tokenizers(run, config)
-        self.model = outline(config, self.tokenizers)
-        self.update = load_weights(run, self.model, selector)
-        self.model.to(pick_device(config.device)).eval()
+        model = outline(config, self.tokenizers)
+        self.update = load_weights(run, model, selector)
+        self.model: Decodable = model.to(pick_device(config.device)).eval()
+
+    def join(self, others: Sequence["Pretrained"]) -> None:
+        """Become an ensemble with other runs."""
+        cfg, members = self.config.decode, [self.model, *(other.model for other in others)]
+        weights = cfg.weights or [1.0] * len(members)
+        mixture = Mixture([w / sum(weights) for w in weights], cfg.ensemble is Mean.log_probs)
+        self.model = Ensemble(members, mixture).eval()
 
     @property
     def shown(self) -> tuple[int | None, int | None]:
@@ -89,24 +98,51 @@ class Pretrained:
         return force(self.model, self.tokenizers, pairs, self.config.decode, maps=maps)
 
 
-def load(run: str | Path, overrides: Sequence[str] = ()) -> Pretrained:
-    """Load a trained run.
+def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> Pretrained:
+    """Load a trained run, or several as an ensemble, which has the settings of the first.
 
     Args:
         run: A run directory, as `train.py` prints it; `RUN@best`, `RUN@last`, `RUN@update-12000`
-            for this checkpoint, `RUN@last5` for the mean of the newest five.
+            for this checkpoint, `RUN@last5` for the mean of the newest five. `RUN_A+RUN_B`, or a
+            list, is an ensemble.
         overrides: `decode.beam_size=12` and the like; what the checkpoint fixes cannot change.
 
     Raises:
-        RunDirError: no run, or a damaged one.
+        RunDirError: no run, or a damaged one; or members with different vocabularies.
         ConfigError: an override is wrong.
     """
-    [named] = named_runs(str(run))
-    directory = RunDir.open(named.path)
-    config = load_run_config(directory.checked("config.yaml"), overrides)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    return Pretrained(directory, config, named.selector)
+    texts = [run] if isinstance(run, str | Path) else run
+    named = [each for text in texts for each in named_runs(str(text))]
+    runs = [RunDir.open(each.path) for each in named]
+    _check_vocabularies(runs)
+    configs = [load_run_config(run.checked("config.yaml"), overrides) for run in runs]
+    first = configs[0]
+    if (weights := first.decode.weights) is not None and len(weights) != len(runs):
+        what = f"decode.weights={weights} are {len(weights)} for {len(runs)} runs"
+        raise ConfigError("config", what, "Give one for each.")
+    if first.threads is not None:
+        torch.set_num_threads(first.threads)
+
+    # All on one device.
+    for config in configs:
+        config.device = first.device
+    pretrained, *others = (
+        Pretrained(run, config, each.selector)
+        for run, config, each in zip(runs, configs, named, strict=True)
+    )
+    if others:
+        pretrained.join(others)
+    return pretrained
+
+
+def _check_vocabularies(runs: Sequence[RunDir]) -> None:
+    """See that all runs have the vocabularies of the first."""
+    manifests = [run.path(f"{TOKENIZERS}/{MANIFEST}") for run in runs]
+    for path in manifests[1:]:
+        if entries_of(path) != entries_of(manifests[0]):
+            what = f"these vocabularies are not those of {manifests[0].parent}"
+            fix = "Train the runs of an ensemble on one corpus, with one tokenizer."
+            raise RunDirError(path.parent, what, fix)
 
 
 def new_model(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDecoder:

@@ -12,7 +12,7 @@ from seq2seq.decoding.chunks import Ids, always, in_chunks
 from seq2seq.decoding.forced import has_maps, with_maps
 from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
 from seq2seq.decoding.translation import END, Candidate, Translation
-from seq2seq.model import EncoderDecoder
+from seq2seq.model.ensemble import Decodable
 from seq2seq.model.protocols import Stepper
 from seq2seq.training.precision import autocast
 
@@ -21,7 +21,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def translate(
-    model: EncoderDecoder,
+    model: Decodable,
     tokenizers: tuple[Tokenizer, Tokenizer],
     lines: Iterable[str],
     cfg: DecodeConfig,
@@ -53,7 +53,7 @@ def translate(
 
 
 @torch.inference_mode()
-def for_search(model: EncoderDecoder, cfg: DecodeConfig) -> Stepper:
+def for_search(model: Decodable, cfg: DecodeConfig) -> Stepper:
     """Return what `search_batch` searches with, as long as the weights stay as they are."""
     with autocast(next(model.parameters()).device, cfg.precision):
         return model.for_search()
@@ -61,7 +61,7 @@ def for_search(model: EncoderDecoder, cfg: DecodeConfig) -> Stepper:
 
 @torch.inference_mode()
 def search_batch(
-    model: EncoderDecoder, searcher: Stepper, batch: Sequence[Ids], cfg: DecodeConfig
+    model: Decodable, searcher: Stepper, batch: Sequence[Ids], cfg: DecodeConfig
 ) -> list[list[Hypothesis]]:
     """Search translations of source ids; the one place that calls the search."""
     device = next(model.parameters()).device

@@ -15,6 +15,7 @@ from seq2seq.data.prepare import SIDES
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.evaluation.figures import Drawing
+from seq2seq.model import EncoderDecoder
 from seq2seq.run.directory import RunDir
 from seq2seq.training.board import EVENTS
 
@@ -33,6 +34,7 @@ def project(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     if not cfg.logging.tensorboard:
         return
     best = Pretrained(run, cfg)
+    assert isinstance(best.model, EncoderDecoder)  # not an ensemble
     for side, weight, tokenizer in zip(
         SIDES, best.model.embeddings(), best.tokenizers, strict=True
     ):

@@ -31,24 +31,24 @@ Columns = tuple[list[str], list[str]]
 
 @dataclass(frozen=True)
 class TestedRun:
-    """A run and the text that it is tested on.
+    """A run, or an ensemble, and the text that it is tested on.
 
     What the run has saved of its test set serves unless settings, a checkpoint or another text
     are given.
     """
 
-    name: str  # as typed: RUN, RUN@last, ...
+    name: str  # as typed: RUN, RUN@last, RUN_A+RUN_B
     overrides: Sequence[str]
     given: Columns | None  # None: its own test set
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether it is a run as it is, without a choice of its checkpoints."""
+        """Whether it is one run as it is, without a choice of its checkpoints."""
         return named_runs(self.name) == [NamedRun(Path(self.name))]
 
     @cached_property
     def run(self) -> RunDir:
-        """Its directory."""
+        """Its directory, of an ensemble the first."""
         return RunDir.open(named_runs(self.name)[0].path)
 
     @cached_property

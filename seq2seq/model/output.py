@@ -15,6 +15,12 @@ def max_of_pairs(t_tilde: Tensor) -> Tensor:
     return t
 
 
+def log_softmax(logits: Tensor) -> Tensor:
+    """Return log p of every word (N, K), in float32 at least."""
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return torch.log_softmax(logits, dim=-1, dtype=wide)
+
+
 def smoothed_loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
     """Return the summed -log p of targets (N,) by logits (N, K), and the same if smoothed."""
     total, smoothed = SmoothedLoss.apply(  # type: ignore[no-untyped-call]
@@ -35,8 +41,7 @@ class SmoothedLoss(torch.autograd.Function):
     def forward(  # noqa: D102
         ctx: Any, logits: Tensor, targets: Tensor, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        log_p = torch.log_softmax(logits, dim=-1, dtype=wide)  # (N, K)
+        log_p = log_softmax(logits)  # (N, K)
         total = -log_p.gather(1, targets[:, None]).sum()
         smoothed = total
         if label_smoothing:
@@ -69,8 +74,7 @@ class LogitsPrediction:
 
     def log_probs(self) -> Tensor:
         """Return log p of every word (R, K_y)."""
-        wide = torch.promote_types(self.logits.dtype, torch.float32)
-        return torch.log_softmax(self.logits, dim=-1, dtype=wide)
+        return log_softmax(self.logits)
 
     def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
         """Return the best words of each row."""

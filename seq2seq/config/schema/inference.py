@@ -1,5 +1,6 @@
 """Beam search, scores and figures."""
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -7,6 +8,10 @@ from typing import Any
 from seq2seq.config.schema.ranges import at_least, number
 from seq2seq.config.schema.training import Precision
 from seq2seq.run.errors import ConfigError
+
+# What the members of an ensemble are mixed by: the mean of the probabilities of each next word, or
+# of their logarithms, made to sum to 1 again
+Mean = StrEnum("Mean", "probabilities log_probs")
 
 
 @dataclass(kw_only=True)
@@ -35,6 +40,10 @@ class DecodeConfig:
     # A longer source is cut, with a warning; and so is one above 131,072 characters. A given
     # translation that is scored is cut at as many.
     max_source_tokens: int = number(1, 100_000, default=500)
+    # Of RUN_A+RUN_B, whose other settings of `decode` are those of the first
+    ensemble: Mean = Mean.probabilities
+    # Of its members, in their order; null: all alike. Only their ratios matter.
+    weights: list[float] | None = None
 
     def check(self, _config: Any) -> None:
         """See that the beam holds what is asked of it."""
@@ -44,6 +53,9 @@ class DecodeConfig:
         if self.replace_unknown and self.forbid_unknown:
             what = "decode.replace_unknown has nothing to replace with decode.forbid_unknown=true"
             raise ConfigError("config", what, "Set one of them to false.")
+        if not all(0 < weight < math.inf for weight in self.weights or ()):
+            idle = f"decode.weights={self.weights} are not all above 0"
+            raise ConfigError("config", idle, "Leave a run out that is to have no weight.")
 
 
 # A named set of sentences to look at; `figure3` is English-French
