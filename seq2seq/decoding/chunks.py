@@ -57,7 +57,7 @@ def always() -> bool:
 def in_chunks(
     items: Iterable[Texts],
     tokenizers: Sequence[Tokenizer],
-    compute: Callable[[Sequence[Ids]], Sequence[R]],
+    compute: Callable[[Sequence[Ids], Sequence[int]], Sequence[R]],
     cfg: DecodeConfig,
     ready: Callable[[], bool] = always,
 ) -> Iterator[tuple[Texts, Sequence[Tokens], R | None]]:
@@ -69,7 +69,7 @@ def in_chunks(
     Args:
         items: Any number of them, without line ends.
         tokenizers: One a side.
-        compute: Gives the results of a batch.
+        compute: Gives the results of a batch, whose items have these numbers, from 1.
         cfg: How much at once.
         ready: Whether the next item is there; rather than wait for it, a chunk ends.
 
@@ -88,7 +88,7 @@ def in_chunks(
         for batch in _batches(rows, cfg.batch_sentences):
             ids = [tuple([*side.ids, EOS] for side in rows[i]) for i in batch]
             with OutOfMemory() as oom:
-                found = compute(ids)
+                found = compute(ids, [chunk[i][0] for i in batch])
             if oom:
                 raise _too_large(chunk[batch[-1]][0], ids, cfg)
             for i, own in zip(batch, found, strict=True):
@@ -145,12 +145,15 @@ def _batches(rows: Sequence[Sequence[Tokens]], size: int) -> Iterator[list[int]]
 
 def _too_large(line: int, batch: Sequence[Ids], cfg: DecodeConfig) -> MemoryLimitError:
     """Name the longest item of a batch, the last one, and what helps; a beam is of one side."""
-    searched = len(batch[-1]) == 1
-    beam = f", and a beam of {cfg.beam_size}" if searched else ""
+    beam, key = f", and a beam of {cfg.beam_size}", ", decode.beam_size"
+    if cfg.sample:
+        beam, key = f", and {cfg.n_best} samples of each", ", decode.n_best"
+    if len(batch[-1]) == 2:  # given translations
+        beam, key = "", ""
     size = f"{len(batch)} sentences of up to {max(map(len, batch[-1]))} tokens, this the longest"
     return MemoryLimitError(
         f"line {line}",
         f"out of memory with {size}{beam}",
         f"Lower decode.batch_sentences (now {cfg.batch_sentences})"
-        f"{', decode.beam_size' if searched else ''} or decode.max_source_tokens.",
+        f"{key} or decode.max_source_tokens.",
     )

@@ -45,7 +45,7 @@ def force(
     """
     assert not model.training
 
-    def score(batch: Sequence[Ids]) -> list[Hypothesis]:
+    def score(batch: Sequence[Ids], _numbers: Sequence[int]) -> list[Hypothesis]:
         return force_ids(model, [(src, tgt) for src, tgt in batch], cfg.length_penalty, maps=maps)
 
     for (source, target), (src, tgt), found in in_chunks(pairs, tokenizers, score, cfg):

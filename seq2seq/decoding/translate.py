@@ -1,4 +1,4 @@
-"""From lines to translations by beam search: one out for each one in, in order."""
+"""From lines to translations by beam search or sampling: one out for each one in, in order."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,6 +10,7 @@ from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.chunks import Ids, always, in_chunks
 from seq2seq.decoding.forced import has_maps, with_maps
+from seq2seq.decoding.sampling import SamplingRules, sample
 from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
 from seq2seq.decoding.translation import END, Candidate, Translation
 from seq2seq.model.ensemble import Decodable
@@ -40,14 +41,15 @@ def translate(
     # The weights are made ready for the search once, not for each batch.
     searcher, maps = for_search(model, cfg), maps and has_maps(model)
 
-    def search(batch: Sequence[Ids]) -> list[list[Hypothesis]]:
-        found = search_batch(model, searcher, batch, cfg)
+    def search(batch: Sequence[Ids], numbers: Sequence[int]) -> list[list[Hypothesis]]:
+        found = search_batch(model, searcher, batch, numbers, cfg)
         return with_maps(model, batch, found) if maps else found
 
     items = ((line,) for line in lines)
     for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
         copied = src.written if cfg.replace_unknown else None
-        candidates = _distinct((_candidate(target, h, copied) for h in found or ()), cfg.n_best)
+        every = (_candidate(target, h, copied) for h in found or ())
+        candidates = tuple(every) if cfg.sample else _distinct(every, cfg.n_best)
         tokens = (*src.written, END) if src.ids else ()
         yield Translation(line, tokens, candidates, src.spans)
 
@@ -61,20 +63,32 @@ def for_search(model: Decodable, cfg: DecodeConfig) -> Stepper:
 
 @torch.inference_mode()
 def search_batch(
-    model: Decodable, searcher: Stepper, batch: Sequence[Ids], cfg: DecodeConfig
+    model: Decodable,
+    searcher: Stepper,
+    batch: Sequence[Ids],
+    numbers: Sequence[int],
+    cfg: DecodeConfig,
 ) -> list[list[Hypothesis]]:
-    """Search translations of source ids; the one place that calls the search."""
+    """Search translations of source ids, or draw some; the one place that calls the search.
+
+    The samples of a line depend on its number.
+    """
     device = next(model.parameters()).device
     src, mask = (tensor.to(device) for tensor in pad_ids([ids for (ids,) in batch], PAD))
+    rules = search_rules(cfg)
     with autocast(device, cfg.precision):
-        return beam_search(searcher, src, mask, search_rules(cfg))
+        if not cfg.sample:
+            return beam_search(searcher, src, mask, rules)
+        drawn = SamplingRules(rules, cfg.temperature, cfg.top_k, cfg.top_p, cfg.seed)
+        return sample(searcher, src, mask, numbers, drawn)
 
 
 def search_rules(cfg: DecodeConfig) -> SearchRules:
     """Translate the config into ids."""
     return SearchRules(
         beam_size=cfg.beam_size,
-        n_best=1 if cfg.n_best == 1 else cfg.beam_size,  # some may be one text, cut otherwise
+        # Of a beam some may be one text, cut otherwise.
+        n_best=cfg.n_best if cfg.sample or cfg.n_best == 1 else cfg.beam_size,
         length_penalty=cfg.length_penalty,
         min_ratio=cfg.min_ratio,
         max_ratio=cfg.max_ratio,

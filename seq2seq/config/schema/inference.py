@@ -31,8 +31,9 @@ class DecodeConfig:
     # Write the source token that it attends to most in place of an unknown symbol, as Luong et al.
     # 2015 (arXiv:1410.8206); the authors do not.
     replace_unknown: bool = False
-    # Hypotheses kept per sentence, of different texts, at most `beam_size`
-    n_best: int = at_least(1, default=1)
+    # Hypotheses kept per sentence, of different texts, at most `beam_size`; or samples drawn, which
+    # may be equal
+    n_best: int = number(1, 100_000, default=1)
     batch_sentences: int = number(1, 100_000, default=32)
     # Of matmuls; `bf16` is faster where the processor has it, and rounds to 8 bits. Probabilities
     # of the words that are chosen come from float32 ones.
@@ -40,6 +41,18 @@ class DecodeConfig:
     # A longer source is cut, with a warning; and so is one above 131,072 characters. A given
     # translation that is scored is cut at as many.
     max_source_tokens: int = number(1, 100_000, default=500)
+    # Draw translations word by word in place of the search, by the model's probabilities. What is
+    # said of lengths and of the unknown symbol holds; `min_ratio=0` leaves the ends to the model.
+    sample: bool = False
+    # Of the draws, which are keyed by it, the number of the line, that of the sample and the step
+    seed: int = at_least(0, default=1)
+    # Log-probabilities are divided by it before a draw: below 1 likely words get likelier
+    temperature: float = number(0, 1000, default=1.0, open_ends="low")
+    # Draw from so many likeliest words (Fan et al. 2018, arXiv:1805.04833); null: from all
+    top_k: int | None = at_least(1, default=None)
+    # Of these, from as few likeliest as have this probability (Holtzman et al. 2020,
+    # arXiv:1904.09751)
+    top_p: float | None = number(0, 1, default=None, open_ends="low")
     # Of RUN_A+RUN_B, whose other settings of `decode` are those of the first
     ensemble: Mean = Mean.probabilities
     # Of its members, in their order; null: all alike. Only their ratios matter.
@@ -47,12 +60,16 @@ class DecodeConfig:
 
     def check(self, _config: Any) -> None:
         """See that the beam holds what is asked of it."""
-        if self.n_best > self.beam_size:
+        if self.n_best > self.beam_size and not self.sample:
             what = f"decode.n_best={self.n_best} is above decode.beam_size={self.beam_size}"
             raise ConfigError("config", what, "Widen the beam.")
         if self.replace_unknown and self.forbid_unknown:
             what = "decode.replace_unknown has nothing to replace with decode.forbid_unknown=true"
             raise ConfigError("config", what, "Set one of them to false.")
+        cuts = {"temperature": self.temperature != 1.0, "top_k": self.top_k, "top_p": self.top_p}
+        for name in (name for name, given in cuts.items() if given and not self.sample):
+            unused = f"decode.{name} is for samples"
+            raise ConfigError("config", unused, "Add decode.sample=true.")
         if not all(0 < weight < math.inf for weight in self.weights or ()):
             idle = f"decode.weights={self.weights} are not all above 0"
             raise ConfigError("config", idle, "Leave a run out that is to have no weight.")
