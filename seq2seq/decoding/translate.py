@@ -10,6 +10,7 @@ from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.chunks import Ids, always, in_chunks
 from seq2seq.decoding.forced import has_maps, with_maps
+from seq2seq.decoding.risk import by_utility
 from seq2seq.decoding.sampling import SamplingRules, sample
 from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
 from seq2seq.decoding.translation import END, Candidate, Translation
@@ -50,6 +51,8 @@ def translate(
         copied = src.written if cfg.replace_unknown else None
         every = (_candidate(target, h, copied) for h in found or ())
         candidates = tuple(every) if cfg.sample else _distinct(every, cfg.n_best)
+        if cfg.mbr is not None:
+            candidates = by_utility(candidates, cfg.mbr, uniform=cfg.sample)
         tokens = (*src.written, END) if src.ids else ()
         yield Translation(line, tokens, candidates, src.spans)
 

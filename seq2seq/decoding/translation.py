@@ -40,6 +40,7 @@ class Candidate:
     # Where tokens stand in the text, the end symbol left out; None: to be found by their letters
     spans: tuple[Span, ...] | None = None
     maps: Maps = field(default_factory=dict)  # where it was asked for, and the model has layers
+    utility: float | None = None  # 0-100, where `decode.mbr` has ordered the candidates by it
 
     @property
     def perplexity(self) -> float:
@@ -48,8 +49,10 @@ class Candidate:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; log-probabilities and attention to six digits."""
+        utility = {} if self.utility is None else {"utility": self.utility}
         return {
             "text": self.text,
+            **utility,
             "score": self.score,
             "log_prob": self.log_prob,
             "finished": self.finished,

@@ -140,7 +140,8 @@ def _sentences(
     model: Pretrained, lines: Sequence[str], references: Sequence[str], n_best: int
 ) -> Iterator[dict[str, Any]]:
     """Yield for each line what a reader can choose from: beam, greedy, and the reference."""
-    cfg, parts = replace(model.config.decode, sample=False), (model.model, model.tokenizers)
+    cfg = replace(model.config.decode, sample=False, mbr=None)
+    parts = (model.model, model.tokenizers)
     results = zip(
         references,
         translate(*parts, lines, replace(cfg, n_best=min(n_best, cfg.beam_size)), maps=True),

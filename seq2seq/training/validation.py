@@ -50,7 +50,8 @@ def validate(
         loss, by_length = validation_loss(model, data.validation, cfg, stop)
         limit = cfg.trainer.validation_sentences
         lines, references = data.validation_source[:limit], data.validation_references[:limit]
-        rules = replace(cfg.decode, beam_size=cfg.trainer.validation_beam, n_best=1, sample=False)
+        rules = replace(cfg.decode, beam_size=cfg.trainer.validation_beam, n_best=1)
+        rules = replace(rules, sample=False, mbr=None)
         translations = []
         for translation in translate(model, data.tokenizers, lines, rules):
             if stop.exit_code is not None:

@@ -13,6 +13,9 @@ from seq2seq.run.errors import ConfigError
 # of their logarithms, made to sum to 1 again
 Mean = StrEnum("Mean", "probabilities log_probs")
 
+# What translations are compared by, sentence by sentence
+Utility = StrEnum("Utility", "bleu chrf")
+
 
 @dataclass(kw_only=True)
 class DecodeConfig:
@@ -53,6 +56,9 @@ class DecodeConfig:
     # Of these, from as few likeliest as have this probability (Holtzman et al. 2020,
     # arXiv:1904.09751)
     top_p: float | None = number(0, 1, default=None, open_ends="low")
+    # Order the `n_best` by how well they agree with the others (minimum Bayes risk), which count by
+    # their probabilities, samples alike; null: by score
+    mbr: Utility | None = None
     # Of RUN_A+RUN_B, whose other settings of `decode` are those of the first
     ensemble: Mean = Mean.probabilities
     # Of its members, in their order; null: all alike. Only their ratios matter.
@@ -70,6 +76,9 @@ class DecodeConfig:
         for name in (name for name, given in cuts.items() if given and not self.sample):
             unused = f"decode.{name} is for samples"
             raise ConfigError("config", unused, "Add decode.sample=true.")
+        if self.mbr is not None and self.n_best < 2:
+            alone = f"decode.mbr={self.mbr} has nothing to choose from with decode.n_best=1"
+            raise ConfigError("config", alone, "Raise decode.n_best.")
         if not all(0 < weight < math.inf for weight in self.weights or ()):
             idle = f"decode.weights={self.weights} are not all above 0"
             raise ConfigError("config", idle, "Leave a run out that is to have no weight.")
