@@ -8,13 +8,19 @@ import numpy as np
 import pytest
 import torch
 from conftest import EOS, PAD, oracle_of, random_pairs, tiny_model, tiny_transformer
-from runs import assert_fails
+from runs import assert_fails, config_of
+from test_report import data_of
 from test_search import RULES, check_forced, random_sources
 from test_translate import PLAIN, STRANGE, assert_same
 
 import seq2seq
+from seq2seq.cli.stages import trainer_of
 from seq2seq.data.batching import pad_ids
 from seq2seq.decoding.sampling import SamplingRules, choices, draw, sample
+from seq2seq.report.build import build
+from seq2seq.run.directory import RunDir
+from seq2seq.run.signals import StopRequest
+from seq2seq.training.validation import validate
 
 VOCAB = 5
 SAMPLES = replace(RULES, n_best=4000, min_ratio=0.0, max_ratio=1.0)
@@ -161,3 +167,16 @@ def test_lines_are_sampled_whatever_the_batch(run, script):
     assert_fails(
         script("decode", run, "decode.top_k=3", stdin=b"a\n"), 1, "decode.top_k is for samples"
     )
+
+
+@pytest.mark.e2e
+def test_validation_and_the_report_search_all_the_same(run):
+    data, found = trainer_of(config_of(run), RunDir(run), StopRequest()).data, []
+    for changes in ([], [*DRAWN, "decode.mbr=chrf"]):
+        model = seq2seq.load(run, changes)
+        cfg = replace(model.config, trainer=replace(model.config.trainer, validation_sentences=5))
+        validated = validate(model.model, data, cfg, StopRequest())
+        model.model.eval()
+        page = data_of(build([run], changes[:-1], sentences=2, n_best=1))
+        found.append(([t.text for t in validated.translations], page["sentences"]))
+    assert found[0] == found[1]
