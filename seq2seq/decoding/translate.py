@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 
@@ -38,16 +39,15 @@ def translate(
     assert not model.training
     source, target = tokenizers
     # The weights are made ready for the search once, not for each batch.
-    searcher, maps = for_search(model, cfg), maps and has_maps(model)
-
-    def search(batch: Sequence[Ids]) -> list[list[Hypothesis]]:
-        found = search_batch(model, searcher, batch, cfg)
-        return with_maps(model, batch, found) if maps else found
-
+    search = partial(search_batch, model, for_search(model, cfg), cfg=cfg)
+    maps = maps and has_maps(model)
     items = ((line,) for line in lines)
     for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
         copied = src.written if cfg.replace_unknown else None
-        candidates = _distinct((_candidate(target, h, copied) for h in found or ()), cfg.n_best)
+        hypotheses: Iterable[Hypothesis] = found or ()
+        if maps:
+            hypotheses = with_maps(model, [*src.ids, EOS], hypotheses)
+        candidates = _distinct((_candidate(target, h, copied) for h in hypotheses), cfg.n_best)
         tokens = (*src.written, END) if src.ids else ()
         yield Translation(line, tokens, candidates, src.spans)
 
