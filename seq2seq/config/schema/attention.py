@@ -61,7 +61,7 @@ class MultiHeadConfig:
     heads: int = size(4)  # divides `model.align_size` and the width of annotations
 
     def check(self, config: Any) -> None:
-        """See that the heads divide what they share; annotations are checked where they are known."""
+        """See that the heads divide what they share, but for annotations: see the builder."""
         if config.model.align_size % self.heads:
             align = f"model.align_size={config.model.align_size}"
             what = f"attention.heads={self.heads} does not divide {align}"
