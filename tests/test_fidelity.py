@@ -75,6 +75,7 @@ ALWAYS = set(AUTHORS["always"]) | {"decode.max_source_tokens"}
 """What no setting removes, or hardly."""
 
 
+@pytest.mark.e2e
 def test_the_presets_differ_from_the_sources_in_this_and_in_nothing_else():
     base = {"decoder.state_word", "data.train"}
     assert deviations(config()) == (base, ALWAYS | {"model.embedding_bias", "decoder.output_rank"})
