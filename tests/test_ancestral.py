@@ -16,9 +16,11 @@ from test_translate import PLAIN, STRANGE, assert_same
 import seq2seq
 from seq2seq.cli.stages import trainer_of
 from seq2seq.data.batching import pad_ids
+from seq2seq.decoding import translate
 from seq2seq.decoding.sampling import SamplingRules, choices, draw, sample
 from seq2seq.report.build import build
 from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.signals import StopRequest
 from seq2seq.training.validation import validate
 
@@ -167,6 +169,17 @@ def test_lines_are_sampled_whatever_the_batch(run, script):
     assert_fails(
         script("decode", run, "decode.top_k=3", stdin=b"a\n"), 1, "decode.top_k is for samples"
     )
+
+
+@pytest.mark.e2e
+def test_too_little_memory_names_the_samples(run, monkeypatch):
+    def hungry(*_args):
+        raise MemoryError
+
+    monkeypatch.setattr(translate, "sample", hungry)
+    text = r"2 sentences of up to \d+ tokens, .*, and 3 samples of each.*, decode\.n_best or"
+    with pytest.raises(MemoryLimitError, match=text):
+        seq2seq.load(run, DRAWN).translate(PLAIN[:2])
 
 
 @pytest.mark.e2e

@@ -127,6 +127,7 @@ def test_a_line_of_metrics_that_cannot_be_drawn_is_refused_at_once(tmp_path, lin
     assert caught.value.exit_code == 4
 
 
+@pytest.mark.e2e
 def test_it_is_refused_before_training_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(monitor, "Probe", lambda _model: None)
     made = toy(tmp_path / "run")

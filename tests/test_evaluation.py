@@ -131,6 +131,7 @@ def test_results_say_what_the_second_column_is(known, line, tmp_path):
 # A trained run ------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_a_test_set_without_unknown_words_is_decoded_once(run):
     assert not (run / stages.NO_UNKNOWN).exists()
     results = json.loads((run / "scores.json").read_text())

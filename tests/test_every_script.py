@@ -63,6 +63,7 @@ def settings() -> dict[str, object]:
     return found
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("language", sorted({*PLAIN, *TYPOGRAPHIC}))
 def test_text_comes_back_and_is_perfect(language):
     lines = lines_of(language)

@@ -12,7 +12,7 @@ import pytest
 from runs import ROOT, config_of, copy_of, tiny_run
 
 from seq2seq.cli import stages
-from seq2seq.config.compose import composed, flatten, to_config
+from seq2seq.config.compose import composed, flatten, preset, to_config
 from seq2seq.config.registry import groups
 from seq2seq.config.schema import Config, GatedConfig
 from seq2seq.fidelity import AUTHORS, PAPER, Outcome, compare
@@ -75,6 +75,7 @@ ALWAYS = set(AUTHORS["always"]) | {"decode.max_source_tokens"}
 """What no setting removes, or hardly."""
 
 
+@pytest.mark.e2e
 def test_the_presets_differ_from_the_sources_in_this_and_in_nothing_else():
     base = {"decoder.state_word", "data.train"}
     assert deviations(config()) == (base, ALWAYS | {"model.embedding_bias", "decoder.output_rank"})
@@ -144,6 +145,17 @@ def test_another_cell_claims_nothing_of_the_papers():
         assert {rows[key].from_paper, rows[key].from_authors} == {Outcome.silent}
     assert "Not the paper's model: cell wide, not the paper's gated unit" in report.as_markdown()
     assert "The parts of the model are the paper's." in compare(Config()).as_markdown()
+
+
+def test_a_preset_of_another_model_says_which_paper_it_follows():
+    said = {}
+    for path in (ROOT / "configs/experiment").glob("*.yaml"):
+        text = compare(preset(path.stem)).as_markdown()
+        said[path.stem] = "The preset follows" in text
+        assert said[path.stem] == ("Not the paper's model" in text), path.stem
+    assert said["transformer_tiny"]
+    assert not said["rnnencdec50"]
+    assert " Luong et al. 2015 (arXiv:1508.04025)." in compare(preset("luong")).as_markdown()
 
 
 # How it is shown --------------------------------------------------------------------------------

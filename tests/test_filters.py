@@ -316,6 +316,7 @@ def test_links_ride_along():
     assert filtered([Pair("a", "b", ((0, 0),))])[0][0].links == ((0, 0),)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("line", ["w " * 5_000_000, "x" * 10_000_000])
 def test_C7_huge_line_takes_little_memory(line):
     tracemalloc.start()

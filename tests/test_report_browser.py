@@ -339,12 +339,37 @@ def test_other_translations_and_sentences(page, layered):
     assert page.all(f"{PICKER}.note") == [""]
 
 
+def test_a_recurrent_decoder_over_self_attention_shows_that_alone(page, layered, tmp_path):
+    """Its weights have no heads; they are what is shown first."""
+    text = layered.read_text("utf-8")
+    data = data_of(text)
+    for in_run in data["sentences"][0]["runs"]:
+        for level in (found[unit] for found in in_run["found"] for unit in ("words", "pieces")):
+            if "maps" in level:
+                level["maps"] = {"encoder": level["maps"]["encoder"]}
+    start = text.index('id="data">') + len('id="data">')
+    changed = text[:start] + json.dumps(data) + text[text.index("</script>", start) :]
+    (tmp_path / "r.html").write_text(changed, "utf-8")
+    page.open(tmp_path / "r.html")
+    level = data["sentences"][0]["runs"][0]["found"][0]["words"]
+    assert page.js(f"{SELECT}.offsetParent") is None
+    assert page.all(f"{PICKER}.note") == [""]
+    assert "Entropy" in page.all(f"{FIRST}.numbers dt")
+    page.js(f"document.querySelector('{PICKER}input:checked').focus()")
+    page.key("ArrowRight")
+    choose(page, "matrix")
+    assert_shown(page, level, "encoder", 2, 0)
+    assert page.all(f"{FIRST}.matrix thead .word") == level["source"]
+
+
 def test_sentences_beyond_the_bound_say_so(page, layers_run, tmp_path, monkeypatch):
     monkeypatch.setattr("seq2seq.report.build.MAX_MAPS", 1)
     (tmp_path / "r.html").write_text(build([layers_run], [], sentences=1, n_best=1), "utf-8")
     page.open(tmp_path / "r.html")
-    note = "Layers and heads can be chosen for “Beam 1” of the first 0 sentences, to keep this page"
-    assert page.all(f"{PICKER}.note") == [f"{note} small."]
+    note = (
+        "Layers and heads can be chosen for “Beam 1” of shorter sentences, to keep this page small."
+    )
+    assert page.all(f"{PICKER}.note") == [note]
     assert page.all(f"{PICKER}select, {PICKER}input") == []
     assert len(page.all(SOURCE)) > 1
 

@@ -196,6 +196,7 @@ def metrics(run: RunDir, tag: str) -> list[float]:
     return [row[tag] for row in rows if tag in row]
 
 
+@pytest.mark.e2e
 def test_a_schedule_ends_where_the_nearer_limit_ends_training(trained):
     rates = metrics(trained, "train/lr")
     last = len(rates)
@@ -205,11 +206,13 @@ def test_a_schedule_ends_where_the_nearer_limit_ends_training(trained):
     assert rates == pytest.approx([full / 2, full, *(full * share for share in wave)])
 
 
+@pytest.mark.e2e
 def test_the_closing_line_of_epochs(trained):
     [line] = log_of(trained, "ended by")
     assert "trained 6 updates in 0.0 minutes, ended by trainer.max_epochs=2; best " in line
 
 
+@pytest.mark.e2e
 def test_chrf_selects_and_is_shown(trained):
     assert len(metrics(trained, "validation/chrf")) == 3
     scores = dict(zip((2, 4, 6), metrics(trained, "validation/chrf"), strict=True))
@@ -220,6 +223,7 @@ def test_chrf_selects_and_is_shown(trained):
     assert noise or best["value"] == scores[best["update"]] == max(scores.values())
 
 
+@pytest.mark.e2e
 def test_resuming_what_has_ended_says_which_limit_to_raise(trained, tmp_path):
     run = copy_of(trained.root, tmp_path / "run")
     for changes, line in {

@@ -27,6 +27,7 @@ def found():
     return compare({"a": GOOD, "b": BAD, "c": GOOD}, REFERENCES, "13a")
 
 
+@pytest.mark.e2e
 def test_a_difference_is_told_from_none(found):
     first, other, same = found["BLEU"].systems
     assert first.p == {}
@@ -50,6 +51,7 @@ def test_p_values_are_those_of_the_command(found, tmp_path):
         assert cell["p_value"] == pytest.approx(found["BLEU"].systems[1].p[test], abs=1e-4)
 
 
+@pytest.mark.e2e
 def test_the_table_shows_what_was_found(found):
     lines = as_table(found).splitlines()
     assert lines[0].split("  ")[0].strip() == "BLEU"

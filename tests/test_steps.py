@@ -402,6 +402,7 @@ def compiling(tmp_path, monkeypatch) -> Path:
     return tmp_path / "seq2seq"
 
 
+@pytest.mark.e2e
 def test_it_is_compiled_once_and_not_loaded_from_somebody_else(compiling, monkeypatch):
     first = build.load().path
     made = first.stat().st_mtime_ns
@@ -416,6 +417,7 @@ def test_it_is_compiled_once_and_not_loaded_from_somebody_else(compiling, monkey
     assert build.load().path != first
 
 
+@pytest.mark.e2e
 @pytest.mark.usefixtures("compiling")
 def test_without_a_home_it_is_compiled_for_this_process(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
@@ -455,6 +457,7 @@ def damaged_cache(tmp_path, monkeypatch, library) -> Path:
     return path
 
 
+@pytest.mark.e2e
 def test_a_library_that_is_damaged_is_compiled_again(tmp_path, monkeypatch, caplog):
     """50 flipped bits and 20 cuts, of the library and of its checksum: never loaded, one line."""
     good = native_library().path.read_bytes()
@@ -497,6 +500,7 @@ def test_a_library_that_others_could_have_changed_is_compiled_again(
     assert target.stat().st_mode & 0o022 == 0
 
 
+@pytest.mark.e2e
 def test_a_library_that_crashes_is_left_out(tmp_path, monkeypatch):
     """It is tried in a process of its own, and not kept."""
     native_library()

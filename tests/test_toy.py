@@ -141,6 +141,7 @@ def test_links_by_hand(line):
     assert ["-".join(link) for link in links_by_word(say(symbol, english))] == links.split()
 
 
+@pytest.mark.e2e
 def test_every_line_of_the_tables_can_be_drawn():
     """Followed from a sentence down: all rules, and all entries of the lexicon."""
     grammar = corpus.grammar()
@@ -164,6 +165,7 @@ def test_every_line_of_the_tables_can_be_drawn():
     assert {tense for tense, _ in tenses} == {tense for tense, is_drawn in tenses if is_drawn}
 
 
+@pytest.mark.e2e
 def test_links_lie_inside_and_cover_content_words():
     function_words = {"and", "of", "on", "past", "to", "a", "an", "On"}
     for pair in corpus_of(9_000):
@@ -194,6 +196,7 @@ def test_spelling_at_word_boundaries():
         assert not re.search(r"\ba [aeio]\w|\ban [^aeiouhAEIOU]", pair.src), pair.src
 
 
+@pytest.mark.e2e
 def test_translation_is_a_function_of_many_words_and_even_lengths():
     pairs = corpus_of(9_000)
     known: dict[str, str] = {}
@@ -220,6 +223,7 @@ def test_a_line_in_a_table_is_enough():
     assert pair.links == ((0, 0), (1, 0), (2, 1), (3, 2))
 
 
+@pytest.mark.e2e
 def test_same_arguments_same_corpus_in_any_process():
     code = (
         "import hashlib; from seq2seq.data.toy import generate\n"

@@ -16,16 +16,12 @@ from seq2seq.decoding.chunks import Ids, in_chunks
 from seq2seq.decoding.search import Hypothesis
 from seq2seq.decoding.translation import END, Candidate, Translation
 from seq2seq.model.ensemble import Decodable
-from seq2seq.model.protocols import Followed
 
 TextPair = tuple[str, str]
 """A sentence and its translation."""
 
 IdPair = tuple[Sequence[int], Sequence[int]]
 """The same as ids; the source ends with the end symbol, the target need not."""
-
-_SIDES = {"heads": (1, 0), "encoder": (0, 0), "decoder": (1, 1)}
-"""Of which side the rows and the columns of each of `Maps` are: source 0, target 1."""
 
 
 def force(
@@ -44,14 +40,17 @@ def force(
     With `maps` it has the attention of every layer and head of a model that has them.
     """
     assert not model.training
+    maps = maps and has_maps(model)
 
     def score(batch: Sequence[Ids], _numbers: Sequence[int]) -> list[Hypothesis]:
-        return force_ids(model, [(src, tgt) for src, tgt in batch], cfg.length_penalty, maps=maps)
+        return force_ids(model, [(src, tgt) for src, tgt in batch], cfg.length_penalty)
 
     for (source, target), (src, tgt), found in in_chunks(pairs, tokenizers, score, cfg):
         if found is None:
             yield Translation(source, (), ())
             continue
+        if maps:
+            [found] = with_maps(model, [*src.ids, EOS], [found])
         candidate = Candidate(
             text=target,
             tokens=(*tgt.written, END),
@@ -66,16 +65,13 @@ def force(
         yield Translation(source, (*src.written, END), (candidate,), src.spans)
 
 
-def force_ids(
-    model: Decodable, pairs: Sequence[IdPair], length_penalty: float, *, maps: bool = False
-) -> list[Hypothesis]:
+def force_ids(model: Decodable, pairs: Sequence[IdPair], length_penalty: float) -> list[Hypothesis]:
     """Score ids: those of a text, or of a hypothesis, of which all the rest is then found again.
 
     Args:
         model: In evaluation mode.
         pairs: One batch; no side is empty.
         length_penalty: For `score`, as in the search.
-        maps: Whether results have the attention of every layer and head, too.
 
     Returns:
         One hypothesis a pair; `finished` says whether the end symbol is its last id. The forbidden
@@ -89,12 +85,11 @@ def force_ids(
         words, logits = batch.tgt[batch.tgt_mask], model.logits(followed.t).float()
         log_p = -torch.nn.functional.cross_entropy(logits, words, reduction="none")
         alphas = followed.alpha.float().cpu().numpy()
-        all_maps = _cut(followed, pairs) if maps else [{} for _ in pairs]
     sizes = [(len(src), len(tgt)) for src, tgt in pairs]
     by_sentence = log_p.cpu().split([num_tgt for _, num_tgt in sizes])
     found = []
-    for (_, ids), probabilities, alpha, (num_src, num_tgt), own_maps in zip(
-        pairs, by_sentence, alphas, sizes, all_maps, strict=True
+    for (_, ids), probabilities, alpha, (num_src, num_tgt) in zip(
+        pairs, by_sentence, alphas, sizes, strict=True
     ):
         log_prob = float(probabilities.sum())
         found.append(
@@ -105,7 +100,6 @@ def force_ids(
                 token_log_probs=tuple(probabilities.tolist()),
                 alpha=alpha[:num_tgt, :num_src].copy(),  # not a view that keeps the whole batch
                 finished=int(ids[-1]) == EOS,
-                maps=own_maps,
             )
         )
     return found
@@ -113,32 +107,23 @@ def force_ids(
 
 def has_maps(model: Decodable) -> bool:
     """Return whether a model has layers or heads; the shortest pair shows it."""
-    return any(maps_along(model, [((EOS,), (EOS,))]))
+    return bool(maps_along(model, (EOS,), (EOS,)))
 
 
 def with_maps(
-    model: Decodable, batch: Sequence[Ids], found: Sequence[Sequence[Hypothesis]]
-) -> list[list[Hypothesis]]:
-    """Follow what a search found once, for the attention of every layer and head."""
-    pairs = [
-        (src, h.ids) for (src,), hypotheses in zip(batch, found, strict=True) for h in hypotheses
-    ]
-    maps = iter(maps_along(model, pairs))
-    return [[replace(h, maps=next(maps)) for h in hypotheses] for hypotheses in found]
+    model: Decodable, src: Sequence[int], found: Iterable[Hypothesis]
+) -> Iterator[Hypothesis]:
+    """Follow hypotheses of a source once more, for the attention of every layer and head.
+
+    One after the other, as they are asked for: those of a chunk can be gigabytes.
+    """
+    for h in found:
+        yield replace(h, maps=maps_along(model, src, h.ids))
 
 
 @torch.inference_mode()
-def maps_along(model: Decodable, pairs: Sequence[IdPair]) -> list[Maps]:
-    """Return the attention of every layer and head along the targets of a batch."""
-    batch = collate(list(pairs), PAD).to(next(model.parameters()).device)
-    return _cut(model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask), pairs)
-
-
-def _cut(followed: Followed, pairs: Sequence[IdPair]) -> list[Maps]:
-    """Return the maps of each pair without padding."""
-    arrays = {name: weights.float().cpu().numpy() for name, weights in followed.maps().items()}
-    cut: list[Maps] = []
-    for i, pair in enumerate(pairs):
-        ends = {name: [len(pair[side]) for side in _SIDES[name]] for name in arrays}
-        cut.append({n: a[:, i, :, : ends[n][0], : ends[n][1]].copy() for n, a in arrays.items()})
-    return cut
+def maps_along(model: Decodable, src: Sequence[int], tgt: Sequence[int]) -> Maps:
+    """Return the attention of every layer and head along a target."""
+    batch = collate([(src, tgt)], PAD).to(next(model.parameters()).device)
+    maps = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).maps()
+    return {name: weights[:, 0].float().cpu().numpy() for name, weights in maps.items()}

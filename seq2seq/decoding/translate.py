@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 import torch
 
@@ -40,16 +41,15 @@ def translate(
     assert not model.training
     source, target = tokenizers
     # The weights are made ready for the search once, not for each batch.
-    searcher, maps = for_search(model, cfg), maps and has_maps(model)
-
-    def search(batch: Sequence[Ids], numbers: Sequence[int]) -> list[list[Hypothesis]]:
-        found = search_batch(model, searcher, batch, numbers, cfg)
-        return with_maps(model, batch, found) if maps else found
-
+    search = partial(search_batch, model, for_search(model, cfg), cfg=cfg)
+    maps = maps and has_maps(model)
     items = ((line,) for line in lines)
     for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
         copied = src.written if cfg.replace_unknown else None
-        every = (_candidate(target, h, copied) for h in found or ())
+        hypotheses: Iterable[Hypothesis] = found or ()
+        if maps:
+            hypotheses = with_maps(model, [*src.ids, EOS], hypotheses)
+        every = (_candidate(target, h, copied) for h in hypotheses)
         candidates = tuple(every) if cfg.sample else _distinct(every, cfg.n_best)
         if cfg.mbr is not None:
             candidates = by_utility(candidates, cfg.mbr, uniform=cfg.sample)

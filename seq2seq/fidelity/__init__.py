@@ -49,6 +49,7 @@ class Report:
     """All rows: parts of the model, settings in the order of the config, habits of the code."""
 
     run: str
+    follows: str  # what the preset says of itself
     rows: tuple[Row, ...]
 
     def count(self) -> str:
@@ -60,7 +61,8 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {"run": self.run, "points": [asdict(row) for row in self.rows]}
+        points = [asdict(row) for row in self.rows]
+        return {"run": self.run, "follows": self.follows, "points": points}
 
     def as_markdown(self) -> str:
         """Return the model in a sentence, and tables of where the run differs and where not."""
@@ -68,9 +70,9 @@ class Report:
         model = "The parts of the model are the paper's."
         if parts:
             model = f"Not the paper's model: {'; '.join(f'{p.point} {p.here}' for p in parts)}."
-        text = (
-            f"# What {self.run} does differently\n\n{model} Settings are from the run's config.\n"
-        )
+        text = f"# What {self.run} does differently\n\n{model}"
+        text += f" The preset follows {self.follows}" if self.follows else ""
+        text += " Settings are from the run's config.\n"
         for title, differs in (("Deviations", True), ("No deviations", False)):
             text += f"\n## {title}\n\n{_table([r for r in self.rows if r.differs is differs])}\n"
         return text
@@ -92,7 +94,7 @@ def compare(cfg: Config) -> Report:
     for point, habit in AUTHORS["always"].items():
         texts = (habit["here"], None, habit["text"], Outcome.silent, Outcome.differs)
         rows.append(Row(point, *texts, habit["source"], habit.get("note", "")))
-    return Report(cfg.name, tuple(rows))
+    return Report(cfg.name, cfg.follows, tuple(rows))
 
 
 def _part(cfg: Config, name: str, entry: Mapping[str, Any]) -> Row:

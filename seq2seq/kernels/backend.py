@@ -43,11 +43,10 @@ class Fused(Backend):
 
     def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
         """Return why a part of a model runs on the reference; None if none does."""
-        units = getattr(encoder, "units", [])
         parts: list[object] = [decoder]
         if isinstance(decoder, StackedDecoder) and decoder.at_once:
             parts = [*decoder.cells]  # which is all that needs a loop
-        parts = [part for part in (*parts, *units) if not is_plain(part)]
+        parts += getattr(encoder, "units", [])
         if isinstance(decoder, RecurrentDecoder):
             parts += [decoder.unit, decoder.attention]
         known = {RecurrentDecoder, GatedUnit, *KNOWN}

@@ -336,6 +336,9 @@ def multi_head(
 ) -> Attention:
     """Build an attention of several heads."""
     sizes = cfg.model.hidden_size, annotation, cfg.model.align_size
+    if annotation % own.heads:
+        what = f"attention.heads={own.heads} does not divide the width of annotations, {annotation}"
+        raise ConfigError("config", what, "Choose a divisor of both.")
     return attention.MultiHeadAttention(*sizes, own.heads, backend.linear)
 
 

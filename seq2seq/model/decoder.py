@@ -65,7 +65,8 @@ class ReadoutDecoder(WordOutput):
 
     def start(self, memory: Memory) -> Tensor:
         """Return s_0 = tanh(W_s h_bwd_1 + b_s) (B, n)."""
-        return torch.tanh(self.W_s(memory.summary))
+        # Under autocast the state keeps the type of the weights: slow gates need its digits.
+        return torch.tanh(self.W_s(memory.summary)).to(self.W_s.weight.dtype)
 
     def embed(self, y: Tensor) -> Tensor:
         """Return E y (..., m); the id of y_0 gives the zero vector."""

@@ -65,7 +65,8 @@ class StackedDecoder(ReadoutDecoder):
                   c_i  = attention(s'_i)
                   s_i  = conditional(c_i, s'_i)        upper layers read what is below and c_i
         bottom    s_i  = unit(E y_{i-1}, s_{i-1}, c_{i-1})                GNMT, Wu et al. 2016
-                  c_i  = attention(s_i)                upper layers read what is below and c_i
+                  c_i  = attention(s_i)                upper layers read what is below and c_i;
+                                                       in their paper c_{i-1}, as at the bottom
         top       s_i  = unit(E y_{i-1}, s_{i-1})                         Luong et al. 2015
                   c_i  = attention(s_i of the top)     upper layers read what is below
 

@@ -41,7 +41,8 @@ class Picker {
     this.run = data.runs[r];
     this.maps = panel.found[0].words.maps ?? {};
     this.label = panel.found[0].label;
-    const kinds = Object.keys(MAPS).filter((kind) => kind in this.maps);
+    // What stands for all heads is there always, whether it has heads or not.
+    const kinds = Object.keys(MAPS).filter((kind) => kind === "heads" || kind in this.maps);
     const refresh = (keep) => {
       for (const each of panels) if (each.picker?.pick === this.pick) each.show(keep ? each.pinned : null);
     };
@@ -55,24 +56,26 @@ class Picker {
       refresh(true);
     } });
     this.note = el("p", { class: "note" });
-    const field = el("div", { class: "field" }, el("label", { for: this.select.id }, "Layer and head"),
+    this.field = el("div", { class: "field" }, el("label", { for: this.select.id }, "Layer and head"),
       this.select);
     this.node = el("div", { class: "picker" },
-      ...(kinds.length ? [kinds.length > 1 ? this.radios : null, field] : []), this.note);
+      ...(Object.keys(this.maps).length ? [kinds.length > 1 ? this.radios : null, this.field] : []),
+      this.note);
   }
 
   /** What is shown of a translation at a level: see `picked`; null: it has no layers and heads here. */
   show(level) {
-    const { pick, select } = this, there = Boolean(level.maps?.[pick.kind]);
-    const kind = there ? pick.kind : "heads";
+    const { pick, select } = this, maps = level.maps ?? {}, there = pick.kind in maps;
+    const kind = there ? pick.kind : "heads", any = Object.keys(maps).length > 0;
     for (const radio of this.radios.querySelectorAll("input")) {
       radio.checked = radio.value === kind;
-      radio.disabled = !there;
+      radio.disabled = !any;
     }
     select.disabled = !there;
+    this.field.hidden = !(kind in this.maps); // weights without heads
     const whole = data.withHeads === null || data.withHeads === undefined ? ""
-      : ` of the first ${data.withHeads} sentences`;
-    this.note.textContent = there ? "" : `Layers and heads can be chosen for \u201c${this.label}\u201d`
+      : data.withHeads ? ` of the first ${data.withHeads} sentences` : " of shorter sentences";
+    this.note.textContent = any ? "" : `Layers and heads can be chosen for \u201c${this.label}\u201d`
       + `${whole}, to keep this page small.`;
     if (kind in this.maps) this.list(kind, there ? pick[kind] : this.run.shown);
     return there ? picked(level, kind, pick[kind]) : null;
@@ -92,7 +95,8 @@ class Picker {
   /** Whether that is what stands for all: whose entropy and coverage are shown. */
   get usual() {
     const [first, kind] = [this.maps.heads, this.pick.kind], [layer, head] = this.run.shown;
-    return kind === "heads" && this.select.value === `${layer ?? first.shape[0]}.${head ?? 0}`;
+    return kind === "heads"
+      && (!first || this.select.value === `${layer ?? first.shape[0]}.${head ?? 0}`);
   }
 
   /** What is picked, in words. */

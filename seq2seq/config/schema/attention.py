@@ -58,15 +58,14 @@ class MultiHeadConfig:
     """Several scaled dot products side by side, Vaswani et al. 2017, 3.2.2."""
 
     name: str = "multi_head"
-    heads: int = size(4)  # divides `model.align_size` and twice `model.hidden_size`
+    heads: int = size(4)  # divides `model.align_size` and the width of annotations
 
     def check(self, config: Any) -> None:
-        """See that the heads divide what they share."""
-        align, hidden = config.model.align_size, 2 * config.model.hidden_size
-        for name, whole in (("model.align_size", align), ("2 * model.hidden_size", hidden)):
-            if whole % self.heads:
-                what = f"attention.heads={self.heads} does not divide {name}={whole}"
-                raise ConfigError("config", what, "Choose a divisor of both.")
+        """See that the heads divide what they share, but for annotations: see the builder."""
+        if config.model.align_size % self.heads:
+            align = f"model.align_size={config.model.align_size}"
+            what = f"attention.heads={self.heads} does not divide {align}"
+            raise ConfigError("config", what, "Choose a divisor of both.")
 
 
 # What hard attention takes at test time; `expectation` averages as `additive` does

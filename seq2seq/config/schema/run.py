@@ -39,6 +39,8 @@ class Config:
     """One run. The defaults are the paper's RNNsearch; groups of type `Any` have options."""
 
     name: str = "rnnsearch"
+    # Which paper a preset of another model follows, and where it differs; for `fidelity.md`
+    follows: str = ""
     seed: int = at_least(0, default=1)
     device: Device = Device.auto
     # CPU threads; null leaves torch's choice. Results are exact only at an equal count.
