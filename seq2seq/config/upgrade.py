@@ -26,6 +26,7 @@ MOVED = {
 
 ADDED: dict[int, dict[str, Any]] = {
     2: {
+        "follows": "",
         "model.name": "rnnsearch",
         "cell": {"name": "gated"},
         "encoder": {"name": "recurrent"},
