@@ -213,7 +213,7 @@ def back(run, tmp_path, monkeypatch):
     real, path = seq2seq.load, tmp_path / "back"
 
     def load(folder, overrides=()):
-        if folder != path:
+        if str(folder) != str(path):
             return real(folder, overrides)
         found = real(run, overrides)
         found.config.data.source_language, found.config.data.target_language = "fr", "en"
