@@ -135,7 +135,7 @@ def test_no_config_file_is_left_out():
     assert {path.parent.name for path in VARIANTS} <= {f.name for f in dataclasses.fields(Config)}
     assert len(FILES) == len(VARIANTS) + len(PRESETS) + 1
     assert len(VARIANTS) >= 7
-    assert {*OPTIONS} | {*DEFAULTS} == {
+    assert {*OPTIONS} | {*DEFAULTS} | {"init"} == {  # of which nothing is chosen by name
         f.name for f in dataclasses.fields(Config) if f.name not in flatten(Config())
     }
 
@@ -300,6 +300,7 @@ def test_N7_what_is_out_of_range_stops_before_data_is_read(change, text):
         (["data.grammar.min_words=9", "data.grammar.max_words=8"], "min_words is above max_words"),
         (["name=con"], "name='con' is not a valid name"),
         (["stages=[]"], "stages is empty"),
+        (["init.parts=[encoder]"], "init.parts is given and init.run is not. Give both."),
         (["evaluate.heatmaps=[2,0]"], "evaluate.heatmaps=[2, 0] names no sentence. 1 is first."),
         (
             ["evaluate.examples=[figure3]", "data.source_language=de"],

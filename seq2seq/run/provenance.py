@@ -117,4 +117,5 @@ def without_paths(cfg: Config) -> Config:
     )
     font = cfg.evaluate.heatmap_font
     evaluate = replace(cfg.evaluate, heatmap_font=font and without_directories(font))
-    return replace(cfg, data=data, evaluate=evaluate)
+    init = replace(cfg.init, run=cfg.init.run and without_directories(cfg.init.run))
+    return replace(cfg, data=data, evaluate=evaluate, init=init)

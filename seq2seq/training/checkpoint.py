@@ -183,13 +183,13 @@ def save(run: RunDir, state: TrainingState) -> Path:
         PlatformError: it could not be written; those before it are untouched.
     """
     files = {
-        MODEL: _pack(dict(state.model.named_parameters())),
-        OPTIMIZER: _pack(_optimizer_tensors(state)),
+        MODEL: pack(dict(state.model.named_parameters())),
+        OPTIMIZER: pack(_optimizer_tensors(state)),
         STATE: json.dumps(to_json(state.progress), indent=2, sort_keys=True).encode(),
         CONFIG: read_bytes(run.path(CONFIG), MAX_CONFIG_BYTES),
     }
     if state.average is not None:
-        files[AVERAGE] = _pack(state.average.weights)
+        files[AVERAGE] = pack(state.average.weights)
     update = state.progress.update
     name = f"{DIRECTORY}/update-{update:08d}"
     try:
@@ -227,7 +227,8 @@ def prune(run: RunDir, keep: int) -> None:
             log.warning("%s could not be deleted (%s); going on", error.where, error.what)
 
 
-def _pack(tensors: dict[str, Tensor]) -> bytes:
+def pack(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return tensors as the bytes of a file."""
     return safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()})
 
 
@@ -286,6 +287,17 @@ def load_weights(run: RunDir, model: nn.Module) -> int:
         _allocate(model)
     _fill(dict(model.named_parameters()), saved, path)
     return update_of(path.parent)
+
+
+def load_some(path: Path, model: nn.Module) -> None:
+    """Fill those weights of a model that a directory holds, in a file as checkpoints have it.
+
+    Raises:
+        RunDirError: it is damaged, or they do not fit.
+    """
+    saved = _unpack(read_directory(path, _size_limit(model)).get(MODEL), path / MODEL)
+    own = dict(model.named_parameters())
+    _fill({name: own[name] for name in saved.keys() & own.keys()}, saved, path / MODEL)
 
 
 def _allocate(model: nn.Module) -> None:

@@ -109,9 +109,13 @@ class Trainer:
 
     def _catch_up(self) -> None:
         """Do what an interrupted process left undone after its last update."""
-        progress, marked = self.progress, checkpoint.best_update(self.run) or 0
-        if progress.best_update > marked:  # it died between the checkpoint and the mark
-            self._mark_best()
+        progress, marked = self.progress, checkpoint.best_update(self.run)
+        if self.cfg.init.run is not None and not checkpoint.updates(self.run):
+            self._validate()  # what it begins with may stay the best
+        elif progress.best_score is not None and progress.best_update > (
+            -1 if marked is None else marked
+        ):
+            self._mark_best()  # it died between the checkpoint and the mark
         due = progress.update and progress.update % self.cfg.trainer.validate_every == 0
         if due and progress.validated != progress.update:  # it was stopped while validating
             self._validate()
