@@ -117,7 +117,11 @@ def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
 
 
 def origin_of(cfg: Config) -> "Origin | None":
-    """Read what the run is to begin with, if its config names something."""
+    """Read what the run is to begin with, if its config names something; check names of weights."""
+    if cfg.trainer.freeze or cfg.trainer.lr_factors:
+        from seq2seq.training.optim import check_names  # imports torch
+
+        check_names(cfg)
     if cfg.init.run is None:
         return None
     from seq2seq.training.warm_start import read_origin  # imports torch

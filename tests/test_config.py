@@ -186,6 +186,7 @@ WRONG = [
     ("data.train=null", "data.train: "),
     ("data.train.0=x", "data.train.0=x: Cannot merge"),
     ("data.train='${nope}'", "data.train: Interpolation key 'nope' not found"),
+    ("init=RUN", "init is 'RUN', not a group. Write init.KEY=VALUE."),
     ("data=3", "data is 3, not a group. Write data.KEY=VALUE."),
     ("model=null", "model is None, not a group. Write model.KEY=VALUE."),
     ("optimizer=adam", "optimizer is 'adam', not a group. Write optimizer.KEY=VALUE."),
@@ -300,6 +301,10 @@ def test_N7_what_is_out_of_range_stops_before_data_is_read(change, text):
         (["data.grammar.min_words=9", "data.grammar.max_words=8"], "min_words is above max_words"),
         (["name=con"], "name='con' is not a valid name"),
         (["stages=[]"], "stages is empty"),
+        (
+            ["trainer.lr_factors={encoder: 0}"],
+            "trainer.lr_factors: 0 for encoder is out of range. Use (0, inf), or trainer.freeze.",
+        ),
         (["init.parts=[encoder]"], "init.parts is given and init.run is not. Give both."),
         (["evaluate.heatmaps=[2,0]"], "evaluate.heatmaps=[2, 0] names no sentence. 1 is first."),
         (

@@ -1,12 +1,14 @@
 """A run that begins with the weights and the vocabularies of another: `init.run`."""
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import PAD, TINY, VOCAB, batch_loss, random_batch, tiny_model, with_values
 from recorded import checksums
 from runs import (
     ROOT,
@@ -24,13 +26,16 @@ from safetensors.torch import load_file
 
 import seq2seq
 from seq2seq.config.compose import flatten, is_within
-from seq2seq.config.schema import WordsConfig
+from seq2seq.config.schema import Backend, Normalize, Tied, WordsConfig
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.decoding.pretrained import new_model
+from seq2seq.model import build_model
 from seq2seq.run.checksums import read_checksummed
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError, RunDirError
 from seq2seq.training.checkpoint import best_weights, directory_of, update_of
+from seq2seq.training.optim import check_names, clip_gradients, freeze
+from seq2seq.training.weight_names import matching
 
 LIKE_TINY = ["tokenizer.vocab_size=120", "tokenizer.sampling=0", "trainer.ema_decay=0.9"]
 SHORT = ["trainer.max_updates=4", "trainer.validate_every=10", "trainer.checkpoint_every=2"]
@@ -232,13 +237,103 @@ def test_origins_in_other_forms(run, tmp_path, corpus, form):
     assert read_checksummed(new.path("run.json"))["init"]["update"] == update_of(path.parent)
 
 
+# Part of the weights alone, or each at its own rate --------------------------------------------
+
+
+def test_frozen_weights_stay_to_the_bit_and_a_resumed_run_keeps_them(run, tmp_path, config):
+    frozen = "trainer.freeze=[encoder,'decoder.*.E.weight']"
+    whole = run_new(tmp_path / "whole", config(run, frozen, "optimizer.weight_decay=0.1"))
+    first, last = (load_file(directory_of(whole, n) / "model.safetensors") for n in (0, 4))
+    for name, weight in first.items():
+        still = name.startswith("encoder.") or name == "decoder.embedding.E.weight"
+        assert torch.equal(weight, last[name]) == still, name
+    state = load_file(directory_of(whole, 4) / "optimizer.safetensors")
+    assert {name.rpartition("/")[0] for name in state} == {
+        n for n in first if not n.startswith("encoder.") and n != "decoder.embedding.E.weight"
+    }
+    parts = run_new(
+        tmp_path / "parts",
+        config(run, frozen, "optimizer.weight_decay=0.1", "trainer.max_updates=2"),
+    )
+    go(parts.root, "trainer.max_updates=4")
+    for file in ("model", "optimizer", "average"):
+        name = f"{file}.safetensors"
+        assert (directory_of(parts, 4) / name).read_bytes() == (
+            directory_of(whole, 4) / name
+        ).read_bytes()
+
+
+@pytest.mark.parametrize("backend", Backend)
+def test_freezing_changes_no_gradient_of_the_others_and_they_alone_are_clipped(backend):
+    cfg = with_values(TINY, backend=backend)
+    for frozen in ("encoder", "decoder.embedding", "decoder.attention", "decoder.unit", "*.U*"):
+        grads = []
+        for patterns in ([], [frozen]):
+            torch.manual_seed(1)
+            model = build_model(cfg, num_source=VOCAB, num_target=VOCAB, pad=PAD)
+            freeze(model, patterns)
+            batch_loss(model, random_batch(1)).objective(Normalize.none).backward()
+            grads.append({n: p.grad for n, p in model.named_parameters()})
+            norm = clip_gradients(model, math.inf)
+        kept = {name: grad for name, grad in grads[1].items() if grad is not None}
+        assert 0 < len(kept) < len(grads[0])
+        assert all(torch.equal(grad, grads[0][name]) for name, grad in kept.items())
+        assert norm == pytest.approx(float(torch.cat([g.flatten() for g in kept.values()]).norm()))
+
+
+def test_each_weight_moves_at_its_own_rate_and_a_resumed_run_goes_on_so(run, tmp_path, config):
+    """The first step of Adam has the size of the rate, whatever the gradient."""
+    factors = "trainer.lr_factors={encoder:0.5,decoder:0.5,*.E.weight:0.5,decoder.W_s:4}"
+    changes = ["optimizer.eps=1e-30", "optimizer.lr=0.01", "scheduler=constant", factors]
+    whole = run_new(tmp_path / "whole", config(run, *changes, "trainer.checkpoint_every=1"))
+    first, second = (load_file(directory_of(whole, n) / "model.safetensors") for n in (0, 1))
+    for name, weight in first.items():
+        moved = float((second[name] - weight).abs().max())
+        rate = 0.02 if "W_s" in name else 0.0025 if "E.weight" in name else 0.005
+        assert moved == pytest.approx(rate, rel=1e-3), name
+    parts = run_new(tmp_path / "parts", config(run, *changes, "trainer.max_updates=2"))
+    go(parts.root, "trainer.max_updates=4")
+    for file in ("model", "optimizer"):
+        name = f"{file}.safetensors"
+        assert (directory_of(parts, 4) / name).read_bytes() == (
+            directory_of(whole, 4) / name
+        ).read_bytes()
+
+
+def test_shared_weights_go_by_all_their_names():
+    model = tiny_model(tied=Tied.target)
+    assert matching(model, ["decoder.W_o.1.weight"], "x") == {"decoder.embedding.E.weight"}
+
+
+WRONG_NAMES = {
+    "trainer.freeze=[encodr]": (
+        "trainer.freeze: 'encodr' is the name of no weight. Known are decoder.C_o, decoder.U_o, "
+    ),
+    "trainer.lr_factors={decoder.unit.x:2}": (
+        "trainer.lr_factors: 'decoder.unit.x' is the name of no weight. Known are "
+    ),
+    "trainer.freeze=[encoder,decoder]": (
+        "trainer.freeze leaves nothing to train. Name fewer weights."
+    ),
+}
+
+
+@pytest.mark.parametrize("change", WRONG_NAMES)
+def test_names_of_no_weights_are_one_line(change):
+    with pytest.raises(ConfigError) as caught:
+        check_names(composed("debug", [change]))
+    assert str(caught.value).startswith(f"config: {WRONG_NAMES[change]}")
+
+
 @pytest.mark.e2e
 def test_three_commands_on_other_data_and_another_rate(run, tmp_path, corpus):
     """Train (the fixture), adapt, translate; and what is wrong is said before a run is made."""
     adapt = [ROOT / "train.py", "+experiment=debug", *corpus, *LIKE_TINY, *SHORT, "threads=1"]
     adapt += [f"init.run={run}", "optimizer.lr=0.001", "run_dir=new"]
-    refused = call(*adapt, "attention=dot", cwd=tmp_path)
-    assert (refused.returncode, refused.stderr.count(b"\n")) == (1, 1)
+    adapt += ["trainer.freeze=[encoder]", "trainer.lr_factors={decoder.attention:0.1}"]
+    for wrong in ("attention=dot", "trainer.freeze=[x]"):
+        refused = call(*adapt, wrong, cwd=tmp_path)
+        assert (refused.returncode, refused.stderr.count(b"\n")) == (1, 1)
     assert not (tmp_path / "new").exists()
     done = call(*adapt, "stages=[tokenize,train]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()

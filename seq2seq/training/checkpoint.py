@@ -256,17 +256,20 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
     if state.average is not None:
         _fill(state.average.weights, _unpack(files.get(AVERAGE), path / AVERAGE), path / AVERAGE)
 
-    # The optimizer has no state yet: what it keeps per parameter follows from the names.
+    # The optimizer has no state yet: what it keeps per parameter follows from the names, in the
+    # order of its groups. It has none of frozen weights.
+    names = {parameter: name for name, parameter in parameters.items()}
+    groups = state.optimizer.state_dict()["param_groups"]
+    updated = {names[p]: p for group in state.optimizer.param_groups for p in group["params"]}
     saved = _unpack(files.get(OPTIMIZER), path / OPTIMIZER)
     kinds = {name.rpartition("/")[2] for name in saved}  # step, and one or two moments
     expected = {
         f"{name}/{kind}": torch.zeros(()) if kind == "step" else parameter
-        for name, parameter in parameters.items()
+        for name, parameter in updated.items()
         for kind in kinds
     }
     _check(expected, saved, path / OPTIMIZER)
-    values = {i: {k: saved[f"{name}/{k}"] for k in kinds} for i, name in enumerate(parameters)}
-    groups = state.optimizer.state_dict()["param_groups"]
+    values = {i: {k: saved[f"{name}/{k}"] for k in kinds} for i, name in enumerate(updated)}
     state.optimizer.load_state_dict({"state": values, "param_groups": groups})
     state.progress = _read_progress(files.get(STATE, b""), path / STATE)
 
