@@ -117,15 +117,13 @@ def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
 
 
 def origin_of(cfg: Config) -> "Origin | None":
-    """Read what the run is to begin with, if its config names something; check names of weights."""
-    if cfg.trainer.freeze or cfg.trainer.lr_factors:
-        from seq2seq.training.optim import check_names  # imports torch
+    """Read what the run is to begin with; see that the files and weights it names exist."""
+    from seq2seq.training.optim import check_names  # imports torch
+    from seq2seq.training.vectors import check_vectors
+    from seq2seq.training.warm_start import read_origin
 
-        check_names(cfg)
-    if cfg.init.run is None:
-        return None
-    from seq2seq.training.warm_start import read_origin  # imports torch
-
+    check_names(cfg)
+    check_vectors(cfg)
     return read_origin(cfg)
 
 

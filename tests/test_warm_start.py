@@ -1,5 +1,6 @@
 """A run that begins with the weights and the vocabularies of another: `init.run`."""
 
+import gzip
 import json
 import math
 import re
@@ -25,6 +26,7 @@ from runs import (
 from safetensors.torch import load_file
 
 import seq2seq
+from seq2seq.cli.stages import trainer_of
 from seq2seq.config.compose import flatten, is_within
 from seq2seq.config.schema import Backend, Normalize, Tied, WordsConfig
 from seq2seq.data.prepare import load_tokenizers
@@ -32,9 +34,11 @@ from seq2seq.decoding.pretrained import new_model
 from seq2seq.model import build_model
 from seq2seq.run.checksums import read_checksummed
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import ConfigError, RunDirError
+from seq2seq.run.errors import ConfigError, DataError, RunDirError
+from seq2seq.run.signals import StopRequest
 from seq2seq.training.checkpoint import best_weights, directory_of, update_of
 from seq2seq.training.optim import check_names, clip_gradients, freeze
+from seq2seq.training.vectors import check_vectors, fill_embeddings
 from seq2seq.training.weight_names import matching
 
 LIKE_TINY = ["tokenizer.vocab_size=120", "tokenizer.sampling=0", "trainer.ema_decay=0.9"]
@@ -325,15 +329,92 @@ def test_names_of_no_weights_are_one_line(change):
     assert str(caught.value).startswith(f"config: {WRONG_NAMES[change]}")
 
 
+# Vectors from elsewhere -------------------------------------------------------------------------
+
+
+def numbered(tokens: list[str], size: int = 16) -> dict[str, list[float]]:
+    return {token: [i + j / 8 for j in range(size)] for i, token in enumerate(tokens, start=1)}
+
+
+def as_text(vectors: dict[str, list[float]], header: str = "") -> str:
+    return header + "".join(f"{t} {' '.join(map(str, row))} \n" for t, row in vectors.items())
+
+
+@pytest.mark.parametrize("form", ["words", "pieces", "words, packed"])
+def test_vectors_are_the_first_embeddings_of_the_words_that_they_name(run, tmp_path, caplog, form):
+    caplog.set_level("INFO")
+    own, cfg = RunDir.open(run), config_of(run)
+    pieces = load_tokenizers(own, cfg)[1].pieces(range(3, 120))
+    starts = [i for i, piece in enumerate(pieces, start=3) if re.match("\u2581\\w", piece)]
+    rest = [i for i, piece in enumerate(pieces, start=3) if re.match(r"\w", piece)]
+    meant = starts if form != "pieces" else starts + rest
+    names = [pieces[i - 3].removeprefix("\u2581" if form != "pieces" else "") for i in meant]
+    vectors = numbered([*names, "zzz", "a b"])
+    text = as_text(vectors, f"{len(vectors)} 16\n" if form != "pieces" else "") + as_text(
+        numbered(names[:1], 17)  # again, and with a space in it
+    )
+    path = tmp_path / "vectors.txt"
+    path.write_bytes(gzip.compress(text.encode()) if "packed" in form else text.encode())
+
+    drawn = new_model(cfg, load_tokenizers(own, cfg)).decoder.embedding.E.weight.detach()
+    cfg.init.target_vectors = str(path)
+    check_vectors(cfg)
+    bare = copy_of(run, tmp_path / "bare")
+    shutil.rmtree(bare / "checkpoints")
+    filled = trainer_of(cfg, RunDir.open(bare), StopRequest()).model.decoder.embedding.E.weight
+    for i, row in enumerate(filled):
+        expected = torch.tensor(vectors[names[meant.index(i)]]) if i in meant else drawn[i]
+        assert torch.equal(row, expected), i
+    assert f"vectors.txt: vectors for {len(meant)} of 120 tokens" in caplog.messages
+
+
+BAD_VECTORS = {
+    "too wide": (
+        as_text(numbered(["the"], 17)),
+        "vectors.txt:1: has 17 numbers, and model.embedding_size is 16. "
+        "Set model.embedding_size=17, or name vectors of this size.",
+    ),
+    "too narrow, after a header": (as_text(numbered(["the"], 3), "1 3\n"), "txt:2: has 3 numbers"),
+    "a short line": (
+        as_text(numbered(["x"])) + as_text(numbered(["the"], 15)),
+        "vectors.txt:2: has 15 numbers, and model.embedding_size is 16. Mend the line.",
+    ),
+    "no number": ("the" + " 0.1" * 15 + " x\n", "txt:1: has something else than finite numbers"),
+    "not finite": ("the" + " 0.1" * 15 + " nan\n", "txt:1: has something else than finite numbers"),
+    "other words": (as_text(numbered(["zzz"])), "has a vector for no token of the vocabulary"),
+    "nothing": ("", "holds no vectors"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_VECTORS)
+def test_bad_vectors_are_one_line_with_file_and_line(run, tmp_path, bad):
+    text, message = BAD_VECTORS[bad]
+    path, cfg = tmp_path / "vectors.txt", config_of(run)
+    path.write_text(text, "utf-8")
+    cfg.init.source_vectors = str(path)
+    tokenizers = load_tokenizers(RunDir.open(run), cfg)
+
+    def use() -> None:
+        check_vectors(cfg)
+        fill_embeddings(new_model(cfg, tokenizers), cfg, tokenizers)
+
+    with pytest.raises(DataError) as caught:
+        use()
+    assert message in str(caught.value)
+
+
 @pytest.mark.e2e
 def test_three_commands_on_other_data_and_another_rate(run, tmp_path, corpus):
     """Train (the fixture), adapt, translate; and what is wrong is said before a run is made."""
     adapt = [ROOT / "train.py", "+experiment=debug", *corpus, *LIKE_TINY, *SHORT, "threads=1"]
     adapt += [f"init.run={run}", "optimizer.lr=0.001", "run_dir=new"]
     adapt += ["trainer.freeze=[encoder]", "trainer.lr_factors={decoder.attention:0.1}"]
-    for wrong in ("attention=dot", "trainer.freeze=[x]"):
+    for wrong in ("attention=dot", "trainer.freeze=[x]", "init.source_vectors=x"):
         refused = call(*adapt, wrong, cwd=tmp_path)
-        assert (refused.returncode, refused.stderr.count(b"\n")) == (1, 1)
+        assert (refused.returncode, refused.stderr.count(b"\n")) == (
+            3 if "vectors" in wrong else 1,
+            1,
+        )
     assert not (tmp_path / "new").exists()
     done = call(*adapt, "stages=[tokenize,train]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()

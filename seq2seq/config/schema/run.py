@@ -40,6 +40,9 @@ class InitConfig:
     # Which of its weights, by beginnings of their names (`encoder`, `decoder.embedding`) or by
     # patterns (`*.E.weight`); null takes all. The others are drawn.
     parts: list[str] | None = None
+    # Files of vectors for words, in the text format of word2vec and GloVe; as wide as embeddings
+    source_vectors: str | None = None
+    target_vectors: str | None = None
 
     def check(self, _config: Any) -> None:
         """See that parts are those of something."""
