@@ -8,21 +8,21 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from seq2seq.config.compose import flatten, is_within, load_run_config
-from seq2seq.config.schema import Config, Device
-from seq2seq.data.prepare import MAX_VOCABULARY_BYTES, TOKENIZERS
-from seq2seq.decoding.pretrained import Pretrained, outline
+from seq2seq.config.schema import Config
+from seq2seq.data.prepare import MAX_VOCABULARY_BYTES, TOKENIZERS, load_tokenizers
+from seq2seq.decoding.pretrained import outline
 from seq2seq.run.checksums import MANIFEST, entries_of, read_directory
 from seq2seq.run.directory import CONFIG, RunDir
 from seq2seq.run.errors import ConfigError
 from seq2seq.run.provenance import without_directories
-from seq2seq.training.checkpoint import AVERAGE, MODEL, directory_of, pack
+from seq2seq.training.checkpoint import AVERAGE, MODEL, directory_of, load_weights, pack
 from seq2seq.training.weight_names import in_short, matching
 
 log = logging.getLogger(__name__)
@@ -66,23 +66,24 @@ def read_origin(cfg: Config) -> Origin | None:
         raise ConfigError("config", other, fix)
 
     # Its weights, and which of them fit the model to be.
-    found = Pretrained(run, replace(its, device=Device.cpu))
-    own = outline(cfg, found.tokenizers)
-    taken = _taken(cfg, found.model, own)
-    weights = {name: p.detach() for name, p in found.model.named_parameters() if name in taken}
+    tokenizers = load_tokenizers(run, its)
+    model, own = outline(its, tokenizers), outline(cfg, tokenizers)
+    taken = _taken(cfg, model, own)
+    update = load_weights(run, model)
+    weights = {name: p.detach() for name, p in model.named_parameters() if name in taken}
     rest = {name for name, _ in own.named_parameters()} - taken
 
     # What is said of it, and where.
-    directory = directory_of(run, found.update)
+    directory = directory_of(run, update)
     entries = entries_of(directory / MANIFEST)
     checksum = entries[AVERAGE if AVERAGE in entries else MODEL]["sha256"]
     name = without_directories(cfg.init.run)
     return Origin(
-        record={"run": name, "update": found.update, "sha256": checksum},
+        record={"run": name, "update": update, "sha256": checksum},
         vocabularies=read_directory(run.path(TOKENIZERS), MAX_VOCABULARY_BYTES),
         weights=weights,
         notes=[
-            (logging.INFO, f"weights of {name}, update {found.update:,}: {in_short(taken, rest)}"),
+            (logging.INFO, f"weights of {name}, update {update:,}: {in_short(taken, rest)}"),
             (logging.INFO, f"weights drawn anew: {in_short(rest, taken)}"),
             *((logging.INFO, note) for note in [other] if note),
             *((logging.WARNING, note) for note in _other_languages(cfg, its)),
