@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Both have to be set before the libraries that read them are imported.
 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us
@@ -49,6 +50,9 @@ from seq2seq.run.errors import StoppedError, UserError, print_error
 from seq2seq.run.provenance import provenance, record
 from seq2seq.run.signals import StopRequest
 
+if TYPE_CHECKING:
+    from seq2seq.training.warm_start import Origin
+
 CONFIGS = str(Path(__file__).resolve().parent / "configs")
 TYPED = list(sys.argv)
 
@@ -88,11 +92,12 @@ def begin(raw: DictConfig, typed: Sequence[str], sweep_dir: Path | None) -> tupl
     # Everything that can be wrong with the config is said before anything is made.
     cfg = to_config(settings_of(raw, typed))
     check_device(cfg)
+    origin = origin_of(cfg)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = raw.run_dir or sweep_dir or Path("outputs") / cfg.name / now
     # The directory is locked from here on.
     run = RunDir.create(Path(root))
-    save(run, cfg)
+    save(run, cfg, origin)
     return cfg, run
 
 
@@ -106,16 +111,29 @@ def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
     run.lock()
     lasting = [text for text in changes if not is_within(text.partition("=")[0], RESUME_KEYS)]
     if lasting and not run.has_data():
-        save(run, load_run_config(run.path(CONFIG), lasting, None))
+        changed = load_run_config(run.path(CONFIG), lasting, None)
+        save(run, changed, origin_of(changed))
     return cfg, run
 
 
-def save(run: RunDir, cfg: Config) -> None:
-    """Write the record and the config of a run."""
+def origin_of(cfg: Config) -> "Origin | None":
+    """Read what the run is to begin with; see that the files and weights it names exist."""
+    from seq2seq.training.optim import check_names  # imports torch
+    from seq2seq.training.vectors import check_vectors
+    from seq2seq.training.warm_start import read_origin
+
+    check_names(cfg)
+    check_vectors(cfg)
+    return read_origin(cfg)
+
+
+def save(run: RunDir, cfg: Config, origin: "Origin | None") -> None:
+    """Write the record and the config of a run, and what it begins with."""
     from seq2seq.cli.stages import logging_to  # imports torch, as `provenance` does
+    from seq2seq.training.warm_start import keep
 
     with logging_to(run.path("train.log")):  # it says what the recurrences run as
-        record(run, provenance(cfg))
+        record(run, provenance(cfg) | keep(run, origin))
     run.write(CONFIG, to_yaml(cfg))  # last: with it the directory is a run
     run.record(CONFIG)
 

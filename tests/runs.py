@@ -32,6 +32,7 @@ from seq2seq.config.schema import Config, Stage
 from seq2seq.run.directory import RunDir
 from seq2seq.run.provenance import provenance, record
 from seq2seq.run.signals import StopRequest
+from seq2seq.training.warm_start import keep, read_origin
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "scripts"))  # packages of developer tools
@@ -88,8 +89,9 @@ def locked(run: RunDir) -> Iterator[RunDir]:
 
 def begin(root: Path, cfg: Config) -> RunDir:
     """A new run folder with its config, as `train.begin` makes it."""
+    origin = read_origin(cfg)
     run = RunDir.create(root)
-    record(run, provenance(cfg, ["test"]))
+    record(run, provenance(cfg, ["test"]) | keep(run, origin))
     run.write("config.yaml", to_yaml(cfg))
     run.record("config.yaml")
     return run

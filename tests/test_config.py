@@ -136,7 +136,7 @@ def test_no_config_file_is_left_out():
     assert {path.parent.name for path in VARIANTS} <= {f.name for f in dataclasses.fields(Config)}
     assert len(FILES) == len(VARIANTS) + len(PRESETS) + 1
     assert len(VARIANTS) >= 7
-    assert {*OPTIONS} | {*DEFAULTS} == {
+    assert {*OPTIONS} | {*DEFAULTS} | {"init"} == {  # of which nothing is chosen by name
         f.name for f in dataclasses.fields(Config) if f.name not in flatten(Config())
     }
 
@@ -187,6 +187,7 @@ WRONG = [
     ("data.train=null", "data.train: "),
     ("data.train.0=x", "data.train.0=x: Cannot merge"),
     ("data.train='${nope}'", "data.train: Interpolation key 'nope' not found"),
+    ("init=RUN", "init is 'RUN', not a group. Write init.KEY=VALUE."),
     ("data=3", "data is 3, not a group. Write data.KEY=VALUE."),
     ("model=null", "model is None, not a group. Write model.KEY=VALUE."),
     ("optimizer=adam", "optimizer is 'adam', not a group. Write optimizer.KEY=VALUE."),
@@ -301,6 +302,11 @@ def test_N7_what_is_out_of_range_stops_before_data_is_read(change, text):
         (["data.grammar.min_words=9", "data.grammar.max_words=8"], "min_words is above max_words"),
         (["name=con"], "name='con' is not a valid name"),
         (["stages=[]"], "stages is empty"),
+        (
+            ["trainer.lr_factors={encoder: 0}"],
+            "trainer.lr_factors: 0 for encoder is out of range. Use (0, inf), or trainer.freeze.",
+        ),
+        (["init.parts=[encoder]"], "init.parts is given and init.run is not. Give both."),
         (["evaluate.heatmaps=[2,0]"], "evaluate.heatmaps=[2, 0] names no sentence. 1 is first."),
         (
             ["evaluate.examples=[figure3]", "data.source_language=de"],

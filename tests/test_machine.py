@@ -14,6 +14,7 @@ import matplotlib
 import pytest
 from runs import ROOT, call, composed, template_pairs, write_corpus
 
+from seq2seq.config.schema import InitConfig
 from seq2seq.run.provenance import without_directories, without_paths
 
 TRAPS = ["sitecustomize.py", "usercustomize.py", "torch.py", "numpy.py", "yaml.py", "json.py"]
@@ -154,10 +155,12 @@ def test_U13_only_the_last_part_of_a_path_is_shown(text, shown):
 
 def test_U13_a_config_without_paths():
     changes = ["data.root=/home/me", "data.train=[/a/x.en,b/x.fr]", "data.test='hub:/a/b'"]
+    changes += [f"init.{key}=/a/b" for key in ("run", "source_vectors", "target_vectors")]
     cfg = composed("debug", [*changes, "evaluate.heatmap_font=/fonts/a.ttf"])
     shown = without_paths(cfg)
     assert (shown.data.root, shown.data.train) == (".../me", [".../x.en", "b/x.fr"])
     assert shown.data.test == ["hub:.../b"]
     assert shown.evaluate.heatmap_font == ".../a.ttf"
+    assert shown.init == InitConfig(run=".../b", source_vectors=".../b", target_vectors=".../b")
     assert without_paths(composed("debug")) == composed("debug")
     assert cfg.data.root == "/home/me"  # the config itself stays

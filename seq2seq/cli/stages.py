@@ -58,10 +58,13 @@ from seq2seq.run.provenance import note_restart
 from seq2seq.run.reading import read_lines_of
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.run.writing import explained
+from seq2seq.training.checkpoint import load_some, updates
 from seq2seq.training.export import export
 from seq2seq.training.selection import closing_line
 from seq2seq.training.trainer import Trainer, stopped
 from seq2seq.training.validation import TrainingData
+from seq2seq.training.vectors import fill_embeddings
+from seq2seq.training.warm_start import ORIGIN
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +183,10 @@ def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
         tokenizers=tokenizers,
     )
     model = new_model(cfg, tokenizers)
+    if not updates(run):
+        if cfg.init.run is not None:
+            load_some(run.path(ORIGIN), model)
+        fill_embeddings(model, cfg, tokenizers)
     count = sum(p.numel() for p in model.parameters())
     log.info("model: %s parameters on %s", f"{count:,}", next(model.parameters()).device)
     return Trainer(model, data, cfg, run, stop)

@@ -25,6 +25,7 @@ from seq2seq.run.provenance import RECORD as PROVENANCE
 from seq2seq.run.reading import MAX_JSON_BYTES, parse_json, read_bytes
 from seq2seq.training.checkpoint import BEST, STATE, check_origins, directory_of, updates
 from seq2seq.training.export import MODEL
+from seq2seq.training.warm_start import ORIGIN
 
 SINGLE = (PROVENANCE, BEST, *RECORDS)
 """Files with a checksum inside."""
@@ -58,9 +59,10 @@ def _checks(run: RunDir) -> Iterator[tuple[Path, Callable[[], object]]]:
             yield path, partial(read_checksummed, path)
     for record in map(run.path, RECORDS):
         yield from _listed(record)
-    if run.path(TOKENIZERS).exists():
-        yield run.path(TOKENIZERS) / MANIFEST, partial(entries_of, run.path(TOKENIZERS) / MANIFEST)
-        yield from _listed(run.path(TOKENIZERS) / MANIFEST)
+    for manifest in (run.path(name) / MANIFEST for name in (TOKENIZERS, ORIGIN)):
+        if manifest.parent.exists():
+            yield manifest, partial(entries_of, manifest)
+            yield from _listed(manifest)
     for directory in (directory_of(run, update) for update in updates(run)):
         yield directory / MANIFEST, partial(check_origins, run, directory)
         yield from _listed(directory / MANIFEST)

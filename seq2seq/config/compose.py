@@ -162,7 +162,7 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
             if isinstance(data.get(split), str):
                 data[split] = [data[split]]  # `data.train=a.tsv` means the list of one
     schema = OmegaConf.structured(Config)
-    for group in (*groups(), *DEFAULTS):
+    for group in (*groups(), *DEFAULTS, "init"):
         if not isinstance(given := values.setdefault(group, {}), dict):
             what, fix = f"{group} is {given!r}, not a group", f"Write {group}.KEY=VALUE."
             raise ConfigError("config", what, fix)

@@ -11,7 +11,7 @@ from typing import Any
 
 from seq2seq.run.errors import RunDirError
 
-FORMAT = 2
+FORMAT = 3
 """Of the `config.yaml` that this version writes."""
 
 MOVED = {
@@ -32,7 +32,8 @@ ADDED: dict[int, dict[str, Any]] = {
         "encoder": {"name": "recurrent"},
         "decoder": {"name": "recurrent"},
         "trainer.accumulate": 1,
-    }
+    },
+    3: {"init": {}},
 }
 """Settings that a format brought, with the value by which runs of the one before had worked."""
 

@@ -59,7 +59,10 @@ def prepare(run: RunDir, cfg: Config) -> None:
     for name in ("corpus", "tokens"):  # of a try that ended before, maybe with other settings
         run.remove_directory(name)
     report = _read_corpus(run, cfg)
-    _learn_vocabularies(run, cfg)
+    if cfg.init.run is None:
+        _learn_vocabularies(run, cfg)
+    else:  # they were copied when the run was made
+        log.info("vocabularies are those of %s: none is learnt", cfg.init.run)
 
     # Ids of what training reads; the test set is tokenized when it is decoded.
     tokenizers = load_tokenizers(run, cfg)

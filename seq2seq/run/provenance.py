@@ -115,6 +115,15 @@ def without_paths(cfg: Config) -> Config:
         validation=[without_directories(name) for name in cfg.data.validation],
         test=[without_directories(name) for name in cfg.data.test],
     )
-    font = cfg.evaluate.heatmap_font
-    evaluate = replace(cfg.evaluate, heatmap_font=font and without_directories(font))
-    return replace(cfg, data=data, evaluate=evaluate)
+    evaluate = replace(cfg.evaluate, heatmap_font=_short(cfg.evaluate.heatmap_font))
+    init = replace(
+        cfg.init,
+        run=_short(cfg.init.run),
+        source_vectors=_short(cfg.init.source_vectors),
+        target_vectors=_short(cfg.init.target_vectors),
+    )
+    return replace(cfg, data=data, evaluate=evaluate, init=init)
+
+
+def _short(path: str | None) -> str | None:
+    return path and without_directories(path)

@@ -217,13 +217,13 @@ def save(run: RunDir, state: TrainingState) -> Path:
         PlatformError: it could not be written; those before it are untouched.
     """
     files = {
-        MODEL: _pack(dict(state.model.named_parameters())),
-        OPTIMIZER: _pack(_optimizer_tensors(state)),
+        MODEL: pack(dict(state.model.named_parameters())),
+        OPTIMIZER: pack(_optimizer_tensors(state)),
         STATE: json.dumps(to_json(state.progress), indent=2, sort_keys=True).encode(),
         CONFIG: read_bytes(run.path(CONFIG), MAX_CONFIG_BYTES),
     }
     if state.average is not None:
-        files[AVERAGE] = _pack(state.average.weights)
+        files[AVERAGE] = pack(state.average.weights)
     update = state.progress.update
     name = f"{DIRECTORY}/update-{update:08d}"
     try:
@@ -261,7 +261,8 @@ def prune(run: RunDir, keep: int) -> None:
             log.warning("%s could not be deleted (%s); going on", error.where, error.what)
 
 
-def _pack(tensors: dict[str, Tensor]) -> bytes:
+def pack(tensors: Mapping[str, Tensor]) -> bytes:
+    """Return tensors as the bytes of a file."""
     return safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()})
 
 
@@ -289,17 +290,20 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
     if state.average is not None:
         _fill(state.average.weights, _unpack(files.get(AVERAGE), path / AVERAGE), path / AVERAGE)
 
-    # The optimizer has no state yet: what it keeps per parameter follows from the names.
+    # The optimizer has no state yet: what it keeps per parameter follows from the names, in the
+    # order of its groups. It has none of frozen weights.
+    names = {parameter: name for name, parameter in parameters.items()}
+    groups = state.optimizer.state_dict()["param_groups"]
+    updated = {names[p]: p for group in state.optimizer.param_groups for p in group["params"]}
     saved = _unpack(files.get(OPTIMIZER), path / OPTIMIZER)
     kinds = {name.rpartition("/")[2] for name in saved}  # step, and one or two moments
     expected = {
         f"{name}/{kind}": torch.zeros(()) if kind == "step" else parameter
-        for name, parameter in parameters.items()
+        for name, parameter in updated.items()
         for kind in kinds
     }
     _check(expected, saved, path / OPTIMIZER)
-    values = {i: {k: saved[f"{name}/{k}"] for k in kinds} for i, name in enumerate(parameters)}
-    groups = state.optimizer.state_dict()["param_groups"]
+    values = {i: {k: saved[f"{name}/{k}"] for k in kinds} for i, name in enumerate(updated)}
     state.optimizer.load_state_dict({"state": values, "param_groups": groups})
     state.progress = _read_progress(files.get(STATE, b""), path / STATE)
 
@@ -340,6 +344,17 @@ def load_weights(run: RunDir, model: nn.Module, selector: str | None = None) -> 
         _allocate(model)
     _fill(dict(model.named_parameters()), saved, path)
     return update_of(path.parent)
+
+
+def load_some(path: Path, model: nn.Module) -> None:
+    """Fill those weights of a model that a directory holds, in a file as checkpoints have it.
+
+    Raises:
+        RunDirError: it is damaged, or they do not fit.
+    """
+    saved = _unpack(read_directory(path, _size_limit(model)).get(MODEL), path / MODEL)
+    own = dict(model.named_parameters())
+    _fill({name: own[name] for name in saved.keys() & own.keys()}, saved, path / MODEL)
 
 
 def _allocate(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from seq2seq.config.compose import to_yaml
-from seq2seq.config.schema import Config
+from seq2seq.config.schema import Config, InitConfig
 from seq2seq.data.prepare import TOKENIZERS
 from seq2seq.run.checksums import read_directory, verify_directory
 from seq2seq.run.directory import RunDir
@@ -40,6 +40,7 @@ def export(run: RunDir, cfg: Config) -> Path:
             cfg,
             data=replace(cfg.data, root="", train=[], validation=[], test=[]),
             evaluate=replace(cfg.evaluate, heatmap_font=None),
+            init=InitConfig(),
         )
     )
     files = {"model.safetensors": weights, "config.yaml": config.encode()}

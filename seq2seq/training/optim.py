@@ -5,8 +5,10 @@ The registry finds them: an optimizer or a schedule of an extension registers in
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from types import MappingProxyType
 from typing import cast
 
 import torch
@@ -16,6 +18,7 @@ from seq2seq.config.registry import build, builds
 from seq2seq.config.schema import (
     AdadeltaConfig,
     AdamConfig,
+    Config,
     ConstantConfig,
     CosineConfig,
     DecayConfig,
@@ -23,13 +26,70 @@ from seq2seq.config.schema import (
     LinearConfig,
     PlateauConfig,
 )
+from seq2seq.data.tokenizer import PAD
+from seq2seq.model import build_model
+from seq2seq.run.errors import ConfigError
+from seq2seq.training.weight_names import matching
 
 log = logging.getLogger(__name__)
 
+LR_FACTOR = "lr_factor"
+"""Of a group of weights: its share of the learning rate."""
 
-def build_optimizer(model: nn.Module, cfg: object) -> torch.optim.Optimizer:
-    """Build the optimizer of a config, `cfg.optimizer`, for all weights of a model."""
-    return cast(torch.optim.Optimizer, build(cfg, model.parameters()))
+
+def check_names(cfg: Config) -> None:
+    """See that the model of a config has the weights that its training names, before any work.
+
+    Raises:
+        ConfigError: it has not, or all of them are frozen.
+    """
+    if not cfg.trainer.freeze and not cfg.trainer.lr_factors:
+        return
+    with torch.device("meta"):
+        model = build_model(cfg, num_source=8, num_target=8, pad=PAD)  # names are those of any size
+    freeze(model, cfg.trainer.freeze)
+    build_optimizer(model, cfg.optimizer, cfg.trainer.lr_factors or {})
+
+
+def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
+    """Let no update change the weights of a model that patterns mean, `trainer.freeze`.
+
+    Raises:
+        ConfigError: a pattern means none, or together they mean all.
+    """
+    frozen = matching(model, patterns, "trainer.freeze")
+    weights = dict(model.named_parameters())
+    if frozen == weights.keys():
+        raise ConfigError("config", "trainer.freeze leaves nothing to train", "Name fewer weights.")
+    for name in frozen:
+        weights[name].requires_grad_(False)
+
+
+def build_optimizer(
+    model: nn.Module, cfg: object, lr_factors: Mapping[str, float] = MappingProxyType({})
+) -> torch.optim.Optimizer:
+    """Build the optimizer of a config, `cfg.optimizer`, for the weights that are not frozen.
+
+    Args:
+        model: That is trained.
+        cfg: Of the optimizer.
+        lr_factors: `trainer.lr_factors`; weights of one factor become a group that names it.
+
+    Raises:
+        ConfigError: a pattern means no weight.
+    """
+    weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    optimizer = cast(torch.optim.Optimizer, build(cfg, weights.values()))
+    factors = {weight: 1.0 for weight in weights.values()}
+    for pattern, factor in lr_factors.items():
+        for name in matching(model, [pattern], "trainer.lr_factors") & weights.keys():
+            factors[weights[name]] *= factor
+    if lr_factors:
+        groups, optimizer.param_groups = optimizer.param_groups, []
+        for group, factor in product(groups, dict.fromkeys(factors.values())):
+            if own := [p for p in group["params"] if factors[p] == factor]:
+                optimizer.add_param_group({**group, "params": own, LR_FACTOR: factor})
+    return optimizer
 
 
 @builds(AdadeltaConfig)

@@ -23,7 +23,14 @@ from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.divergence import Guard, Step, check_weights
 from seq2seq.training.gradient import accumulated_gradient, free_failed_pass
 from seq2seq.training.monitor import Monitor, UpdateStats
-from seq2seq.training.optim import build_optimizer, clip_gradients, rate_factor, warn_of_warmup
+from seq2seq.training.optim import (
+    LR_FACTOR,
+    build_optimizer,
+    clip_gradients,
+    freeze,
+    rate_factor,
+    warn_of_warmup,
+)
 from seq2seq.training.validation import TrainingData, validate
 
 log = logging.getLogger(__name__)
@@ -45,10 +52,11 @@ class Trainer:
     ) -> None:
         self.model, self.data, self.cfg, self.run, self.stop = model, data, cfg, run, stop
         self.device = next(model.parameters()).device
+        freeze(model, cfg.trainer.freeze)
         decay = cfg.trainer.ema_decay
         self.state = TrainingState(
             model=model,
-            optimizer=build_optimizer(model, cfg.optimizer),
+            optimizer=build_optimizer(model, cfg.optimizer, cfg.trainer.lr_factors or {}),
             average=WeightAverage(model, decay) if decay else None,
             progress=Progress(),
         )
@@ -109,9 +117,11 @@ class Trainer:
 
     def _catch_up(self) -> None:
         """Do what an interrupted process left undone after its last update."""
-        progress, marked = self.progress, checkpoint.best_update(self.run) or 0
-        if progress.best_update > marked:  # it died between the checkpoint and the mark
-            self._mark_best()
+        progress, marked = self.progress, checkpoint.best_update(self.run)
+        if self.cfg.init.run is not None and not checkpoint.updates(self.run):
+            self._validate()  # what it begins with may stay the best
+        elif progress.best_score is not None and (marked is None or progress.best_update > marked):
+            self._mark_best()  # it died between the checkpoint and the mark
         due = progress.update and progress.update % self.cfg.trainer.validate_every == 0
         if due and progress.validated != progress.update:  # it was stopped while validating
             self._validate()
@@ -204,7 +214,7 @@ class Trainer:
         )
         rate: float = self.cfg.optimizer.lr * factor
         for group in self.state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(LR_FACTOR, 1.0)
         return rate
 
     def _batch(self, rows: Sequence[int]) -> Batch:

@@ -15,6 +15,7 @@ from seq2seq.config.schema.model import (
 )
 from seq2seq.config.schema.ranges import at_least, number
 from seq2seq.config.schema.training import AdadeltaConfig, ConstantConfig, TrainerConfig
+from seq2seq.run.errors import ConfigError
 
 Stage = StrEnum("Stage", "tokenize train decode evaluate")  # the steps of a run, in their order
 
@@ -28,6 +29,25 @@ class LoggingConfig:
     # Validation translations shown in TensorBoard, the first ones with a heatmap
     samples: int = at_least(0, default=8)
     heatmaps: int = at_least(0, default=2)
+
+
+@dataclass(kw_only=True)
+class InitConfig:
+    """What a run begins with, other than weights that are drawn and vocabularies of its own."""
+
+    # A run, or its `model/`, of which the best weights and the vocabularies are taken
+    run: str | None = None
+    # Which of its weights, by beginnings of their names (`encoder`, `decoder.embedding`) or by
+    # patterns (`*.E.weight`); null takes all. The others are drawn.
+    parts: list[str] | None = None
+    # Files of vectors for words, in the text format of word2vec and GloVe; as wide as embeddings
+    source_vectors: str | None = None
+    target_vectors: str | None = None
+
+    def check(self, _config: Any) -> None:
+        """See that parts are those of something."""
+        if self.parts is not None and self.run is None:
+            raise ConfigError("config", "init.parts is given and init.run is not", "Give both.")
 
 
 # Where tensors live; auto takes CUDA if there is one
@@ -53,6 +73,7 @@ class Config:
     encoder: Any = field(default_factory=RecurrentEncoderConfig)
     decoder: Any = field(default_factory=RecurrentDecoderConfig)
     attention: Any = field(default_factory=AdditiveConfig)
+    init: InitConfig = field(default_factory=InitConfig)
     optimizer: Any = field(default_factory=AdadeltaConfig)
     scheduler: Any = field(default_factory=ConstantConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -1,6 +1,7 @@
 """Optimizer, schedule and the training loop: Appendix B and what came later."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -117,6 +118,11 @@ class TrainerConfig:
     normalize: Normalize = Normalize.none
     # Greatest gradient norm over all parameters (1 in B.2)
     clip_norm: float = number(0, default=1.0, open_ends="low")
+    # Weights that no update changes, by beginnings of their names (`encoder`, `decoder.embedding`)
+    # or by patterns (`*.E.weight`)
+    freeze: list[str] = field(default_factory=list)
+    # Shares of the learning rate, by such names: {encoder: 0.1}; all that mean a weight count
+    lr_factors: dict[str, float] | None = None
     label_smoothing: float = share(0.0)
     precision: Precision = Precision.fp32
     # Stop, or compute the gradient in parts of the batch, halved until they fit. It is the same
@@ -146,3 +152,7 @@ class TrainerConfig:
         if (self.batch_sentences is None) == (self.batch_tokens is None):
             what = "exactly one of trainer.batch_sentences and trainer.batch_tokens must be given"
             raise ConfigError("config", what, "Set the other to null.")
+        for pattern, factor in (self.lr_factors or {}).items():
+            if not 0 < factor < math.inf:
+                outside = f"trainer.lr_factors: {factor:g} for {pattern} is out of range"
+                raise ConfigError("config", outside, "Use (0, inf), or trainer.freeze.")

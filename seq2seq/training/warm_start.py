@@ -1,0 +1,152 @@
+"""A new run that begins with the weights and the vocabularies of another, its origin: `init.run`.
+
+What is taken is copied when the run is made, weights into `init/` and vocabularies to their place,
+so that nothing needs the origin later. Optimizer, counters and average are fresh.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from seq2seq.config.compose import flatten, is_within, load_run_config
+from seq2seq.config.schema import Config
+from seq2seq.data.prepare import MAX_VOCABULARY_BYTES, TOKENIZERS, load_tokenizers
+from seq2seq.decoding.pretrained import outline
+from seq2seq.run.checksums import MANIFEST, entries_of, read_directory
+from seq2seq.run.directory import CONFIG, RunDir
+from seq2seq.run.errors import ConfigError
+from seq2seq.run.provenance import without_directories
+from seq2seq.training.checkpoint import AVERAGE, MODEL, directory_of, load_weights, pack
+from seq2seq.training.weight_names import in_short, matching
+
+log = logging.getLogger(__name__)
+
+ORIGIN = "init"
+"""The directory of a run that holds the weights that were taken."""
+
+_PARTS = ("model", "cell", "encoder", "decoder", "attention")
+_FREE = re.compile(
+    r".*dropout|tokenizer\.sampling|model\.(init|backend)|cell\.forget_bias"
+    r"|attention\.(inference|layer|head|soft_share|reinforce_weight|discount|entropy_weight)"
+)
+"""Settings that change neither what weights there are nor what a trained model computes."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run begins with."""
+
+    record: Mapping[str, Any]  # for `run.json`: which run, update and checksum
+    vocabularies: Mapping[str, bytes]
+    weights: Mapping[str, Tensor]
+    notes: Sequence[tuple[int, str]]  # for the log, with their levels
+
+
+def read_origin(cfg: Config) -> Origin | None:
+    """Read what `init.run` says, if it says something; checked as by every command.
+
+    Raises:
+        ConfigError: the origin is no model of this config.
+        RunDirError: it is no run, or damaged.
+    """
+    if cfg.init.run is None:
+        return None
+    run = RunDir.open(Path(cfg.init.run).expanduser())
+    its = load_run_config(run.checked(CONFIG))
+    if other := _other_settings(cfg, its, ["tokenizer"]):
+        raise ConfigError("config", other, "Give its settings, as its vocabularies serve.")
+    if (other := _other_settings(cfg, its, _PARTS)) and cfg.init.parts is None:
+        fix = "Give its settings, or name in init.parts what of it to take."
+        raise ConfigError("config", other, fix)
+
+    # Its weights, and which of them fit the model to be.
+    tokenizers = load_tokenizers(run, its)
+    model, own = outline(its, tokenizers), outline(cfg, tokenizers)
+    taken = _taken(cfg, model, own)
+    update = load_weights(run, model)
+    weights = {name: p.detach() for name, p in model.named_parameters() if name in taken}
+    rest = {name for name, _ in own.named_parameters()} - taken
+
+    # What is said of it, and where.
+    directory = directory_of(run, update)
+    entries = entries_of(directory / MANIFEST)
+    checksum = entries[AVERAGE if AVERAGE in entries else MODEL]["sha256"]
+    name = without_directories(cfg.init.run)
+    return Origin(
+        record={"run": name, "update": update, "sha256": checksum},
+        vocabularies=read_directory(run.path(TOKENIZERS), MAX_VOCABULARY_BYTES),
+        weights=weights,
+        notes=[
+            (logging.INFO, f"weights of {name}, update {update:,}: {in_short(taken, rest)}"),
+            (logging.INFO, f"weights drawn anew: {in_short(rest, taken)}"),
+            *((logging.INFO, note) for note in [other] if note),
+            *((logging.WARNING, note) for note in _other_languages(cfg, its)),
+        ],
+    )
+
+
+def keep(run: RunDir, origin: Origin | None) -> dict[str, Any]:
+    """Copy an origin into a run that is being made; return what `run.json` says of it."""
+    run.remove_directory(ORIGIN)  # of a try that began with another
+    if origin is None:
+        return {}
+    run.commit_directory(TOKENIZERS, origin.vocabularies)
+    run.commit_directory(ORIGIN, {MODEL: pack(origin.weights)}, about=origin.record)
+    for level, note in origin.notes:
+        log.log(level, "%s", note)
+    return {"init": dict(origin.record)}
+
+
+def _other_settings(cfg: Config, its: Config, groups: Sequence[str]) -> str | None:
+    """Say what two configs differ in within some groups, what is for training alone excepted."""
+    ours, others, unequal = flatten(cfg), flatten(its), []
+    for group in groups:
+        # Of another option no setting can be compared.
+        other = ours[f"{group}.name"] != others[f"{group}.name"]
+        keys = [f"{group}.name"] if other else [key for key in others if is_within(key, [group])]
+        unequal += [k for k in keys if ours.get(k) != others[k] and not _FREE.fullmatch(k)]
+    if not unequal:
+        return None
+    there, here = (
+        " ".join(f"{key.removesuffix('.name')}={_typed(values.get(key))}" for key in unequal)
+        for values in (others, ours)
+    )
+    return f"init.run: {cfg.init.run} has {there}, not {here}"
+
+
+def _typed(value: object) -> str:
+    """Return a value as one types it."""
+    return json.dumps(value).strip('"')
+
+
+def _taken(cfg: Config, its: nn.Module, own: nn.Module) -> set[str]:
+    """Return the names of the weights to take.
+
+    Raises:
+        ConfigError: some of them are not in both models, or of other sizes.
+    """
+    shapes = [{name: tuple(p.shape) for name, p in m.named_parameters()} for m in (its, own)]
+    names = {*shapes[0], *shapes[1]}
+    if cfg.init.parts is not None:
+        names = {n for model in (its, own) for n in matching(model, cfg.init.parts, "init.parts")}
+    wrong = sorted(name for name in names if shapes[0].get(name) != shapes[1].get(name))
+    if wrong:
+        there, here = (has.get(wrong[0], "none") for has in shapes)
+        parts = in_short(wrong, names - {*wrong})
+        what = f"init.run: {cfg.init.run} has others of {parts} ({wrong[0]}: {there}, not {here})"
+        raise ConfigError("config", what, "Name in init.parts what of it to take.")
+    return names
+
+
+def _other_languages(cfg: Config, its: Config) -> list[str]:
+    """Return a line on languages that the vocabularies were not learnt on, if there are some."""
+    ours, others = (f"{c.data.source_language}-{c.data.target_language}" for c in (cfg, its))
+    if ours == others:
+        return []
+    return [f"the vocabularies were learnt on {others}, and this run is {ours}"]
