@@ -26,14 +26,13 @@ MOVED = {
 
 ADDED: dict[int, dict[str, Any]] = {
     2: {
-        "follows": "",
         "model.name": "rnnsearch",
         "cell": {"name": "gated"},
         "encoder": {"name": "recurrent"},
         "decoder": {"name": "recurrent"},
         "trainer.accumulate": 1,
     },
-    3: {"init": {}},
+    3: {"init": {}, "follows": ""},
 }
 """Settings that a format brought, with the value by which runs of the one before had worked."""
 
