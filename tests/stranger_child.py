@@ -102,6 +102,10 @@ def lengths(run: str) -> None:
     script("evaluate", run, "--by-length", f"{run}/by_length.png")
 
 
+def attention(run: str) -> None:
+    script("evaluate", run, "--attention")
+
+
 def resume(run: str, *stages: str) -> None:
     only = [f"stages=[{','.join(stages)}]"] if stages else []
     cfg, opened = train.reopen(Path(run), ["threads=1", *only])
@@ -117,6 +121,7 @@ ACTIONS = {
     "evaluate": evaluate,
     "resume": resume,
     "lengths": lengths,
+    "attention": attention,
     "resume evaluate": lambda run: resume(run, "evaluate"),
     "resume tokenize": lambda run: resume(run, "tokenize"),
 }

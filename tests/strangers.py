@@ -474,7 +474,7 @@ IGNORED = {"files that nobody reads", "a font outside", "a best that climbs", "a
 ASKED = {
     "pickle as translations": ("decode", "evaluate", "resume evaluate"),
     "pickle as details": ("decode", "evaluate", "resume evaluate"),
-    "pickle as scores": ("decode", "evaluate", "resume tokenize"),
+    "pickle as scores": ("decode", "attention", "resume tokenize"),
     "pickle as lengths": ("decode", "lengths", "resume tokenize"),
 }
 """What reads the trap, where a whole resume would write the file anew."""
