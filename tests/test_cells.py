@@ -18,7 +18,12 @@ from conftest import (
     weights_of,
     with_values,
 )
-from test_equations import TOLERANCE, assert_gradients_are_the_oracles, differences
+from test_equations import (
+    TOLERANCE,
+    assert_gradients_are_the_oracles,
+    assert_values_are_the_oracles,
+    differences,
+)
 from torch import nn
 from torch.nn import functional
 
@@ -81,10 +86,7 @@ ENCODERS = {
 
 @pytest.mark.parametrize("kind", RECURRENT)
 def test_values_are_the_oracles_along_targets_and_word_by_word(kind):
-    for seed in (1, 2):
-        model, batch = tiny_model(seed, **RECURRENT[kind]), random_batch(seed)
-        worst = differences(model, oracle_of(model), batch)
-        assert max(worst.values()) < TOLERANCE, f"seed {seed}: {worst}"
+    assert_values_are_the_oracles(lambda seed: tiny_model(seed, **RECURRENT[kind]))
 
 
 @pytest.mark.parametrize("kind", RECURRENT)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import types
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -91,6 +92,14 @@ def test_sizes_that_all_differ_and_sizes_of_one():
 @pytest.mark.parametrize("extras", [EXTRAS[0], EXTRAS[-1]], ids=name_of)
 def test_gradients_are_the_oracles(changes, extras):
     assert_gradients_are_the_oracles(tiny_model(11, **changes, **extras), seed=11)
+
+
+def assert_values_are_the_oracles(build: Callable[[int], EncoderDecoder]) -> None:
+    """Compare two models, by their seeds, along targets and word by word."""
+    for seed in (1, 2):
+        model = build(seed)
+        worst = differences(model, oracle_of(model), random_batch(seed))
+        assert max(worst.values()) < TOLERANCE, f"seed {seed}: {worst}"
 
 
 def assert_gradients_are_the_oracles(

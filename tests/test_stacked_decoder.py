@@ -5,7 +5,12 @@ import dataclasses
 import pytest
 import torch
 from conftest import FAMILY, STACKED, follow, oracle_of, random_batch, tiny_model
-from test_equations import TOLERANCE, assert_gradients_are_the_oracles, differences
+from test_equations import (
+    TOLERANCE,
+    assert_gradients_are_the_oracles,
+    assert_values_are_the_oracles,
+    differences,
+)
 
 from seq2seq.config.schema import Backend, GatedConfig, LSTMConfig, MinGRUConfig
 from seq2seq.model.initialization import SCHEMES
@@ -25,10 +30,7 @@ KINDS |= {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_are_the_oracles_along_targets_and_word_by_word(kind):
-    for seed in (1, 2):
-        model, batch = tiny_model(seed, **KINDS[kind]), random_batch(seed)
-        worst = differences(model, oracle_of(model), batch)
-        assert max(worst.values()) < TOLERANCE, f"seed {seed}: {worst}"
+    assert_values_are_the_oracles(lambda seed: tiny_model(seed, **KINDS[kind]))
 
 
 @pytest.mark.parametrize("kind", KINDS)

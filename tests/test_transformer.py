@@ -16,7 +16,12 @@ from conftest import (
     tiny_model,
     tiny_transformer,
 )
-from test_equations import TOLERANCE, assert_gradients_are_the_oracles, differences
+from test_equations import (
+    TOLERANCE,
+    assert_gradients_are_the_oracles,
+    assert_values_are_the_oracles,
+    differences,
+)
 from test_search import RULES, random_sources, search
 from torch import nn
 
@@ -40,10 +45,7 @@ def model_of(kind: str, seed: int):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_are_the_oracles_along_targets_and_word_by_word(kind):
-    for seed in (1, 2):
-        model, batch = model_of(kind, seed), random_batch(seed)
-        worst = differences(model, oracle_of(model), batch)
-        assert max(worst.values()) < TOLERANCE, f"seed {seed}: {worst}"
+    assert_values_are_the_oracles(lambda seed: model_of(kind, seed))
 
 
 @pytest.mark.parametrize("kind", KINDS)

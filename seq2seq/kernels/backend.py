@@ -15,7 +15,6 @@ from seq2seq.model.attention import AdditiveAttention
 from seq2seq.model.backend import Backend
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.model.lstm import LSTMCell
 from seq2seq.model.protocols import Cell, Decoder, Encoder, Stepper
 from seq2seq.model.stacked_decoder import StackedDecoder
 
@@ -27,7 +26,7 @@ def read(
     gated = [u for u in units if isinstance(u, GatedUnit) and u.__class__ is GatedUnit]
     if len(gated) == len(units):
         return read_fused(gated, x, mask, start)
-    plain = [u for u in units if isinstance(u, LSTMCell) and is_plain(u)]
+    plain = [u for u in units if is_plain(u)]
     if len(plain) == len(units) and x.device.type == "cpu":
         return read_lstm(plain, x, mask, start)
     return recurrence.read(units, x, mask, start)

@@ -1,6 +1,7 @@
 """LSTMs over whole sequences by torch's own loop in C++, which leaves padding out."""
 
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from seq2seq.model.lstm import LSTMCell
 
 
-def is_plain(unit: object) -> bool:
+def is_plain(unit: object) -> TypeGuard[LSTMCell]:
     """Whether a unit is what torch's loop knows: without LayerNorm and dropout, with an input."""
     return (
         isinstance(unit, LSTMCell)
