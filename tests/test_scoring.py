@@ -15,11 +15,21 @@ from pathlib import Path
 import pytest
 from many_scripts import PLAIN, TYPOGRAPHIC
 from runs import assert_fails, run_here
+from sacrebleu.metrics import CHRF
 
 from seq2seq.config.schema import SentencePieceConfig
 from seq2seq.data.subword_vocabulary import train_sentencepiece
 from seq2seq.evaluation import scoring
-from seq2seq.evaluation.scoring import Score, Scores, bleu, bleu_metric, score, tokenised_bleu
+from seq2seq.evaluation.scoring import (
+    LOWER_CASED,
+    TOKENISED,
+    Score,
+    Scores,
+    bleu,
+    bleu_metric,
+    score,
+    tokenised_bleu,
+)
 from seq2seq.run.errors import ConfigError, DataError, PlatformError
 from seq2seq.run.jsonable import from_json, to_json
 
@@ -193,11 +203,23 @@ def test_tokenised_bleu_is_not_smoothed_and_says_so():
     )
 
 
+def test_lower_cased_bleu_is_that_of_lower_cased_text_and_says_so():
+    upper, lower = ["Le Chat noir dort ."] * 2, ["le chat noir dort ."] * 2
+    assert tokenised_bleu(upper, lower, "fr").value < 100
+    found = tokenised_bleu(upper, lower, "fr", lowercase=True)
+    assert found.value == pytest.approx(100)
+    assert "case:lc" in found.signature
+
+
 def test_tokenised_bleu_stands_beside_the_other_where_the_language_is_known(scores, caplog):
     found = score(HYPOTHESES, REFERENCES, "13a", "fr")
-    assert list(found.scores) == ["BLEU", "BLEU, tokenised", "chrF", "TER"]
+    assert list(found.scores) == ["BLEU", TOKENISED, LOWER_CASED, "chrF", "TER", "chrF++"]
     tokenised = tokenised_bleu(HYPOTHESES, REFERENCES, "fr")
-    assert found.scores == {**scores.scores, "BLEU, tokenised": tokenised}
+    lower = tokenised_bleu(HYPOTHESES, REFERENCES, "fr", lowercase=True)
+    pairs = CHRF(word_order=2).corpus_score(HYPOTHESES, [REFERENCES]).score
+    assert found.scores["chrF++"].value == pairs
+    rest = {name: one for name, one in found.scores.items() if name != "chrF++"}
+    assert rest == {**scores.scores, TOKENISED: tokenised, LOWER_CASED: lower}
     tokenised_bleu(["le chat ."] * 200, ["le chat ."] * 200, "fr")
     assert not caplog.records, "sacreBLEU is told that the text is tokenised"
 

@@ -21,6 +21,7 @@ from seq2seq.data.word_vocabulary import Moses
 from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
 TOKENISED = "BLEU, tokenised"
+LOWER_CASED = "BLEU, lower-cased tokenised"
 
 _FETCHED = ("flores200", "flores101", "spm", "spBLEU-1K")
 """Tokenizers whose models sacreBLEU fetches from the network: not for us, but good once there."""
@@ -75,14 +76,14 @@ def score(
     language: str = "",
     more_references: Sequence[Sequence[str]] = (),
 ) -> Scores:
-    """Score detokenised text with BLEU, chrF and TER, and the BLEU of its Moses tokens.
+    """Score detokenised text with BLEU, chrF and TER; where there are words, also by those.
 
     Args:
         hypotheses: One a line.
         references: One a line.
         tokenizer: sacreBLEU's for BLEU; None for the one that suits the language.
-        language: Of the text. Without one there is no tokenised BLEU, and none in a language that
-            Moses cannot cut into words.
+        language: Of the text. Without one there is no tokenised BLEU and no chrF++, and none in a
+            language that Moses cannot cut into words.
         more_references: Further translations of each source, each list as `references`.
 
     Raises:
@@ -91,9 +92,16 @@ def score(
         ConfigError: unknown tokenizer.
         PlatformError: the tokenizer needs a package that is missing.
     """
+    from sacrebleu.metrics import CHRF
+
     more = more_references
     scores = dict(score_bleu(hypotheses, references, tokenizer, language, more).scores)
-    for name, metric in word_free_metrics(language, references).items():
+    metrics = word_free_metrics(language, references)
+    if TOKENISED in scores:
+        lower = tokenised_bleu(hypotheses, references, language, *more, lowercase=True)
+        scores[LOWER_CASED] = lower
+        metrics["chrF++"] = CHRF(word_order=2)
+    for name, metric in metrics.items():
         scores[name] = _score(metric, hypotheses, references, *more)
     return Scores(len(references), scores)
 
@@ -138,11 +146,13 @@ def tokenised_bleu(
     references: Sequence[str],
     language: str,
     *more_references: Sequence[str],
+    lowercase: bool = False,
 ) -> Score:
-    """Return BLEU between Moses tokens, cased, without smoothing: what multi-bleu.perl computes.
+    """Return BLEU between Moses tokens, without smoothing: what multi-bleu.perl computes.
 
-    The usual assumption about Table 1, which names no script. Translations are detokenised text
-    and are tokenised anew, as the references are; nothing is escaped.
+    Cased is the usual assumption about Table 1, which names no script; lower-cased is what
+    publications on Multi30k give. Translations are detokenised text and are tokenised anew, as the
+    references are; nothing is escaped.
     """
     from sacrebleu.metrics import BLEU
 
@@ -150,7 +160,7 @@ def tokenised_bleu(
     texts = (hypotheses, references, *more_references)
     tokens = [[" ".join(moses.words(line)) for line in lines] for lines in texts]
     # force: or sacreBLEU would warn that this looks tokenised.
-    metric = BLEU(tokenize="none", smooth_method="none", force=True)
+    metric = BLEU(tokenize="none", smooth_method="none", force=True, lowercase=lowercase)
     found = _score(metric, *tokens)
     rules = f"tokens:moses-{language}.{version('sacremoses')}"
     return replace(found, signature=f"{rules}|{found.signature}")
