@@ -6,6 +6,7 @@ One training, one resume and one decoding, in a folder full of traps and with ma
 import os
 import re
 import socket
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from runs import ROOT, call, composed, template_pairs, write_corpus
 
 from seq2seq.config.schema import InitConfig
-from seq2seq.run.provenance import without_directories, without_paths
+from seq2seq.run.provenance import commit, without_directories, without_paths
 
 TRAPS = ["sitecustomize.py", "usercustomize.py", "torch.py", "numpy.py", "yaml.py", "json.py"]
 TRAPS += ["seq2seq.py", "train.py", "hydra_plugins/__init__.py", "hydra_plugins/evil/__init__.py"]
@@ -164,3 +165,24 @@ def test_U13_a_config_without_paths():
     assert shown.init == InitConfig(run=".../b", source_vectors=".../b", target_vectors=".../b")
     assert without_paths(composed("debug")) == composed("debug")
     assert cfg.data.root == "/home/me"  # the config itself stays
+
+
+def test_the_commit_is_that_of_the_checkout_that_knows_the_module(tmp_path, monkeypatch):
+    module = tmp_path / "module.py"
+    module.write_text("a = 1\n")
+
+    def git(*words: str) -> str:
+        own = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run([*own, *words], check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q")
+    assert commit(module) is None, "Git does not know it"
+    git("add", "module.py")
+    git("commit", "-q", "-m", "one")
+    head = git("rev-parse", "HEAD").strip()
+    (tmp_path / "other").write_text("")
+    assert commit(module) == head
+    module.write_text("a = 2\n")
+    assert commit(module) == f"{head}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert commit(module) is None, "no Git"

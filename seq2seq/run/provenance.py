@@ -5,6 +5,7 @@ they were typed, because a resumed run needs them.
 """
 
 import re
+import subprocess
 import sys
 from dataclasses import replace
 from importlib.metadata import version
@@ -37,6 +38,7 @@ def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "seq2seq": seq2seq.__version__,
+        "commit": commit(Path(seq2seq.__file__)),
         "python": ".".join(map(str, sys.version_info[:3])),
         "packages": {name: version(name) for name in PACKAGES},
         "threads": cfg.threads if cfg.threads is not None else torch.get_num_threads(),
@@ -45,6 +47,24 @@ def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
         "draws": "keyed",
         "command": command if command is not None else typed_command(),
     }
+
+
+def commit(module: Path) -> str | None:
+    """Return the commit of the Git checkout that holds a module, with `-dirty` if it was changed.
+
+    None for what is installed, and where there is no Git.
+    """
+    git = ["git", "-C", str(module.parent)]
+    answers = []
+    # A module that Git does not know may lie in somebody else's checkout.
+    asked = (["ls-files", "--error-unmatch", module.name], ["rev-parse", "HEAD"])
+    for words in (*asked, ["status", "--porcelain", "--untracked-files=no"]):
+        try:
+            answer = subprocess.run([*git, *words], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        answers.append(answer.stdout.strip())
+    return answers[1] + ("-dirty" if answers[2] else "")
 
 
 def _steps() -> str:
