@@ -167,6 +167,24 @@ def test_the_log_has_plain_lines(trained):
     assert [text.split(" INFO ", 1)[-1] for text in saved] == trained.log
 
 
+def test_the_ledger_has_a_run_once_with_what_it_scored(trained, tmp_path):
+    ledger = tmp_path / "ledger.jsonl"
+    for _ in range(2):
+        added = call(ROOT / "scripts/ledger.py", ledger, trained.run, cwd=tmp_path)
+        assert added.returncode == 0, added.stderr.decode()
+    [line] = map(json.loads, ledger.read_text("utf-8").splitlines())
+    saved = json.loads((trained.run / "scores.json").read_text())["scores"]
+    for name in ("BLEU", "BLEU, lower-cased tokenised", "chrF"):
+        score = saved[name]
+        assert line["test"][name] == [score[key] for key in ("value", "low", "high", "signature")]
+    rows = [json.loads(row) for row in (trained.run / "metrics.jsonl").read_text().splitlines()]
+    best = [row for row in rows if row["update"] == line["best_update"]][-1]
+    assert line["validation"]["loss"] == best["validation/loss"]
+    assert (line["name"], line["updates"]) == ("quickstart", 30)
+    [parameters] = {row.split()[1] for row in trained.log if row.startswith("model: ")}
+    assert f"{line['parameters']:,}" == parameters
+
+
 def test_resuming_a_finished_run_only_shows_it(trained):
     metrics = (trained.run / "metrics.jsonl").read_bytes()
     result = call(ROOT / "train.py", "resume=run", cwd=trained.home)
