@@ -28,8 +28,8 @@ from seq2seq.data.batching import Batch, TokenizedPairs, plan_epoch
 from seq2seq.data.store import IdStore
 from seq2seq.data.tokenizer import EOS, PAD, UNK
 from seq2seq.model import build_model
-from seq2seq.model.draws import entry_keys
 from seq2seq.training.gradient import accumulated_gradient
+from seq2seq.training.objective import draw_keys
 from seq2seq.training.optim import build_optimizer, clip_gradients
 
 Rows = Sequence[npt.NDArray[np.int32]]
@@ -152,7 +152,7 @@ class Training:
     def update(self, batch: Batch) -> int:
         """Make one update; return its target tokens."""
         batch = batch.to(self.device)
-        keys = entry_keys(self.cfg.seed, 1, batch.num_sentences).to(self.device)
+        keys = draw_keys(self.cfg, 1, batch.num_sentences).to(self.device)
         gradient = accumulated_gradient(self.model, batch, keys, 1, self.cfg)
         clip_gradients(self.model, self.cfg.trainer.clip_norm)
         gradient.total.item()

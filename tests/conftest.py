@@ -242,9 +242,9 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
     return oracle
 
 
-def follow(model: EncoderDecoder, batch: Batch, seed: int = 0) -> Followed:
+def follow(model: EncoderDecoder, batch: Batch, seed: int = 0, *, number: int = 0) -> Followed:
     """The model along the targets of a batch; in training mode with the draws of a seed."""
-    with keyed(entry_keys(seed, 1, batch.num_sentences)):
+    with keyed(entry_keys(seed, 1, batch.num_sentences, number=number)):
         return model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
 
 

@@ -100,7 +100,7 @@ def room_for(model: torch.nn.Module, sentences: int):
 
 def accumulated_gradient(model: EncoderDecoder, batch: Batch, parts: int, cfg: Config) -> Gradient:
     """With the draws of some keys."""
-    return gradients.accumulated_gradient(model, batch, keys_of(batch), parts, cfg)
+    return gradients.accumulated_gradient(model, batch, keys_of(batch)[:, None], parts, cfg)
 
 
 def keys_of(batch: Batch) -> torch.Tensor:
@@ -205,7 +205,7 @@ def test_losses_of_sentences_add_up_to_that_of_the_batch():
     parts = zip(split(batch, len(RAGGED)), keys_of(batch)[:, None], losses, RAGGED, strict=True)
     for alone, key, loss, (_, width) in parts:
         assert alone.tgt.shape[1] == width
-        total = gradients.accumulated_gradient(model, alone, key, 1, cfg).total.item()
+        total = gradients.accumulated_gradient(model, alone, key[:, None], 1, cfg).total.item()
         assert loss == pytest.approx(total, rel=1e-5)
 
 

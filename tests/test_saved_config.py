@@ -96,7 +96,7 @@ DAMAGED = {
     "a number as key": (b"1: x", "one that is not text"),
     "a control character": (b"name: \x00", "not valid YAML"),
     "too much": (b"# " + b"x" * MAX_CONFIG_BYTES, f"more than {MAX_CONFIG_BYTES}"),
-    "a later format": (b"format: 4\nname: x\n", "has format 4, this version knows 1 to 3"),
+    "a later format": (b"format: 5\nname: x\n", "has format 5, this version knows 1 to 4"),
     "no format": (b"format: true\nname: x\n", "has format True"),
     "half of it": (b"format: 2\nname: x\nseed: 1\n", "missing value 'attention'"),
     "half of an old one": (b"name: x\nmodel: {}\n", "missing value 'attention'"),

@@ -11,7 +11,7 @@ from typing import Any
 
 from seq2seq.run.errors import RunDirError
 
-FORMAT = 3
+FORMAT = 4
 """Of the `config.yaml` that this version writes."""
 
 MOVED = {
@@ -33,6 +33,7 @@ ADDED: dict[int, dict[str, Any]] = {
         "trainer.accumulate": 1,
     },
     3: {"init": {}, "follows": ""},
+    4: {"objective": {"name": "likelihood"}},
 }
 """Settings that a format brought, with the value by which runs of the one before had worked."""
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from seq2seq.config.registry import build
 from seq2seq.config.schema import Config, OnOutOfMemory
 from seq2seq.data.batching import Batch
 from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import keyed
 from seq2seq.run.memory import OutOfMemory
-from seq2seq.training.loss import loss_along
 from seq2seq.training.loss import sentence_losses as losses_of_sentences
 from seq2seq.training.precision import autocast
 
@@ -31,31 +31,31 @@ def accumulated_gradient(
     """Put the gradient of a batch into the parameters, computed in parts, one after the other.
 
     Losses are sums over words, and each is divided by what the whole batch is divided by; sentences
-    draw by their keys (B,). So parts give the gradient of the whole batch up to rounding. Where
-    memory runs out and `trainer.on_out_of_memory` is `split`, everything starts again in twice as
-    many parts.
+    draw by their keys (B, passes). So parts give the gradient of the whole batch up to rounding.
+    Where memory runs out and `trainer.on_out_of_memory` is `split`, everything starts again in
+    twice as many parts.
 
     Raises:
         MemoryError: not even a single sentence fits.
     """
     parts, shortage = min(parts, batch.num_sentences), None
+    objective = build(cfg.objective)
     tokens = int(batch.tgt_mask.sum())
     while True:
         model.zero_grad(set_to_none=True)
-        loss = followed = None
+        loss = None
         total = torch.zeros((), device=batch.src.device)
         with OutOfMemory() as oom:
             cut = keys.tensor_split(boundaries(len(keys), parts))
             for part, own in zip(split(batch, parts), cut, strict=True):
-                with keyed(own), autocast(part.src.device, cfg.trainer.precision):
-                    followed = model.follow(part.src, part.src_mask, part.tgt, part.tgt_mask)
-                    loss = loss_along(model, followed, part, cfg.trainer.label_smoothing)
+                with autocast(part.src.device, cfg.trainer.precision):
+                    loss = objective(model, part, own, cfg.trainer.label_smoothing)
                 loss = replace(loss, sentences=batch.num_sentences, tokens=tokens)
                 loss.objective(cfg.trainer.normalize).backward()
                 total += loss.total
             return Gradient(total, tokens, parts, shortage)
         # What the pass that failed has made goes first.
-        loss = followed = None
+        loss = None
         shortage = oom.message
         free_failed_pass(batch.src.device)
         if cfg.trainer.on_out_of_memory is OnOutOfMemory.stop or parts == batch.num_sentences:

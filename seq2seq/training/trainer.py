@@ -23,6 +23,7 @@ from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.divergence import Guard, Step, check_weights
 from seq2seq.training.gradient import accumulated_gradient, free_failed_pass
 from seq2seq.training.monitor import Monitor, UpdateStats
+from seq2seq.training.objective import draw_keys
 from seq2seq.training.optim import (
     LR_FACTOR,
     build_optimizer,
@@ -170,8 +171,8 @@ class Trainer:
             sizes = batch.count_tokens(), batch.num_cells
             # A sentence draws by (seed, update, place in the batch): nothing that happens between
             # updates, no restart and no parts can change what it draws.
-            keys = entry_keys(self.cfg.seed, number, len(rows)).to(self.device)
-            step = Step(number, keys, rows, batch.to(self.device))
+            keys = draw_keys(self.cfg, number, len(rows)).to(self.device)
+            step = Step(number, keys[:, 0], rows, batch.to(self.device))
             waited = time.perf_counter() - start
             seed_others(self.cfg.seed, number)
             parts = self.cfg.trainer.accumulate

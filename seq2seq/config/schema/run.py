@@ -13,6 +13,7 @@ from seq2seq.config.schema.model import (
     RecurrentDecoderConfig,
     RecurrentEncoderConfig,
 )
+from seq2seq.config.schema.objectives import LikelihoodConfig
 from seq2seq.config.schema.ranges import at_least, number
 from seq2seq.config.schema.training import AdadeltaConfig, ConstantConfig, TrainerConfig
 from seq2seq.run.errors import ConfigError
@@ -74,6 +75,7 @@ class Config:
     decoder: Any = field(default_factory=RecurrentDecoderConfig)
     attention: Any = field(default_factory=AdditiveConfig)
     init: InitConfig = field(default_factory=InitConfig)
+    objective: Any = field(default_factory=LikelihoodConfig)
     optimizer: Any = field(default_factory=AdadeltaConfig)
     scheduler: Any = field(default_factory=ConstantConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

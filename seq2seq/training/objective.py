@@ -1,0 +1,176 @@
+"""What an update makes smaller: the nats of the references, and the disagreement of two passes."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seq2seq.config.registry import build, builds
+from seq2seq.config.schema import Config, LikelihoodConfig, RDropConfig, SimCutConfig
+from seq2seq.data.batching import Batch
+from seq2seq.data.tokenizer import PAD
+from seq2seq.model import EncoderDecoder
+from seq2seq.model.draws import Drawing, entry_keys, keyed
+from seq2seq.model.output import log_softmax
+from seq2seq.training.loss import SLICE_BYTES, Loss, loss_along
+
+
+def draw_keys(cfg: Config, update: int, count: int) -> Tensor:
+    """Return the keys (count, passes) of the sentences of an update; see `draws.entry_keys`."""
+    passes = range(build(cfg.objective).passes)
+    return torch.stack([entry_keys(cfg.seed, update, count, number=n) for n in passes], dim=1)
+
+
+@builds(LikelihoodConfig)
+@dataclass(frozen=True)
+class Likelihood:
+    """-log p of the references, smoothed or not."""
+
+    cfg: LikelihoodConfig
+    passes = 1
+
+    def __call__(
+        self, model: EncoderDecoder, batch: Batch, keys: Tensor, label_smoothing: float
+    ) -> Loss:
+        """Return the loss of a batch whose sentences draw by keys (B, 1)."""
+        with keyed(keys[:, 0]):
+            followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+            return loss_along(model, followed, batch, label_smoothing)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What the losses S of two passes, and the divergences of their predictions, count.
+
+    The objective is first S_1 + second S_2 + forward KL(p_1 || p_2) + backward KL(p_2 || p_1).
+    """
+
+    first: float
+    second: float
+    forward: float
+    backward: float
+
+
+class Agreement:
+    """Two passes over the same sentences, which draw by different keys."""
+
+    passes = 2
+
+    def __init__(self, shares: Shares, cutoff: float = 0.0) -> None:
+        self.shares = shares
+        self.cutoff = Cutoff(cutoff)
+
+    def __call__(
+        self, model: EncoderDecoder, batch: Batch, keys: Tensor, label_smoothing: float
+    ) -> Loss:
+        """Return the loss of a batch whose sentences draw by keys (B, 2)."""
+        # Both passes at once: the batch, and after it the batch again.
+        pairs = zip(
+            vars(batch).values(), vars(self.cutoff(batch, keys[:, 1])).values(), strict=True
+        )
+        both = Batch(*map(torch.cat, pairs))
+        with keyed(keys.T.flatten()):
+            followed = model.follow(both.src, both.src_mask, both.tgt, both.tgt_mask)
+        assert not followed.losses
+        t_1, t_2 = followed.t.chunk(2)
+        targets = batch.tgt[batch.tgt_mask]
+
+        # A few words at a time.
+        rows = max(1, SLICE_BYTES // (8 * model.num_words))
+        total, objective = t_1.new_zeros(()), t_1.new_zeros(())
+        for parts in zip(t_1.split(rows), t_2.split(rows), targets.split(rows), strict=True):
+            *hidden, words = parts
+            logits = map(model.logits, hidden)
+            nats, loss = AgreementLoss.apply(*logits, words, label_smoothing, self.shares)  # type: ignore[no-untyped-call]
+            total, objective = total + nats, objective + loss
+        return Loss(total, objective, batch.num_sentences, len(targets))
+
+
+class Cutoff(Drawing):
+    """Words of both sides that a pass does not see: their vectors are zero, the targets stay."""
+
+    site = 0x5EC07
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def __call__(self, batch: Batch, keys: Tensor) -> Batch:
+        """Return a batch with some ids that of y_0, whose vector is zero."""
+        if not self.share:
+            return batch
+        with keyed(keys):
+            src, tgt = (self._cut(ids, side) for side, ids in enumerate((batch.src, batch.tgt)))
+        return replace(batch, src=src, tgt=tgt)
+
+    def _cut(self, ids: Tensor, side: int) -> Tensor:
+        sentences = torch.arange(len(ids), device=ids.device)
+        # The sides take turns, so that what is cut does not depend on the padding.
+        drawn = self.uniform(sentences, torch.zeros_like(sentences), 2 * ids.shape[1])
+        return ids.masked_fill(drawn[:, side::2] < self.share, PAD)
+
+
+class AgreementLoss(torch.autograd.Function):
+    """The losses and divergences of two passes by their logits (N, K) each, added up by `Shares`.
+
+    With d = log p_1 - log p_2, the divergence KL(p_1 || p_2) = sum p_1 d has the gradient
+    p_1 (d - KL) for the first logits, and p_2 - p_1 for the second. The gradient is computed in
+    the forward pass; backward only has to scale it.
+    """
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any,
+        logits_1: Tensor,
+        logits_2: Tensor,
+        targets: Tensor,
+        label_smoothing: float,
+        shares: Shares,
+    ) -> tuple[Tensor, Tensor]:
+        log_ps = log_softmax(logits_1), log_softmax(logits_2)
+        ps = [log_p.exp() for log_p in log_ps]
+        d = log_ps[0] - log_ps[1]
+        divergences = (ps[0] * d).sum(1, keepdim=True), -(ps[1] * d).sum(1, keepdim=True)
+        at = targets[:, None]
+        own, toward = (shares.first, shares.second), (shares.forward, shares.backward)
+        spread = label_smoothing / logits_1.shape[1]
+        objective = toward[0] * divergences[0].sum() + toward[1] * divergences[1].sum()
+        gradients = []
+        for this, that, sign in ((0, 1, 1), (1, 0, -1)):
+            log_p, p = log_ps[this], ps[this]
+            if own[this]:
+                nats = -(1 - label_smoothing) * log_p.gather(1, at).sum() - spread * log_p.sum()
+                objective = objective + own[this] * nats
+            # What is multiplied by p: of the loss, of the other's divergence, of its own.
+            slope = own[this] + toward[that] - toward[this] * divergences[this]
+            gradient = p * (slope + (sign * toward[this]) * d) if toward[this] else p * slope
+            gradient = gradient - toward[that] * ps[that] if toward[that] else gradient
+            gradient -= own[this] * spread
+            gradient.scatter_add_(
+                1, at, gradient.new_full(at.shape, own[this] * (label_smoothing - 1))
+            )
+            gradients.append(gradient.to(logits_1.dtype))
+        ctx.save_for_backward(*gradients)
+        total = -log_ps[0].gather(1, at).sum()
+        ctx.mark_non_differentiable(total)
+        return total, objective
+
+    @staticmethod
+    def backward(  # noqa: D102
+        ctx: Any, _d_total: Tensor, d_objective: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        first, second = (gradient * d_objective for gradient in ctx.saved_tensors)
+        return first, second, None, None, None
+
+
+@builds(RDropConfig)
+def rdrop(cfg: RDropConfig) -> Agreement:
+    """Half of their sum, so that without any dropout it is the plain loss."""
+    return Agreement(Shares(0.5, 0.5, cfg.weight / 4, cfg.weight / 4))
+
+
+@builds(SimCutConfig)
+def simcut(cfg: SimCutConfig) -> Agreement:
+    """The gradient passes through both sides of the divergence, as theirs does."""
+    return Agreement(Shares(1.0, 0.0, cfg.weight, 0.0), cfg.cutoff)
