@@ -24,7 +24,7 @@ for axis, (pair, title) in zip(axes, PAIRS.items(), strict=True):
         axis.plot(minutes, chrf, style, color=colour, label=preset)
     axis.set_title(title)
     axis.set_xlabel("minutes of training, one thread")
-    axis.set_ylim(0, 40)
+    axis.set_ylim(0, 45)
     axis.grid(alpha=0.3)
 axes[0].set_ylabel("chrF, validation")
 axes[-1].legend(loc="lower right")
