@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from torch.utils.flop_counter import FlopCounterMode
 
 from seq2seq.config.schema import (
     Backend,
@@ -28,7 +29,7 @@ from seq2seq.data.batching import Batch, TokenizedPairs, plan_epoch
 from seq2seq.data.store import IdStore
 from seq2seq.data.tokenizer import EOS, PAD, UNK
 from seq2seq.model import build_model
-from seq2seq.training.gradient import accumulated_gradient
+from seq2seq.training.gradient import accumulated_gradient, split
 from seq2seq.training.objective import draw_keys
 from seq2seq.training.optim import build_optimizer, clip_gradients
 
@@ -36,6 +37,19 @@ Rows = Sequence[npt.NDArray[np.int32]]
 
 SIZES = {"small": (192, 256), "medium": (256, 512), "paper": (620, 1000)}
 """Embeddings and hidden units; `paper` is RNNsearch of Bahdanau et al. 2014, A.2.3."""
+
+PAPERS = "multi30k_en_fr"
+MEMBERS = (
+    PAPERS,
+    *(f"{PAPERS} attention={kind}" for kind in ("dot", "scaled_dot", "general", "multi_head")),
+    *(f"{PAPERS} attention={kind}" for kind in ("coverage", "local", "hard", "fixed")),
+    f"{PAPERS} cell=lstm",
+    f"{PAPERS} cell.layer_norm=true",
+    f"{PAPERS} cell.transitions=2",
+    f"{PAPERS} cell=min_gru decoder=stacked decoder.attend=top decoder.input_feeding=false",
+    *("cgru", "luong", "gnmt_small", "bideep", "self_attention_encoder", "transformer_tiny"),
+)
+"""The family: presets, with what is changed in them; the first is the paper's model."""
 
 LENGTHS = {"captions": (14.5, 4.3, 16.4, 5.4, 50), "full": (50, 0, 50, 0, 50)}
 """Mean and spread of source and target tokens, and the longest: as in Multi30k; none shorter."""
@@ -86,7 +100,7 @@ class Size:
     hidden: int  # n and n'
     vocabulary: int  # K_x and K_y
 
-    def apply_to(self, cfg: Config, backend: Backend) -> Config:
+    def apply_to(self, cfg: Config) -> Config:
         """Return a config with the paper's model at this size, and dropout, which costs time."""
         model = ModelConfig(
             embedding_size=self.embedding,
@@ -96,57 +110,39 @@ class Size:
             embedding_bias=True,
             init=InitialWeights.glorot,
             embedding_dropout=0.2,
-            backend=backend,
         )
         encoder, decoder = RecurrentEncoderConfig(), RecurrentDecoderConfig(readout_dropout=0.2)
         return replace(cfg, model=model, cell=GatedConfig(), encoder=encoder, decoder=decoder)
-
-    def training_operations(self, source_tokens: int, target_tokens: int, attended: int) -> int:
-        """Return multiplications and additions of an update's matmuls, forward and backward.
-
-        Counted are those that the equations need on real tokens, each once; what a method computes
-        twice, padding, and elementwise functions count nothing.
-
-        Args:
-            source_tokens: Of the batch, end symbols included.
-            target_tokens: The same.
-            attended: Sum of source x target tokens over its sentences.
-        """
-        m, n, words = self.embedding, self.hidden, self.vocabulary
-        encoder = 2 * (3 * m * n + 3 * n * n) + 2 * n * n  # both directions, U_a h
-        state = 3 * m * n + 3 * n * n + 2 * n * 3 * n + n * n  # W, U, C, W_a
-        readout = (n + m + 2 * n) * n + n // 2 * words  # U_o, V_o, C_o, W_o
-        forward = source_tokens * encoder + target_tokens * (state + readout) + attended * 3 * n
-        return 3 * 2 * forward  # a product and a sum; backward costs two matmuls for each
 
 
 class Training:
     """A model in training: what the trainer does between two log lines.
 
     Args:
-        size: Of the model.
+        cfg: Model, optimizer, clipping, smoothing.
         way: How it is trained: `fused bf16`.
-        cfg: All else: optimizer, clipping, smoothing.
+        words: K_x and K_y.
         batches: Made when they are asked for, as in training; never at an end.
         device: Where.
     """
 
     def __init__(
-        self, size: Size, way: str, cfg: Config, batches: Iterator[Batch], device: torch.device
+        self, cfg: Config, way: str, words: int, batches: Iterator[Batch], device: torch.device
     ) -> None:
         backend, precision = way.split()
-        trainer = replace(cfg.trainer, precision=Precision[precision])
-        self.size, self.way, self.batches, self.device = size, way, batches, device
-        self.cfg = replace(size.apply_to(cfg, Backend[backend]), trainer=trainer)
+        self.way, self.words, self.batches, self.device = way, words, batches, device
+        self.cfg = replace(
+            cfg,
+            model=replace(cfg.model, backend=Backend[backend]),
+            trainer=replace(cfg.trainer, precision=Precision[precision]),
+        )
         torch.manual_seed(1)
-        words = {"num_source": size.vocabulary, "num_target": size.vocabulary}
-        self.model = build_model(self.cfg, **words, pad=PAD).to(device)
+        self.model = build_model(self.cfg, num_source=words, num_target=words, pad=PAD).to(device)
         self.optimizer = build_optimizer(self.model, cfg.optimizer)
-        self.operations = 0  # of the last `updates`
+        self.operations = operations(cfg, words, next(batches))
 
     def updates(self, count: int) -> float:
         """Make `count` updates; return their target tokens, end symbols included."""
-        self.operations = 0
         return float(sum(self.update(next(self.batches)) for _ in range(count)))
 
     def update(self, batch: Batch) -> int:
@@ -157,11 +153,22 @@ class Training:
         clip_gradients(self.model, self.cfg.trainer.clip_norm)
         gradient.total.item()
         self.optimizer.step()
-        source, target = batch.src_mask.sum(dim=1), batch.tgt_mask.sum(dim=1)
-        attended = int((source * target).sum())
-        tokens = int(source.sum()), int(target.sum())
-        self.operations += self.size.training_operations(*tokens, attended)
         return gradient.tokens
+
+
+def operations(cfg: Config, words: int, batch: Batch) -> float:
+    """Return multiplications and additions of matmuls for a target token, forward and backward.
+
+    As torch counts them in the reference code, on a few sentences of a batch; elementwise functions
+    count nothing.
+    """
+    cfg = replace(cfg, model=replace(cfg.model, backend=Backend.reference))
+    model = build_model(cfg, num_source=words, num_target=words, pad=PAD)
+    few = split(batch, max(1, batch.num_sentences // 4))[0]
+    with FlopCounterMode(display=False) as counter:
+        keys = draw_keys(cfg, 1, few.num_sentences)
+        tokens = accumulated_gradient(model, few, keys, 1, cfg).tokens
+    return float(counter.get_total_flops()) / tokens
 
 
 # Batches: of a real corpus in files, or drawn with lengths like one -------------------------------

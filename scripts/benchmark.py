@@ -1,4 +1,4 @@
-"""Measure speed: `benchmark.py train` or `decode RUN`.
+"""Measure speed: `benchmark.py train`, `members` or `decode RUN`.
 
 Contenders take turns in one process, round by round, and the median round counts. A peer's program
 takes its turn in each round, too.
@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -26,6 +26,7 @@ from seq2seq.run.errors import PlatformError, UsageError
 
 if TYPE_CHECKING:
     from bench import Size, Training
+    from seq2seq.config.schema import Config
 
 Row = dict[str, Any]
 
@@ -33,13 +34,16 @@ Row = dict[str, Any]
 def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("what", choices=["train", "decode"])
+    parser.add_argument("what", choices=["train", "members", "decode"])
     parser.add_argument("run", nargs="?", type=Path, help="decode: a trained run")
     parser.add_argument("--sizes", default="medium", help="train: small,medium,paper")
-    parser.add_argument("--vocabulary", default="8000", help="train: 8000,30000")
-    parser.add_argument("--ways", default="fused fp32,fused bf16", help="backend and precision")
+    parser.add_argument("--vocabulary", default="8000", help="train, members: 8000,30000")
+    parser.add_argument(
+        "--members", help="members: PRESET KEY=VALUE ...; PRESET ... (default: all)"
+    )
+    parser.add_argument("--ways", help="backend and precision (default: fused fp32,fused bf16)")
     parser.add_argument("--batch", type=int, default=80, help="sentences")
-    parser.add_argument("--updates", type=int, default=6, help="train: a round")
+    parser.add_argument("--updates", type=int, default=6, help="train, members: a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--beams", default="5,1", help="decode: beam sizes")
@@ -51,6 +55,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peer-updates", type=int, default=30, help="of the peer, a round")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     args = parser.parse_args()
+    # Not every member runs on the fused path alone.
+    backend = "auto" if args.what == "members" else "fused"
+    args.ways = args.ways or f"{backend} fp32,{backend} bf16"
     if args.against and not args.data:
         raise UsageError("--against", "the peer reads text", "Give --data, too.")
     if args.what == "decode" and not args.run:
@@ -64,7 +71,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    rows = (train if args.what == "train" else decode)(args)
+    rows = {"train": train, "members": members, "decode": decode}[args.what](args)
     with output_stream(None) as output:
         names = list(dict.fromkeys(name for row in rows for name in row))
         cells = ([shown(row.get(name, "")) for name in names] for row in rows)
@@ -88,16 +95,13 @@ def train(args: argparse.Namespace) -> list[Row]:
 
 def train_at(args: argparse.Namespace, size: "Size") -> list[Row]:
     """Time updates at one size."""
-    from bench import interleaved, timed
+    from bench import PAPERS
 
+    cfg = size.apply_to(config_of(args, PAPERS))
     with TemporaryDirectory() as directory:
-        trainings = trainings_of(args, size, Path(directory))
-        contestants: list[Callable[[], float]] = [
-            partial(timed, partial(t.updates, args.updates)) for t in trainings
-        ]
-        if args.against:
-            contestants.append(peer(args, size, "train_target_tokens_per_s"))
-        rates = interleaved(contestants, args.rounds)
+        trainings = trainings_of(args, [cfg], size.vocabulary, Path(directory))
+        others = [peer(args, size, "train_target_tokens_per_s")] if args.against else []
+        rates = measured(args, trainings, others)
         name: Row = {"size": size.name, "words": size.vocabulary}
         rows = [name | training_row(*both) for both in zip(trainings, rates, strict=False)]
     if args.against:  # and how many times faster than it each of ours is
@@ -107,23 +111,67 @@ def train_at(args: argparse.Namespace, size: "Size") -> list[Row]:
     return rows
 
 
-def trainings_of(args: argparse.Namespace, size: "Size", directory: Path) -> "list[Training]":
-    """Build a model for each way to train it, on one corpus."""
-    from bench import Training, batches_of, drawn_pairs, pieces_of, stored
+def members(args: argparse.Namespace) -> list[Row]:
+    """Time updates of the family, and how long each takes for an operation beside the first."""
+    from bench import MEMBERS, PAPERS
+
+    names = [name.strip() for name in args.members.split(";")] if args.members else [*MEMBERS]
+    configs = [config_of(args, *name.split()) for name in names]
+    words, ways = int(args.vocabulary), args.ways.split(",")
+    with TemporaryDirectory() as directory:
+        trainings = trainings_of(args, configs, words, Path(directory))
+        rates = measured(args, trainings)
+    rows: list[Row] = []
+    speeds: list[float] = []  # in operations
+    for number, (training, rate) in enumerate(zip(trainings, rates, strict=True)):
+        name = names[number // len(ways)].removeprefix(f"{PAPERS} ")
+        speeds.append(median(rate) * training.operations)
+        slower = round(speeds[number % len(ways)] / speeds[-1], 2)
+        row = {"member": name} | training_row(training, rate)
+        rows.append(row | {"time per operation": slower})
+    return rows
+
+
+def config_of(args: argparse.Namespace, name: str, *changes: str) -> "Config":
+    """Return a preset with the sentences of a batch that were asked for."""
     from seq2seq.config.compose import preset
+
+    batch = [f"trainer.batch_sentences={args.batch}", "trainer.batch_tokens=null"]
+    return preset(name, [*changes, *batch, "data.root=."])
+
+
+def measured(
+    args: argparse.Namespace,
+    trainings: "Sequence[Training]",
+    others: Sequence[Callable[[], float]] = (),
+) -> list[list[float]]:
+    """Return target tokens a second of trainings, and of others, round by round."""
+    from bench import interleaved, timed
+
+    own = [partial(timed, partial(training.updates, args.updates)) for training in trainings]
+    return interleaved([*own, *others], args.rounds)
+
+
+def trainings_of(
+    args: argparse.Namespace, configs: "Sequence[Config]", words: int, directory: Path
+) -> "list[Training]":
+    """Build each model for each way to train it, on one corpus."""
+    from bench import Training, batches_of, drawn_pairs, pieces_of, stored
     from seq2seq.config.schema import Device
     from seq2seq.decoding.pretrained import pick_device
     from seq2seq.run.memory import keep_freed_memory
 
-    cfg = preset("multi30k_en_fr", [f"trainer.batch_sentences={args.batch}"])
-    pairs = drawn_pairs(args.lengths, 200 * args.batch, size.vocabulary)
+    pairs = drawn_pairs(args.lengths, 200 * args.batch, words)
     if args.data:
         source, target = (args.data / f"train.{code}" for code in args.languages.split(","))
-        pairs = pieces_of(source, size.vocabulary), pieces_of(target, size.vocabulary)
-    corpus = stored(pairs, size.vocabulary, directory)
+        pairs = pieces_of(source, words), pieces_of(target, words)
+    corpus = stored(pairs, words, directory)
     keep_freed_memory()  # as train.py
     device, ways = pick_device(Device.auto), args.ways.split(",")
-    return [Training(size, way, cfg, batches_of(corpus, cfg.trainer), device) for way in ways]
+    return [
+        Training(cfg, way, words, batches_of(corpus, cfg.trainer), device)
+        for cfg, way in product(configs, ways)
+    ]
 
 
 def training_row(training: "Training", rates: list[float]) -> Row:
@@ -132,7 +180,7 @@ def training_row(training: "Training", rates: list[float]) -> Row:
 
     from bench import matmul_rate
 
-    operations = median(rates) / training.updates(1) * training.operations
+    operations = median(rates) * training.operations
     dtype = torch.bfloat16 if training.way.endswith("bf16") else torch.float32
     share = operations / matmul_rate(dtype, training.device)
     row = {"way": training.way} | figures(rates, "tokens/s")

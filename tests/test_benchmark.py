@@ -4,29 +4,24 @@ import json
 import re
 
 import pytest
-from conftest import batch_loss
 from runs import assert_fails, run_here, tiny_run
-from torch.utils.flop_counter import FlopCounterMode
 
-from bench import Size
-from seq2seq.config.schema import Backend, Config, Normalize
+from bench import Size, operations
+from seq2seq.config.schema import Config
 from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import PAD
-from seq2seq.model import build_model
 
 
-@pytest.mark.parametrize(("tx", "ty"), [(9, 7), (4, 12)])
-def test_operations_are_those_that_torch_counts(tx, ty):
-    """On one sentence and the reference loops; the start state's product is left out."""
-    size = Size("test", embedding=24, hidden=32, vocabulary=50)
-    cfg = size.apply_to(Config(), Backend.reference)
-    model = build_model(cfg, num_source=50, num_target=50, pad=PAD)
-    batch = collate([([3] * tx, [3] * ty)], PAD)
-    with FlopCounterMode(display=False) as counter:
-        batch_loss(model, batch).objective(Normalize.words).backward()
-    assert size.training_operations(tx, ty, tx * ty) == pytest.approx(
-        counter.get_total_flops(), rel=0.03
-    )
+def test_operations_are_those_of_the_equations():
+    """Multiplications and additions of the paper's products, three times: backward has two each."""
+    m, n, words, tx, ty = 24, 32, 50, 9, 7
+    cfg = Size("test", embedding=m, hidden=n, vocabulary=words).apply_to(Config())
+    batch = collate([([3] * tx, [3] * ty)] * 4, PAD)
+    encoder = 2 * (3 * m * n + 3 * n * n) + 2 * n * n  # both directions, U_a h
+    state = 3 * m * n + 3 * n * n + 2 * n * 3 * n + n * n  # W, U, C, W_a
+    readout = (n + m + 2 * n) * n + n // 2 * words  # U_o, V_o, C_o, W_o
+    forward = tx * encoder + ty * (state + readout) + tx * ty * 3 * n
+    assert operations(cfg, words, batch) == pytest.approx(3 * 2 * forward / ty, rel=0.03)
 
 
 @pytest.mark.e2e
@@ -42,6 +37,16 @@ def test_the_script_trains_and_decodes(monkeypatch, tmp_path_factory, tmp_path):
     assert [row["way"] for row in found["rows"]] == ["fused fp32", "fused bf16"]
     assert all(row["tokens/s"] > 0 for row in found["rows"])
     assert re.search(rb"\| small +\| 60 +\| fused fp32 \|", done.out)
+
+    options = ["--vocabulary", "60", "--batch", "4", "--updates", "1", "--ways", "auto fp32"]
+    names = "multi30k_en_fr; multi30k_en_fr attention=dot; transformer_tiny"
+    done = run_here(monkeypatch, "benchmark", "members", "--members", names, *options, *few)
+    assert done.code == 0, done.err
+    found = json.loads((tmp_path / "found.json").read_text("utf-8"))
+    members = ["multi30k_en_fr", "attention=dot", "transformer_tiny"]
+    assert [row["member"] for row in found["rows"]] == members
+    assert found["rows"][0]["time per operation"] == 1
+    assert all(row["time per operation"] > 0 for row in found["rows"])
 
     run = tiny_run(tmp_path_factory.getbasetemp())
     threads.clear()
