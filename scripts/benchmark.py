@@ -145,7 +145,7 @@ def measured(
     trainings: "Sequence[Training]",
     others: Sequence[Callable[[], float]] = (),
 ) -> list[list[float]]:
-    """Return target tokens a second of trainings, and of others, round by round."""
+    """Return target tokens per second of trainings, and of others, round by round."""
     from bench import interleaved, timed
 
     own = [partial(timed, partial(training.updates, args.updates)) for training in trainings]

@@ -113,6 +113,7 @@ def test_base_config_is_the_paper():
     assert (trainer.batch_sentences, trainer.pool_batches, trainer.clip_norm) == (80, 20, 1.0)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("group", OPTIONS)
 def test_every_option_is_chosen_by_name_and_has_the_defaults_of_its_class(group):
     assert len(OPTIONS[group]) >= 1

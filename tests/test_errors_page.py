@@ -12,6 +12,7 @@ document = module_of("document_errors")
 PAGE = (ROOT / "docs" / "errors.md").read_text("utf-8")
 
 
+@pytest.mark.e2e
 def test_the_page_is_made_from_the_source():
     assert document.page() == PAGE, "run: python scripts/document_errors.py"
 

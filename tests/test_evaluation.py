@@ -81,6 +81,7 @@ def test_a_model_that_has_not_learnt_is_told_by_its_signs(bleu_score, texts, att
     assert said is None or said.endswith("show no alignment: train longer, or add data.")
 
 
+@pytest.mark.e2e
 def test_no_unk_is_scored_on_its_own_sentences():
     hypotheses = ["le chat voit un chien .", "une maison rouge", "il dort sur la table ."]
     references = ["le chat voit le chien .", "la grande maison", "il dort sur une table ."]

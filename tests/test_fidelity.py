@@ -57,6 +57,7 @@ def test_every_setting_is_in_a_reference_or_irrelevant_and_no_entry_is_left_over
     assert all(any(f"{key}.".startswith(f"{i}.") for key in KEYS) for i in PAPER["irrelevant"])
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("source", [PAPER, AUTHORS], ids=["paper", "authors"])
 def test_every_value_has_a_source_and_is_one_that_the_setting_can_take(source):
     for key, entry in source["settings"].items():
@@ -147,6 +148,7 @@ def test_another_cell_claims_nothing_of_the_papers():
     assert "The parts of the model are the paper's." in compare(Config()).as_markdown()
 
 
+@pytest.mark.e2e
 def test_a_preset_of_another_model_says_which_paper_it_follows():
     said = {}
     for path in (ROOT / "configs/experiment").glob("*.yaml"):

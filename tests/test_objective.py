@@ -147,6 +147,7 @@ def test_hard_attention_has_a_loss_of_its_own(name):
         composed("debug", ["attention=hard", f"objective={name}"])
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", ["rdrop", "simcut"])
 def test_a_run_goes_on_to_the_bit(name, tmp_path):
     names = write_corpus(tmp_path / "corpus", template_pairs(120))

@@ -18,6 +18,7 @@ CERTAIN = {PieceModel.bpe: 0.0, PieceModel.unigram: 500.0}
 """No merge is left out; the best cut has all the weight."""
 
 
+@pytest.mark.e2e
 @every_kind
 def test_without_chance_it_is_the_cut_of_the_library(kind):
     tok = tokenizer(kind)

@@ -47,6 +47,7 @@ ODD = [
 ]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("preset", ["odd", *(path.stem for path in PRESETS)])
 def test_saved_config_reads_back_equal(tmp_path, preset):
     config = to_config(composed(), ODD) if preset == "odd" else _config((f"+experiment={preset}",))

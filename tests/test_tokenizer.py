@@ -226,6 +226,7 @@ def test_C12_as_many_pieces_as_the_text_gives(kind, text):
     assert UNK not in chain(*tok.encode(lines))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("words", "joint", "size"),
     [(100_000, False, 2005), (200_000, True, 2005), (400_000, False, 4005), (10**7, False, 8000)],

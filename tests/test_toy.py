@@ -182,6 +182,7 @@ def test_links_lie_inside_and_cover_content_words():
             assert halves in ({"ne", "pas"}, {"n'", "pas"}), pair
 
 
+@pytest.mark.e2e
 def test_spelling_at_word_boundaries():
     wrong = re.compile(
         r"(?i)\b(de|le|la|que|ne|je|me|se|ce|ma|sa) [aeiouéèêàâœ]|\bsi ils?\b"

@@ -48,6 +48,7 @@ def test_values_are_the_oracles_along_targets_and_word_by_word(kind):
     assert_values_are_the_oracles(lambda seed: model_of(kind, seed))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_the_oracles(kind):
     assert_gradients_are_the_oracles(model_of(kind, 12), seed=12)

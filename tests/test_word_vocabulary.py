@@ -112,6 +112,7 @@ def test_the_most_frequent_words_are_kept(vocab_size):
     assert len(tokenizer(lines, vocab_size=vocab_size)) == min(vocab_size, 17 + 3)
 
 
+@pytest.mark.e2e
 def test_ids_of_the_authors():
     """y_0, unknown, end, then the words: 30,001 ids hold 29,998 of them."""
     lines = [" ".join(f"w{i}" for i in range(n, n + 3001)) for n in range(0, 30_010, 3001)] + ["w7"]
@@ -152,6 +153,7 @@ def test_rare_words_are_unknown_and_shown_as_such():
     assert tok.write(["▁le", "▁Lynx", "▁."])[0] == "le Lynx."
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("language", ["fr", "cs", "fi", "xx"])
 def test_C14_no_text_is_too_strange(language):
     texts = [*STRANGE, " ".join(["mot", "l'eau", ".", "😀"] * 1250)]
