@@ -1,4 +1,4 @@
-"""`kernels.steps` as Triton kernels, float32 states: two to four launches a step beside matmuls."""
+"""`kernels.steps` on Triton, for float32 states: two to four launches per step plus matmuls."""
 
 import torch
 import triton
@@ -11,9 +11,9 @@ from seq2seq.kernels.matmul import PackedWeight
 from seq2seq.kernels.steps import Attending, Saved, Steps, TorchUnit
 
 BLOCK_T = 16
-"""Source positions at once."""
+"""Source positions per block."""
 BLOCK_N = 64
-"""Units at once."""
+"""Units per block."""
 
 
 def _blocks(size: int) -> int:
@@ -21,13 +21,13 @@ def _blocks(size: int) -> int:
 
 
 def _in_rows(x: Tensor) -> tuple[Tensor, int]:
-    """Return x (b, w) or (D, b, w) with rows on end, and how far apart the D are."""
+    """Return x (b, w) or (D, b, w) with contiguous rows, and the stride of D (0 without D)."""
     x = x if x.stride(-1) == 1 and x.stride(-2) == x.shape[-1] else x.contiguous()
     return x, x.stride(0) if x.dim() == 3 else 0
 
 
 class TritonUnit(TorchUnit):
-    """`TorchUnit`; the matmul with U is torch's."""
+    """`TorchUnit` on Triton; the matmul with U is torch's."""
 
     def __call__(  # noqa: D102
         self, drive: Tensor, s: Tensor, from_s: Tensor | None, step: slice, out: Tensor
@@ -59,7 +59,7 @@ class TritonUnit(TorchUnit):
 
 
 class TritonUnitBackward:
-    """`TorchUnitBackward`; the matmul with U' is torch's."""
+    """`TorchUnitBackward` on Triton; the matmul with U' is torch's."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class TritonUnitBackward:
 
 
 class TritonAttend:
-    """`TorchAttend`."""
+    """`TorchAttend` on Triton."""
 
     def __init__(self, inputs: Attending) -> None:
         self.inputs = inputs
@@ -130,7 +130,7 @@ class TritonAttend:
 
 
 class TritonAttendBackward:
-    """`TorchAttendBackward`: gradients of v_a are summed by sentence, in one order at the end."""
+    """`TorchAttendBackward` on Triton; sums v_a's gradients per sentence, then in a fixed order."""
 
     def __init__(
         self, inputs: Attending, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
@@ -167,11 +167,11 @@ class TritonAttendBackward:
 
 
 TRITON = Steps(TritonUnit, TritonUnitBackward, TritonAttend, TritonAttendBackward)
-"""Steps on Triton."""
+"""The steps on Triton."""
 
 
 def try_out(device: torch.device) -> None:
-    """Launch a kernel, so that a compiler or driver that is missing shows before it matters."""
+    """Launch a kernel once, so that a missing compiler or driver is found early."""
     saved = Saved.empty(torch.ones(1, 1, device=device), reset_before=True)
     s, drive = torch.ones(1, 1, device=device), torch.ones(1, 3, device=device)
     unit = TritonUnit(saved, PackedWeight(torch.ones_like(s), s.dtype), None, reset_before=True)
