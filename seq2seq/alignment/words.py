@@ -90,7 +90,7 @@ def _word_maps(pieces: SoftAlignment, src: WordMap, tgt: WordMap) -> Maps:
     maps = {name: weights.astype(np.float64) for name, weights in pieces.maps.items()}
     if "decoder" in maps:
         # Add a column for the last piece if there is no end symbol; move the start symbol to the
-        # end, where `word_weights` leaves a column unchanged.
+        # end, where `word_weights` leaves it unchanged.
         padded = np.pad(maps["decoder"], [*[(0, 0)] * 3, (0, not pieces.ended)])
         maps["decoder"] = np.roll(padded, -1, axis=-1)
     sides = {"heads": (src, tgt), "encoder": (src, src), "decoder": (tgt, tgt)}

@@ -190,11 +190,13 @@ def bleu_metric(
     """Return sacreBLEU's BLEU metric; arguments and errors are those of `score`."""
     from sacrebleu.metrics import BLEU
 
+    # The first tokenizer for the language that is installed
     if tokenizer is None:
         names = bleu_tokenizers(language, sample_of(references))
         tokenizer = next(filter(_is_there, names))
         if tokenizer != names[0]:
             _say_missing(names[0], tokenizer)
+    # A tokenizer that can be used
     known = {name for name in BLEU.TOKENIZERS if name not in _FETCHED or _is_there(name)}
     if tokenizer not in known:
         raise ConfigError(

@@ -28,12 +28,14 @@ def read_lstm(
     weights = [w for unit in units for w in _weights(unit)]
     exact = weights[0].dtype
     with torch.autocast(x.device.type, enabled=False):
+        # Packed inputs, and initial states in the packed order
         lengths = mask.sum(dim=1).cpu()
         packed = pack_padded_sequence(x.to(exact), lengths, batch_first=True, enforce_sorted=False)
         m_0 = x.new_zeros(len(units), len(x), units[0].hidden_size, dtype=exact)
         h_0 = m_0
         if start is not None:
             h_0 = start.to(exact)[packed.sorted_indices].expand_as(m_0).contiguous()
+        # One call for both directions
         h, *_ = torch.lstm(
             packed.data,
             packed.batch_sizes,

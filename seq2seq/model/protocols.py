@@ -118,7 +118,7 @@ class Probes:
     """Internal values of a model along a batch, for diagnostics."""
 
     gates: Mapping[str, tuple[Tensor, Tensor]]  # by name: (B, T, n) between 0 and 1, mask (B, T)
-    alpha: Tensor | None  # (B, Ty, Tx); None where attention has nothing to learn
+    alpha: Tensor | None  # (B, Ty, Tx); None if it does not depend on weights
 
 
 class OutputLayer(Protocol):
@@ -249,7 +249,7 @@ class Attention(Part, Protocol):
 
     context_size: int  # d
     learned: ClassVar[bool]  # whether alpha depends on weights
-    sequential: ClassVar[bool]  # whether a step depends on the one before: a state, or draws
+    sequential: ClassVar[bool]  # whether a step depends on the previous one, by a state or by draws
 
     def prepare(self, memory: Memory) -> Source:
         """Project the states of the source, once per sentence."""

@@ -79,6 +79,7 @@ class Trainer:
             MemoryLimitError: an update or a validation does not fit in memory.
             RepeatedError: three previous attempts ended in the same failure.
         """
+        # Refuse to repeat a failure; then start logging.
         crash.refuse_repeated(self.run, self.progress.update)
         self.monitor = Monitor(
             self.run,
@@ -90,6 +91,7 @@ class Trainer:
         )
         warn_of_warmup(self.cfg.scheduler, self.last_update)
         try:
+            # Updates, with validations and checkpoints in between
             self._catch_up()
             for rows in self._batches():
                 with OutOfMemory() as oom:
@@ -102,6 +104,7 @@ class Trainer:
                     self._save()
                 if self.stop.exit_code is not None or self._late():
                     self._stop()
+            # A limit is reached: validate the last update.
             if self.progress.validated != self.progress.update:
                 self._validate()
             self.monitor.close(best=self.progress.best_score)

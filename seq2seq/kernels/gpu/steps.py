@@ -32,6 +32,7 @@ class TritonUnit(TorchUnit):
     def __call__(  # noqa: D102
         self, drive: Tensor, s: Tensor, from_s: Tensor | None, step: slice, out: Tensor
     ) -> Tensor:
+        # Outputs and arguments
         saved, (*_, b, n) = self.saved, s.shape
         rounded = s.to(self.U.dtype)
         if from_s is None:
@@ -44,6 +45,7 @@ class TritonUnit(TorchUnit):
         placed = *_in_rows(drive), *_in_rows(s)
         results = saved.candidates, new, *_in_rows(out)
         sizes = step.start, b, out.shape[-2], saved.gates.shape[-2], n
+        # Gates; then the new state, which needs U (r s) if the reset gate acts before U
         triton_kernels.gates[grid](
             *(*placed, from_s, from_s_d, from_s.stride(-2)),
             *(rs if self.reset_before else self.U(rounded), saved.gates, rs, saved.Us),
@@ -82,6 +84,7 @@ class TritonUnitBackward:
         grid = d_s.shape[:-1].numel(), _blocks(n)
         sizes = step.start, b, saved.gates.shape[-2], n
         given = [_in_rows(d_s if x is None else x) for x in (d_s, at_new, at_old)]
+        # Back to the candidate and the gates; then through the matmul with U
         triton_kernels.gates_backward[grid](
             *(*given[0], *given[1], *given[2]),
             *(saved.gates, saved.candidates, self.s_prev, saved.Us),

@@ -103,6 +103,7 @@ def energies_backward(
     j = tl.arange(0, BLOCK_TX)
     at = (first + row) * Tx + j
     mean = tl.sum(load(alphas + at, j < Tx) * load(d_alpha + row * Tx + j, j < Tx), axis=0)
+    # Gradients, one block of positions at a time
     k = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     q = load(queries + (first + row) * n_align + k, k < n_align)
     d_q, d_v_k = tl.zeros((BLOCK_T, BLOCK_N), tl.float32), tl.zeros((BLOCK_T, BLOCK_N), tl.float32)
@@ -117,6 +118,7 @@ def energies_backward(
         tl.store(d_keys + place, load(d_keys + place, both) + d_key, mask=both)
         d_q += d_key
         d_v_k += d_energy * (2 * half - 1)
+    # Sums over positions
     v = load(v_a + k, k < n_align)
     tl.store(
         d_queries + (first + row) * d_queries_row + k, v * tl.sum(d_q, axis=0), mask=k < n_align
@@ -138,12 +140,14 @@ def gates(
     k = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     real = k < n
     at = d * num_words + first + row
+    # Gates
     drive += d * drive_d + row * 3 * n + k
     from_s += d * from_s_d + row * from_s_row + k
     z = tl.sigmoid(load(drive + n, real) + load(from_s, real))
     r = tl.sigmoid(load(drive + 2 * n, real) + load(from_s + n, real))
     tl.store(z_r + at * 2 * n + k, z, mask=real)
     tl.store(z_r + at * 2 * n + n + k, r, mask=real)
+    # r s for the matmul with U, or the new state
     old = load(s + d * s_d + row * n + k, real)
     if RESET_BEFORE:
         tl.store(rs + line * n + k, r * old, mask=real)
@@ -200,10 +204,12 @@ def gates_backward(
         d_new += load(at_new + d * at_new_d + row * n + k, real)
     z, r = load(z_r + at * 2 * n + k, real), load(z_r + at * 2 * n + n + k, real)
     s_tilde, old = load(candidates + at * n + k, real), load(s_prev + at * n + k, real)
+    # Candidate and z
     d_candidate = d_new * z * (1 - s_tilde * s_tilde)
     d_drive += at * 3 * n + k
     tl.store(d_drive, d_candidate, mask=real)
     tl.store(d_drive + n, d_new * (s_tilde - old) * z * (1 - z), mask=real)
+    # The previous state, and r if it acts on U s
     d_before = d_new * (1 - z)
     if HAS_OLD:
         d_before += load(at_old + d * at_old_d + row * n + k, real)

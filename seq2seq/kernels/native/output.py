@@ -30,6 +30,7 @@ class NativeLoss:
         workspace, of_b = targets.new_empty(2, _SHARES, num_words, dtype=torch.float32)
         of_b.zero_()
         losses, spread = workspace.new_empty(2, rows)
+        # Per row, the losses; per share of rows, the sums of gradients
         self.library(
             "output_loss",
             *(
@@ -42,6 +43,7 @@ class NativeLoss:
             ),
             *(losses, spread, of_b, workspace, _SHARES, rows, num_words),
         )
+        # Totals
         total = losses.sum()
         if d_b is not None:
             d_b += of_b.sum(dim=0)
