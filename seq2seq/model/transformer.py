@@ -282,7 +282,7 @@ class WordsAndPositions(nn.Module):
 class Stack(nn.Module):
     """Embedded words, a stack of layers and, for pre-norm, the final LayerNorm."""
 
-    layers: Any  # a ModuleList; subclasses narrow the type
+    layers: Any  # a ModuleList; subclasses declare its element type
 
     def __init__(self, words: WordsAndPositions, layers: nn.ModuleList, shape: Shape) -> None:
         super().__init__()
