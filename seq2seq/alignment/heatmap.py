@@ -1,6 +1,6 @@
-"""The heatmap of a soft alignment, the paper's Figure 3, and its bytes as a file.
+"""Draws the heatmap of a soft alignment, as in the paper's Figure 3, and renders it to a file.
 
-Figures are plain `Figure` objects: pyplot would keep them alive and could pick a window system.
+Figures are plain `Figure` objects: pyplot would keep them alive and might open a window system.
 """
 
 import contextlib
@@ -29,18 +29,18 @@ FORMATS = {
     "svg": ("Date", "Creator"),
     "pdf": ("CreationDate", "Creator", "Producer"),
 }
-"""File formats of a figure, and the metadata that would make two equal figures differ."""
+"""File formats of a figure, and their metadata that would make equal figures differ."""
 
 DPI = 150
-CELL, FULL_SIZE_CELLS = 0.22, 20  # inches per cell of a map up to 20 x 20; larger maps shrink it
-MIN_CELL = 0.09  # inches: below this a label of one cell's height can no longer be read
-MAX_SIDE = 36.0  # inches, 5,400 pixels: beyond that even labels have to shrink
+CELL, FULL_SIZE_CELLS = 0.22, 20  # inches per cell up to 20 x 20 cells; larger maps shrink cells
+MIN_CELL = 0.09  # inches: in smaller cells labels are not readable
+MAX_SIDE = 36.0  # inches, 5,400 pixels: larger maps shrink their labels, too
 MARGIN = 0.06  # inches around the labels
 FONT_RATIO = 0.66  # of the cell
 MAX_LABEL = 32  # characters: a "word" of Chinese can be a whole sentence
 BASE_FONT = "DejaVu Sans"  # ships with matplotlib; Latin, Greek, Cyrillic, Arabic, U+2581
-BOX = "\u25a1"  # stands for a character that no font has
-_JOINERS = "\u200c\u200d"  # shape letters
+BOX = "\u25a1"  # replaces characters that no font has
+_JOINERS = "\u200c\u200d"  # affect the shape of letters
 _SPACES = "\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,9 @@ def plot_alignment(
 ) -> "Figure":
     """Draw one soft alignment as in Figure 3: source along the top, target down the left side.
 
-    Grey scale, 0 black and 1 white; a weight that is not a number is a red cell. Labels are shown
-    as they are, but unprintable characters are escaped and long labels end in an ellipsis. A font
-    file given serves for characters that DejaVu Sans lacks, before the installed fonts.
+    Grey scale, 0 black and 1 white; NaN is a red cell. Unprintable characters in labels are escaped
+    and long labels end in an ellipsis. `font` is a font file for characters that DejaVu Sans lacks;
+    it is tried before the installed fonts.
 
     Raises:
         ConfigError: `font` is not a font file.
@@ -70,7 +70,7 @@ def plot_alignment(
     weights = np.asarray(alpha, dtype=np.float64)
     assert weights.shape == (len(tgt_labels), len(src_labels)), "not as many labels as cells"
 
-    # Labels in the fonts that have their characters.
+    # Labels, and the fonts that have their characters.
     texts = [printable(title or ""), *(_label(text) for text in (*src_labels, *tgt_labels))]
     families, missing = _fonts(set("".join(texts)), font)
     boxes = dict.fromkeys(map(ord, missing), BOX)
@@ -84,7 +84,7 @@ def plot_alignment(
         "parse_math": False,  # or "$_$" crashes the plot and "$5 and $6" becomes a formula
         "usetex": False,
         "rotation_mode": "anchor",
-        "va": "center_baseline",  # one baseline for all labels, whatever letters they have
+        "va": "center_baseline",  # one baseline for all labels, whatever their letters
     }
 
     # The map, one square cell per weight.
@@ -103,22 +103,22 @@ def plot_alignment(
         spine.set(linewidth=0.6, edgecolor="black")
     if heading:
         axes.set_title(heading, pad=6, **style | {"va": "baseline"})
-    # The labels decide how large the figure is.
+    # The labels determine the size of the figure.
     _fit(figure, axes, width=cell * len(columns), height=cell * len(rows))
     return figure
 
 
 def _cell_inches(num_cells: int) -> float:
-    """Return the side of a cell, in inches, for a map whose longer side has `num_cells`."""
+    """Return the side length of a cell, in inches, for a map whose longer side has `num_cells`."""
     cell = max(CELL * min(1.0, math.sqrt(FULL_SIZE_CELLS / num_cells)), MIN_CELL)
-    pixels = math.floor(min(cell, MAX_SIDE / num_cells) * DPI)  # whole ones: all cells are equal
+    pixels = math.floor(min(cell, MAX_SIDE / num_cells) * DPI)  # integer: all cells are equal
     return max(pixels, 1) / DPI
 
 
 def _fit(figure: "Figure", axes: "Axes", width: float, height: float) -> None:
-    """Make the figure as large as a map of the given size (inches) with its labels needs.
+    """Resize the figure to fit a map of the given size (inches) and its labels.
 
-    Better than a tight bounding box at `savefig`: TensorBoard renders figures itself.
+    A tight bounding box at `savefig` would not do: TensorBoard renders figures itself.
     """
     figure.set_size_inches(width, height)
     box = axes.get_tightbbox()
@@ -142,7 +142,7 @@ def render(figure: "Figure", form: str) -> bytes:
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
-    # Names of parts of an SVG are random without a salt.
+    # Without a salt, ids in an SVG are random.
     with rc_context({"svg.hashsalt": "attention"}):
         figure.savefig(buffer, format=form, dpi=DPI, metadata=dict.fromkeys(FORMATS[form]))
     return buffer.getvalue()
@@ -152,12 +152,12 @@ def render(figure: "Figure", form: str) -> bytes:
 
 
 def printable(text: str, keep: str = _JOINERS) -> str:
-    r"""Escape what has no shape of its own or moves its neighbours: `\x00`, `\x1b`, `\u202e`."""
+    r"""Escape characters that are invisible or move their neighbours: `\x00`, `\x1b`, `\u202e`."""
     return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
 
 
 def printable_line(text: str) -> str:
-    """Do the same to a sentence, where spaces of any width belong."""
+    """Make a sentence printable; unlike `printable`, keep spaces of any width."""
     return printable(text, _JOINERS + _SPACES)
 
 
@@ -167,16 +167,16 @@ def _label(text: str) -> str:
 
 
 def _fonts(characters: set[str], font: str | None) -> tuple[list[str], set[str]]:
-    """Return families that together have the characters, and the characters that none has.
+    """Return font families that together cover the characters, and the characters left over.
 
-    matplotlib takes each glyph from the first family of such a list that has it. The installed
-    fonts are searched only if DejaVu Sans and `font` are not enough.
+    matplotlib takes each glyph from the first family that has it. The installed fonts are searched
+    only if DejaVu Sans and `font` are not enough.
     """
     from matplotlib.font_manager import findfont
 
     families = [BASE_FONT]
     missing = characters - _glyphs(str(findfont(BASE_FONT)))
-    # The user's font comes first, then one installed font after the other while it helps.
+    # The user's font comes first, then every installed font that adds characters.
     if font is not None:
         path = str(Path(font).expanduser().resolve())
         if not _glyphs(path):
@@ -204,7 +204,7 @@ def _fonts(characters: set[str], font: str | None) -> tuple[list[str], set[str]]
 
 @cache
 def _register(path: str) -> str:
-    """Make a font file known to matplotlib under its path: its family may have other files."""
+    """Register a font file under its path, because its family may include other files."""
     from matplotlib.font_manager import FontEntry, fontManager
 
     fontManager.ttflist.append(FontEntry(fname=path, name=path))
@@ -213,15 +213,15 @@ def _register(path: str) -> str:
 
 @cache
 def _installed_fonts() -> list[tuple[str, str]]:
-    """Return families and files of the fonts of this machine, sans-serif ones first."""
+    """Return families and files of the installed fonts, sans-serif first."""
     from matplotlib.font_manager import findSystemFonts, fontManager
 
-    # matplotlib's list is a cache from before the last fonts were installed.
+    # matplotlib's list is cached and may lack recently installed fonts.
     for path in {*findSystemFonts()} - {str(entry.fname) for entry in fontManager.ttflist}:
-        with contextlib.suppress(OSError, RuntimeError):  # not a font that it can read
+        with contextlib.suppress(OSError, RuntimeError):  # unreadable font
             fontManager.addfont(path)
     found = {(entry.name, str(entry.fname)) for entry in fontManager.ttflist}
-    # The font of last resort claims every character and draws boxes.
+    # The "Last Resort" font claims every character but draws boxes.
     return sorted(
         (entry for entry in found if "Last Resort" not in entry[0]),
         key=lambda entry: ("Sans" not in entry[0], entry),
@@ -230,7 +230,7 @@ def _installed_fonts() -> list[tuple[str, str]]:
 
 @cache
 def _glyphs(path: str) -> frozenset[str]:
-    """Return the characters of a font file; none if it is unreadable or made of bitmaps."""
+    """Return the characters of a font file; none if it is unreadable or a bitmap font."""
     from matplotlib.ft2font import FT2Font
 
     try:

@@ -1,11 +1,11 @@
-r"""Word links: read from attention or from files, scored, combined from two directions.
+r"""Word links: reads them from attention or files, scores them, and symmetrises two directions.
 
-Gold links come in two formats, told apart by the first line of a file.
+Gold links come in two formats, detected by the first line of a file.
 
-- Pharaoh: a line a sentence, `0-0 1-2 3?4`, source word and target word counted from 0. `-` is a
+- Pharaoh: one line per sentence, `0-0 1-2 3?4`, source and target word counted from 0. `-` is a
   sure link; `?` or `p` (`3p4`) a possible one.
-- NAACL (Mihalcea & Pedersen 2003): a line a link, `sentence source target [S|P] [confidence]`, all
-  counted from 1. Without a letter a link is sure; word 0 stands for "none" and is ignored.
+- NAACL (Mihalcea & Pedersen 2003): one line per link, `sentence source target [S|P] [confidence]`,
+  all counted from 1. Without a letter a link is sure; word 0 stands for "none" and is ignored.
 """
 
 import re
@@ -19,7 +19,7 @@ from seq2seq.data.text import read_lines
 from seq2seq.run.errors import DataError
 
 Sizes = tuple[int, int]
-"""Words of a source sentence and of its target."""
+"""Number of words of a source sentence and of its target."""
 
 _LINK = re.compile(r"(\d{1,9})([-?p])(\d{1,9})")
 _NAACL = re.compile(r"(\d{1,9})\s+(\d{1,9})\s+(\d{1,9})(?:\s+([SP]))?(?:\s+[\d.eE+-]+)?")
@@ -31,12 +31,12 @@ class GoldLinks:
     """The gold links of a sentence pair."""
 
     sure: Links
-    possible: Links  # the sure ones, too
+    possible: Links  # including the sure ones
 
 
 @dataclass(frozen=True)
 class LinkScores:
-    """Predicted links against gold ones, over all sentences together."""
+    """Scores of predicted links against gold links, over the whole corpus."""
 
     error_rate: float
     precision: float  # share of predicted links that are possible
@@ -50,9 +50,9 @@ def alignment_errors(predicted: Sequence[Links], gold: Sequence[GoldLinks]) -> L
         precision = |A n P| / |A|
         recall    = |A n S| / |S|
 
-    Counts are summed over the corpus first; links are sets, a repeated one counts once. Where
-    nothing is sure nothing can be missed: recall is 1. Where nothing is predicted precision is 0,
-    or 1 if nothing is sure either; then the rate is 0.
+    Counts are summed over the corpus first; links are sets, so duplicates count once. Without sure
+    links recall is 1. Without predicted links precision is 0, or 1 if there are no sure links
+    either; then the rate is 0.
     """
     num_predicted = num_sure = in_sure = in_possible = 0
     for links, wanted in zip(predicted, gold, strict=True):
@@ -70,14 +70,14 @@ def alignment_errors(predicted: Sequence[Links], gold: Sequence[GoldLinks]) -> L
 
 
 def best_links(alpha: Weights, shift: int = 0, *, ended: bool = True) -> Links:
-    """Link each target word to the source word with the largest weight, the first of equals.
+    """Link each target word to the source word with the largest weight, the first on ties.
 
     A word whose row has no weight on any source word has no link.
 
     Args:
         alpha: (Ty, Tx), the end symbol's column last.
-        shift: Row i + shift speaks for target word i; where there is no such row, word i keeps its
-            own. The row of the end symbol comes after the last word.
+        shift: Target word i is read from row i + shift, clipped to the rows there are. The row of
+            the end symbol follows the last word.
         ended: Whether the last row is the end symbol's.
     """
     last, words = len(alpha) - 1, alpha[:, :-1]
@@ -86,12 +86,12 @@ def best_links(alpha: Weights, shift: int = 0, *, ended: bool = True) -> Links:
 
 
 def pharaoh(links: Iterable[tuple[int, int]]) -> str:
-    """Write links as `0-0 1-2`: source, target; in order of the source."""
+    """Format links as `0-0 1-2`, source-target, sorted by source."""
     return " ".join(f"{i}-{j}" for i, j in sorted(links))
 
 
 def read_links(line: str) -> GoldLinks:
-    """Read a line of Pharaoh links.
+    """Parse a line of Pharaoh links.
 
     Raises:
         ValueError: a word is not a valid link; its argument is that word.
@@ -111,10 +111,10 @@ def read_gold(path: Path, sizes: Sequence[Sizes]) -> list[GoldLinks]:
     """Read a file of gold links, in either format, for sentence pairs of these sizes.
 
     Raises:
-        DataError: an invalid link, a link of words that do not exist, or another number of
+        DataError: an invalid link, a link to a word that does not exist, or a different number of
             sentences.
     """
-    # A first word that is a number is a sentence's: NAACL.
+    # In NAACL format the first word is a plain number, that of the sentence.
     lines = list(read_lines(path))
     first = next((line for line in lines if line.strip()), "")
     if first.split()[:1] and first.split()[0].isdigit():
@@ -122,7 +122,7 @@ def read_gold(path: Path, sizes: Sequence[Sizes]) -> list[GoldLinks]:
     if len(lines) != len(sizes):
         what = f"has {len(lines)} lines for {len(sizes)} sentence pairs"
         raise DataError(path, what, "Give a line for each pair, an empty one for no links.")
-    # Pharaoh: a line a sentence pair.
+    # Pharaoh: one line per sentence pair.
     gold = []
     for number, (line, size) in enumerate(zip(lines, sizes, strict=True), start=1):
         try:
@@ -146,7 +146,7 @@ def _read_naacl(path: Path, lines: Sequence[str], sizes: Sequence[Sizes]) -> lis
         if (found := _NAACL.fullmatch(line.strip())) is None:
             what = f"{line[:80]!r} is not a valid link"
             raise DataError(f"{path}:{number}", what, "Write: sentence source target [S|P].")
-        # All three count from 1; a word 0 stands for "none".
+        # All three count from 1; word 0 stands for "none".
         sentence, i, j = (int(found[group]) - 1 for group in (1, 2, 3))
         if not 0 <= sentence < len(sizes):
             what = f"sentence {found[1]}, there are {len(sizes)} sentence pairs"
@@ -172,12 +172,12 @@ def _check_inside(where: str, link: tuple[int, int], size: Sizes) -> None:
 
 
 def intersection(forward: Links, backward: Links) -> Links:
-    """Return the links that both directions have: precise."""
+    """Return the links in both directions: high precision."""
     return tuple(sorted({*forward} & {*backward}))
 
 
 def union(forward: Links, backward: Links) -> Links:
-    """Return the links that either direction has: complete."""
+    """Return the links in either direction: high recall."""
     return tuple(sorted({*forward} | {*backward}))
 
 
@@ -194,7 +194,7 @@ def grow_diag_final_and(forward: Links, backward: Links) -> Links:
         sources.add(link[0])
         targets.add(link[1])
 
-    # grow-diag: neighbours of a link, one of whose words has none yet, until nothing changes.
+    # grow-diag: add neighbours of a link that have an unlinked word, until nothing changes.
     before = -1
     while before != len(grown):
         before = len(grown)
@@ -204,7 +204,7 @@ def grow_diag_final_and(forward: Links, backward: Links) -> Links:
                 free = near[0] not in sources or near[1] not in targets
                 if free and near in either and near not in grown:
                     add(near)
-    # final-and: links of one direction alone, neither of whose words has one.
+    # final-and: add links of either direction whose words are both unlinked.
     for direction in (forward, backward):
         for i, j in sorted(direction, key=lambda link: link[::-1]):
             if i not in sources and j not in targets:

@@ -1,8 +1,8 @@
-"""Numbers that describe an attention matrix; NumPy, no model and no text.
+"""Measures of attention matrices: entropy, coverage, fertility, monotonicity. Plain NumPy.
 
-A matrix is (Ty, Tx), rows sum to 1. The last column is the source's end symbol, the last row the
-target's if the sentence came to its end. Neither is a word, so everything leaves that row and that
-column out; only entropy, which is about whole rows, includes the column.
+A matrix is (Ty, Tx) and its rows sum to 1. The last column is the source's end symbol; the last row
+is the target's, if the sentence ended. Neither is a word, so all measures leave out that row and
+that column, except entropy, which is about whole rows and includes the column.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from seq2seq.alignment.heatmap import Weights
 Numbers = NDArray[np.float64]
 
 UNCOVERED, OVERCOVERED = 0.5, 2.0
-"""Attention that a source word gets from all target words together: less than half of a word's is
-hardly any, more than that of two words is much. The bounds are ours."""
+"""Bounds on the total attention that a source word gets from all target words, in units of one
+target word: below is hardly any, above is a lot. The bounds are ours."""
 
 MARGIN = 0.02
-"""A shifted reading has to lower the error rate by this much to be advised."""
+"""Minimum decrease of the error rate for a shifted reading to be recommended."""
 
 POOR = 0.5
-"""An error rate above it is not worth using: where all links are sure, F is below a half."""
+"""Above this error rate an alignment is not worth using: if all links are sure, F1 is below 0.5."""
 
 _WIDTHS = ((0.1, "one place"), (0.4, "a few places"), (0.75, "many places"), (2, "all words alike"))
-"""What a share of the greatest possible entropy is called; the bounds are ours."""
+"""Descriptions of entropy as a share of its maximum, by upper bound; the bounds are ours."""
 
 _ORDERS = (
     (0.65, "in no order"),
@@ -36,15 +36,15 @@ _ORDERS = (
 )
 
 _ROUNDING = 1e-9
-"""Positions closer than this are the same: sums of equal weights differ in their last digits."""
+"""Positions closer than this count as equal: rounding separates sums of equal weights."""
 
 
 @dataclass(frozen=True)
 class Measures:
-    """Of one sentence, or means over sentences; None where undefined."""
+    """Measures of one sentence, or means over sentences; None where undefined."""
 
-    entropy: float | None  # nats, of a target word's row, mean over target words
-    relative_entropy: float | None  # the same as a share of log Tx: 0 one place, 1 all alike
+    entropy: float | None  # nats per row, mean over target words
+    relative_entropy: float | None  # as a share of log Tx: 0 a single position, 1 uniform
     uncovered: float | None  # share of source words with less attention than `UNCOVERED`
     overcovered: float | None  # share with more than `OVERCOVERED`
     unlinked: float | None  # share of source words with fertility 0
@@ -61,7 +61,7 @@ class Measures:
 
 
 def measure(alpha: Weights, *, ended: bool) -> Measures:
-    """Measure the attention of a sentence; `ended`: the last row is the end symbol's."""
+    """Measure the attention of a sentence; if `ended`, the last row is the end symbol's."""
     rows = np.asarray(alpha, np.float64)[: len(alpha) - ended]
     words = rows[:, :-1]
     entropies, covered = entropy(rows), coverage(words)
@@ -87,7 +87,7 @@ def average(sentences: Sequence[Measures]) -> Measures:
 
 
 def entropy(alpha: Weights) -> Numbers:
-    """Return the entropy of each row in nats: 0 attends to one place, log Tx to all alike."""
+    """Return the entropy of each row in nats: 0 for a single position, log Tx for uniform."""
     p = np.asarray(alpha, np.float64)
     nats: Numbers = np.sum(p * -np.log(np.where(p > 0, p, 1)), axis=1)
     return nats
@@ -100,9 +100,9 @@ def coverage(alpha: Weights) -> Numbers:
 
 
 def fertility(alpha: Weights) -> NDArray[np.int64]:
-    """Return how many target words attend most to each source word (Brown et al. 1993).
+    """Return the number of target words that attend most to each source word (Brown et al. 1993).
 
-    Each target word counts for one source word, the first of equals; one without weight for none.
+    Each target word counts for one source word, the first on ties; a row without weight for none.
     """
     if not alpha.shape[1]:
         return np.zeros(0, np.int64)
@@ -111,10 +111,10 @@ def fertility(alpha: Weights) -> NDArray[np.int64]:
 
 
 def positions(alpha: Weights) -> Numbers:
-    """Return the mean position that each target word attends to, in source words from 0.
+    """Return the mean source position, from 0, that each target word attends to.
 
-    Rows are scaled to sum 1, as some of their weight was the end symbol's; one without weight
-    has no position and is left out.
+    Rows are renormalised to 1, since the end symbol's weight was removed; rows without weight have
+    no position and are left out.
     """
     p = np.asarray(alpha, np.float64)
     totals = p.sum(axis=1)
@@ -125,8 +125,8 @@ def positions(alpha: Weights) -> Numbers:
 def monotonicity(alpha: Weights) -> float | None:
     """Return the share of target words that attend no further left than the word before them.
 
-    1 is word for word from left to right; words in random order give about 0.5. None below two
-    target words. Ours, in the spirit of the monotonicity of Raffel et al. (2017,
+    1 means strictly left to right; random order gives about 0.5. None for fewer than two target
+    words. This measure is ours, in the spirit of the monotonicity of Raffel et al. (2017,
     arXiv:1704.00784), where attention cannot step back at all.
     """
     return _mean(np.diff(positions(alpha)) >= -_ROUNDING)
@@ -135,9 +135,9 @@ def monotonicity(alpha: Weights) -> float | None:
 def kendall(alpha: Weights) -> float | None:
     """Return Kendall's tau_a between target order and source positions (Kendall 1938).
 
-    Over all pairs of target words: those in the same order in the source, less those in the
-    opposite order, as a share of all. 1 is the same order, -1 the reversed one; the measure of
-    reordering of Birch & Osborne (2010, LRscore) is made of it. None below two target words.
+    Over all pairs of target words: pairs in the same order in the source minus pairs in the
+    opposite order, divided by all pairs. 1 is the same order, -1 the reversed one. The reordering
+    metric of Birch & Osborne (2010, LRscore) builds on it. None for fewer than two target words.
     """
     place = positions(alpha)
     later, earlier = np.tril_indices(len(place), -1)
@@ -146,9 +146,9 @@ def kendall(alpha: Weights) -> float | None:
 
 
 def advice(error_rate: float, later: float, earlier: float) -> str:
-    """Say in a sentence what the shift test means for those who want to use the alignment.
+    """Return a sentence of advice on how to use the alignment, by the shift test.
 
-    Error rates are those of the alignment as it is, of alpha_{i+1} and of alpha_{i-1}.
+    The error rates are those of the unshifted alignment, of alpha_{i+1} and of alpha_{i-1}.
     """
     better, name, row = min((later, "later", "i+1"), (earlier, "earlier", "i-1"))
     if better < error_rate - MARGIN:
@@ -165,7 +165,7 @@ def advice(error_rate: float, later: float, earlier: float) -> str:
 
 
 def reading(m: Measures) -> str:
-    """Say in a sentence what attention does; shares of words, no gold links needed."""
+    """Return a sentence that describes the attention, without reference to gold links."""
     if m.relative_entropy is None:
         return "There is no sentence to measure."
     text = "Each target word attends to "
@@ -179,7 +179,7 @@ def reading(m: Measures) -> str:
 
 
 def formatted(value: float | None, form: str) -> str:
-    """Return a number in a format; a dash where there is none."""
+    """Format a number; return a dash for None."""
     return "-" if value is None else format(value, form)
 
 

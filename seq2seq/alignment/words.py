@@ -1,10 +1,10 @@
-"""From pieces to words: which pieces make up which word, and attention between words.
+"""Converts attention between pieces to attention between words.
 
-The rule: the vocabulary says where in the text each piece stands, and a piece belongs to the word
-of which it covers most. Attention *to* a word is the sum over its pieces, attention *from* a word
-the mean over its pieces (Clark et al. 2019, arXiv:1906.04341), its log-probability the sum. Words
-that share a piece share its row; of words that share one the first has its column and its
-log-probability. End symbols stay as they are. So every row still sums to 1.
+The vocabulary gives the position of each piece in the text, and a piece belongs to the word of
+which it covers most. Attention *to* a word is the sum over its pieces, attention *from* a word the
+mean over its pieces (Clark et al. 2019, arXiv:1906.04341), its log-probability the sum. Words that
+share a piece share its row; the first of them gets its column and its log-probability. End symbols
+stay unchanged. Every row still sums to 1.
 """
 
 from bisect import bisect_left, bisect_right
@@ -22,44 +22,44 @@ Spans = Sequence[tuple[int, int]]
 """Characters [start, end) of a text."""
 
 Maps = Mapping[str, Weights]
-"""Attention of every layer and head of a model that has them, (layers, heads, rows, columns) each.
+"""Attention of every layer and head, (layers, heads, rows, columns) each.
 
-`heads` is that of target tokens to source tokens, `encoder` that of source tokens to one another,
-`decoder` that of target tokens to the start symbol, column 0, and the tokens before them.
+`heads`: from target to source tokens. `encoder`: between source tokens. `decoder`: from target
+tokens to the start symbol, column 0, and the previous tokens. Kinds that a model lacks are absent.
 """
 
 
 @dataclass(frozen=True)
 class SoftAlignment:
-    """Attention between the tokens, pieces or words, of a sentence and of a translation of it."""
+    """Attention between the tokens (pieces or words) of a sentence and of its translation."""
 
     source: str  # the text
     target: str
     source_tokens: tuple[str, ...]  # the end symbol last
     target_tokens: tuple[str, ...]  # the end symbol last if `ended`
-    log_probs: tuple[float, ...]  # nats, one a target token
+    log_probs: tuple[float, ...]  # nats, one per target token
     weights: Weights  # (target tokens, source tokens)
-    ended: bool  # whether the target came to its end
+    ended: bool  # whether the target has an end symbol
     source_spans: tuple[Span, ...] | None = None  # of the tokens without the end symbol
     target_spans: tuple[Span, ...] | None = None
-    matched: bool = True  # False: some side should have words, but none were found in its pieces
+    matched: bool = True  # False: the pieces of a side could not be matched with its words
     maps: Maps = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class WordMap:
-    """Which pieces make up which words of a sentence, the end symbol left out."""
+    """The pieces of each word of a sentence, without the end symbol."""
 
     groups: list[list[int]]  # the pieces of each group, in order, every piece once
-    group_of: list[int]  # for each word its group; words that share a piece share a group
+    group_of: list[int]  # the group of each word; words that share a piece share a group
 
 
 def to_words(pieces: SoftAlignment, split: Splitter = word_spans) -> SoftAlignment:
-    """Return attention between words; on a side whose words are not found, pieces stay."""
-    # The sides without their end symbols.
+    """Return attention between words; a side whose pieces match no words keeps its pieces."""
+    # Both sides without their end symbols.
     *src_pieces, src_end = pieces.source_tokens
     tgt_pieces = pieces.target_tokens[: len(pieces.target_tokens) - pieces.ended]
-    tgt_end = len(tgt_pieces)  # what follows in target_tokens and log_probs is the end symbol's
+    tgt_end = len(tgt_pieces)  # index of the end symbol in target_tokens and log_probs
     # The words of each side, or else its pieces.
     src_at = pieces.source_spans or lay_over(pieces.source, src_pieces)
     tgt_at = pieces.target_spans or lay_over(pieces.target, tgt_pieces)
@@ -86,10 +86,11 @@ def to_words(pieces: SoftAlignment, split: Splitter = word_spans) -> SoftAlignme
 
 
 def _word_maps(pieces: SoftAlignment, src: WordMap, tgt: WordMap) -> Maps:
-    """Join the pieces of all layers and heads by the same rule."""
+    """Convert the attention of all layers and heads by the same rule."""
     maps = {name: weights.astype(np.float64) for name, weights in pieces.maps.items()}
     if "decoder" in maps:
-        # A column for the last piece of a target without an end; the start goes where ends stand.
+        # Add a column for the last piece if there is no end symbol; move the start symbol to the
+        # end, where `word_weights` leaves it unchanged.
         padded = np.pad(maps["decoder"], [*[(0, 0)] * 3, (0, not pieces.ended)])
         maps["decoder"] = np.roll(padded, -1, axis=-1)
     sides = {"heads": (src, tgt), "encoder": (src, src), "decoder": (tgt, tgt)}
@@ -100,12 +101,12 @@ def _word_maps(pieces: SoftAlignment, src: WordMap, tgt: WordMap) -> Maps:
 
 
 def _one_each(pieces: Sequence[str]) -> WordMap:
-    """Let each piece be a word."""
+    """Return a map with one word per piece."""
     return WordMap([[i] for i in range(len(pieces))], list(range(len(pieces))))
 
 
 def _word_sums(log_probs: Sequence[float], words: WordMap) -> list[float]:
-    """Sum over the pieces of each word; of words that share pieces the first has the sum."""
+    """Sum over the pieces of each word; of words that share pieces the first gets the sum."""
     sums = [0.0] * len(words.group_of)
     for group, pieces in enumerate(words.groups):
         sums[words.group_of.index(group)] = sum(log_probs[piece] for piece in pieces)
@@ -113,9 +114,9 @@ def _word_sums(log_probs: Sequence[float], words: WordMap) -> list[float]:
 
 
 def lay_over(text: str, pieces: Sequence[str]) -> list[Span] | None:
-    """Return where pieces stand in a text by their printing characters; None where these differ.
+    """Locate pieces in a text by matching non-space characters; return None if these differ.
 
-    For pieces that come without places, as in results of 0.1.0.
+    For pieces without positions, as in results of 0.1.0.
     """
     written, offsets = surface(pieces)
     if "".join(written.split()) != "".join(text.split()):
@@ -126,10 +127,10 @@ def lay_over(text: str, pieces: Sequence[str]) -> list[Span] | None:
 
 
 def map_words(text: str, spans: Spans | None, split: Splitter = word_spans) -> WordMap | None:
-    """Return which pieces, given by where they stand, make up which word of a text.
+    """Return the word map of a text, given the span of each piece.
 
-    None if words cannot be found: it is not known where pieces stand, there are no words, or the
-    last words have no pieces, as those of a text that was cut.
+    None if pieces and words cannot be matched: the spans are unknown, there are no words, or the
+    last words have no pieces because the text was cut.
     """
     words = split(text)
     if spans is None or bool(words) != bool(spans):
@@ -150,8 +151,8 @@ def group_pieces(
 ) -> tuple[list[str], list[list[int]]]:
     """Group the pieces of a text by word; return the labels of the groups and their pieces.
 
-    Offsets are characters [start, end) of each piece, in order; they may include the space before a
-    word and may be empty.
+    Offsets are the characters [start, end) of each piece, in order; a span may include the space
+    before a word, and may be empty.
     """
     words = split(text)
     if not words or not offsets:
@@ -162,21 +163,21 @@ def group_pieces(
 
 
 def _grouped(text: str, spans: Spans, words: Sequence[Span]) -> tuple[list[list[int]], list[int]]:
-    """Return the pieces of each group, and the word with which each group begins.
+    """Return the pieces of each group, and the first word of each group.
 
-    A piece belongs to the word of which it covers most characters, on a tie to the first one
-    (`l'ho` + `mme`: the first piece goes to `l'`). A piece without a printing character of its
-    own, a lone space or the first half of a rewritten character, belongs to the word that
-    follows, or, without a space, to the one before that it touches (U+200B). A word that is
-    left without a piece joins the group of the neighbour whose piece covers it: the single piece
-    `homme.` stands for `homme` and `.`.
+    A piece belongs to the word of which it covers most characters, on ties to the first
+    (`l'ho` + `mme`: the first piece goes to `l'`). A piece without visible characters, such as a
+    lone space or the first half of a rewritten character, belongs to the next word or, if it has
+    no space, to the previous word that it touches (U+200B). A word left without a piece joins the
+    group of the neighbour whose piece covers it: the single piece `homme.` stands for `homme` and
+    `.`.
     """
     groups: dict[int, list[int]] = {}  # word -> its pieces
     word = 0
     for piece, (start, end) in enumerate(spans):
-        word = max(word, _owner(text, Span(start, end), words))  # never back
+        word = max(word, _owner(text, Span(start, end), words))  # never go back
         groups.setdefault(word, []).append(piece)
-    # A group begins at the first word that its own first piece reaches and no piece before did.
+    # A group begins at the first word that its first piece reaches but no earlier piece does.
     begins = [0]
     for (before, _), (word, group) in pairwise(groups.items()):
         reached = bisect_right(words, spans[group[0]][0], key=lambda span: span.end)
@@ -185,7 +186,7 @@ def _grouped(text: str, spans: Spans, words: Sequence[Span]) -> tuple[list[list[
 
 
 def _owner(text: str, piece: Span, words: Sequence[Span]) -> int:
-    """Return the index of the word a piece belongs to; see `group_pieces`."""
+    """Return the index of the word that a piece belongs to; see `_grouped`."""
     first = next((i for i in range(*piece) if not is_blank(text[i])), piece.end)
     if first == piece.end and not any(map(str.isspace, text[slice(*piece)])):
         before = bisect_left(words, piece.start, key=lambda word: word.end)
@@ -197,31 +198,31 @@ def _owner(text: str, piece: Span, words: Sequence[Span]) -> int:
     def overlap(word: int) -> int:
         return min(piece.end, words[word].end) - max(first, words[word].start)
 
-    return max(range(nearest, max(stop, nearest + 1)), key=overlap)  # the first of equals
+    return max(range(nearest, max(stop, nearest + 1)), key=overlap)  # the first on ties
 
 
 def merge_words(
     alpha: Weights, src_groups: Sequence[Sequence[int]], tgt_groups: Sequence[Sequence[int]]
 ) -> Weights:
-    """Turn weights of pieces (..., Ty, Tx) into weights of words, given the pieces of each."""
+    """Sum columns and average rows of weights (..., Ty, Tx) over the pieces of each word."""
     by_word = np.stack([alpha[..., list(group)].sum(axis=-1) for group in src_groups], axis=-1)
     means = [by_word[..., list(group), :].mean(axis=-2) for group in tgt_groups]
     return np.stack(means, axis=-2)
 
 
 def word_weights(alpha: Weights, src: WordMap, tgt: WordMap) -> Weights:
-    """Turn weights between pieces (..., Ty, Tx) into weights between words.
+    """Convert weights between pieces (..., Ty, Tx) to weights between words.
 
-    What `alpha` has beyond the pieces of a map is the end symbol; it stays the last.
+    A row or column beyond the pieces of a map is the end symbol's; it stays last.
     """
-    # The end symbol of a side, where it has one, is a group of its own.
+    # The end symbol of a side, if it has one, is a group of its own.
     sizes = [sum(map(len, side.groups)) for side in (tgt, src)]
     tgt_end, src_end = (
         [[i] for i in range(size, total)]
         for size, total in zip(sizes, alpha.shape[-2:], strict=True)
     )
     merged = merge_words(alpha, [*src.groups, *src_end], [*tgt.groups, *tgt_end])
-    # Words of one group: all have its row, the first has its column, so that rows sum to 1.
+    # All words of a group get its row and the first gets its column, so that rows sum to 1.
     num_rows, num_columns = merged.shape[-2:]
     rows = [*tgt.group_of, *range(len(tgt.groups), num_rows)]
     columns = [*src.group_of, *range(len(src.groups), num_columns)]

@@ -1,7 +1,8 @@
-"""Attention along given translations, scored: its measures, and against gold word links.
+"""Scores attention along given translations: its measures, and agreement with gold word links.
 
-The paper shows alignments and does not score them; the rate is Och & Ney's (2003, A Systematic
-Comparison of Various Statistical Alignment Models). Attention is read as one link a target word.
+The paper shows alignments but does not score them. The alignment error rate is that of Och & Ney
+(2003, A Systematic Comparison of Various Statistical Alignment Models), with one link per target
+word read from attention.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,10 +24,10 @@ from seq2seq.run.errors import printable
 from seq2seq.run.reading import expected
 
 GOLD = "corpus/test.links"
-"""Gold links of a run's test set, `source-target` between words counted from 0; not all have it."""
+"""Optional gold links of a run's test set, `source-target` between words counted from 0."""
 
 _SHIFTS = (0, 1, -1)
-"""Readings of attention: the row of target word i, of the word after it, of the word before it."""
+"""Readings of attention: the row of target word i, of the next word, and of the previous word."""
 
 _HEADINGS = (
     "", "AER", "precision", "recall", "later", "earlier", "entropy", "of log", "uncovered",
@@ -46,13 +47,13 @@ reversed. All between words, along the references."""
 class HeadRates:
     """Alignment error rates of the layers and heads of a model, counted from 1."""
 
-    rates: Sequence[Sequence[float]]  # of each layer: those of its heads, then of their mean
-    layer: int  # that is shown
-    head: int | None  # that is shown; None: the mean
+    rates: Sequence[Sequence[float]]  # per layer: the rates of its heads, then of their mean
+    layer: int  # the layer shown
+    head: int | None  # the head shown; None: the mean
 
     @property
     def best(self) -> str:
-        """The lowest one, and the one that is shown."""
+        """The lowest rate, and the rate of the layer and head shown."""
         places = ((i, j) for i, of_layer in enumerate(self.rates) for j in range(len(of_layer)))
         lowest = min(places, key=lambda place: self.rates[place[0]][place[1]])
         shown = self.layer - 1, len(self.rates[0]) - 1 if self.head is None else self.head - 1
@@ -64,7 +65,7 @@ class HeadRates:
         return f"layer {layer + 1}, {head}, AER {rates[column]:.1%}"
 
     def as_table(self) -> str:
-        """Return a row for each layer."""
+        """Return a table with a row per layer."""
         heads = [f"head {i}" for i in range(1, len(self.rates[0]))]
         rows = [
             [f"layer {i}", *(f"{rate:.1%}" for rate in of_layer)]
@@ -75,11 +76,11 @@ class HeadRates:
 
 @dataclass(frozen=True)
 class GoldAlignment:
-    """How the attention of a run agrees with gold links; rates are shares of 1.
+    """Agreement of a run's attention with gold links; rates are between 0 and 1.
 
-    Attention may lag behind the words. Under `decoder.state_word=previous` it has to guess, as the
-    state it asks with has not seen the word before. So two more readings are given: the row of
-    target word i taken from the word after it or before it.
+    Attention may lag behind the words. Under `decoder.state_word=previous` it has to guess, because
+    the state that it queries with has not seen the previous word. So two more readings are given:
+    target word i read from the row of the next or of the previous word.
     """
 
     error_rate: float
@@ -88,12 +89,12 @@ class GoldAlignment:
     later_error_rate: float  # of the reading alpha_{i+1}
     earlier_error_rate: float  # of the reading alpha_{i-1}
     sentences: int
-    skipped: int  # more sentences, whose pieces could not be matched with their words
-    heads: HeadRates | None = None  # of a model with layers or heads
+    skipped: int  # further sentences, whose pieces could not be matched with their words
+    heads: HeadRates | None = None  # for a model with layers or heads
 
     @property
     def advice(self) -> str:
-        """What the shift test means for those who want to use the alignment."""
+        """Advice on how to use the alignment, by the shift test."""
         return advice(self.error_rate, self.later_error_rate, self.earlier_error_rate)
 
     def __str__(self) -> str:
@@ -107,13 +108,13 @@ class GoldAlignment:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionScores:
-    """What attention does between the words of some sentences and of their translations."""
+    """Scores of the attention between the words of sentences and of their translations."""
 
-    attention: Measures | None = None  # None if it was not measured
-    alignment: GoldAlignment | None = None  # None, too, where no sentence has gold links or words
+    attention: Measures | None = None  # None if not measured
+    alignment: GoldAlignment | None = None  # None, too, if no sentence has gold links or words
 
     def lines(self) -> list[str]:
-        """Return the rows of a summary."""
+        """Return the lines of a summary."""
         lines = [f"attention  {self.attention}"] if self.attention else []
         if self.alignment is not None:
             lines += [f"alignment  {self.alignment}", f"           {self.alignment.advice}"]
@@ -124,13 +125,13 @@ class AttentionScores:
 
 @dataclass(frozen=True, kw_only=True)
 class ForcedScores(AttentionScores):
-    """What all given translations together are worth to a model."""
+    """Scores of given translations under a model, in total."""
 
-    pairs: int  # those that were scored
-    blank: int  # those that were not, as a side is empty
+    pairs: int  # pairs scored
+    blank: int  # pairs not scored because a side is empty
     tokens: int  # target tokens, end symbols included; words at the level of words
     log_prob: float  # nats, summed over all tokens
-    perplexity: float  # of a token: e to the negative mean log-probability over all tokens
+    perplexity: float  # per token: e to the negative mean log-probability over all tokens
 
     def __str__(self) -> str:
         lines = [
@@ -143,11 +144,11 @@ class ForcedScores(AttentionScores):
 
 
 class Tally:
-    """Counts forced translation after forced translation; holds no matrix.
+    """Accumulates scores over forced translations, without storing attention matrices.
 
     Args:
-        split: What a word is, also for gold links; None counts pieces.
-        shown: Layer and head, counted from 1, that stand for all; None: the last, the mean.
+        split: Splits text into words, also for gold links; None counts pieces.
+        shown: Layer and head, from 1, reported as the attention; None: the last, the mean.
     """
 
     def __init__(
@@ -160,20 +161,20 @@ class Tally:
         self._log_prob = 0.0
         self._measures: list[Measures] = []
         self._gold: list[GoldLinks] = []
-        self._readings: list[list[Links]] = []  # of each sentence with gold links, by `_SHIFTS`
-        self._by_head: list[list[list[Links]]] = []  # of each, by layer and head, the mean last
+        self._readings: list[list[Links]] = []  # per sentence with gold links, by `_SHIFTS`
+        self._by_head: list[list[list[Links]]] = []  # the same, by layer and head, the mean last
         self._unmatched = 0
 
     def along(
         self, translations: Iterable[Translation], gold: Iterable[GoldLinks | None]
     ) -> Iterator[Translation]:
-        """Count translations and pass them on; see `add`."""
+        """Add translations and yield them unchanged; see `add`."""
         for translation, links in zip(translations, gold, strict=True):
             self.add(translation, links)
             yield translation
 
     def add(self, translation: Translation, gold: GoldLinks | None = None) -> None:
-        """Count a sentence, given between pieces, and its gold links, given between words."""
+        """Add a sentence with attention between pieces, and its gold links between words."""
         if not translation.candidates:
             self._empty += 1
             return
@@ -185,7 +186,7 @@ class Tally:
         self._tokens += len(tokens.target_tokens)
         self._log_prob += translation.candidates[0].log_prob
         self._measures.append(measure(tokens.weights, ended=tokens.ended))
-        # Agreement with gold links, read as it is and shifted by a word.
+        # Agreement with gold links, unshifted and shifted by a word.
         if gold is None or self._split is None:
             return
         if not tokens.matched:
@@ -237,7 +238,7 @@ class Tally:
 
 def align_test_set(run: RunDir, model: Pretrained) -> AttentionScores:
     """Measure attention along a run's test references, and against its gold links if it has any."""
-    # Sentence pairs, and their gold links where the run has some.
+    # Sentence pairs, and their gold links if the run has any.
     pairs = list(zip(*(load_text(run, "test", side) for side in SIDES), strict=True))
     gold: Sequence[GoldLinks | None] = [None] * len(pairs)
     if run.checked(GOLD).exists():
@@ -251,7 +252,7 @@ def align_test_set(run: RunDir, model: Pretrained) -> AttentionScores:
 
 
 def as_table(runs: Mapping[str, AttentionScores]) -> str:
-    """Return a row for each run, what the columns mean, and a plain reading of each run."""
+    """Return a table with a row per run, a legend, and a plain-language reading of each run."""
     named = [(printable(name), scores) for name, scores in runs.items()]
     rows = table([[name, *_cells(scores)] for name, scores in named], _HEADINGS, "lr")
     readings, by_head = [], []

@@ -1,4 +1,4 @@
-"""BLEU by source length, the paper's Fig. 2: as numbers, and as one figure for several runs."""
+"""BLEU by source length, as in the paper's Fig. 2: numbers, and one figure for several runs."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,22 +22,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LENGTH_BLEU, LENGTH_PLOT = "length_bleu.json", "length_bleu.png"
-"""Names of the numbers and the figure, in a run."""
+"""File names of the numbers and the figure in a run."""
 
 WIDTH, LAST = 10, 60
-"""Bins of Fig. 2: 1-10, 11-20, ...; all that is longer than `LAST` is one bin."""
+"""Bins of Fig. 2: 1-10, 11-20, ...; lengths above `LAST` share one bin."""
 
-MAX_LABEL_KEYS = 3  # settings in the name of a run; a longer list no longer fits in a legend
+MAX_LABEL_KEYS = 3  # settings in the name of a run; more do not fit in a legend
 STYLES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", "-"), ("P", "--"), ("X", "-."))
-"""Markers and lines of runs: they stay apart in black and white."""
+"""Markers and line styles of runs, distinguishable in black and white."""
 
 
 @dataclass(frozen=True)
 class LengthBin:
-    """Corpus BLEU of the sentences of some source length."""
+    """Corpus BLEU of the sentences in a bin of source lengths."""
 
-    first: int  # fewest words, or characters of a source without spaces
-    last: int | None  # most; None: no limit
+    first: int  # minimum words, or characters of a source without spaces
+    last: int | None  # maximum; None: no limit
     sentences: int
     bleu: float
     low: float  # of the 95% interval, which need not be symmetric about `bleu`
@@ -51,11 +51,11 @@ class LengthBin:
 
 @dataclass(frozen=True)
 class LengthBleu:
-    """BLEU by source length of one run; bins without a sentence are left out."""
+    """BLEU by source length of one run; empty bins are left out."""
 
     signature: str
     bins: tuple[LengthBin, ...]
-    unit: str = "words"  # that lengths are counted in, or "characters"
+    unit: str = "words"  # unit of the lengths; or "characters"
 
 
 def score_by_length(
@@ -63,7 +63,7 @@ def score_by_length(
 ) -> LengthBleu:
     """Score detokenised text by length of the source, in words or characters.
 
-    Empty sources count nowhere.
+    Empty sources are left out.
 
     Raises:
         DataError: different numbers of lines, or none.
@@ -87,12 +87,12 @@ def score_by_length(
 
 
 def bin_of(length: int) -> int:
-    """Return the number of the bin of a length; 0, which is in none, counts as 1."""
+    """Return the index of the bin of a length; 0, which is in no bin, counts as 1."""
     return min(max(0, length - 1) // WIDTH, LAST // WIDTH)
 
 
 def label_of(index: int) -> str:
-    """Return the label of a bin by its number."""
+    """Return the label of a bin, given its index."""
     end = "+" if index == LAST // WIDTH else f"-{(index + 1) * WIDTH}"
     return f"{index * WIDTH + 1}{end}"
 
@@ -101,7 +101,7 @@ def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]], unit: str = "words
     """Draw BLEU against source length as in Fig. 2, with 95% intervals; runs by their names."""
     from matplotlib.figure import Figure
 
-    # Every length that some run has gets a place on the x axis.
+    # Every bin of any run gets a place on the x axis.
     labels = {b.first: b.label for bins in runs.values() for b in bins}
     place = {first: x for x, first in enumerate(sorted(labels))}
     # A line and its intervals for each run.
@@ -109,7 +109,7 @@ def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]], unit: str = "words
     axes = figure.subplots()
     lines = []
     for number, (bins, (marker, dashes)) in enumerate(zip(runs.values(), cycle(STYLES))):
-        aside = 0.06 * (number - (len(runs) - 1) / 2)  # or the intervals hide one another
+        aside = 0.06 * (number - (len(runs) - 1) / 2)  # so that intervals do not overlap
         x = [place[b.first] + aside for b in bins]
         [line] = axes.plot(x, [b.bleu for b in bins], marker + dashes, markersize=5)
         middle, half = ([(b.high + sign * b.low) / 2 for b in bins] for sign in (1, -1))
@@ -142,7 +142,7 @@ def as_table(runs: Mapping[str, LengthBleu]) -> str:
 
 
 def unit_of(lengths: Iterable[LengthBleu]) -> str:
-    """Return what lengths of several runs are counted in; it differs where their sources do."""
+    """Return the unit of the lengths of several runs; both if their sources differ."""
     return " or ".join(sorted({printable(found.unit) for found in lengths}, reverse=True))
 
 
@@ -151,14 +151,14 @@ def _cell(found: LengthBin) -> str:
 
 
 def compare_lengths(directory: Path) -> bytes | None:
-    """Draw BLEU by length of all runs in a directory, of a sweep say, as PNG; None without runs.
+    """Draw BLEU by length of all runs in a directory, such as a sweep, as PNG; None without runs.
 
     Raises:
         RunDirError: a run's file is damaged.
     """
     runs = sorted(
         (path.parent for path in directory.glob(f"*/{LENGTH_BLEU}")),
-        key=lambda path: (len(path.name), path.name),  # the jobs of a sweep: 2 before 10
+        key=lambda path: (len(path.name), path.name),  # numeric order: job 2 before 10
     )
     if not runs:
         return None
@@ -182,7 +182,7 @@ def read_length_bleu(run: RunDir) -> LengthBleu:
 
 
 def run_names(runs: Sequence[Path]) -> list[str]:
-    """Name runs by what tells them apart: their name, a few settings, or else their directory."""
+    """Name runs so that names differ: by their name, a few settings, or else their directory."""
     # The settings in which the runs differ.
     settings = [_flat(read_plain_yaml(RunDir(run).checked("config.yaml"))) for run in runs]
     keys = dict.fromkeys(key for values in settings for key in values)
@@ -195,7 +195,7 @@ def run_names(runs: Sequence[Path]) -> list[str]:
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn nested settings into dotted keys; `attention.name` is what a command line calls it."""
+    """Flatten nested settings to dotted keys; `attention.name` becomes `attention`, as in Hydra."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -1,6 +1,6 @@
-"""Figures of a run: heatmaps, the paper's examples, learning curves.
+"""Draws the figures of a run: heatmaps, the paper's examples, learning curves.
 
-Each is named and drawn on demand, so that one that cannot be drawn costs nothing but itself.
+Each figure has a name and is drawn on demand, so a failure affects only that figure.
 """
 
 import logging
@@ -28,15 +28,15 @@ DETAILS = "decode/test.jsonl"
 """Tokens, scores and attention of the translations of the test set."""
 
 Drawing = tuple[str, Callable[[], bytes]]
-"""The name of a file of the run, and how to draw what is in it."""
+"""The name of a file in the run, and a function that draws its content."""
 
 
 def examples_of(name: str) -> list[list[str]]:
-    """Return label, source and published translation of the sentences of a set.
+    """Return label, source and published translation of each sentence of a set.
 
-    The paper shows tokenised text; here it is text as people write it, which is what a model reads.
-    Worth seeing in Figure 3: in (a) "zone" attends to "Area" and the words after it step back one
-    at a time; in (d) "l'" attends to "the" and to "man".
+    The paper shows tokenised text; here it is detokenised, as models read it. Worth seeing in
+    Figure 3: in (a) "zone" attends to "Area" and the words after it step back one at a time; in (d)
+    "l'" attends to "the" and to "man".
     """
     text = Path(__file__).with_name(f"{name}.tsv").read_text("utf-8")
     return [line.split("\t") for line in text.splitlines()]
@@ -44,7 +44,7 @@ def examples_of(name: str) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Side:
-    """A sentence, its tokens, and where they stand in it, the end symbol left out."""
+    """A sentence, its tokens, and their spans in it; the end symbol has no span."""
 
     text: str
     spans: Spans
@@ -52,20 +52,20 @@ class Side:
 
 
 def drawn(drawings: Iterable[Drawing]) -> Iterator[tuple[str, bytes]]:
-    """Draw figures; one that cannot be drawn is a warning, as nothing depends on it."""
+    """Draw figures; a failure is only a warning, as nothing depends on a figure."""
     for name, draw in drawings:
         try:
             data = draw()
         except UserError:
             raise
-        except Exception as error:  # no matplotlib, no font, strange numbers
+        except Exception as error:  # matplotlib missing, no font, invalid numbers
             log.warning("no %s: %s", name, error)
         else:
             yield name, data
 
 
 def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Drawing]:
-    """Show the attention of the best hypotheses of the test sentences in `evaluate.heatmaps`."""
+    """Draw the attention of the best hypothesis of each test sentence in `evaluate.heatmaps`."""
     source, target = load_tokenizers(run, cfg)
     for number, line in enumerate(read_lines_of(run.checked(DETAILS)), start=1):
         if number not in cfg.evaluate.heatmaps:
@@ -87,7 +87,7 @@ def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Drawing]:
 
 
 def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
-    """Translate and show the sets in `evaluate.examples`.
+    """Translate and draw the sets in `evaluate.examples`.
 
     Each sentence gives two figures: the run's own translation, and, ending in `-paper`, the
     attention along the translation that the paper prints.
@@ -112,13 +112,13 @@ def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
 
 
 def draw_curves(cfg: Config, run: RunDir) -> Iterator[Drawing]:
-    """Show the learning curves, if the run has trained."""
+    """Draw the learning curves, if the run has trained."""
     if rows := read_metrics(run):
         yield "curves.png", lambda: to_png(plot_curves(rows, cfg.name))
 
 
 def heatmap_png(cfg: Config, alpha: Weights, source: Side, target: Side) -> bytes:
-    """Draw attention (target tokens, source tokens), laid out as the paper's Fig. 3."""
+    """Draw attention (target tokens, source tokens) in the layout of the paper's Fig. 3."""
     columns, rows = source.tokens, target.tokens
     if cfg.evaluate.heatmap_words:
         columns, source_groups = _words(source)
@@ -128,7 +128,7 @@ def heatmap_png(cfg: Config, alpha: Weights, source: Side, target: Side) -> byte
 
 
 def _words(side: Side) -> tuple[list[str], list[list[int]]]:
-    """Return the words that pieces make up, and the pieces of each; the end symbol stays one."""
+    """Return words and the pieces of each; the end symbol stays a word of its own."""
     ends = [END] if side.tokens[-1] == END else []
     pieces = side.tokens[: len(side.tokens) - len(ends)]
     words, groups = group_pieces(side.text, side.spans)

@@ -1,7 +1,7 @@
-"""The word vectors of a run for TensorBoard's embedding projector, with the words as labels.
+"""Writes the word vectors of a run, labelled, for TensorBoard's embedding projector.
 
-Its own `add_embedding` appends to its index at each call and writes whatever it is given; these
-files are written once, at the end, and are bounded.
+TensorBoard's `add_embedding` appends to its index at each call and has no size limit; these files
+are written once, at the end, and have one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,16 +20,16 @@ from seq2seq.run.directory import RunDir
 from seq2seq.training.board import EVENTS
 
 INDEX = "projector_config.pbtxt"
-"""What TensorBoard reads beside the events."""
+"""The index file that TensorBoard reads beside the events."""
 
 MAX_NUMBERS = 1_000_000
-"""Of a side, some 8 MB: all of a small vocabulary, the 1,612 most frequent words of the paper's."""
+"""Per side, some 8 MB: all of a small vocabulary, the 1,612 most frequent words of the paper's."""
 
 
 def project(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     """Write the embeddings of the best weights as tables, if the run writes to TensorBoard.
 
-    Ids go by frequency in both kinds of vocabulary, so those left out are the rare ones.
+    Both kinds of vocabulary order ids by frequency, so only rare words are left out.
     """
     if not cfg.logging.tensorboard:
         return
@@ -40,7 +40,7 @@ def project(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     ):
         vectors = weight.detach()  # (K, m)
         count = min(len(vectors), MAX_NUMBERS // vectors.shape[1])
-        ids = [i for i in range(count) if i != PAD]  # whose vector is 0
+        ids = [i for i in range(count) if i != PAD]  # the vector of PAD is 0
         yield f"{EVENTS}/projector/{side}.tsv", partial(_vectors, vectors[ids])
         yield f"{EVENTS}/projector/{side}_labels.tsv", partial(_labels, tokenizer, ids)
     yield f"{EVENTS}/{INDEX}", partial(_index, SIDES)
@@ -51,7 +51,7 @@ def _vectors(rows: Tensor) -> bytes:
 
 
 def _labels(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
-    """Return a table with a header, as TensorBoard wants one where there are two columns."""
+    """Return a table with a header, which TensorBoard requires for two columns."""
     pieces = zip(tokenizer.pieces(ids), ids, strict=True)
     return "".join(["piece\tid\n", *(f"{printable(piece)}\t{i}\n" for piece, i in pieces)]).encode()
 

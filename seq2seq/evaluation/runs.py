@@ -1,4 +1,4 @@
-"""Trained runs as `scripts/evaluate.py` names them: what they saved, or else what they do anew."""
+"""Results of trained runs for `scripts/evaluate.py`: saved ones if valid, else computed anew."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ Columns = tuple[list[str], list[str]]
 class TestedRun:
     """A run, or an ensemble, and the text that it is tested on.
 
-    What the run has saved of its test set serves unless settings, a checkpoint or another text
-    are given.
+    Results that the run has saved for its test set are used, unless settings, a checkpoint or
+    another text are given.
     """
 
     name: str  # as typed: RUN, RUN@last, RUN_A+RUN_B
@@ -43,12 +43,12 @@ class TestedRun:
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether it is one run as it is, without a choice of its checkpoints."""
+        """Whether it is a single run without a choice of checkpoints."""
         return named_runs(self.name) == [NamedRun(Path(self.name))]
 
     @cached_property
     def run(self) -> RunDir:
-        """Its directory, of an ensemble the first."""
+        """Its directory; for an ensemble, that of the first member."""
         return RunDir.open(named_runs(self.name)[0].path)
 
     @cached_property
@@ -63,15 +63,15 @@ class TestedRun:
 
     @cached_property
     def text(self) -> Columns:
-        """What it is tested on."""
-        if self.given is not None:  # references as models write: see `prepare`
+        """The text that it is tested on."""
+        if self.given is not None:  # normalise references as `prepare` does
             sources, references = self.given
             return sources, [composed(text) for text in references]
         sources, references = (list(load_text(self.run, "test", side)) for side in SIDES)
         return sources, references
 
     def saved(self, name: str) -> Path | None:
-        """Return a file of the run, if it is there and says what was asked for."""
+        """Return a saved file of the run, if it exists and applies to this request."""
         if self.given is not None or self.overrides or not self.is_plain:
             return None
         if not self.run.path(name).exists():
@@ -109,7 +109,7 @@ class TestedRun:
         return by_length.score_by_length(self.config, sources, self.translations(), references)
 
     def attention(self) -> AttentionScores:
-        """Return what attention does along the references."""
+        """Return the measures of attention along the references."""
         if (path := self.saved("scores.json")) and (results := read_results(path)).attention:
             return AttentionScores(attention=results.attention, alignment=results.alignment)
         if self.given is None:
@@ -121,7 +121,7 @@ class TestedRun:
 
 
 def named(runs: Sequence[TestedRun]) -> Mapping[str, TestedRun]:
-    """Return runs under the names that tell them apart."""
+    """Return runs by names that distinguish them."""
     names = by_length.run_names([run.run.root for run in runs])
     pairs = zip(names, runs, strict=True)
     return {name if run.is_plain else run.name: run for name, run in pairs}
@@ -131,7 +131,7 @@ def compare_runs(runs: Mapping[str, TestedRun]) -> Mapping[str, Comparison]:
     """Compare runs with the first one.
 
     Raises:
-        DataError: they are not tested on the same text.
+        DataError: the runs are not tested on the same text.
     """
     first, *others = runs.values()
     for run in others:

@@ -1,7 +1,7 @@
-"""Scores of translations by sacreBLEU, each with the signature that says how it was made.
+"""Scores translations with sacreBLEU; each score carries its signature.
 
-What a word is depends on the language: `data/languages.py` knows, and where it does not, the
-references show it.
+What counts as a word depends on the language, by `data/languages.py`; for a language without a
+known code it depends on the script of the references.
 """
 
 import logging
@@ -24,32 +24,32 @@ TOKENISED = "BLEU, tokenised"
 LOWER_CASED = "BLEU, lower-cased tokenised"
 
 _FETCHED = ("flores200", "flores101", "spm", "spBLEU-1K")
-"""Tokenizers whose models sacreBLEU fetches from the network: not for us, but good once there."""
+"""Tokenizers whose models sacreBLEU downloads: never downloaded here, but used if present."""
 
 _SAMPLE = 100
-"""References that show what script a language without a known code is written in."""
+"""Number of references that determine the script of a language without a known code."""
 
 log = logging.getLogger(__name__)
 
 SAMPLES = 1000
-"""Bootstrap samples of an interval."""
+"""Bootstrap samples for an interval."""
 
 MAX_SENTENCES = 5000
-"""sacreBLEU holds all samples at once: half a GB for this many sentences."""
+"""Limit for intervals. sacreBLEU holds all samples at once: half a GB for this many sentences."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number and how it was made."""
+    """A score and its sacreBLEU signature."""
 
     value: float
     signature: str
-    low: float | None = None  # of the 95% bootstrap interval; none above `MAX_SENTENCES`
+    low: float | None = None  # of the 95% bootstrap interval; None above `MAX_SENTENCES`
     high: float | None = None
 
     @property
     def interval(self) -> str:
-        """`20.10-22.30`; nothing if there is none."""
+        """`20.10-22.30`; empty if there is no interval."""
         return "" if self.low is None or self.high is None else f"{self.low:.2f}-{self.high:.2f}"
 
 
@@ -61,7 +61,7 @@ class Scores:
     scores: Mapping[str, Score]  # by metric
 
     def as_table(self) -> str:
-        """Return an aligned table: metric, value, interval where there is one, signature."""
+        """Return an aligned table: metric, value, interval if there is one, signature."""
         rows = (
             [name, f"{score.value:.2f}", score.interval, score.signature]
             for name, score in self.scores.items()
@@ -76,19 +76,19 @@ def score(
     language: str = "",
     more_references: Sequence[Sequence[str]] = (),
 ) -> Scores:
-    """Score detokenised text with BLEU, chrF and TER; where there are words, also by those.
+    """Score detokenised text with BLEU, chrF and TER, and if possible with word-based metrics.
 
     Args:
-        hypotheses: One a line.
-        references: One a line.
-        tokenizer: sacreBLEU's for BLEU; None for the one that suits the language.
-        language: Of the text. Without one there is no tokenised BLEU and no chrF++, and none in a
-            language that Moses cannot cut into words.
-        more_references: Further translations of each source, each list as `references`.
+        hypotheses: One translation per line.
+        references: One reference per line.
+        tokenizer: sacreBLEU's tokenizer for BLEU; None for the default of the language.
+        language: Code of the language. Without one, or if Moses cannot split the language into
+            words, there is no tokenised BLEU and no chrF++.
+        more_references: Further lists like `references`.
 
     Raises:
         DataError: different numbers of lines, or none. sacreBLEU's Python interface would score
-            what it gets.
+            them anyway.
         ConfigError: unknown tokenizer.
         PlatformError: the tokenizer needs a package that is missing.
     """
@@ -107,10 +107,10 @@ def score(
 
 
 def word_free_metrics(language: str, references: Sequence[str]) -> dict[str, Any]:
-    """Return sacreBLEU's chrF, and its TER, cut as the script of the language asks for.
+    """Return sacreBLEU's chrF, and its TER with the segmentation that the script needs.
 
-    TER counts words. sacreBLEU's support of Asian text cuts Chinese and Japanese into characters;
-    in other scripts without spaces TER counts characters, too, which its signature says.
+    TER counts words. sacreBLEU's Asian support splits Chinese and Japanese into characters; in
+    other scripts without spaces TER here counts characters, too, as its signature says.
     """
     from sacrebleu.metrics import CHRF, TER
 
@@ -131,7 +131,7 @@ def score_bleu(
     language: str = "",
     more_references: Sequence[Sequence[str]] = (),
 ) -> Scores:
-    """Score with BLEU alone, both kinds; arguments and errors are those of `score`."""
+    """Score with both kinds of BLEU only; arguments and errors are those of `score`."""
     for each in (references, *more_references):
         check_lines(hypotheses, each)
     metric = bleu_metric(tokenizer, language, references)
@@ -148,18 +148,18 @@ def tokenised_bleu(
     *more_references: Sequence[str],
     lowercase: bool = False,
 ) -> Score:
-    """Return BLEU between Moses tokens, without smoothing: what multi-bleu.perl computes.
+    """Return BLEU on Moses tokens, without smoothing, as multi-bleu.perl computes it.
 
-    Cased is the usual assumption about Table 1, which names no script; lower-cased is what
-    publications on Multi30k give. Translations are detokenised text and are tokenised anew, as the
-    references are; nothing is escaped.
+    Cased is the usual assumption about Table 1, which names no script; publications on Multi30k
+    report lower-cased. Translations and references are detokenised text, tokenised here without
+    escaping.
     """
     from sacrebleu.metrics import BLEU
 
     moses = Moses(language)
     texts = (hypotheses, references, *more_references)
     tokens = [[" ".join(moses.words(line)) for line in lines] for lines in texts]
-    # force: or sacreBLEU would warn that this looks tokenised.
+    # force: otherwise sacreBLEU warns that the text looks tokenised.
     metric = BLEU(tokenize="none", smooth_method="none", force=True, lowercase=lowercase)
     found = _score(metric, *tokens)
     rules = f"tokens:moses-{language}.{version('sacremoses')}"
@@ -172,13 +172,13 @@ def bleu(
     tokenizer: str | None = None,
     language: str = "",
 ) -> float:
-    """Return BLEU alone, for validation while training; the same as `score` gives."""
+    """Return BLEU alone, for validation during training; equal to the BLEU of `score`."""
     metric = bleu_metric(tokenizer, language, references)
     return float(metric.corpus_score(list(hypotheses), [list(references)]).score)
 
 
 def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Return chrF alone, as `bleu` does."""
+    """Return chrF alone, for validation during training."""
     from sacrebleu.metrics import CHRF
 
     return float(CHRF().corpus_score(list(hypotheses), [list(references)]).score)
@@ -187,14 +187,16 @@ def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 def bleu_metric(
     tokenizer: str | None = None, language: str = "", references: Sequence[str] = ()
 ) -> Any:
-    """Return sacreBLEU's BLEU; arguments are those of `score`, and so is what it raises."""
+    """Return sacreBLEU's BLEU metric; arguments and errors are those of `score`."""
     from sacrebleu.metrics import BLEU
 
+    # The first tokenizer for the language that is installed
     if tokenizer is None:
         names = bleu_tokenizers(language, sample_of(references))
         tokenizer = next(filter(_is_there, names))
         if tokenizer != names[0]:
             _say_missing(names[0], tokenizer)
+    # A tokenizer that can be used
     known = {name for name in BLEU.TOKENIZERS if name not in _FETCHED or _is_there(name)}
     if tokenizer not in known:
         raise ConfigError(
@@ -204,7 +206,7 @@ def bleu_metric(
         )
     try:
         return BLEU(tokenize=tokenizer)
-    except (ImportError, RuntimeError):  # of the tokenizers for Japanese and Korean
+    except (ImportError, RuntimeError):  # from the tokenizers for Japanese and Korean
         raise PlatformError(
             "sacrebleu",
             f"a package for evaluate.bleu_tokenizer={tokenizer!r} is missing",
@@ -231,12 +233,12 @@ def _is_there(name: str) -> bool:
 
 
 def sample_of(references: Sequence[str]) -> str:
-    """Return enough of a text to see its script."""
+    """Return enough of a text to determine its script."""
     return " ".join(references[:_SAMPLE])
 
 
 def check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
-    """Refuse what cannot be scored; see `score`."""
+    """Check that the numbers of lines can be scored; see `score`."""
     if len(hypotheses) != len(references):
         raise DataError(
             "scoring",
@@ -248,13 +250,13 @@ def check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
 
 
 def _score(metric: Any, hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
-    """Score as `bootstrap` does, with the signature of the score alone."""
+    """Score like `bootstrap`, but with a signature that leaves out the interval."""
     found = bootstrap(metric, hypotheses, *references)
     return replace(found, signature=str(metric.get_signature()))
 
 
 def bootstrap(metric: Any, hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
-    """Score with a metric of sacreBLEU and a 95% interval, of which the signature tells, too."""
+    """Score with a sacreBLEU metric and a 95% interval, both described by the signature."""
     found = metric.corpus_score(list(hypotheses), [list(lines) for lines in references])
     signature = metric.get_signature()
     if len(hypotheses) > MAX_SENTENCES:
@@ -268,11 +270,11 @@ def bootstrap(metric: Any, hypotheses: Sequence[str], *references: Sequence[str]
 def interval(
     metric: Any, hypotheses: Sequence[str], *references: Sequence[str]
 ) -> tuple[str, float, float]:
-    """Return a 95% bootstrap interval, and before it the seed of its samples.
+    """Return the seed of the bootstrap samples and the bounds of a 95% interval.
 
-    sacreBLEU draws the samples, from seed 12345 or from what SACREBLEU_SEED says. It would give
-    their mean -/+ half of their central 95%, which can leave the range of a score; this is their
-    central part itself. Its `corpus_score(n_bootstrap=...)` fails where some samples score 0.
+    sacreBLEU draws the samples, from seed 12345 or SACREBLEU_SEED. Its own interval is their mean
+    -/+ half the width of their central 95%, which can leave the range of a score; this is the
+    central 95% itself. Its `corpus_score(n_bootstrap=...)` fails if some samples score 0.
     """
     from sacrebleu.significance import _bootstrap_resample
 
@@ -281,7 +283,7 @@ def interval(
     seed, samples = _bootstrap_resample(statistics, metric, SAMPLES)
     scores = sorted(sample.score for sample in samples)
     cut = len(scores) // 40
-    # Rounded, as sums of logarithms make 100.00000000000004 of a perfect score.
+    # Rounded, because sums of logarithms turn a perfect score into 100.00000000000004.
     return seed, round(float(scores[cut]), 10), round(float(scores[-1 - cut]), 10)
 
 
@@ -290,16 +292,16 @@ def paired_test(
     metrics: Mapping[str, Any],
     references: Sequence[str],
     kind: str,
-    samples: int = 0,  # as many as sacreBLEU finds right
+    samples: int = 0,  # 0: sacreBLEU's default
 ) -> tuple[dict[str, str], dict[str, Any]]:
-    """Run a paired test of sacreBLEU, `bs` or `ar`, without what it says on the root logger.
+    """Run a paired test of sacreBLEU, `bs` or `ar`, without its log messages.
 
     Returns:
-        By metric its signature, and a result for each system.
+        By metric, the signature, and the results of all systems.
     """
     from sacrebleu.significance import PairedTest
 
-    # It announces itself on the root logger at each call.
+    # It logs a message at each call.
     named = [(name, list(lines)) for name, lines in systems.items()]
     logger = logging.getLogger("sacrebleu")
     before = logger.level
@@ -309,7 +311,7 @@ def paired_test(
         signatures, results = test()
     finally:
         logger.setLevel(before)
-    # sacreBLEU calls chrF "chrF2" after its beta, which its signature has, too.
+    # sacreBLEU calls chrF "chrF2" by its beta; the signature has it, too.
     names = {key: key.rstrip("0123456789+") for key in signatures}
     return (
         {name: str(signatures[key]) for key, name in names.items()},

@@ -1,8 +1,8 @@
-"""Whether a difference between systems is more than chance: sacreBLEU's two paired tests.
+"""Tests whether systems differ by more than chance, with sacreBLEU's two paired tests.
 
-Both ask how often a difference as large would come about by itself: among test sets drawn again
-from this one (paired bootstrap, Koehn 2004), and among pairs of systems that swap sentences at
-random (approximate randomisation, Riezler & Maxwell 2005).
+Both ask how often a difference as large arises by chance: among test sets resampled from this one
+(paired bootstrap, Koehn 2004), and among systems that swap sentences at random (approximate
+randomisation, Riezler & Maxwell 2005).
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from seq2seq.evaluation.scoring import (
 from seq2seq.run.errors import printable
 
 TESTS = {"bootstrap": "bs", "randomisation": "ar"}
-"""What the tests are called here and by sacreBLEU, which sets their numbers of samples."""
+"""Names of the tests, here and in sacreBLEU, which sets their numbers of samples."""
 
 LEGEND = """\
 p: how often chance alone makes a difference as large from the first; below 0.05 is usually called
@@ -29,18 +29,18 @@ significant."""
 
 @dataclass(frozen=True)
 class Compared:
-    """A system's score, and how it differs from the first system's."""
+    """A system's score, and its difference from the first system."""
 
     name: str
     value: float
     low: float  # of the 95% bootstrap interval
     high: float
-    p: Mapping[str, float]  # by test; none for the first system, 1 where the scores are equal
+    p: Mapping[str, float]  # by test; empty for the first system, 1 if the scores are equal
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Systems by one metric."""
+    """All systems by one metric."""
 
     systems: tuple[Compared, ...]
     signatures: Mapping[str, str]  # by test
@@ -54,14 +54,14 @@ def compare(
 ) -> dict[str, Comparison]:
     """Compare systems with the first of them by BLEU, chrF and TER, on detokenised text.
 
-    The same input gives the same numbers: sacreBLEU draws from seed 12345, or from what
-    SACREBLEU_SEED says, and its signatures tell.
+    The same input gives the same numbers: sacreBLEU draws from seed 12345 or SACREBLEU_SEED, which
+    its signatures record.
 
     Args:
-        systems: Translations by the name of who made them, two or more.
-        references: Of the sentences that all of them translated.
-        tokenizer: sacreBLEU's for BLEU; None for the one that suits the language.
-        language: Of the text.
+        systems: Translations by name of the system, two or more.
+        references: References of the sentences that all systems translated.
+        tokenizer: sacreBLEU's tokenizer for BLEU; None for the default of the language.
+        language: Code of the language.
 
     Raises:
         DataError: different numbers of lines, or none.
@@ -70,12 +70,14 @@ def compare(
     """
     for lines in systems.values():
         check_lines(lines, references)
+    # p-values and scores
     signatures, results = {}, {}
     for test, kind in TESTS.items():
-        # New ones for each test: sacreBLEU writes its settings into their signatures.
+        # New metrics for each test: sacreBLEU writes its settings into their signatures.
         bleu = {"BLEU": bleu_metric(tokenizer, language, references)}
         metrics = bleu | word_free_metrics(language, references)
         signatures[test], results[test] = paired_test(systems, metrics, references, kind)
+    # Intervals
     limits = {
         name: [interval(metric, lines, references)[1:] for lines in systems.values()]
         for name, metric in metrics.items()
@@ -101,14 +103,14 @@ def compare(
 
 
 def _p(results: Sequence[Any], system: int) -> float:
-    """Return p of a system; 1 without a difference, where sacreBLEU counts only larger ones."""
+    """Return p of a system; 1 for equal scores, where sacreBLEU would only count larger ones."""
     if results[system].score == results[0].score:
         return 1.0
     return float(results[system].p_value)
 
 
 def as_table(comparisons: Mapping[str, Comparison]) -> str:
-    """Return aligned tables, one a metric, with what the numbers mean below."""
+    """Return aligned tables, one per metric, and a legend."""
     blocks = []
     for metric, comparison in comparisons.items():
         first, *others = comparison.systems

@@ -1,7 +1,7 @@
-"""The fast way to the numbers of `model/`: recurrences as single autograd functions.
+"""Faster implementations of the computations in `model/`: recurrences as single autograd functions.
 
-Nothing needs this directory: without it `model.backend: auto` runs the reference, and a test builds
-and trains with its import blocked. What it computes is proven equal, values and gradients.
+Nothing requires this package: without it `model.backend: auto` runs the reference, and a test
+builds and trains a model with its import blocked. Tests prove values and gradients equal.
 """
 
 from seq2seq.kernels.backend import Fused

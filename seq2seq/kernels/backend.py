@@ -1,4 +1,4 @@
-"""The backend `fused`: what there are kernels for runs on them, all else on the reference."""
+"""The `fused` backend: runs on kernels where they exist, and on the reference elsewhere."""
 
 from collections.abc import Sequence
 
@@ -33,7 +33,7 @@ def read(
 
 
 class Fused(Backend):
-    """`Backend` on the kernels, for any device."""
+    """The `Backend` on kernels, for any device."""
 
     linear = FusedLinear
     read = staticmethod(read)
@@ -41,10 +41,10 @@ class Fused(Backend):
     output_loss = staticmethod(output_loss)
 
     def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
-        """Return why a part of a model runs on the reference; None if none does."""
+        """Return why part of a model falls back to the reference; None if nothing falls back."""
         parts: list[object] = [decoder]
         if isinstance(decoder, StackedDecoder) and decoder.at_once:
-            parts = [*decoder.cells]  # which is all that needs a loop
+            parts = [*decoder.cells]  # only these need a loop
         parts += getattr(encoder, "units", [])
         if isinstance(decoder, RecurrentDecoder):
             parts += [decoder.unit, decoder.attention]
@@ -53,7 +53,7 @@ class Fused(Backend):
         return f"{unknown[0].__name__} has no fused kernel" if unknown else None
 
     def for_search(self, encoder: Encoder, decoder: Decoder) -> Stepper | None:
-        """Return a search on kernels, where there is one."""
+        """Return a stepper on kernels, if the decoder has one."""
         if not isinstance(decoder, RecurrentDecoder) or decoder.__class__ is not RecurrentDecoder:
             return None
         if (decoder.unit.__class__, decoder.attention.__class__) != (GatedUnit, AdditiveAttention):

@@ -1,6 +1,6 @@
-"""Which of the implementations of a kernel run: C, Triton, or torch's operations.
+"""Chooses the implementation of each kernel: C, Triton, or torch operations.
 
-By the device and dtype of tensors at the time, since a model may be moved after it was built.
+The choice depends on device and dtype at call time, since a model may move after it is built.
 """
 
 import torch
@@ -18,7 +18,7 @@ from seq2seq.kernels.torch_search import SearchWeights, TorchSearch
 
 
 def loops_for(states: Tensor, dtype: torch.dtype, *, reset_before: bool) -> StepLoops | NativeLoops:
-    """Return loops for states, with matmuls of a dtype."""
+    """Return the loops for states like these, with matmuls in `dtype`."""
     library = _library_for(states, dtype)
     if library is not None:
         return NativeLoops(library, dtype, reset_before)
@@ -26,19 +26,19 @@ def loops_for(states: Tensor, dtype: torch.dtype, *, reset_before: bool) -> Step
 
 
 def steps_for(states: Tensor, dtype: torch.dtype) -> Steps:
-    """Return steps for states, with matmuls of a dtype."""
+    """Return the steps for states like these, with matmuls in `dtype`."""
     found = gpu.steps_for(states, dtype) if states.device.type == "cuda" else None
     return found or TORCH
 
 
 def loss_for(weight: Tensor, dtype: torch.dtype) -> LossOfLogits:
-    """Return what computes the loss of an output layer with this weight."""
+    """Return the loss function for an output layer with this weight."""
     library = _library_for(weight, dtype)
     return torch_loss if library is None else NativeLoss(library)
 
 
 def search_for(weights: SearchWeights) -> TorchSearch | NativeSearch:
-    """Return the steps of a search with these weights."""
+    """Return the search engine for these weights."""
     library = _library_for(weights.last.weight, weights.dtype)
     return TorchSearch(weights) if library is None else NativeSearch(library, weights)
 

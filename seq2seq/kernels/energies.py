@@ -1,9 +1,9 @@
-"""Energies v_a' tanh(q + k_j) without a tanh for each of them.
+"""Energies v_a' tanh(q + k_j), without computing a tanh for each element.
 
     tanh(x) = 1 - 2 R,   R = 1 / (1 + exp(2 q) exp(2 k))
 
-exp(2 k) is computed once a sentence and exp(2 q) once a word, so that one of Tx n' elements costs a
-product and a division. The sum of v_a is the same for all positions: softmax does not see it.
+exp(2 k) is computed once per sentence and exp(2 q) once per word, so each of the Tx n' elements
+costs a product and a division. The sum of v_a, the same for all positions, cancels in the softmax.
 """
 
 from copy import copy
@@ -12,21 +12,21 @@ import torch
 from torch import Tensor
 
 _LIMIT = 40.0
-"""exp(2 x) of float32 is finite and not 0 up to here; their product may be neither."""
+"""Up to this |x|, exp(2 x) in float32 is finite and not 0; a product of two may be either."""
 
 
 class Energies:
     """Energies of one batch, and their gradients, summed over steps.
 
     Args:
-        keys: (B, Tx, n'), the longest target first.
+        keys: (B, Tx, n'), sentences with the longest targets first.
         v_a: (n').
     """
 
     def __init__(self, keys: Tensor, v_a: Tensor) -> None:
         self.keys, self.v_a = keys, v_a
-        # On a GPU tanh costs nothing beside the memory it reads, and looking for large values would
-        # have the processor wait.
+        # On a GPU tanh is free compared with its memory access, and checking for large values would
+        # make the CPU wait.
         self.factored = keys.device.type == "cpu" and is_small(keys)
         self.exp_keys = keys.mul(2).exp_() if self.factored else keys
         self.one = keys.new_ones(())
@@ -35,11 +35,11 @@ class Energies:
         self._d_keys: Tensor | None = None
 
     def __call__(self, query: Tensor) -> Tensor:
-        """Return energies (b, Tx), less a constant, of queries (b, n') of the first sentences."""
+        """Return energies (b, Tx), up to a constant, for queries (b, n') of the first sentences."""
         return torch.matmul(self._complements(query), self.v_a).mul_(-2)
 
     def of_hypotheses(self, query: Tensor) -> Tensor:
-        """Return energies (B, K, Tx) of K queries a sentence (B, K, n')."""
+        """Return energies (B, K, Tx) for K queries per sentence (B, K, n')."""
         if self.factored and is_small(query):
             exp_query = query.mul(2).exp_()[:, :, None]
             R = torch.addcmul(self.one, exp_query, self.exp_keys[:, None]).reciprocal_()
@@ -48,7 +48,7 @@ class Energies:
         return torch.matmul(R, self.v_a).mul_(-2)
 
     def select(self, rows: Tensor) -> "Energies":
-        """Go on with some of the sentences."""
+        """Return a subset of the sentences."""
         chosen = copy(self)
         chosen.keys = chosen.exp_keys = self.keys[rows]
         if self.factored:
@@ -56,12 +56,12 @@ class Energies:
         return chosen
 
     def backward(self, query: Tensor, d_energy: Tensor) -> Tensor:
-        """Return the gradient of a query (b, n') from that of its energies (b, Tx)."""
+        """Return the gradient of queries (b, n') from that of their energies (b, Tx)."""
         if self._d_keys is None:
             self._d_keys = torch.zeros_like(self.keys)
         R = self._complements(query)
         self.d_v.addmv_(R.flatten(0, 1).T, d_energy.flatten(), alpha=-2)
-        slope = R.addcmul_(R, R, value=-1)  # a quarter of tanh'
+        slope = R.addcmul_(R, R, value=-1)  # R - R^2, a quarter of tanh'
         self._d_keys[: len(query)].addcmul_(slope, d_energy[..., None], value=4)
         return torch.bmm(d_energy[:, None], slope)[:, 0] * (4 * self.v_a)
 
@@ -72,6 +72,7 @@ class Energies:
 
     def _complements(self, query: Tensor) -> Tensor:
         """Return R (b, Tx, n') in a buffer that the next call overwrites."""
+        # Factored into exponentials where these are safe, else by a sigmoid per element.
         size = len(query)
         if self._buffer is None:
             self._buffer = torch.empty_like(self.keys)
@@ -85,5 +86,5 @@ class Energies:
 
 
 def is_small(x: Tensor) -> bool:
-    """Return whether exponentials of sums with these can be taken apart; no NaN is small."""
+    """Return whether exp(2 (x + y)) may be computed as exp(2 x) exp(2 y); False for NaN."""
     return bool(x.abs().amax() <= _LIMIT)

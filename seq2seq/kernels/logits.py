@@ -1,4 +1,4 @@
-"""The loss of logits and its gradient, by torch's operations; `native/output.c` has it in C."""
+"""The loss of logits and its gradient, in torch operations; `native/output.c` is the same in C."""
 
 from collections.abc import Callable
 
@@ -8,24 +8,24 @@ from torch import Tensor
 LossOfLogits = Callable[
     [Tensor, Tensor | None, Tensor, float, Tensor | None], tuple[Tensor, Tensor, Tensor]
 ]
-"""Losses of logits (N, K) less their bias (K), against targets (N,), plain and smoothed, summed.
+"""Takes logits (N, K) without their bias, the bias (K), targets (N,), smoothing, and d_b (K).
 
-With them comes the gradient of the second by the logits (N, K) in the dtype of the logits, which
-may be overwritten. It is added up over the rows into the last argument (K), if there is one; else
-there is no gradient in what is returned.
+Returns the summed loss against plain and against smoothed targets, and the gradient of the second
+with respect to the logits (N, K), in their dtype; it may overwrite them. The gradient is also
+summed over rows into d_b. If d_b is None, the gradient returned is meaningless.
 """
 
 
 def torch_loss(
     logits: Tensor, b: Tensor | None, targets: Tensor, label_smoothing: float, d_b: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`LossOfLogits` by torch's operations."""
+    """A `LossOfLogits` in torch operations."""
     dtype, exact = logits.dtype, torch.promote_types(logits.dtype, torch.float32)
     logits = logits.to(exact)
     if b is not None:
         logits += b
     p = torch.softmax(logits, dim=-1)
-    # log sum exp, by way of the largest logit, whose p is at least 1 / K.
+    # The log-sum-exp from the largest logit, whose p is at least 1 / K.
     log_sum = logits.amax(dim=-1) - p.amax(dim=-1).log_()
     loss = (log_sum - logits.gather(1, targets[:, None])[:, 0]).sum()
     spread = (log_sum - logits.mean(dim=-1)).sum() if label_smoothing else 0.0

@@ -1,4 +1,4 @@
-"""LSTMs over whole sequences by torch's own loop in C++, which leaves padding out."""
+"""Runs LSTMs over whole sequences with torch's own C++ loop, which skips padding."""
 
 from collections.abc import Sequence
 from typing import TypeGuard
@@ -11,7 +11,7 @@ from seq2seq.model.lstm import LSTMCell
 
 
 def is_plain(unit: object) -> TypeGuard[LSTMCell]:
-    """Whether a unit is what torch's loop knows: without LayerNorm and dropout, with an input."""
+    """Return whether torch's loop supports a unit: no LayerNorm, no dropout, and an input."""
     return (
         isinstance(unit, LSTMCell)
         and unit.__class__ is LSTMCell
@@ -28,12 +28,14 @@ def read_lstm(
     weights = [w for unit in units for w in _weights(unit)]
     exact = weights[0].dtype
     with torch.autocast(x.device.type, enabled=False):
+        # Packed inputs, and initial states in the packed order
         lengths = mask.sum(dim=1).cpu()
         packed = pack_padded_sequence(x.to(exact), lengths, batch_first=True, enforce_sorted=False)
         m_0 = x.new_zeros(len(units), len(x), units[0].hidden_size, dtype=exact)
         h_0 = m_0
         if start is not None:
             h_0 = start.to(exact)[packed.sorted_indices].expand_as(m_0).contiguous()
+        # One call for both directions
         h, *_ = torch.lstm(
             packed.data,
             packed.batch_sizes,
@@ -51,6 +53,6 @@ def read_lstm(
 
 
 def _weights(unit: LSTMCell) -> list[Tensor]:
-    """Return W, U and the biases of both, as torch orders them."""
+    """Return W, U and the biases of both, in torch's order."""
     assert unit.W is not None
     return [unit.W.weight, unit.U.weight, unit.b, torch.zeros_like(unit.b)]

@@ -1,4 +1,7 @@
-"""Matmuls in bfloat16 under autocast, everything else in the dtype of the weights."""
+"""Matmuls for the kernels: bfloat16 under autocast, and oneDNN where it is faster.
+
+Everything else is computed in the dtype of the weights.
+"""
 
 import functools
 from collections.abc import Callable
@@ -15,7 +18,7 @@ R = TypeVar("R")
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:
-    """Return the dtype of matmuls with a weight."""
+    """Return the dtype of matmuls with a weight, which autocast may lower."""
     device = weight.device.type
     if torch.is_autocast_enabled(device) and weight.dtype is torch.float32:
         return torch.get_autocast_dtype(device)
@@ -23,17 +26,17 @@ def compute_dtype(weight: Tensor) -> torch.dtype:
 
 
 def rounded(rows: int) -> int:
-    """Return as many rows or up to a sixteenth more, with which a matmul is computed instead.
+    """Round up a number of rows by up to a sixteenth, for matmuls padded to that size.
 
-    oneDNN compiles a matmul for each number of rows that it meets, which takes longer than many
-    of them; and caches only so many.
+    oneDNN compiles a matmul for each distinct number of rows, which takes longer than many matmuls,
+    and its cache is limited.
     """
     step = max(8, 1 << max(0, rows.bit_length() - 5))
     return -(-rows // step) * step
 
 
 def padded(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return x (..., b, i) in a dtype, with rows of zeros up to `rounded(b)`."""
+    """Return x (..., b, i) in a dtype, padded with rows of zeros to `rounded(b)` on a CPU."""
     *outer, rows, width = x.shape
     if not x.is_cpu or (wide := rounded(rows)) == rows:
         return x.to(dtype)
@@ -44,12 +47,12 @@ def padded(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class PackedWeight:
-    """Weights W that many x are multiplied by, outside of autograd: x W', packed once for all.
+    """Weights W packed once for many matmuls x W', outside autograd.
 
     Args:
-        weight: (j, i), or (D, j, i) of D units side by side.
-        dtype: Of the matmuls and of what they return.
-        often: There will be so many matmuls of few rows that it pays to pack the weights.
+        weight: (j, i), or (D, j, i) for D units.
+        dtype: Dtype of the matmuls and of their results.
+        often: Whether there are enough matmuls of few rows for packing to pay off.
     """
 
     def __init__(self, weight: Tensor, dtype: torch.dtype, *, often: bool = True) -> None:
@@ -57,12 +60,12 @@ class PackedWeight:
         self.weight = weight.to(dtype)
         parts = weight if weight.dim() == 3 else ()
         self.parts = [PackedWeight(part, dtype, often=often) for part in parts]
-        self._packed: Tensor | None = None  # where torch's own matmul is better
+        self._packed: Tensor | None = None  # None: use torch's own matmul
         if not self.parts and weight.is_cpu and weight.numel() and onednn.multiplies(dtype):
             self._packed = onednn.packed(self.weight) if often else self.weight
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return x W' (b, j) of (b, i), or (D, b, j) of (D, b, i)."""
+        """Return x W': (b, j) from (b, i), or (D, b, j) from (D, b, i)."""
         if self._packed is None:
             return x.to(self.dtype) @ self.weight.mT
         return onednn.linear(padded(x, self.dtype), self._packed)[: len(x)]
@@ -79,7 +82,7 @@ class PackedWeight:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return `functional.linear`, also under autocast, by oneDNN where `PackedWeight` takes it."""
+    """`functional.linear`, which respects autocast, by oneDNN where `PackedWeight` uses it."""
     dtype = compute_dtype(weight)
     known = weight.dtype is torch.float32 and x.dtype in (weight.dtype, dtype)
     if not (known and x.is_cpu and x.numel() and onednn.multiplies(dtype)):
@@ -89,7 +92,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class FusedLinear(nn.Linear):
-    """A layer by `linear`."""
+    """A linear layer by `linear`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return x W' + b."""
@@ -97,7 +100,7 @@ class FusedLinear(nn.Linear):
 
 
 class Linear(torch.autograd.Function):
-    """x W' + b of x (..., i), W (j, i) and b (j), in the dtype of the matmul."""
+    """x W' + b with x (..., i), W (j, i) and b (j), in the dtype of the matmul."""
 
     @staticmethod
     def forward(  # noqa: D102
@@ -126,14 +129,14 @@ class Linear(torch.autograd.Function):
 
 
 def sum_over_rows(left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return left' right (..., a, b) of (..., N, a) and (..., N, b), by a matmul of a dtype."""
+    """Return left' right (..., a, b), given (..., N, a) and (..., N, b), by a matmul in `dtype`."""
     if dtype is torch.bfloat16:
         left, right = padded(left, dtype), padded(right, dtype)
     return left.to(dtype).mT @ right.to(dtype)
 
 
 def without_autocast(method: Callable[P, R]) -> Callable[P, R]:
-    """Let a method choose the dtypes of its matmuls, whatever autocast says."""
+    """Run a method with autocast disabled, so that it chooses the dtypes of its matmuls itself."""
 
     @functools.wraps(method)
     def chosen(*args: P.args, **kwargs: P.kwargs) -> R:

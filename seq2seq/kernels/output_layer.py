@@ -1,4 +1,4 @@
-"""The loss of the output layer in chunks of words: its logits (N, K_y) never exist at once."""
+"""The loss of the output layer, in chunks: the logits (N, K_y) never exist all at once."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from seq2seq.kernels.choice import loss_for
 from seq2seq.kernels.matmul import PackedWeight, compute_dtype, padded
 
 _CHUNK_BYTES = 16 << 20
-"""Of logits: they pass through the processor's cache, and not through memory."""
+"""The size of a chunk of logits, small enough to stay in the processor's cache."""
 
 
 def output_loss(
     W_o: nn.Module, t: Tensor, targets: Tensor, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the summed -log p of targets, and the same if smoothed; see `output.smoothed_loss`.
+    """Return the summed -log p of targets, without and with smoothing; see `output.smoothed_loss`.
 
-    Only the second can be differentiated.
+    Only the second has a gradient.
 
     Args:
         W_o: A linear layer, or a sequence that ends in one.
@@ -47,8 +47,8 @@ def output_loss(
 class OutputLoss(torch.autograd.Function):
     """Linear layer, softmax and loss. The gradient is computed in the forward pass.
 
-    Of smoothed targets (1 - e on the reference plus e / K everywhere) it is softmax minus target;
-    backward only has to scale it.
+    With smoothed targets (1 - e on the reference plus e / K everywhere) it is softmax minus target;
+    backward only scales it.
     """
 
     @staticmethod
@@ -68,7 +68,8 @@ class OutputLoss(torch.autograd.Function):
         d_t, d_W, d_b = torch.empty_like(t), torch.zeros_like(W), W.new_zeros(len(W))
         total, smoothed = t.new_zeros(()), t.new_zeros(())
         size = max(16, _CHUNK_BYTES // (len(W) * dtype.itemsize))
-        size = 1 << (size.bit_length() - 1)  # as `rounded` has it
+        size = 1 << (size.bit_length() - 1)  # a power of two, which `rounded` leaves unchanged
+        # Chunk by chunk: logits, losses, and the gradients of t, W and b.
         for part in range(0, len(t), size):
             rows, t_rows = slice(part, part + size), t_fast[part : part + size]
             of_rows, logits = targets[rows], W_fast(t_rows)
@@ -100,7 +101,7 @@ class OutputLoss(torch.autograd.Function):
 
 
 def _with_zeros(d_logits: Tensor, logits: Tensor) -> Tensor:
-    """Return gradients with as many rows as there are logits, whose place they may take."""
+    """Pad gradients with zero rows to the number of rows of `logits`, whose memory they may use."""
     rows = len(d_logits)
     if rows == len(logits):
         return d_logits

@@ -1,4 +1,4 @@
-"""Batches without padding: the real tokens of each step, one step after the other."""
+"""Packs batches without padding: the real tokens of each step, one step after the other."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ import torch
 from torch import Tensor
 
 Sizes = tuple[int, ...]
-"""Sentences in each step."""
+"""The number of sentences in each step."""
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Where the real tokens of a padded batch go, sentences in order of falling length.
+    """The packed order of the real tokens of a padded batch, sentences by descending length.
 
-    Step t holds word t of the `sizes[t]` sentences that are longer than t: these are the first
-    ones of step t - 1, so that a state moves on by a slice, and no work is done on padding.
+    Step t holds word t of the `sizes[t]` sentences that are longer than t. These are the first
+    ones of step t - 1, so a slice carries the state forward, and no work is done on padding.
     """
 
     num_rows: int  # B
     num_steps: int  # T of the padded batch
     sizes: Sizes  # sentences in each step; none is 0
     order: Tensor  # (B,)  sentences, the longest first
-    places: Tensor  # (N,) place of each packed token in the flattened batch (B * T)
-    mirrored: Tensor  # (N,) the same with each sentence reversed within its length
-    ranked: Tensor  # (N,) the same in a batch whose sentences stand in `order`
+    places: Tensor  # (N,) index of each packed token in the flattened batch (B * T)
+    mirrored: Tensor  # (N,) the same, with each sentence reversed within its length
+    ranked: Tensor  # (N,) the same, in a batch whose sentences are in `order`
 
     @classmethod
     def of(cls, mask: Tensor) -> "Packing":
@@ -48,7 +48,7 @@ class Packing:
         )
 
     def slices(self) -> list[slice]:
-        """Return the rows of each step."""
+        """Return the packed rows of each step."""
         return list(slices(self.sizes))
 
     def pack(self, padded: Tensor) -> Tensor:
@@ -56,21 +56,21 @@ class Packing:
         return padded.flatten(0, 1).index_select(0, self.places)
 
     def unpack(self, packed: Tensor, places: Tensor | None = None) -> Tensor:
-        """Return (B, T, d), 0 on padding, from (N, d); `places` if not those of `pack`."""
+        """Return (B, T, d), 0 on padding, from (N, d); `places` default to those of `pack`."""
         padded = packed.new_zeros(self.num_rows * self.num_steps, packed.shape[-1])
         places = self.places if places is None else places
         return padded.index_copy(0, places, packed).view(self.num_rows, self.num_steps, -1)
 
 
 def slices(sizes: Sizes) -> Iterator[slice]:
-    """Yield the rows of each step."""
+    """Yield the packed rows of each step."""
     end = 0
     for size in sizes:
         yield slice(end, end := end + size)
 
 
 def shifted(start: Tensor, states: Tensor, sizes: Sizes) -> Tensor:
-    """Return the state before each token (..., N, n), from the first ones and those after it."""
+    """Return the state before each token (..., N, n), given `start` and the states after each."""
     parts, before = [start[..., : sizes[0], :]], 0
     for size, following in pairwise(sizes):
         parts.append(states[..., before : before + following, :])

@@ -1,8 +1,8 @@
 """Gated units over whole sequences, with a hand-derived backward pass.
 
-Autograd over a loop adds every step's weight gradient to a running sum; here they are one matmul
-over all steps. Both directions of an encoder advance together, and sentences that have ended leave
-the batch.
+Autograd over a loop adds each step's weight gradient to a running sum; here one matmul covers all
+steps. Both directions of an encoder advance together, and sentences that have ended leave the
+batch.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def read_fused(
         start: (B, n) states before the first token of a direction; None is 0.
 
     Returns:
-        h_fwd and, if there are two units, h_bwd, (B, Tx, n) each.
+        h_fwd and, with two units, h_bwd, (B, Tx, n) each.
     """
     packing = Packing.of(mask)
     orders = [packing.places, packing.mirrored][: len(units)]
@@ -54,25 +54,25 @@ def project(unit: GatedUnit, words: Tensor) -> Tensor:
     weight = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])
     bias: Tensor | None = unit.W.bias
     if bias is not None:
-        bias = functional.pad(bias, (0, 2 * unit.hidden_size))  # gates have none
+        bias = functional.pad(bias, (0, 2 * unit.hidden_size))  # gates have no bias
     return linear(words, weight, bias)
 
 
 def scan(
     units: Sequence[GatedUnit], words: Tensor, sizes: Sizes, start: Tensor | None = None
 ) -> Tensor:
-    """Run D units side by side over projected, packed words (D, N, 3n).
+    """Run D units in parallel over projected, packed words (D, N, 3n).
 
     Args:
-        units: Without context, or with the context already added to the words.
+        units: Units without context, or whose context terms are already added to the words.
         words: (D, N, 3n).
         sizes: Sentences in each step, see `Packing`.
-        start: (D, B, n) first states in the order of the packing; zero if not given.
+        start: (D, B, n) initial states in the order of the packing; zero if not given.
 
     Returns:
         (D, N, n) states after each word.
     """
-    exact = units[0].U.weight.dtype  # under autocast the state keeps the weights' type
+    exact = units[0].U.weight.dtype  # under autocast, the state keeps the weights' dtype
     if start is None:
         start = words.new_zeros(len(units), sizes[0], units[0].hidden_size)
     U = torch.stack([unit.U.weight for unit in units])  # (D, n, n)

@@ -1,7 +1,7 @@
-"""A search a word at a time: the numbers of `RecurrentDecoder.step`, faster.
+"""A faster stepper for search, which computes the same values as `RecurrentDecoder.step`.
 
-What belongs to a sentence is held once, not once a hypothesis; what annotations and words add to
-the gates and to the readout is computed before the search; matmuls with the state are one.
+Data of a sentence is stored once, not per hypothesis; the terms of annotations and words in gates
+and readout are precomputed; all matmuls with the state are a single one.
 """
 
 from collections.abc import Callable
@@ -21,21 +21,21 @@ from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.protocols import Best, Encoder
 
 _TABLE_BYTES = 128 << 20
-"""Of what all words add to gates and readout; a larger table is computed word by word."""
+"""The maximum size of the table of all words' terms; if larger, terms are computed per word."""
 
 
 @dataclass(frozen=True)
 class FusedState:
     """Hypotheses before step i."""
 
-    source: Any  # what the engine shares
+    source: Any  # the result of the engine's `share`
     slots: int  # K
     s: Tensor  # (R, n) s_{i-2}, or s_0
-    drive: Tensor | None = None  # what c_{i-1} and s_{i-2} add to the gates; None: s is s_0
+    drive: Tensor | None = None  # gate terms from c_{i-1} and s_{i-2}; None: s is s_0
     y: Tensor | None = None  # (R,) y_{i-2}
 
     def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "FusedState":
-        """Go on with some sentences, so many hypotheses each, made of these rows."""
+        """See `State.select`."""
         drive, y = (x if x is None else x[rows] for x in (self.drive, self.y))
         return FusedState(self.source.select(sentences), slots, self.s[rows], drive, y)
 
@@ -45,9 +45,9 @@ class FusedSearch:
 
     Args:
         encoder: In evaluation mode.
-        decoder: Likewise; what it holds at the time is used to the end.
+        decoder: In evaluation mode; later changes of its weights have no effect.
         dtype: Dtype of matmuls; with bfloat16 the output layer finds the best words in it, and
-            their logits are computed again in that of the weights.
+            their logits are recomputed in the dtype of the weights.
     """
 
     def __init__(self, encoder: Encoder, decoder: RecurrentDecoder, dtype: torch.dtype) -> None:
@@ -57,12 +57,13 @@ class FusedSearch:
         self.encoder, self.decoder, self.dtype = encoder, decoder, dtype
         self.v_a = attention.v_a.weight[0]
         self.n = n = unit.hidden_size
+        # Stacked weights, by what they multiply
         state = [attention.W_a.weight, unit.U_z.weight, unit.U_r.weight, decoder.U_o.weight]
         context = [unit.C.weight, unit.C_z.weight, unit.C_r.weight, decoder.C_o.weight]
         self.from_context = PackedWeight(torch.cat(context), dtype)  # (3n + w, 2n)
         into_gates = torch.cat([unit.W.weight, unit.W_z.weight, unit.W_r.weight])  # (3n, m)
         self.from_word = PackedWeight(decoder.V_o.weight, dtype), PackedWeight(into_gates, dtype)
-        # Readout and gates; only the candidate of the gates has a bias.
+        # Biases of readout and gates; of the latter only the candidate has one.
         self.bias = into_gates.new_zeros(len(decoder.U_o.weight)), into_gates.new_zeros(3 * n)
         if unit.W.bias is not None:
             self.bias[0][:] = decoder.U_o.bias
@@ -73,7 +74,7 @@ class FusedSearch:
         self.engine = search_for(
             SearchWeights(dtype, torch.cat(state), unit.U.weight, self.last, *sizes)
         )
-        self.table: tuple[Tensor, Tensor] | None = None  # what all words add to readout and gates
+        self.table: tuple[Tensor, Tensor] | None = None  # terms of all words in readout and gates
         self.words_seen = 0
 
     def begin(self, src: Tensor, mask: Tensor) -> FusedState:
@@ -89,7 +90,7 @@ class FusedSearch:
 
     @without_autocast
     def step(self, y: Tensor, state: FusedState) -> tuple["FusedPrediction", FusedState]:
-        """Move the state with y (R,), attend, and score every next word."""
+        """Update the state with y (R,), attend, and score every next word."""
         s = state.s
         if state.drive is not None:
             word = y if self.decoder.moved_by_emitted else state.y
@@ -102,7 +103,7 @@ class FusedSearch:
         return FusedPrediction(self, t, alpha), FusedState(state.source, state.slots, s, drive, y)
 
     def _word(self, y: Tensor, *, gates: bool) -> Tensor:
-        """Return what words (R,) add to gates (R, 3n), or else to the readout (R, w)."""
+        """Return the terms of words (R,) in the gates (R, 3n), or else in the readout (R, w)."""
         if self.table is None:
             self.words_seen += len(y)
             if not self._table_pays():
@@ -123,10 +124,10 @@ class FusedSearch:
 
 @dataclass(frozen=True)
 class FusedPrediction:
-    """`Prediction` whose logits are computed when they are asked for."""
+    """A `Prediction` that computes its logits on demand."""
 
     search: FusedSearch
-    t: Tensor  # (R, l or rank) what the last layer sees
+    t: Tensor  # (R, l or rank) input of the last layer
     alpha: Tensor  # (R, Tx)
 
     @without_autocast
@@ -136,7 +137,7 @@ class FusedPrediction:
 
     @without_autocast
     def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
-        """Return the best words of each row."""
+        """See `Prediction.best`."""
         engine = self.search.engine
         find = partial(engine.best, self.t, forbidden=forbidden, eos=eos, too_early=too_early)
         if self.search.dtype == self.t.dtype:
@@ -150,14 +151,15 @@ def rescored(
     exact: Callable[[Tensor], Tensor],
     count: int,
 ) -> Best:
-    """Return the best words by exact logits, of which `find` knows rounded ones.
+    """Return the best words by exact logits, where `find` only has rounded ones.
 
-    Rounded logits are good enough to find some that contain the best, and for all others' sum.
+    Rounded logits suffice to find candidates that include the best words, and for the probability
+    of all other words.
 
     Args:
-        find: Returns that many best logits, their words (R, k) and log sum exp over all (R, 1).
-        exact: Computes the logits of words (R, k).
-        count: At most all words.
+        find: Returns the k best logits, their words (R, k) and the log-sum-exp of all (R, 1).
+        exact: Computes the exact logits of words (R, k).
+        count: Number of words per row, capped at the number of candidates.
     """
     rounded, words, log_sum = find(2 * count)
     logits = exact(words).float().masked_fill(rounded == -torch.inf, -torch.inf)

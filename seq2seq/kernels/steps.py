@@ -1,7 +1,7 @@
-"""What a step of a recurrence does besides its large matmuls, forward and backward.
+"""A step of a recurrence without its large matmuls, forward and backward.
 
-Here by torch's operations, for any device and dtype; `gpu/` has the same four classes with these
-operations fused, and `choice.py` says which of the two run.
+These classes use torch operations and run on any device and dtype. `gpu/` has the same four
+classes with fused operations; `choice.py` chooses between the two.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from seq2seq.kernels.matmul import PackedWeight
 
 @dataclass(frozen=True)
 class Saved:
-    """What the backward pass needs of units, by packed word; of D directions in an encoder."""
+    """Saved activations of units, by packed word; with a leading D for directions in an encoder."""
 
     states: Tensor  # (..., N, n)  s_i in an encoder, s_{i-1} in a decoder
     gates: Tensor  # (..., N, 2n)  z, r
     candidates: Tensor  # (..., N, n)
-    Us: Tensor  # (..., N, n)  U s_{i-1}, where the reset gate acts on it; else empty
+    Us: Tensor  # (..., N, n)  U s_{i-1}, if the reset gate acts on it; else empty
 
     @classmethod
     def empty(cls, states: Tensor, *, reset_before: bool) -> "Saved":
@@ -38,7 +38,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Attending:
-    """What attention reads and saves, sentences in the order of the packing."""
+    """Inputs and saved activations of attention, sentences in the order of the packing."""
 
     keys: Tensor  # (B, Tx, n')
     Ch: Tensor  # (B, Tx, 3n)  [C, C_z, C_r] h_j
@@ -50,7 +50,7 @@ class Attending:
 
 @dataclass(frozen=True)
 class Steps:
-    """The four classes that a scan makes its steps of; those below say what each does."""
+    """The four classes that the steps of a scan consist of; documented in this file."""
 
     unit: Callable[..., Any]
     unit_backward: Callable[..., Any]
@@ -60,7 +60,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class TorchUnit:
-    """Gated units, A.1.1 and A.2.2: the next state from what adds to gates and candidate."""
+    """Gated units, A.1.1 and A.2.2: the next state, given the terms of gates and candidate."""
 
     saved: Saved
     U: PackedWeight  # (n, n)
@@ -70,13 +70,13 @@ class TorchUnit:
     def __call__(
         self, drive: Tensor, s: Tensor, from_s: Tensor | None, step: slice, out: Tensor
     ) -> Tensor:
-        """Put as many s_i into `out` as fit; return these (..., b or fewer, n), or all.
+        """Return s_i (..., b, n), and copy its first rows to `out`, as many as fit.
 
         Args:
-            drive: (..., b, 3n) what word and context add to candidate, z and r.
+            drive: (..., b, 3n) terms of word and context in candidate, z and r.
             s: (..., b, n) s_{i-1}.
-            from_s: (..., b, 2n) what s_{i-1} adds to z and r, if it is known already.
-            step: Rows among packed words.
+            from_s: (..., b, 2n) terms of s_{i-1} in z and r, if already computed.
+            step: Rows of the packed words.
             out: (..., up to b, n).
         """
         saved, n = self.saved, s.shape[-1]
@@ -112,7 +112,7 @@ class TorchUnitBackward:
     ) -> None:
         self.U_T, self.reset_before, n = U_T, reset_before, s_prev.shape[-1]
         self.z, self.r = z, r = saved.gates.chunk(2, dim=-1)
-        # What multiplies the incoming gradient at each step does not depend on it: all at once.
+        # The factors of the incoming gradient do not depend on it: computed for all steps at once.
         self.to_gate = (saved.candidates - s_prev) * z * (1 - z)  # d s / d (z before the sigmoid)
         self.to_candidate = z * (1 - saved.candidates.square())
         self.r_slope = r * (1 - r) * (s_prev if reset_before else saved.Us)
@@ -121,13 +121,13 @@ class TorchUnitBackward:
     def __call__(
         self, d_s: Tensor, step: slice, at_new: Tensor | None, at_old: Tensor | None
     ) -> Tensor:
-        """Return the gradient of s_{i-1} (..., b, n), but for what comes by z and r.
+        """Return the gradient of s_{i-1} (..., b, n), without the paths through z and r.
 
         Args:
             d_s: (..., b, n) gradient of s_i from later steps.
-            step: Rows among packed words.
-            at_new: (..., b, n) more of the gradient of s_i, where s_i is what the scan returns.
-            at_old: (..., b, n) more of the gradient of s_{i-1}, where s_{i-1} is.
+            step: Rows of the packed words.
+            at_new: (..., b, n) added to the gradient of s_i, if the scan returns s_i.
+            at_old: (..., b, n) added to the gradient of s_{i-1}, if the scan returns s_{i-1}.
         """
         r = self.r[..., step, :]
         if at_new is not None:
@@ -147,7 +147,7 @@ class TorchUnitBackward:
 
 
 class TorchAttend:
-    """Attention, A.1.2: fills queries and alphas."""
+    """Attention, A.1.2; fills `queries` and `alphas`."""
 
     def __init__(self, inputs: Attending) -> None:
         self.inputs = inputs
@@ -164,7 +164,7 @@ class TorchAttend:
 
 
 class TorchAttendBackward:
-    """Attention backward: fills d_queries (N, n'), sums gradients of keys and v_a over steps."""
+    """Attention backward; fills d_queries (N, n') and sums gradients of keys and v_a over steps."""
 
     def __init__(
         self, inputs: Attending, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
@@ -173,7 +173,7 @@ class TorchAttendBackward:
         self.d_drive, self.d_alphas, self.d_queries = d_drive, d_alphas, d_queries
 
     def __call__(self, step: slice) -> None:
-        """Write the gradient of a query, with that of `drive` known."""
+        """Write the gradient of the queries of a step, given that of `drive`."""
         inputs = self.inputs
         alpha = inputs.alphas[step]
         d_alpha = torch.bmm(self.d_drive[step, None], inputs.Ch[: len(alpha)].mT)[:, 0]
@@ -187,4 +187,4 @@ class TorchAttendBackward:
 
 
 TORCH = Steps(TorchUnit, TorchUnitBackward, TorchAttend, TorchAttendBackward)
-"""Steps by torch's operations."""
+"""The steps in torch operations."""

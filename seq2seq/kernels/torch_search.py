@@ -1,4 +1,4 @@
-"""A step of a search by torch's operations: what hypotheses of a sentence share is held once."""
+"""Search steps in torch operations; data that a sentence's hypotheses share is stored once."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from seq2seq.model.output import best_logits, max_of_pairs
 
 @dataclass(frozen=True)
 class SearchWeights:
-    """What multiplies the state in a search with additive attention, and the output layer."""
+    """The weights of a search with additive attention: those on the state, and the output layer."""
 
     dtype: torch.dtype  # of matmuls
     from_state: Tensor  # (n' + 2n + w, n)  [W_a, U_z, U_r, U_o]
@@ -25,7 +25,7 @@ class SearchWeights:
 
 @dataclass(frozen=True)
 class Shared:
-    """What attention reads, once per sentence, for torch's operations."""
+    """The inputs of attention, once per sentence."""
 
     energies: Energies
     adds: Tensor  # (B, Tx, 3n + w)  [C, C_z, C_r, C_o] h_j
@@ -36,7 +36,7 @@ class Shared:
 
         Args:
             query: (R, n').
-            slots: Rows of each sentence.
+            slots: Rows per sentence.
         """
         query = query.to(self.adds.dtype).unflatten(0, (-1, slots))
         energy = self.energies.of_hypotheses(query)
@@ -45,7 +45,7 @@ class Shared:
         return torch.bmm(alpha, self.adds).flatten(0, 1), alpha.flatten(0, 1)
 
     def select(self, sentences: Tensor) -> "Shared":
-        """Go on with some of the sentences."""
+        """Return a subset of the sentences."""
         if len(sentences) == len(self.adds):
             return self
         chosen = self.adds[sentences], self.blocked[sentences]
@@ -53,13 +53,13 @@ class Shared:
 
 
 class TorchSearch:
-    """The steps of a search by torch's operations; `native.search` has the same in C."""
+    """The steps of a search in torch operations; `native.search` is the same in C."""
 
     def __init__(self, weights: SearchWeights) -> None:
         from_state, U, n_align = weights.from_state, weights.U, weights.n_align
         self.reset_before, self.maxout = weights.reset_before, weights.maxout
         self.last = weights.last
-        # Query, z and r, readout, and U s where the reset gate acts on it.
+        # Widths of query, z and r, readout, and, if the reset gate acts on it, U s.
         self.widths = [n_align, 2 * len(U), len(from_state) - n_align - 2 * len(U)]
         if not self.reset_before:
             from_state, self.widths = torch.cat([from_state, U]), [*self.widths, len(U)]
@@ -68,19 +68,19 @@ class TorchSearch:
         self.W = PackedWeight(self.last.weight, weights.dtype)
 
     def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> Shared:
-        """Prepare what attention reads."""
+        """Prepare the inputs of attention."""
         return Shared(Energies(keys, v_a), adds, ~mask)
 
     def predict(
         self, s: Tensor, word: Tensor, source: Shared, slots: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return t (R, l), what context and state add to the gates, and alpha (R, Tx).
+        """Return t (R, l), the gate terms from context and state, and alpha (R, Tx).
 
         Args:
             s: (R, n) s_{i-1}.
-            word: (R, w) what y_{i-1} adds to the readout.
-            source: Of the sentences.
-            slots: Rows of each.
+            word: (R, w) the term of y_{i-1} in the readout.
+            source: The inputs of attention.
+            slots: Rows per sentence.
         """
         n = s.shape[1]
         query, from_s, t_tilde, *Us = self.from_state(s).split(self.widths, dim=-1)
@@ -91,7 +91,7 @@ class TorchSearch:
         return max_of_pairs(t_tilde) if self.maxout else torch.tanh(t_tilde), drive, alpha
 
     def advance(self, s: Tensor, drive: Tensor, word: Tensor) -> Tensor:
-        """Return s_i (R, n), given what `predict` told and what a word adds to gates (R, 3n)."""
+        """Return s_i (R, n) from `predict`'s gate terms and those of a word (R, 3n)."""
         n = s.shape[1]
         total = word + drive[:, : 3 * n]
         z, r = total[:, n:].sigmoid_().chunk(2, dim=-1)
@@ -104,7 +104,7 @@ class TorchSearch:
     def best(
         self, t: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits and ids of the best words (R, count), and log sums (R, 1)."""
+        """Return logits and ids of the best words (R, count), and log-sum-exps (R, 1)."""
         logits = self.W(t)
         if self.last.bias is not None:
             logits = logits + self.last.bias  # in the wider of the two dtypes

@@ -1,9 +1,9 @@
 """The decoder along a known target, as one autograd function with a hand-derived backward pass.
 
-Against autograd over the reference loop: sentences that have ended leave the batch, what the
-annotations add to the gates is one matmul before the loop, C h_j for every j instead of C c_i for
-every i, weight gradients are one matmul over all steps, and the tanh energies (B, Tx, n') of a
-step are computed again instead of saved, so memory does not grow with Tx x Ty x n'.
+Differences from autograd over the reference loop: sentences that have ended leave the batch; the
+gate terms of the annotations are one matmul before the loop, C h_j for every j instead of C c_i
+for every i; weight gradients are one matmul over all steps; and the tanh energies (B, Tx, n') of a
+step are recomputed instead of saved, so memory does not grow with Tx x Ty x n'.
 """
 
 from typing import Any
@@ -23,14 +23,14 @@ from seq2seq.model.protocols import Attention, Cell, Source
 from seq2seq.model.recurrence import Unrolled
 
 KNOWN = {AdditiveAttention, FixedContext}
-"""Attentions that run on kernels."""
+"""The attentions that run on kernels."""
 
 
 def unroll(
     unit: Cell, attention: Attention, words: Tensor, s_0: Tensor, source: Source, mask: Tensor
 ) -> Unrolled:
     """Run a decoder along targets; equals `recurrence.unroll` on real words, 0 elsewhere."""
-    # By exact class: a subclass changes the rules.
+    # Match the exact class: a subclass computes something else.
     if unit.__class__ is not GatedUnit or attention.__class__ not in KNOWN:
         return recurrence.unroll(unit, attention, words, s_0, source, mask)
     assert isinstance(unit, GatedUnit)
@@ -38,7 +38,7 @@ def unroll(
     projected = project(unit, packing.pack(words))
     if isinstance(attention, AdditiveAttention):
         return _additive(unit, attention, projected, s_0, source, packing)
-    # The context never changes: what it adds to the words is known before the loop.
+    # Fixed context: its gate terms are added to those of the words before the loop.
     attended = attention(s_0, source)
     from_context = linear(attended.c, _into_gates(unit))  # (B, 3n)
     rows = packing.places // packing.num_steps  # sentence of each packed word
@@ -62,7 +62,7 @@ def _additive(
     source: Source,
     packing: Packing,
 ) -> Unrolled:
-    exact = unit.U.weight.dtype  # under autocast states and attention keep the type of the weights
+    exact = unit.U.weight.dtype  # under autocast, states and attention keep the weights' dtype
     Ch = _of_real_tokens(source, _into_gates(unit), packing)
     from_state = torch.cat([attention.W_a.weight, unit.U_z.weight, unit.U_r.weight])  # (n' + 2n, n)
     dtype = compute_dtype(from_state)
@@ -87,7 +87,8 @@ def _additive(
 def _of_real_tokens(source: Source, weight: Tensor, packing: Packing) -> Tensor:
     """Return weight h_j (B, Tx, 3n), sentences in the order of the packing; 0 on padding.
 
-    A batch holds targets of like lengths; a fifth of its source may be padding.
+    Only real tokens are multiplied: batches are sorted by target length, so a fifth of the source
+    may be padding.
     """
     B, Tx = source.mask.shape
     ranked = source.mask[packing.order].flatten().nonzero()[:, 0]

@@ -1,6 +1,6 @@
 """RNNsearch, equation by equation: Bahdanau, Cho and Bengio (2014), Appendix A.
 
-One file per section of the appendix. Letters of shapes and weights are the paper's:
+One file per section of the appendix. Shapes and weights use the paper's letters:
 
     B  sentences of a batch        Tx, Ty  source and target lengths, end symbol included
     m  embedding size              n       hidden units, per direction in the encoder
@@ -21,7 +21,7 @@ One file per section of the appendix. Letters of shapes and weights are the pape
 `Ex` and `Ey` are never `e`, which is the energy. The paper uses `e` for both.
 """
 
-from seq2seq.model import build_transformer  # noqa: F401 - it registers itself
+from seq2seq.model import build_transformer  # noqa: F401 - registers its builders
 from seq2seq.model.build import build_model
 from seq2seq.model.encoder_decoder import EncoderDecoder
 

@@ -7,14 +7,14 @@ Outside this file the words are *query* (decoder state before the word is emitte
     dot         e_ij = s_{i-1}' k_j                         Luong et al. 2015, 3.1
     scaled_dot  e_ij = s_{i-1}' k_j / sqrt(n)               Vaswani et al. 2017, 3.2.1
     general     e_ij = s_{i-1}' U_a h_j                     Luong et al. 2015, 3.1
-    multi_head  scaled dot products, one a head             Vaswani et al. 2017, 3.2.2
+    multi_head  scaled dot products, one per head           Vaswani et al. 2017, 3.2.2
     coverage    additive, and how far h_j is translated     Tu et al. 2016, 3.1
     local       general, in a window that the query places  Luong et al. 2015, 3.2 (local-p)
     fixed       none: c_i = h_fwd_Tx                        Cho et al. 2014, the paper's RNNencdec
     hard        additive; one position is drawn             Xu et al. 2015, 4.1: `hard_attention.py`
 
-Queries are rows (R, n): K hypotheses of a sentence, which share its keys and values, then those of
-the next. In training K is 1.
+Queries are rows (R, n): the K hypotheses of the first sentence, which share its keys and values,
+then those of the next. In training K is 1.
 """
 
 from typing import ClassVar
@@ -28,7 +28,7 @@ from seq2seq.model.protocols import Attended, Layer, Memory, Source
 
 
 class SoftAttention(nn.Module):
-    """Weights alpha_i that a subclass computes, and the annotation expected by them, Eq. (5)."""
+    """Weights alpha_i, which subclasses compute, and the expected annotation, Eq. (5)."""
 
     learned: ClassVar[bool] = True
     sequential: ClassVar[bool] = False
@@ -87,13 +87,13 @@ class AdditiveAttention(SoftAttention):
 
 
 class CoverageAttention(AdditiveAttention):
-    """Additive attention that knows what is translated, Tu et al. 2016, 3.1.1: linguistic coverage.
+    """Additive attention with linguistic coverage, Tu et al. 2016, 3.1.1.
 
     e_ij  = v_a' tanh(W_a s_{i-1} + U_a h_j + V_a C_{i-1,j})
     C_ij  = C_{i-1,j} + alpha_ij / Phi_j,   C_0j = 0
-    Phi_j = N sigmoid(U_f h_j)              target words that x_j asks for, at most N
+    Phi_j = N sigmoid(U_f h_j)              fertility: expected target words for x_j, at most N
 
-    Its own state is C_i.
+    The attention's state is C_i.
     """
 
     sequential: ClassVar[bool] = True
@@ -134,10 +134,10 @@ class CoverageAttention(AdditiveAttention):
 
 
 class DotAttention(SoftAttention):
-    """Dot product of query and key, without parameters; optionally over sqrt(n).
+    """Dot product of query and key, optionally divided by sqrt(n). No parameters.
 
-    k_j = h_fwd_j + h_bwd_j, because h_j is 2n wide and the query n. With a learned projection in
-    its place this would be `general`.
+    k_j = h_fwd_j + h_bwd_j, because h_j has width 2n and the query n. `general` has a learned
+    projection instead of this sum.
     """
 
     def __init__(self, query: int, annotation: int, *, scaled: bool) -> None:
@@ -182,8 +182,8 @@ class LocalAttention(GeneralAttention):
     p_i      = S sigmoid(v_p' tanh(W_p s_{i-1}))                       S source words, end included
     alpha_ij = softmax over |j - p_i| <= D of e_ij, times exp(-(j - p_i)^2 / (2 (D/2)^2))
 
-    Positions count from 0. As in their Eq. (10) the product is not normalised again, so that the
-    weights sum to at most 1 and p_i has a gradient.
+    Positions count from 0. As in their Eq. (10), the product is not renormalised: the weights sum
+    to at most 1, and p_i has a gradient.
     """
 
     def __init__(self, query: int, annotation: int, window: int, linear: Layer = nn.Linear) -> None:
@@ -201,7 +201,7 @@ class LocalAttention(GeneralAttention):
         """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
         lengths = source.mask.sum(dim=1)[:, None, None]
         place = self.v_p(torch.tanh(self.W_p(query)))  # (R, 1)
-        # As wide as the softmax: bfloat16 would round p_i to a place outside of the sentence.
+        # At least float32, like the softmax: bfloat16 could round p_i to outside the sentence.
         share = torch.sigmoid(place.to(torch.promote_types(place.dtype, torch.float32)))
         p = lengths * by_sentence(share, source)  # (B, K, 1)
         distance = torch.arange(source.mask.shape[1], device=p.device) - p  # (B, K, Tx)
@@ -254,13 +254,13 @@ class MultiHeadAttention(SoftAttention):
 class FixedContext(SoftAttention):
     """No attention: every c_i is the last state of a forward encoder, the RNNencdec of Table 1.
 
-    `alpha` is 1 on the last source position, the end symbol, from where that state comes.
+    `alpha` is 1 on the last source position, the end symbol, where that state is.
     """
 
     learned: ClassVar[bool] = False
 
     def prepare(self, memory: Memory) -> Source:
-        """Hold the annotations; there are no keys."""
+        """Pass on the annotations; there are no keys."""
         return Source(memory.states[..., :0], memory.states, memory.mask)
 
     def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
@@ -273,9 +273,9 @@ class FixedContext(SoftAttention):
 
 
 def masked_softmax(energy: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last dimension where `mask` is True, exactly 0 elsewhere, in float32 up.
+    """Softmax over the last dimension where `mask` is True, exactly 0 elsewhere.
 
-    Every row needs one True: a source always has its end symbol.
+    Computed in float32 or wider. Every row needs a True; a source always has its end symbol.
     """
     wide = torch.promote_types(energy.dtype, torch.float32)
     return torch.softmax(energy.to(wide).masked_fill(~mask, -torch.inf), dim=-1)
@@ -295,7 +295,7 @@ def expectation(alpha: Tensor, source: Source) -> Tensor:
 
 def dot_products(query: Tensor, source: Source) -> Tensor:
     """Return the dot products of keys with queries (R, n), as (B, K, Tx)."""
-    # In training, with K = 1, a vector: a matrix of one column is summed in another order.
+    # With K = 1, as in training, use vectors: a one-column matrix is summed in another order.
     alone = len(query) == len(source.keys)
     asked = query[..., None] if alone else by_sentence(query, source).mT  # (B, n, K)
     energy: Tensor = torch.bmm(source.keys, asked.to(source.keys.dtype)).mT

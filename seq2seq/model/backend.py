@@ -1,7 +1,8 @@
-"""What runs the heavy parts of a model: chosen once, when it is built, and asked by its modules.
+"""The interface to the code that runs a model's recurrences, output loss and search.
 
-Weights live in the modules of this folder and do not know which backend ran them. Another backend
-gives the same values and gradients; whatever it does not know it leaves to the reference.
+The backend is chosen once, when the model is built. Weights live in the modules of this directory
+and do not depend on it. Every backend gives the values and gradients of the reference, and falls
+back to the reference for whatever it does not implement.
 """
 
 from collections.abc import Callable
@@ -14,29 +15,29 @@ from seq2seq.model.protocols import Decoder, Encoder, Stepper
 
 
 class Backend:
-    """The readable loops on torch's own operations, `reference`; another one overrides them.
+    """The `reference` backend: readable loops of torch operations, which other backends override.
 
-    What `read` and `unroll` return at padding means nothing.
+    The values that `read` and `unroll` return at padding are undefined.
     """
 
-    linear: type[nn.Linear] = nn.Linear  # of which layers are made
+    linear: type[nn.Linear] = nn.Linear  # the class of all linear layers
     read = staticmethod(recurrence.read)
     unroll = staticmethod(recurrence.unroll)
 
     def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
-        """Return why a part of a model runs on the reference; None if none does, or all."""
+        """Return why part of a model falls back to the reference; None if nothing falls back."""
         return None
 
     def output_loss(
         self, W_o: nn.Module, t: Tensor, targets: Tensor, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """See `TranslationModel.output_loss`; here by all logits at once."""
+        """See `TranslationModel.output_loss`; here all logits are computed at once."""
         return smoothed_loss(W_o(t), targets, label_smoothing)
 
     def for_search(self, encoder: Encoder, decoder: Decoder) -> Stepper | None:
-        """Return what searches faster than the model itself; None if nothing does."""
+        """Return a stepper that searches faster than the model itself; None if there is none."""
         return None
 
 
 BACKENDS: dict[str, Callable[[], Backend]] = {"reference": Backend}
-"""What makes a backend, by the name that `model.backend` gives it."""
+"""Constructors of the backends, by their name in `model.backend`."""

@@ -1,8 +1,8 @@
-"""From a config to a model: the only file of this folder that sees config.
+"""Builds a model from a config. Only this file and `build_transformer.py` read the config.
 
 Each option of the groups model, encoder, decoder, cell and attention has a function that builds its
-part, here or outside of the package. Parts are made in one order, and drawn in one order, so that a
-seed gives the same weights as ever.
+part, here or outside the package. Parts are created, and their weights drawn, in a fixed order, so
+that a seed always gives the same weights.
 """
 
 import logging
@@ -39,7 +39,7 @@ def build_model(cfg: Config, *, num_source: int, num_target: int, pad: int) -> E
     """Build and initialise the model of a config, from torch's global random state.
 
     Args:
-        cfg: Of it model, cell, encoder, decoder and attention are read.
+        cfg: The groups model, cell, encoder, decoder and attention are read.
         num_source: K_x, special symbols included.
         num_target: K_y, special symbols included.
         pad: Id of padding and of y_0.
@@ -53,7 +53,7 @@ def build_model(cfg: Config, *, num_source: int, num_target: int, pad: int) -> E
 def encoder_decoder(
     sizes: ModelConfig, cfg: Config, num_source: int, num_target: int, pad: int
 ) -> EncoderDecoder:
-    """Build an encoder, a decoder that fits it, and draw their weights."""
+    """Build an encoder and a decoder that fits it, and draw their weights."""
     backend, reason = choose_backend(sizes.backend.name)
     encoder: Encoder = build(cfg.encoder, cfg, num_source, pad, backend)
     decoder = build(cfg.decoder, cfg, encoder, num_target, pad, backend)
@@ -71,12 +71,12 @@ def encoder_decoder(
 
 
 def tie(model: EncoderDecoder, *, with_source: bool) -> None:
-    """Let the output layer read target words off their embeddings; the source may share them.
+    """Share the target embeddings with the output layer and, with `with_source`, the encoder.
 
-    Press & Wolf 2017. Done after weights are drawn: they are those of the embeddings.
+    Press & Wolf 2017. Called after the weights are drawn; those of the target embeddings stay.
 
     Raises:
-        ConfigError: the two have other sizes.
+        ConfigError: the sizes differ, or the decoder has no `words_layer`.
     """
     words = model.decoder.embedding
     if not hasattr(model.decoder, "words_layer"):
@@ -98,11 +98,11 @@ def tie(model: EncoderDecoder, *, with_source: bool) -> None:
 
 
 def choose_backend(name: str) -> tuple[Backend, str | None]:
-    """Return the backend of a name, or else the reference and why."""
+    """Return the backend of a name; if it cannot be imported, the reference and the reason."""
     if name == "reference":
         return BACKENDS[name](), None
     try:
-        import seq2seq.kernels  # noqa: F401 - they register themselves
+        import seq2seq.kernels  # noqa: F401 - registers its backend
     except ImportError as error:
         return BACKENDS["reference"](), str(error)
     return BACKENDS["fused" if name == "auto" else name](), None
@@ -112,7 +112,7 @@ def choose_backend(name: str) -> tuple[Backend, str | None]:
 def recurrent_encoder(
     own: schema.RecurrentEncoderConfig, cfg: Config, num_words: int, pad: int, backend: Backend
 ) -> RecurrentEncoder:
-    """Build the encoder, with a backward unit unless the attention has no use for it."""
+    """Build the encoder, with a backward unit unless the attention only reads forward."""
     sizes = cfg.model
     forward_unit, *backward_unit = (
         cell(cfg, sizes.embedding_size, 0, backend) for _ in range(directions_of(cfg))
@@ -155,7 +155,7 @@ def stacked_encoder(
 
 
 def directions_of(cfg: Config) -> int:
-    """How an encoder reads: in both directions, unless the attention has no use for it."""
+    """Return the number of reading directions: 2, or 1 for a forward-only attention."""
     return 1 if getattr(cfg.attention, "forward_only", False) else 2
 
 
@@ -220,7 +220,7 @@ def _readout(
     encoder: Encoder,
     backend: Backend,
 ) -> dict[str, Any]:
-    """Return what a `ReadoutDecoder` needs besides its parts."""
+    """Return the keyword arguments of a `ReadoutDecoder` that are common to its subclasses."""
     return {
         "summary_size": encoder.summary_size,
         "readout_size": cfg.model.readout_size,
@@ -234,7 +234,7 @@ def _readout(
 
 
 def output_layer(cfg: Config, rank: int | None, num_words: int, backend: Backend) -> nn.Module:
-    """W_o: (K_y, l) as printed, or low-rank as in the authors' code."""
+    """Build W_o: (K_y, l) as printed, or low-rank as in the authors' code."""
     linear, size, bias = backend.linear, cfg.model.readout_size, cfg.model.bias
     if rank is None:
         return linear(size, num_words, bias=bias)
@@ -242,8 +242,8 @@ def output_layer(cfg: Config, rank: int | None, num_words: int, backend: Backend
 
 
 def cell(cfg: Config, input_size: int, context_size: int, backend: Backend) -> Cell:
-    """Build a recurrent unit over inputs of a size; those of decoders have a context."""
-    behind = [(0, 0)] * (getattr(cfg.cell, "transitions", 1) - 1)  # without input and context
+    """Build a recurrent unit; `context_size` is 0 except in decoders."""
+    behind = [(0, 0)] * (getattr(cfg.cell, "transitions", 1) - 1)  # no input and no context
     sizes = [(input_size, context_size), *behind]
     cells: list[Cell] = [build(cfg.cell, cfg, *each, backend) for each in sizes]
     return Transitions(cells) if behind else cells[0]
@@ -253,7 +253,7 @@ def cell(cfg: Config, input_size: int, context_size: int, backend: Backend) -> C
 def gated(
     own: schema.GatedConfig, cfg: Config, input_size: int, context_size: int, backend: Backend
 ) -> GatedUnit:
-    """Build the paper's unit; as it is printed, it runs on kernels."""
+    """Build the paper's unit, which has kernels, or the regularized one, which has none."""
     sizes = input_size, cfg.model.hidden_size, context_size
     kind: dict[str, Any] = {"reset_before": own.reset is schema.Reset.before}
     kind |= {"bias": cfg.model.bias, "linear": backend.linear}
@@ -286,7 +286,7 @@ def min_gru(own: Any, cfg: Config, input_size: int, context_size: int, backend: 
     return MinGRU(input_size, cfg.model.hidden_size, linear=backend.linear)
 
 
-# Attention over annotations of a size; its queries are states of the decoder.
+# Attention. `annotation` is the width of the annotations; queries are states of the decoder.
 
 
 @builds(schema.AdditiveConfig)
@@ -325,7 +325,7 @@ def general(own: Any, cfg: Config, annotation: int, backend: Backend) -> Attenti
 
 @builds(schema.LocalConfig)
 def local(own: schema.LocalConfig, cfg: Config, annotation: int, backend: Backend) -> Attention:
-    """Build an attention to a window."""
+    """Build an attention over a window."""
     query = cfg.model.hidden_size
     return attention.LocalAttention(query, annotation, own.window, backend.linear)
 
@@ -334,7 +334,7 @@ def local(own: schema.LocalConfig, cfg: Config, annotation: int, backend: Backen
 def multi_head(
     own: schema.MultiHeadConfig, cfg: Config, annotation: int, backend: Backend
 ) -> Attention:
-    """Build an attention of several heads."""
+    """Build an attention with several heads."""
     sizes = cfg.model.hidden_size, annotation, cfg.model.align_size
     if annotation % own.heads:
         what = f"attention.heads={own.heads} does not divide the width of annotations, {annotation}"
@@ -344,7 +344,7 @@ def multi_head(
 
 @builds(schema.HardConfig)
 def hard(own: schema.HardConfig, cfg: Config, annotation: int, backend: Backend) -> Attention:
-    """Build an attention that draws."""
+    """Build an attention that draws one position."""
     return HardAttention(
         cfg.model.hidden_size,
         annotation,

@@ -1,4 +1,4 @@
-"""From a config to the parts of a Transformer."""
+"""Builds the parts of a Transformer from a config."""
 
 from torch import nn
 
@@ -60,7 +60,7 @@ def transformer_decoder(
 def words_and_positions(
     own: LayersConfig, cfg: Config, num_words: int, pad: int
 ) -> WordsAndPositions:
-    """Build what the first layer reads."""
+    """Build the input of the first layer."""
     sizes = cfg.model
     words = WordEmbedding(num_words, sizes.embedding_size, bias=sizes.embedding_bias, zero_id=pad)
     longest = own.longest if own.positions is PositionKind.learned else None
@@ -70,7 +70,7 @@ def words_and_positions(
 
 
 def shape_of(own: LayersConfig, heads: int, cfg: Config, linear: type[nn.Linear]) -> Shape:
-    """Return what the layers of a stack have in common."""
+    """Return the sizes and settings that the layers of a stack share."""
     return Shape(
         width=cfg.model.hidden_size,
         heads=heads,

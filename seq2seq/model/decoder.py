@@ -1,4 +1,4 @@
-"""The decoder, A.2.2: move the state with the word before, attend, predict the next word."""
+"""The paper's decoder, A.2.2: update the state with the previous word, attend, predict."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from seq2seq.model.word_output import WordOutput
 
 
 class ReadoutDecoder(WordOutput):
-    """What recurrent decoders share: words, attention, a unit, the first state, deep output."""
+    """Base of recurrent decoders: embedding, attention, a unit, initial state, deep output."""
 
     weight_groups: ClassVar[Mapping[str, str]] = {
         **{"embedding": "embeddings", "attention": "attention"},
@@ -65,7 +65,7 @@ class ReadoutDecoder(WordOutput):
 
     def start(self, memory: Memory) -> Tensor:
         """Return s_0 = tanh(W_s h_bwd_1 + b_s) (B, n)."""
-        # Under autocast the state keeps the type of the weights: slow gates need its digits.
+        # Under autocast the state keeps the dtype of the weights: slow gates need the precision.
         return torch.tanh(self.W_s(memory.summary)).to(self.W_s.weight.dtype)
 
     def embed(self, y: Tensor) -> Tensor:
@@ -84,38 +84,38 @@ class ReadoutDecoder(WordOutput):
     def embed_targets(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return E y_i and E y_{i-1} (B, Ty, m) of targets (B, Ty)."""
         Ey = self.embedding_dropout(self.word_dropout.of_words(self.embed(y)))
-        # y_0 is the zero vector. Dropout draws one mask for a word, for both of its uses.
+        # y_0 is the zero vector. Both uses of a word share one dropout mask.
         return Ey, torch.cat([torch.zeros_like(Ey[:, :1]), Ey[:, :-1]], dim=1)
 
     def drop_readout(self, t: Tensor, mask: Tensor) -> Tensor:
-        """Return t_i (N, l) of the real words of targets, some of its numbers 0 in training."""
+        """Apply dropout to t_i (N, l) of the real words of targets."""
         dropped: Tensor = self.readout_dropout(t, *mask.nonzero(as_tuple=True))
         return dropped
 
 
 def of_real_words(mask: Tensor, *along: Tensor) -> list[Tensor]:
-    """Return the rows of real target words, (N, ...) each, of what is (B, Ty, ...)."""
+    """Return the rows of real target words, (N, ...) each, of tensors (B, Ty, ...)."""
     real = mask.flatten().nonzero()[:, 0]
     return [x.flatten(0, 1).index_select(0, real) for x in along]
 
 
 def maps_of(heads: Tensor | None) -> Mapping[str, Tensor]:
-    """Return the `Maps` of an attention that has several heads (B, h, Ty, Tx)."""
+    """Return the `Maps` of an attention with several heads (B, h, Ty, Tx); empty for None."""
     return {} if heads is None else {"heads": heads[None]}
 
 
 @dataclass(frozen=True)
 class RecurrentState:
-    """Hypotheses before step i: s_{i-2} and what moves it to s_{i-1}."""
+    """Hypotheses before step i: s_{i-2}, and what is needed to compute s_{i-1} from it."""
 
-    source: Source  # once a sentence
+    source: Source  # once per sentence
     cell: CellState  # (R, any) each
-    c: Tensor | None = None  # (R, 2n) c_{i-1}; None: this is s_0, which the first step leaves alone
+    c: Tensor | None = None  # (R, 2n) c_{i-1}; None at s_0, which the first step uses unchanged
     y: Tensor | None = None  # (R,) y_{i-2}, the word before the last
     attention: Tensor | None = None  # (R, any)
 
     def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "RecurrentState":
-        """Go on with some sentences, so many hypotheses each, made of these rows."""
+        """See `State.select`."""
         c, y, attention = (x if x is None else x[rows] for x in (self.c, self.y, self.attention))
         cell = tuple(x[rows] for x in self.cell)
         return RecurrentState(self.source.select(sentences), cell, c, y, attention)
@@ -133,8 +133,8 @@ class RecurrentDecoder(ReadoutDecoder):
         s_i       = unit(E y, s_{i-1}, c_i)   y = y_i     authors' code, `emitted`
                                               y = y_{i-1} A.2.2 as printed, `previous`
 
-    t_i has s_{i-1}, not s_i: A.2.2 and the authors' code, although Eq. (4) writes s_i. Biases b_s,
-    b_o, b are the authors'; the paper prints none.
+    t_i reads s_{i-1}, not s_i, as in A.2.2 and the authors' code, although Eq. (4) writes s_i. The
+    biases b_s, b_o, b come from the authors' code; the paper prints none.
     """
 
     def __init__(self, *args: Any, moved_by_emitted: bool, **kwargs: Any) -> None:
@@ -144,11 +144,11 @@ class RecurrentDecoder(ReadoutDecoder):
     # Word by word
 
     def begin(self, memory: Memory) -> RecurrentState:
-        """Return s_0 of every sentence, with one hypothesis each."""
+        """Return s_0 of each sentence, with one hypothesis each."""
         return RecurrentState(self.attention.prepare(memory), self.unit.begin(self.start(memory)))
 
     def step(self, y: Tensor, state: RecurrentState) -> tuple[LogitsPrediction, RecurrentState]:
-        """Predict the words after y_{i-1} (R,); s_{i-1} is computed now that y_{i-1} is known."""
+        """Predict the words after y_{i-1} (R,), after computing s_{i-1}, which may depend on it."""
         cell = state.cell
         if state.c is not None:
             word = y if self.moved_by_emitted else state.y
@@ -163,7 +163,7 @@ class RecurrentDecoder(ReadoutDecoder):
     # Along known targets
 
     def follow(self, memory: Memory, y: Tensor, mask: Tensor) -> Followed:
-        """Run along targets (B, Ty), of which `mask` marks the real words."""
+        """Run along targets (B, Ty); `mask` is True on real words."""
         Ey, Ey_prev = self.embed_targets(y)
         steps = self._unroll(memory, Ey, Ey_prev, mask)
         t = self.readout(*of_real_words(mask, steps.s_prev, Ey_prev, steps.c))

@@ -1,9 +1,9 @@
-"""Random draws of training, by counter: each is a function of its key, site and place alone.
+"""Counter-based random draws for training: each is a pure function of key, site and place.
 
 The key of a sentence is made of (seed, update, entry of the update's plan, pass). What a sentence
-draws therefore depends neither on its batch, nor on the parts or processes it is computed in, nor
-on what was drawn before. The generator is SplitMix64 (Steele, Lea & Flood 2014): a counter times an
-odd constant, through a bijection that mixes its bits.
+draws therefore depends neither on its batch, nor on the parts or processes that compute it, nor on
+earlier draws. The generator is SplitMix64 (Steele, Lea & Flood 2014): a counter times an odd
+constant, passed through a bijection that mixes its bits.
 """
 
 import zlib
@@ -22,14 +22,14 @@ _keys: ContextVar[Tensor] = ContextVar("keys")
 
 
 class Drawing(nn.Module):
-    """A module that draws in training. `name_sites` gives every one in a model its own numbers."""
+    """A module that draws in training. `name_sites` gives each of a model its own stream."""
 
     site = 0
 
     def bits(self, sentences: Tensor, first: Tensor, count: int) -> Tensor:
-        """Return 64 random bits, int64 (..., count), of sentences of the batch (...).
+        """Return `count` words of 64 random bits, int64 (..., count), for `sentences` (...).
 
-        `first` (...) is the counter of the first of them.
+        `sentences` are indices into the batch; `first` (...) is the counter of the first word.
         """
         try:
             keys = _keys.get()
@@ -40,12 +40,12 @@ class Drawing(nn.Module):
         return mix_(begins[..., None] + steps)
 
     def uniform(self, sentences: Tensor, first: Tensor, count: int) -> Tensor:
-        """Return numbers in [0, 1), float64, of 53 random bits each; arguments as of `bits`."""
+        """Return float64 numbers in [0, 1) of 53 random bits each; arguments as for `bits`."""
         return shifted(self.bits(sentences, first, count), 11).double() * 2.0**-53
 
 
 def name_sites(model: nn.Module) -> None:
-    """Let each module that draws know its site: its name in the model."""
+    """Set the site of each module that draws, a checksum of its name in the model."""
     for name, module in model.named_modules():
         if isinstance(module, Drawing):
             module.site = zlib.crc32(name.encode())
@@ -53,7 +53,7 @@ def name_sites(model: nn.Module) -> None:
 
 @contextmanager
 def keyed(keys: Tensor) -> Iterator[None]:
-    """Draw with the keys (B,) of the sentences of a batch, int64."""
+    """Use the keys (B,), int64, of the sentences of a batch for all draws inside."""
     token = _keys.set(keys)
     try:
         yield
@@ -62,25 +62,25 @@ def keyed(keys: Tensor) -> Iterator[None]:
 
 
 def entry_keys(seed: int, update: int, count: int, *, number: int = 0) -> Tensor:
-    """Return the keys (count,) of the sentences of an update, in the order of its plan, int64.
+    """Return the keys (count,), int64, of the sentences of an update, in the order of its plan.
 
     Args:
-        seed: Of the run.
-        update: The first is 1.
-        count: Sentences.
-        number: Of the pass; a sentence that passes twice draws anew.
+        seed: Seed of the run.
+        update: Number of the update; the first is 1.
+        count: Number of sentences.
+        number: Number of the pass; a second pass over a sentence draws anew.
     """
     base = fold(seed, update, number)
     return mix_(signed(base) + (torch.arange(count) + 1) * signed(GAMMA))
 
 
 def seed_others(seed: int, update: int) -> None:
-    """Seed torch's generator, which an extension may draw from, for an update."""
+    """Seed torch's generator for an update; only extensions draw from it."""
     torch.manual_seed(fold(seed, update) >> 1)
 
 
 def stream(key: int) -> Callable[[], float]:
-    """Return a function that gives number after number in [0, 1), on the CPU."""
+    """Return a function whose calls give successive random numbers in [0, 1), on the CPU."""
     counter = 0
 
     def uniform() -> float:
@@ -92,7 +92,7 @@ def stream(key: int) -> Callable[[], float]:
 
 
 def fold(*numbers: int) -> int:
-    """Return a key of 64 bits made of some numbers."""
+    """Hash numbers to a key of 64 bits."""
     key = 0
     for number in numbers:
         key = mix(key + (number + 1) * GAMMA)
@@ -100,7 +100,7 @@ def fold(*numbers: int) -> int:
 
 
 def mix(z: int) -> int:
-    """Return the output of SplitMix64 for a state, both of 64 bits."""
+    """Return the SplitMix64 output for a state, both of 64 bits."""
     z %= 1 << 64
     for shift, multiplier in zip(SHIFTS[:2], MULTIPLIERS, strict=True):
         z = (z ^ z >> shift) * multiplier % (1 << 64)
@@ -108,17 +108,17 @@ def mix(z: int) -> int:
 
 
 def mix_(z: Tensor) -> Tensor:
-    """`mix`, in place: int64 wraps around as unsigned numbers of 64 bits do."""
+    """`mix` in place; int64 arithmetic wraps around like that of unsigned 64-bit numbers."""
     for shift, multiplier in zip(SHIFTS[:2], MULTIPLIERS, strict=True):
         z = z.bitwise_xor_(shifted(z, shift)).mul_(signed(multiplier))
     return z.bitwise_xor_(shifted(z, SHIFTS[2]))
 
 
 def shifted(z: Tensor, by: int) -> Tensor:
-    """Shift to the right and fill with zeros; torch fills with the sign."""
+    """Shift right, filling with zeros; torch's shift fills with the sign bit."""
     return (z >> by).bitwise_and_((1 << (64 - by)) - 1)
 
 
 def signed(number: int) -> int:
-    """Return the int64 of the same 64 bits."""
+    """Reinterpret an unsigned 64-bit number as int64."""
     return number - (1 << 64) if number >> 63 else number

@@ -1,4 +1,4 @@
-"""The bidirectional encoder, A.2.1."""
+"""The paper's bidirectional encoder, A.2.1."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -21,8 +21,9 @@ class RecurrentEncoder(nn.Module):
     h_bwd_j = unit(E x_j, h_bwd_{j+1}),  h_bwd_{Tx+1} = 0
     h_j     = [h_fwd_j; h_bwd_j]                                  (7)
 
-    The states of its memory are the annotations h_j (B, Tx, 2n), its summary is h_bwd_1. Without a
-    backward unit it is the encoder of the RNNencdec, the paper's baseline: h_fwd_j, and h_fwd_Tx.
+    The states of its memory are the annotations h_j (B, Tx, 2n); its summary is h_bwd_1. Without a
+    backward unit it is the encoder of the RNNencdec, the paper's baseline: states h_fwd_j and
+    summary h_fwd_Tx.
     """
 
     weight_groups: ClassVar[Mapping[str, str]] = {"embedding": "embeddings"}
@@ -68,7 +69,7 @@ class RecurrentEncoder(nn.Module):
         return Memory(states=h, summary=summary, mask=mask)
 
     def probes(self, src: Tensor, memory: Memory) -> Mapping[str, Tensor]:
-        """Return the gates of both units side by side, at all positions at once."""
+        """Return the gates of both units, concatenated, at all positions."""
         directions = memory.states.split(self.summary_size, dim=-1)
         return gates_along(self.units, self.embedding(src), directions, memory.mask)
 
@@ -76,8 +77,8 @@ class RecurrentEncoder(nn.Module):
 def gates_along(
     units: Sequence[Cell], x: Tensor, directions: Sequence[Tensor], mask: Tensor
 ) -> Mapping[str, Tensor]:
-    """Return gates of one or two units side by side, from inputs and outputs (B, Tx, any)."""
-    # A direction begins with 0; what kernels leave at padding is not looked at.
+    """Return the gates of one or two units, concatenated, from inputs and outputs (B, Tx, any)."""
+    # Each direction starts from 0. Outputs at padding are undefined, so they are zeroed first.
     h_fwd, *h_bwd = (torch.where(mask[..., None], h, 0.0) for h in directions)
     before = [functional.pad(h_fwd, (0, 0, 1, -1))]
     before += [functional.pad(states, (0, 0, -1, 1)) for states in h_bwd]
@@ -86,5 +87,5 @@ def gates_along(
 
 
 def pick(values: Tensor, positions: Tensor) -> Tensor:
-    """Return one position (B,) of each sentence, (B, d) of (B, Tx, d)."""
+    """Return the values (B, d) at one position (B,) of each sentence, from (B, Tx, d)."""
     return values[torch.arange(len(values), device=values.device), positions]

@@ -1,4 +1,4 @@
-"""An encoder and a decoder as one model: the paper's, or any other that has their seams."""
+"""An encoder and a decoder as one model: the paper's, or any others with the same interfaces."""
 
 from dataclasses import replace
 from typing import Any
@@ -12,7 +12,7 @@ from seq2seq.model.protocols import Decoder, Encoder, Followed, Prediction, Prob
 
 
 class EncoderDecoder(nn.Module):
-    """`TranslationModel` of an encoder and a decoder."""
+    """A `TranslationModel` made of an encoder and a decoder."""
 
     def __init__(self, encoder: Encoder, decoder: Decoder, backend: Backend) -> None:
         super().__init__()
@@ -21,12 +21,12 @@ class EncoderDecoder(nn.Module):
 
     @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
-        """Draw the encoder, then the decoder."""
+        """Draw the weights of the encoder, then of the decoder."""
         self.encoder.initialize(scheme)
         self.decoder.initialize(scheme)
 
     def begin(self, src: Tensor, mask: Tensor) -> State:
-        """Read source ids (B, Tx); one hypothesis a sentence."""
+        """Read source ids (B, Tx); the state has one hypothesis per sentence."""
         return self.decoder.begin(self.encoder(src, mask))
 
     def step(self, y: Tensor, state: Any) -> tuple[Prediction, State]:
@@ -34,26 +34,26 @@ class EncoderDecoder(nn.Module):
         return self.decoder.step(y, state)
 
     def for_search(self) -> Stepper:
-        """Return what to search with while the weights stay as they are.
+        """Return a stepper for search; it is valid as long as the weights do not change.
 
-        The dtype of its matmuls is that of autocast at the time of this call.
+        Its matmuls run in the autocast dtype at the time of this call.
         """
         return self.backend.for_search(self.encoder, self.decoder) or self
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
-        """Run along targets y (B, Ty): every word from the source and the words before it."""
+        """Run along targets y (B, Ty): each word is predicted from the source and the prefix."""
         memory = self.encoder(src, src_mask)
         followed = self.decoder.follow(memory, y, y_mask)
         return replace(followed, maps=lambda: {**memory.maps(), **followed.maps()})
 
     def logits(self, t: Tensor) -> Tensor:
-        """Return the output layer of t (N, K_y)."""
+        """Return the logits (N, K_y) of t (N, l)."""
         return self.decoder.logits(t)
 
     def output_loss(
         self, t: Tensor, targets: Tensor, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Return the summed -log p of targets (N,), and the same if smoothed."""
+        """Return the summed -log p of targets (N,), and the same with smoothed targets."""
         return self.decoder.output_loss(t, targets, label_smoothing)
 
     def probes(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Probes:
@@ -66,5 +66,5 @@ class EncoderDecoder(nn.Module):
         return Probes(gates, of_decoder.alpha)
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Return the vectors of source words (K_x, m) and of target words (K_y, m)."""
+        """Return the embeddings of source words (K_x, m) and of target words (K_y, m)."""
         return self.encoder.embedding.E.weight, self.decoder.embedding.E.weight

@@ -1,4 +1,4 @@
-"""Several models that predict as one: each goes on in its own state, and what they say is mixed."""
+"""Ensembles: several models, each with its own state, whose predictions are mixed into one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from seq2seq.model.protocols import Followed, Prediction, State, Stepper
 
 @dataclass(frozen=True)
 class Mixture:
-    """How predictions become one.
+    """The rule that mixes the members' predictions.
 
-    p(y) = sum_m w_m p_m(y), or, of logs, log p(y) = sum_m w_m log p_m(y) + a constant, by which
-    the probabilities of all words sum to 1 again.
+    p(y) = sum_m w_m p_m(y), or, with `of_logs`, log p(y) = sum_m w_m log p_m(y) + a constant that
+    makes the probabilities sum to 1.
     """
 
-    weights: Sequence[float]  # w_m; their sum is 1
+    weights: Sequence[float]  # w_m, which sum to 1
     of_logs: bool
 
     def logits(self, log_probs: Sequence[Tensor]) -> Tensor:
@@ -30,14 +30,14 @@ class Mixture:
         return (w * stacked).sum(dim=0) if self.of_logs else (w.log() + stacked).logsumexp(dim=0)
 
     def alpha(self, alphas: Sequence[Tensor]) -> Tensor:
-        """Return the mean of the members' attention."""
+        """Return the weighted mean of the members' attention."""
         return torch.stack([w * alpha for w, alpha in zip(self.weights, alphas, strict=True)]).sum(
             0
         )
 
 
 class Ensemble(nn.Module):
-    """What search and forced scoring know of a model, of members with the same vocabularies."""
+    """A model for search and forced scoring, made of members with the same vocabularies."""
 
     def __init__(self, members: "Sequence[Decodable]", mixture: Mixture) -> None:
         super().__init__()
@@ -45,11 +45,11 @@ class Ensemble(nn.Module):
         self.mixture = mixture
 
     def for_search(self) -> Stepper:
-        """Return what to search with while the weights stay as they are."""
+        """Return a stepper for search; it is valid as long as the weights do not change."""
         return EnsembleStepper([member.for_search() for member in self.members], self.mixture)
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
-        """Run along targets y (B, Ty); `t` (N, K_y) is what `logits` returns."""
+        """Run along targets y (B, Ty); `t` (N, K_y) already holds the logits."""
         every = [member.follow(src, src_mask, y, y_mask) for member in self.members]
         log_probs = [
             log_softmax(member.logits(followed.t))
@@ -66,7 +66,7 @@ class Ensemble(nn.Module):
 
 
 Decodable = EncoderDecoder | Ensemble
-"""What translates and scores."""
+"""A model or an ensemble: anything that translates and scores."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,19 @@ class EnsembleState:
     states: Sequence[State]
 
     def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "EnsembleState":
-        """Go on with some sentences, so many hypotheses each, made of these rows."""
+        """See `State.select`."""
         return EnsembleState([state.select(sentences, slots, rows) for state in self.states])
 
 
 @dataclass(frozen=True)
 class EnsembleStepper:
-    """`Stepper` of those of all members."""
+    """A `Stepper` that combines the steppers of all members."""
 
     members: Sequence[Stepper]
     mixture: Mixture
 
     def begin(self, src: Tensor, mask: Tensor) -> EnsembleState:
-        """Read source ids (B, Tx); one hypothesis a sentence."""
+        """Read source ids (B, Tx); the state has one hypothesis per sentence."""
         return EnsembleState([member.begin(src, mask) for member in self.members])
 
     def step(self, y: Tensor, state: Any) -> tuple[Prediction, EnsembleState]:

@@ -1,4 +1,4 @@
-"""The gated hidden unit of A.1.1, and the same with what later papers found to help."""
+"""The gated hidden unit of A.1.1, and a variant with LayerNorm and recurrent dropout."""
 
 from collections.abc import Mapping
 
@@ -19,10 +19,10 @@ class GatedUnit(nn.Module):
         s_tilde = tanh(W e + U (r . s_{i-1}) + C c + b)
         s_i     = (1 - z) . s_{i-1} + z . s_tilde
 
-    z = 1 takes the new state, the reverse of torch's GRU. With `reset_before` false the gate acts
-    on the product, r . (U s_{i-1}), as in torch's GRU. Gates have no bias; the candidate has one
-    in the authors' code, none in print. Its state is (s_i,). Without input (`transitions.py`) there
-    is the candidate's bias in place of W, W_z and W_r.
+    z = 1 takes the new state, the reverse of torch's GRU. With `reset_before` false the reset gate
+    acts on the product, r . (U s_{i-1}), as in torch's GRU. The gates have no bias; the candidate
+    has one in the authors' code, none in print. The state is (s_i,). A unit without input
+    (`transitions.py`) has only the candidate's bias in place of W, W_z and W_r.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class GatedUnit(nn.Module):
         return (h,)
 
     def project(self, x: Tensor) -> Tensor:
-        """Return W e, W_z e, W_r e side by side, (..., 3n), for words known before the loop."""
+        """Return [W e; W_z e; W_r e] (..., 3n), which needs no state, so it precedes the loop."""
         if not self.has_input:
             n = self.hidden_size
             b = x.new_zeros(n) if self.b is None else self.b
@@ -105,17 +105,17 @@ class GatedUnit(nn.Module):
 
 
 class RegularizedUnit(GatedUnit):
-    """A gated unit with LayerNorm (Ba et al. 2016), recurrent dropout or both.
+    """A gated unit with LayerNorm (Ba et al. 2016), recurrent dropout, or both.
 
         z, r    = sigmoid(LN(W_zr e) + LN(U_zr h) + LN(C_zr c))
         s_tilde = tanh(LN(W e) + b + LN(U (r . h)) + LN(C c))     or r . LN(U h)
         s_i     = (1 - z) . s_{i-1} + z . s_tilde
         h       = d . s_{i-1}
 
-    W_zr is W_z above W_r: both gates are normalised as one vector, as in the paper's supplementary
-    material. Each LN has a gain of its own; biases are those of `GatedUnit`. d (B, n) is the mask
-    of a sentence, the same at all steps (Gal & Ghahramani 2016). Its state is (s_i, d) in training
-    with dropout, else (s_i,).
+    W_zr stacks W_z on W_r: both gates are normalised as one vector, as in the supplementary
+    material of Ba et al. Each LN has its own gain; biases are those of `GatedUnit`. d (B, n) is the
+    dropout mask of a sentence, the same at all steps (Gal & Ghahramani 2016). The state is (s_i, d)
+    in training with dropout, else (s_i,).
     """
 
     def __init__(  # noqa: PLR0913 - three sizes, four switches, a backend
@@ -132,7 +132,7 @@ class RegularizedUnit(GatedUnit):
     ) -> None:
         sizes = input_size, hidden_size, context_size
         given = layer_norm and input_size > 0
-        outside = given and bias  # b is added to what is normalised
+        outside = given and bias  # b is added after the normalisation
         kind = {"reset_before": reset_before, "bias": bias and not outside}
         super().__init__(*sizes, **kind, linear=linear)
         self.norm_W = _Norms(hidden_size, layer_norm=given, bias=outside)
@@ -141,7 +141,7 @@ class RegularizedUnit(GatedUnit):
         self.recurrent_dropout = Dropout(recurrent_dropout)
 
     def begin(self, h: Tensor) -> CellState:
-        """Return the state h (B, n), and in training the mask of recurrent dropout."""
+        """Return the state h (B, n) and, in training, the mask of recurrent dropout."""
         return h, *self.recurrent_dropout.of_state(h)
 
     def project(self, x: Tensor) -> Tensor:
@@ -166,7 +166,7 @@ class RegularizedUnit(GatedUnit):
     def _given_z_and_r(
         self, x: Tensor, h: Tensor, c: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what input and context add to the candidate, and both gates, (..., n) each."""
+        """Return the candidate's terms from input and context, and both gates, (..., n) each."""
         if c is not None:
             Cc = torch.cat([self.C(c), self.C_z(c), self.C_r(c)], dim=-1)
             x = x + torch.cat(self.norm_C(Cc), dim=-1)
@@ -177,7 +177,7 @@ class RegularizedUnit(GatedUnit):
 
 
 class _Norms(nn.Module):
-    """LayerNorm of what is added to a candidate, and of what is added to both gates; or none."""
+    """LayerNorm of the candidate's term and of both gates' terms; identities without LayerNorm."""
 
     def __init__(self, hidden_size: int, *, layer_norm: bool, bias: bool = False) -> None:
         super().__init__()
@@ -186,6 +186,6 @@ class _Norms(nn.Module):
         self.gates = nn.LayerNorm(2 * hidden_size, bias=False) if layer_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Take (..., 3n), side by side, and return (..., n) and (..., 2n)."""
+        """Split (..., 3n) into candidate (..., n) and gates (..., 2n), and normalise each."""
         candidate, gates = x.split([self.hidden_size, 2 * self.hidden_size], dim=-1)
         return self.candidate(candidate), self.gates(gates)

@@ -1,4 +1,4 @@
-"""Stochastic attention and how it learns where to look: REINFORCE, as in Xu et al. 2015, 4.1."""
+"""Hard (stochastic) attention, trained with REINFORCE as in Xu et al. 2015, 4.1."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from seq2seq.model.protocols import Attended, Draw, Layer, LossTerm, Source
 
 @dataclass(frozen=True)
 class Reinforce:
-    """Weights of the terms that hard attention learns from."""
+    """Coefficients of the loss terms of hard attention."""
 
     weight: float
     discount: float
@@ -28,9 +28,9 @@ class HardAttention(AdditiveAttention, Drawing):
 
     In training the context is one annotation, drawn with probabilities alpha_i; for a share of
     the steps (`soft_share`, their variance reduction) it is the expectation. The draw has no
-    gradient: `reinforce_loss` learns from its log-probability. At test time the context is
-    the most likely annotation, or the expectation. `alpha` is always the distribution. Its own
-    state in training is the number of the step.
+    gradient: the `reinforce` loss learns from its log-probability. At test time the context is
+    the most likely annotation, or the expectation. `alpha` is always the distribution. In
+    training the attention's state is the step number.
     """
 
     sequential: ClassVar[bool] = True
@@ -71,16 +71,17 @@ class HardAttention(AdditiveAttention, Drawing):
         log_alpha = alpha.clamp_min(torch.finfo(alpha.dtype).tiny).log()
         log_prob = log_alpha.gather(1, position[:, None]).squeeze(1)
         drawn = (
-            torch.where(soft, 0.0, log_prob),  # nothing was drawn where the expectation was taken
+            torch.where(soft, 0.0, log_prob),  # steps that take the expectation draw nothing
             -(alpha * log_alpha).sum(dim=-1),
             self.baseline(query.detach()).squeeze(-1),
         )
         return Attended(c, alpha, step + 1, draw=Draw(drawn, self.losses))
 
     def draw(self, alpha: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a position for each row of alpha (R, Tx), and where to take the expectation.
+        """Return a position (R,) for each row of alpha (R, Tx), and where to take the expectation.
 
-        A row is a sentence: two draws at each step (R, 1), the second through the sums of alpha.
+        A row is a sentence, with two draws at each `step` (R, 1): the first decides between
+        position and expectation, the second picks the position by the cumulative sums of alpha.
         """
         sentences = torch.arange(len(alpha), device=alpha.device)
         draws = self.uniform(sentences, 2 * step.squeeze(1), 2)
@@ -89,11 +90,11 @@ class HardAttention(AdditiveAttention, Drawing):
         return chosen.squeeze(1), draws[:, 0] < self.soft_share
 
     def losses(self, drawn: Sequence[Tensor], mask: Tensor) -> Mapping[str, LossTerm]:
-        """Return what is learned from the draws along targets: log-probability, entropy, baseline.
+        """Return the `reinforce` loss of the draws along targets.
 
         Args:
-            drawn: (B, Ty) each.
-            mask: (B, Ty) of real target words.
+            drawn: Log-probability, entropy and baseline, (B, Ty) each.
+            mask: (B, Ty), True on real target words.
         """
         log_prob, entropy, baseline = (values[mask] for values in drawn)
         return {"reinforce": partial(self._loss, mask, log_prob, entropy, baseline)}
@@ -101,12 +102,12 @@ class HardAttention(AdditiveAttention, Drawing):
     def _loss(
         self, mask: Tensor, log_prob: Tensor, entropy: Tensor, baseline: Tensor, log_p: Tensor
     ) -> Tensor:
-        """Return a scalar whose gradient is that of the draws, to be added to the summed loss.
+        """Return a surrogate loss () for the draws, to be added to the summed loss.
 
-        A draw has no gradient. Moving its log-probability along (reward - baseline) moves the
-        expected loss downhill. Later words tell less and less about a draw but add their noise,
-        so they may be discounted. The baseline is learned: the decoder state predicts the mean
-        reward of a word to come. The value of the sum means nothing.
+        Its gradient estimates that of the expected loss: each draw's log-probability is weighted
+        by (reward - baseline). Later words say less about a draw and add noise, so they may be
+        discounted. The baseline is learned: it predicts, from the decoder state, the mean reward
+        of a word to come. Only the gradient has a meaning, not the value.
         """
         reward, left = rewards_to_go(log_p, mask, self.reinforce.discount)
         advantage = reward - left * baseline.detach()
@@ -119,14 +120,14 @@ class HardAttention(AdditiveAttention, Drawing):
 def rewards_to_go(log_p: Tensor, mask: Tensor, discount: float) -> tuple[Tensor, Tensor]:
     """Return, per real target word i, sum_{k >= i} discount^(k-i) log p(y_k) (N,).
 
-    The reward of a draw is the log-probability of the words from there on, since the drawn context
-    enters the state; what came before cannot depend on it. Also returned is the same sum of ones
-    (N,): how many words that reward is made of.
+    The reward of a draw is the log-probability of the words from there on, because the drawn
+    context enters the state and earlier words cannot depend on it. Also returned is the same sum
+    over ones (N,), the discounted number of words in that reward.
 
     Args:
         log_p: (N,) of real target words.
-        mask: (B, Ty).
-        discount: From word to word.
+        mask: (B, Ty), True on real target words.
+        discount: Factor per word.
     """
     reward = log_p.new_zeros(mask.shape)
     reward[mask] = log_p

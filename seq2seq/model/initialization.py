@@ -1,7 +1,7 @@
-"""How weights start: the paper's B.1, and a modern choice for small models.
+"""Weight initialization: the paper's B.1, and a modern scheme for small models.
 
-Every module draws its own weights with `initialize(scheme)`, part by part in the order in which
-its parts were made; a seed therefore gives the same weights as long as that order stays.
+Every module draws its own weights with `initialize(scheme)`, part by part, in the order in which
+its parts were created. A seed gives the same weights as long as that order stays the same.
 """
 
 from collections.abc import Callable
@@ -15,13 +15,13 @@ Draw = Callable[[Tensor], object]
 
 @dataclass(frozen=True)
 class Scheme:
-    """What draws a weight, by what it is for."""
+    """The functions that draw weights, by the role of the weight."""
 
-    matrix: Draw  # any that is none of the others
+    matrix: Draw  # any matrix not listed below
     recurrent: Draw  # square, from state to state
-    alignment: Draw  # of the alignment model, W_a or U_a
-    energy: Draw  # the vector that makes energies, v_a
-    embedding: Draw  # vectors of words (K, m)
+    alignment: Draw  # W_a and U_a of the alignment model
+    energy: Draw  # v_a, the vector that computes energies
+    embedding: Draw  # word embeddings (K, m)
 
 
 _small = partial(nn.init.normal_, std=0.01)
@@ -35,7 +35,7 @@ SCHEMES = {
         energy=nn.init.zeros_,
         embedding=_small,
     ),
-    # Small models with Adam leave the plateau of the first updates sooner than with B.1.
+    # With Adam, small models leave the initial plateau sooner than with B.1.
     "glorot": Scheme(
         matrix=nn.init.xavier_uniform_,
         recurrent=nn.init.orthogonal_,
@@ -57,6 +57,6 @@ def draw_layers(scheme: Scheme, *layers: nn.Module) -> None:
 
 
 def draw_gates(draw: Draw, layer: nn.Linear, count: int) -> None:
-    """Draw the weights of a layer that holds several gates below each other, each for itself."""
+    """Draw the weights of a layer that stacks several gates, each gate separately."""
     for rows in layer.weight.detach().chunk(count):
         draw(rows)

@@ -1,4 +1,4 @@
-"""Long short-term memory."""
+"""The long short-term memory cell (LSTM)."""
 
 from collections.abc import Mapping
 
@@ -13,19 +13,19 @@ from seq2seq.model.protocols import CellState, Layer
 class LSTMCell(nn.Module):
     """Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000; no peepholes.
 
-        i, f, o = sigmoid(W x + U h_{t-1} + C c + b)    a row of gates in each matrix
+        i, f, o = sigmoid(W x + U h_{t-1} + C c + b)    each with its own rows of W, U, C, b
         g       = tanh(W x + U h_{t-1} + C c + b)
         m_t     = f . m_{t-1} + i . g
         h_t     = o . tanh(m_t)
 
-    The encoder has no context c. Rows of W, U, C and b are those of i, f, g and o, torch's order.
+    The encoder has no context c. The rows of W, U, C and b are in torch's order: i, f, g, o.
     All four have biases, whatever `model.bias` says of the paper's equations; that of f starts at
-    `forget_bias` (Jozefowicz et al. 2015), the others at 0. Its state is (h, m), its output h.
+    `forget_bias` (Jozefowicz et al. 2015), the others at 0. The state is (h, m), the output h.
 
-    With `layer_norm` (Ba et al. 2016, supplementary material) the sums of all four become
-    LN(W x) + LN(U h_{t-1}) + LN(C c) + b, each LN over 4n numbers with a gain of its own, and
-    h_t = o . tanh(LN(m_t)), which has a bias, too. With `recurrent_dropout` U takes d . h_{t-1}
-    for h_{t-1}, the mask d (B, n) being part of the state in training.
+    With `layer_norm` (Ba et al. 2016, supplementary material) all four pre-activations become
+    LN(W x) + LN(U h_{t-1}) + LN(C c) + b, each LN over 4n numbers with its own gain, and
+    h_t = o . tanh(LN(m_t)), where LN also has a bias. With `recurrent_dropout`, U is applied to
+    d . h_{t-1}; the mask d (B, n) is part of the state in training.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class LSTMCell(nn.Module):
         nn.init.constant_(self.b.detach().chunk(4)[1], self.forget_bias)
 
     def begin(self, h: Tensor) -> CellState:
-        """Return the state (h, 0), and in training the mask of recurrent dropout."""
+        """Return the state (h, 0) and, in training, the mask of recurrent dropout."""
         return h, torch.zeros_like(h), *self.recurrent_dropout.of_state(h)
 
     def project(self, x: Tensor) -> Tensor:
-        """Return W x + b (..., 4n); b without input (`transitions.py`)."""
+        """Return W x + b (..., 4n); only b if there is no input (`transitions.py`)."""
         if self.W is None:
             return self.b.expand(*x.shape[:-1], -1)
         projected: Tensor = self.norm_W(self.W(x))
@@ -91,7 +91,7 @@ class LSTMCell(nn.Module):
         return {"i": i, "f": f, "o": o}
 
     def _sums(self, x: Tensor, h: Tensor, c: Tensor | None) -> Tensor:
-        """Return what gates and candidate are functions of, (..., 4n)."""
+        """Return the pre-activations of gates and candidate, (..., 4n)."""
         sums: Tensor = x + self.norm_U(self.U(h))
         if c is not None:
             assert self.C is not None

@@ -1,4 +1,4 @@
-"""A unit without recurrent weights, which runs along whole sequences at once."""
+"""A unit without recurrent weights, which processes whole sequences in parallel."""
 
 from collections.abc import Mapping
 
@@ -17,9 +17,9 @@ class MinGRU(nn.Module):
         h_tilde = W_h x_t + b_h
         h_t     = (1 - z_t) . h_{t-1} + z_t . h_tilde
 
-    Gate and candidate do not see h_{t-1}, so h is a scan: `run`. Nothing of it is in log space, as
-    in the paper's appendix B, so the candidate may have any sign. W holds W_z above W_h. Its state
-    is (h,). There is no context: what moves with every step cannot be known before the first.
+    Gate and candidate do not depend on h_{t-1}, so h is a scan: `run`. Unlike in the paper's
+    appendix B it is not computed in log space, so the candidate may have any sign. W stacks W_z on
+    W_h. The state is (h,). There is no context, because a context depends on the previous step.
     """
 
     def __init__(self, input_size: int, hidden_size: int, *, linear: Layer = nn.Linear) -> None:
@@ -37,7 +37,7 @@ class MinGRU(nn.Module):
         return (h,)
 
     def project(self, x: Tensor) -> Tensor:
-        """Return z before its sigmoid and h_tilde side by side, (..., 2n)."""
+        """Return [z before its sigmoid; h_tilde], (..., 2n)."""
         projected: Tensor = self.W(x)
         return projected
 
@@ -57,8 +57,8 @@ class MinGRU(nn.Module):
         return {"z": torch.sigmoid(x.chunk(2, dim=-1)[0])}
 
     def run(self, x: Tensor, mask: Tensor, start: Tensor | None, *, backward: bool) -> Tensor:
-        """Return what `recurrence.run_cell` does (B, T, n), in log2 T steps."""
-        # Under autocast states keep the weights' type, as in a loop.
+        """Return the outputs (B, T, n) of `recurrence.run_cell`, in log2 T steps."""
+        # Under autocast, states keep the dtype of the weights, as in a loop.
         z, h_tilde = self.project(x).to(self.W.weight.dtype).chunk(2, dim=-1)
         z = torch.where(mask[..., None], torch.sigmoid(z), 0.0)  # padding copies the state
         keep, add = 1 - z, z * h_tilde
@@ -73,8 +73,8 @@ class MinGRU(nn.Module):
 def scan(keep: Tensor, add: Tensor) -> Tensor:
     """Return all h_t = keep_t . h_{t-1} + add_t with h_0 = 0, for (B, T, n).
 
-    Each pass doubles how many steps a pair (keep, add) spans (Hillis & Steele 1986). Nothing is
-    divided, and products of gates stay below 1.
+    Each pass doubles the number of steps that a pair (keep, add) spans (Hillis & Steele 1986). It
+    is stable: there are no divisions, and products of gates stay below 1.
     """
     span = 1
     while span < add.shape[1]:

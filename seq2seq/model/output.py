@@ -1,4 +1,4 @@
-"""From the last hidden layer to words: maxout, the loss of logits, the best of them."""
+"""Functions around the output layer: maxout, the smoothed loss, and the best words by logits."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ def log_softmax(logits: Tensor) -> Tensor:
 
 
 def smoothed_loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
-    """Return the summed -log p of targets (N,) by logits (N, K), and the same if smoothed."""
+    """Return the summed -log p of targets (N,) given logits (N, K), without and with smoothing."""
     total, smoothed = SmoothedLoss.apply(  # type: ignore[no-untyped-call]
         logits, targets, label_smoothing
     )
@@ -30,11 +30,12 @@ def smoothed_loss(logits: Tensor, targets: Tensor, label_smoothing: float) -> tu
 
 
 class SmoothedLoss(torch.autograd.Function):
-    """Negative log-likelihood, and the same against smoothed targets, in one pass each way.
+    """Negative log-likelihood against plain and smoothed targets, with a hand-written backward.
 
     With smoothing e over K words the target is 1 - e on the reference plus e / K everywhere, and
-    the gradient is softmax minus target. Autograd over log_softmax, gather and mean makes five
-    arrays of logits size for it; this makes two. Only the second output can be differentiated.
+    the gradient is softmax minus target. Autograd through log_softmax, gather and mean would
+    allocate five tensors the size of the logits; this allocates two. Only the second output has a
+    gradient.
     """
 
     @staticmethod
@@ -77,7 +78,7 @@ class LogitsPrediction:
         return log_softmax(self.logits)
 
     def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
-        """Return the best words of each row."""
+        """See `Prediction.best`."""
         logits = self.logits.to(torch.float32, copy=True)
         values, words, log_sum = best_logits(
             logits, count, forbidden=forbidden, eos=eos, too_early=too_early
@@ -88,9 +89,9 @@ class LogitsPrediction:
 def best_logits(
     logits: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the best logits of each row, their words, and log sum exp over all (R, 1).
+    """Return the best logits of each row, their words, and the log-sum-exp of all logits (R, 1).
 
-    Logits are overwritten.
+    Overwrites `logits`.
     """
     logits = logits.float()
     log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
@@ -100,21 +101,23 @@ def best_logits(
 
 
 def largest(scores: Tensor, count: int, block: int = 64) -> tuple[Tensor, Tensor]:
-    """Return the largest scores of each row (rows, count), falling, and where they are.
+    """Return the largest scores of each row (rows, count), descending, and their indices.
 
-    `topk` alone looks at every score with a branch. The maxima of blocks are found without, and the
-    best are in the blocks of the largest maxima.
+    Faster than a plain `topk`, which branches on every score: block maxima need no branches, and
+    the best scores lie in the blocks with the largest maxima.
     """
     num_scores = scores.shape[1]
     whole = num_scores // block * block
     if whole <= count * block:
         return scores.topk(count, dim=-1)
+    # The blocks that hold the best scores
     maxima = scores[:, :whole].unflatten(1, (-1, block)).amax(dim=-1)
     if whole < num_scores:
         maxima = torch.cat([maxima, scores[:, whole:].amax(dim=-1, keepdim=True)], dim=-1)
     blocks = maxima.topk(count, dim=-1).indices
+    # The best scores within them
     places = (blocks[..., None] * block + torch.arange(block, device=scores.device)).flatten(1)
-    beyond = places >= num_scores  # of the last block, which is shorter
+    beyond = places >= num_scores  # past the end of the last block, which is shorter
     inside = scores.gather(1, places.clamp_max(num_scores - 1)).masked_fill_(beyond, -torch.inf)
     values, order = inside.topk(count, dim=-1)
     return values, places.gather(1, order)

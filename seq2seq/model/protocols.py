@@ -1,8 +1,8 @@
-"""What the parts of a translation model know of each other, and all that others know of a model.
+"""The interfaces between the parts of a translation model, and between a model and its users.
 
-Search, forced scoring, training, diagnostics and export know `TranslationModel`. Whatever one step
-hands to the next is inside its `State`: s and c of a recurrent decoder, the keys and values of
-another. B sentences, K hypotheses each: R = B K rows, those of the first sentence first.
+Search, forced scoring, training, diagnostics and export depend on `TranslationModel` alone. All
+that one step hands to the next is inside its `State`: s and c of a recurrent decoder, keys and
+values of a Transformer. B sentences of K hypotheses are R = B K rows, the first sentence's first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,28 +15,28 @@ from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.initialization import Scheme
 
 CellState = tuple[Tensor, ...]
-"""All that a cell hands to its next step, (B, any) each; its output is made of them."""
+"""All that a cell hands to its next step, (B, any) each; its output is computed from them."""
 
 Layer = type[nn.Linear]
-"""What makes linear layers: the backend's choice."""
+"""The class of linear layers, which the backend chooses."""
 
 LossTerm = Callable[[Tensor], Tensor]
-"""An addition () to the loss, from log p (N,) of real target tokens, which has no gradient."""
+"""Computes a term () of the loss from log p (N,) of real target tokens, which has no gradient."""
 
 Maps = Callable[[], Mapping[str, Tensor]]
-"""Asked for the attention of every layer and head, (layers, B, h, rows, columns) each.
+"""Returns the attention of every layer and head, (layers, B, h, rows, columns) each.
 
-`heads` (Ty rows, Tx columns) to the source; `encoder` (Tx, Tx) within the source; `decoder`
-(Ty, Ty) to the words before, row i from where word i is predicted, column 0 being y_0. Nothing of
-what a model has not; `dict` where that is all.
+`heads` (Ty rows, Tx columns): to the source. `encoder` (Tx, Tx): within the source. `decoder`
+(Ty, Ty): to the words before; row i predicts word i, column 0 is y_0. Kinds of attention that the
+model lacks are left out; `dict` stands for a model that has none of them.
 """
 
 
 class Part(Protocol):
-    """What every module of a model tells about itself."""
+    """What every module of a model implements."""
 
     def initialize(self, scheme: Scheme) -> None:
-        """Draw all weights, part by part in the order in which the parts were made."""
+        """Draw all weights, part by part, in the order in which the parts were created."""
 
 
 # The whole model ----------------------------------------------------------------------------------
@@ -46,12 +46,12 @@ class Part(Protocol):
 class Best:
     """The best words of each row."""
 
-    log_probs: Tensor  # (R, count) falling; -inf where words run out
+    log_probs: Tensor  # (R, count) in descending order; -inf where words run out
     words: Tensor  # (R, count) ids
 
 
 class Prediction(Protocol):
-    """What a model says about the next word of each row."""
+    """A model's distribution over the next word of each row."""
 
     @property
     def alpha(self) -> Tensor:
@@ -61,48 +61,49 @@ class Prediction(Protocol):
         """Return log p of every word (R, K_y)."""
 
     def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
-        """Return the best words, exact also where matmuls have low precision.
+        """Return the best words; exact even where other matmuls run in low precision.
 
         Args:
-            count: At most all words are returned.
+            count: Number of words per row, capped at K_y.
             forbidden: Ids that must not be returned.
-            eos: The end symbol.
-            too_early: (R,) bool, where the end symbol is forbidden, too.
+            eos: Id of the end symbol.
+            too_early: (R,) bool, True where the end symbol is forbidden, too.
         """
 
 
 class State(Protocol):
-    """Hypotheses before a step. The source is held once per sentence."""
+    """The state of all hypotheses before a step. The source is stored once per sentence."""
 
     def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "State":
-        """Go on with some sentences, so many hypotheses each, made of these rows.
+        """Return the state of a subset of the sentences, with K' hypotheses each.
 
         Args:
-            sentences: (B',) rising.
+            sentences: (B',) indices of the sentences that stay, ascending.
             slots: K'.
-            rows: (B' K',) of today's rows.
+            rows: (B' K',) the current row that each new row copies.
         """
 
 
 class Stepper(Protocol):
-    """All that search knows of a model."""
+    """The part of a model that search uses."""
 
     def begin(self, src: Tensor, mask: Tensor) -> State:
-        """Read source ids (B, Tx); one hypothesis a sentence."""
+        """Read source ids (B, Tx); the state has one hypothesis per sentence."""
 
     def step(self, y: Tensor, state: Any) -> tuple[Prediction, State]:
-        """Predict the words after y (R,), of which the first are y_0, from a state of its own."""
+        """Predict the words after y (R,), y_0 at the first step, from this model's own state."""
 
 
 @dataclass(frozen=True)
 class Followed:
-    """A model along known targets, before its output layer: a loss in chunks never has all logits.
+    """A model run along known targets, up to its output layer.
 
-    Rows t are those of real target tokens, sentence after sentence.
+    The logits are left out, so that the loss can compute them in chunks. The rows of t belong to
+    the real target tokens, sentence after sentence.
     """
 
     t: Tensor  # (N, l)
-    weights: Callable[[], Tensor]  # asked for alpha, which training does not need
+    weights: Callable[[], Tensor]  # computes alpha on demand; training does not need it
     losses: Mapping[str, LossTerm] = field(default_factory=dict)
     maps: Maps = dict
 
@@ -114,43 +115,43 @@ class Followed:
 
 @dataclass(frozen=True)
 class Probes:
-    """What a model shows of its inside along a batch."""
+    """Internal values of a model along a batch, for diagnostics."""
 
     gates: Mapping[str, tuple[Tensor, Tensor]]  # by name: (B, T, n) between 0 and 1, mask (B, T)
-    alpha: Tensor | None  # (B, Ty, Tx); None where attention has nothing to learn
+    alpha: Tensor | None  # (B, Ty, Tx); None if it does not depend on weights
 
 
 class OutputLayer(Protocol):
-    """From the last hidden layer to words."""
+    """Maps the last hidden layer to words."""
 
     num_words: int  # K_y
 
     def logits(self, t: Tensor) -> Tensor:
-        """Return the output layer of t, (N, K_y)."""
+        """Return the logits (N, K_y) of t (N, l)."""
 
     def output_loss(
         self, t: Tensor, targets: Tensor, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
         """Return the summed -log p (nats) of targets (N,), and the same with smoothed targets.
 
-        The second has a gradient.
+        Only the second has a gradient.
         """
 
 
 class TranslationModel(Stepper, OutputLayer, Protocol):
-    """All that forced scoring, training and export know of a model."""
+    """The part of a model that forced scoring, training and export use."""
 
     def for_search(self) -> Stepper:
-        """Return what to search with while the weights stay as they are."""
+        """Return a stepper for search; it is valid as long as the weights do not change."""
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
         """Run along targets y (B, Ty): teacher forcing."""
 
     def probes(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Probes:
-        """Look inside along targets, in evaluation mode."""
+        """Return internal values along targets, in evaluation mode."""
 
     def embeddings(self) -> tuple[Tensor, Tensor]:
-        """Return the vectors of source words (K_x, m) and of target words (K_y, m)."""
+        """Return the embeddings of source words (K_x, m) and of target words (K_y, m)."""
 
 
 # Parts of a model that encodes, attends and decodes -----------------------------------------------
@@ -158,12 +159,12 @@ class TranslationModel(Stepper, OutputLayer, Protocol):
 
 @dataclass(frozen=True)
 class Memory:
-    """What the source leaves behind, once per sentence."""
+    """The encoded source, once per sentence."""
 
     states: Tensor  # (B, Tx, d)
-    summary: Tensor  # (B, k)  what a recurrent decoder starts from
+    summary: Tensor  # (B, k)  initializes a recurrent decoder
     mask: Tensor  # (B, Tx) bool, True on real tokens, the end symbol included
-    maps: Maps = dict  # of attention within the source
+    maps: Maps = dict  # attention within the source
 
 
 class Encoder(Part, Protocol):
@@ -177,23 +178,23 @@ class Encoder(Part, Protocol):
         """Encode ids (B, Tx)."""
 
     def probes(self, src: Tensor, memory: Memory) -> Mapping[str, Tensor]:
-        """Return gates by name, (B, Tx, n); none where there are none."""
+        """Return gates by name, (B, Tx, n); empty if the encoder has no gates."""
 
 
 class Cell(Part, Protocol):
-    """A recurrent unit: the paper's, an LSTM, ... State and output are two things.
+    """A recurrent unit: the paper's, an LSTM, ... Its state may hold more than its output.
 
-    A cell that needs no loop along a known sequence has `run(x, mask, start, *, backward)`, too,
-    which returns what `recurrence.run_cell` does.
+    A cell that needs no loop along a known sequence also has `run(x, mask, start, *, backward)`,
+    which returns the same as `recurrence.run_cell`.
     """
 
     hidden_size: int  # n, width of the output
 
     def begin(self, h: Tensor) -> CellState:
-        """Return the first state, whose output is h (B, n)."""
+        """Return the initial state, whose output is h (B, n)."""
 
     def project(self, x: Tensor) -> Tensor:
-        """Return what inputs (..., m) add, computed for whole sequences before the loop."""
+        """Return the input projections of x (..., m), computed for whole sequences at once."""
 
     def step(self, x: Tensor, state: CellState, c: Tensor | None = None) -> CellState:
         """Take a step with a `project`ed input and, in a decoder, the context c (B, d)."""
@@ -202,20 +203,20 @@ class Cell(Part, Protocol):
         """Return h (B, n)."""
 
     def gates(self, x: Tensor, h: Tensor, c: Tensor | None = None) -> Mapping[str, Tensor]:
-        """Return gates by letter, to be looked at, from projected inputs and outputs before."""
+        """Return gates by letter, for diagnostics, from projected inputs and previous outputs."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What an attention prepares of the source, once per sentence."""
+    """What an attention precomputes from the source, once per sentence."""
 
     keys: Tensor  # (B, Tx, n')
     values: Tensor  # (B, Tx, d)
     mask: Tensor  # (B, Tx)
-    fertility: Tensor | None = None  # (B, Tx)  target words that each word asks for, in coverage
+    fertility: Tensor | None = None  # (B, Tx)  expected target words per source word; coverage only
 
     def select(self, sentences: Tensor) -> "Source":
-        """Go on with some of the sentences, rising; nothing is copied if it is all of them."""
+        """Return a subset of the sentences, ascending; no copy is made if it is all of them."""
         if len(sentences) == len(self.mask):
             return self
         fertility = None if self.fertility is None else self.fertility[sentences]
@@ -225,22 +226,22 @@ class Source:
 
 @dataclass(frozen=True)
 class Draw:
-    """What an attention drew at a step, and what it learns from the draws of a whole target."""
+    """What an attention drew at a step, and the losses it learns from over a whole target."""
 
     values: tuple[Tensor, ...]  # (R,) each
     losses: Callable[[Sequence[Tensor], Tensor], Mapping[str, LossTerm]]
-    """From these of all steps, (B, Ty) each, and the mask of the target."""
+    """Takes the values of all steps, (B, Ty) each, and the mask of the target."""
 
 
 @dataclass(frozen=True)
 class Attended:
-    """What attention gives at a step."""
+    """The result of an attention step."""
 
     c: Tensor  # (R, d)      context, Eq. (5)
     alpha: Tensor  # (R, Tx) weights, Eq. (6); rows sum to 1 (`local`: at most), 0 on padding
-    state: Tensor | None = None  # (R, any)  of the attention itself, as for coverage
-    heads: Tensor | None = None  # (R, h, Tx)  weights of each head, where there are several
-    draw: Draw | None = None  # where it draws, in training
+    state: Tensor | None = None  # (R, any)  the attention's own state, such as coverage
+    heads: Tensor | None = None  # (R, h, Tx)  weights of each head, if there are several
+    draw: Draw | None = None  # in training, of an attention that draws
 
 
 class Attention(Part, Protocol):
@@ -248,13 +249,13 @@ class Attention(Part, Protocol):
 
     context_size: int  # d
     learned: ClassVar[bool]  # whether alpha depends on weights
-    sequential: ClassVar[bool]  # whether a step depends on the one before: a state, or draws
+    sequential: ClassVar[bool]  # whether a step depends on the previous one, by a state or by draws
 
     def prepare(self, memory: Memory) -> Source:
         """Project the states of the source, once per sentence."""
 
     def __call__(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
-        """Attend with queries (R, n); `state` is that of the step before, None at the first."""
+        """Attend with queries (R, n); `state` comes from the previous step, None at the first."""
 
 
 class Decoder(Part, OutputLayer, Protocol):
@@ -267,7 +268,7 @@ class Decoder(Part, OutputLayer, Protocol):
         """The layer whose rows are target words (K_y, any), which `model.tied` shares."""
 
     def begin(self, memory: Memory) -> State:
-        """Return the state before the first word, one hypothesis a sentence."""
+        """Return the state before the first word, with one hypothesis per sentence."""
 
     def step(self, y: Tensor, state: Any) -> tuple[Prediction, State]:
         """See `Stepper.step`."""

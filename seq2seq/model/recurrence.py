@@ -1,4 +1,4 @@
-"""Cells along whole sequences: the readable loops that every faster way is compared with."""
+"""Runs cells along whole sequences: the readable loops that every kernel is tested against."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,19 +11,19 @@ from seq2seq.model.protocols import Attended, Attention, Cell, CellState, LossTe
 
 @dataclass(frozen=True)
 class Unrolled:
-    """A decoder along known targets: row i is what it predicts word i from."""
+    """A decoder run along known targets; position i holds what word i is predicted from."""
 
     s_prev: Tensor  # (B, Ty, n)   s_{i-1}
     c: Tensor  # (B, Ty, 2n)       c_i
     alpha: Tensor  # (B, Ty, Tx)   alpha_i
-    losses: Mapping[str, LossTerm] = field(default_factory=dict)  # of an attention that draws
-    heads: Tensor | None = None  # (B, h, Ty, Tx)  of an attention that has several
+    losses: Mapping[str, LossTerm] = field(default_factory=dict)  # for an attention that draws
+    heads: Tensor | None = None  # (B, h, Ty, Tx)  for an attention with several heads
 
 
 def read(
     units: Sequence[Cell], x: Tensor, mask: Tensor, start: Tensor | None = None
 ) -> list[Tensor]:
-    """Return h_fwd and, if there are two units, h_bwd, (B, Tx, n) each.
+    """Return h_fwd and, with two units, h_bwd, (B, Tx, n) each.
 
     Args:
         units: The first reads from left to right, the second from right to left.
@@ -45,10 +45,10 @@ def read(
 def run_cell(
     cell: Cell, x: Tensor, mask: Tensor, order: Iterable[int], start: Tensor | None = None
 ) -> Tensor:
-    """Run a cell over the positions in `order` and return its outputs (B, Tx, n), by position.
+    """Run a cell over the positions in `order`; return its outputs (B, Tx, n), by position.
 
-    A padded position copies the state, so the backward pass is still as it began when it meets the
-    last real word.
+    Padded positions copy the state, so a backward unit reaches the last real word in its initial
+    state.
     """
     projected = cell.project(x)
     state = cell.begin(x.new_zeros(len(x), cell.hidden_size) if start is None else start)
@@ -65,17 +65,17 @@ def run_cell(
 def unroll(
     unit: Cell, attention: Attention, words: Tensor, s_0: Tensor, source: Source, mask: Tensor
 ) -> Unrolled:
-    """Run a decoder's unit along targets, attention before each step.
+    """Run a decoder's unit along targets, with an attention step before each of its steps.
 
-    What does not depend on the state is computed before the loop. `mask` (B, Ty) lets kernels
-    leave padding out; here it is run, too.
+    Input projections are computed before the loop. Kernels use `mask` (B, Ty) to skip padding; this
+    loop runs over it, too.
 
     Args:
-        unit: Of the decoder.
-        attention: Of the decoder.
-        words: (B, Ty, m) vectors of the words that move s_{i-1} to s_i.
-        s_0: (B, n) first state.
-        source: Of the batch.
+        unit: The decoder's unit.
+        attention: The decoder's attention.
+        words: (B, Ty, m) embeddings of the words that move s_{i-1} to s_i.
+        s_0: (B, n) initial state.
+        source: Keys and values of the batch.
         mask: (B, Ty) bool, True on real words, which come first.
     """
     projected = unit.project(words)
@@ -85,7 +85,7 @@ def unroll(
     for i in range(words.shape[1]):
         s = unit.output(state)
         outputs.append(s)
-        attended = attention(s, source, of_attention)  # asks with s_{i-1}
+        attended = attention(s, source, of_attention)  # the query is s_{i-1}
         steps.append(attended)
         of_attention = attended.state
         state = step_cell(unit, projected[:, i], state, attended.c)
@@ -94,7 +94,7 @@ def unroll(
 
 
 def side_by_side(steps: Sequence[Attended]) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return c (B, Ty, d), alpha (B, Ty, Tx) and, if there are several, heads (B, h, Ty, Tx)."""
+    """Stack steps into c (B, Ty, d), alpha (B, Ty, Tx) and, with several, heads (B, h, Ty, Tx)."""
     c = torch.stack([step.c for step in steps], dim=1)
     alpha = torch.stack([step.alpha for step in steps], dim=1)
     heads = [step.heads for step in steps if step.heads is not None]
@@ -102,7 +102,7 @@ def side_by_side(steps: Sequence[Attended]) -> tuple[Tensor, Tensor, Tensor | No
 
 
 def losses_of(steps: Sequence[Attended], mask: Tensor) -> Mapping[str, LossTerm]:
-    """Put what was drawn at each step side by side, and ask what is learned from it."""
+    """Stack the draws of all steps and return the losses that the attention learns from."""
     draws = [step.draw for step in steps if step.draw is not None]
     if not draws:
         return {}
@@ -111,10 +111,10 @@ def losses_of(steps: Sequence[Attended], mask: Tensor) -> Mapping[str, LossTerm]
 
 
 def step_cell(cell: Cell, x: Tensor, state: CellState, c: Tensor | None) -> CellState:
-    """Take a step of a cell, and let its backward pass come back to Python.
+    """Take a step of a cell, with a hook that returns to Python during its backward pass.
 
-    The backward pass of a loop is one call of C++, half a minute at the paper's sizes, and Python
-    handles no signal meanwhile.
+    The backward pass of a loop is a single C++ call, half a minute at the paper's sizes, during
+    which Python could not handle signals.
     """
     moved = cell.step(x, state, c)
     if moved[0].requires_grad:

@@ -1,4 +1,4 @@
-"""The recurrent decoders after the paper's: several layers, and the attention where each has it."""
+"""Later recurrent decoders: several layers, with attention where each paper places it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,15 +26,15 @@ from seq2seq.model.recurrence import losses_of, side_by_side, step_cell
 
 @dataclass(frozen=True)
 class StackedState:
-    """Hypotheses before step i: layers at s_{i-1}, and what the bottom one reads besides."""
+    """Hypotheses before step i: all layers at s_{i-1}, and the extra input of the bottom one."""
 
-    source: Source  # once a sentence
+    source: Source  # once per sentence
     layers: tuple[CellState, ...]  # (R, any) each
-    fed: Tensor | None = None  # (R, any)  c_{i-1} or t_{i-1}, where one of them is fed
+    fed: Tensor | None = None  # (R, any)  c_{i-1} or t_{i-1}, if the bottom layer reads one of them
     attention: Tensor | None = None  # (R, any)
 
     def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "StackedState":
-        """Go on with some sentences, so many hypotheses each, made of these rows."""
+        """See `State.select`."""
         layers = tuple(tuple(x[rows] for x in layer) for layer in self.layers)
         fed, attention = (x if x is None else x[rows] for x in (self.fed, self.attention))
         return StackedState(self.source.select(sentences), layers, fed, attention)
@@ -42,37 +42,37 @@ class StackedState:
 
 @dataclass(frozen=True)
 class Along:
-    """A decoder along known targets: row i is what it predicts word i from."""
+    """A decoder run along known targets; position i holds what word i is predicted from."""
 
     s: Tensor  # (B, Ty, n)
     c: Tensor  # (B, Ty, d)
     alpha: Tensor  # (B, Ty, Tx)
-    heads: Tensor | None = None  # (B, h, Ty, Tx)  of an attention that has several
-    t: Tensor | None = None  # (B, Ty, l)  where the recurrence needs it
-    before: Sequence[StackedState] = ()  # of each step
+    heads: Tensor | None = None  # (B, h, Ty, Tx)  for an attention with several heads
+    t: Tensor | None = None  # (B, Ty, l)  if the recurrence needs it
+    before: Sequence[StackedState] = ()  # the state before each step
     losses: Mapping[str, LossTerm] = field(default_factory=dict)
 
 
 class StackedDecoder(ReadoutDecoder):
-    """A stack of cells that moves before it predicts; s_i is the output of its top layer.
+    """A stack of cells that is updated before it predicts; s_i is the output of the top layer.
 
         s_0 = tanh(W_s summary + b_s)                                of every layer
         t_i = readout(s_i, E y_{i-1}, c_i),   p(y_i) = softmax(W_o t_i + b)
 
-    Where the attention stands:
+    `attend` places the attention:
 
         between   s'_i = unit(E y_{i-1}, s_{i-1})      conditional GRU, Sennrich et al. 2017
                   c_i  = attention(s'_i)
-                  s_i  = conditional(c_i, s'_i)        upper layers read what is below and c_i
+                  s_i  = conditional(c_i, s'_i)        upper layers read the layer below and c_i
         bottom    s_i  = unit(E y_{i-1}, s_{i-1}, c_{i-1})                GNMT, Wu et al. 2016
-                  c_i  = attention(s_i)                upper layers read what is below and c_i;
+                  c_i  = attention(s_i)                upper layers read the layer below and c_i;
                                                        in their paper c_{i-1}, as at the bottom
         top       s_i  = unit(E y_{i-1}, s_{i-1})                         Luong et al. 2015
-                  c_i  = attention(s_i of the top)     upper layers read what is below
+                  c_i  = attention(s_i of the top)     upper layers read the layer below
 
-    With input feeding (Luong et al. 2015, 3.3) the unit at the bottom reads [E y_{i-1}; t_{i-1}].
-    It is the context of the cell, whose matrices stand beside those of the word. c_0 and t_0 are 0.
-    A residual layer adds what it reads to what it says, from the second layer on.
+    With input feeding (Luong et al. 2015, 3.3) the bottom unit reads [E y_{i-1}; t_{i-1}]: t_{i-1}
+    is its context, with matrices of its own beside those of the word. c_0 and t_0 are 0. With
+    `residual`, layers from the second on add their input to their output.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class StackedDecoder(ReadoutDecoder):
         dropout: float,
         **kwargs: Any,
     ) -> None:
-        """Take the cells above the `unit`; `fed_size` is that of what it reads besides, or 0."""
+        """Take the cells above `unit`; `fed_size` is the width of its extra input, or 0."""
         super().__init__(*args, **kwargs)
         self.conditional = conditional
         self.upper = cast("Sequence[Cell]", upper)
@@ -102,11 +102,11 @@ class StackedDecoder(ReadoutDecoder):
 
     @property
     def at_once(self) -> bool:
-        """Whether nothing attended comes back, so that known targets are attended from at once."""
+        """Whether no layer depends on the attention: known targets can then all attend at once."""
         return self.attend == "top" and not self.input_feeding and not self.attention.sequential
 
     def initialize(self, scheme: Scheme) -> None:
-        """Draw what recurrent decoders share, then the other cells from the bottom up."""
+        """Draw the weights of the base class, then the other cells from the bottom up."""
         super().initialize(scheme)
         for cell in self.cells[1:]:
             cell.initialize(scheme)
@@ -114,7 +114,7 @@ class StackedDecoder(ReadoutDecoder):
     # Word by word
 
     def begin(self, memory: Memory) -> StackedState:
-        """Return s_0 of every sentence and layer, with one hypothesis each."""
+        """Return s_0 of each sentence and layer, with one hypothesis each."""
         s_0 = self.start(memory)
         layers = tuple(cell.begin(s_0) for cell in (self.unit, *self.upper))
         fed = s_0.new_zeros(len(s_0), self.fed_size) if self.fed_size else None
@@ -131,12 +131,12 @@ class StackedDecoder(ReadoutDecoder):
     def _move(
         self, word: Tensor, state: StackedState, masks: Tensor | None = None
     ) -> tuple[Tensor, Attended, tuple[CellState, ...]]:
-        """Return s_i (R, n), what is attended to, and the layers at s_i.
+        """Return s_i (R, n), the result of the attention, and the layers at s_i.
 
         Args:
-            word: (R, any) y_{i-1}, `project`ed by the unit at the bottom.
-            state: Before the step.
-            masks: (layers - 1, R, n) of dropout.
+            word: (R, any) y_{i-1}, `project`ed by the bottom unit.
+            state: The state before the step.
+            masks: (layers - 1, R, n) dropout masks.
         """
 
         def attend(query: Tensor) -> Attended:
@@ -161,13 +161,13 @@ class StackedDecoder(ReadoutDecoder):
         return s, attended or attend(s), tuple(layers)
 
     def _fed(self, c: Tensor, t: Tensor | None) -> Tensor | None:
-        """Return what the bottom layer reads at the next step."""
+        """Return the extra input of the bottom layer at the next step."""
         return c if self.attend == "bottom" else t if self.input_feeding else None
 
     # Along known targets
 
     def follow(self, memory: Memory, y: Tensor, mask: Tensor) -> Followed:
-        """Run along targets (B, Ty), of which `mask` marks the real words."""
+        """Run along targets (B, Ty); `mask` is True on real words."""
         _, Ey_prev = self.embed_targets(y)
         run = self._all_at_once if self.at_once else self._step_by_step
         along = run(memory, Ey_prev, mask)
@@ -191,7 +191,7 @@ class StackedDecoder(ReadoutDecoder):
         return Probes({letter: (values, mask) for letter, values in gates.items()}, alpha)
 
     def _all_at_once(self, memory: Memory, Ey_prev: Tensor, mask: Tensor) -> Along:
-        """Run one layer after the other, then ask with all words of a sentence side by side."""
+        """Run the layers one after the other, then attend from all words of a sentence at once."""
         s_0, s = self.start(memory), Ey_prev
         for number, cell in enumerate(self.cells):
             x = self.dropouts[number - 1](s) if number else s
@@ -205,7 +205,7 @@ class StackedDecoder(ReadoutDecoder):
         return Along(s, c, alpha, heads)
 
     def _step_by_step(self, memory: Memory, Ey_prev: Tensor, mask: Tensor) -> Along:
-        """Run the loop; what does not depend on the state is computed before it."""
+        """Run all layers step by step; state-independent projections are computed before."""
         state, masks = self.begin(memory), self._masks(mask.shape, memory.summary)
         words = self.unit.project(Ey_prev).unbind(dim=1)
         from_words = self.V_o(Ey_prev).unbind(dim=1) if self.input_feeding else ()
@@ -225,7 +225,7 @@ class StackedDecoder(ReadoutDecoder):
         return Along(s, *side_by_side(steps), t, before, losses_of(steps, mask))
 
     def _masks(self, shape: Sequence[int], like: Tensor) -> Tensor | None:
-        """Return the masks of dropout between layers (layers - 1, B, Ty, n), drawn at once."""
+        """Return the dropout masks between layers (layers - 1, B, Ty, n), drawn at once."""
         if not (self.training and any(dropout.p for dropout in self.dropouts)):
             return None
         ones = like.new_ones(*shape, self.unit.hidden_size)

@@ -1,4 +1,4 @@
-"""Recurrent layers on top of each other."""
+"""An encoder of several recurrent layers."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, cast
@@ -15,7 +15,7 @@ from seq2seq.model.protocols import Cell, Memory
 
 
 class RecurrentLayer(nn.Module):
-    """A unit for each direction, over what dropout leaves of the input."""
+    """One unit per direction, over the input after dropout."""
 
     def __init__(
         self, units: Sequence[Cell], *, residual: bool, dropout: float, backend: Backend
@@ -31,25 +31,25 @@ class RecurrentLayer(nn.Module):
         return [unit for unit in (self.forward_unit, self.backward_unit) if unit is not None]
 
     def read(self, x: Tensor, mask: Tensor) -> list[Tensor]:
-        """Return h_fwd and, if there are two units, h_bwd along x (B, Tx, any)."""
+        """Return h_fwd and, with two units, h_bwd along x (B, Tx, any)."""
         return self.backend.read(self.units, self.dropout(x), mask)
 
     def join(self, x: Tensor, directions: Sequence[Tensor]) -> Tensor:
-        """Return what the layer gives (B, Tx, d), from its input and its directions."""
+        """Return the output of the layer (B, Tx, d), from its input and its directions."""
         h = torch.cat([*directions], dim=-1)
         return x + h if self.residual else h
 
 
 class StackedEncoder(nn.Module):
-    """Layers that read what the layers below give, all of one width d.
+    """A stack of layers, all of width d, each of which reads the output of the layer below.
 
         h_{l,j} = [h_fwd_{l,j}; h_bwd_{l,j}] of layer l along x_l, or h_fwd_{l,j} alone
         x_1     = E x,  x_{l+1} = h_l,  or h_l + x_l for l > 1 with residuals
 
-    Either every layer reads in both directions, n units each; or the first alone, and those above
-    it are forward units of d = 2n (Wu et al. 2016, 3.2). There is dropout of x_l for l > 1, which
-    the residual leaves out. The states of its memory are x_{L+1}, its summary is where the last
-    layer ends: h_bwd_{L,1} or, without a backward unit, h_fwd_{L,Tx}.
+    Either every layer reads in both directions, n units each, or only the first does and the layers
+    above it are forward units of d = 2n (Wu et al. 2016, 3.2). Dropout applies to x_l for l > 1,
+    but not to its residual copy. The states of its memory are x_{L+1}; its summary is the final
+    state of the last layer: h_bwd_{L,1} or, without a backward unit, h_fwd_{L,Tx}.
     """
 
     weight_groups: ClassVar[Mapping[str, str]] = {"embedding": "embeddings"}
@@ -74,11 +74,11 @@ class StackedEncoder(nn.Module):
 
     @property
     def units(self) -> list[Cell]:
-        """Of all layers, from the first to the last."""
+        """The units of all layers, from the first to the last."""
         return [unit for layer in self.layers for unit in layer.units]
 
     def initialize(self, scheme: Scheme) -> None:
-        """Draw embedding, then layer by layer forward unit and backward unit."""
+        """Draw the embedding, then layer by layer the forward and the backward unit."""
         self.embedding.initialize(scheme)
         for unit in self.units:
             unit.initialize(scheme)

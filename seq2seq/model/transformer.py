@@ -1,8 +1,8 @@
-"""The Transformer, Vaswani et al. 2017: attention within sentences and between them, no recurrence.
+"""The Transformer, Vaswani et al. 2017, whose section numbers are cited below.
 
-Of the paper's symbols: d is the width of the model, h the number of heads, d_k = d / h. Layers read
-x (B, T, d). Norms stand before each sub-layer (`pre`, Wang et al. 2019) or after the sum (`post`,
-as printed).
+The paper's symbols: d is the width of the model, h the number of heads, d_k = d / h. Layers read
+x (B, T, d). LayerNorm comes before each sub-layer (`pre`, Wang et al. 2019) or after the residual
+sum (`post`, as printed).
 """
 
 import math
@@ -28,7 +28,7 @@ KeysValues = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Shape:
-    """What all layers of a stack have in common."""
+    """Sizes and settings shared by all layers of a stack."""
 
     width: int  # d
     heads: int  # h
@@ -36,16 +36,16 @@ class Shape:
     layers: int
     pre_norm: bool
     gelu: bool  # else ReLU
-    dropout: float  # of what each sub-layer adds
+    dropout: float  # on the output of each sub-layer
     inner_dropout: float  # between the two layers of the feed-forward network
-    attention_dropout: float  # of the weights of attention
+    attention_dropout: float  # on the attention weights
     linear: type[nn.Linear]
 
 
 class HeadsAttention(nn.Module):
     """Multi-head attention, 3.2.2: Concat(head_1, ..., head_h) W_O.
 
-    head_i = softmax(Q_i K_i' / sqrt(d_k)) V_i, of Q_i = x W_Q_i, K_i = y W_K_i, V_i = y W_V_i.
+    head_i = softmax(Q_i K_i' / sqrt(d_k)) V_i with Q_i = x W_Q_i, K_i = y W_K_i, V_i = y W_V_i.
     """
 
     def __init__(self, shape: Shape, memory_width: int) -> None:
@@ -61,7 +61,7 @@ class HeadsAttention(nn.Module):
         draw_layers(scheme, self.W_Q, self.W_KV, self.W_O)
 
     def prepare(self, y: Tensor) -> KeysValues:
-        """Return the keys and values of what is attended to, y (B, S, memory width)."""
+        """Return the keys and values of y (B, S, memory width), the sequence attended to."""
         keys, values = self.W_KV(y).chunk(2, dim=-1)
         return self._split(keys), self._split(values)
 
@@ -71,10 +71,10 @@ class HeadsAttention(nn.Module):
         """Attend with x (B, T, d) to keys and values (B, h, S, d_k); return (B, T, d).
 
         Args:
-            x: Asks.
-            past: Is asked.
-            mask: (B, 1, 1, S) bool, True where there is something.
-            causal: Position i sees the first i + 1 alone.
+            x: The queries, before projection.
+            past: Keys and values.
+            mask: (B, 1, 1, S) bool, True on real tokens.
+            causal: Position i attends to the first i + 1 positions only.
         """
         if self.training and self.dropout.p:
             if mask is None:
@@ -91,7 +91,7 @@ class HeadsAttention(nn.Module):
         return out
 
     def weights(self, x: Tensor, past: KeysValues, mask: Tensor) -> Tensor:
-        """Return the weights (B, h, T, S) by which `forward` averages, exactly."""
+        """Return the attention weights (B, h, T, S) of `forward`, in float32 or wider."""
         q, keys = self._split(self.W_Q(x)), past[0]
         wide = torch.promote_types(q.dtype, torch.float32)
         with torch.autocast(x.device.type, enabled=False):
@@ -106,7 +106,7 @@ class HeadsAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """max(0, x W_1 + b_1) W_2 + b_2, 3.3; or GELU in the place of the maximum."""
+    """max(0, x W_1 + b_1) W_2 + b_2, 3.3, or GELU in place of the maximum."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class FeedForward(nn.Module):
         draw_layers(scheme, self.W_1, self.W_2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, T, d) of (B, T, d)."""
+        """Map (B, T, d) to (B, T, d)."""
         inner = self.W_1(x)
         inner = functional.gelu(inner) if self.gelu else torch.relu(inner)
         out: Tensor = self.W_2(self.dropout(inner))
@@ -137,11 +137,11 @@ class Residual(nn.Module):
         self.dropout = Dropout(shape.dropout)
 
     def before(self, x: Tensor) -> Tensor:
-        """Return what the sub-layer reads."""
+        """Return the input of the sub-layer."""
         return self.norm(x) if self.pre_norm else x
 
     def after(self, x: Tensor, added: Tensor) -> Tensor:
-        """Return what the next sub-layer reads."""
+        """Add the output of the sub-layer; return the input of the next residual."""
         total: Tensor = x + self.dropout(added)
         return total if self.pre_norm else self.norm(total)
 
@@ -163,7 +163,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward.initialize(scheme)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Read x (B, T, d); `mask` (B, 1, 1, T)."""
+        """Map x (B, T, d) to (B, T, d); `mask` (B, 1, 1, T) is True on real tokens."""
         of_attention, of_network = self.residuals
         seen = of_attention.before(x)
         x = of_attention.after(
@@ -174,7 +174,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention to the words before, attention to the source, a feed-forward network, 3.1."""
+    """Causal self-attention, attention to the source, and a feed-forward network, 3.1."""
 
     def __init__(self, shape: Shape, memory_width: int) -> None:
         super().__init__()
@@ -193,17 +193,17 @@ class DecoderLayer(nn.Module):
     def forward(
         self, x: Tensor, past: KeysValues | None, source: KeysValues, mask: Tensor
     ) -> tuple[Tensor, KeysValues, Tensor]:
-        """Read x: all words of targets (B, T, d), or one of each hypothesis (R, 1, d).
+        """Process all words of targets (B, T, d), or one word of each hypothesis (R, 1, d).
 
         Args:
-            x: What the layer below gives.
-            past: Keys and values of the words before (R, h, t, d_k); None for whole targets, and
+            x: Output of the layer below.
+            past: Keys and values of the previous words (R, h, t, d_k); None for whole targets and
                 before the first word.
             source: Keys and values of the source, once per sentence (B, h, Tx, d_k).
-            mask: (B, 1, 1, Tx).
+            mask: (B, 1, 1, Tx), True on real source tokens.
 
         Returns:
-            The output, keys and values with those of x, and what asks the source.
+            The output, the keys and values up to and including x, and the queries to the source.
         """
         of_self, of_attention, of_network = self.residuals
         seen = of_self.before(x)
@@ -211,20 +211,20 @@ class DecoderLayer(nn.Module):
         if past is not None:
             now = torch.cat([past[0], now[0]], dim=2), torch.cat([past[1], now[1]], dim=2)
         x = of_self.after(x, self.self_attention(seen, now, causal=past is None))
-        # The hypotheses of a sentence ask its source side by side.
+        # The hypotheses of a sentence query its source as if they were its positions.
         query = of_attention.before(x).reshape(len(mask), -1, x.shape[-1])
         x = of_attention.after(x, self.attention(query, source, mask).view_as(x))
         return of_network.after(x, self.feed_forward(of_network.before(x))), now, query
 
 
 class Positions(nn.Module):
-    """What tells positions apart, added to embedded words: sinusoids (3.5), or learned vectors."""
+    """Positional encodings, added to embedded words: sinusoids (3.5) or learned vectors."""
 
     def __init__(self, width: int, longest: int | None) -> None:
         super().__init__()
         self.width = width
         self.learned = None if longest is None else nn.Parameter(torch.zeros(longest, width))
-        self._table = torch.zeros(0, width)  # of sinusoids, as far as they were asked for
+        self._table = torch.zeros(0, width)  # cached sinusoids, extended on demand
 
     @torch.no_grad()
     def initialize(self, scheme: Scheme) -> None:
@@ -240,7 +240,7 @@ class Positions(nn.Module):
                 self._table = sinusoids(most, self.width).to(like.device)
             return self._table[first : first + count].to(like.dtype)
         places = torch.arange(first, first + count, device=like.device)
-        # Beyond the longest sentence of training the last vector stands in.
+        # Positions beyond the longest training sentence use the last vector.
         return self.learned[places.clamp_max(len(self.learned) - 1)]
 
 
@@ -267,12 +267,12 @@ class WordsAndPositions(nn.Module):
         self.word_dropout, self.dropout = Dropout(word_dropout), Dropout(dropout)
 
     def initialize(self, scheme: Scheme) -> None:
-        """Draw words, positions."""
+        """Draw the embedding, then the positions."""
         self.embedding.initialize(scheme)
         self.positions.initialize(scheme)
 
     def forward(self, ids: Tensor, first: int = 0) -> Tensor:
-        """Embed ids (B, T), of which the first stands at position `first`, as (B, T, d)."""
+        """Embed ids (B, T) as (B, T, d); the first id is at position `first`."""
         words = self.word_dropout.of_words(self.embedding(ids))
         Ey = words * math.sqrt(self.positions.width)
         embedded: Tensor = self.dropout(Ey + self.positions(first, ids.shape[1], Ey))
@@ -280,9 +280,9 @@ class WordsAndPositions(nn.Module):
 
 
 class Stack(nn.Module):
-    """Words, the layers that read them, and the last norm, which printed stacks have in them."""
+    """Embedded words, a stack of layers and, for pre-norm, the final LayerNorm."""
 
-    layers: Any  # a ModuleList; subclasses say of what
+    layers: Any  # a ModuleList; subclasses declare its element type
 
     def __init__(self, words: WordsAndPositions, layers: nn.ModuleList, shape: Shape) -> None:
         super().__init__()
@@ -291,11 +291,11 @@ class Stack(nn.Module):
 
     @property
     def embedding(self) -> WordEmbedding:
-        """Of words."""
+        """The word embedding."""
         return self.words.embedding
 
     def initialize(self, scheme: Scheme) -> None:
-        """Draw words, then layer by layer."""
+        """Draw the words, then layer by layer."""
         self.words.initialize(scheme)
         for layer in self.layers:
             layer.initialize(scheme)
@@ -326,7 +326,7 @@ class SelfAttentionEncoder(Stack):
         return {}
 
     def attention_maps(self, src: Tensor, mask: Tensor) -> Mapping[str, Tensor]:
-        """Return `protocols.Maps`, in evaluation mode: which word attends to which."""
+        """Return `protocols.Maps`: attention within the source. Call in evaluation mode."""
         x, found = self.words(src), []
         for layer in self.layers:
             seen = layer.residuals[0].before(x)
@@ -340,12 +340,12 @@ class SelfAttentionEncoder(Stack):
 class TransformerState:
     """Hypotheses before a step: keys and values of the source and of the words so far."""
 
-    source: Sequence[KeysValues]  # a layer: (B, h, Tx, d_k), once a sentence
+    source: Sequence[KeysValues]  # per layer (B, h, Tx, d_k), once per sentence
     mask: Tensor  # (B, 1, 1, Tx)
-    past: Sequence[KeysValues] | None = None  # a layer: (R, h, t, d_k); None before the first word
+    past: Sequence[KeysValues] | None = None  # per layer (R, h, t, d_k); None before the first word
 
     def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "TransformerState":
-        """Go on with some sentences, so many hypotheses each, made of these rows."""
+        """See `State.select`."""
         past = self.past and [(keys[rows], values[rows]) for keys, values in self.past]
         if len(sentences) == len(self.mask):
             return TransformerState(self.source, self.mask, past)
@@ -355,13 +355,13 @@ class TransformerState:
 
 @dataclass(frozen=True)
 class Shown:
-    """Which weights of the attention to the source stand for all: a layer, a head or their mean."""
+    """The weights reported as `alpha`: those of one layer, of one head or the mean of its heads."""
 
     layer: int  # from 0
     head: int | None
 
     def of(self, weights: Tensor) -> Tensor:
-        """Return (B, T, Tx) of the weights (B, h, T, Tx) of this layer."""
+        """Return (B, T, Tx) from the weights (B, h, T, Tx) of this layer."""
         return weights.mean(dim=1) if self.head is None else weights[:, self.head]
 
 
@@ -388,14 +388,14 @@ class TransformerDecoder(Stack, WordOutput):
         self.shown, self.backend = shown, backend
 
     def initialize(self, scheme: Scheme) -> None:
-        """Draw words, layer by layer, W_o."""
+        """Draw the words, the layers one by one, and W_o."""
         super().initialize(scheme)
         draw_layers(scheme, self.W_o)
 
     # Word by word
 
     def begin(self, memory: Memory) -> TransformerState:
-        """Return keys and values of every sentence."""
+        """Return the keys and values of the source, with one hypothesis per sentence."""
         source = [layer.attention.prepare(memory.states) for layer in self.layers]
         return TransformerState(source, memory.mask[:, None, None])
 
@@ -404,7 +404,7 @@ class TransformerDecoder(Stack, WordOutput):
         first = 0 if state.past is None else state.past[0][0].shape[2]
         x, past, weights = self._through(self.words(y[:, None], first), state)
         t = self.norm(x).squeeze(1)
-        # Hypotheses stood side by side as positions of their sentence: (B, K, Tx) -> (R, Tx).
+        # `DecoderLayer` treats hypotheses as positions of their sentence: (B, K, Tx) -> (R, Tx).
         alpha = weights().flatten(0, 1)
         after = TransformerState(state.source, state.mask, past)
         return LogitsPrediction(self.exact_logits(t), alpha), after
@@ -412,16 +412,16 @@ class TransformerDecoder(Stack, WordOutput):
     # Along known targets
 
     def follow(self, memory: Memory, y: Tensor, mask: Tensor) -> Followed:
-        """Run along targets (B, Ty), of which `mask` marks the real words."""
+        """Run along targets (B, Ty); `mask` is True on real words."""
         x, _, weights = self._through(self._shifted(y), self.begin(memory))
         return Followed(self.norm(x[mask]), weights, maps=lambda: self.attention_maps(memory, y))
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
-        """Return the weights of the attention along targets; there are no gates."""
+        """Return the attention weights along targets; there are no gates."""
         return Probes({}, self.follow(memory, y, mask).alpha)
 
     def attention_maps(self, memory: Memory, y: Tensor) -> Mapping[str, Tensor]:
-        """Return `protocols.Maps`, in evaluation mode: to the source, and to the words before."""
+        """Return `protocols.Maps`: to the source and to the prefix. Call in evaluation mode."""
         state, x = self.begin(memory), self._shifted(y)
         before = torch.ones(y.shape[1], y.shape[1], dtype=torch.bool, device=y.device).tril()
         to_source, to_words = [], []
@@ -433,7 +433,7 @@ class TransformerDecoder(Stack, WordOutput):
         return {"heads": torch.stack(to_source), "decoder": torch.stack(to_words)}
 
     def _shifted(self, y: Tensor) -> Tensor:
-        """Return y_0, ..., y_{Ty-1} embedded."""
+        """Embed y_0, ..., y_{Ty-1}."""
         y_prev = functional.pad(y[:, :-1], (1, 0), value=self.embedding.zero_id)
         embedded: Tensor = self.words(y_prev)
         return embedded
@@ -441,7 +441,7 @@ class TransformerDecoder(Stack, WordOutput):
     def _through(
         self, x: Tensor, state: TransformerState
     ) -> tuple[Tensor, list[KeysValues], Callable[[], Tensor]]:
-        """Return the last layer's output, the words' keys and values, and the weights shown."""
+        """Return the last layer's output, the words' keys and values, and a function for alpha."""
         now, queries = [], []
         for number, layer in enumerate(self.layers):
             past = state.past and state.past[number]

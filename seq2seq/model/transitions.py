@@ -1,4 +1,4 @@
-"""Cells behind each other within a time step."""
+"""Deep transition: several cells in sequence within one time step."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -15,9 +15,9 @@ class Transitions(nn.Module):
         s_{t,1} = cell_1(x_t, s_{t-1,k}, c_t)
         s_{t,l} = cell_l(s_{t,l-1})            l = 2..k
 
-    Only the first takes an input and a context; those behind it know the state alone, and have no
-    matrices for anything else. The state is that of a cell; a mask of recurrent dropout in it is
-    the same for all k. Gates that are shown are those of the first.
+    Only the first cell takes an input and a context; the others see the state alone and have no
+    other matrices. The state is that of a single cell; all k share its recurrent dropout mask.
+    `gates` returns those of the first cell.
     """
 
     def __init__(self, cells: Sequence[Cell]) -> None:
@@ -31,7 +31,7 @@ class Transitions(nn.Module):
         return cast("Cell", self.cells[0])
 
     def initialize(self, scheme: Scheme) -> None:
-        """Draw cell after cell."""
+        """Draw the cells in order."""
         for cell in self.cells:
             cast("Cell", cell).initialize(scheme)
 

@@ -1,4 +1,4 @@
-"""What every decoder ends with: the layer from its last hidden state to words."""
+"""The base class of all decoders: the output layer W_o, from the last hidden state to words."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from seq2seq.model.backend import Backend
 
 
 class WordOutput(nn.Module):
-    """`OutputLayer` of a decoder that has W_o, one linear layer or a sequence of them."""
+    """`OutputLayer` of a decoder with W_o, one linear layer or a sequence of them."""
 
     W_o: nn.Module
     backend: Backend
@@ -24,12 +24,12 @@ class WordOutput(nn.Module):
         return logits
 
     def exact_logits(self, t: Tensor) -> Tensor:
-        """Return the same in the dtype of the weights, also where matmuls have low precision."""
+        """Return the logits in the dtype of the weights, even under low-precision autocast."""
         with torch.autocast(t.device.type, enabled=False):
             return self.logits(t.to(self.words_layer.weight.dtype))
 
     def output_loss(
         self, t: Tensor, targets: Tensor, label_smoothing: float
     ) -> tuple[Tensor, Tensor]:
-        """Return the summed -log p of targets (N,) given t (N, l), and the same if smoothed."""
+        """Return the summed -log p of targets (N,) given t (N, l), without and with smoothing."""
         return self.backend.output_loss(self.W_o, t, targets, label_smoothing)

@@ -1,4 +1,4 @@
-"""The report of one run, or of several on the same sentences."""
+"""Builds the HTML report of one run, or of several on the same sentences."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import expected
 
 MAX_MAPS = 4_000_000
-"""Characters of a page that are layers and heads."""
+"""Maximum characters of a page for the attention of layers and heads."""
 
 
 def build(
@@ -32,17 +32,17 @@ def build(
     """Return the report of runs as a page.
 
     Args:
-        texts: RUN, RUN@last or the like, with a test set; several have the same source sentences
-            there.
-        overrides: Of their settings.
-        sentences: How many are shown, evenly spread over the test set.
-        n_best: Hypotheses of the beam that are shown of each, at most the beam's size.
+        texts: RUN, RUN@last or the like, each with a test set; several need the same source
+            sentences there.
+        overrides: Overrides of their settings.
+        sentences: Number of sentences to show, evenly spread over the test set.
+        n_best: Hypotheses of the beam to show per sentence, at most the beam size.
 
     Raises:
-        RunDirError: no run, a damaged one, or one whose test set has other sources.
-        ConfigError: an override is wrong.
+        RunDirError: not a run, a damaged run, or a test set with different sources.
+        ConfigError: an override is invalid.
     """
-    # The sentences that are shown: the same of every run.
+    # The sentences to show: the same for every run.
     named = [run for text in texts for run in named_runs(str(text))]
     runs = [RunDir.open(each.path) for each in named]
     sources = _sources(runs)
@@ -51,17 +51,17 @@ def build(
 
     # Every run translates the same lines.
     described, configs = [], []
-    decoded: list[list[dict[str, Any]]] = []  # of each run, of each sentence
+    decoded: list[list[dict[str, Any]]] = []  # by run, by sentence
     for text, each, run, name in zip(texts, named, runs, _names(named), strict=True):
         model = load(text, overrides)
         references = load_text(run, "test", SIDES[1])
-        with expected(run.path("corpus")):  # as many as sources
+        with expected(run.path("corpus")):  # one reference per source
             chosen = [references[i] for i in rows]
         decoded.append(list(_sentences(model, lines, chosen, n_best)))
         described.append(describe_run(run, name, model, scored=each.selector is None))
         configs.append(model.config)
 
-    # The page lists sentences, each with what every run makes of it.
+    # The page lists sentences, each with the translations of every run.
     length, _ = lengths_of(configs[0])
     shown = [
         {
@@ -71,7 +71,7 @@ def build(
             "runs": list(in_runs),
         }
         for row, line, *in_runs in zip(rows, lines, *decoded, strict=True)
-        if all(in_run["found"] for in_run in in_runs)  # a broken model may find nothing
+        if all(in_run["found"] for in_run in in_runs)  # a broken model may give no translation
     ]
     for about, by_run in zip(described, decoded, strict=True):
         about["layers"] = any(map(_maps, by_run))
@@ -87,7 +87,7 @@ def build(
 
 
 def _names(runs: Sequence[NamedRun]) -> list[str]:
-    """Name runs by what tells them apart; where that would be a path, by the end of it."""
+    """Name runs so that names differ; shorten paths to their last component."""
     names = []
     for name, run in zip(run_names([run.path for run in runs]), runs, strict=True):
         name = run.path.resolve().name if name == str(run.path) else name
@@ -97,10 +97,10 @@ def _names(runs: Sequence[NamedRun]) -> list[str]:
 
 
 def _sources(runs: Sequence[RunDir]) -> list[str]:
-    """Return the source sentences of the test set that all runs have.
+    """Return the source sentences of the test set that all runs share.
 
     Raises:
-        RunDirError: they have not the same.
+        RunDirError: the runs have different source sentences.
     """
     first, *others = runs
     sources = list(load_text(first, "test", SIDES[0]))
@@ -112,19 +112,22 @@ def _sources(runs: Sequence[RunDir]) -> list[str]:
 
 
 def _spread(rows: Sequence[int], limit: int) -> list[int]:
-    """Take at most `limit` rows, evenly over all."""
+    """Return at most `limit` rows, evenly spread over all."""
     count = min(limit, len(rows))
     return [rows[i * len(rows) // count] for i in range(count)]
 
 
 def _maps(in_run: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return all layers and heads of a sentence, each place where they are."""
+    """Return the maps of layers and heads of a sentence, of every candidate and level."""
     levels = (found[unit] for found in in_run["found"] for unit in ("words", "pieces"))
     return [level["maps"] for level in levels if "maps" in level]
 
 
 def _limit_maps(sentences: Sequence[dict[str, Any]]) -> int | None:
-    """Leave out layers and heads once a page holds `MAX_MAPS`; return who keeps theirs if so."""
+    """Drop maps of layers and heads beyond `MAX_MAPS`.
+
+    Returns the number of sentences that keep theirs; None if all do.
+    """
     size, kept = 0, 0
     for sentence in sentences:
         maps = [maps for in_run in sentence["runs"] for maps in _maps(in_run)]
@@ -139,7 +142,7 @@ def _limit_maps(sentences: Sequence[dict[str, Any]]) -> int | None:
 def _sentences(
     model: Pretrained, lines: Sequence[str], references: Sequence[str], n_best: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield for each line what a reader can choose from: beam, greedy, and the reference."""
+    """Yield the candidates for each line: beam, greedy, and the reference."""
     cfg = replace(model.config.decode, sample=False, mbr=None)
     parts = (model.model, model.tokenizers)
     results = zip(
@@ -164,6 +167,6 @@ def _candidates(
             label = f"{name} {i + 1}" if translation is beam else name
             chrf = float(metric.sentence_score(candidate.text, [reference]).score)
             pieces = translation.soft_alignment(i)
-            if i:  # all layers and heads only of the first: a page should not be large
+            if i:  # layers and heads only for the first, to keep the page small
                 pieces = replace(pieces, maps={})
             yield describe(label, pieces, candidate.score, None if translation is forced else chrf)

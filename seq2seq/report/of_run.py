@@ -1,4 +1,4 @@
-"""What a report says of a run as a whole, read from its directory: settings, scores, curves."""
+"""Collects what a report shows of a whole run, from its directory: settings, scores, curves."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -26,20 +26,20 @@ CURVES = {
 }
 
 MAX_POINTS = 200
-"""Of a curve: a screen shows no more."""
+"""Maximum points of a curve: a screen shows no more."""
 
 
 def describe_run(run: RunDir, name: str, model: Pretrained, *, scored: bool) -> dict[str, Any]:
-    """Return the plain values that a page shows of a run.
+    """Return the JSON-compatible values that a page shows of a run.
 
     Args:
-        run: Trained.
-        name: What the page calls it.
-        model: Of the run.
-        scored: Whether the scores that the run saved are those of this model.
+        run: A trained run.
+        name: Its name on the page.
+        model: The model of the run.
+        scored: Whether the scores saved in the run are those of this model.
 
     Raises:
-        RunDirError: a file of it is damaged.
+        RunDirError: a file of the run is damaged.
     """
     rows = read_metrics(run)
     has = {name: scored and run.checked(name).exists() for name in (SCORES, LENGTH_BLEU)}
@@ -63,7 +63,7 @@ def describe_run(run: RunDir, name: str, model: Pretrained, *, scored: bool) -> 
 
 
 def describe_fidelity(configs: Sequence[Config]) -> list[dict[str, Any]]:
-    """Return the points of comparison with the paper, each with what every run does there."""
+    """Return the points of comparison with the paper, each with the choice of every run."""
     reports = [compare(config) for config in configs]
     return [
         {
@@ -80,7 +80,7 @@ def describe_fidelity(configs: Sequence[Config]) -> list[dict[str, Any]]:
 
 
 def _curve(rows: Iterable[Row], tag: str) -> list[list[float]]:
-    """Return points (update, value) of a curve, evenly thinned; the last one always stays."""
+    """Return the points (update, value) of a curve, evenly thinned; the last one always stays."""
     values = [(row["update"], row[tag]) for row in rows if tag in row]
     points = [[int(update), round(value, 4)] for update, value in values if math.isfinite(value)]
     stride = -(-len(points) // MAX_POINTS) or 1
@@ -88,7 +88,7 @@ def _curve(rows: Iterable[Row], tag: str) -> list[list[float]]:
 
 
 def _facts(run: RunDir, model: Pretrained, rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return what was trained, in the same order for every run."""
+    """Return the main facts about a run, in the same order for every run."""
     cfg = model.config
     sizes = " and ".join(f"{len(tokenizer):,}" for tokenizer in model.tokenizers)
     kind = "words" if isinstance(cfg.tokenizer, WordsConfig) else "subwords"
@@ -119,13 +119,13 @@ def _scores(results: Results) -> list[dict[str, Any]]:
 
 
 def _rates(results: Results | None) -> Sequence[Sequence[float]]:
-    """Return the alignment error rates of each layer: of its heads, then of their mean."""
+    """Return the alignment error rates per layer: those of its heads, then of their mean."""
     heads = results.alignment.heads if results and results.alignment else None
     return heads.rates if heads else []
 
 
 def _notes(results: Results) -> list[str]:
-    """Say what the measures of attention on the test set are, and what they advise."""
+    """Return sentences on the measures of attention on the test set, with advice."""
     notes = [printable(results.note)] if results.note else []
     if (gold := results.alignment) is not None:
         rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
@@ -138,5 +138,5 @@ def _notes(results: Results) -> list[str]:
 
 
 def _language(code: str) -> str | None:
-    """Return a language code if a browser can take it for one."""
+    """Return a language code if it is safe as an HTML `lang`; else None."""
     return code if code.isascii() and code.replace("-", "").isalnum() else None

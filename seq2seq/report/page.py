@@ -1,7 +1,7 @@
-"""One HTML file that holds everything it shows: data as JSON, one style, one script.
+"""Writes a self-contained HTML page: data as JSON, one style sheet, one script.
 
-The browser is told to run and load nothing else: the policy has the checksums of both. The data are
-text to it, and the script sets text as text. The same data give the same bytes.
+The content security policy lists the checksums of both, so the browser runs and loads nothing else.
+Data stays text, and the script inserts it as text. The same data gives the same bytes.
 """
 
 import base64
@@ -17,12 +17,12 @@ def page(title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
     """Return a page.
 
     Args:
-        title: Of the window.
-        data: What the scripts show, as plain values; numbers are finite.
-        scripts: Files of this package, in their order.
+        title: Title of the window.
+        data: The data for the scripts, JSON-compatible; numbers must be finite.
+        scripts: File names in this package, in order.
     """
     style, script = _own("report.css"), "".join(map(_own, scripts))
-    # The parser would end the script at "</script", wherever that stands; JSON can spell "<" so.
+    # The HTML parser ends a script at any "</script", so "<" is escaped below.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return _own("page.html").format(
         policy=(
@@ -37,11 +37,11 @@ def page(title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
 
 
 def frame(document: str, height: int) -> str:
-    """Return a page as an element for a notebook; it cannot touch what is around it.
+    """Return a page as a sandboxed element for a notebook.
 
     Args:
         document: The page.
-        height: Pixels.
+        height: Height in pixels.
     """
     return (
         f'<iframe sandbox="allow-scripts" title="Attention of a translation" width="100%" '

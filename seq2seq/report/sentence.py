@@ -1,7 +1,7 @@
-"""What a page holds of a translation: its candidates with their attention, in words and pieces.
+"""The data of a translation on a page: its candidates and their attention, in words and pieces.
 
-Weights are rounded to 1/255, which is finer than a screen, and runs of zeros are counted: most
-words attend to one or two places.
+Weights are rounded to 1/255, finer than a screen shows. Runs of zeros are run-length encoded, since
+most words attend to one or two positions.
 """
 
 import base64
@@ -20,22 +20,22 @@ Ranked = Sequence[tuple[SoftAlignment, float]]
 """The candidates of a sentence, best first: attention between pieces, and the score."""
 
 ROW, REST = 36, 330
-"""Pixels of a notebook's frame: of a word or hypothesis, and of all else."""
+"""Pixels of a notebook's frame: per word or hypothesis, and for everything else."""
 
 MAX_HEIGHT = 900
-"""Pixels of a frame; it scrolls."""
+"""Maximum pixels of a frame, which scrolls."""
 
 
 def describe(
     label: str, pieces: SoftAlignment, score: float, chrf: float | None = None
 ) -> dict[str, Any]:
-    """Return the plain values of a candidate that a page shows.
+    """Return the JSON-compatible values that a page shows of a candidate.
 
     Args:
-        label: What a reader chooses it by: "Beam 1", "Greedy", "Reference".
+        label: Its name on the page: "Beam 1", "Greedy", "Reference".
         pieces: Its attention between pieces.
-        score: Of the search.
-        chrf: Against the reference.
+        score: Its score in the search.
+        chrf: Its chrF against the reference.
     """
     words = to_words(pieces)
     measures = measure(words.weights, ended=words.ended)
@@ -53,9 +53,9 @@ def describe(
 
 
 def _level(tokens: SoftAlignment) -> dict[str, Any]:
-    """Return labels, weights (target, source), and log-probabilities as probabilities.
+    """Return labels, weights (target, source), and probabilities of the tokens.
 
-    Of a model with layers and heads, if they are there, all of `alignment.words.Maps`.
+    For a model with layers and heads also its `alignment.words.Maps`, if present.
     """
     level = {
         "source": list(map(printable, tokens.source_tokens)),
@@ -68,9 +68,9 @@ def _level(tokens: SoftAlignment) -> dict[str, Any]:
 
 
 def pack(weights: Weights) -> str:
-    """Return weights in [0, 1] as base64 of bytes of 1/255, row by row.
+    """Return weights in [0, 1] as base64 of bytes in units of 1/255, row by row.
 
-    A zero is followed by the number of zeros, itself included, up to 255.
+    A zero is followed by the length of its run of zeros, itself included, up to 255.
     """
     levels = np.rint(np.nan_to_num(np.clip(weights, 0, 1)) * 255).astype(np.uint8)
     packed, zeros = bytearray(), 0
@@ -86,12 +86,12 @@ def pack(weights: Weights) -> str:
 
 
 def _number(value: float | None, digits: int = 3) -> float | None:
-    """Round a number; None if it is not finite, as a broken model may give."""
+    """Round a number; return None if it is not finite, which a broken model may give."""
     return round(value, digits) if value is not None and math.isfinite(value) else None
 
 
 def translation_page(source: str, candidates: Ranked) -> str:
-    """Return a page that shows one translation and nothing else."""
+    """Return a page that shows a single translation."""
     found = [
         describe(f"Beam {rank}", pieces, score)
         for rank, (pieces, score) in enumerate(candidates, start=1)
@@ -107,7 +107,7 @@ def translation_page(source: str, candidates: Ranked) -> str:
 
 
 def translation_frame(source: str, candidates: Ranked) -> str:
-    """Return the same as an element for a notebook."""
+    """Return the page of a translation as an element for a notebook."""
     sizes = [len(side) for c, _ in candidates for side in (c.source_tokens, c.target_tokens)]
     height = ROW * (max(sizes, default=0) + len(candidates)) + REST
     return frame(translation_page(source, candidates), min(height, MAX_HEIGHT))

@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: what is validated, saved as best, and decoded."""
+"""Exponential moving average of the weights, which is validated, saved as best, and decoded."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Keeps avg <- d avg + (1 - d) w, with d = min(decay, (1 + update) / (10 + update)).
+    """Maintains avg <- d avg + (1 - d) w, with d = min(decay, (1 + update) / (10 + update)).
 
-    The early, smaller d lets the average forget the initial weights.
+    The smaller d of early updates lets the average forget the initial weights.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -19,15 +19,15 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, update: int) -> None:
-        """Take in the weights after an update; the first is 1."""
+        """Add the weights after an update to the average; the first update is 1."""
         share = 1 - min(self.decay, (1 + update) / (10 + update))
-        torch._foreach_lerp_(  # one call for all tensors; a loop costs a millisecond an update
+        torch._foreach_lerp_(  # one call for all tensors; a loop costs a millisecond per update
             list(self.weights.values()), [p.detach() for p in model.parameters()], share
         )
 
     @contextlib.contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """Lend the averaged weights to a model for a while."""
+        """Give the model the averaged weights inside a `with` block."""
         own = {name: p.data for name, p in model.named_parameters()}
         _point(model, self.weights)
         try:

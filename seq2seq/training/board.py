@@ -1,4 +1,4 @@
-"""TensorBoard's writer, of which no failure reaches the training."""
+"""A wrapper of TensorBoard's writer whose failures never reach training."""
 
 import contextlib
 import logging
@@ -10,17 +10,17 @@ from seq2seq.run.directory import RunDir
 log = logging.getLogger(__name__)
 
 EVENTS = "tensorboard"
-# TensorBoard's class that writes to the disk.
+# TensorBoard's thread class that writes to disk.
 _THREAD = "_AsyncWriterThread"
 
 
 class Board:
-    """Events of a run for TensorBoard; the first failure is one warning and the end of them.
+    """Writes TensorBoard events of a run; the first failure gives a warning and turns it off.
 
     Args:
-        run: Its `tensorboard/` takes them.
-        update: Where training stands. Later events, of a killed process, are hidden.
-        wanted: False makes every call do nothing.
+        run: The run; events go to its `tensorboard/`.
+        update: The current update. Later events, written by a killed process, are hidden.
+        wanted: If False, every call does nothing.
     """
 
     def __init__(self, run: RunDir, update: int, *, wanted: bool) -> None:
@@ -31,12 +31,12 @@ class Board:
         threading.excepthook = self._quiet
         try:
             self._writer = _open_writer(run, update)
-        except Exception as error:  # no package, no space, a file in its way
+        except Exception as error:  # package missing, disk full, a file in the way
             self._give_up(error)
 
     @property
     def on(self) -> bool:
-        """Whether events are still taken."""
+        """Whether events are still written."""
         return self._writer is not None
 
     def add(self, kind: str, *args: Any, **kwargs: Any) -> None:
@@ -44,11 +44,11 @@ class Board:
         self._do(f"add_{kind}", *args, **kwargs)
 
     def flush(self) -> None:
-        """Bring events to disk."""
+        """Flush events to disk."""
         self._do("flush")
 
     def close(self) -> None:
-        """End all output."""
+        """Close the writer."""
         self._do("close")
         self._writer = None
         if threading.excepthook == self._quiet:
@@ -59,18 +59,18 @@ class Board:
             return
         try:
             getattr(self._writer, method)(*args, **kwargs)
-        except Exception as error:  # watching must not end a run of days
+        except Exception as error:  # logging must not end a run of days
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
         log.warning("TensorBoard gets no more of this run: %s", error or type(error).__name__)
         writer, self._writer = self._writer, None
         if writer is not None:
-            with contextlib.suppress(Exception):  # it has failed before
+            with contextlib.suppress(Exception):  # it has already failed
                 writer.close()
 
     def _quiet(self, args: threading.ExceptHookArgs) -> None:
-        """Leave out the traceback of its thread: the writer raises the same error to us."""
+        """Hide tracebacks of TensorBoard's thread: the writer raises the same error here."""
         if type(args.thread).__name__ != _THREAD:
             self._hook(args)
 
@@ -78,12 +78,12 @@ class Board:
 def _open_writer(run: RunDir, update: int) -> Any:
     from torch.utils.tensorboard.writer import SummaryWriter
 
-    # TensorBoard reads event files in the order of their names: the second of their beginning,
-    # host, process. A clock that was set back, or two starts in a second, would put them in
-    # disorder, so those of earlier processes are numbered.
+    # TensorBoard reads event files in the order of their names: start time in seconds, host,
+    # process. A clock set back, or two starts within a second, would give the wrong order, so the
+    # files of earlier processes are renamed to numbers.
     for number, path in enumerate(sorted(run.path(EVENTS).glob("events.out.tfevents.*"))):
         name = f"events.out.tfevents.{number:010d}"
         if path.name != name:
             run.rename(f"{EVENTS}/{path.name}", f"{EVENTS}/{name}")
-    # purge_step hides what a killed run had logged after its last checkpoint; step 0 is the config.
+    # purge_step hides what a killed run logged after its last checkpoint; step 0 is the config.
     return SummaryWriter(str(run.path(EVENTS)), purge_step=update + 1 if update else 0)

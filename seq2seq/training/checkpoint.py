@@ -1,8 +1,8 @@
-"""Whole checkpoints: weights, optimizer, average and progress, verified when read.
+"""Saves and loads checkpoints: weights, optimizer, average and progress, verified when read.
 
 Tensors are safetensors, the rest is JSON; nothing that is read can run code. A checkpoint also
-holds the config, and checksums of the vocabularies and the data that it was trained with: it
-serves no run in which they are others.
+holds the config, and checksums of the vocabularies and the data that it was trained with: a run
+in which these differ refuses it.
 """
 
 import json
@@ -43,31 +43,31 @@ BEST = f"{DIRECTORY}/best.json"
 MODEL, AVERAGE = "model.safetensors", "average.safetensors"
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 ORIGINS = ("data_report.json", "tokenizers/source.*", "tokenizers/target.*")
-"""What the weights depend on besides the config."""
+"""The files that the weights depend on, besides the config."""
 _NAME = re.compile(r"(?:update|step)-(\d{8})")  # 0.1.0 called them step-NNNNNNNN
 
 
 @dataclass
 class Progress:
-    """Where training stands. Random draws need no saving: they are a function of their keys."""
+    """The progress of training. Random draws need no state: they are functions of their keys."""
 
     update: int = 0
     epoch: int = 0
-    batch: int = 0  # batches of this epoch that are done
+    batch: int = 0  # batches done in this epoch
     words: int = 0  # target tokens seen, end symbols included
-    seconds: float = 0.0  # in updates, over all restarts
+    seconds: float = 0.0  # spent in updates, over all restarts
     validated: int = 0  # the update of the last validation
     best_update: int = 0
     best_score: float | None = None  # higher is better: BLEU, or minus the loss
     waiting: int = 0  # validations since the best one
-    reductions: int = 0  # how often a plateau lowered the rate
+    reductions: int = 0  # times a plateau lowered the rate
     plateau_waiting: int = 0
-    explosions: int = 0  # updates in a row, up to now, whose gradient exploded
-    # Updates computed in more parts than asked for, as memory ran out. From the first on the run
-    # is not exact: sums were rounded otherwise.
+    explosions: int = 0  # latest updates in a row whose gradient exploded
+    # Updates computed in more parts than asked for, because memory ran out. From the first one on
+    # the run is not exact: sums are rounded differently.
     updates_in_parts: int = 0
-    metrics_bytes: int = 0  # size of metrics.jsonl; a resumed run cuts what was written after
-    window_updates: int = 0  # since the last line of the log; with them, sums over these updates
+    metrics_bytes: int = 0  # size of metrics.jsonl; a resumed run cuts off later lines
+    window_updates: int = 0  # since the last log line; the fields below sum over these updates
     window_nll: float = 0.0
     window_words: int = 0
     window_grad_norm: float = 0.0
@@ -99,7 +99,7 @@ def updates(run: RunDir) -> list[int]:
 
 
 def directory_of(run: RunDir, update: int) -> Path:
-    """Return the place of the checkpoint of an update."""
+    """Return the directory of the checkpoint of an update."""
     new, old = (run.path(f"{DIRECTORY}/{word}-{update:08d}") for word in ("update", "step"))
     return old if old.is_dir() and not new.is_dir() else new
 
@@ -110,10 +110,10 @@ def update_of(path: Path) -> int:
 
 
 def newest(run: RunDir) -> Path | None:
-    """Return the newest checkpoint that verifies; a damaged one is named and passed over.
+    """Return the newest checkpoint that verifies; warn about damaged ones and skip them.
 
     Raises:
-        RunDirError: there are checkpoints, and all are damaged. Never starts afresh.
+        RunDirError: all checkpoints are damaged; training must not silently start afresh.
     """
     found = updates(run)
     for update in reversed(found):
@@ -139,7 +139,7 @@ def best_update(run: RunDir) -> int | None:
     except RunDirError as error:
         log.warning("%s is damaged (%s)", error.where, error.what)
         return None
-    update = best.get("update", best.get("step"))  # the word of 0.1.0
+    update = best.get("update", best.get("step"))  # the name in 0.1.0
     return update if isinstance(update, int) and 0 <= update <= MAX_NUMBER else None
 
 
@@ -147,11 +147,11 @@ def selected(run: RunDir, selector: str) -> list[int]:
     """Return the updates of the checkpoints that a selector names, oldest first.
 
     Args:
-        run: With checkpoints.
+        run: A run with checkpoints.
         selector: `best`, `last`, `last5` for the newest five, or `update-12000`.
 
     Raises:
-        RunDirError: the run has none, not this one, or not as many.
+        RunDirError: the run has no checkpoints, not this one, or too few.
     """
     found, where = updates(run), f"{run.root}@{selector}"
     if not found:
@@ -166,19 +166,19 @@ def selected(run: RunDir, selector: str) -> list[int]:
             what = f"asks for {count} checkpoints, the run has {len(found)}"
             raise RunDirError(where, what, f"{fix} trainer.keep_checkpoints keeps more.")
         return found[-count:]
-    name = re.sub(r"-0+(?=\d)", "-", selector)  # as directories spell it
+    name = re.sub(r"-0+(?=\d)", "-", selector)  # accept the zeros of directory names
     if name not in names:
         raise RunDirError(where, "names no checkpoint", fix)
     return [update for update in found if update == named[name]]
 
 
 def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]:
-    """Return the checkpoint to decode with and its weights: averaged ones if there are.
+    """Return the weights to decode with and their path; averaged ones if there are any.
 
-    Without a usable best checkpoint the newest one serves, with a warning.
+    If the best checkpoint is not usable, fall back to the newest one, with a warning.
 
     Raises:
-        RunDirError: there is none, or none of at most `limit` bytes can be read.
+        RunDirError: there is no checkpoint, or none of at most `limit` bytes can be read.
     """
     best = best_update(run)
     try:
@@ -202,7 +202,7 @@ def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]
 
 
 def _for_decoding(path: Path, files: Mapping[str, bytes]) -> tuple[Path, bytes]:
-    """Return the weights of a checkpoint to decode with: averaged ones if there are."""
+    """Return the weights of a checkpoint to decode with; averaged ones if there are any."""
     name = AVERAGE if AVERAGE in files else MODEL
     return path / name, files.get(name, b"")
 
@@ -211,10 +211,10 @@ def _for_decoding(path: Path, files: Mapping[str, bytes]) -> tuple[Path, bytes]:
 
 
 def save(run: RunDir, state: TrainingState) -> Path:
-    """Write a checkpoint; when this returns it is on disk, whole.
+    """Write a checkpoint; when this returns, it is complete on disk.
 
     Raises:
-        PlatformError: it could not be written; those before it are untouched.
+        PlatformError: it could not be written; earlier checkpoints are untouched.
     """
     files = {
         MODEL: pack(dict(state.model.named_parameters())),
@@ -245,7 +245,7 @@ def mark_best(run: RunDir, progress: Progress, metric: str) -> None:
 def prune(run: RunDir, keep: int) -> None:
     """Delete old checkpoints; the newest `keep` and the best stay.
 
-    Only after those to keep have been read back: a disk that lied must not cost the last good one.
+    The newest are read back first: a disk that loses writes must not cost the last good checkpoint.
     """
     best, names = best_update(run), {}
     for update in updates(run):
@@ -262,7 +262,7 @@ def prune(run: RunDir, keep: int) -> None:
 
 
 def pack(tensors: Mapping[str, Tensor]) -> bytes:
-    """Return tensors as the bytes of a file."""
+    """Return tensors as the bytes of a safetensors file."""
     return safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()})
 
 
@@ -278,10 +278,10 @@ def _optimizer_tensors(state: TrainingState) -> dict[str, Tensor]:
 
 
 def load(run: RunDir, path: Path, state: TrainingState) -> None:
-    """Put a checkpoint into a state that was built from the same config.
+    """Load a checkpoint into a state that was built from the same config.
 
     Raises:
-        RunDirError: it is not of this run, or does not fit the model.
+        RunDirError: the checkpoint is of another run, or does not fit the model.
     """
     files = read_directory(path, _size_limit(state.model))
     check_origins(run, path)
@@ -290,8 +290,8 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
     if state.average is not None:
         _fill(state.average.weights, _unpack(files.get(AVERAGE), path / AVERAGE), path / AVERAGE)
 
-    # The optimizer has no state yet: what it keeps per parameter follows from the names, in the
-    # order of its groups. It has none of frozen weights.
+    # The optimizer has no state yet. Its expected tensors follow from the saved names, in the order
+    # of its groups; frozen weights have none.
     names = {parameter: name for name, parameter in parameters.items()}
     groups = state.optimizer.state_dict()["param_groups"]
     updated = {names[p]: p for group in state.optimizer.param_groups for p in group["params"]}
@@ -311,16 +311,16 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
 def load_weights(run: RunDir, model: nn.Module, selector: str | None = None) -> int:
     """Fill a model with the weights to decode with; return their update, the last of several.
 
-    A model on the meta device, an outline, gets memory when the weights have been seen to fit.
+    A model on the meta device gets memory only after the weights have been checked to fit.
 
     Args:
-        run: Trained.
-        model: Of its config.
-        selector: Of `selected`, several of which are averaged; None for the best weights, or the
-            newest that are whole.
+        run: A trained run.
+        model: The model of its config.
+        selector: See `selected`; several checkpoints are averaged. None stands for the best
+            weights or, if they are damaged, the newest undamaged ones.
 
     Raises:
-        RunDirError: there is no checkpoint, or none that is whole and fits.
+        RunDirError: there is no checkpoint, or none that is undamaged and fits.
     """
     limit, expected = _size_limit(model), dict(model.named_parameters())
     count = 1
@@ -331,7 +331,7 @@ def load_weights(run: RunDir, model: nn.Module, selector: str | None = None) -> 
         chosen = (_for_decoding(path, read_directory(path, limit)) for path in paths)
         count = len(paths)
 
-    # One after the other, so that memory holds one of them and the sum, in float64.
+    # Read one at a time, so that memory holds a single checkpoint and the sum, in float64.
     saved: dict[str, Tensor] = {}
     for path, data in chosen:
         check_origins(run, path.parent)
@@ -347,10 +347,10 @@ def load_weights(run: RunDir, model: nn.Module, selector: str | None = None) -> 
 
 
 def load_some(path: Path, model: nn.Module) -> None:
-    """Fill those weights of a model that a directory holds, in a file as checkpoints have it.
+    """Fill the weights of a model that a directory holds, in a `model.safetensors`; skip others.
 
     Raises:
-        RunDirError: it is damaged, or they do not fit.
+        RunDirError: the file is damaged, or the weights do not fit.
     """
     saved = _unpack(read_directory(path, _size_limit(model)).get(MODEL), path / MODEL)
     own = dict(model.named_parameters())
@@ -358,7 +358,7 @@ def load_some(path: Path, model: nn.Module) -> None:
 
 
 def _allocate(model: nn.Module) -> None:
-    """Give an outline memory; unlike with `to_empty`, weights that are shared stay shared."""
+    """Allocate a model on the meta device; unlike with `to_empty`, shared weights stay shared."""
     made: dict[nn.Parameter, nn.Parameter] = {}
     for module in model.modules():
         for name, outlined in list(module.named_parameters(recurse=False)):
@@ -368,16 +368,16 @@ def _allocate(model: nn.Module) -> None:
 
 
 def origins(run: RunDir) -> dict[str, str]:
-    """Return the SHA-256 of the files of a run that its weights depend on."""
+    """Return the SHA-256 of the files in a run that its weights depend on."""
     paths = sorted(path for pattern in ORIGINS for path in run.root.glob(pattern))
     return {path.relative_to(run.root).as_posix(): entry_of_file(path)["sha256"] for path in paths}
 
 
 def check_origins(run: RunDir, path: Path) -> None:
-    """Refuse to use a checkpoint with other settings, vocabularies or data than it was made with.
+    """Check that config, vocabularies and data are those the checkpoint was trained with.
 
     Raises:
-        RunDirError: the first file that differs.
+        RunDirError: names the first file that differs.
     """
     manifest = read_manifest(path / MANIFEST)
     about = manifest.get("about", {})
@@ -395,7 +395,7 @@ def check_origins(run: RunDir, path: Path) -> None:
 
 
 def _size_limit(model: nn.Module) -> int:
-    """Bytes of a checkpoint: weights, their average, up to three numbers for each, and texts."""
+    """Return the maximum bytes of a checkpoint: weights, average, 3 optimizer values each, text."""
     return 5 * sum(p.numel() * p.element_size() for p in model.parameters()) + (1 << 22)
 
 
@@ -420,7 +420,7 @@ def _unpack(data: bytes | None, path: Path) -> dict[str, Tensor]:
 
 
 def _check(expected: Mapping[str, Tensor], saved: Mapping[str, Tensor], path: Path) -> None:
-    """See that names, shapes and dtypes agree, and that every number is finite."""
+    """Check that names, shapes and dtypes agree, and that every value is finite."""
     for name in sorted(expected.keys() ^ saved.keys()):
         side = "missing" if name in expected else "unknown"
         raise RunDirError(path, f"tensor {name[:80]} is {side}", RESTORE)

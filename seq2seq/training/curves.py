@@ -1,4 +1,4 @@
-"""Learning curves of a run, as `metrics.jsonl` holds them and as one picture."""
+"""Learning curves of a run: reads `metrics.jsonl` and plots it as one figure."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -17,17 +17,17 @@ CURVES = {
     },
     "validation BLEU, chrF": {"validation/bleu": "BLEU", "validation/chrf": "chrF"},
 }
-"""Lines of each chart, by the label of its axis."""
+"""Curves of each chart, by the label of its y-axis."""
 
 Row = dict[str, float]
-"""A line of `metrics.jsonl`: numbers by their tags, of an update."""
+"""A line of `metrics.jsonl`: the numbers of an update, by tag."""
 
 
 def read_metrics(run: RunDir) -> list[Row]:
-    """Return the lines of `metrics.jsonl`; none of a run without it.
+    """Return the lines of `metrics.jsonl`; none if the file does not exist.
 
     Raises:
-        RunDirError: a line that is not such numbers.
+        RunDirError: a line does not hold numbers by tag.
     """
     path, rows = run.path(METRICS), []
     for number, line in enumerate(read_lines_of(path) if path.exists() else (), start=1):
@@ -39,7 +39,7 @@ def read_metrics(run: RunDir) -> list[Row]:
 
 
 def plot_curves(rows: Sequence[Row], title: str) -> "Figure":
-    """Draw loss and scores against updates.
+    """Plot loss and scores against updates.
 
     Args:
         rows: Lines of `metrics.jsonl`.

@@ -1,9 +1,9 @@
-"""What the inside of the model says about its training: sizes of updates, gates, attention.
+"""Training diagnostics from inside the model: update ratios, gate saturation, attention entropy.
 
-Nothing of this happens but at the updates that are logged. There it costs a pass without gradient
-over `SENTENCES` sentences, at most a third of an update and less the larger a batch is, and six
-times the way through the weights, no more than a step of the optimizer: with `logging.every=50`
-below 1% of the training time. Results stay on the device until all of them are read at once.
+They run only at logged updates. Each costs a gradient-free pass over `SENTENCES` sentences, at most
+a third of an update and less for larger batches, plus six passes over the weights, no more than an
+optimizer step. With `logging.every=50` that is below 1% of the training time. Results stay on the
+device until all are read at once.
 """
 
 import math
@@ -18,28 +18,28 @@ from seq2seq.model import EncoderDecoder
 from seq2seq.model.protocols import Probes
 
 SENTENCES = 8
-"""At most as many sentences of a batch are run."""
+"""The maximum number of sentences of a batch to run."""
 
 CLOSED, OPEN = 0.05, 0.95
-"""A gate beyond them hardly learns: the sigmoid's slope is below 0.05, a fifth of its greatest."""
+"""Beyond these a gate hardly learns: the sigmoid's slope is below 0.05, a fifth of its maximum."""
 
 Values = dict[str, Tensor]
-"""Numbers () on the device, by what they are called in the log."""
+"""Scalars () on the device, by their name in the log."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The weights before an update, by groups."""
+    """The weights before an update, by group."""
 
     weights: Mapping[str, Sequence[Tensor]]
     norms: Mapping[str, Tensor]  # ()
 
 
 class Probe:
-    """Looks into a model without changing anything of it or of what it draws.
+    """Inspects a model without changing its weights or its random draws.
 
     Args:
-        model: That is trained.
+        model: The model in training.
     """
 
     def __init__(self, model: EncoderDecoder) -> None:
@@ -55,7 +55,7 @@ class Probe:
 
     @torch.no_grad()
     def ratios(self, before: Snapshot) -> Values:
-        """Return |w_after - w_before| / |w_before| of each group; `before` is used up."""
+        """Return |w_after - w_before| / |w_before| of each group; overwrites `before`."""
         ratios = {}
         for name, weights in before.weights.items():
             moved, now = list(weights), [p.detach() for p in self.groups[name]]
@@ -65,13 +65,13 @@ class Probe:
 
     @torch.no_grad()
     def look(self, batch: Batch) -> Values:
-        """Return saturation of the gates and entropy of the attention on a part of a batch.
+        """Return gate saturation and attention entropy on part of a batch.
 
-        With the weights as they are and without dropout.
+        Uses the current weights, without dropout.
         """
         part = some_of(batch, SENTENCES)
         training, device = self.model.training, batch.src.device
-        # Nothing draws in evaluation mode; if an attention ever does, this keeps it to itself.
+        # Nothing draws in evaluation mode; should an attention ever do so, training is unaffected.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             self.model.eval()
             try:
@@ -82,9 +82,9 @@ class Probe:
 
 
 def weight_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Return the weights by what they belong to.
+    """Return the weights by group.
 
-    That is one of the model's own parts, but for what this tells of its parts in `weight_groups`.
+    A weight's group is its top-level part, unless that part's `weight_groups` assigns another one.
     """
     groups: dict[str, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -95,7 +95,7 @@ def weight_groups(model: nn.Module) -> dict[str, list[nn.Parameter]]:
 
 
 def read(values: Values) -> dict[str, float]:
-    """Fetch numbers from the device at once; what is not finite is left out: the loss tells it."""
+    """Fetch all values from the device at once; drop non-finite ones, which the loss reveals."""
     if not values:
         return {}
     numbers: list[float] = torch.stack([x.float() for x in values.values()]).tolist()
@@ -103,7 +103,7 @@ def read(values: Values) -> dict[str, float]:
 
 
 def some_of(batch: Batch, count: int) -> Batch:
-    """Return at most `count` sentences, evenly out of the batch, which is sorted by length."""
+    """Return at most `count` sentences, evenly spaced in the batch, which is sorted by length."""
     step = -(-batch.num_sentences // count)
     return Batch(*(tensor[::step] for tensor in vars(batch).values()))
 
@@ -117,11 +117,11 @@ def _saturation(probes: Probes) -> Iterator[tuple[str, Tensor]]:
 
 
 def _entropy(probes: Probes, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-    """Yield the mean entropy of alpha_i in nats, and its share of the greatest, log Tx."""
+    """Yield the mean entropy of alpha_i in nats, and its share of the maximum, log Tx."""
     if probes.alpha is None:
         return
     tiny = torch.finfo(probes.alpha.dtype).tiny
-    # `local` has sums below 1
+    # The weights of `local` may sum to less than 1.
     alpha = probes.alpha / probes.alpha.sum(dim=-1, keepdim=True).clamp_min(tiny)
     entropy = (torch.special.entr(alpha).sum(dim=-1) * batch.tgt_mask).sum()
     greatest = batch.src_mask.sum(dim=1).log()[:, None] * batch.tgt_mask

@@ -1,4 +1,4 @@
-"""Training that diverges: ended before the weights change, with a record of its batch."""
+"""Stops training that diverges before the weights change, and records the batch."""
 
 import logging
 import math
@@ -26,21 +26,21 @@ log = logging.getLogger(__name__)
 EXPLOSION = 1e8
 """A gradient norm above `trainer.clip_norm` times this is an explosion, not a large gradient.
 
-The loss may be a sum over some 10,000 words, of which each adds a gradient of norm 1 or so, and
-clipping at a thousandth of the paper's 1 still makes sense: a healthy training comes to 1e7.
+Healthy training can reach 1e7: the loss may be a sum over some 10,000 words, each of which adds a
+gradient of norm about 1, and clipping at a thousandth of the paper's 1 still makes sense.
 """
 MAX_EXPLOSIONS = 20
-"""In a row: what is left of such gradients is a direction without meaning."""
+"""The number of explosions in a row that ends training: clipped, they are mere noise."""
 _LOWER = "in a new run lower optimizer.lr or trainer.clip_norm."
 
 
 @dataclass(frozen=True)
 class Step:
-    """An update that is being made."""
+    """An update in progress."""
 
     number: int  # the first is 1
-    keys: Tensor  # (B,) that its sentences draw by
-    rows: Sequence[int]  # of the training corpus, from 0
+    keys: Tensor  # (B,) the keys of its sentences' random draws
+    rows: Sequence[int]  # rows of the training corpus, from 0
     batch: Batch
 
 
@@ -48,8 +48,8 @@ class Guard:
     """Checks loss and gradient of an update before the optimizer step.
 
     Args:
-        run: Where the batch is recorded.
-        model: In training mode; its gradients are those of the update, clipped.
+        run: The run directory, for the record of the batch.
+        model: The model in training mode, with the clipped gradients of the update.
         cfg: The whole config.
     """
 
@@ -57,13 +57,13 @@ class Guard:
         self.run, self.model, self.cfg = run, model, cfg
 
     def check(self, step: Step, *, loss: float, norm: float, explosions: int) -> int:
-        """Return how many explosions there are in a row now.
+        """Return the number of explosions in a row, this update included.
 
         Args:
             step: The update.
-            loss: Of the batch.
-            norm: Of the gradient, before clipping.
-            explosions: In a row before this update.
+            loss: Loss of the batch.
+            norm: Gradient norm before clipping.
+            explosions: Explosions in a row before this update.
 
         Raises:
             DivergedError: loss or norm is not finite, or too many explosions in a row.
@@ -82,12 +82,12 @@ class Guard:
         return explosions + 1
 
     def _diverged(self, step: Step, what: str, norm: float) -> DivergedError:
-        # Once more, with the draws of the update: the loss of each sentence.
+        # The loss of each sentence, recomputed with the random draws of the update.
         seed_others(self.cfg.seed, step.number)
         losses = sentence_losses(self.model, step.batch, step.keys, self.cfg)
         # The gradient norm of each parameter, as before clipping.
         scale = norm / self.cfg.trainer.clip_norm
-        scale = max(1.0, scale) if math.isfinite(scale) else 1.0  # then nothing was clipped
+        scale = max(1.0, scale) if math.isfinite(scale) else 1.0  # not finite: nothing was clipped
         norms = {
             name: scale * parameter.grad.cpu().double().norm().item()
             for name, parameter in self.model.named_parameters()
@@ -106,7 +106,7 @@ class Guard:
             "gradient_norm": norms,
         }
         path = _record(self.run, step.number - 1, step.number, record)
-        # Where it began: a sentence if the loss is not finite, else a parameter.
+        # The origin: a sentence if the loss is not finite, else a parameter.
         line = next((n for n, x in zip(lines, losses, strict=True) if not math.isfinite(x)), None)
         name = next((name for name, x in norms.items() if not math.isfinite(x)), None)
         where = ""
@@ -120,16 +120,16 @@ class Guard:
     def _text(self, side: str, rows: Sequence[int]) -> list[str] | None:
         try:
             text = load_text(self.run, "train", side)
-        except (OSError, RunDirError):  # deleted meanwhile: training needs the ids alone
+        except (OSError, RunDirError):  # the text was deleted; training only needs the ids
             return None
         return [text[row] for row in rows]
 
 
 def check_weights(run: RunDir, state: TrainingState) -> None:
-    """Refuse to save a state that is not finite.
+    """Check that a state to be saved is finite.
 
     Raises:
-        DivergedError: a tensor holds a number that is not finite.
+        DivergedError: a tensor holds a value that is not finite.
     """
     update = state.progress.update
     for name, tensor in _tensors(state):
@@ -150,13 +150,13 @@ def _tensors(state: TrainingState) -> Iterator[tuple[str, Tensor]]:
 
 
 def _record(run: RunDir, whole: int, number: int, record: dict[str, Any]) -> str:
-    """Write the record of an update, and that it ended training after the last whole one."""
+    """Write the record of an update, and a failure entry with the last complete update."""
     name = f"{crash.DIRECTORY}/update-{number:08d}.json"
     try:
         run.write_json(name, to_json(record))
         failure = crash.Failure(whole, record["what"], DivergedError.exit_code, name)
         crash.record_failure(run, failure)
-    except PlatformError as error:  # the divergence is what has to be reported
+    except PlatformError as error:  # report the divergence, not this
         log.warning("no record of update %d: %s", number, error)
     return str(run.path(name))
 

@@ -1,7 +1,7 @@
-"""The part of a run that decoding needs, in a directory of its own: a model to hand on.
+"""Exports the part of a run that decoding needs to a directory of its own, a model to share.
 
-It is itself a run directory, without data, optimizer and logs, so everything that decodes a run
-decodes it. Of the data config only the languages stay: paths are nobody else's business.
+The export is itself a run directory, without data, optimizer and logs, so every command that
+decodes a run decodes it. Of the data config only the languages are kept; paths stay private.
 """
 
 import logging
@@ -21,18 +21,18 @@ MODEL = "model"
 
 
 def export(run: RunDir, cfg: Config) -> Path:
-    """Write the best weights of a run, averaged ones if there are, and what goes with them.
+    """Write the best weights of a run, averaged ones if it has them, with config and tokenizers.
 
     Args:
-        run: Trained.
-        cfg: The config as the run saved it.
+        run: A trained run.
+        cfg: The config as saved by the run.
 
     Returns:
-        The directory; one that holds these weights already is left as it is.
+        The directory. If it already holds these weights, it is not rewritten.
 
     Raises:
         RunDirError: no checkpoint can be read.
-        PlatformError: it cannot be written; an older export is untouched.
+        PlatformError: the export cannot be written; an older one stays untouched.
     """
     best, weights = best_weights(run)
     config = to_yaml(

@@ -1,4 +1,4 @@
-"""The gradient of a batch: forward, loss, backward, in one part or in more than one."""
+"""The gradient of a batch: forward, loss and backward, in one or several parts."""
 
 from dataclasses import dataclass, replace
 
@@ -17,26 +17,25 @@ from seq2seq.training.precision import autocast
 
 @dataclass(frozen=True)
 class Gradient:
-    """How the gradient came about that is now in the parameters."""
+    """The result of a gradient computation; the gradient itself is in the parameters."""
 
     total: Tensor  # ()  loss of the batch, nats summed over target tokens, without smoothing
     tokens: int  # target tokens, end symbols included
     parts: int
-    shortage: str | None = None  # what it says where memory ran out: more parts than asked for
+    shortage: str | None = None  # the out-of-memory message, if more parts than asked were needed
 
 
 def accumulated_gradient(
     model: EncoderDecoder, batch: Batch, keys: Tensor, parts: int, cfg: Config
 ) -> Gradient:
-    """Put the gradient of a batch into the parameters, computed in parts, one after the other.
+    """Compute the gradient of a batch, part by part, and leave it in the parameters.
 
-    Losses are sums over words, and each is divided by what the whole batch is divided by; sentences
-    draw by their keys (B, passes). So parts give the gradient of the whole batch up to rounding.
-    Where memory runs out and `trainer.on_out_of_memory` is `split`, everything starts again in
-    twice as many parts.
+    Losses are sums over words, divided by the divisor of the whole batch, and sentences draw by
+    their keys (B, passes), so any number of parts gives the same gradient up to rounding. If memory
+    runs out and `trainer.on_out_of_memory` is `split`, it starts again with twice as many parts.
 
     Raises:
-        MemoryError: not even a single sentence fits.
+        MemoryError: out of memory with `stop`, or with a single sentence per part.
     """
     parts, shortage = min(parts, batch.num_sentences), None
     objective = build(cfg.objective)
@@ -54,7 +53,7 @@ def accumulated_gradient(
                 loss.objective(cfg.trainer.normalize).backward()
                 total += loss.total
             return Gradient(total, tokens, parts, shortage)
-        # What the pass that failed has made goes first.
+        # Free what the failed pass allocated before trying again.
         loss = None
         shortage = oom.message
         free_failed_pass(batch.src.device)
@@ -66,12 +65,12 @@ def accumulated_gradient(
 
 
 def free_failed_pass(device: torch.device) -> None:
-    """Free what autograd's engine holds of an operation that failed, until its next pass."""
+    """Run a tiny backward pass: until its next pass, autograd's engine holds on to a failed one."""
     torch.zeros((), requires_grad=True, device=device).neg().backward()
 
 
 def split(batch: Batch, parts: int) -> list[Batch]:
-    """Cut a batch into parts of as many sentences, each no wider than its own longest ones."""
+    """Split a batch into equal parts, each only as wide as its own longest sentences."""
     if parts == 1:
         return [batch]
     at = boundaries(batch.num_sentences, parts)
@@ -80,12 +79,12 @@ def split(batch: Batch, parts: int) -> list[Batch]:
 
 
 def boundaries(count: int, parts: int) -> list[int]:
-    """Return where to cut so many sentences into parts."""
+    """Return the positions at which to split `count` sentences into parts."""
     return [count * i // parts for i in range(1, parts)]
 
 
 def sentence_losses(model: EncoderDecoder, batch: Batch, keys: Tensor, cfg: Config) -> list[float]:
-    """Return the nats of each sentence; in training mode with the draws of its key."""
+    """Return the loss (nats) of each sentence; in training mode with the draws of its key."""
     with keyed(keys), autocast(batch.src.device, cfg.trainer.precision):
         losses: list[float] = losses_of_sentences(model, batch).tolist()
     return losses

@@ -1,4 +1,4 @@
-"""How TensorBoard's "Custom Scalars" page groups the curves of a run: by question."""
+"""The layout of TensorBoard's "Custom Scalars" page: the curves of a run, grouped by question."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The loss of a batch: nats summed over real target tokens, and what it is divided by."""
+"""The loss of a batch: nats summed over real target tokens, and its normalization."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Followed, TranslationModel
 
 SLICE_BYTES = 8 << 20
-"""Of logits, at once."""
+"""The size of the logits computed at once."""
 
 
 @dataclass(frozen=True)
@@ -22,13 +22,13 @@ class Loss:
     smoothed: Tensor  # ()  the same against smoothed targets; equals `total` without smoothing
     sentences: int
     tokens: int
-    extra: Tensor | None = None  # ()  losses of the model's own, added up
+    extra: Tensor | None = None  # ()  sum of the model's own loss terms
 
     def objective(self, normalize: Normalize) -> Tensor:
-        """Return what the gradient is taken of.
+        """Return the scalar to differentiate.
 
-        The authors take the sum over all words of the batch; clipping at norm 1 then acts on
-        nearly every update.
+        The authors sum over all words of the batch; clipping at norm 1 then acts on nearly every
+        update.
         """
         objective = self.smoothed if self.extra is None else self.smoothed + self.extra
         match normalize:
@@ -43,12 +43,12 @@ class Loss:
 def loss_along(
     model: TranslationModel, followed: Followed, batch: Batch, label_smoothing: float = 0.0
 ) -> Loss:
-    """Return the loss of a batch whose targets the model has been led along."""
+    """Return the loss of a batch along whose targets the model has been run."""
     targets = batch.tgt[batch.tgt_mask]  # (N,)
     sizes = batch.num_sentences, len(targets)
     if not followed.losses:
         return Loss(*model.output_loss(followed.t, targets, label_smoothing), *sizes)
-    # A loss of the model's own asks for the probability of each word.
+    # The model's own loss terms need the probability of each word.
     logits = model.logits(followed.t)
     wide = torch.promote_types(logits.dtype, torch.float32)
     log_p = torch.log_softmax(logits.detach(), dim=-1, dtype=wide)
@@ -59,7 +59,7 @@ def loss_along(
 
 @torch.inference_mode()
 def sentence_losses(model: TranslationModel, batch: Batch) -> Tensor:
-    """Return the nats (B,) of each sentence of a batch; its logits never exist all at once."""
+    """Return the loss (B,) in nats of each sentence; logits are computed in slices."""
     t = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).t  # (N, l)
     targets = batch.tgt[batch.tgt_mask]  # (N,)
     rows = max(1, SLICE_BYTES // (4 * model.num_words))

@@ -1,7 +1,7 @@
-"""What a run shows of itself: progress on stderr, metrics.jsonl, TensorBoard.
+"""The logging of a training run: progress on stderr, metrics.jsonl, TensorBoard.
 
-Nothing here touches weights or random states, and nothing but a `metrics.jsonl` that cannot be
-written ends a training.
+Nothing here touches weights or random states. Logging errors do not end training, except when
+`metrics.jsonl` cannot be written.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class UpdateStats:
-    """One update. Tokens include end symbols."""
+    """Statistics of one update. Tokens include end symbols."""
 
     loss: float  # nats, summed over target tokens
     target_tokens: int
@@ -42,7 +42,7 @@ class UpdateStats:
     exploded: bool
     lr: float
     seconds: float
-    waited_seconds: float  # of these, until the batch was there
+    waited_seconds: float  # of these, waiting for the batch
     tokens: int  # of both sides
     padded_tokens: int
 
@@ -57,19 +57,19 @@ class Validated:
     references: Sequence[str] = field(default=())
     loss_by_length: Mapping[str, float] = field(default_factory=dict)  # of source tokens
     chrf: float = 0.0
-    noise: float = 1.0  # a score below, of the kind that selects, says nothing
+    noise: float = 1.0  # scores of the selecting metric below this are chance
 
 
 class Monitor:
     """Logs a training run.
 
     Args:
-        run: Where files go.
+        run: The run directory to write to.
         cfg: The whole config; only `logging` is used as settings.
-        progress: Where training stands; lines and events after it are cut away.
-        model: That is trained, to be probed.
-        last_update: Where training ends at the latest; None: `trainer.max_updates`.
-        deadline: When it ends at the latest, by `time.monotonic()`.
+        progress: The current progress; later log lines and events are removed.
+        model: The model in training, to be probed.
+        last_update: The latest update at which training ends; None: `trainer.max_updates`.
+        deadline: The latest time at which it ends, by `time.monotonic()`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Monitor:
         self.ratios: Values = {}
         self.warned: set[str] = set()
         run.cut(METRICS, progress.metrics_bytes)
-        read_metrics(run)  # a line that cannot be drawn is found now, not when training ends
+        read_metrics(run)  # so that a bad line is reported now, not when training ends
         self.board = Board(run, progress.update, wanted=cfg.logging.tensorboard)
         if progress.update == 0:
             self.board.add("text", "config", _code(to_yaml(without_paths(cfg))), 0)
@@ -104,7 +104,7 @@ class Monitor:
 
     @contextlib.contextmanager
     def moving(self, number: int) -> Iterator[None]:
-        """Measure how far an optimizer step moves the weights, if this update will be logged."""
+        """Measure how much an optimizer step changes the weights, if this update is logged."""
         before = None
         if number % self.cfg.logging.every == 0:
             with self._harmless("update ratios"):
@@ -115,8 +115,8 @@ class Monitor:
                 self.ratios = self.probe.ratios(before)
 
     def update(self, stats: UpdateStats, batch: Batch) -> None:
-        """Take in one update and its batch; log every `logging.every` of them."""
-        # Sums since the last line of the log are saved in checkpoints: a resumed run goes on.
+        """Add one update and its batch; write to the log every `logging.every` updates."""
+        # Checkpoints save the sums since the last log line, so a resumed run continues them.
         progress = self.progress
         progress.window_updates += 1
         progress.window_nll += stats.loss
@@ -143,7 +143,7 @@ class Monitor:
         return {}
 
     def _log(self, lr: float, probed: Mapping[str, float]) -> None:
-        """Write the means since the last line and begin anew."""
+        """Write the means since the last line and reset the sums."""
         progress = self.progress
         updates, seconds = progress.window_updates, progress.window_seconds
         values = {
@@ -162,7 +162,7 @@ class Monitor:
                 setattr(progress, name, type(value)())
         self._record(values)
 
-        # On a terminal beside the bar, elsewhere as a line.
+        # Beside the bar on a terminal, as a log line elsewhere.
         left = (self.last_update - progress.update) * seconds / updates
         left = max(0.0, min(left, self.deadline - time.monotonic()))
         line = f"loss {values['train/loss']:.3f}  {values['train/tokens_per_second']:,.0f} tokens/s"
@@ -174,11 +174,11 @@ class Monitor:
                 log.info("update %s  epoch %d  %s", done, progress.epoch + 1, line)
 
     def in_parts(self, parts: int) -> None:
-        """Record that the last update was computed in parts: from here on the run is not exact."""
+        """Record that the last update was computed in parts; from now on the run is not exact."""
         self._record({"train/out_of_memory_parts": parts})
 
     def validation(self, result: Validated, *, verdict: str) -> None:
-        """Log a validation, what it counts for, and some translations against their references."""
+        """Log a validation, its verdict, and some translations beside their references."""
         values = {"validation/loss": result.loss, "validation/bleu": result.bleu}
         values["validation/chrf"] = result.chrf
         values |= {f"loss_by_length/{k}": loss for k, loss in result.loss_by_length.items()}
@@ -219,7 +219,7 @@ class Monitor:
 
     @contextlib.contextmanager
     def _harmless(self, what: str) -> Iterator[None]:
-        """Turn a failure of showing something into one warning: it must not end a run of days."""
+        """Turn errors in logging into a single warning: they must not end a run of days."""
         try:
             yield
         except Exception as error:
@@ -228,12 +228,12 @@ class Monitor:
                 log.warning("no %s: %s", what, error or type(error).__name__)
 
     def flush(self) -> None:
-        """Bring metrics and events to disk; called before a checkpoint, which counts on them."""
+        """Flush metrics and events to disk; called before each checkpoint, which relies on them."""
         self.run.sync(METRICS)
         self.board.flush()
 
     def close(self, best: float | None = None) -> None:
-        """Write the hyper-parameters with the best score and end all output."""
+        """Write the hyperparameters with the best score, and close all output."""
         with self._harmless("progress bar"):
             self.bar.close()
         if best is not None:
@@ -242,13 +242,13 @@ class Monitor:
                 k: v if isinstance(v, int | float | str | bool) else str(v)
                 for k, v in flatten(without_paths(self.cfg)).items()
             }
-            # One step on: a run that is opened again hides it and writes it anew.
+            # One step later, so that a resumed run hides it and writes it again.
             step, scores = self.progress.update + 1, {"best/validation": best}
             self.board.add("hparams", values, scores, run_name=".", global_step=step)
         self.board.close()
 
 
 def _code(text: str) -> str:
-    """Wrap text so that TensorBoard's markdown leaves it alone; its lines end at line feeds."""
+    """Indent text as a code block, so that TensorBoard's Markdown leaves it unchanged."""
     lines = (printable_line(line) for line in text.removesuffix("\n").split("\n"))
     return "".join(f"    {html.escape(line, quote=False)}\n" for line in lines)

@@ -1,4 +1,4 @@
-"""What an update makes smaller: the nats of the references, and the disagreement of two passes."""
+"""Training objectives: likelihood, and the agreement of two passes (R-Drop, SimCut)."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -33,7 +33,7 @@ class Likelihood:
     def __call__(
         self, model: EncoderDecoder, batch: Batch, keys: Tensor, label_smoothing: float
     ) -> Loss:
-        """Return the loss of a batch whose sentences draw by keys (B, 1)."""
+        """Return the loss of a batch; its sentences draw by their keys (B, 1)."""
         with keyed(keys[:, 0]):
             followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
             return loss_along(model, followed, batch, label_smoothing)
@@ -41,7 +41,7 @@ class Likelihood:
 
 @dataclass(frozen=True)
 class Shares:
-    """What the losses S of two passes, and the divergences of their predictions, count.
+    """The coefficients of the losses S and the divergences of two passes.
 
     The objective is first S_1 + second S_2 + forward KL(p_1 || p_2) + backward KL(p_2 || p_1).
     """
@@ -53,7 +53,7 @@ class Shares:
 
 
 class Agreement:
-    """Two passes over the same sentences, which draw by different keys."""
+    """The objective of two passes over the same sentences with different random draws."""
 
     passes = 2
 
@@ -64,8 +64,8 @@ class Agreement:
     def __call__(
         self, model: EncoderDecoder, batch: Batch, keys: Tensor, label_smoothing: float
     ) -> Loss:
-        """Return the loss of a batch whose sentences draw by keys (B, 2)."""
-        # Both passes at once: the batch, and after it the batch again.
+        """Return the loss of a batch; its sentences draw by their keys (B, 2), one per pass."""
+        # Both passes at once: the batch concatenated with itself.
         pairs = zip(
             vars(batch).values(), vars(self.cutoff(batch, keys[:, 1])).values(), strict=True
         )
@@ -76,7 +76,7 @@ class Agreement:
         t_1, t_2 = followed.t.chunk(2)
         targets = batch.tgt[batch.tgt_mask]
 
-        # A few words at a time.
+        # A few words at a time, to bound the memory of logits.
         rows = max(1, SLICE_BYTES // (8 * model.num_words))
         total, objective = t_1.new_zeros(()), t_1.new_zeros(())
         for parts in zip(t_1.split(rows), t_2.split(rows), targets.split(rows), strict=True):
@@ -88,7 +88,7 @@ class Agreement:
 
 
 class Cutoff(Drawing):
-    """Words of both sides that a pass does not see: their vectors are zero, the targets stay."""
+    """Hides random words of both sides from a pass: their embeddings are zero, the targets stay."""
 
     site = 0x5EC07
 
@@ -97,7 +97,7 @@ class Cutoff(Drawing):
         self.share = share
 
     def __call__(self, batch: Batch, keys: Tensor) -> Batch:
-        """Return a batch with some ids that of y_0, whose vector is zero."""
+        """Return a batch with some ids replaced by that of y_0, whose embedding is zero."""
         if not self.share:
             return batch
         with keyed(keys):
@@ -106,17 +106,17 @@ class Cutoff(Drawing):
 
     def _cut(self, ids: Tensor, side: int) -> Tensor:
         sentences = torch.arange(len(ids), device=ids.device)
-        # The sides take turns, so that what is cut does not depend on the padding.
+        # The draws of both sides interleave, so that they do not depend on the padding.
         drawn = self.uniform(sentences, torch.zeros_like(sentences), 2 * ids.shape[1])
         return ids.masked_fill(drawn[:, side::2] < self.share, PAD)
 
 
 class AgreementLoss(torch.autograd.Function):
-    """The losses and divergences of two passes by their logits (N, K) each, added up by `Shares`.
+    """The weighted sum of `Shares` over two passes, given their logits (N, K) each.
 
     With d = log p_1 - log p_2, the divergence KL(p_1 || p_2) = sum p_1 d has the gradient
     p_1 (d - KL) for the first logits, and p_2 - p_1 for the second. The gradient is computed in
-    the forward pass; backward only has to scale it.
+    the forward pass; backward only scales it.
     """
 
     @staticmethod
@@ -128,6 +128,7 @@ class AgreementLoss(torch.autograd.Function):
         label_smoothing: float,
         shares: Shares,
     ) -> tuple[Tensor, Tensor]:
+        # Both divergences
         log_ps = log_softmax(logits_1), log_softmax(logits_2)
         ps = [log_p.exp() for log_p in log_ps]
         d = log_ps[0] - log_ps[1]
@@ -136,13 +137,14 @@ class AgreementLoss(torch.autograd.Function):
         own, toward = (shares.first, shares.second), (shares.forward, shares.backward)
         spread = label_smoothing / logits_1.shape[1]
         objective = toward[0] * divergences[0].sum() + toward[1] * divergences[1].sum()
+        # The loss and the gradient of each pass
         gradients = []
         for this, that, sign in ((0, 1, 1), (1, 0, -1)):
             log_p, p = log_ps[this], ps[this]
             if own[this]:
                 nats = -(1 - label_smoothing) * log_p.gather(1, at).sum() - spread * log_p.sum()
                 objective = objective + own[this] * nats
-            # What is multiplied by p: of the loss, of the other's divergence, of its own.
+            # The factors of p: from the loss, the other pass's divergence, and its own.
             slope = own[this] + toward[that] - toward[this] * divergences[this]
             gradient = p * (slope + (sign * toward[this]) * d) if toward[this] else p * slope
             gradient = gradient - toward[that] * ps[that] if toward[that] else gradient
@@ -166,11 +168,11 @@ class AgreementLoss(torch.autograd.Function):
 
 @builds(RDropConfig)
 def rdrop(cfg: RDropConfig) -> Agreement:
-    """Half of their sum, so that without any dropout it is the plain loss."""
+    """R-Drop, with half the sum of both losses, so that without dropout it is the plain loss."""
     return Agreement(Shares(0.5, 0.5, cfg.weight / 4, cfg.weight / 4))
 
 
 @builds(SimCutConfig)
 def simcut(cfg: SimCutConfig) -> Agreement:
-    """The gradient passes through both sides of the divergence, as theirs does."""
+    """SimCut; as in the authors' code, gradients flow through both sides of the divergence."""
     return Agreement(Shares(1.0, 0.0, cfg.weight, 0.0), cfg.cutoff)

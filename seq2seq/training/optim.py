@@ -1,6 +1,6 @@
-"""Optimizers and schedules, each built from its config class, and clipping.
+"""Optimizers and learning rate schedules, each built from its config class, and clipping.
 
-The registry finds them: an optimizer or a schedule of an extension registers in the same way.
+Extensions register their own optimizers and schedules in the same way.
 """
 
 import logging
@@ -34,28 +34,28 @@ from seq2seq.training.weight_names import matching
 log = logging.getLogger(__name__)
 
 LR_FACTOR = "lr_factor"
-"""Of a group of weights: its share of the learning rate."""
+"""Key of an optimizer group: its factor on the learning rate."""
 
 
 def check_names(cfg: Config) -> None:
-    """See that the model of a config has the weights that its training names, before any work.
+    """Check, before any work, that the model has the weights that `freeze` and `lr_factors` name.
 
     Raises:
-        ConfigError: it has not, or all of them are frozen.
+        ConfigError: a pattern matches no weight, or all weights are frozen.
     """
     if not cfg.trainer.freeze and not cfg.trainer.lr_factors:
         return
     with torch.device("meta"):
-        model = build_model(cfg, num_source=8, num_target=8, pad=PAD)  # names are those of any size
+        model = build_model(cfg, num_source=8, num_target=8, pad=PAD)  # any size has the same names
     freeze(model, cfg.trainer.freeze)
     build_optimizer(model, cfg.optimizer, cfg.trainer.lr_factors or {})
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
-    """Let no update change the weights of a model that patterns mean, `trainer.freeze`.
+    """Freeze the weights that match the patterns of `trainer.freeze`.
 
     Raises:
-        ConfigError: a pattern means none, or together they mean all.
+        ConfigError: a pattern matches no weight, or together they match all.
     """
     frozen = matching(model, patterns, "trainer.freeze")
     weights = dict(model.named_parameters())
@@ -68,15 +68,15 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
 def build_optimizer(
     model: nn.Module, cfg: object, lr_factors: Mapping[str, float] = MappingProxyType({})
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of a config, `cfg.optimizer`, for the weights that are not frozen.
+    """Build the optimizer of `cfg.optimizer` for the weights that are not frozen.
 
     Args:
-        model: That is trained.
-        cfg: Of the optimizer.
-        lr_factors: `trainer.lr_factors`; weights of one factor become a group that names it.
+        model: The model to train.
+        cfg: The optimizer's config.
+        lr_factors: `trainer.lr_factors`; weights with equal factors form a group that stores it.
 
     Raises:
-        ConfigError: a pattern means no weight.
+        ConfigError: a pattern matches no weight.
     """
     weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
     optimizer = cast(torch.optim.Optimizer, build(cfg, weights.values()))
@@ -107,20 +107,20 @@ def _adam(cfg: AdamConfig, weights: Iterable[nn.Parameter]) -> torch.optim.Optim
     )
 
 
-# Schedules: the share of the optimizer's learning rate at an update. Nothing of it is saved. ------
+# Schedules: a factor on the optimizer's learning rate at each update. They have no saved state. ---
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where training stands, as far as a schedule depends on it."""
+    """The progress of training, as far as schedules depend on it."""
 
-    update: int  # about to be made; the first is 1
-    max_updates: int  # that the limits allow: fewer than asked for where `max_epochs` is nearer
-    reductions: int  # of the plateau rule, so far
+    update: int  # the coming update; the first is 1
+    max_updates: int  # the last update; below `trainer.max_updates` if `max_epochs` ends earlier
+    reductions: int  # by the plateau rule so far
 
 
 def rate_factor(cfg: object, *, update: int, max_updates: int, reductions: int) -> float:
-    """Return the share of the optimizer's learning rate by a config, `cfg.scheduler`."""
+    """Return the factor on the learning rate by the schedule `cfg.scheduler`."""
     return float(build(cfg, Position(update, max_updates, reductions)))
 
 
@@ -151,17 +151,17 @@ def _inverse_sqrt(cfg: InverseSqrtConfig, at: Position) -> float:
 
 
 def _warmed_up(cfg: DecayConfig, at: Position, factor: float) -> float:
-    """Climb to the full rate in `warmup` updates, then take a factor, down to `final_factor`."""
+    """Warm up linearly in `warmup` updates, then follow `factor`, not below `final_factor`."""
     return at.update / cfg.warmup if at.update <= cfg.warmup else max(cfg.final_factor, factor)
 
 
 def _done(cfg: DecayConfig, at: Position) -> float:
-    """Return how much of the way from the end of the warmup to the last update is done."""
+    """Return the completed share of the updates between the end of warmup and the last update."""
     return min(1.0, (at.update - cfg.warmup) / max(1, at.max_updates - cfg.warmup))
 
 
 def warn_of_warmup(cfg: object, last_update: int) -> None:
-    """Warn if training ends before the warmup of its schedule, `cfg.scheduler`, does."""
+    """Warn if training ends before the warmup of its schedule `cfg.scheduler`."""
     if isinstance(cfg, DecayConfig) and cfg.warmup > last_update:
         text = (
             "scheduler.warmup=%d is longer than the training, %d updates: the rate ends at %.0f%%"
@@ -173,10 +173,10 @@ def warn_of_warmup(cfg: object, last_update: int) -> None:
 
 
 def clip_gradients(model: nn.Module, max_norm: float) -> float:
-    """Scale all gradients to at most `max_norm` together; return the norm before.
+    """Scale all gradients to a joint norm of at most `max_norm`; return the norm before.
 
-    If it is not finite, neither is a gradient, and all are left as they are: one NaN would spread
-    to every other.
+    If a gradient is not finite, neither is the norm, and the gradients are left unchanged: scaling
+    would spread one NaN to all of them.
     """
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm(grads)
@@ -190,7 +190,7 @@ def clip_gradients(model: nn.Module, max_norm: float) -> float:
 
 
 def _clip_huge(grads: list[Tensor], max_norm: float, largest: float) -> float:
-    """Clip gradients whose squares overflow, in float32 those above 1e19."""
+    """Clip gradients whose squares overflow: above 1e19 in float32."""
     torch._foreach_div_(grads, largest)
     relative = float(nn.utils.get_total_norm(grads))  # at least 1
     torch._foreach_mul_(grads, min(largest, max_norm / relative))

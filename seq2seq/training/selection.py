@@ -1,8 +1,7 @@
-"""Which validation is the best, when training has had enough, and how that is said.
+"""Selects the best validation, decides when training ends, and words both for the log.
 
-Until a validation is above what chance gives (`Validated.noise`) its BLEU and chrF are noise,
-whatever they do, and the loss decides in their place: it tells a slow start, which goes on, from a
-training that is dead.
+Until a score is above chance (`Validated.noise`), BLEU and chrF are noise and the loss decides in
+their place: it distinguishes a slow start, which may continue, from training that has stalled.
 """
 
 import math
@@ -12,13 +11,13 @@ from seq2seq.training.checkpoint import Progress
 from seq2seq.training.monitor import Validated
 
 GAIN = 1e-4
-"""Share by which a loss has to fall to count against patience: less is standing still."""
+"""Relative decrease of the loss that resets patience; less counts as no progress."""
 
 _METRICS = {"bleu": "BLEU", "chrf": "chrF"}
 
 
 def take(progress: Progress, result: Validated, cfg: Config) -> bool:
-    """Count in a validation; return whether it is the best so far."""
+    """Update progress with a validation; return whether it is the best so far."""
     score = _score(progress, result, cfg.trainer.select_by)
     before = progress.best_score
     best = math.isfinite(score) and (before is None or score > before)
@@ -28,7 +27,7 @@ def take(progress: Progress, result: Validated, cfg: Config) -> bool:
     if best:
         progress.best_score, progress.best_update = score, progress.update
 
-    # Early stopping and the plateau count the validations since.
+    # Early stopping and the plateau rule count validations since the last improvement.
     progress.waiting = 0 if counts else progress.waiting + 1
     progress.plateau_waiting = 0 if counts else progress.plateau_waiting + 1
     plateau = cfg.scheduler
@@ -38,7 +37,7 @@ def take(progress: Progress, result: Validated, cfg: Config) -> bool:
 
 
 def _score(progress: Progress, result: Validated, select_by: SelectBy) -> float:
-    """Return what has to grow: minus the loss, or a BLEU or chrF, which is above any of these."""
+    """Return the score to maximize: minus the loss or, always above that, BLEU or chrF."""
     found = {SelectBy.loss: -result.loss, SelectBy.bleu: result.bleu, SelectBy.chrf: result.chrf}
     if by_loss(progress) and found[select_by] < result.noise:
         return -result.loss
@@ -46,17 +45,17 @@ def _score(progress: Progress, result: Validated, select_by: SelectBy) -> float:
 
 
 def by_loss(progress: Progress) -> bool:
-    """Whether the best so far was chosen by its loss: of no other metric are scores negative."""
+    """Whether the best so far was chosen by loss: only then is the score not positive."""
     return progress.best_score is None or progress.best_score <= 0
 
 
 def metric_of(progress: Progress, cfg: TrainerConfig) -> str:
-    """Return by what the best so far was chosen."""
+    """Return the metric by which the best so far was chosen."""
     return SelectBy.loss.name if by_loss(progress) else cfg.select_by.name
 
 
 def verdict(progress: Progress, cfg: TrainerConfig, *, best: bool) -> str:
-    """Return what the validation that was taken last counts for."""
+    """Return the verdict on the last validation."""
     metric = metric_of(progress, cfg)
     noise = (
         ""
@@ -81,7 +80,7 @@ def _best(progress: Progress, cfg: TrainerConfig) -> str:
 
 
 def limits_reached(progress: Progress, cfg: TrainerConfig) -> dict[str, str]:
-    """Return the limits that end the training here, by setting, each with its numbers."""
+    """Return the limits reached, by setting, each with its numbers; empty to continue."""
     reached = {}
     if progress.update >= cfg.max_updates:
         reached["trainer.max_updates"] = f"={cfg.max_updates}"
@@ -94,9 +93,9 @@ def limits_reached(progress: Progress, cfg: TrainerConfig) -> dict[str, str]:
 
 
 def closing_line(progress: Progress, cfg: TrainerConfig, *, begun_at: int) -> str:
-    """Say why training ended, and what it came to.
+    """Return the final log line: why training ended, and the best result.
 
-    `begun_at` is the update at which this process took over.
+    `begun_at` is the update at which this process started.
     """
     reached = limits_reached(progress, cfg)
     why = " and ".join(f"{key}{numbers}" for key, numbers in reached.items())

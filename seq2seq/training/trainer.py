@@ -1,4 +1,4 @@
-"""The training loop: batches in, updates, validations and checkpoints out."""
+"""The training loop: updates from batches, with validations and checkpoints in between."""
 
 import contextlib
 import logging
@@ -38,13 +38,13 @@ log = logging.getLogger(__name__)
 
 
 class Trainer:
-    """Trains a model until a limit, a stop request, or no more progress.
+    """Trains a model until a limit, a stop request, or early stopping.
 
     Args:
-        model: Initialised, on its device.
+        model: The initialised model, on its device.
         data: Training and validation pairs.
         cfg: The whole config.
-        run: Where checkpoints and logs go; if it holds checkpoints, training continues there.
+        run: The directory for checkpoints and logs; existing checkpoints are resumed from.
         stop: Polled between updates and between validation batches.
     """
 
@@ -71,14 +71,15 @@ class Trainer:
         self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
 
     def fit(self) -> Progress:
-        """Train; returns where it ended.
+        """Train, and return the final progress.
 
         Raises:
             StoppedError: a signal or the time limit; a checkpoint is written first.
-            DivergedError: loss or gradient is not finite; the weights are those before it.
+            DivergedError: loss or gradient is not finite; the weights are those before the update.
             MemoryLimitError: an update or a validation does not fit in memory.
-            RepeatedError: three trainings before this one ended in the same failure.
+            RepeatedError: three previous attempts ended in the same failure.
         """
+        # Refuse to repeat a failure; then start logging.
         crash.refuse_repeated(self.run, self.progress.update)
         self.monitor = Monitor(
             self.run,
@@ -90,6 +91,7 @@ class Trainer:
         )
         warn_of_warmup(self.cfg.scheduler, self.last_update)
         try:
+            # Updates, with validations and checkpoints in between
             self._catch_up()
             for rows in self._batches():
                 with OutOfMemory() as oom:
@@ -102,10 +104,11 @@ class Trainer:
                     self._save()
                 if self.stop.exit_code is not None or self._late():
                     self._stop()
+            # A limit is reached: validate the last update.
             if self.progress.validated != self.progress.update:
                 self._validate()
             self.monitor.close(best=self.progress.best_score)
-        except Interrupted:  # the state is that of the last whole update
+        except Interrupted:  # the state is that of the last complete update
             self._stop()
         except UserError:
             raise
@@ -117,20 +120,20 @@ class Trainer:
         return self.progress
 
     def _catch_up(self) -> None:
-        """Do what an interrupted process left undone after its last update."""
+        """Finish what an interrupted process left undone after its last update."""
         progress, marked = self.progress, checkpoint.best_update(self.run)
         if self.cfg.init.run is not None and not checkpoint.updates(self.run):
-            self._validate()  # what it begins with may stay the best
+            self._validate()  # the initial weights may stay the best
         elif progress.best_score is not None and (marked is None or progress.best_update > marked):
-            self._mark_best()  # it died between the checkpoint and the mark
+            self._mark_best()  # the process died between writing the checkpoint and marking it
         due = progress.update and progress.update % self.cfg.trainer.validate_every == 0
         if due and progress.validated != progress.update:  # it was stopped while validating
             self._validate()
 
     def _batches(self) -> Iterator[list[int]]:
-        """Yield the rows of batches from where progress stands, until a limit is reached.
+        """Yield the rows of each batch, from the current progress until a limit is reached.
 
-        Whoever takes them counts them in `progress.batch`, when they are used.
+        The caller increments `progress.batch` once a batch has been used.
         """
         cfg, progress = self.cfg.trainer, self.progress
         while not selection.limits_reached(progress, cfg):
@@ -149,7 +152,7 @@ class Trainer:
     def _last_update(self) -> int:
         """Return the update at which `max_updates` or `max_epochs` ends training, whichever first.
 
-        Batches of so many tokens may be a few more or less in another epoch than the first.
+        With batches by tokens this is an estimate: epochs may differ by a few batches.
         """
         cfg = self.cfg.trainer
         if cfg.max_epochs is None:
@@ -159,18 +162,18 @@ class Trainer:
     # An update ----------------------------------------------------------------------------------
 
     def _update(self, rows: Sequence[int]) -> None:
-        """Make one update; nothing of the state changes before the gradient has been checked."""
+        """Make one update; the state does not change until the gradient has been checked."""
         cfg, progress = self.cfg.trainer, self.progress
         start = time.perf_counter()
         number = progress.update + 1
         rate = self._set_rate(number)
 
-        # Batch and gradient; the only long part, which a stop request may cut off.
+        # Batch and gradient: the only long part, which a stop request may interrupt.
         with self.stop.interruptible():
             batch = self._batch(rows)
             sizes = batch.count_tokens(), batch.num_cells
-            # A sentence draws by (seed, update, place in the batch): nothing that happens between
-            # updates, no restart and no parts can change what it draws.
+            # A sentence's draws depend on (seed, update, place in the batch) alone, not on
+            # anything between updates, on restarts, or on the number of parts.
             keys = draw_keys(self.cfg, number, len(rows)).to(self.device)
             step = Step(number, keys[:, 0], rows, batch.to(self.device))
             waited = time.perf_counter() - start
@@ -183,7 +186,7 @@ class Trainer:
 
         # Clip, check, and only then change the weights.
         norm = clip_gradients(self.model, cfg.clip_norm)
-        total = gradient.total.item()  # waits for the device, so once
+        total = gradient.total.item()  # waits for the device
         progress.explosions = self.guard.check(
             step, loss=total, norm=norm, explosions=progress.explosions
         )
@@ -191,7 +194,7 @@ class Trainer:
             log.warning("update %d: gradient norm %.3g, clipped to %g", number, norm, cfg.clip_norm)
         self._step(number)
 
-        # The update is whole: count it and report it.
+        # The update is complete: count it and report it.
         seconds = time.perf_counter() - start
         progress.update = number
         progress.batch += 1
@@ -219,10 +222,10 @@ class Trainer:
         return rate
 
     def _batch(self, rows: Sequence[int]) -> Batch:
-        """Make a batch, on the CPU."""
+        """Make a batch on the CPU."""
         if self.data.texts is None:
             return self.data.train.batch(rows, PAD)
-        # Subwords are cut anew at random, by the keys of the sentences; each side is a site.
+        # Subword sampling: a new random segmentation by the sentences' keys; each side is a site.
         keys = entry_keys(self.cfg.seed, self.progress.update + 1, len(rows)).tolist()
         sides = []
         for site, texts in enumerate(self.data.texts):
@@ -239,7 +242,7 @@ class Trainer:
             self.state.average.update(self.model, number)
 
     def _too_large(self, rows: Sequence[int]) -> MemoryLimitError:
-        """Free what the failed update held and say what to lower."""
+        """Free the memory of the failed update; return an error that names what to lower."""
         free_failed_pass(self.device)
         self.model.zero_grad(set_to_none=True)
         cfg = self.cfg.trainer
@@ -256,10 +259,10 @@ class Trainer:
     # Validation and checkpoints -----------------------------------------------------------------
 
     def _validate(self) -> None:
-        """Score the averaged weights, remember the best, write a checkpoint."""
+        """Score the averaged weights, remember the best, and write a checkpoint."""
         average = self.state.average
         lent = average.applied(self.model) if average else contextlib.nullcontext()
-        with lent, self.stop.interruptible():  # in this order: what was lent comes back untouched
+        with lent, self.stop.interruptible():  # in this order: an interrupt still restores weights
             result = validate(self.model, self.data, self.cfg, self.stop)
         if result is None:
             self._stop()  # the next run validates again
@@ -269,7 +272,7 @@ class Trainer:
             result, verdict=selection.verdict(self.progress, self.cfg.trainer, best=best)
         )
         self._save()
-        if best:  # only now, as it names a checkpoint that has to be there
+        if best:  # only now: the mark names a checkpoint that has to exist
             self._mark_best()
             checkpoint.prune(self.run, self.cfg.trainer.keep_checkpoints)
 
@@ -287,7 +290,7 @@ class Trainer:
         return time.monotonic() > self.deadline
 
     def _stop(self) -> NoReturn:
-        """Save the last whole update and leave."""
+        """Save the last complete update and raise `StoppedError`."""
         if self.progress.update:
             self._save()
             what = f"saved at update {self.progress.update}"
@@ -299,7 +302,7 @@ class Trainer:
 def stopped(
     run: RunDir, stop: StopRequest, what: str, minutes: float | None = None
 ) -> StoppedError:
-    """Say why a run stopped, by a signal or after some minutes, and how it goes on."""
+    """Return the error that says why a run stopped, by signal or time limit, and how to resume."""
     why = stop.signal.name if stop.signal else f"trainer.max_minutes={minutes:g}"
     fix = f"Continue with: python train.py resume={run.root}"
     return StoppedError(run.root, f"{what} ({why})", fix, stop.exit_code or 75)

@@ -1,4 +1,4 @@
-"""What a model is worth while it is trained: its loss, BLEU and chrF on the validation set."""
+"""Validation during training: loss, BLEU and chrF on the validation set."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,16 +22,17 @@ from seq2seq.training.loss import sentence_losses
 from seq2seq.training.monitor import Validated
 
 LEAST_NOISE, MOST_NOISE = 1.0, 25.0
-"""BLEU below 1 is some 20 n-grams that are right by chance; sentences alike are no noise."""
+"""Bounds of `noise_level`. BLEU below 1 is some 20 n-grams that match by chance; the upper bound
+applies to validation sets of similar sentences, which match each other without being noise."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All that training reads."""
+    """All data that training reads."""
 
     train: TokenizedPairs
     texts: tuple[Sequence[str], Sequence[str]] | None
-    """Training text, source and target; only for subword sampling."""
+    """Training text, source and target; only needed for subword sampling."""
     validation: TokenizedPairs
     validation_source: Sequence[str]
     validation_references: Sequence[str]
@@ -41,9 +42,9 @@ class TrainingData:
 def validate(
     model: EncoderDecoder, data: TrainingData, cfg: Config, stop: StopRequest
 ) -> Validated | None:
-    """Score a model on the validation set: loss over all pairs, BLEU and chrF of real decoding.
+    """Score a model on the validation set: loss over all pairs, BLEU and chrF of translations.
 
-    Returns None if a stop was asked for meanwhile.
+    Returns None if a stop was requested meanwhile.
     """
     model.eval()
     try:
@@ -65,14 +66,15 @@ def validate(
     return Validated(loss, score, translations, references, by_length, of_chrf, noise)
 
 
-# Of references against references: the same at every validation.
+# Cached for scores of references against references, which are the same at every validation.
 _bleu, _chrf = cache(bleu), cache(chrf)
 
 
 def noise_level(references: tuple[str, ...], cfg: Config) -> float:
-    """Return the score that translations of other sentences would have: no sign of learning.
+    """Return the score below which translations are no better than those of other sentences.
 
-    BLEU between words is below 1 then; chrF, and BLEU between characters, are well above.
+    It is estimated from references against shifted references. By this measure word BLEU is below
+    1; chrF and character BLEU are well above.
     """
     tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
     others = (*references[1:], *references[:1])
@@ -87,14 +89,14 @@ def noise_level(references: tuple[str, ...], cfg: Config) -> float:
 def validation_loss(
     model: EncoderDecoder, pairs: TokenizedPairs, cfg: Config, stop: StopRequest
 ) -> tuple[float, dict[str, float]]:
-    """Return nats per target token, end symbols included, without smoothing.
+    """Return the loss without smoothing in nats per target token, end symbols included.
 
     Returns:
-        Of all pairs; of those of each length (`loss_by_length`).
+        The loss over all pairs, and by source length (see `loss_by_length`).
     """
     device = next(model.parameters()).device
     losses: list[Tensor] = []
-    order = pairs.tgt.lengths().argsort(kind="stable").tolist()  # little padding
+    order = pairs.tgt.lengths().argsort(kind="stable").tolist()  # to minimize padding
     size = cfg.decode.batch_sentences
     for start in range(0, len(order), size):
         if stop.exit_code is not None:
@@ -117,12 +119,12 @@ def validation_loss(
 def loss_by_length(
     losses: Sequence[float], source_tokens: Sequence[int], target_tokens: Sequence[int]
 ) -> dict[str, float]:
-    """Return nats per target token by length of the source, in the bins of Fig. 2.
+    """Return nats per target token by source length, in the bins of Fig. 2.
 
     Args:
-        losses: Of each sentence, nats.
-        source_tokens: Of each sentence, without the end symbol.
-        target_tokens: With it.
+        losses: Loss of each sentence in nats.
+        source_tokens: Source tokens of each sentence, without the end symbol.
+        target_tokens: Target tokens of each sentence, with the end symbol.
     """
     sums: dict[int, list[float]] = {}
     for loss, length, tokens in zip(losses, source_tokens, target_tokens, strict=True):

@@ -1,7 +1,7 @@
-"""Vectors of words that were learnt elsewhere, as the first rows of embeddings.
+"""Initializes embeddings with pretrained word vectors.
 
-In the text format of word2vec, GloVe and fastText: a line has a token and its numbers, and the
-first may say how many lines and numbers there are.
+Files are in the text format of word2vec, GloVe and fastText: each line has a token and its numbers;
+an optional first line gives the number of lines and of numbers per line.
 """
 
 import logging
@@ -21,11 +21,11 @@ from seq2seq.run.errors import DataError
 
 log = logging.getLogger(__name__)
 
-_GAP = re.compile("[ \t]+")  # other white space is part of a token
+_GAP = re.compile("[ \t]+")  # other whitespace is part of a token
 
 
 def check_vectors(cfg: Config) -> None:
-    """See that the files of a config have vectors of its size, by their first lines."""
+    """Check, by their first lines, that the files of a config hold vectors of the right size."""
     for _, path in _files(cfg):
         if next(_rows(path, cfg.model.embedding_size), None) is None:
             raise DataError(path, "holds no vectors", "Name another file.")
@@ -35,10 +35,10 @@ def check_vectors(cfg: Config) -> None:
 def fill_embeddings(
     model: EncoderDecoder, cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]
 ) -> None:
-    """Give the embeddings of a model the vectors that `init.source_vectors` and its twin have.
+    """Fill embeddings with the vectors of `init.source_vectors` and `init.target_vectors`.
 
     Raises:
-        DataError: a line is wrong, or nothing of the vocabulary is found.
+        DataError: a line is invalid, or no token of the vocabulary has a vector.
     """
     embeddings: tuple[nn.Embedding, nn.Embedding]
     embeddings = model.encoder.embedding.E, model.decoder.embedding.E
@@ -53,13 +53,13 @@ def fill_embeddings(
 
 
 def read_vectors(path: Path, tokenizer: Tokenizer, size: int) -> dict[int, list[float]]:
-    """Return the vectors of a file by the ids of a vocabulary.
+    """Return the vectors of a file by vocabulary id.
 
-    Tokens are words, and so found where a piece is a whole word; or, where some begin with U+2581,
-    pieces of subwords. Of a token that comes twice the first counts.
+    If some tokens begin with U+2581, tokens are subword pieces; otherwise they are words, which
+    match the pieces that are whole words. Of duplicate tokens the first counts.
 
     Raises:
-        DataError: a line has too few numbers, or something else.
+        DataError: a line has too few numbers, or text that is not a finite number.
     """
     ids = [i for i in range(len(tokenizer)) if i not in (PAD, UNK, EOS)]
     id_of = dict(zip(tokenizer.pieces(ids), ids, strict=True))
@@ -78,14 +78,14 @@ def _files(cfg: Config) -> Iterator[tuple[int, Path]]:
 
 
 def _rows(path: Path, size: int) -> Iterator[tuple[int, str, list[str]]]:
-    """Yield number, token and numbers, as they are written, of each line."""
+    """Yield line number, token and unparsed numbers of each line."""
     is_first = True
     for number, line in enumerate(read_lines(path), start=1):
         fields = _GAP.split(line.strip(" \t"))
         if number == 1 and len(fields) == 2 and all(map(str.isdecimal, fields)):
-            continue  # how many there are
+            continue  # the header with the counts
         count = len(fields) - 1
-        if count < size or (is_first and count > size):  # later ones may have spaces in a token
+        if count < size or (is_first and count > size):  # later tokens may contain spaces
             what = f"has {count} numbers, and model.embedding_size is {size}"
             fix = f"Set model.embedding_size={count}, or name vectors of this size."
             raise DataError(f"{path}:{number}", what, fix if is_first else "Mend the line.")

@@ -1,4 +1,4 @@
-"""Weights by name: chosen by patterns, and named in few words."""
+"""Selects weights by name patterns, and abbreviates lists of weight names."""
 
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -10,18 +10,18 @@ from seq2seq.run.errors import ConfigError
 
 
 def matching(model: nn.Module, patterns: Sequence[str], key: str) -> set[str]:
-    """Return the names of the weights that patterns mean.
+    """Return the names of the weights that match any of the patterns.
 
-    A pattern is the beginning of names (`encoder`, `decoder.embedding`), or has wildcards
-    (`*.E.weight`). Weights that are shared go by all their names, and are returned by the first.
+    A pattern is a prefix of names (`encoder`, `decoder.embedding`), or has wildcards
+    (`*.E.weight`). Shared weights match by any of their names; the first is returned.
 
     Args:
-        model: Whose weights.
-        patterns: To look for.
-        key: Of the setting that has them, for errors.
+        model: The model with the weights.
+        patterns: The patterns to match.
+        key: The setting that holds the patterns, for errors.
 
     Raises:
-        ConfigError: a pattern means none.
+        ConfigError: a pattern matches nothing.
     """
     firsts = {weight: name for name, weight in model.named_parameters()}
     names = {n: firsts[weight] for n, weight in model.named_parameters(remove_duplicate=False)}
@@ -37,12 +37,12 @@ def matching(model: nn.Module, patterns: Sequence[str], key: str) -> set[str]:
 
 
 def means(pattern: str, name: str) -> bool:
-    """Return whether a pattern means a weight of this name."""
+    """Return whether a pattern matches the name of a weight."""
     return is_within(name, [pattern]) or fnmatchcase(name, pattern)
 
 
 def in_short(names: Iterable[str], others: Collection[str]) -> str:
-    """Name weights by the longest parts of which none is among the others: `encoder, decoder.E`."""
+    """Abbreviate names to the shortest prefixes that no other name has: `encoder, decoder.E`."""
     parts = set()
     for name in names:
         words = name.split(".")

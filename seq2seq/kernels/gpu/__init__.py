@@ -1,7 +1,7 @@
-"""Steps of the recurrences as Triton kernels, where a CUDA device and Triton are there.
+"""The steps of recurrences as Triton kernels, for CUDA devices.
 
-torch for CUDA brings Triton along. It needs a C compiler once, for the code that launches; without
-one, as without Triton, torch's operations run, and a line says so.
+torch for CUDA installs Triton, which needs a C compiler once, for its launch code. Without either,
+torch operations run, and a line is logged.
 """
 
 import functools
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def steps_for(states: Tensor, dtype: torch.dtype) -> Steps | None:
-    """Return steps on Triton for states on a CUDA device; None where they cannot run."""
+    """Return the Triton steps for states on a CUDA device; None if they cannot run."""
     if states.dtype != torch.float32 or dtype not in (torch.float32, torch.bfloat16):
         return None
     if states.device.index != torch.cuda.current_device():  # Triton launches on the current one
@@ -26,7 +26,7 @@ def steps_for(states: Tensor, dtype: torch.dtype) -> Steps | None:
 
 @functools.cache
 def steps_on(device: torch.device) -> Steps | None:
-    """Return steps on Triton if its first launch succeeds; this is tried once."""
+    """Return the Triton steps if a first launch succeeds; tried once per device."""
     try:
         from seq2seq.kernels.gpu.steps import TRITON, try_out
 

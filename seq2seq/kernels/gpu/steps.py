@@ -1,4 +1,4 @@
-"""`kernels.steps` as Triton kernels, float32 states: two to four launches a step beside matmuls."""
+"""`kernels.steps` on Triton, for float32 states: two to four launches per step plus matmuls."""
 
 import torch
 import triton
@@ -11,9 +11,9 @@ from seq2seq.kernels.matmul import PackedWeight
 from seq2seq.kernels.steps import Attending, Saved, Steps, TorchUnit
 
 BLOCK_T = 16
-"""Source positions at once."""
+"""Source positions per block."""
 BLOCK_N = 64
-"""Units at once."""
+"""Units per block."""
 
 
 def _blocks(size: int) -> int:
@@ -21,17 +21,18 @@ def _blocks(size: int) -> int:
 
 
 def _in_rows(x: Tensor) -> tuple[Tensor, int]:
-    """Return x (b, w) or (D, b, w) with rows on end, and how far apart the D are."""
+    """Return x (b, w) or (D, b, w) with contiguous rows, and the stride of D (0 without D)."""
     x = x if x.stride(-1) == 1 and x.stride(-2) == x.shape[-1] else x.contiguous()
     return x, x.stride(0) if x.dim() == 3 else 0
 
 
 class TritonUnit(TorchUnit):
-    """`TorchUnit`; the matmul with U is torch's."""
+    """`TorchUnit` on Triton; the matmul with U is torch's."""
 
     def __call__(  # noqa: D102
         self, drive: Tensor, s: Tensor, from_s: Tensor | None, step: slice, out: Tensor
     ) -> Tensor:
+        # Outputs and arguments
         saved, (*_, b, n) = self.saved, s.shape
         rounded = s.to(self.U.dtype)
         if from_s is None:
@@ -44,6 +45,7 @@ class TritonUnit(TorchUnit):
         placed = *_in_rows(drive), *_in_rows(s)
         results = saved.candidates, new, *_in_rows(out)
         sizes = step.start, b, out.shape[-2], saved.gates.shape[-2], n
+        # Gates; then the new state, which needs U (r s) if the reset gate acts before U
         triton_kernels.gates[grid](
             *(*placed, from_s, from_s_d, from_s.stride(-2)),
             *(rs if self.reset_before else self.U(rounded), saved.gates, rs, saved.Us),
@@ -59,7 +61,7 @@ class TritonUnit(TorchUnit):
 
 
 class TritonUnitBackward:
-    """`TorchUnitBackward`; the matmul with U' is torch's."""
+    """`TorchUnitBackward` on Triton; the matmul with U' is torch's."""
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class TritonUnitBackward:
         grid = d_s.shape[:-1].numel(), _blocks(n)
         sizes = step.start, b, saved.gates.shape[-2], n
         given = [_in_rows(d_s if x is None else x) for x in (d_s, at_new, at_old)]
+        # Back to the candidate and the gates; then through the matmul with U
         triton_kernels.gates_backward[grid](
             *(*given[0], *given[1], *given[2]),
             *(saved.gates, saved.candidates, self.s_prev, saved.Us),
@@ -101,7 +104,7 @@ class TritonUnitBackward:
 
 
 class TritonAttend:
-    """`TorchAttend`."""
+    """`TorchAttend` on Triton."""
 
     def __init__(self, inputs: Attending) -> None:
         self.inputs = inputs
@@ -130,7 +133,7 @@ class TritonAttend:
 
 
 class TritonAttendBackward:
-    """`TorchAttendBackward`: gradients of v_a are summed by sentence, in one order at the end."""
+    """`TorchAttendBackward` on Triton; sums v_a's gradients per sentence, then in a fixed order."""
 
     def __init__(
         self, inputs: Attending, d_drive: Tensor, d_alphas: Tensor, d_queries: Tensor
@@ -167,11 +170,11 @@ class TritonAttendBackward:
 
 
 TRITON = Steps(TritonUnit, TritonUnitBackward, TritonAttend, TritonAttendBackward)
-"""Steps on Triton."""
+"""The steps on Triton."""
 
 
 def try_out(device: torch.device) -> None:
-    """Launch a kernel, so that a compiler or driver that is missing shows before it matters."""
+    """Launch a kernel once, so that a missing compiler or driver is found early."""
     saved = Saved.empty(torch.ones(1, 1, device=device), reset_before=True)
     s, drive = torch.ones(1, 1, device=device), torch.ones(1, 3, device=device)
     unit = TritonUnit(saved, PackedWeight(torch.ones_like(s), s.dtype), None, reset_before=True)

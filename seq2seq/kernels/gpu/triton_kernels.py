@@ -1,20 +1,20 @@
-"""Triton kernels: what a step does besides its matmuls, in few launches.
+"""Triton kernels for the steps of recurrences: everything but the matmuls, in few launches.
 
-Sums are in float32, whatever the formats of what is read and written. No kernel adds to what
-another one writes, so results repeat themselves. Rows of arrays of all words begin at `first`;
-b rows a step, D directions side by side. Sizes that change with the batch are not compiled in.
+Sums are in float32, whatever the dtypes of inputs and outputs. No two programs add to the same
+memory, so results are reproducible. In tensors over all words the rows of a step begin at `first`;
+a step has b rows, for D directions. Sizes that vary between batches are not compiled in.
 """
 
 import triton
 import triton.language as tl
 
 VARYING = ["first", "b", "num_out", "num_words", "Tx"]
-"""Integers that would else have a kernel compiled again for a multiple of 16, or for 1."""
+"""Integers for which Triton would otherwise compile variants for 1 and for multiples of 16."""
 
 
 @triton.jit
 def tanh(x):
-    """Return tanh by way of the sigmoid."""
+    """Return tanh, computed from the sigmoid."""
     return 2 * tl.sigmoid(2 * x) - 1
 
 
@@ -29,7 +29,7 @@ def energies(
     query, query_row, keys, mask, v_a, energy, queries, first, Tx, n_align,
     BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write e_j = v_a' tanh(q + k_j) of some positions of one sentence; the first saves q."""
+    """Write e_j = v_a' tanh(q + k_j) for a block of positions of one sentence; block 0 saves q."""
     row = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * BLOCK_T + tl.arange(0, BLOCK_T)
     real = tl.load(mask + row * Tx + j, mask=j < Tx, other=0) != 0
@@ -49,7 +49,7 @@ def context(
     energy, mask, Ch, base, drive, alphas, first, Tx, width,
     BLOCK_TX: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write base + sum_j alpha_j Ch_j in some columns for one sentence; the first saves alpha."""
+    """Write base + sum_j alpha_j Ch_j in a block of columns of one sentence; 0 saves alpha."""
     row = tl.program_id(0).to(tl.int64)
     j = tl.arange(0, BLOCK_TX)
     real = tl.load(mask + row * Tx + j, mask=j < Tx, other=0) != 0
@@ -75,7 +75,7 @@ def context_backward(
     d_drive, Ch, mask, d_alphas, d_alpha, first, Tx, width,
     BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write d_alpha_j = Ch_j' d_drive + what is given, for some positions of one sentence."""
+    """Write d_alpha_j = Ch_j' d_drive + d_alphas_j for a block of positions of one sentence."""
     row = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * BLOCK_T + tl.arange(0, BLOCK_T)
     real = tl.load(mask + row * Tx + j, mask=j < Tx, other=0) != 0
@@ -94,15 +94,16 @@ def energies_backward(
     first, Tx, n_align,
     BLOCK_TX: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Through softmax and tanh, for some units of one sentence.
+    """Backpropagate through softmax and tanh, for a block of units of one sentence.
 
-    Writes the gradient of the query, and adds to those of v_a, of this sentence alone, and of the
-    keys, here still without the factor v_a.
+    Writes the gradient of the query, and adds to those of v_a, which are kept per sentence, and of
+    the keys, which still lack the factor v_a.
     """
     row = tl.program_id(0).to(tl.int64)
     j = tl.arange(0, BLOCK_TX)
     at = (first + row) * Tx + j
     mean = tl.sum(load(alphas + at, j < Tx) * load(d_alpha + row * Tx + j, j < Tx), axis=0)
+    # Gradients, one block of positions at a time
     k = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     q = load(queries + (first + row) * n_align + k, k < n_align)
     d_q, d_v_k = tl.zeros((BLOCK_T, BLOCK_N), tl.float32), tl.zeros((BLOCK_T, BLOCK_N), tl.float32)
@@ -117,6 +118,7 @@ def energies_backward(
         tl.store(d_keys + place, load(d_keys + place, both) + d_key, mask=both)
         d_q += d_key
         d_v_k += d_energy * (2 * half - 1)
+    # Sums over positions
     v = load(v_a + k, k < n_align)
     tl.store(
         d_queries + (first + row) * d_queries_row + k, v * tl.sum(d_q, axis=0), mask=k < n_align
@@ -132,18 +134,20 @@ def gates(
     first, b, num_out, num_words, n,
     RESET_BEFORE: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write z and r of some units of one row, and r s; or, with U s known, the new state."""
+    """Write z and r of a block of units of one row, and r s or, given U s, the new state."""
     line, d = tl.program_id(0).to(tl.int64), (tl.program_id(0) // b).to(tl.int64)
     row = line - d * b
     k = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     real = k < n
     at = d * num_words + first + row
+    # Gates
     drive += d * drive_d + row * 3 * n + k
     from_s += d * from_s_d + row * from_s_row + k
     z = tl.sigmoid(load(drive + n, real) + load(from_s, real))
     r = tl.sigmoid(load(drive + 2 * n, real) + load(from_s + n, real))
     tl.store(z_r + at * 2 * n + k, z, mask=real)
     tl.store(z_r + at * 2 * n + n + k, r, mask=real)
+    # r s for the matmul with U, or the new state
     old = load(s + d * s_d + row * n + k, real)
     if RESET_BEFORE:
         tl.store(rs + line * n + k, r * old, mask=real)
@@ -163,7 +167,7 @@ def move(
     first, b, num_out, num_words, n,
     BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write s_tilde = tanh(drive + U (r s)) and (1 - z) s + z s_tilde, some units of one row."""
+    """Write s_tilde = tanh(drive + U (r s)) and (1 - z) s + z s_tilde: a block of one row."""
     line, d = tl.program_id(0).to(tl.int64), (tl.program_id(0) // b).to(tl.int64)
     row = line - d * b
     k = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -186,9 +190,9 @@ def gates_backward(
     HAS_NEW: tl.constexpr, HAS_OLD: tl.constexpr, RESET_BEFORE: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Back to candidate and z of some units of one row; to r, too, if it acts on U s.
+    """Backpropagate to candidate and z of a block of one row, and to r if it acts on U s.
 
-    `operand` is what U' multiplies next; `d_old` becomes the gradient of s_{i-1} by (1 - z).
+    `operand` receives the input of the matmul with U', `d_old` the gradient of s_{i-1} via (1 - z).
     """
     line, d = tl.program_id(0).to(tl.int64), (tl.program_id(0) // b).to(tl.int64)
     row = line - d * b
@@ -200,10 +204,12 @@ def gates_backward(
         d_new += load(at_new + d * at_new_d + row * n + k, real)
     z, r = load(z_r + at * 2 * n + k, real), load(z_r + at * 2 * n + n + k, real)
     s_tilde, old = load(candidates + at * n + k, real), load(s_prev + at * n + k, real)
+    # Candidate and z
     d_candidate = d_new * z * (1 - s_tilde * s_tilde)
     d_drive += at * 3 * n + k
     tl.store(d_drive, d_candidate, mask=real)
     tl.store(d_drive + n, d_new * (s_tilde - old) * z * (1 - z), mask=real)
+    # The previous state, and r if it acts on U s
     d_before = d_new * (1 - z)
     if HAS_OLD:
         d_before += load(at_old + d * at_old_d + row * n + k, real)
@@ -220,7 +226,7 @@ def gates_backward(
 def reset_backward(
     d_rs, z_r, s_prev, d_drive, d_old, first, b, num_words, n, BLOCK_N: tl.constexpr
 ):  # fmt: skip
-    """Back from r s to r and s, for some units of one row."""
+    """Backpropagate from r s to r and s, for a block of units of one row."""
     line, d = tl.program_id(0).to(tl.int64), (tl.program_id(0) // b).to(tl.int64)
     k = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     real = k < n

@@ -1,9 +1,9 @@
-"""Recurrences, search and the loss of words in C, where a compiler is there: on a CPU, in float32.
+"""Recurrences, search and the output loss in C, for float32 on a CPU; needs a C compiler.
 
-A thread takes some rows from one end to the other, matmuls included, without waiting for another;
-all else passes through memory once instead of ten times. The native library is compiled once for a
-machine; without a compiler torch's operations run, a line says so, and results agree but for
-rounding.
+Each thread processes its rows from start to end, matmuls included, without waiting for others, and
+elementwise work passes through memory once instead of ten times. The native library is compiled
+once per machine. Without a compiler torch operations run, and a line is logged; results agree up
+to rounding.
 """
 
 import functools
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @functools.cache
 def library() -> Library | None:
-    """Return the native library; None where it cannot be had. This is tried once."""
+    """Return the native library; None if it is not available. Tried once per process."""
     try:
         return load()
     except BuildError as error:
@@ -26,13 +26,13 @@ def library() -> Library | None:
 
 
 def name() -> str:
-    """Return what steps on a CPU run as; another name may differ in the last bits."""
+    """Return the name of the implementation on a CPU; others may differ in the last bits."""
     found = library()
     return "torch" if found is None else f"C {found.path.stem}"
 
 
 def keep_freed_memory() -> None:
-    """Let this process hold on to what it frees for its next request, where that helps."""
+    """Let this process keep freed memory for later allocations; needs the native library."""
     found = library()
     if found is not None:
         found("keep_freed_memory")

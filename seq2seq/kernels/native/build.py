@@ -1,4 +1,4 @@
-"""Compiles the native library for this machine, once, and loads it."""
+"""Compiles the native library once per machine, caches it, and loads it."""
 
 import contextlib
 import ctypes
@@ -25,21 +25,21 @@ log = logging.getLogger(__name__)
 
 SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
 FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fPIC"]
-# Nothing here reads errno or counts on traps; with these, loops with square roots and rounding fit
-# the processor's wide registers. What is not a number keeps its meaning.
+# Nothing here reads errno or relies on traps; with these flags, loops with square roots and
+# rounding vectorize. NaN keeps its meaning.
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
-# The threads are those of torch, whose library is there already: a second one would fight it.
+# Use torch's OpenMP library, which is already loaded: a second one would compete with it.
 LINK = ["-shared", "-nodefaultlibs", "-lm", "-lc"]
 _SECONDS = 120
 _PANEL = 64  # PANEL of matmul.h
 
 
 class BuildError(Exception):
-    """There is no compiler, or it says no."""
+    """There is no compiler, or it fails."""
 
 
 class Library:
-    """The compiled functions; tensors stand for the memory they hold."""
+    """The compiled functions; tensors are passed as pointers to their data."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -58,11 +58,11 @@ class Library:
         return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
     def __call__(self, name: str, *given: Tensor | float | None) -> None:
-        """Call a function; an int is an int64, a bool an int, None a null."""
+        """Call a function; an int becomes an int64, a bool an int, None a null pointer."""
         getattr(self._library, name)(*map(_argument, given))
 
     def packed(self, weight: Tensor, dtype: torch.dtype, *, transposed: bool = True) -> Tensor:
-        """Return weights W (..., j, i) packed for matmuls x W' of a dtype, or else for x W."""
+        """Return weights W (..., j, i) packed for matmuls x W' in `dtype`, or else for x W."""
         parts = weight.flatten(0, -3) if weight.dim() > 2 else weight[None]
         D, j, i = parts.shape
         K, N = (i, j) if transposed else (j, i)
@@ -79,12 +79,12 @@ _KERNELS = (
     "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb",
     "_ZN2at6native7cpublas14brgemm_releaseEb",
 )
-"""torch's names for oneDNN's matmuls by one thread: at::native::cpublas::brgemm."""
+"""torch's symbols for oneDNN's single-threaded matmuls, at::native::cpublas::brgemm."""
 
 
 @functools.cache
 def _kernels() -> tuple[ctypes.c_void_p, ...] | None:
-    """Return where torch has `_KERNELS`; None if it does not, as it need not promise them."""
+    """Return the addresses of `_KERNELS` in torch; None if it lacks these private symbols."""
     try:
         library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
         return tuple(ctypes.cast(getattr(library, x), ctypes.c_void_p) for x in _KERNELS)
@@ -103,14 +103,14 @@ def _argument(x: Tensor | float | None) -> object:
 
 
 def load() -> Library:
-    """Load the library, compiled now if it has not been for this machine.
+    """Load the library, after compiling it if the cache has none for this machine.
 
-    What the cache holds is loaded only with the checksum that lies beside it, and that is written
-    only when a process of its own has loaded and used it: one that is damaged is compiled again,
-    one that crashes is left out.
+    A cached library is loaded only if it matches its checksum file, which is written only after a
+    separate process has loaded and used the library. A damaged library is compiled again; one that
+    crashes is not used.
 
     Raises:
-        BuildError: No compiler, it fails, or what it made cannot be stored or loaded.
+        BuildError: There is no compiler, it fails, or its result cannot be stored or loaded.
     """
     try:
         compiler = shlex.split(os.environ.get("CC", "cc"))
@@ -118,7 +118,7 @@ def load() -> Library:
             raise BuildError(f"no C compiler ({compiler[0] if compiler else 'CC is empty'})")
         return _load(compiler)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        # No directory anywhere, a CC that is no command line, a compiler that hangs.
+        # No writable directory, an invalid command line in CC, or a compiler that hangs.
         raise BuildError(str(error)) from error
 
 
@@ -134,7 +134,7 @@ def _load(compiler: list[str]) -> Library:
         _try(made)
         try:
             _store(made.read_bytes(), path)
-        except OSError:  # no home, or a full one: then for this process alone
+        except OSError:  # no home directory, or a full one: use it for this process only
             return Library(made)
         return Library(path)
 
@@ -145,10 +145,10 @@ def _compile(compiler: list[str], made: Path) -> None:
 
 
 def _problem(path: Path) -> str | None:
-    """Say why a library of the cache is not to be loaded.
+    """Return why a cached library must not be loaded; None if it may be.
 
     Raises:
-        BuildError: somebody else owns it or its directory.
+        BuildError: another user owns the library or its directory.
     """
     for place in (path.parent, path):
         info = place.stat()
@@ -171,12 +171,12 @@ def _line(library: bytes) -> bytes:
 
 
 def _try(made: Path) -> None:
-    """Load and use a new library in a process of its own, which may crash.
+    """Load and use a new library in a separate process, which may crash.
 
     Raises:
-        BuildError: it did.
+        BuildError: the process failed.
     """
-    root = Path(__file__).resolve().parents[3]  # what `-c` imports from
+    root = Path(__file__).resolve().parents[3]  # `-c` imports from the working directory
     command = [sys.executable, "-c", f"from {__name__} import test; test({str(made)!r})"]
     done = subprocess.run(
         command,
@@ -192,7 +192,7 @@ def _try(made: Path) -> None:
 
 
 def test(path: str) -> None:
-    """Use a library as training and decoding will: the loss of a sentence of one word."""
+    """Use a library as training does: compute the loss of a sentence of one word."""
     library = Library(Path(path))
     logits, target = torch.zeros(1, 64), torch.zeros(1, dtype=torch.int64)
     loss, spread, d_b, work = torch.zeros(1), torch.zeros(1), torch.zeros(1, 64), torch.zeros(1, 64)
@@ -211,7 +211,7 @@ def _directory() -> Path:
 
 
 def _store(library: bytes, path: Path) -> None:
-    """Put a library that works into the cache; its checksum last."""
+    """Put a working library into the cache, its checksum last."""
     if not path.parent.is_dir():
         writing.make_directory(path.parent)
     writing.restrict(path.parent)
@@ -228,7 +228,7 @@ def _store(library: bytes, path: Path) -> None:
 
 
 def _key(compiler: list[str]) -> str:
-    """Return a name for all that decides what is compiled, the processor included."""
+    """Return a hash of everything that affects the compiled library, the processor included."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_bytes().splitlines() if cpuinfo.exists() else []
     known = [line for line in lines if line.startswith((b"flags", b"model", b"Features"))][:4]

@@ -1,4 +1,4 @@
-"""`StepLoops` in C: a thread takes some sentences from the first step to the last."""
+"""`StepLoops` in C: each thread takes its sentences from the first step to the last."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +12,7 @@ from seq2seq.kernels.packing import Packing, Sizes
 from seq2seq.kernels.steps import Attending, Saved
 
 _ROWS = 8
-"""A thread has at least as many sentences."""
+"""The minimum number of sentences per thread."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class NativeLoops:
             *(grads.d_keys, grads.d_v, grads.d_values),
             *(self._bf16, _shares(1, packing.sizes), *inputs.keys.shape[1:], n),
         )
-        # Without the factor v_a, and of each sentence, until here.
+        # C leaves out the factor v_a of d_keys, and gives d_v per sentence.
         return replace(grads, d_keys=grads.d_keys.mul_(inputs.v_a), d_v=grads.d_v.sum(dim=0))
 
     @property
@@ -109,23 +109,23 @@ def _steps(sizes: Sizes) -> tuple[Tensor, int]:
 
 
 def _shares(D: int, sizes: Sizes) -> int:
-    """Return how many shares the sentences of each of D directions are cut into."""
+    """Return the number of parts into which the sentences of each of D directions are split."""
     return max(1, min(-(-torch.get_num_threads() // D), sizes[0] // _ROWS))
 
 
 @dataclass(frozen=True)
 class NativeInputs:
-    """What attention reads, as the native library takes it."""
+    """The inputs of attention for the native library."""
 
-    keys: tuple[Tensor, Tensor, bool]  # (B, Tx, n'), exp of twice that, whether it exists
+    keys: tuple[Tensor, Tensor, bool]  # (B, Tx, n'), exp(2 keys), whether the latter is valid
     Ch: Tensor  # (B, Tx, width)
     mask: Tensor  # (B, Tx)
     v_a: Tensor  # (n')
-    sentences: Tensor  # (B',) those that a search goes on with; nothing is copied for them
+    sentences: Tensor  # (B',) the sentences that a search still uses; the rest is not copied
 
     @classmethod
     def of(cls, keys: Tensor, Ch: Tensor, mask: Tensor, v_a: Tensor) -> "NativeInputs":
-        """Prepare arrays of any layout."""
+        """Prepare tensors of any layout."""
         keys = keys.contiguous()
         small = is_small(keys)
         powers = keys.mul(2).exp_() if small else keys
@@ -133,7 +133,7 @@ class NativeInputs:
         return cls((keys, powers, small), Ch, mask, v_a, torch.arange(len(keys)))
 
     def select(self, sentences: Tensor) -> "NativeInputs":
-        """Go on with some of the sentences."""
+        """Return a subset of the sentences."""
         if len(sentences) == len(self.sentences):
             return self
         return replace(self, sentences=self.sentences[sentences])

@@ -1,7 +1,7 @@
-"""oneDNN's matmuls by torch's private operations, checked before they are used.
+"""oneDNN matmuls through torch's private operations, which are checked before use.
 
-torch multiplies float32 by MKL, which on some processors is a third slower than the oneDNN that it
-brings along, too.
+For float32 torch uses MKL, which on some processors is a third slower than oneDNN. torch ships
+both.
 """
 
 import functools
@@ -17,14 +17,14 @@ def linear(x: Tensor, W: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 def packed(weight: Tensor) -> Tensor:
-    """Return a weight in the layout of oneDNN's choice."""
+    """Return a weight in oneDNN's preferred layout."""
     W: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
     return W
 
 
 @functools.cache
 def multiplies(dtype: torch.dtype) -> bool:
-    """Return whether oneDNN has matmuls of a dtype here. Another torch may not have its ops."""
+    """Return whether oneDNN matmuls of a dtype work here; other versions of torch may lack them."""
     if not torch.backends.mkldnn.is_available() or dtype not in (torch.float32, torch.bfloat16):
         return False
     try:

@@ -1,4 +1,4 @@
-"""`LossOfLogits` by `output.c`: one pass over the logits."""
+"""The loss of logits by `output.c`, in one pass over them."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from torch import Tensor
 from seq2seq.kernels.native.build import Library
 
 _SHARES = 8
-"""Rows go into as many sums of gradients, whatever the number of threads: results repeat."""
+"""The number of partial gradient sums; fixed, so that results do not depend on the threads."""
 
 
 @dataclass(frozen=True)
 class NativeLoss:
-    """`LossOfLogits` of float32 or bfloat16 logits."""
+    """A `LossOfLogits` for float32 or bfloat16 logits."""
 
     library: Library
 
@@ -25,11 +25,12 @@ class NativeLoss:
         label_smoothing: float,
         d_b: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the losses, and the gradient in the place of the logits."""
+        """Return the losses and the gradient, which overwrites the logits."""
         rows, num_words = logits.shape
         workspace, of_b = targets.new_empty(2, _SHARES, num_words, dtype=torch.float32)
         of_b.zero_()
         losses, spread = workspace.new_empty(2, rows)
+        # Per row, the losses; per share of rows, the sums of gradients
         self.library(
             "output_loss",
             *(
@@ -42,6 +43,7 @@ class NativeLoss:
             ),
             *(losses, spread, of_b, workspace, _SHARES, rows, num_words),
         )
+        # Totals
         total = losses.sum()
         if d_b is not None:
             d_b += of_b.sum(dim=0)

@@ -1,4 +1,4 @@
-"""A step of a search, matmuls included, by `search.c`."""
+"""Search steps in C, matmuls included, by `search.c`."""
 
 import torch
 from torch import Tensor
@@ -20,19 +20,19 @@ class NativeSearch:
         )
 
     def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> NativeInputs:
-        """Prepare what attention reads."""
+        """Prepare the inputs of attention."""
         return NativeInputs.of(keys, adds, mask, v_a)
 
     def predict(
         self, s: Tensor, word: Tensor, shared: NativeInputs, slots: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return t (R, l), what context and state add to the gates (R, 3n), and alpha (R, Tx).
+        """Return t (R, l), the gate terms from context and state (R, 3n), and alpha (R, Tx).
 
         Args:
             s: (R, n) s_{i-1}.
-            word: (R, w) what y_{i-1} adds to the readout.
-            shared: Of a batch, [C, C_z, C_r, C_o] h_j among them, and which sentences have rows.
-            slots: Rows of each.
+            word: (R, w) the term of y_{i-1} in the readout.
+            shared: Inputs of attention, with [C, C_z, C_r, C_o] h_j and the sentences in use.
+            slots: Rows per sentence.
         """
         (rows, n), w, (Tx, n_align) = s.shape, word.shape[1], shared.keys[0].shape[1:]
         drive, alpha = s.new_empty(rows, 3 * n), s.new_empty(rows, Tx)
@@ -46,7 +46,7 @@ class NativeSearch:
         return t, drive, alpha
 
     def advance(self, s: Tensor, drive: Tensor, word: Tensor) -> Tensor:
-        """Return s_i (R, n), given what `predict` told and what a word adds to gates (R, 3n)."""
+        """Return s_i (R, n) from `predict`'s gate terms and those of a word (R, 3n)."""
         rows, n = s.shape
         found = torch.empty_like(s, memory_format=torch.contiguous_format)
         self.library(
@@ -59,7 +59,7 @@ class NativeSearch:
     def best(
         self, t: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits and ids of the best words (R, count), and log sums (R, 1)."""
+        """Return logits and ids of the best words (R, count), and log-sum-exps (R, 1)."""
         (rows, num_units), num_words = t.shape, len(self.last.weight)
         count = min(count, num_words)
         values, words = t.new_empty(rows, count), forbidden.new_empty(rows, count)
