@@ -217,7 +217,8 @@ def train_sentencepiece(
         ConfigError: the normalization is unknown.
         DataError: there is no usable text.
     """
-    model, size = io.BytesIO(), cfg.vocab_size or most or suitable_size(lines, cfg.joint)
+    model = io.BytesIO()
+    size = cfg.vocab_size or most or suitable_size(lines, cfg.joint) + len(cfg.symbols)
     spell = str if rule == "identity" else composed
     texts = (spell(line.translate(_RESERVED)) for line in lines)
     try:
@@ -235,6 +236,7 @@ def train_sentencepiece(
             eos_id=EOS,
             bos_id=-1,
             hard_vocab_limit=cfg.vocab_size is not None,  # otherwise what the text gives
+            user_defined_symbols=cfg.symbols,
             minloglevel=2,
         )
         return model.getvalue()

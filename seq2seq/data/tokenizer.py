@@ -107,6 +107,14 @@ def surface(pieces: Sequence[str]) -> tuple[str, list[Span]]:
     return text, [Span(min(a, len(text)), min(b, len(text))) for a, b in pairwise(ends)]
 
 
+def parted_at(symbols: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return what cuts a text before and after each symbol; of two at one place the longer."""
+    if not symbols:
+        return lambda text: [text]
+    either = "|".join(map(re.escape, sorted(symbols, key=len, reverse=True)))
+    return lambda text: [part for part in re.split(f"({either})", text) if part]
+
+
 def composed(text: str) -> str:
     """Spell letters with marks in one way (NFC), whatever the order of the marks.
 

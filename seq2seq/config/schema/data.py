@@ -1,5 +1,7 @@
 """Where text comes from and how it becomes ids."""
 
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -71,6 +73,27 @@ class DataConfig:
             raise ConfigError("config", "data.grammar.min_words is above max_words", "Swap them.")
 
 
+def check_symbols(symbols: Sequence[str]) -> None:
+    """See that protected symbols can stand in text, and in a vocabulary once."""
+    for i, symbol in enumerate(symbols):
+        wrong = None
+        if symbol in ("<pad>", "<unk>", "</s>"):
+            wrong = "is special already"
+        elif symbol in symbols[:i]:
+            wrong = "is given twice"
+        elif not symbol or " " in symbol or not symbol.isprintable() or {*symbol} & {*_OF_PIECES}:
+            wrong = "is empty, or has a blank or a sign of pieces"
+        elif not unicodedata.is_normalized("NFC", f"e{symbol}"):
+            wrong = "has a mark apart from its letter"
+        if wrong is not None:
+            fix = "Give distinct texts such as <2de>, without blanks."
+            raise ConfigError("config", f"tokenizer.symbols: {symbol!r} {wrong}", fix)
+
+
+_OF_PIECES = "\u2581\u2585\u203f\u2423"
+"""What stands for spaces and joints in pieces."""
+
+
 @option("tokenizer")
 @dataclass(kw_only=True)
 class WordsConfig:
@@ -80,6 +103,16 @@ class WordsConfig:
     # Ids per language: y_0 (never produced), the unknown word, the end symbol, then words; in the
     # authors' code the 29,998 most frequent ones
     vocab_size: int = number(4, 1_000_000, default=30_001)
+    # Texts that stay whole wherever they stand, [<2de>, <2fr>]; each has an id, right after the
+    # special ones
+    symbols: list[str] = field(default_factory=list)
+
+    def check(self, _config: Any) -> None:
+        """See that there is room for symbols and a word."""
+        check_symbols(self.symbols)
+        if self.vocab_size < 4 + len(self.symbols):
+            what = f"tokenizer.vocab_size={self.vocab_size} leaves no room for words"
+            raise ConfigError("config", what, f"Use {4 + len(self.symbols)} or more.")
 
 
 PieceModel = StrEnum("PieceModel", "bpe unigram")  # how SentencePiece chooses its pieces
@@ -107,3 +140,10 @@ class SentencePieceConfig:
     sampling: float = share(0.0)
     # The vocabulary is learnt from at most n lines a language, spread over the corpus
     max_lines: int = at_least(1, default=1_000_000)
+    # Texts that stay whole wherever they stand, [<2de>, <2fr>]; each has an id, right after the
+    # special ones
+    symbols: list[str] = field(default_factory=list)
+
+    def check(self, _config: Any) -> None:
+        """See that symbols can stand in text."""
+        check_symbols(self.symbols)
