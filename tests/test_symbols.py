@@ -132,9 +132,9 @@ def test_what_cannot_be_a_symbol_is_one_line(tokenizer, symbols, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_vocabulary_has_room_for_its_symbols():
+def test_a_vocabulary_has_a_place_for_its_symbols():
     words = ["tokenizer=words", "~tokenizer.sampling", "tokenizer.symbols=['<a>','<b>']"]
-    with pytest.raises(ConfigError, match=r"vocab_size=5 leaves no room for words. Use 6 or more"):
+    with pytest.raises(ConfigError, match=r"vocab_size=5 has no place for words. Use 6 or more"):
         composed("debug", [*words, "tokenizer.vocab_size=5"])
     assert composed("debug", [*words, "tokenizer.vocab_size=6"]).tokenizer.vocab_size == 6
     alone, more = (Subwords(SentencePieceConfig(vocab_size=None, symbols=s)) for s in ([], SYMBOLS))

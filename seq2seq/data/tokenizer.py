@@ -84,6 +84,17 @@ class VocabularyKind(Protocol):
         """Make a vocabulary of what `learn` returned for a side; `where` is for errors."""
         ...
 
+    def grown(self, data: bytes, size: int, symbols: Sequence[str], pieces: Sequence[str]) -> bytes:
+        """Return the first `size` ids of what `learn` returned, then symbols and pieces it lacks.
+
+        Text without any of them is cut as before.
+        """
+        ...
+
+    def parts(self, piece: str) -> Sequence[str]:
+        """Return the pieces by which an unknown one could be written."""
+        ...
+
     def word_counter(self, language: str) -> WordCounter:
         """Return how words are counted for limits on length."""
         ...

@@ -291,6 +291,16 @@ class Words:
             raise RunDirError(where, what, "Restore it from a copy.")
         return WordTokenizer(words, language, self.cfg.symbols)
 
+    def grown(self, data: bytes, size: int, symbols: Sequence[str], pieces: Sequence[str]) -> bytes:
+        """Add words at the end."""
+        lines = data.decode().splitlines()
+        kept = lines[: size - NUM_SPECIAL + (lines[0] == JOINED)]
+        return "".join(f"{word}\n" for word in dict.fromkeys([*kept, *symbols, *pieces])).encode()
+
+    def parts(self, piece: str) -> Sequence[str]:
+        """Return the word itself."""
+        return [piece.removeprefix(SPACE)]
+
     def word_counter(self, language: str) -> WordCounter:
         """Count words of Moses, as the paper's limits do."""
         cut, moses = MarkedWords(language, self.cfg.symbols).cut, Moses(language)

@@ -10,6 +10,7 @@ from seq2seq.config.schema.data import *
 from seq2seq.config.schema.decoders import *
 from seq2seq.config.schema.inference import *
 from seq2seq.config.schema.model import *
+from seq2seq.config.schema.placeholders import *
 from seq2seq.config.schema.run import *
 from seq2seq.config.schema.training import *
 from seq2seq.config.schema.transformer import *

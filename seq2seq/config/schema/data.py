@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from seq2seq.config.registry import option
+from seq2seq.config.schema.placeholders import all_symbols, patterns_of
 from seq2seq.config.schema.ranges import at_least, number, share
 from seq2seq.run.errors import ConfigError
 
@@ -59,9 +60,16 @@ class DataConfig:
     # Use only the first n training pairs; null for all
     limit: int | None = at_least(1, default=None)
     grammar: GrammarConfig = field(default_factory=GrammarConfig)
+    # Texts that are carried over as they are: `url`, `email`, `number`, `tag`, or `name=PATTERN`
+    # with a regular expression of Python. Of two that match at one place the first counts.
+    placeholders: list[str] = field(default_factory=list)
 
-    def check(self, _config: Any) -> None:
-        """See that languages are codes, and that the grammar has lengths to choose from."""
+    def check(self, config: Any) -> None:
+        """See that languages are codes, the grammar has lengths, and placeholders have symbols."""
+        if patterns_of(self.placeholders) and not hasattr(config.tokenizer, "symbols"):
+            name = config.tokenizer.name
+            lacking = f"data.placeholders needs symbols, and tokenizer={name} has none"
+            raise ConfigError("config", lacking, "Choose another.")
         for key in ("source_language", "target_language"):
             code = getattr(self, key)
             # YAML reads an unquoted `no` as False, and the schema makes that the text "False".
@@ -107,12 +115,12 @@ class WordsConfig:
     # special ones
     symbols: list[str] = field(default_factory=list)
 
-    def check(self, _config: Any) -> None:
-        """See that there is room for symbols and a word."""
-        check_symbols(self.symbols)
-        if self.vocab_size < 4 + len(self.symbols):
-            what = f"tokenizer.vocab_size={self.vocab_size} leaves no room for words"
-            raise ConfigError("config", what, f"Use {4 + len(self.symbols)} or more.")
+    def check(self, config: Any) -> None:
+        """See that symbols and a word have a place."""
+        check_symbols(symbols := all_symbols(config))
+        if self.vocab_size < 4 + len(symbols):
+            what = f"tokenizer.vocab_size={self.vocab_size} has no place for words"
+            raise ConfigError("config", what, f"Use {4 + len(symbols)} or more.")
 
 
 PieceModel = StrEnum("PieceModel", "bpe unigram")  # how SentencePiece chooses its pieces
@@ -144,6 +152,6 @@ class SentencePieceConfig:
     # special ones
     symbols: list[str] = field(default_factory=list)
 
-    def check(self, _config: Any) -> None:
+    def check(self, config: Any) -> None:
         """See that symbols can stand in text."""
-        check_symbols(self.symbols)
+        check_symbols(all_symbols(config))
