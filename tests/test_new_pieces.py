@@ -1,6 +1,7 @@
 """Pieces that a vocabulary is given on a warm start: symbols, letters, words."""
 
 from functools import cache
+from itertools import chain
 
 import pytest
 import torch
@@ -20,12 +21,17 @@ from seq2seq.run.errors import ConfigError
 from seq2seq.run.reading import read_lines_of
 from seq2seq.training.checkpoint import best_weights, directory_of
 
-ORIGIN_SYMBOLS, SYMBOLS = ["<2de>"], ["<2de>", "<2fr>", "."]
-"""One is known, one is new, one was a plain piece."""
+ORIGIN_SYMBOLS = ["<2de>"]
+PLAIN = {"words": ".", "bpe": "o", "unigram": "."}
+
+
+def symbols_of(kind: str) -> list[str]:
+    """One is known, one is new, one was a plain piece."""
+    return ["<2de>", "<2fr>", PLAIN[kind]]
 
 
 @cache
-def learnt(kind: str, symbols: tuple[str, ...] = ()):
+def learnt(kind: str):
     """The kind of vocabulary, one whose config names more symbols, and what it learnt."""
     if kind == "words":
         make = lambda own: Words(WordsConfig(vocab_size=100, symbols=own))  # noqa: E731
@@ -34,29 +40,31 @@ def learnt(kind: str, symbols: tuple[str, ...] = ()):
             SentencePieceConfig(kind=PieceModel[kind], vocab_size=150, symbols=own)
         )
     [data] = make(ORIGIN_SYMBOLS).learn([corpus()[0]], ["en"], ["a"])
-    return make(SYMBOLS), data
+    return make(symbols_of(kind)), data
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "words"])
 def test_a_vocabulary_grows_at_its_end_and_cuts_old_text_as_before(kind):
-    vocabulary, data = learnt(kind)
+    (vocabulary, data), symbols, plain = learnt(kind), symbols_of(kind), PLAIN[kind]
     old = vocabulary.load(data, 0, "en", "v")
     pieces = ["zebra", "\u010d"] if kind == "words" else ["\u010d", "\u6f22"]
-    grown = vocabulary.grown(data, len(old), SYMBOLS, pieces)
+    grown = vocabulary.grown(data, len(old), symbols, pieces)
     new = vocabulary.load(grown, 0, "en", "v")
     assert len(new) == len(old) + 3
     assert new.pieces(range(len(old))) == old.pieces(range(len(old)))
     texts = [*corpus()[0], "<2de> The cat"]
-    assert new.encode([t.replace(".", "") for t in texts]) == old.encode(
-        [t.replace(".", "") for t in texts]
+    assert new.encode([t.replace(plain, "") for t in texts]) == old.encode(
+        [t.replace(plain, "") for t in texts]
     )
-    # The new ones are used, symbols wherever they stand.
+    # The new ones are used, symbols wherever they stand, also one that was a plain piece.
+    written = new.pieces([*chain(*new.encode(corpus()[0]))])
+    assert {piece.strip("\u2581") for piece in written if plain in piece} == {plain}
     [ids] = new.encode([f"x.<2fr> {pieces[0]} {pieces[1]}"])
     assert [i for i in ids if i >= len(old)] == [*range(len(old), len(old) + 3)]
     assert UNK not in new.encode([" ".join(pieces)])[0]
     assert text_of(new, new.encode([" ".join(pieces)])[0]) == " ".join(pieces)
     # A second try begins with the ids of the origin; nothing new is nothing changed.
-    assert vocabulary.grown(grown, len(old), SYMBOLS, pieces) == grown
+    assert vocabulary.grown(grown, len(old), symbols, pieces) == grown
     assert vocabulary.grown(grown, len(old), [], []) != grown
     [known] = old.pieces([9])
     known = known.removeprefix("\u2581") if kind == "words" else known

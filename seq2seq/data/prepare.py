@@ -41,6 +41,7 @@ from seq2seq.run.checksums import (
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
 from seq2seq.run.progress import tqdm
+from seq2seq.run.reading import expected
 
 log = logging.getLogger(__name__)
 
@@ -151,13 +152,14 @@ def _grow_vocabularies(run: RunDir, cfg: Config) -> None:
     """Add to those of an origin the symbols that they lack, and `init.new_pieces`."""
     directory, kind = run.path(TOKENIZERS), _kind(cfg)
     files = read_directory(directory, MAX_VOCABULARY_BYTES)
-    about = read_manifest(directory / MANIFEST)["about"]
+    with expected(directory / MANIFEST):
+        taken = [int(size) for size in read_manifest(directory / MANIFEST)["about"]["taken"]]
     texts = [load_text(run, "train", side) for side in SIDES]
     names = [f"{side}.{kind.ending}" for side in SIDES]
     is_joint = files[names[0]] == files[names[1]]
     grown = {}
     for side, (name, language) in enumerate(zip(names, _languages(cfg), strict=True)):
-        size = about["taken"][side]  # the rest is of a try that ended before
+        size = taken[side]  # the rest is of a try that ended before
         add = partial(kind.grown, files[name], size, all_symbols(cfg))
         tokenizer = kind.load(add([]), side, language, name)
         lines = chain(*texts) if is_joint else texts[side]
@@ -165,7 +167,7 @@ def _grow_vocabularies(run: RunDir, cfg: Config) -> None:
         grown[name] = add(pieces)
         new, shown = len(tokenizer) - size, " ".join(pieces[:20])
         log.info("%s: %d new symbols, %d new pieces: %s", name, new, len(pieces), shown)
-    run.commit_directory(TOKENIZERS, grown, about=about)
+    run.commit_directory(TOKENIZERS, grown, about={"taken": taken})
 
 
 def _unknown(

@@ -43,10 +43,10 @@ def translate(
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
     source, target = tokenizers
-    # The weights are made ready for the search once, not for each batch.
-    # A beam is searched whole where a candidate may have to be mended: the others come first.
+    # A beam is kept whole where a candidate may have to be mended: the others come first.
     carrying = isinstance(source, CarryingTokenizer) and not cfg.sample
     wide = replace(cfg, n_best=cfg.beam_size) if carrying else cfg
+    # The weights are made ready for the search once, not for each batch.
     search = partial(search_batch, model, for_search(model, cfg), cfg=wide)
     maps = maps and has_maps(model)
     items = ((line,) for line in lines)
