@@ -1,6 +1,7 @@
 """A run that begins with the weights and the vocabularies of another: `init.run`."""
 
 import gzip
+import hashlib
 import json
 import math
 import re
@@ -91,6 +92,49 @@ def test_at_update_0_a_warm_start_is_its_origin_to_the_bit(run, tmp_path):
     }
     assert config_of(new.path("model")).init.run is None
     assert seq2seq.load(new.path("model")).update == 0
+
+
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [("@update-120", [120]), ("@last", [160]), ("@best", None), ("@last2", [120, 160])],
+)
+def test_an_origin_takes_the_selectors_of_decoding(run, tmp_path, config, selector, expected):
+    """Row O12: any kept checkpoint, or the mean of several, in float64."""
+    new = begin(tmp_path / "new", config(f"{run}{selector}"))
+    updates = expected or [update_of(best_weights(RunDir.open(run))[0].parent)]
+    paths = [directory_of(RunDir.open(run), n) / "average.safetensors" for n in updates]
+    parts, taken = (
+        [load_file(path) for path in paths],
+        load_file(new.path("init/model.safetensors")),
+    )
+    for name, weight in taken.items():
+        mean = sum(part[name].double() for part in parts) / len(parts)
+        assert torch.equal(weight, mean.float()), name
+    assert taken.keys() == parts[0].keys()
+
+    sums = {
+        str(n): hashlib.sha256(p.read_bytes()).hexdigest()
+        for n, p in zip(updates, paths, strict=True)
+    }
+    record = {"run": f".../{run.name}{selector}", "update": updates[-1]}
+    record["sha256"] = sums[str(updates[-1])]
+    record |= {"mean_of": sums} if len(updates) > 1 else {}
+    assert read_checksummed(new.path("run.json"))["init"] == record
+
+
+@pytest.mark.parametrize(
+    ("suffix", "message"),
+    [
+        ("@update-7", "@update-7: names no checkpoint. It has: best, last, update-"),
+        ("@last9", "@last9: asks for 9 checkpoints, the run has"),
+        ("+{run}", "' names 2 runs. Name one; RUN@last5 is the mean of five checkpoints."),
+    ],
+)
+def test_a_selector_of_nothing_is_one_line(run, tmp_path, config, suffix, message):
+    with pytest.raises((RunDirError, ConfigError)) as caught:
+        begin(tmp_path / "new", config(f"{run}{suffix.format(run=run)}"))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_run_needs_its_origin_no_more_once_it_is_made(run, tmp_path, config, script):

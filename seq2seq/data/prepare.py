@@ -7,30 +7,41 @@ data_report.json               what was read, kept and dropped, checksums of the
 """
 
 import logging
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
-from itertools import chain
+from dataclasses import asdict, replace
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from seq2seq.config.registry import build
-from seq2seq.config.schema import Config, DataConfig
+from seq2seq.config.schema import Config, DataConfig, all_symbols
 from seq2seq.data import subword_vocabulary, word_vocabulary  # noqa: F401 - they register
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.filters import FilterSummary, HeldOut, keep
 from seq2seq.data.lengths import Length
 from seq2seq.data.pair import Pair
+from seq2seq.data.placeholders import CarryingTokenizer, placeholders_of
 from seq2seq.data.readers import Place, scan_pairs
 from seq2seq.data.store import IdStore, TextStore
 from seq2seq.data.text import strict
-from seq2seq.data.tokenizer import EOS, Tokenizer, VocabularyKind, composed
-from seq2seq.run.checksums import entries_of, entry_of_file, read_directory, with_checksum
+from seq2seq.data.tokenizer import EOS, UNK, Tokenizer, VocabularyKind, composed
+from seq2seq.run.checksums import (
+    MANIFEST,
+    entries_of,
+    entry_of_file,
+    read_directory,
+    read_manifest,
+    with_checksum,
+)
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
 from seq2seq.run.progress import tqdm
+from seq2seq.run.reading import expected
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +74,17 @@ def prepare(run: RunDir, cfg: Config) -> None:
         _learn_vocabularies(run, cfg)
     else:  # they were copied when the run was made
         log.info("vocabularies are those of %s: none is learnt", cfg.init.run)
+        if cfg.init.new_pieces or all_symbols(cfg):
+            _grow_vocabularies(run, cfg)
 
     # Ids of what training reads; the test set is tokenized when it is decoded.
-    tokenizers = load_tokenizers(run, cfg)
-    for split in SPLITS[:2]:
-        for side, tokenizer in zip(SIDES, tokenizers, strict=True):
-            _write_ids(run, split, side, tokenizer)
+    tokenizers = _load_vocabularies(run, cfg)
     for split in SPLITS:
-        report[split]["unwritable"] = _unwritable(run, split, tokenizers[1])
+        texts = _to_learn(run, cfg, split)
+        for side, tokenizer, text in zip(SIDES, tokenizers, texts, strict=True):
+            if split != "test":
+                _write_ids(run, f"{split}.{side}", text, tokenizer)
+        report[split]["unwritable"] = _unwritable(split, texts[1], tokenizers[1])
     report["vocabularies"] = [len(tokenizer) for tokenizer in tokenizers]
     written = sorted(p for name in ("corpus", "tokens") for p in run.path(name).iterdir())
     report["files"] = {p.relative_to(run.root).as_posix(): entry_of_file(p) for p in written}
@@ -94,6 +108,8 @@ def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
     passing: Iterable[Pair] = tqdm(kept, unit=" pairs", desc="reading", disable=None)
     for pairs in held_out.values():
         passing = pairs.watch(passing)
+    if (placeholders := placeholders_of(cfg)) is not None:
+        passing = map(placeholders.pair, passing)
     _write_text(run, "train", passing)
     log.info("training data: %s", summary)
     log.info("mean length: %s", summary.mean_lengths())
@@ -132,6 +148,42 @@ def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
     run.commit_directory(TOKENIZERS, dict(zip(names, learnt, strict=True)))
 
 
+def _grow_vocabularies(run: RunDir, cfg: Config) -> None:
+    """Add to those of an origin the symbols that they lack, and `init.new_pieces`."""
+    directory, kind = run.path(TOKENIZERS), _kind(cfg)
+    files = read_directory(directory, MAX_VOCABULARY_BYTES)
+    with expected(directory / MANIFEST):
+        taken = [int(size) for size in read_manifest(directory / MANIFEST)["about"]["taken"]]
+    texts = [load_text(run, "train", side) for side in SIDES]
+    names = [f"{side}.{kind.ending}" for side in SIDES]
+    is_joint = files[names[0]] == files[names[1]]
+    grown = {}
+    for side, (name, language) in enumerate(zip(names, _languages(cfg), strict=True)):
+        size = taken[side]  # the rest is of a try that ended before
+        add = partial(kind.grown, files[name], size, all_symbols(cfg))
+        tokenizer = kind.load(add([]), side, language, name)
+        lines = chain(*texts) if is_joint else texts[side]
+        pieces = _unknown(kind, tokenizer, lines, cfg.init.new_pieces)
+        grown[name] = add(pieces)
+        new, shown = len(tokenizer) - size, " ".join(pieces[:20])
+        log.info("%s: %d new symbols, %d new pieces: %s", name, new, len(pieces), shown)
+    run.commit_directory(TOKENIZERS, grown, about={"taken": taken})
+
+
+def _unknown(
+    kind: VocabularyKind, tokenizer: Tokenizer, lines: Iterable[str], most: int
+) -> list[str]:
+    """Return the most frequent pieces by which what is unknown in lines could be written."""
+    counts: Counter[str] = Counter()
+    if most:
+        stream = iter(lines)
+        while chunk := [*islice(stream, _CHUNK)]:
+            rows = tokenizer.tokens(chunk)
+            unknown = (token.piece for row in rows for token in row if token.id == UNK)
+            counts.update(part for piece in unknown for part in kind.parts(piece))
+    return sorted(counts, key=lambda piece: (-counts[piece], piece))[:most]
+
+
 def _text_names(cfg: DataConfig) -> list[str]:
     """What the two sides of the training text are called in an error."""
     if len(cfg.train) == len(SIDES):
@@ -139,12 +191,24 @@ def _text_names(cfg: DataConfig) -> list[str]:
     return [f"the {side} side of {cfg.train[0]}" for side in SIDES]
 
 
-def _write_ids(run: RunDir, split: str, side: str, tokenizer: Tokenizer) -> None:
-    text, end = load_text(run, split, side), 0
+def _to_learn(run: RunDir, cfg: Config, split: str) -> Sequence[Sequence[str]]:
+    """Return both sides of a split with the symbols of `data.placeholders`.
+
+    Training text has them already; others are read and scored as they are.
+    """
+    texts = [load_text(run, split, side) for side in SIDES]
+    if split == "train" or (placeholders := placeholders_of(cfg)) is None:
+        return texts
+    pairs = [placeholders.pair(Pair(*both)) for both in zip(*texts, strict=True)]
+    return [pair.src for pair in pairs], [pair.tgt for pair in pairs]
+
+
+def _write_ids(run: RunDir, name: str, text: Sequence[str], tokenizer: Tokenizer) -> None:
+    end = 0
     with (
-        run.stream(f"tokens/{split}.{side}.ids") as ids_file,
-        run.stream(f"tokens/{split}.{side}.ends") as ends_file,
-        tqdm(total=len(text), unit=" lines", desc=f"{split} {side}", disable=None) as bar,
+        run.stream(f"tokens/{name}.ids") as ids_file,
+        run.stream(f"tokens/{name}.ends") as ends_file,
+        tqdm(total=len(text), unit=" lines", desc=name, disable=None) as bar,
     ):
         for start in range(0, len(text), _CHUNK):
             rows = [[*row, EOS] for row in tokenizer.encode(text[start : start + _CHUNK])]
@@ -155,9 +219,9 @@ def _write_ids(run: RunDir, split: str, side: str, tokenizer: Tokenizer) -> None
             bar.update(len(rows))
 
 
-def _unwritable(run: RunDir, split: str, tokenizer: Tokenizer) -> dict[str, Any]:
+def _unwritable(split: str, text: Sequence[str], tokenizer: Tokenizer) -> dict[str, Any]:
     """Count the target lines that no translation can equal, as their ids do not give them back."""
-    text, count, first = load_text(run, split, SIDES[1]), 0, None
+    count, first = 0, None
     for start in range(0, len(text), _CHUNK):
         lost = tokenizer.lost(text[start : start + _CHUNK])
         found = [(start + i, what) for i, what in enumerate(lost, start=1) if what is not None]
@@ -175,6 +239,14 @@ def _unwritable(run: RunDir, split: str, tokenizer: Tokenizer) -> dict[str, Any]
 
 def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
     """Return the source and the target vocabulary of a run, verified."""
+    source, target = _load_vocabularies(run, cfg)
+    if (placeholders := placeholders_of(cfg)) is not None:
+        source = CarryingTokenizer(source, target, placeholders)
+    return source, target
+
+
+def _load_vocabularies(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
+    """Return them as they read text with its symbols."""
     directory, kind = run.path(TOKENIZERS), _kind(cfg)
     files = read_directory(directory, MAX_VOCABULARY_BYTES)
 
@@ -235,7 +307,10 @@ def check_data(run: RunDir) -> None:
 
 
 def _kind(cfg: Config) -> VocabularyKind:
-    return cast(VocabularyKind, build(cfg.tokenizer))
+    tokenizer = cfg.tokenizer
+    if cfg.data.placeholders:
+        tokenizer = replace(tokenizer, symbols=all_symbols(cfg))
+    return cast(VocabularyKind, build(tokenizer))
 
 
 def _languages(cfg: Config) -> tuple[str, str]:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import sentencepiece
 
+from seq2seq.data.tokenizer import parted_at
+
 # No piece goes over a space, so words are cut one by one; the space is the word's first letter.
 _WORDS = re.compile("^[^\u2581]+|\u2581[^\u2581]*")
 # Words of which the cut, or the lattice, is remembered.
@@ -40,8 +42,10 @@ class Sampler:
         from sentencepiece import sentencepiece_model_pb2 as proto
 
         model = proto.ModelProto.FromString(processor.serialized_model_proto())
-        normal = proto.ModelProto.SentencePiece.NORMAL
-        pieces = {p.piece: (i, p.score) for i, p in enumerate(model.pieces) if p.type == normal}
+        kinds, numbered = proto.ModelProto.SentencePiece, [*enumerate(model.pieces)]
+        pieces = {p.piece: (i, p.score) for i, p in numbered if p.type == kinds.NORMAL}
+        self._symbols = {p.piece: i for i, p in numbered if p.type == kinds.USER_DEFINED}
+        self._parted = parted_at([*self._symbols])
         self.rate, self._normalize = rate, processor.normalize
         self._unknown = int(processor.unk_id())
         unigram = model.trainer_spec.model_type == proto.TrainerSpec.UNIGRAM
@@ -57,11 +61,18 @@ class Sampler:
 
     def _line(self, text: str, draw: Draw) -> Iterator[int]:
         before = None
-        for word in _WORDS.findall(text):
-            for token in self._cutter.cut(word, draw):
+        for part in self._parted(text):
+            for token in self._part(part, draw):
                 if token != before or token != self._unknown:
                     yield token
                 before = token
+
+    def _part(self, part: str, draw: Draw) -> Iterator[int]:
+        if (symbol := self._symbols.get(part)) is not None:
+            yield symbol
+        else:
+            for word in _WORDS.findall(part):
+                yield from self._cutter.cut(word, draw)
 
 
 class BpeCutter:

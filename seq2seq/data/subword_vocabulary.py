@@ -166,6 +166,28 @@ class Subwords:
         """Make a vocabulary of what `learn` returned."""
         return SentencePieceTokenizer(data, where, compose=self._rule(side) == NFC)
 
+    def grown(self, data: bytes, size: int, symbols: Sequence[str], pieces: Sequence[str]) -> bytes:
+        """Add pieces that are rarer than all others."""
+        from sentencepiece import sentencepiece_model_pb2 as proto
+
+        model, kinds = proto.ModelProto.FromString(data), proto.ModelProto.SentencePiece
+        del model.pieces[size:]
+        known = {piece.piece: piece for piece in model.pieces}
+        rarest = min(piece.score for piece in model.pieces)
+        for symbol in symbols:
+            if symbol in known:
+                known[symbol].type = kinds.USER_DEFINED
+            else:
+                model.pieces.add(piece=symbol, score=0.0, type=kinds.USER_DEFINED)
+        for piece in (piece for piece in pieces if piece not in known):
+            model.pieces.add(piece=piece, score=rarest, type=kinds.NORMAL)
+        same = model == proto.ModelProto.FromString(data)
+        return data if same else bytes(model.SerializeToString())
+
+    def parts(self, piece: str) -> Sequence[str]:
+        """Return letters."""
+        return [letter for letter in piece if letter != SPACE]
+
     def _rule(self, side: int) -> str:
         """Return how a side is normalised; a vocabulary of both follows the target's rule."""
         source, target = self.cfg.normalization, self.cfg.target_normalization
@@ -217,7 +239,8 @@ def train_sentencepiece(
         ConfigError: the normalization is unknown.
         DataError: there is no usable text.
     """
-    model, size = io.BytesIO(), cfg.vocab_size or most or suitable_size(lines, cfg.joint)
+    model = io.BytesIO()
+    size = cfg.vocab_size or most or suitable_size(lines, cfg.joint) + len(cfg.symbols)
     spell = str if rule == "identity" else composed
     texts = (spell(line.translate(_RESERVED)) for line in lines)
     try:
@@ -235,6 +258,7 @@ def train_sentencepiece(
             eos_id=EOS,
             bos_id=-1,
             hard_vocab_limit=cfg.vocab_size is not None,  # otherwise what the text gives
+            user_defined_symbols=cfg.symbols,
             minloglevel=2,
         )
         return model.getvalue()

@@ -84,6 +84,17 @@ class VocabularyKind(Protocol):
         """Make a vocabulary of what `learn` returned for a side; `where` is for errors."""
         ...
 
+    def grown(self, data: bytes, size: int, symbols: Sequence[str], pieces: Sequence[str]) -> bytes:
+        """Return the first `size` ids of what `learn` returned, then symbols and pieces it lacks.
+
+        Text without any of them is cut as before.
+        """
+        ...
+
+    def parts(self, piece: str) -> Sequence[str]:
+        """Return the pieces by which an unknown one could be written."""
+        ...
+
     def word_counter(self, language: str) -> WordCounter:
         """Return how words are counted for limits on length."""
         ...
@@ -105,6 +116,14 @@ def surface(pieces: Sequence[str]) -> tuple[str, list[Span]]:
         ends.append(len(text))
     text = text.rstrip(" ")
     return text, [Span(min(a, len(text)), min(b, len(text))) for a, b in pairwise(ends)]
+
+
+def parted_at(symbols: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return what cuts a text before and after each symbol; of two at one place the longer."""
+    if not symbols:
+        return lambda text: [text]
+    either = "|".join(map(re.escape, sorted(symbols, key=len, reverse=True)))
+    return lambda text: [part for part in re.split(f"({either})", text) if part]
 
 
 def composed(text: str) -> str:

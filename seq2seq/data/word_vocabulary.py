@@ -20,6 +20,7 @@ from seq2seq.data.tokenizer import (
     UNK,
     Token,
     composed,
+    parted_at,
     places_before_composing,
     surface,
 )
@@ -113,31 +114,44 @@ def _found(text: str, words: Sequence[str]) -> list[Span] | None:
 class MarkedWords:
     """Moses words with marks, from which the text comes back.
 
-    Cuts of Moses inside of a word of `data/words.py`, at a mark or a joiner, are mended.
+    Cuts of Moses inside of a word of `data/words.py`, at a mark or a joiner, are mended. Symbols
+    are words of their own, whatever they touch.
     """
 
-    def __init__(self, language: str) -> None:
-        self._moses = Moses(language)
+    def __init__(self, language: str, symbols: Sequence[str] = ()) -> None:
+        self._moses, self._symbols, self._parted = Moses(language), {*symbols}, parted_at(symbols)
 
     def cut(self, text: str) -> list[tuple[str, str, Span]]:
         """Return each word of a text, the same with its marks, and where it stands."""
         if is_blank(text):
             return []
         at, text = places_before_composing(text), composed(text).translate(_RESERVED)
-        words, spans = _mended(text, self._moses.placed(text))
+        words, spans = self._placed(text)
         marked = list(words)
         neighbours = zip(pairwise(spans), self._moses.gaps(words), strict=True)
         for i, ((before, after), gap) in enumerate(neighbours):
             if (before.end < after.start) == gap:
                 continue
             mark = JOINED if gap else APART
-            # The sign carries it, rather than the word beside it.
-            if words[i + 1][0].isalnum() and not words[i][-1].isalnum():
+            # The sign carries it, rather than the word beside it; a symbol only if both are.
+            sign = words[i + 1][0].isalnum() and not words[i][-1].isalnum()
+            left, right = (word in self._symbols for word in words[i : i + 2])
+            if right > left or (sign and left == right):
                 marked[i] += mark
             else:
                 marked[i + 1] = mark + marked[i + 1]
         places = (Span(at[start], at[end]) for start, end in spans)
         return list(zip(words, marked, places, strict=True))
+
+    def _placed(self, text: str) -> tuple[list[str], list[Span]]:
+        words, spans, at = [], [], 0
+        for part in self._parted(text):
+            whole = ([part], [Span(0, len(part))])
+            own = whole if part in self._symbols else _mended(part, self._moses.placed(part))
+            words += own[0]
+            spans += [Span(at + start, at + end) for start, end in own[1]]
+            at += len(part)
+        return words, spans
 
     def write(self, marked: Sequence[str]) -> list[str]:
         """Return what stands in the text for each word: a space first where there is one."""
@@ -177,12 +191,13 @@ class WordTokenizer:
     Args:
         words: The list; whether it was learnt with marks shows in its first line, one of them.
         language: Whose Moses rules apply.
+        symbols: Those words that stay whole.
     """
 
-    def __init__(self, words: Sequence[str], language: str) -> None:
+    def __init__(self, words: Sequence[str], language: str, symbols: Sequence[str] = ()) -> None:
         self._marks = words[0] == JOINED
         words = words[self._marks :]
-        self._moses, self._words = Moses(language), MarkedWords(language)
+        self._moses, self._words = Moses(language), MarkedWords(language, symbols)
         self._pieces = [_SPECIAL[i] for i in range(NUM_SPECIAL)] + [SPACE + word for word in words]
         self._ids = {word: i for i, word in enumerate(words, start=NUM_SPECIAL)}
 
@@ -256,14 +271,16 @@ class Words:
         return [self._most_frequent(*side) for side in zip(texts, languages, strict=True)]
 
     def _most_frequent(self, lines: Iterable[str], language: str) -> bytes:
-        cut = MarkedWords(language).cut
-        counts = Counter(marked for line in lines for _, marked, _ in cut(line))
+        cut, symbols = MarkedWords(language, self.cfg.symbols).cut, {*self.cfg.symbols}
+        words = (cut_word for line in lines for cut_word in cut(line))
+        counts = Counter(marked for word, marked, _ in words if word not in symbols)
         if not counts:
             what = "no vocabulary could be learnt (no word)"
             raise DataError("tokenizer", what, "Give more text.")
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
-        words = [JOINED, *ranked[: self.cfg.vocab_size - NUM_SPECIAL]]
-        return "".join(f"{word}\n" for word in words).encode()
+        rest = self.cfg.vocab_size - NUM_SPECIAL - len(symbols)
+        lines = [JOINED, *self.cfg.symbols, *ranked[:rest]]
+        return "".join(f"{word}\n" for word in lines).encode()
 
     def load(self, data: bytes, side: int, language: str, where: str) -> WordTokenizer:
         """Make a vocabulary of what `learn` returned, and refuse everything else."""
@@ -272,10 +289,20 @@ class Words:
         if not {*words} - {JOINED} or "".join(f"{word}\n" for word in words).encode() != data:
             what = "is not a list of words, each of them on one line of its own"
             raise RunDirError(where, what, "Restore it from a copy.")
-        return WordTokenizer(words, language)
+        return WordTokenizer(words, language, self.cfg.symbols)
+
+    def grown(self, data: bytes, size: int, symbols: Sequence[str], pieces: Sequence[str]) -> bytes:
+        """Add words at the end."""
+        lines = data.decode().splitlines()
+        kept = lines[: size - NUM_SPECIAL + (lines[0] == JOINED)]
+        return "".join(f"{word}\n" for word in dict.fromkeys([*kept, *symbols, *pieces])).encode()
+
+    def parts(self, piece: str) -> Sequence[str]:
+        """Return the word itself."""
+        return [piece.removeprefix(SPACE)]
 
     def word_counter(self, language: str) -> WordCounter:
         """Count words of Moses, as the paper's limits do."""
-        cut, moses = MarkedWords(language).cut, Moses(language)
+        cut, moses = MarkedWords(language, self.cfg.symbols).cut, Moses(language)
         # Of a line that passes no limit, Moses alone takes less memory.
         return lambda text: len(cut(text) if len(text) < _LONG else moses.words(text))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from seq2seq.config.schema import DecodeConfig
-from seq2seq.data.tokenizer import EOS, Tokenizer
+from seq2seq.data.placeholders import tokens_of
+from seq2seq.data.tokenizer import EOS, Token, Tokenizer
 from seq2seq.data.words import Span
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
@@ -78,11 +79,11 @@ def in_chunks(
     """
     for chunk in _chunks(items, cfg.batch_sentences, ready):
         # Text to tokens, side by side.
-        sides = (
-            _tokenize(tokenizer, [(number, texts[side]) for number, texts in chunk], cfg)
-            for side, tokenizer in enumerate(tokenizers)
-        )
-        rows = list(zip(*sides, strict=True))
+        sides = [[texts[side] for _, texts in chunk] for side in range(len(tokenizers))]
+        cut = tokens_of(tokenizers, [[text[:LINE_CHARACTERS] for text in own] for own in sides])
+        numbers = [number for number, _ in chunk]
+        used = (_used(*side, cfg) for side in zip([numbers] * len(cut), sides, cut, strict=True))
+        rows = list(zip(*used, strict=True))
         # Results batch by batch, put back in the order of the lines.
         results: list[R | None] = [None] * len(rows)
         for batch in _batches(rows, cfg.batch_sentences):
@@ -114,12 +115,14 @@ def _chunks(
         yield chunk
 
 
-def _tokenize(
-    tokenizer: Tokenizer, lines: Sequence[tuple[int, str]], cfg: DecodeConfig
+def _used(
+    numbers: Sequence[int],
+    texts: Sequence[str],
+    rows: Sequence[Sequence[Token]],
+    cfg: DecodeConfig,
 ) -> Iterator[Tokens]:
-    """Turn numbered lines into tokens; what is too long is cut, and named."""
-    rows = tokenizer.tokens([text[:LINE_CHARACTERS] for _, text in lines])
-    for (number, text), row in zip(lines, rows, strict=True):
+    """Return the tokens of lines that are used; what is too long is cut, and named."""
+    for number, text, row in zip(numbers, texts, rows, strict=True):
         used = row[: cfg.max_source_tokens]
         if len(text) > LINE_CHARACTERS:
             log.warning(

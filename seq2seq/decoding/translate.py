@@ -2,13 +2,16 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.batching import pad_ids
+from seq2seq.data.placeholders import CarryingTokenizer
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
+from seq2seq.decoding.carried import Carried, carried
 from seq2seq.decoding.chunks import Ids, always, in_chunks
 from seq2seq.decoding.forced import has_maps, with_maps
 from seq2seq.decoding.risk import by_utility
@@ -40,16 +43,21 @@ def translate(
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
     source, target = tokenizers
+    # A beam is kept whole where a candidate may have to be mended: the others come first.
+    carrying = isinstance(source, CarryingTokenizer) and not cfg.sample
+    wide = replace(cfg, n_best=cfg.beam_size) if carrying else cfg
     # The weights are made ready for the search once, not for each batch.
-    search = partial(search_batch, model, for_search(model, cfg), cfg=cfg)
+    search = partial(search_batch, model, for_search(model, cfg), cfg=wide)
     maps = maps and has_maps(model)
     items = ((line,) for line in lines)
     for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
         copied = src.written if cfg.replace_unknown else None
         hypotheses: Iterable[Hypothesis] = found or ()
+        if (own := carried(source, line, src)) is not None:
+            hypotheses = own.whole_first(model, target, src.ids, hypotheses, cfg.length_penalty)
         if maps:
             hypotheses = with_maps(model, [*src.ids, EOS], hypotheses)
-        every = (_candidate(target, h, copied) for h in hypotheses)
+        every = (_candidate(target, h, copied, own) for h in hypotheses)
         candidates = tuple(every) if cfg.sample else _distinct(every, cfg.n_best)
         if cfg.mbr is not None:
             candidates = by_utility(candidates, cfg.mbr, uniform=cfg.sample)
@@ -112,13 +120,19 @@ def _distinct(candidates: Iterable[Candidate], count: int) -> tuple[Candidate, .
     return tuple(found.values())
 
 
-def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -> Candidate:
+def _candidate(
+    target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None, own: Carried | None
+) -> Candidate:
     """Write a hypothesis as text; source tokens in `copied` stand in for its unknown words."""
     words = h.ids[:-1] if h.finished else h.ids
     pieces = target.pieces(words)
     if copied is not None:
-        pieces = replace_unknown(words, pieces, h.alpha, copied)
+        alpha = h.alpha.copy()
+        alpha[:, list(own.places.values()) if own else []] = 0  # what is there once already
+        pieces = replace_unknown(words, pieces, alpha, copied)
     text, spans = target.write(pieces)
+    if own is not None:
+        pieces, text, spans = own.restored(words, pieces, text, spans)
     return Candidate(
         text=_CONTROL.sub(" ", text),
         tokens=(*pieces, END) if h.finished else tuple(pieces),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from seq2seq.config.schema import Config, DecodeConfig
+from seq2seq.data.placeholders import tokens_of
 from seq2seq.data.tokenizer import UNK, Tokenizer
 from seq2seq.evaluation.attention import AttentionScores
 from seq2seq.evaluation.scoring import Score, Scores, score, score_bleu
@@ -68,9 +69,9 @@ def known_rows(
     tokenizers: tuple[Tokenizer, Tokenizer], sources: Sequence[str], references: Sequence[str]
 ) -> list[int]:
     """Return the rows without an unknown word in the source and in the reference."""
-    sides = [t.encode(list(x)) for t, x in zip(tokenizers, (sources, references), strict=True)]
+    sides = tokens_of(tokenizers, (list(sources), list(references)))
     pairs = zip(*sides, strict=True)
-    return [i for i, (src, tgt) in enumerate(pairs) if UNK not in src and UNK not in tgt]
+    return [i for i, pair in enumerate(pairs) if UNK not in {token.id for x in pair for token in x}]
 
 
 def second_pass(rows: Sequence[int], num_lines: int, cfg: DecodeConfig) -> DecodeConfig | None:

@@ -349,11 +349,19 @@ def load_weights(run: RunDir, model: nn.Module, selector: str | None = None) -> 
 def load_some(path: Path, model: nn.Module) -> None:
     """Fill the weights of a model that a directory holds, in a `model.safetensors`; skip others.
 
+    Of a vocabulary that has grown the rows of new pieces are the mean of the others, y_0 apart: at
+    first no new piece is likelier than the likeliest of the others.
+
     Raises:
         RunDirError: the file is damaged, or the weights do not fit.
     """
     saved = _unpack(read_directory(path, _size_limit(model)).get(MODEL), path / MODEL)
     own = dict(model.named_parameters())
+    for name in saved.keys() & own.keys():
+        more = len(own[name]) - len(saved[name]) if saved[name].dim() else 0
+        if more > 0:
+            mean = saved[name][1:].double().mean(dim=0, keepdim=True).to(saved[name].dtype)
+            saved[name] = torch.cat([saved[name], *[mean] * more])
     _fill({name: own[name] for name in saved.keys() & own.keys()}, saved, path / MODEL)
 
 

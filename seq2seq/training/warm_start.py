@@ -15,14 +15,22 @@ from typing import Any
 from torch import Tensor, nn
 
 from seq2seq.config.compose import flatten, is_within, load_run_config
-from seq2seq.config.schema import Config
+from seq2seq.config.schema import Config, all_symbols
 from seq2seq.data.prepare import MAX_VOCABULARY_BYTES, TOKENIZERS, load_tokenizers
 from seq2seq.decoding.pretrained import outline
 from seq2seq.run.checksums import MANIFEST, entries_of, read_directory
 from seq2seq.run.directory import CONFIG, RunDir
 from seq2seq.run.errors import ConfigError
+from seq2seq.run.naming import named_runs
 from seq2seq.run.provenance import without_directories
-from seq2seq.training.checkpoint import AVERAGE, MODEL, directory_of, load_weights, pack
+from seq2seq.training.checkpoint import (
+    AVERAGE,
+    MODEL,
+    directory_of,
+    load_weights,
+    pack,
+    selected,
+)
 from seq2seq.training.weight_names import in_short, matching
 
 log = logging.getLogger(__name__)
@@ -32,7 +40,7 @@ ORIGIN = "init"
 
 _PARTS = ("model", "cell", "encoder", "decoder", "attention")
 _FREE = re.compile(
-    r".*dropout|tokenizer\.sampling|model\.(init|backend)|cell\.forget_bias"
+    r".*dropout|tokenizer\.(sampling|symbols)|model\.(init|backend)|cell\.forget_bias"
     r"|attention\.(inference|layer|head|soft_share|reinforce_weight|discount|entropy_weight)"
 )
 """Settings that change neither what weights there are nor what a trained model computes."""
@@ -44,6 +52,7 @@ class Origin:
 
     record: Mapping[str, Any]  # for `run.json`: which run, update and checksum
     vocabularies: Mapping[str, bytes]
+    sizes: Sequence[int]  # of them
     weights: Mapping[str, Tensor]
     notes: Sequence[tuple[int, str]]  # for the log, with their levels
 
@@ -57,10 +66,19 @@ def read_origin(cfg: Config) -> Origin | None:
     """
     if cfg.init.run is None:
         return None
-    run = RunDir.open(Path(cfg.init.run).expanduser())
+    named = named_runs(str(Path(cfg.init.run).expanduser()))
+    if len(named) > 1:
+        several = f"init.run={cfg.init.run!r} names {len(named)} runs"
+        raise ConfigError("config", several, "Name one; RUN@last5 is the mean of five checkpoints.")
+    run, selector = RunDir.open(named[0].path), named[0].selector
     its = load_run_config(run.checked(CONFIG))
     if other := _other_settings(cfg, its, ["tokenizer"]):
         raise ConfigError("config", other, "Give its settings, as its vocabularies serve.")
+    if lost := [symbol for symbol in all_symbols(its) if symbol not in all_symbols(cfg)]:
+        unlike = f"init.run: {cfg.init.run} protects {lost[0]}, and this run does not"
+        raise ConfigError(
+            "config", unlike, "Give its tokenizer.symbols and data.placeholders, too."
+        )
     if (other := _other_settings(cfg, its, _PARTS)) and cfg.init.parts is None:
         fix = "Give its settings, or name in init.parts what of it to take."
         raise ConfigError("config", other, fix)
@@ -69,18 +87,19 @@ def read_origin(cfg: Config) -> Origin | None:
     tokenizers = load_tokenizers(run, its)
     model, own = outline(its, tokenizers), outline(cfg, tokenizers)
     taken = _taken(cfg, model, own)
-    update = load_weights(run, model)
+    update = load_weights(run, model, selector)
     weights = {name: p.detach() for name, p in model.named_parameters() if name in taken}
     rest = {name for name, _ in own.named_parameters()} - taken
 
     # What is said of it, and where.
-    directory = directory_of(run, update)
-    entries = entries_of(directory / MANIFEST)
-    checksum = entries[AVERAGE if AVERAGE in entries else MODEL]["sha256"]
+    updates = [update] if selector is None else selected(run, selector)
+    checksums = {str(each): _checksum(run, each) for each in updates}
     name = without_directories(cfg.init.run)
+    record = {"run": name, "update": update, "sha256": checksums[str(update)]}
     return Origin(
-        record={"run": name, "update": update, "sha256": checksum},
+        record=record | ({"mean_of": checksums} if len(updates) > 1 else {}),
         vocabularies=read_directory(run.path(TOKENIZERS), MAX_VOCABULARY_BYTES),
+        sizes=[*map(len, tokenizers)],
         weights=weights,
         notes=[
             (logging.INFO, f"weights of {name}, update {update:,}: {in_short(taken, rest)}"),
@@ -96,11 +115,17 @@ def keep(run: RunDir, origin: Origin | None) -> dict[str, Any]:
     run.remove_directory(ORIGIN)  # of a try that began with another
     if origin is None:
         return {}
-    run.commit_directory(TOKENIZERS, origin.vocabularies)
+    run.commit_directory(TOKENIZERS, origin.vocabularies, about={"taken": origin.sizes})
     run.commit_directory(ORIGIN, {MODEL: pack(origin.weights)}, about=origin.record)
     for level, note in origin.notes:
         log.log(level, "%s", note)
     return {"init": dict(origin.record)}
+
+
+def _checksum(run: RunDir, update: int) -> str:
+    """Return that of the weights to decode with."""
+    entries = entries_of(directory_of(run, update) / MANIFEST)
+    return str(entries[AVERAGE if AVERAGE in entries else MODEL]["sha256"])
 
 
 def _other_settings(cfg: Config, its: Config, groups: Sequence[str]) -> str | None:

@@ -11,6 +11,7 @@ from seq2seq.config.schema.decoders import *
 from seq2seq.config.schema.inference import *
 from seq2seq.config.schema.model import *
 from seq2seq.config.schema.objectives import *
+from seq2seq.config.schema.placeholders import *
 from seq2seq.config.schema.run import *
 from seq2seq.config.schema.training import *
 from seq2seq.config.schema.transformer import *

@@ -1,10 +1,13 @@
 """Where text comes from and how it becomes ids."""
 
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from seq2seq.config.registry import option
+from seq2seq.config.schema.placeholders import all_symbols, patterns_of
 from seq2seq.config.schema.ranges import at_least, number, share
 from seq2seq.run.errors import ConfigError
 
@@ -57,9 +60,16 @@ class DataConfig:
     # Use only the first n training pairs; null for all
     limit: int | None = at_least(1, default=None)
     grammar: GrammarConfig = field(default_factory=GrammarConfig)
+    # Texts that are carried over as they are: `url`, `email`, `number`, `tag`, or `name=PATTERN`
+    # with a regular expression of Python. Of two that match at one place the first counts.
+    placeholders: list[str] = field(default_factory=list)
 
-    def check(self, _config: Any) -> None:
-        """See that languages are codes, and that the grammar has lengths to choose from."""
+    def check(self, config: Any) -> None:
+        """See that languages are codes, the grammar has lengths, and placeholders have symbols."""
+        if patterns_of(self.placeholders) and not hasattr(config.tokenizer, "symbols"):
+            name = config.tokenizer.name
+            lacking = f"data.placeholders needs symbols, and tokenizer={name} has none"
+            raise ConfigError("config", lacking, "Choose another.")
         for key in ("source_language", "target_language"):
             code = getattr(self, key)
             # YAML reads an unquoted `no` as False, and the schema makes that the text "False".
@@ -71,6 +81,27 @@ class DataConfig:
             raise ConfigError("config", "data.grammar.min_words is above max_words", "Swap them.")
 
 
+def check_symbols(symbols: Sequence[str]) -> None:
+    """See that protected symbols can stand in text, and in a vocabulary once."""
+    for i, symbol in enumerate(symbols):
+        wrong = None
+        if symbol in ("<pad>", "<unk>", "</s>"):
+            wrong = "is special already"
+        elif symbol in symbols[:i]:
+            wrong = "is given twice"
+        elif not symbol or " " in symbol or not symbol.isprintable() or {*symbol} & {*_OF_PIECES}:
+            wrong = "is empty, or has a blank or a sign of pieces"
+        elif not unicodedata.is_normalized("NFC", f"e{symbol}"):
+            wrong = "has a mark apart from its letter"
+        if wrong is not None:
+            fix = "Give distinct texts such as <2de>, without blanks."
+            raise ConfigError("config", f"tokenizer.symbols: {symbol!r} {wrong}", fix)
+
+
+_OF_PIECES = "\u2581\u2585\u203f\u2423"
+"""What stands for spaces and joints in pieces."""
+
+
 @option("tokenizer")
 @dataclass(kw_only=True)
 class WordsConfig:
@@ -80,6 +111,16 @@ class WordsConfig:
     # Ids per language: y_0 (never produced), the unknown word, the end symbol, then words; in the
     # authors' code the 29,998 most frequent ones
     vocab_size: int = number(4, 1_000_000, default=30_001)
+    # Texts that stay whole wherever they stand, [<2de>, <2fr>]; each has an id, right after the
+    # special ones
+    symbols: list[str] = field(default_factory=list)
+
+    def check(self, config: Any) -> None:
+        """See that symbols and a word have a place."""
+        check_symbols(symbols := all_symbols(config))
+        if self.vocab_size < 4 + len(symbols):
+            what = f"tokenizer.vocab_size={self.vocab_size} has no place for words"
+            raise ConfigError("config", what, f"Use {4 + len(symbols)} or more.")
 
 
 PieceModel = StrEnum("PieceModel", "bpe unigram")  # how SentencePiece chooses its pieces
@@ -107,3 +148,10 @@ class SentencePieceConfig:
     sampling: float = share(0.0)
     # The vocabulary is learnt from at most n lines a language, spread over the corpus
     max_lines: int = at_least(1, default=1_000_000)
+    # Texts that stay whole wherever they stand, [<2de>, <2fr>]; each has an id, right after the
+    # special ones
+    symbols: list[str] = field(default_factory=list)
+
+    def check(self, config: Any) -> None:
+        """See that symbols can stand in text."""
+        check_symbols(all_symbols(config))

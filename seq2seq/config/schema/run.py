@@ -36,8 +36,12 @@ class LoggingConfig:
 class InitConfig:
     """What a run begins with, other than weights that are drawn and vocabularies of its own."""
 
-    # A run, or its `model/`, of which the best weights and the vocabularies are taken
+    # A run, or its `model/`, of which the best weights and the vocabularies are taken; RUN@last5,
+    # RUN@update-12000: other weights
     run: str | None = None
+    # Pieces that each vocabulary is given at most, the most frequent of the training text that it
+    # cannot write: letters, or words of `tokenizer: words`
+    new_pieces: int = at_least(0, default=0)
     # Which of its weights, by beginnings of their names (`encoder`, `decoder.embedding`) or by
     # patterns (`*.E.weight`); null takes all. The others are drawn.
     parts: list[str] | None = None
@@ -46,9 +50,11 @@ class InitConfig:
     target_vectors: str | None = None
 
     def check(self, _config: Any) -> None:
-        """See that parts are those of something."""
-        if self.parts is not None and self.run is None:
-            raise ConfigError("config", "init.parts is given and init.run is not", "Give both.")
+        """See that parts and new pieces are those of something."""
+        for name in ("parts", "new_pieces"):
+            if getattr(self, name) and self.run is None:
+                what = f"init.{name} is given and init.run is not"
+                raise ConfigError("config", what, "Give both.")
 
 
 # Where tensors live; auto takes CUDA if there is one

@@ -1,0 +1,57 @@
+"""Texts that are carried over as they are: which kinds there are, and their symbols."""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from seq2seq.run.errors import ConfigError
+
+MOST_ALIKE = 9
+"""Symbols of a kind, `<url1>` to `<url9>`; further texts of it in a sentence stay text."""
+
+KINDS = {
+    "url": r"(?:https?://|ftp://|www\.)[^\s<>\"]*[^\s<>\"'.,:;!?()\[\]{}]",
+    "email": r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+",
+    "number": r"(?<!\w)\d+(?:[.,:/-]\d+)*(?!\w)",
+    "tag": r"</?\w[^<>]*>",
+}
+"""Patterns that have a name of their own."""
+
+_KIND = re.compile(r"([a-z]{1,20})(?:=(.*))?", re.DOTALL)
+
+
+def patterns_of(placeholders: Sequence[str]) -> dict[str, str]:
+    """Return the pattern of each kind of `data.placeholders`.
+
+    Raises:
+        ConfigError: a kind is unknown or comes twice, or its pattern is none.
+    """
+    found: dict[str, str] = {}
+    for text in placeholders:
+        parts = _KIND.fullmatch(text)
+        kind, own = parts.groups() if parts else ("", None)
+        pattern = KINDS.get(kind) if own is None else own
+        if pattern is None:
+            fix = f"Known are {', '.join(KINDS)}; give others as name=PATTERN, in letters a-z."
+            raise ConfigError("config", f"data.placeholders: {text!r} is no known kind", fix)
+        if kind in found:
+            twice = f"data.placeholders: {kind!r} is given twice"
+            raise ConfigError("config", twice, "Join its patterns by |.")
+        try:
+            found[kind] = re.compile(pattern).pattern
+        except re.error as error:
+            wrong = f"data.placeholders: {text!r} is no regular expression ({error})"
+            raise ConfigError("config", wrong, "Mend it.") from None
+    return found
+
+
+def numbered(kind: str) -> list[str]:
+    """Return the symbols of a kind."""
+    return [f"<{kind}{i}>" for i in range(1, MOST_ALIKE + 1)]
+
+
+def all_symbols(config: Any) -> list[str]:
+    """Return what a vocabulary protects: its own symbols, then those of placeholders."""
+    kinds: Iterable[str] = patterns_of(config.data.placeholders)
+    own: list[str] = getattr(config.tokenizer, "symbols", [])
+    return [*own, *(symbol for kind in kinds for symbol in numbered(kind))]

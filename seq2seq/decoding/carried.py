@@ -1,0 +1,97 @@
+"""Texts that are carried over, in translations: each once, as it stands in the source.
+
+What a search left out, repeated or took from nowhere is mended: of its hypotheses those that need
+no mending come first, and of another the words of one that does are scored anew, as given ones are.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from seq2seq.data.placeholders import CarryingTokenizer
+from seq2seq.data.tokenizer import EOS, SPACE, Tokenizer
+from seq2seq.data.words import Span
+from seq2seq.decoding.chunks import Tokens
+from seq2seq.decoding.forced import force_ids
+from seq2seq.decoding.search import Hypothesis
+from seq2seq.model.ensemble import Decodable
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What a source hands on, by ids of the target."""
+
+    texts: Mapping[int, str]
+    places: Mapping[int, int]  # the source token of each
+    written: Mapping[int, str]  # all symbols, of this source or not
+
+    def whole_first(
+        self,
+        model: Decodable,
+        target: Tokenizer,
+        src: Sequence[int],
+        found: Iterable[Hypothesis],
+        length_penalty: float,
+    ) -> Iterator[Hypothesis]:
+        """Yield hypotheses of a source, each symbol of it once: as they are, then mended ones."""
+        others = []
+        for h in found:
+            if sorted(i for i in h.ids if i in self.written) == sorted(self.texts):
+                yield h
+            else:
+                others.append(h)
+        for h in others:
+            ids = self._mended(h, target)
+            pair = ([*src, EOS], [*ids, EOS] if h.finished or not ids else ids)
+            yield from force_ids(model, [pair], length_penalty)
+
+    def _mended(self, h: Hypothesis, target: Tokenizer) -> list[int]:
+        """Return the ids of a hypothesis, each symbol once, the end symbol left out."""
+        # In place of one too many stands the missing one that is attended to most there.
+        missing = [symbol for symbol in self.texts if symbol not in h.ids]
+        ids, rows = [], []
+        for row, token in enumerate(h.ids[:-1] if h.finished else h.ids):
+            if token in self.written and (token not in self.texts or token in ids):
+                if not missing:
+                    continue
+                token = max(missing, key=lambda symbol: float(h.alpha[row, self.places[symbol]]))
+                missing.remove(token)
+            ids.append(token)
+            rows.append(row)
+
+        # Those that are still missing: each before the word that attends to it most, or at the end.
+        begins = [i for i, piece in enumerate(target.pieces(ids)) if piece[0] == SPACE]
+        weights = [h.alpha[row] for row in rows]
+        if h.finished:  # the end symbol attends, too
+            begins, weights = [*begins, len(ids)], [*weights, h.alpha[len(h.ids) - 1]]
+        before: dict[int, list[int]] = {}
+        for symbol in missing:
+            place = self.places[symbol]
+            most = max(range(len(weights)), key=lambda i: float(weights[i][place]), default=0)
+            at = max((i for i in begins if i <= most), default=0)
+            before.setdefault(at, []).extend(target.encode([self.written[symbol]])[0])
+        ordered = (x for i in range(len(ids) + 1) for x in (*before.get(i, ()), *ids[i : i + 1]))
+        return list(ordered)
+
+    def restored(
+        self, ids: Sequence[int], pieces: Sequence[str], text: str, spans: Sequence[Span]
+    ) -> tuple[list[str], str, list[Span]]:
+        """Put texts in place of their symbols in pieces and text; return where pieces stand."""
+        shown, written, places = list(pieces), "", []
+        for i, (token, span) in enumerate(zip(ids, spans, strict=True)):
+            part, start = text[slice(*span)], len(written)
+            if token in self.texts:
+                symbol, own = self.written[token], self.texts[token]
+                shown[i] = pieces[i].replace(symbol, own.replace(" ", SPACE))
+                part = part.replace(symbol, own)
+            written += part
+            places.append(Span(start, len(written)))
+        return shown, written, places
+
+
+def carried(source: Tokenizer, line: str, src: Tokens) -> Carried | None:
+    """Return what a line hands on; None where no text is ever carried over."""
+    if not isinstance(source, CarryingTokenizer):
+        return None
+    found = source.carried(line, src.ids, src.spans)
+    texts = {token: text for token, (text, _) in found.items()}
+    return Carried(texts, {token: place for token, (_, place) in found.items()}, source.written)
