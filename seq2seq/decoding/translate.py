@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.batching import pad_ids
+from seq2seq.data.tags import UNTAGGED, Tagging
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.chunks import Ids, always, in_chunks
-from seq2seq.decoding.forced import has_maps, with_maps
+from seq2seq.decoding.forced import has_maps, with_maps, without_tag
 from seq2seq.decoding.risk import by_utility
 from seq2seq.decoding.sampling import SamplingRules, sample
 from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
@@ -31,24 +33,29 @@ def translate(
     ready: Callable[[], bool] = always,
     *,
     maps: bool = False,
+    tags: Tagging = UNTAGGED,
 ) -> Iterator[Translation]:
     """Translate lines; yields one translation a line, in order, read in chunks as they are `ready`.
 
     See `in_chunks` for what becomes of long and empty lines, and `Pretrained.stream` for `ready`
-    and `maps`.
+    and `maps`. `tags` say which language a line is translated to.
     """
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
     source, target = tokenizers
     # The weights are made ready for the search once, not for each batch.
-    search = partial(search_batch, model, for_search(model, cfg), cfg=cfg)
+    forbidden = tags.forbidden
+    search = partial(search_batch, model, for_search(model, cfg), cfg=cfg, forbidden=forbidden)
     maps = maps and has_maps(model)
     items = ((line,) for line in lines)
-    for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
+    results = in_chunks(items, (source,), search, cfg, ready, tags.of_line)
+    for number, ((line,), (src,), found) in enumerate(results, start=1):
         copied = src.written if cfg.replace_unknown else None
         hypotheses: Iterable[Hypothesis] = found or ()
+        tag = tags.of_line(number)
         if maps:
-            hypotheses = with_maps(model, [*src.ids, EOS], hypotheses)
+            hypotheses = with_maps(model, [*tag, *src.ids, EOS], hypotheses)
+        hypotheses = map(partial(without_tag, size=len(tag)), hypotheses)
         every = (_candidate(target, h, copied) for h in hypotheses)
         candidates = tuple(every) if cfg.sample else _distinct(every, cfg.n_best)
         if cfg.mbr is not None:
@@ -71,14 +78,16 @@ def search_batch(
     batch: Sequence[Ids],
     numbers: Sequence[int],
     cfg: DecodeConfig,
+    forbidden: Sequence[int] = (),
 ) -> list[list[Hypothesis]]:
     """Search translations of source ids, or draw some; the one place that calls the search.
 
-    The samples of a line depend on its number.
+    The samples of a line depend on its number. No translation has a forbidden id.
     """
     device = next(model.parameters()).device
     src, mask = (tensor.to(device) for tensor in pad_ids([ids for (ids,) in batch], PAD))
     rules = search_rules(cfg)
+    rules = replace(rules, forbidden=(*rules.forbidden, *forbidden))
     with autocast(device, cfg.precision):
         if not cfg.sample:
             return beam_search(searcher, src, mask, rules)
