@@ -137,18 +137,16 @@ def _places(data: DataConfig, split: str) -> list[Place]:
     places = [Place(part, split) for part in data.parts]
     if not data.corpora:
         return places
+    fix = f"Write {{{split}: [FILE, FILE]}} in data.corpora."
     if split == "train":
-        lacking = [f"data.corpora.{i} has no train" for i, p in enumerate(places) if not p.names]
-    else:
-        places = [place for place in places if place.names]
-        places.sort(key=lambda place: data.directions.index(place.languages))
-        having = {place.languages for place in places}
-        lacking = [
-            f"no {'-'.join(d)} corpus has a {split}" for d in data.directions if d not in having
-        ]
-    if lacking:
-        raise ConfigError("config", lacking[0], f"Write {{{split}: [FILE, FILE]}} in data.corpora.")
-    return places
+        for i in (i for i, place in enumerate(places) if not place.names):
+            raise ConfigError("config", f"data.corpora.{i} has no train", fix)
+        return places
+    for direction in data.directions:
+        if not any(place.names and place.languages == direction for place in places):
+            raise ConfigError("config", f"no {'-'.join(direction)} corpus has a {split}", fix)
+    named = (place for place in places if place.names)
+    return sorted(named, key=lambda place: data.directions.index(place.languages))
 
 
 def _counted(

@@ -146,8 +146,8 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
     first = configs[0]
     for other, config in zip(runs, configs, strict=True):
         if config.data.tags != first.data.tags:
-            what = f"its target languages are not those of {runs[0].root}"
-            raise RunDirError(other.root, what, "Name runs of the same directions.")
+            unlike = f"its target languages are not those of {runs[0].root}"
+            raise RunDirError(other.root, unlike, "Name runs of the same directions.")
     if (weights := first.decode.weights) is not None and len(weights) != len(runs):
         what = f"decode.weights={weights} are {len(weights)} for {len(runs)} runs"
         raise ConfigError("config", what, "Give one for each.")

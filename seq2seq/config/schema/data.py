@@ -122,18 +122,18 @@ class DataConfig:
         for i, corpus in enumerate(self.corpora):
             direction = (self.parts[i].source_language, self.parts[i].target_language)
             if len({*direction}) == 1 < len(self.directions):
-                what = f"data.corpora.{i} translates {'-'.join(direction)}, the others do not"
-                raise ConfigError("config", what, "Set its source_language or target_language.")
+                same = f"data.corpora.{i} translates {'-'.join(direction)}, the others do not"
+                raise ConfigError("config", same, "Set its source_language or target_language.")
             if not 0 < corpus.weight < math.inf:
-                what = f"data.corpora.{i}.weight={corpus.weight:g} is out of range"
-                raise ConfigError("config", what, "Use (0, inf), or leave the corpus out.")
+                outside = f"data.corpora.{i}.weight={corpus.weight:g} is out of range"
+                raise ConfigError("config", outside, "Use (0, inf), or leave the corpus out.")
         if not self.corpora and self.temperature != 1:
-            what = f"data.temperature={self.temperature:g} is for several corpora"
-            raise ConfigError("config", what, "Name them in data.corpora.")
+            alone = f"data.temperature={self.temperature:g} is for several corpora"
+            raise ConfigError("config", alone, "Name them in data.corpora.")
         sides = zip(*self.directions, strict=True)
         if config.tokenizer.name == "words" and any(len({*side}) > 1 for side in sides):
-            what = "tokenizer=words has the rules of one language a side, data.corpora has several"
-            raise ConfigError("config", what, "Use tokenizer=sentencepiece.")
+            mixed = "tokenizer=words has the rules of one language a side, data.corpora has several"
+            raise ConfigError("config", mixed, "Use tokenizer=sentencepiece.")
 
 
 def check_symbols(symbols: Sequence[str]) -> None:
