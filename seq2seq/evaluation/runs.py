@@ -79,8 +79,7 @@ class TestedRun:
         if self.target_language is not None:
             direction_to(self.config.data, self.target_language)
         directions = directions_of(self.run, self.config, "test")
-        wanted = (self.target_language, None)
-        return [i for i, (_, d) in enumerate(directions) if d in wanted or wanted[0] is None]
+        return [i for i, (_, d) in enumerate(directions) if self.target_language in (None, d)]
 
     @cached_property
     def directions(self) -> list[Direction]:
