@@ -287,7 +287,7 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, dict[str, LengthBleu]]:
     for direction, own in rows.items():
         name = cfg.name if len(rows) == 1 else "-".join(direction)
         texts = ([column[i] for i in own] for column in (sources, hypotheses, references))
-        by_length[name] = score_by_length(cfg, *texts, direction)
+        by_length[name] = score_by_length(cfg, *texts, direction=direction)
     return results, by_length
 
 
