@@ -286,8 +286,8 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, dict[str, LengthBleu]]:
     by_length = {}
     for direction, own in rows.items():
         name = cfg.name if len(rows) == 1 else "-".join(direction)
-        texts = ([column[i] for i in own] for column in (sources, hypotheses, references))
-        by_length[name] = score_by_length(cfg, *texts, direction=direction)
+        src, hyp, ref = ([column[i] for i in own] for column in (sources, hypotheses, references))
+        by_length[name] = score_by_length(cfg, src, hyp, ref, direction)
     return results, by_length
 
 
