@@ -11,6 +11,7 @@ from pathlib import Path
 import checkout  # noqa: F401
 from seq2seq.cli.console import (
     RUN,
+    TARGET_LANGUAGE,
     add_attention_options,
     input_stream,
     interrupt,
@@ -38,6 +39,7 @@ def parse() -> argparse.Namespace:
         "jsonl: tokens, scores and attention of every hypothesis, and whether it came to an end; "
         "pharaoh: links 0-0 1-2 of the best, source-target; npz: tokens and attention for NumPy",
     )
+    parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
     add_attention_options(parser)
     parser.add_argument(
         "--on-bad-line",
@@ -62,7 +64,8 @@ def main() -> None:
 
     model = seq2seq.load(args.run, args.overrides)
     # Lines come from a file, or as they are typed or piped in.
-    bad, languages = BadLines(args.on_bad_line), (model.config.data.source_language,)
+    bad = BadLines(args.on_bad_line)
+    languages = [source for source, _ in model.config.data.directions]
     if args.input is None:
         stream = input_stream()
         lines = scan_stream(stream, "stdin", FileSummary("stdin", languages=languages))
@@ -70,7 +73,8 @@ def main() -> None:
     else:
         summary = FileSummary(args.input.name, languages=languages)
         lines, ready = scan_lines(args.input, summary), always
-    found = model.stream(map(bad.text_of, lines), ready, maps=args.format == "npz")
+    texts, maps, target = map(bad.text_of, lines), args.format == "npz", args.target_language
+    found = model.stream(texts, ready, maps=maps, target_language=target)
     # Translations are drawn and written one by one, as they come out.
     if args.heatmaps:
         font = model.config.evaluate.heatmap_font

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import checkout  # noqa: F401
 from seq2seq.cli.console import (
+    TARGET_LANGUAGE,
     WORDS,
     option_parser,
     output_stream,
@@ -49,6 +50,11 @@ def parse() -> argparse.Namespace:
         default="",
         help="of the files, without RUN: adds the tokenised BLEU where words have spaces",
     )
+    parser.add_argument(
+        "--target-language",
+        metavar="CODE",
+        help=f"{TARGET_LANGUAGE}; of its test set, only that part",
+    )
     parser.add_argument("--by-length", type=Path, metavar="PNG", help="BLEU by source length")
     parser.add_argument(
         "--attention",
@@ -65,6 +71,7 @@ def parse() -> argparse.Namespace:
 def check(args: argparse.Namespace) -> None:
     """Refuse arguments that make no sense together."""
     shown = args.by_length or args.attention
+    shown = shown or args.target_language
     if args.hypotheses and (args.words or args.source or shown or not args.reference):
         raise UsageError("--hypotheses", "scores a file against --reference", "Give just these.")
     if not args.hypotheses and not args.runs:
@@ -111,7 +118,7 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
     from seq2seq.evaluation.runs import TestedRun, compare_runs, named
 
     given = columns(args.source, args.reference[0]) if args.source else None
-    runs = [TestedRun(name, args.overrides, given) for name in args.runs]
+    runs = [TestedRun(name, args.overrides, given, args.target_language) for name in args.runs]
     if args.by_length:
         lengths = {name: run.by_length() for name, run in named(runs).items()}
         bins = {name: found.bins for name, found in lengths.items()}

@@ -10,7 +10,7 @@ import argparse
 import collections
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ import checkout  # noqa: F401
 from seq2seq.alignment.links import SYMMETRISATIONS, GoldLinks, alignment_errors, pharaoh, read_gold
 from seq2seq.cli.console import (
     RUN,
+    TARGET_LANGUAGE,
     add_attention_options,
     interrupt,
     option_parser,
@@ -32,6 +33,7 @@ from seq2seq.run.jsonable import to_json
 
 if TYPE_CHECKING:
     from seq2seq.decoding.pretrained import Pretrained
+    from seq2seq.decoding.translation import Translation
 
 Pairs = Sequence[tuple[str, str]]
 Gold = Sequence[GoldLinks | None]
@@ -50,6 +52,7 @@ def parse() -> argparse.Namespace:
         help="tsv: log-probability, tokens, perplexity of a token; jsonl: also of each token, and "
         "attention, as decode.py writes it; pharaoh: links 0-0 1-2, source-target; npz: for NumPy",
     )
+    parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
     add_attention_options(parser)
     parser.add_argument(
         "--gold", type=Path, help="gold links, Pharaoh or NAACL: adds the alignment error rate"
@@ -111,7 +114,8 @@ def one_way(
 
     tally = Tally(LEVELS[args.level], model.shown)
     maps = args.format == "npz" or args.gold is not None
-    found = tally.along(model.force(pairs, maps=maps), gold)
+    forced = model.force(pairs, maps=maps, target_language=args.target_language)
+    found = tally.along(forced, gold)
     if args.heatmaps:
         font = model.config.evaluate.heatmap_font
         found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, font)
@@ -132,13 +136,18 @@ def both_ways(
 
     # The second run has to translate back.
     backward = seq2seq.load(args.reverse, args.overrides)
-    there, back = forward.config.data, backward.config.data
-    wanted = (there.target_language, there.source_language)
-    if (back.source_language, back.target_language) != wanted:
-        what = f"translates {back.source_language}-{back.target_language}"
+    from seq2seq.data.tags import direction_to
+
+    direction = direction_to(forward.config.data, args.target_language)
+    wanted, back = direction[::-1], backward.config.data.directions
+    if wanted not in back:
+        what = f"translates {', '.join(map('-'.join, back))}"
         raise UsageError(args.reverse, what, f"Name a run of {'-'.join(wanted)}.")
 
-    rows = list(combined(args, forward, backward, pairs))
+    there = forward.force(pairs, target_language=direction[1])
+    swapped = ((tgt, src) for src, tgt in pairs)
+    back_again = backward.force(swapped, target_language=direction[0])
+    rows = list(combined(args, zip(there, back_again, strict=True)))
     if args.format:
         with output_stream(args.output) as output:
             for row in rows:
@@ -161,13 +170,11 @@ def both_ways(
 
 
 def combined(
-    args: argparse.Namespace, forward: "Pretrained", backward: "Pretrained", pairs: Pairs
+    args: argparse.Namespace, both: Iterable[tuple["Translation", "Translation"]]
 ) -> Iterator[tuple[Links, Links, Links] | None]:
     """Yield the links of each pair by both runs, and combined; None where words are lost."""
     from seq2seq.decoding.formats import links
 
-    swapped = ((tgt, src) for src, tgt in pairs)
-    both = zip(forward.force(pairs), backward.force(swapped), strict=True)
     for number, (ahead, behind) in enumerate(both, start=1):
         there = links(ahead, number, args.level)
         back = None if there is None else links(behind, number, args.level)

@@ -118,7 +118,7 @@ def test_words_are_those_of_the_length_limit(tokenizer, label, monkeypatch):
     # By the rules of the source's language.
     counters = (lambda text: 15, lambda text: 25)
     lengths = [Length("fr", count) for count in counters]
-    monkeypatch.setattr(by_length, "lengths_of", lambda cfg: lengths)
+    monkeypatch.setattr(by_length, "lengths_of", lambda cfg, _: lengths)
     assert [b.label for b in score_by_length(cfg, ["a"], ["b"], ["c"]).bins] == ["11-20"]
 
 

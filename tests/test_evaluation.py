@@ -90,7 +90,8 @@ def test_no_unk_is_scored_on_its_own_sentences():
     cfg.decode.forbid_unknown = False
     words = " ".join([*references[::2], "a b"]).split()
     arguments = cfg, (Knows("a", "b"), Knows(*words)), (["a", "b", "a b"], references), hypotheses
-    found = score_all(*arguments, lambda rows, _: asked.append(rows) or known, AttentionScores())
+    others = AttentionScores(), [("en", "fr")] * 3
+    found = score_all(*arguments, lambda rows, _: asked.append(rows) or known, *others)
     assert asked == [[0, 2]]
     assert (found.sentences, found.no_unknown.sentences) == (3, 2)
     assert found.scores["BLEU"].value == bleu(hypotheses, references, "13a")
@@ -98,7 +99,7 @@ def test_no_unk_is_scored_on_its_own_sentences():
     assert found.no_unknown.scores["BLEU"].value == bleu(known, chosen, "13a")
     assert list(found.no_unknown.scores) == ["BLEU", "BLEU, tokenised"]
     nothing = cfg, (Knows(), Knows()), (["a", "b", "a b"], references), hypotheses
-    assert score_all(*nothing, None, AttentionScores()).no_unknown == Scores(0, {})
+    assert score_all(*nothing, None, *others).no_unknown == Scores(0, {})
 
 
 SCORES = {"BLEU": Score(20.0, "s"), "TER": Score(5.0, "t", 4.0, 6.0)}

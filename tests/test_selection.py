@@ -85,13 +85,13 @@ def test_what_other_sentences_score_is_noise():
     """Characters of one language, and of one kind of sentence, repeat themselves."""
     thai = tuple(THAI)
     cfg = Config()
-    assert noise_level(thai, cfg) == pytest.approx(
+    assert noise_level(thai, cfg, "th") == pytest.approx(
         1.2 * scoring.bleu([*thai[1:], thai[0]], thai, None, "th"), abs=1e-9
     )
     french = ("le chat dort .", "un homme lit le livre .", "la fille mange .")
-    assert noise_level(french, cfg) == 1.0
+    assert noise_level(french, cfg, "fr") == 1.0
     cfg.trainer.select_by = SelectBy.chrf
-    assert 5 < noise_level(french, cfg) <= MOST_NOISE
+    assert 5 < noise_level(french, cfg, "fr") <= MOST_NOISE
 
 
 THAI = [
@@ -218,7 +218,7 @@ def test_chrf_selects_and_is_shown(trained):
     scores = dict(zip((2, 4, 6), metrics(trained, "validation/chrf"), strict=True))
     best = json.loads(trained.path("checkpoints/best.json").read_text())
     references = trained.path("corpus/validation.target").read_text("utf-8").splitlines()
-    noise = max(scores.values()) < noise_level(tuple(references), config_of(trained.root))
+    noise = max(scores.values()) < noise_level(tuple(references), config_of(trained.root), "fr")
     assert best["metric"] == ("loss" if noise else "chrf")
     assert noise or best["value"] == scores[best["update"]] == max(scores.values())
 

@@ -43,6 +43,9 @@ RUN = (
 )
 """What a command decodes with, for the help of a script."""
 
+TARGET_LANGUAGE = "what to translate to, with a run that was trained for several languages"
+"""What that option says, for the help of a script."""
+
 WORDS = f"{RUN}; overrides: decode.beam_size=12, device=cpu"
 """What `runs_and_overrides` reads, for the help of a script."""
 

@@ -16,14 +16,18 @@ from seq2seq.alignment.heatmap import printable_line, to_png
 from seq2seq.cli.console import Printable, show
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, DecodeConfig, SentencePieceConfig, Stage
+from seq2seq.data.mixture import mixture
 from seq2seq.data.prepare import (
     SIDES,
     check_data,
+    directions_of,
+    load_blocks,
     load_pairs,
     load_text,
     load_tokenizers,
     prepare,
 )
+from seq2seq.data.tags import rows_of, tagging
 from seq2seq.decoding.pretrained import Pretrained, new_model
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
@@ -35,6 +39,7 @@ from seq2seq.evaluation.by_length import (
     compare_lengths,
     plot_length_bleu,
     score_by_length,
+    unit_of,
 )
 from seq2seq.evaluation.figures import DETAILS, draw_curves, draw_examples, draw_heatmaps, drawn
 from seq2seq.evaluation.projector import project
@@ -130,7 +135,8 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
     # Now, not at the first validation.
-    bleu_metric(cfg.evaluate.bleu_tokenizer, cfg.data.target_language)
+    for _, language in cfg.data.directions:
+        bleu_metric(cfg.evaluate.bleu_tokenizer, language)
 
     # What the run does differently from the paper; anew for every job, as a resumed run may
     # decode by other settings.
@@ -174,12 +180,16 @@ def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
     texts = None  # ids are enough, unless subwords are cut anew for each update
     if isinstance(cfg.tokenizer, SentencePieceConfig) and cfg.tokenizer.sampling:
         texts = (load_text(run, "train", "source"), load_text(run, "train", "target"))
+    sizes = [count for _, count in load_blocks(run, cfg, "train")]
+    weights = [corpus.weight for corpus in cfg.data.corpora] or [1.0]
     data = TrainingData(
         train=load_pairs(run, "train", tokenizers),
         texts=texts,
+        mixture=mixture(sizes, weights, cfg.data.temperature),
         validation=load_pairs(run, "validation", tokenizers),
         validation_source=load_text(run, "validation", "source"),
         validation_references=load_text(run, "validation", "target"),
+        validation_directions=directions_of(run, cfg, "validation"),
         tokenizers=tokenizers,
     )
     model = new_model(cfg, tokenizers)
@@ -201,10 +211,12 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     with stop.interruptible():
         model = Pretrained(run, cfg)
         lines, references = (load_text(run, "test", side) for side in SIDES)
+        languages = [target for _, target in directions_of(run, cfg, "test")]
 
     # The whole test set; both files appear, whole, when the last sentence is done.
     with run.stream(TRANSLATIONS) as text, run.stream(DETAILS) as details:
-        for translation in _decoded(model.stream(lines), len(lines), stop):
+        found = model.stream(lines, target_language=languages)
+        for translation in _decoded(found, len(lines), stop):
             text.write(f"{translation.text}\n".encode())
             line = json.dumps(translation.as_dict(), ensure_ascii=False)
             details.write(f"{line}\n".encode())
@@ -214,7 +226,9 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     rows = known_rows(model.tokenizers, lines, references)
     if again := second_pass(rows, len(lines), cfg.decode):
         log.info("once more %s sentences, without unknown words", f"{len(rows):,}")
-        known = translate(model.model, model.tokenizers, (lines[i] for i in rows), again)
+        tags = tagging(cfg.data, model.tokenizers, [languages[i] for i in rows])
+        some, parts = (lines[i] for i in rows), (model.model, model.tokenizers)
+        known = translate(*parts, some, again, tags=tags)
         with run.stream(NO_UNKNOWN) as text:
             for translation in _decoded(known, len(rows), stop):
                 text.write(f"{translation.text}\n".encode())
@@ -238,11 +252,14 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     run.write_json(SCORES, to_json(results))  # before any figure, which may fail
     if results.note:
         log.info("%s", results.note)
-    run.write_json(LENGTH_BLEU, to_json(by_length))
-    run.record(SCORES, LENGTH_BLEU)
-    bins = {cfg.name: by_length.bins}
+    if len(by_length) == 1:  # several directions, each with its own BLEU, are a figure alone
+        run.write_json(LENGTH_BLEU, to_json(by_length[cfg.name]))
+        run.record(LENGTH_BLEU)
+    run.record(SCORES)
+    bins = {name: found.bins for name, found in by_length.items()}
+    unit = unit_of(by_length.values())
     figures = chain(
-        [(LENGTH_PLOT, lambda: to_png(plot_length_bleu(bins, by_length.unit)))],
+        [(LENGTH_PLOT, lambda: to_png(plot_length_bleu(bins, unit)))],
         draw_heatmaps(cfg, run),
         draw_examples(cfg, run),
         draw_curves(cfg, run),
@@ -252,8 +269,11 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         run.write(name, data)
 
 
-def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
-    """Score what the decode stage wrote, as a whole and by source length."""
+def score(cfg: Config, run: RunDir) -> tuple[Results, dict[str, LengthBleu]]:
+    """Score what the decode stage wrote, as a whole and by source length.
+
+    The latter under the name of the run, or of each of its directions.
+    """
     sources, references = (list(load_text(run, "test", side)) for side in SIDES)
     hypotheses = saved_lines(run.checked(TRANSLATIONS), len(sources))
 
@@ -261,8 +281,14 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, LengthBleu]:
         return saved_lines(run.checked(NO_UNKNOWN), len(rows))
 
     tokenizers, text = load_tokenizers(run, cfg), (sources, references)
-    results = score_all(cfg, tokenizers, text, hypotheses, again, align(cfg, run))
-    return results, score_by_length(cfg, sources, hypotheses, references)
+    rows = rows_of(directions := directions_of(run, cfg, "test"))
+    results = score_all(cfg, tokenizers, text, hypotheses, again, align(cfg, run), directions)
+    by_length = {}
+    for direction, own in rows.items():
+        name = cfg.name if len(rows) == 1 else "-".join(direction)
+        src, hyp, ref = ([column[i] for i in own] for column in (sources, hypotheses, references))
+        by_length[name] = score_by_length(cfg, src, hyp, ref, direction)
+    return results, by_length
 
 
 def align(cfg: Config, run: RunDir) -> AttentionScores:

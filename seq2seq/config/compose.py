@@ -158,9 +158,14 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
     values: Any = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     upgrade.move(values)
     if isinstance(data := values.get("data"), dict):
-        for split in ("train", "validation", "test"):
-            if isinstance(data.get(split), str):
-                data[split] = [data[split]]  # `data.train=a.tsv` means the list of one
+        splits, corpora = ("train", "validation", "test"), data.get("corpora")
+        corpora = corpora if isinstance(corpora, list) else []
+        if corpora:  # they stand in place of the one corpus, which a preset may have named
+            data |= {split: [] for split in splits}
+        for each in (x for x in (data, *corpora) if isinstance(x, dict)):
+            for split in splits:
+                if isinstance(each.get(split), str):
+                    each[split] = [each[split]]  # `data.train=a.tsv` means the list of one
     schema = OmegaConf.structured(Config)
     for group in (*groups(), *DEFAULTS, "init"):
         if not isinstance(given := values.setdefault(group, {}), dict):

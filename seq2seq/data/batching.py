@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.config.schema import BatchOrder, TrainerConfig
+from seq2seq.data.mixture import Mixture
 from seq2seq.data.store import IdStore, Lengths
 
 
@@ -75,16 +76,25 @@ class TokenizedPairs:
 
 
 def plan_epoch(
-    src_lengths: Lengths, tgt_lengths: Lengths, cfg: TrainerConfig, *, seed: int, epoch: int
+    src_lengths: Lengths,
+    tgt_lengths: Lengths,
+    cfg: TrainerConfig,
+    *,
+    seed: int,
+    epoch: int,
+    mixture: Mixture | None = None,
 ) -> list[list[int]]:
     """Return the batches of an epoch as lists of row numbers: a pure function of its arguments.
 
     B.2: pairs are shuffled; each pool of `pool_batches` batches is sorted by the longer side and
-    cut. The authors shuffle once for all epochs and yield a pool's batches shortest first.
+    cut. The authors shuffle once for all epochs and yield a pool's batches shortest first. A
+    mixture says how often each pair comes; without one, once.
     """
     rng = np.random.default_rng([seed, epoch if cfg.reshuffle else 0])
     longest = np.maximum(src_lengths, tgt_lengths)
     order = rng.permutation(len(longest))
+    if mixture is not None:
+        order = rng.permutation(mixture.draw(seed=seed, epoch=epoch, reshuffle=cfg.reshuffle))
     batches: list[list[int]] = []
     # A pool at a time: sorted, cut, and its batches shuffled if that is asked for.
     for pool in _pools(order, longest, cfg):

@@ -8,38 +8,41 @@ data_report.json               what was read, kept and dropped, checksums of the
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from seq2seq.config.registry import build
-from seq2seq.config.schema import Config, DataConfig, all_symbols
+from seq2seq.config.schema import Config, DataConfig, Direction, all_symbols
 from seq2seq.data import subword_vocabulary, word_vocabulary  # noqa: F401 - they register
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.filters import FilterSummary, HeldOut, keep
 from seq2seq.data.lengths import Length
+from seq2seq.data.mixture import mixture
 from seq2seq.data.pair import Pair
 from seq2seq.data.placeholders import CarryingTokenizer, placeholders_of
 from seq2seq.data.readers import Place, scan_pairs
 from seq2seq.data.store import IdStore, TextStore
+from seq2seq.data.tags import tag_ids
 from seq2seq.data.text import strict
 from seq2seq.data.tokenizer import EOS, UNK, Tokenizer, VocabularyKind, composed
 from seq2seq.run.checksums import (
     MANIFEST,
     entries_of,
     entry_of_file,
+    read_checksummed,
     read_directory,
     read_manifest,
     with_checksum,
 )
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import RunDirError
+from seq2seq.run.errors import ConfigError, RunDirError
 from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import expected
 
@@ -79,11 +82,13 @@ def prepare(run: RunDir, cfg: Config) -> None:
 
     # Ids of what training reads; the test set is tokenized when it is decoded.
     tokenizers = _load_vocabularies(run, cfg)
+    tags = tag_ids(cfg.data.tags, tokenizers[0])
     for split in SPLITS:
         texts = _to_learn(run, cfg, split)
-        for side, tokenizer, text in zip(SIDES, tokenizers, texts, strict=True):
-            if split != "test":
-                _write_ids(run, f"{split}.{side}", text, tokenizer)
+        if split != "test":
+            before = [([tags[d]] if tags else [], n) for _, d, n in report[split]["blocks"]]
+            _write_ids(run, f"{split}.{SIDES[0]}", texts[0], tokenizers[0], before)
+            _write_ids(run, f"{split}.{SIDES[1]}", texts[1], tokenizers[1])
         report[split]["unwritable"] = _unwritable(split, texts[1], tokenizers[1])
     report["vocabularies"] = [len(tokenizer) for tokenizer in tokenizers]
     written = sorted(p for name in ("corpus", "tokens") for p in run.path(name).iterdir())
@@ -92,49 +97,110 @@ def prepare(run: RunDir, cfg: Config) -> None:
 
 
 def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
-    """Write the text of all splits and return what the report says of them."""
+    """Write the text of all splits and return what the report says of them.
+
+    A split has one corpus after the other; the validation and test set one direction after the
+    other.
+    """
     # All are opened before the first is read, which may take hours.
-    places = {split: Place(cfg.data, split) for split in SPLITS}
-    scans = {split: scan_pairs(place) for split, place in places.items()}
+    parts, directions = cfg.data.parts, cfg.data.directions
+    places = {split: _places(cfg.data, split) for split in SPLITS}
+    scans = {split: [scan_pairs(place) for place in places[split]] for split in SPLITS}
 
     # Validation and test set first, so that training pairs need not be remembered.
     report: dict[str, Any] = {}
     held_out = {split: HeldOut(f"data.{split}") for split in SPLITS[1:]}
     for split, pairs in held_out.items():
-        report[split] = {"read": _write_text(run, split, pairs.note(strict(scans[split])))}
+        counts = dict.fromkeys(directions, 0)
+        both = zip(places[split], scans[split], strict=True)
+        every = (_counted(strict(scan), counts, place.languages) for place, scan in both)
+        read = _write_text(
+            run, split, pairs.note(chain.from_iterable(every)), links=len(parts) == 1
+        )
+        report[split] = {"read": read, "blocks": [[*d, n] for d, n in counts.items()]}
 
-    summary = FilterSummary(cfg.data.max_words, cfg.data.max_ratio)
-    kept = keep(scans["train"], cfg.data, summary, lengths_of(cfg))
-    passing: Iterable[Pair] = tqdm(kept, unit=" pairs", desc="reading", disable=None)
+    summaries = [FilterSummary(part.max_words, part.max_ratio) for part in parts]
+    lengths = (lengths_of(cfg, (part.source_language, part.target_language)) for part in parts)
+    kept = map(keep, scans["train"], parts, summaries, lengths)
+    passing: Iterable[Pair] = chain.from_iterable(kept)
+    passing = tqdm(passing, unit=" pairs", desc="reading", disable=None)
     for pairs in held_out.values():
         passing = pairs.watch(passing)
     if (placeholders := placeholders_of(cfg)) is not None:
         passing = map(placeholders.pair, passing)
-    _write_text(run, "train", passing)
-    log.info("training data: %s", summary)
-    log.info("mean length: %s", summary.mean_lengths())
+    _write_text(run, "train", passing, links=len(parts) == 1)
 
-    report["train"] = summary.as_dict()
+    report["train"] = _summary(cfg.data, summaries)
     for split, pairs in held_out.items():
         report[split]["in_training"] = pairs.in_training
-    for split, place in places.items():
-        report[split]["inputs"] = [asdict(file) for file in place.inputs]
+    for split in SPLITS:
+        report[split]["inputs"] = [asdict(file) for place in places[split] for file in place.inputs]
     return report
 
 
-def _write_text(run: RunDir, split: str, pairs: Iterable[Pair]) -> int:
+def _places(data: DataConfig, split: str) -> list[Place]:
+    """Return where the text of a split is: training text as the corpora come, other by direction.
+
+    Raises:
+        ConfigError: a corpus, or a direction, has none.
+    """
+    places = [Place(part, split) for part in data.parts]
+    if not data.corpora:
+        return places
+    fix = f"Write {{{split}: [FILE, FILE]}} in data.corpora."
+    if split == "train":
+        for i in (i for i, place in enumerate(places) if not place.names):
+            raise ConfigError("config", f"data.corpora.{i} has no train", fix)
+        return places
+    for direction in data.directions:
+        if not any(place.names and place.languages == direction for place in places):
+            raise ConfigError("config", f"no {'-'.join(direction)} corpus has a {split}", fix)
+    named = (place for place in places if place.names)
+    return sorted(named, key=lambda place: data.directions.index(place.languages))
+
+
+def _counted(
+    pairs: Iterable[Pair], counts: dict[Direction, int], direction: Direction
+) -> Iterator[Pair]:
+    for pair in pairs:
+        counts[direction] += 1
+        yield pair
+
+
+def _summary(data: DataConfig, summaries: Sequence[FilterSummary]) -> dict[str, Any]:
+    """Return what the report says of the training pairs, and log it."""
+    sizes, mixed = [summary.kept for summary in summaries], None
+    if data.corpora:
+        mixed = mixture(sizes, [corpus.weight for corpus in data.corpora], data.temperature)
+    shares = mixed.shares if mixed else [size / sum(sizes) for size in sizes]
+    directions = [(part.source_language, part.target_language) for part in data.parts]
+    corpora = []
+    for direction, summary, share in zip(directions, summaries, shares, strict=True):
+        of = f", {'-'.join(direction)}, {share:.1%} of what is drawn" if data.corpora else ""
+        log.info("training data%s: %s", of, summary)
+        log.info("mean length: %s", summary.mean_lengths())
+        corpora.append({"direction": [*direction], "share": share, **summary.as_dict()})
+    blocks = [[*d, n] for d, n in zip(directions, sizes, strict=True)]
+    if not data.corpora:
+        return {**summaries[0].as_dict(), "blocks": blocks}
+    totals = {key: sum(corpus[key] for corpus in corpora) for key in ("read", "kept")}
+    return {**totals, "blocks": blocks, "corpora": corpora}
+
+
+def _write_text(run: RunDir, split: str, pairs: Iterable[Pair], *, links: bool) -> int:
     """Write the sides of a split, and the gold links if its pairs have some; return the count."""
     count = 0
     first = next(stream := iter(pairs), None)
-    kinds = (*SIDES, "links") if first is not None and first.links is not None else SIDES
+    links = links and first is not None and first.links is not None
+    kinds = (*SIDES, "links") if links else SIDES
     with ExitStack() as stack:
         files = [stack.enter_context(run.stream(f"corpus/{split}.{kind}")) for kind in kinds]
         for pair in chain([first] if first is not None else [], stream):
             count += 1
-            links = " ".join(f"{i}-{j}" for i, j in pair.links or ())
+            gold = " ".join(f"{i}-{j}" for i, j in pair.links or ())
             # The target as models write it: composed, so that no reference differs by its spelling.
             target = composed(pair.tgt)
-            for file, text in zip(files, (pair.src, target, links), strict=False):
+            for file, text in zip(files, (pair.src, target, gold), strict=False):
                 file.write(f"{text}\n".encode())
     return count
 
@@ -143,7 +209,7 @@ def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
     """Learn from the text that was kept, on both sides of the training set."""
     kind = _kind(cfg)
     texts = [load_text(run, "train", side) for side in SIDES]
-    learnt = kind.learn(texts, _languages(cfg), _text_names(cfg.data))
+    learnt = kind.learn(texts, cfg.data.directions[0], _text_names(cfg.data))
     names = [f"{side}.{kind.ending}" for side in SIDES]
     run.commit_directory(TOKENIZERS, dict(zip(names, learnt, strict=True)))
 
@@ -158,7 +224,7 @@ def _grow_vocabularies(run: RunDir, cfg: Config) -> None:
     names = [f"{side}.{kind.ending}" for side in SIDES]
     is_joint = files[names[0]] == files[names[1]]
     grown = {}
-    for side, (name, language) in enumerate(zip(names, _languages(cfg), strict=True)):
+    for side, (name, language) in enumerate(zip(names, cfg.data.directions[0], strict=True)):
         size = taken[side]  # the rest is of a try that ended before
         add = partial(kind.grown, files[name], size, all_symbols(cfg))
         tokenizer = kind.load(add([]), side, language, name)
@@ -188,7 +254,7 @@ def _text_names(cfg: DataConfig) -> list[str]:
     """What the two sides of the training text are called in an error."""
     if len(cfg.train) == len(SIDES):
         return [Path(name).name for name in cfg.train]
-    return [f"the {side} side of {cfg.train[0]}" for side in SIDES]
+    return [f"the {side} side of {(*cfg.train, 'data.corpora')[0]}" for side in SIDES]
 
 
 def _to_learn(run: RunDir, cfg: Config, split: str) -> Sequence[Sequence[str]]:
@@ -203,15 +269,26 @@ def _to_learn(run: RunDir, cfg: Config, split: str) -> Sequence[Sequence[str]]:
     return [pair.src for pair in pairs], [pair.tgt for pair in pairs]
 
 
-def _write_ids(run: RunDir, name: str, text: Sequence[str], tokenizer: Tokenizer) -> None:
+def _write_ids(
+    run: RunDir,
+    name: str,
+    text: Sequence[str],
+    tokenizer: Tokenizer,
+    before: Sequence[tuple[list[int], int]] = (),
+) -> None:
+    """Write the ids of a side; `before` are ids that begin each of so many lines, in order."""
     end = 0
+    beginnings = chain.from_iterable(
+        repeat(ids, count) for ids, count in before or [([], len(text))]
+    )
     with (
         run.stream(f"tokens/{name}.ids") as ids_file,
         run.stream(f"tokens/{name}.ends") as ends_file,
         tqdm(total=len(text), unit=" lines", desc=name, disable=None) as bar,
     ):
         for start in range(0, len(text), _CHUNK):
-            rows = [[*row, EOS] for row in tokenizer.encode(text[start : start + _CHUNK])]
+            encoded = tokenizer.encode(text[start : start + _CHUNK])
+            rows = [[*next(beginnings), *row, EOS] for row in encoded]
             ends = end + np.cumsum([len(row) for row in rows], dtype=np.int64)
             ids_file.write(np.concatenate(rows).astype(np.int32).tobytes())
             ends_file.write(ends.tobytes())
@@ -254,7 +331,7 @@ def _load_vocabularies(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
         name = f"{SIDES[side]}.{kind.ending}"
         return kind.load(files.get(name, b""), side, language, str(directory / name))
 
-    source, target = map(load, range(2), _languages(cfg))
+    source, target = map(load, range(2), cfg.data.directions[0])
     return source, target
 
 
@@ -289,10 +366,36 @@ def load_text(run: RunDir, split: str, side: str) -> TextStore:
     return TextStore(path)
 
 
-def lengths_of(cfg: Config) -> tuple[Length, Length]:
-    """Return how long a side is: in the words of the vocabulary, as the paper's limits are."""
+def load_blocks(run: RunDir, cfg: Config, split: str) -> list[tuple[Direction, int]]:
+    """Return the directions of a split in the order of its lines, each with the number of these.
+
+    Of the training set that is a block for each corpus.
+    """
+    if not cfg.data.corpora:
+        return [(cfg.data.directions[0], len(load_text(run, split, SIDES[0])))]
+    path = run.path(REPORT)
+    with expected(path):
+        blocks = [((a, b), int(count)) for a, b, count in read_checksummed(path)[split]["blocks"]]
+        counts = [count for _, count in blocks]
+        known = all(d in cfg.data.directions for d, _ in blocks) and min(counts) >= 0
+        if not known or sum(counts) != len(load_text(run, split, SIDES[0])):
+            raise ValueError(blocks)
+    return blocks
+
+
+def directions_of(run: RunDir, cfg: Config, split: str) -> list[Direction]:
+    """Return the direction of each line of a split."""
+    return [d for d, count in load_blocks(run, cfg, split) for _ in range(count)]
+
+
+def lengths_of(cfg: Config, direction: Direction | None = None) -> tuple[Length, Length]:
+    """Return how long a side is: in the words of the vocabulary, as the paper's limits are.
+
+    None is the first direction, of most runs the only one.
+    """
     count = _kind(cfg).word_counter
-    source, target = (Length(language, count(language)) for language in _languages(cfg))
+    languages = direction or cfg.data.directions[0]
+    source, target = (Length(language, count(language)) for language in languages)
     return source, target
 
 
@@ -307,11 +410,8 @@ def check_data(run: RunDir) -> None:
 
 
 def _kind(cfg: Config) -> VocabularyKind:
+    """Return the kind of vocabulary of a config, which splits no symbol."""
     tokenizer = cfg.tokenizer
-    if cfg.data.placeholders:
-        tokenizer = replace(tokenizer, symbols=all_symbols(cfg))
+    if symbols := all_symbols(cfg):
+        tokenizer = replace(tokenizer, symbols=symbols)
     return cast(VocabularyKind, build(tokenizer))
-
-
-def _languages(cfg: Config) -> tuple[str, str]:
-    return cfg.data.source_language, cfg.data.target_language

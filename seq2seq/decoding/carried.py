@@ -88,10 +88,14 @@ class Carried:
         return shown, written, places
 
 
-def carried(source: Tokenizer, line: str, src: Tokens) -> Carried | None:
-    """Return what a line hands on; None where no text is ever carried over."""
+def carried(source: Tokenizer, line: str, src: Tokens, *, shift: int = 0) -> Carried | None:
+    """Return what a line hands on; None where no text is ever carried over.
+
+    `shift` ids stand before those of the source.
+    """
     if not isinstance(source, CarryingTokenizer):
         return None
     found = source.carried(line, src.ids, src.spans)
     texts = {token: text for token, (text, _) in found.items()}
-    return Carried(texts, {token: place for token, (_, place) in found.items()}, source.written)
+    places = {token: place + shift for token, (_, place) in found.items()}
+    return Carried(texts, places, source.written)

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.placeholders import tokens_of
+from seq2seq.data.tags import no_tag
 from seq2seq.data.tokenizer import EOS, Token, Tokenizer
 from seq2seq.data.words import Span
 from seq2seq.run.errors import MemoryLimitError
@@ -61,6 +62,7 @@ def in_chunks(
     compute: Callable[[Sequence[Ids], Sequence[int]], Sequence[R]],
     cfg: DecodeConfig,
     ready: Callable[[], bool] = always,
+    tag: Callable[[int], Sequence[int]] = no_tag,
 ) -> Iterator[tuple[Texts, Sequence[Tokens], R | None]]:
     """Yield each item with its tokens and its result, in order.
 
@@ -73,6 +75,7 @@ def in_chunks(
         compute: Gives the results of a batch, whose items have these numbers, from 1.
         cfg: How much at once.
         ready: Whether the next item is there; rather than wait for it, a chunk ends.
+        tag: Ids that go before the first side of an item, by its number.
 
     Raises:
         MemoryLimitError: a batch does not fit in memory.
@@ -88,6 +91,8 @@ def in_chunks(
         results: list[R | None] = [None] * len(rows)
         for batch in _batches(rows, cfg.batch_sentences):
             ids = [tuple([*side.ids, EOS] for side in rows[i]) for i in batch]
+            for i, (first, *_) in zip(batch, ids, strict=True):
+                first[:0] = tag(chunk[i][0])
             with OutOfMemory() as oom:
                 found = compute(ids, [chunk[i][0] for i in batch])
             if oom:

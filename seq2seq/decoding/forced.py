@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import torch
 
+from seq2seq.alignment.heatmap import Weights
 from seq2seq.alignment.words import Maps
 from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.batching import collate
+from seq2seq.data.tags import UNTAGGED, Tagging
 from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
 from seq2seq.decoding.chunks import Ids, in_chunks
 from seq2seq.decoding.search import Hypothesis
@@ -31,6 +33,7 @@ def force(
     cfg: DecodeConfig,
     *,
     maps: bool = False,
+    tags: Tagging = UNTAGGED,
 ) -> Iterator[Translation]:
     """Score given translations; yields one result a pair, in order, read in chunks.
 
@@ -45,12 +48,15 @@ def force(
     def score(batch: Sequence[Ids], _numbers: Sequence[int]) -> list[Hypothesis]:
         return force_ids(model, [(src, tgt) for src, tgt in batch], cfg.length_penalty)
 
-    for (source, target), (src, tgt), found in in_chunks(pairs, tokenizers, score, cfg):
+    results = in_chunks(pairs, tokenizers, score, cfg, tag=tags.of_line)
+    for number, ((source, target), (src, tgt), found) in enumerate(results, start=1):
         if found is None:
             yield Translation(source, (), ())
             continue
+        tag = tags.of_line(number)
         if maps:
-            [found] = with_maps(model, [*src.ids, EOS], [found])
+            [found] = with_maps(model, [*tag, *src.ids, EOS], [found])
+        found = without_tag(found, len(tag))
         candidate = Candidate(
             text=target,
             tokens=(*tgt.written, END),
@@ -119,6 +125,26 @@ def with_maps(
     """
     for h in found:
         yield replace(h, maps=maps_along(model, src, h.ids))
+
+
+def without_tag(h: Hypothesis, size: int) -> Hypothesis:
+    """Return a hypothesis whose attention to the tag of its source is added to the end symbol's.
+
+    Both stand for no word. So rows sum to 1, and tokens have the numbers they have in the line.
+    """
+    if not size:
+        return h
+
+    def joined(weights: Weights) -> Weights:
+        rest = weights[..., size:].copy()
+        rest[..., -1] += weights[..., :size].sum(axis=-1)
+        return rest
+
+    maps = dict(h.maps)
+    for name in maps.keys() & {"heads", "encoder"}:
+        rows = slice(size if name == "encoder" else 0, None)
+        maps[name] = joined(maps[name][..., rows, :])
+    return replace(h, alpha=joined(h.alpha), maps=maps)
 
 
 @torch.inference_mode()

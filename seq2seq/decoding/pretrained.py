@@ -10,6 +10,7 @@ import torch
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, Device, Mean
 from seq2seq.data.prepare import TOKENIZERS, load_tokenizers
+from seq2seq.data.tags import Languages, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.chunks import always
 from seq2seq.decoding.forced import TextPair, force
@@ -62,17 +63,28 @@ class Pretrained:
         attention = self.config.attention
         return getattr(attention, "layer", None), getattr(attention, "head", None)
 
-    def translate(self, sentences: Sequence[str]) -> list[Translation]:
+    def translate(
+        self, sentences: Sequence[str], target_language: Languages = None
+    ) -> list[Translation]:
         """Translate sentences: text, score and alignment of each, in order.
 
         model = seq2seq.load("outputs/quickstart/...")
         [t] = model.translate(["The small cat sleeps."])
         t.text, t.score, t.alignment
+
+        Args:
+            sentences: Any number of them.
+            target_language: As of `stream`.
         """
-        return list(self.stream(sentences))
+        return list(self.stream(sentences, target_language=target_language))
 
     def stream(
-        self, lines: Iterable[str], ready: Callable[[], bool] = always, *, maps: bool = False
+        self,
+        lines: Iterable[str],
+        ready: Callable[[], bool] = always,
+        *,
+        maps: bool = False,
+        target_language: Languages = None,
     ) -> Iterator[Translation]:
         """Translate lines as they come, in order.
 
@@ -82,10 +94,22 @@ class Pretrained:
                 are translated.
             maps: Whether candidates have the attention of every layer and head, in `maps`, if the
                 model has layers or heads.
-        """
-        return translate(self.model, self.tokenizers, lines, self.config.decode, ready, maps=maps)
+            target_language: Of all lines, or a list of that of each; for a model of several.
 
-    def force(self, pairs: Iterable[TextPair], *, maps: bool = False) -> Iterator[Translation]:
+        Raises:
+            UsageError: the model has several and none is given, or has not this one.
+        """
+        parts, cfg = (self.model, self.tokenizers), self.config.decode
+        tags = tagging(self.config.data, self.tokenizers, target_language)
+        return translate(*parts, lines, cfg, ready, maps=maps, tags=tags)
+
+    def force(
+        self,
+        pairs: Iterable[TextPair],
+        *,
+        maps: bool = False,
+        target_language: Languages = None,
+    ) -> Iterator[Translation]:
         """Score given translations: probability and attention of each token.
 
         [t] = model.force([("The small cat sleeps.", "Le petit chat dort.")])
@@ -94,8 +118,11 @@ class Pretrained:
         Args:
             pairs: Any number of source and target sentences; results come in their order.
             maps: As of `stream`.
+            target_language: As of `stream`.
         """
-        return force(self.model, self.tokenizers, pairs, self.config.decode, maps=maps)
+        tags = tagging(self.config.data, self.tokenizers, target_language)
+        parts, cfg = (self.model, self.tokenizers), self.config.decode
+        return force(*parts, pairs, cfg, maps=maps, tags=tags)
 
 
 def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> Pretrained:
@@ -117,6 +144,10 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
     _check_vocabularies(runs)
     configs = [load_run_config(run.checked("config.yaml"), overrides) for run in runs]
     first = configs[0]
+    for other, config in zip(runs, configs, strict=True):
+        if config.data.tags != first.data.tags:
+            unlike = f"its target languages are not those of {runs[0].root}"
+            raise RunDirError(other.root, unlike, "Name runs of the same directions.")
     if (weights := first.decode.weights) is not None and len(weights) != len(runs):
         what = f"decode.weights={weights} are {len(weights)} for {len(runs)} runs"
         raise ConfigError("config", what, "Give one for each.")

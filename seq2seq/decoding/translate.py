@@ -10,10 +10,11 @@ import torch
 from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.placeholders import CarryingTokenizer
+from seq2seq.data.tags import UNTAGGED, Tagging
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.carried import Carried, carried
 from seq2seq.decoding.chunks import Ids, always, in_chunks
-from seq2seq.decoding.forced import has_maps, with_maps
+from seq2seq.decoding.forced import has_maps, with_maps, without_tag
 from seq2seq.decoding.risk import by_utility
 from seq2seq.decoding.sampling import SamplingRules, sample
 from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
@@ -34,11 +35,12 @@ def translate(
     ready: Callable[[], bool] = always,
     *,
     maps: bool = False,
+    tags: Tagging = UNTAGGED,
 ) -> Iterator[Translation]:
     """Translate lines; yields one translation a line, in order, read in chunks as they are `ready`.
 
     See `in_chunks` for what becomes of long and empty lines, and `Pretrained.stream` for `ready`
-    and `maps`.
+    and `maps`. `tags` say which language a line is translated to.
     """
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
@@ -47,16 +49,21 @@ def translate(
     carrying = isinstance(source, CarryingTokenizer) and not cfg.sample
     wide = replace(cfg, n_best=cfg.beam_size) if carrying else cfg
     # The weights are made ready for the search once, not for each batch.
-    search = partial(search_batch, model, for_search(model, cfg), cfg=wide)
+    forbidden = tags.forbidden
+    search = partial(search_batch, model, for_search(model, cfg), cfg=wide, forbidden=forbidden)
     maps = maps and has_maps(model)
     items = ((line,) for line in lines)
-    for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
+    results = in_chunks(items, (source,), search, cfg, ready, tags.of_line)
+    for number, ((line,), (src,), found) in enumerate(results, start=1):
         copied = src.written if cfg.replace_unknown else None
         hypotheses: Iterable[Hypothesis] = found or ()
-        if (own := carried(source, line, src)) is not None:
-            hypotheses = own.whole_first(model, target, src.ids, hypotheses, cfg.length_penalty)
+        tag = tags.of_line(number)
+        ids = [*tag, *src.ids]
+        if (own := carried(source, line, src, shift=len(tag))) is not None:
+            hypotheses = own.whole_first(model, target, ids, hypotheses, cfg.length_penalty)
         if maps:
-            hypotheses = with_maps(model, [*src.ids, EOS], hypotheses)
+            hypotheses = with_maps(model, [*ids, EOS], hypotheses)
+        hypotheses = map(partial(without_tag, size=len(tag)), hypotheses)
         every = (_candidate(target, h, copied, own) for h in hypotheses)
         candidates = tuple(every) if cfg.sample else _distinct(every, cfg.n_best)
         if cfg.mbr is not None:
@@ -79,14 +86,16 @@ def search_batch(
     batch: Sequence[Ids],
     numbers: Sequence[int],
     cfg: DecodeConfig,
+    forbidden: Sequence[int] = (),
 ) -> list[list[Hypothesis]]:
     """Search translations of source ids, or draw some; the one place that calls the search.
 
-    The samples of a line depend on its number.
+    The samples of a line depend on its number. No translation has a forbidden id.
     """
     device = next(model.parameters()).device
     src, mask = (tensor.to(device) for tensor in pad_ids([ids for (ids,) in batch], PAD))
     rules = search_rules(cfg)
+    rules = replace(rules, forbidden=(*rules.forbidden, *forbidden))
     with autocast(device, cfg.precision):
         if not cfg.sample:
             return beam_search(searcher, src, mask, rules)

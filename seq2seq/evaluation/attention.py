@@ -15,7 +15,7 @@ from seq2seq.alignment.measures import Measures, advice, average, formatted, mea
 from seq2seq.alignment.words import to_words
 from seq2seq.cli.console import table
 from seq2seq.data.pair import Links
-from seq2seq.data.prepare import SIDES, load_text
+from seq2seq.data.prepare import SIDES, directions_of, load_text
 from seq2seq.data.words import Splitter, word_spans
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import Translation, perplexity
@@ -246,7 +246,9 @@ def align_test_set(run: RunDir, model: Pretrained) -> AttentionScores:
             gold = [read_links(line) for line in load_text(run, "test", "links")]
             pairs = [pair for pair, _ in zip(pairs, gold, strict=True)]
     tally = Tally(shown=model.shown)
-    for _ in tally.along(model.force(pairs, maps=any(gold)), gold):
+    languages = [target for _, target in directions_of(run, model.config, "test")]
+    found = model.force(pairs, maps=any(gold), target_language=languages)
+    for _ in tally.along(found, gold):
         pass
     return tally.attention()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from seq2seq.alignment.heatmap import to_png
 from seq2seq.cli.console import table
-from seq2seq.config.schema import Config
+from seq2seq.config.schema import Config, Direction
 from seq2seq.data.prepare import lengths_of
 from seq2seq.evaluation.scoring import bleu_metric, bootstrap, check_lines
 from seq2seq.run.directory import RunDir
@@ -59,19 +59,23 @@ class LengthBleu:
 
 
 def score_by_length(
-    cfg: Config, sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str]
+    cfg: Config,
+    sources: Sequence[str],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    direction: Direction | None = None,
 ) -> LengthBleu:
     """Score detokenised text by length of the source, in words or characters.
 
-    Empty sources are left out.
+    Empty sources are left out. Without a direction, the text is of the first one of the config.
 
     Raises:
         DataError: different numbers of lines, or none.
     """
     check_lines(hypotheses, references)
-    length, _ = lengths_of(cfg)
-    tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
-    metric = bleu_metric(tokenizer, language, references)
+    direction = direction or cfg.data.directions[0]
+    length, _ = lengths_of(cfg, direction)
+    metric = bleu_metric(cfg.evaluate.bleu_tokenizer, direction[1], references)
     rows_of: dict[int, list[int]] = {}
     for row, source in enumerate(sources):
         if count := length(source):

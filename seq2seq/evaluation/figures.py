@@ -94,13 +94,13 @@ def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     """
     if not cfg.evaluate.examples:
         return
-    model = Pretrained(run, cfg)
+    model, language = Pretrained(run, cfg), "fr"
     for examples in cfg.evaluate.examples:
         for label, source, target in examples_of(examples.name):
             name = f"{examples.name}-{label}"
-            [own] = model.translate([source])
+            [own] = model.translate([source], language)
             log.info("%s: %s", name, printable_line(own.text))
-            [paper] = model.force([(source, target)])
+            [paper] = model.force([(source, target)], target_language=language)
             for ending, found in (("", own), ("-paper", paper)):
                 for best in found.candidates[:1]:
                     sides = (

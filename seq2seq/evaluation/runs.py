@@ -6,8 +6,9 @@ from functools import cached_property
 from pathlib import Path
 
 from seq2seq.config.compose import load_run_config
-from seq2seq.config.schema import Config, DecodeConfig
-from seq2seq.data.prepare import SIDES, load_text
+from seq2seq.config.schema import Config, DecodeConfig, Direction
+from seq2seq.data.prepare import SIDES, directions_of, load_text
+from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.tokenizer import composed
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
@@ -40,6 +41,7 @@ class TestedRun:
     name: str  # as typed: RUN, RUN@last, RUN_A+RUN_B
     overrides: Sequence[str]
     given: Columns | None  # None: its own test set
+    target_language: str | None = None  # of `given`; of its own test set no other sentence counts
 
     @cached_property
     def is_plain(self) -> bool:
@@ -67,8 +69,30 @@ class TestedRun:
         if self.given is not None:  # normalise references as `prepare` does
             sources, references = self.given
             return sources, [composed(text) for text in references]
-        sources, references = (list(load_text(self.run, "test", side)) for side in SIDES)
+        texts = (load_text(self.run, "test", side) for side in SIDES)
+        sources, references = ([text[row] for row in self._rows] for text in texts)
         return sources, references
+
+    @cached_property
+    def _rows(self) -> list[int]:
+        """Of its own test set."""
+        if self.target_language is not None:
+            direction_to(self.config.data, self.target_language)
+        directions = directions_of(self.run, self.config, "test")
+        return [i for i, (_, d) in enumerate(directions) if self.target_language in (None, d)]
+
+    @cached_property
+    def directions(self) -> list[Direction]:
+        """Of each sentence."""
+        if self.given is not None:
+            return [direction_to(self.config.data, self.target_language)] * len(self.given[0])
+        directions = directions_of(self.run, self.config, "test")
+        return [directions[row] for row in self._rows]
+
+    @property
+    def languages(self) -> list[str]:
+        """What each sentence is translated to."""
+        return [target for _, target in self.directions]
 
     def saved(self, name: str) -> Path | None:
         """Return a saved file of the run, if it exists and applies to this request."""
@@ -80,13 +104,15 @@ class TestedRun:
 
     def translate(self) -> list[str]:
         """Translate the sources."""
-        return [translation.text for translation in self.model.stream(self.text[0])]
+        found = self.model.stream(self.text[0], target_language=self.languages)
+        return [translation.text for translation in found]
 
     def translations(self) -> list[str]:
         """Return the translations of the sources, saved ones if there are any."""
         if (path := self.saved(TRANSLATIONS)) is None:
             return self.translate()
-        return saved_lines(path, len(self.text[0]))
+        lines = saved_lines(path, len(load_text(self.run, "test", SIDES[0])))
+        return [lines[row] for row in self._rows]
 
     def results(self) -> Results:
         """Translate and score, as the stages decode and evaluate do."""
@@ -94,28 +120,34 @@ class TestedRun:
 
         def again(rows: Sequence[int], cfg: DecodeConfig) -> list[str]:
             lines = (self.text[0][row] for row in rows)
-            return [translation.text for translation in translate(model, tokenizers, lines, cfg)]
+            tags = tagging(self.config.data, tokenizers, [self.languages[row] for row in rows])
+            return [t.text for t in translate(model, tokenizers, lines, cfg, tags=tags)]
 
         attention = AttentionScores()
         if self.given is None and self.run.checked(GOLD).exists():
             attention = align_test_set(self.run, self.model)
-        return score_all(self.config, tokenizers, self.text, self.translate(), again, attention)
+        texts = (self.text, self.translate())
+        return score_all(self.config, tokenizers, *texts, again, attention, self.directions)
 
     def by_length(self) -> by_length.LengthBleu:
         """Return BLEU by source length."""
-        if self.saved(by_length.LENGTH_BLEU):
+        if self.target_language is None and self.saved(by_length.LENGTH_BLEU):
             return by_length.read_length_bleu(self.run)
-        sources, references = self.text
-        return by_length.score_by_length(self.config, sources, self.translations(), references)
+        direction = direction_to(self.config.data, self.target_language)
+        (sources, references), found = self.text, self.translations()
+        return by_length.score_by_length(self.config, sources, found, references, direction)
 
     def attention(self) -> AttentionScores:
         """Return the measures of attention along the references."""
-        if (path := self.saved("scores.json")) and (results := read_results(path)).attention:
+        own = self.given is None and self.target_language is None
+        path = self.saved("scores.json") if own else None
+        if path and (results := read_results(path)).attention:
             return AttentionScores(attention=results.attention, alignment=results.alignment)
-        if self.given is None:
+        if own:
             return align_test_set(self.run, self.model)
         tally = Tally()
-        for translation in self.model.force(zip(*self.given, strict=True)):
+        pairs = zip(*self.text, strict=True)
+        for translation in self.model.force(pairs, target_language=self.languages):
             tally.add(translation)
         return tally.attention()
 
@@ -140,4 +172,5 @@ def compare_runs(runs: Mapping[str, TestedRun]) -> Mapping[str, Comparison]:
             raise DataError(run.name, what, "Give --source and --reference, the same for all.")
     systems = {name: run.translations() for name, run in runs.items()}
     cfg = first.config
-    return compare(systems, first.text[1], cfg.evaluate.bleu_tokenizer, cfg.data.target_language)
+    _, language = direction_to(cfg.data, first.target_language)
+    return compare(systems, first.text[1], cfg.evaluate.bleu_tokenizer, language)

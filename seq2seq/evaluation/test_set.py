@@ -8,9 +8,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 
-from seq2seq.config.schema import Config, DecodeConfig
+from seq2seq.config.schema import Config, DecodeConfig, Direction
 from seq2seq.data.placeholders import tokens_of
+from seq2seq.data.tags import rows_of
 from seq2seq.data.tokenizer import UNK, Tokenizer
 from seq2seq.evaluation.attention import AttentionScores
 from seq2seq.evaluation.scoring import Score, Scores, score, score_bleu
@@ -105,8 +107,9 @@ def score_all(
     hypotheses: Sequence[str],
     again: Callable[[Sequence[int], DecodeConfig], Sequence[str]],
     attention: AttentionScores,
+    directions: Sequence[Direction],
 ) -> Results:
-    """Score all sentences, and those without unknown words.
+    """Score all sentences, and those without unknown words; of several directions one by one.
 
     Args:
         cfg: Of the run.
@@ -115,17 +118,37 @@ def score_all(
         hypotheses: Translations of all sources.
         again: Translates those of some rows by other rules, where `second_pass` wants it.
         attention: Along the references.
+        directions: Of each sentence.
     """
-    tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
     sources, references = text
-    scores = score(hypotheses, references, tokenizer, language)
+    scores = _by_direction(cfg, score, hypotheses, references, directions)
     rows, no_unknown = known_rows(tokenizers, sources, references), Scores(0, {})
     if rows:
         second = second_pass(rows, len(sources), cfg.decode)
         known = again(rows, second) if second else [hypotheses[row] for row in rows]
-        no_unknown = score_bleu(known, [references[row] for row in rows], tokenizer, language)
-    note = not_learnt(scores.scores["BLEU"].value, hypotheses, attention)
+        own, of = [references[row] for row in rows], [directions[row] for row in rows]
+        no_unknown = _by_direction(cfg, score_bleu, known, own, of)
+    bleu = fmean(s.value for name, s in scores.scores.items() if name.split(" ")[-1] == "BLEU")
+    note = not_learnt(bleu, hypotheses, attention)
     return Results(**vars(scores), no_unknown=no_unknown, note=note, **vars(attention))
+
+
+def _by_direction(
+    cfg: Config,
+    by: Callable[..., Scores],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    directions: Sequence[Direction],
+) -> Scores:
+    """Score each direction with what suits its target language; `en-de BLEU` where several are."""
+    scores: dict[str, Score] = {}
+    rows_by_direction = rows_of(directions)
+    for direction, rows in rows_by_direction.items():
+        texts = ([column[row] for row in rows] for column in (hypotheses, references))
+        found = by(*texts, cfg.evaluate.bleu_tokenizer, direction[1]).scores
+        of = f"{'-'.join(direction)} " if len(rows_by_direction) > 1 else ""
+        scores |= {f"{of}{name}": each for name, each in found.items()}
+    return Scores(len(references), scores)
 
 
 def not_learnt(bleu: float, hypotheses: Sequence[str], attention: AttentionScores) -> str | None:

@@ -81,6 +81,12 @@ class Report:
 def compare(cfg: Config) -> Report:
     """Compare a run's config with both sources."""
     values = flatten(cfg)
+    if cfg.data.corpora:
+        sides = (" + ".join(dict.fromkeys(side)) for side in zip(*cfg.data.directions, strict=True))
+        values["data.source_language"], values["data.target_language"] = sides
+        names = ["-".join((part.source_language, part.target_language)) for part in cfg.data.parts]
+        both = zip(names, cfg.data.corpora, strict=True)
+        values["data.corpora"] = [f"{name} (weight {each.weight:g})" for name, each in both]
     # Parts first: of another part than the paper's no setting is compared.
     rows = [_part(cfg, name, entry) for name, entry in PAPER["parts"].items()]
     if other := {row.point for row in rows if row.differs}:
@@ -137,7 +143,7 @@ def _written(value: Any, between: str = " + ") -> str:
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     if isinstance(value, list):
-        return between.join(map(_written, value))
+        return between.join(map(_written, value)) or "none"
     return format(value, "," if isinstance(value, int) else "g" if isinstance(value, float) else "")
 
 

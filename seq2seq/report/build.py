@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.alignment.heatmap import printable_line
-from seq2seq.data.prepare import SIDES, lengths_of, load_text
+from seq2seq.data.prepare import SIDES, directions_of, lengths_of, load_text
+from seq2seq.data.tags import tagging
 from seq2seq.data.words import is_blank
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
@@ -57,7 +58,9 @@ def build(
         references = load_text(run, "test", SIDES[1])
         with expected(run.path("corpus")):  # one reference per source
             chosen = [references[i] for i in rows]
-        decoded.append(list(_sentences(model, lines, chosen, n_best)))
+        directions = directions_of(run, model.config, "test")
+        languages = [directions[i][1] for i in rows]
+        decoded.append(list(_sentences(model, lines, chosen, languages, n_best)))
         described.append(describe_run(run, name, model, scored=each.selector is None))
         configs.append(model.config)
 
@@ -140,16 +143,22 @@ def _limit_maps(sentences: Sequence[dict[str, Any]]) -> int | None:
 
 
 def _sentences(
-    model: Pretrained, lines: Sequence[str], references: Sequence[str], n_best: int
+    model: Pretrained,
+    lines: Sequence[str],
+    references: Sequence[str],
+    languages: Sequence[str],
+    n_best: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield the candidates for each line: beam, greedy, and the reference."""
     cfg = replace(model.config.decode, sample=False, mbr=None)
     parts = (model.model, model.tokenizers)
+    tags = tagging(model.config.data, model.tokenizers, languages)
+    beam = replace(cfg, n_best=min(n_best, cfg.beam_size))
     results = zip(
         references,
-        translate(*parts, lines, replace(cfg, n_best=min(n_best, cfg.beam_size)), maps=True),
-        translate(*parts, lines, replace(cfg, beam_size=1, n_best=1)),
-        model.force(zip(lines, references, strict=True)),
+        translate(*parts, lines, beam, maps=True, tags=tags),
+        translate(*parts, lines, replace(cfg, beam_size=1, n_best=1), tags=tags),
+        model.force(zip(lines, references, strict=True), target_language=languages),
         strict=True,
     )
     for reference, *found in tqdm(results, total=len(lines), unit=" sentences", disable=None):

@@ -48,8 +48,8 @@ def describe_run(run: RunDir, name: str, model: Pretrained, *, scored: bool) -> 
     lengths = read_length_bleu(run) if has[LENGTH_BLEU] else None
     return {
         "name": printable(name),
-        "source": _language(model.config.data.source_language),
-        "target": _language(model.config.data.target_language),
+        "source": _language(source for source, _ in model.config.data.directions),
+        "target": _language(target for _, target in model.config.data.directions),
         "unit": "Tokens" if isinstance(model.config.tokenizer, WordsConfig) else "Subwords",
         "facts": [[fact, printable(text)] for fact, text in _facts(run, model, rows)],
         "scores": [] if results is None else _scores(results),
@@ -99,7 +99,7 @@ def _facts(run: RunDir, model: Pretrained, rows: Sequence[Row]) -> list[tuple[st
             pairs = f"{int(read_checksummed(run.path(REPORT))['train']['kept']):,}"
     seconds = max((row.get("seconds", 0.0) for row in rows), default=0.0)
     return [
-        ("Languages", f"{cfg.data.source_language} \u2192 {cfg.data.target_language}"),
+        ("Languages", ", ".join(" \u2192 ".join(direction) for direction in cfg.data.directions)),
         ("Training pairs", pairs),
         ("Vocabulary", f"{sizes} {kind}"),
         ("Attention", cfg.attention.name.replace("_", " ")),
@@ -137,6 +137,9 @@ def _notes(results: Results) -> list[str]:
     return notes
 
 
-def _language(code: str) -> str | None:
-    """Return a language code if it is safe as an HTML `lang`; else None."""
+def _language(codes: Iterable[str]) -> str | None:
+    """Return the language code that all texts share, if it is safe as an HTML `lang`; else None."""
+    code, *others = {*codes}
+    if others:
+        return None
     return code if code.isascii() and code.replace("-", "").isalnum() else None

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from seq2seq.config.schema import Config
+from seq2seq.config.schema import Config, CorpusConfig, DataConfig
 from seq2seq.run.checksums import read_checksummed, with_checksum
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
@@ -131,9 +131,8 @@ def without_paths(cfg: Config) -> Config:
     data = replace(
         cfg.data,
         root=without_directories(cfg.data.root),
-        train=[without_directories(name) for name in cfg.data.train],
-        validation=[without_directories(name) for name in cfg.data.validation],
-        test=[without_directories(name) for name in cfg.data.test],
+        corpora=[replace(corpus, **_files(corpus)) for corpus in cfg.data.corpora],
+        **_files(cfg.data),
     )
     evaluate = replace(cfg.evaluate, heatmap_font=_short(cfg.evaluate.heatmap_font))
     init = replace(
@@ -143,6 +142,11 @@ def without_paths(cfg: Config) -> Config:
         target_vectors=_short(cfg.init.target_vectors),
     )
     return replace(cfg, data=data, evaluate=evaluate, init=init)
+
+
+def _files(corpus: DataConfig | CorpusConfig) -> dict[str, Any]:
+    splits = ("train", "validation", "test")
+    return {x: [without_directories(name) for name in getattr(corpus, x)] for x in splits}
 
 
 def _short(path: str | None) -> str | None:

@@ -7,6 +7,7 @@ decodes a run decodes it. Of the data config only the languages are kept; paths 
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from seq2seq.config.compose import to_yaml
 from seq2seq.config.schema import Config, InitConfig
@@ -35,10 +36,12 @@ def export(run: RunDir, cfg: Config) -> Path:
         PlatformError: the export cannot be written; an older one stays untouched.
     """
     best, weights = best_weights(run)
+    nowhere: dict[str, Any] = {"train": [], "validation": [], "test": []}
+    corpora = [replace(corpus, **nowhere) for corpus in cfg.data.corpora]
     config = to_yaml(
         replace(
             cfg,
-            data=replace(cfg.data, root="", train=[], validation=[], test=[]),
+            data=replace(cfg.data, root="", corpora=corpora, **nowhere),
             evaluate=replace(cfg.evaluate, heatmap_font=None),
             init=InitConfig(),
         )

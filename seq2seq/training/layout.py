@@ -12,6 +12,7 @@ LAYOUT = {
     "1. Does it learn?": {
         "loss, nats per target token": _lines("train/loss$", "validation/loss$"),
         "validation BLEU and chrF": _lines("validation/bleu$", "validation/chrf$"),
+        "validation BLEU by direction": _lines("bleu/"),
         "validation loss by source tokens": _lines("loss_by_length/"),
     },
     "2. Are the updates of a sound size?": {

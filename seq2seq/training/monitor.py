@@ -58,6 +58,7 @@ class Validated:
     loss_by_length: Mapping[str, float] = field(default_factory=dict)  # of source tokens
     chrf: float = 0.0
     noise: float = 1.0  # scores of the selecting metric below this are chance
+    directions: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # BLEU, chrF
 
 
 class Monitor:
@@ -182,11 +183,16 @@ class Monitor:
         values = {"validation/loss": result.loss, "validation/bleu": result.bleu}
         values["validation/chrf"] = result.chrf
         values |= {f"loss_by_length/{k}": loss for k, loss in result.loss_by_length.items()}
+        directions = result.directions if len(result.directions) > 1 else {}
+        for name, (bleu, chrf) in directions.items():
+            values |= {f"bleu/{name}": bleu, f"chrf/{name}": chrf}
         self._record(values)
         with self._harmless("validation report"):
             text = "validation after update %s: loss %.3f nats/token, BLEU %.2f, chrF %.2f  (%s)"
             scores = (result.loss, result.bleu, result.chrf)
             log.info(text, f"{self.progress.update:,}", *scores, verdict)
+            for name, both in directions.items():
+                log.info("  %s: BLEU %.2f, chrF %.2f", name, *both)
         if self.board.on:
             with self._harmless("validation samples"):
                 self._samples(result)

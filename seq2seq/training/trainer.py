@@ -147,7 +147,8 @@ class Trainer:
 
     def _plan(self, epoch: int) -> list[list[int]]:
         lengths = self.data.train.src.lengths(), self.data.train.tgt.lengths()
-        return plan_epoch(*lengths, self.cfg.trainer, seed=self.cfg.seed, epoch=epoch)
+        seed, mixture = self.cfg.seed, self.data.mixture
+        return plan_epoch(*lengths, self.cfg.trainer, seed=seed, epoch=epoch, mixture=mixture)
 
     def _last_update(self) -> int:
         """Return the update at which `max_updates` or `max_epochs` ends training, whichever first.
@@ -232,7 +233,9 @@ class Trainer:
             streams = [stream(fold(key, site)) for key in keys]
             sample = self.data.tokenizers[site].sample
             cut = sample([texts[row] for row in rows], self.cfg.tokenizer.sampling, streams)
-            sides.append([[*ids, EOS] for ids in cut])
+            tagged = site == 0 and self.cfg.data.tags
+            tags = [self.data.train.src[row][:1] if tagged else () for row in rows]
+            sides.append([[*tag, *ids, EOS] for tag, ids in zip(tags, cut, strict=True)])
         return collate(list(zip(*sides, strict=True)), PAD)
 
     def _step(self, number: int) -> None:

@@ -3,13 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from seq2seq.config.schema import Config, SelectBy
+from seq2seq.config.schema import Config, Direction, SelectBy
 from seq2seq.data.batching import TokenizedPairs, shape
 from seq2seq.data.languages import unspaced_script
+from seq2seq.data.mixture import Mixture
+from seq2seq.data.tags import rows_of, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.translate import translate
 from seq2seq.evaluation.by_length import bin_of, label_of
@@ -33,9 +37,11 @@ class TrainingData:
     train: TokenizedPairs
     texts: tuple[Sequence[str], Sequence[str]] | None
     """Training text, source and target; only needed for subword sampling."""
+    mixture: Mixture | None
     validation: TokenizedPairs
     validation_source: Sequence[str]
     validation_references: Sequence[str]
+    validation_directions: Sequence[Direction]
     tokenizers: tuple[Tokenizer, Tokenizer]
 
 
@@ -44,39 +50,53 @@ def validate(
 ) -> Validated | None:
     """Score a model on the validation set: loss over all pairs, BLEU and chrF of translations.
 
+    Of several directions BLEU and chrF are the means of theirs.
     Returns None if a stop was requested meanwhile.
     """
     model.eval()
     try:
         loss, by_length = validation_loss(model, data.validation, cfg, stop)
-        limit = cfg.trainer.validation_sentences
-        lines, references = data.validation_source[:limit], data.validation_references[:limit]
+        limit, directions = cfg.trainer.validation_sentences, data.validation_directions
+        shown = sorted(chain(*(rows[:limit] for rows in rows_of(directions).values())))
+        directions = [directions[row] for row in shown]
+        lines, references = (
+            [texts[row] for row in shown]
+            for texts in (data.validation_source, data.validation_references)
+        )
+        tags = tagging(cfg.data, data.tokenizers, [target for _, target in directions])
         rules = replace(cfg.decode, beam_size=cfg.trainer.validation_beam, n_best=1)
         rules = replace(rules, sample=False, mbr=None)
         translations = []
-        for translation in translate(model, data.tokenizers, lines, rules):
+        for translation in translate(model, data.tokenizers, lines, rules, tags=tags):
             if stop.exit_code is not None:
                 return None
             translations.append(translation)
     finally:
         model.train()
-    texts, language = [t.text for t in translations], cfg.data.target_language
-    score = bleu(texts, references, cfg.evaluate.bleu_tokenizer, language)
-    of_chrf, noise = chrf(texts, references), noise_level(tuple(references), cfg)
-    return Validated(loss, score, translations, references, by_length, of_chrf, noise)
+    scores: dict[str, tuple[float, float]] = {}
+    noise = []
+    for direction, rows in rows_of(directions).items():
+        texts, own = [translations[i].text for i in rows], tuple(references[i] for i in rows)
+        score = bleu(texts, own, cfg.evaluate.bleu_tokenizer, direction[1])
+        scores["-".join(direction)] = score, chrf(texts, own)
+        noise.append(noise_level(own, cfg, direction[1]))
+    means = [fmean(column) for column in zip(*scores.values(), strict=True)]
+    return Validated(
+        loss, means[0], translations, references, by_length, means[1], fmean(noise), scores
+    )
 
 
 # Cached for scores of references against references, which are the same at every validation.
 _bleu, _chrf = cache(bleu), cache(chrf)
 
 
-def noise_level(references: tuple[str, ...], cfg: Config) -> float:
+def noise_level(references: tuple[str, ...], cfg: Config, language: str) -> float:
     """Return the score below which translations are no better than those of other sentences.
 
     It is estimated from references against shifted references. By this measure word BLEU is below
     1; chrF and character BLEU are well above.
     """
-    tokenizer, language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
+    tokenizer = cfg.evaluate.bleu_tokenizer
     others = (*references[1:], *references[:1])
     level = 0.0
     if cfg.trainer.select_by is SelectBy.chrf:
@@ -112,8 +132,9 @@ def validation_loss(
                 f"Resume with a decode.batch_sentences below {size}.",
             )
     nats: list[float] = torch.cat(losses).tolist() if losses else []  # waits for the device, once
+    ends = 2 if cfg.data.tags else 1  # that are not of the text: the end symbol, and a tag
     src, tgt = (side.lengths()[order[: len(nats)]].tolist() for side in (pairs.src, pairs.tgt))
-    return sum(nats) / max(1, sum(tgt)), loss_by_length(nats, [n - 1 for n in src], tgt)
+    return sum(nats) / max(1, sum(tgt)), loss_by_length(nats, [n - ends for n in src], tgt)
 
 
 def loss_by_length(

@@ -171,7 +171,7 @@ def _taken(cfg: Config, its: nn.Module, own: nn.Module) -> set[str]:
 
 def _other_languages(cfg: Config, its: Config) -> list[str]:
     """Return a line on languages that the vocabularies were not learnt on, if there are some."""
-    ours, others = (f"{c.data.source_language}-{c.data.target_language}" for c in (cfg, its))
+    ours, others = (", ".join(map("-".join, c.data.directions)) for c in (cfg, its))
     if ours == others:
         return []
     return [f"the vocabularies were learnt on {others}, and this run is {ours}"]

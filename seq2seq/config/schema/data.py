@@ -1,8 +1,9 @@
 """Where text comes from and how it becomes ids."""
 
+import math
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -27,6 +28,23 @@ class GrammarConfig:
 # What becomes of a training pair of which a line cannot be read
 OnBadLine = StrEnum("OnBadLine", "error skip")
 
+Direction = tuple[str, str]
+"""Source and target language."""
+
+
+@dataclass(kw_only=True)
+class CorpusConfig:
+    """One of several corpora, in the forms of `DataConfig`."""
+
+    train: list[str] = field(default_factory=list)
+    # A direction has the validation and test sets of all its corpora, of one of them at least
+    validation: list[str] = field(default_factory=list)
+    test: list[str] = field(default_factory=list)
+    # Null: those of `data`
+    source_language: str | None = None
+    target_language: str | None = None
+    weight: float = 1.0  # makes its pairs this many times as likely to be drawn
+
 
 @dataclass(kw_only=True)
 class DataConfig:
@@ -46,6 +64,13 @@ class DataConfig:
     train: list[str] = field(default_factory=lambda: ["hub:wmt/wmt14:fr-en"])
     validation: list[str] = field(default_factory=lambda: ["sacrebleu:wmt12+wmt13"])
     test: list[str] = field(default_factory=lambda: ["sacrebleu:wmt14/full"])
+    # Several corpora in place of `train`, `validation` and `test`, which are then empty. With more
+    # than one target language a tag before the source says which is meant (Johnson et al. 2017,
+    # arXiv:1611.04558).
+    corpora: list[CorpusConfig] = field(default_factory=list)
+    # Of n pairs and weight w, a corpus is drawn from with probability ~ w n^(1/temperature): 1 is
+    # by size, much more is all alike (Arivazhagan et al. 2019, arXiv:1907.05019)
+    temperature: float = number(0, default=1.0, open_ends="low")
     # Training pairs with a longer side are dropped; 50 is RNNsearch-50's (4.2). Counted, without
     # the end symbol, are the words of `tokenizer: words`, and with subwords what spaces separate.
     max_words: int = at_least(1, default=50)
@@ -57,12 +82,33 @@ class DataConfig:
     # drops the training pair and counts it in `data_report.json`. Nothing is ever replaced, and the
     # validation and test sets are always read strictly.
     on_bad_line: OnBadLine = OnBadLine.error
-    # Use only the first n training pairs; null for all
+    # Use only the first n training pairs, of each corpus; null for all
     limit: int | None = at_least(1, default=None)
     grammar: GrammarConfig = field(default_factory=GrammarConfig)
     # Texts that are carried over as they are: `url`, `email`, `number`, `tag`, or `name=PATTERN`
     # with a regular expression of Python. Of two that match at one place the first counts.
     placeholders: list[str] = field(default_factory=list)
+
+    @property
+    def parts(self) -> list["DataConfig"]:
+        """Each corpus as if it were the only one."""
+        if not self.corpora:
+            return [self]
+        keys = ("train", "validation", "test", "source_language", "target_language")
+        given = ({key: getattr(corpus, key) for key in keys} for corpus in self.corpora)
+        found = ({key: x for key, x in each.items() if x is not None} for each in given)
+        return [replace(self, corpora=[], **each) for each in found]
+
+    @property
+    def directions(self) -> list[Direction]:
+        """Source and target languages, each pair of them once, in the order of the corpora."""
+        return [*dict.fromkeys((part.source_language, part.target_language) for part in self.parts)]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What is put before a source, by the target language; nothing if there is only one."""
+        targets = dict.fromkeys(target for _, target in self.directions)
+        return {target: f"<2{target}>" for target in targets} if len(targets) > 1 else {}
 
     def check(self, config: Any) -> None:
         """See that languages are codes, the grammar has lengths, and placeholders have symbols."""
@@ -70,15 +116,36 @@ class DataConfig:
             name = config.tokenizer.name
             lacking = f"data.placeholders needs symbols, and tokenizer={name} has none"
             raise ConfigError("config", lacking, "Choose another.")
-        for key in ("source_language", "target_language"):
-            code = getattr(self, key)
-            # YAML reads an unquoted `no` as False, and the schema makes that the text "False".
-            letters = code.replace("-", "").replace("_", "")
-            if not (code.isascii() and letters.isalnum()) or code in ("True", "False"):
-                what = f"data.{key}={code!r} is not a language code"
-                raise ConfigError("config", what, "Quote it.")
         if self.grammar.min_words > self.grammar.max_words:
             raise ConfigError("config", "data.grammar.min_words is above max_words", "Swap them.")
+        if not self.corpora and self.temperature != 1:
+            alone = f"data.temperature={self.temperature:g} is for several corpora"
+            raise ConfigError("config", alone, "Name them in data.corpora.")
+        self._check_languages(config.tokenizer.name)
+
+    def _check_languages(self, tokenizer: str) -> None:
+        """See that languages are codes, and that corpora go together."""
+        for i, part in enumerate(self.parts):
+            where = f"data.corpora.{i}" if self.corpora else "data"
+            for key in ("source_language", "target_language"):
+                code = getattr(part, key)
+                # YAML reads an unquoted `no` as False, and the schema makes that the text "False".
+                letters = code.replace("-", "").replace("_", "")
+                if not (code.isascii() and letters.isalnum()) or code in ("True", "False"):
+                    what = f"{where}.{key}={code!r} is not a language code"
+                    raise ConfigError("config", what, "Quote it.")
+        for i, corpus in enumerate(self.corpora):
+            direction = (self.parts[i].source_language, self.parts[i].target_language)
+            if len({*direction}) == 1 < len(self.directions):
+                same = f"data.corpora.{i} translates {'-'.join(direction)}, the others do not"
+                raise ConfigError("config", same, "Set its source_language or target_language.")
+            if not 0 < corpus.weight < math.inf:
+                outside = f"data.corpora.{i}.weight={corpus.weight:g} is out of range"
+                raise ConfigError("config", outside, "Use (0, inf), or leave the corpus out.")
+        sides = zip(*self.directions, strict=True)
+        if tokenizer == "words" and any(len({*side}) > 1 for side in sides):
+            mixed = "tokenizer=words has the rules of one language a side, data.corpora has several"
+            raise ConfigError("config", mixed, "Use tokenizer=sentencepiece.")
 
 
 def check_symbols(symbols: Sequence[str]) -> None:

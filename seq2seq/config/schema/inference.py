@@ -108,7 +108,7 @@ class EvaluateConfig:
         if any(number < 1 for number in self.heatmaps):
             what = f"evaluate.heatmaps={self.heatmaps} names no sentence"
             raise ConfigError("config", what, "1 is first.")
-        languages = f"{config.data.source_language}-{config.data.target_language}"
-        if Examples.figure3 in self.examples and languages != "en-fr":
-            what = f"evaluate.examples=[figure3] is English-French, data is {languages}"
+        languages = ["-".join(direction) for direction in config.data.directions]
+        if Examples.figure3 in self.examples and "en-fr" not in languages:
+            what = f"evaluate.examples=[figure3] is English-French, data is {', '.join(languages)}"
             raise ConfigError("config", what, "Use evaluate.examples=[].")

@@ -51,7 +51,7 @@ def numbered(kind: str) -> list[str]:
 
 
 def all_symbols(config: Any) -> list[str]:
-    """Return what a vocabulary protects: its own symbols, then those of placeholders."""
+    """Return what a vocabulary protects: tags of languages, its own symbols, then placeholders."""
     kinds: Iterable[str] = patterns_of(config.data.placeholders)
-    own: list[str] = getattr(config.tokenizer, "symbols", [])
-    return [*own, *(symbol for kind in kinds for symbol in numbered(kind))]
+    own = [*config.data.tags.values(), *getattr(config.tokenizer, "symbols", [])]
+    return [*dict.fromkeys(own), *(symbol for kind in kinds for symbol in numbered(kind))]

@@ -1,0 +1,97 @@
+"""Which target language is meant, where a model has several: a tag before the source.
+
+Johnson et al. 2017 (arXiv:1611.04558). A tag is one id that no text holds: lines stay as they are,
+and their words keep their numbers. No translation may have one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from seq2seq.config.schema import DataConfig, Direction
+from seq2seq.data.tokenizer import SPACE, Tokenizer
+from seq2seq.run.errors import ConfigError, UsageError
+
+Languages = str | Sequence[str] | None
+"""The target language of all lines, or of each; None where a model has but one."""
+
+Ids = tuple[int, ...]
+
+
+def no_tag(_number: int) -> Ids:
+    """Return nothing: there is one target language."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Tagging:
+    """How lines are tagged that a model translates."""
+
+    of_line: Callable[[int], Ids] = no_tag  # by its number, from 1
+    forbidden: Ids = ()  # the ids of tags in the target vocabulary
+
+
+UNTAGGED = Tagging()
+
+
+def tag_ids(tags: Mapping[str, str], tokenizer: Tokenizer) -> dict[str, int]:
+    """Return the ids of tags by target language.
+
+    Raises:
+        ConfigError: the vocabulary was learnt without one.
+    """
+    ids = {}
+    for language, tag in tags.items():
+        [tokens] = tokenizer.tokens([tag])
+        whole = [token.id for token in tokens if token.piece.strip(SPACE) == tag]
+        if not whole:
+            fix = "Learn a vocabulary with it: leave init.run out."
+            raise ConfigError("config", f"the vocabulary has no {tag}", fix)
+        ids[language] = whole[0]
+    return ids
+
+
+def rows_of(directions: Sequence[Direction]) -> dict[Direction, list[int]]:
+    """Return the rows that have each direction."""
+    rows: dict[Direction, list[int]] = {}
+    for row, direction in enumerate(directions):
+        rows.setdefault(direction, []).append(row)
+    return rows
+
+
+def direction_to(data: DataConfig, language: str | None) -> Direction:
+    """Return the direction with a target language, the first of several; None: the only one.
+
+    Raises:
+        UsageError: no language is given where one is needed, or one that the model does not have.
+    """
+    known = [*dict.fromkeys(target for _, target in data.directions)]
+    choice = f"Give {' or '.join(known)}: --target-language, in Python target_language."
+    if language is None and len(known) > 1:
+        raise UsageError("target language", "is not given, and this run has several", choice)
+    if language not in (None, *known):
+        raise UsageError("target language", f"{language!r} is not one of this run", choice)
+    return next(found for found in data.directions if language in (None, found[1]))
+
+
+def tagging(
+    data: DataConfig, tokenizers: tuple[Tokenizer, Tokenizer], languages: Languages
+) -> Tagging:
+    """Return how lines with these target languages are tagged.
+
+    Raises:
+        UsageError: no language is given where one is needed, or one that the model does not have.
+    """
+    if languages is None:
+        direction_to(data, None)
+        return UNTAGGED
+    of_each = [languages] if isinstance(languages, str) else languages
+    for language in dict.fromkeys(of_each):
+        direction_to(data, language)
+    if not data.tags:
+        return UNTAGGED
+    before, forbidden = (tag_ids(data.tags, tokenizer) for tokenizer in tokenizers)
+
+    def of_line(number: int) -> Ids:
+        return (before[of_each[number - 1] if len(of_each) > 1 else of_each[0]],)
+
+    return Tagging(of_line, tuple(forbidden.values()))
