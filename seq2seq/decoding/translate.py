@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from seq2seq.config.schema import DecodeConfig
+from seq2seq.config.schema import DecodeConfig, LengthNorm
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.chunks import Ids, always, in_chunks
@@ -93,6 +93,8 @@ def search_rules(cfg: DecodeConfig) -> SearchRules:
         # Of a beam some may be one text, cut otherwise.
         n_best=cfg.n_best if cfg.sample or cfg.n_best == 1 else cfg.beam_size,
         length_penalty=cfg.length_penalty,
+        gnmt=cfg.length_norm is LengthNorm.gnmt,
+        coverage_penalty=cfg.coverage_penalty,
         min_ratio=cfg.min_ratio,
         max_ratio=cfg.max_ratio,
         extra_steps=cfg.extra_steps,
