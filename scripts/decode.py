@@ -7,6 +7,7 @@ piped in are answered as they come.
 import argparse
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import checkout  # noqa: F401
 from seq2seq.cli.console import (
@@ -21,6 +22,9 @@ from seq2seq.cli.console import (
 from seq2seq.data.text import FileSummary, scan_lines, scan_stream
 from seq2seq.run.errors import DataError
 
+if TYPE_CHECKING:
+    from seq2seq.decoding.request import Request
+
 log = logging.getLogger("seq2seq.decode")
 
 
@@ -29,6 +33,14 @@ def parse() -> argparse.Namespace:
     parser = option_parser(__doc__)
     parser.add_argument("run", help=RUN)
     parser.add_argument("--input", type=Path, help="text, plain, .gz or .xz (default: stdin)")
+    parser.add_argument(
+        "--input-format",
+        choices=("text", "tsv", "jsonl"),
+        default="text",
+        help="text: a sentence a line; tsv: after it, with tabs between, prefix=TEXT, "
+        "required=WORD|FORM, forbidden=WORD, complete_last_word=true; jsonl: the same names in an "
+        "object, the sentence being its source",
+    )
     parser.add_argument("--output", type=Path, help="whole or absent (default: stdout)")
     parser.add_argument(
         "--format",
@@ -43,8 +55,8 @@ def parse() -> argparse.Namespace:
         "--on-bad-line",
         choices=("error", "empty"),
         default="error",
-        help="a line that is not UTF-8 or holds a NUL ends everything, or gives an empty line and "
-        "is counted on stderr",
+        help="a line that is not UTF-8, holds a NUL or is not of the input format ends everything, "
+        "or gives an empty line and is counted on stderr",
     )
     parser.add_argument(
         "overrides", nargs="*", help="decode.beam_size=12, decode.n_best=5, device=cpu, ..."
@@ -58,19 +70,26 @@ def main() -> None:
     import seq2seq  # torch takes seconds; --help does not need it
     from seq2seq.decoding.chunks import always
     from seq2seq.decoding.formats import draw_along, write
+    from seq2seq.decoding.request import parse as parse_request
     from seq2seq.run.directory import RunDir
 
     model = seq2seq.load(args.run, args.overrides)
     # Lines come from a file, or as they are typed or piped in.
     bad, languages = BadLines(args.on_bad_line), (model.config.data.source_language,)
     if args.input is None:
-        stream = input_stream()
-        lines = scan_stream(stream, "stdin", FileSummary("stdin", languages=languages))
+        stream, name = input_stream(), "stdin"
+        lines = scan_stream(stream, name, FileSummary(name, languages=languages))
         ready = stream.ready
     else:
+        name = str(args.input)
         summary = FileSummary(args.input.name, languages=languages)
         lines, ready = scan_lines(args.input, summary), always
-    found = model.stream(map(bad.text_of, lines), ready, maps=args.format == "npz")
+    form, numbered = args.input_format, enumerate(lines, start=1)
+    requests = (
+        parse_request(line, form, f"{name}:{number}") if isinstance(line, str) else line
+        for number, line in numbered
+    )
+    found = model.stream(map(bad.request_of, requests), ready, maps=args.format == "npz")
     # Translations are drawn and written one by one, as they come out.
     if args.heatmaps:
         font = model.config.evaluate.heatmap_font
@@ -90,9 +109,9 @@ class BadLines:
         self.count = 0
         self.first: DataError | None = None
 
-    def text_of(self, line: str | DataError) -> str:
+    def request_of(self, line: "Request | DataError") -> "Request | str":
         """Return a line, or what is translated in its place."""
-        if isinstance(line, str):
+        if not isinstance(line, DataError):
             return line
         if self.on_bad_line == "error":
             raise line

@@ -36,7 +36,8 @@ def test_it_is_what_the_search_would_say_word_by_word(name):
     model = tiny_model(3, attention=FAMILY[name], align_size=6)
     pairs = random_pairs(4)
     pairs.append((pairs[0][0], [3, 4]))  # one that came to no end
-    for pair, found in zip(pairs, force_ids(model, pairs, Ranking(length_penalty=0.5)), strict=True):
+    ranking = Ranking(length_penalty=0.5)
+    for pair, found in zip(pairs, force_ids(model, pairs, ranking), strict=True):
         log_probs, alpha = word_by_word(model, *pair)
         np.testing.assert_allclose(found.token_log_probs, log_probs, atol=1e-6)
         np.testing.assert_allclose(found.alpha, alpha, atol=1e-6)

@@ -222,7 +222,8 @@ def test_a_wide_beam_finds_what_exhaustion_finds():
         for length in range(bound)
         for words in itertools.product(range(2, vocab), repeat=length)
     ]
-    scores = {h.ids: h.log_prob for h in force_ids(model, [(source, t) for t in targets], Ranking())}
+    forced = force_ids(model, [(source, t) for t in targets], Ranking())
+    scores = {h.ids: h.log_prob for h in forced}
     [found] = search(model, [source], rules)
     assert [h.ids for h in found] == sorted(scores, key=scores.get, reverse=True)
 

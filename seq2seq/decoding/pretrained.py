@@ -13,6 +13,7 @@ from seq2seq.data.prepare import TOKENIZERS, load_tokenizers
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.chunks import always
 from seq2seq.decoding.forced import TextPair, force
+from seq2seq.decoding.request import Request
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.model import EncoderDecoder, build_model
@@ -62,22 +63,27 @@ class Pretrained:
         attention = self.config.attention
         return getattr(attention, "layer", None), getattr(attention, "head", None)
 
-    def translate(self, sentences: Sequence[str]) -> list[Translation]:
+    def translate(self, sentences: Sequence[str | Request]) -> list[Translation]:
         """Translate sentences: text, score and alignment of each, in order.
 
         model = seq2seq.load("outputs/quickstart/...")
         [t] = model.translate(["The small cat sleeps."])
         t.text, t.score, t.alignment
+        [t] = model.translate([seq2seq.Request("The small cat sleeps.", prefix="La petite")])
         """
         return list(self.stream(sentences))
 
     def stream(
-        self, lines: Iterable[str], ready: Callable[[], bool] = always, *, maps: bool = False
+        self,
+        lines: Iterable[str | Request],
+        ready: Callable[[], bool] = always,
+        *,
+        maps: bool = False,
     ) -> Iterator[Translation]:
         """Translate lines as they come, in order.
 
         Args:
-            lines: Any number of them, without line ends.
+            lines: Any number of them, without line ends, or of requests.
             ready: Whether the next line is there; rather than wait for it, those that were read
                 are translated.
             maps: Whether candidates have the attention of every layer and head, in `maps`, if the

@@ -66,8 +66,8 @@ class Filling(Protocol):
         (B,) the end symbol is not.
         """
 
-    def go_on(self, rows: Sequence[int], parent: Tensor, token: Tensor) -> None:
-        """Go on with some of the sentences: slot by slot (B', K') with this token after that."""
+    def go_on(self, rows: Sequence[int]) -> None:
+        """Go on with some of the sentences, and with what was chosen there and has not ended."""
 
 
 class BestWords:
@@ -100,7 +100,7 @@ class BestWords:
         token = best.words.view(len(candidates), -1).gather(1, index)
         return total.masked_fill(~allowed, -torch.inf), parent, token
 
-    def go_on(self, rows: Sequence[int], parent: Tensor, token: Tensor) -> None:
+    def go_on(self, rows: Sequence[int]) -> None:
         """Nothing is held."""
 
 
@@ -204,10 +204,9 @@ class _Search:
         order = (total == -torch.inf).to(torch.int8).argsort(dim=1, stable=True)[rows, :slots]
         self.order = order
         self.total = total[rows].gather(1, order)
-        parent, token = parent[rows].gather(1, order), token[rows].gather(1, order)
-        before = (rows[:, None] * self.slots + parent).flatten()
-        self.y = token.flatten()
-        self.filling.go_on(alive_rows, parent, token)
+        before = (rows[:, None] * self.slots + parent[rows].gather(1, order)).flatten()
+        self.y = token[rows].gather(1, order).flatten()
+        self.filling.go_on(alive_rows)
         self.state = self.state.select(rows, slots, before)
         if len(alive_rows) < len(self.open):
             self.first_end, self.width = self.first_end[rows], self.width[rows]

@@ -1,7 +1,8 @@
 """From lines to translations by beam search or sampling: one out for each one in, in order."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -10,13 +11,19 @@ from seq2seq.config.schema import DecodeConfig, LengthNorm
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.chunks import Ids, always, in_chunks
+from seq2seq.decoding.demands import Asked, Rulebook
 from seq2seq.decoding.forced import has_maps, with_maps
+from seq2seq.decoding.opening import Opening
+from seq2seq.decoding.ranking import Floats
+from seq2seq.decoding.request import Request
 from seq2seq.decoding.risk import by_utility
+from seq2seq.decoding.ruled import Demands, RuledBeams
 from seq2seq.decoding.sampling import SamplingRules, sample
-from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
+from seq2seq.decoding.search import Hypothesis, SearchRules, beam_search
 from seq2seq.decoding.translation import END, Candidate, Translation
 from seq2seq.model.ensemble import Decodable
 from seq2seq.model.protocols import Stepper
+from seq2seq.run.errors import DataError
 from seq2seq.training.precision import autocast
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -26,13 +33,15 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def translate(
     model: Decodable,
     tokenizers: tuple[Tokenizer, Tokenizer],
-    lines: Iterable[str],
+    lines: Iterable[str | Request],
     cfg: DecodeConfig,
     ready: Callable[[], bool] = always,
     *,
     maps: bool = False,
 ) -> Iterator[Translation]:
     """Translate lines; yields one translation a line, in order, read in chunks as they are `ready`.
+
+    A request that asks for what cannot be done is an error (`demands.py`).
 
     See `in_chunks` for what becomes of long and empty lines, and `Pretrained.stream` for `ready`
     and `maps`.
@@ -41,15 +50,29 @@ def translate(
     assert not model.training
     source, target = tokenizers
     # The weights are made ready for the search once, not for each batch.
-    search = partial(search_batch, model, for_search(model, cfg), cfg=cfg)
+    rulebook, asked = Rulebook(target, cfg), dict[int, Asked]()
+    search = partial(search_batch, model, for_search(model, cfg), cfg=cfg, asked=asked)
     maps = maps and has_maps(model)
-    items = ((line,) for line in lines)
-    for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
+
+    def sources() -> Iterator[tuple[str]]:
+        for number, line in enumerate(lines, start=1):
+            request = Request(line) if isinstance(line, str) else line
+            if (own := rulebook.asked(request, number)) is not None:
+                asked[number] = own
+            yield (request.source,)
+
+    results = in_chunks(sources(), (source,), search, cfg, ready)
+    for number, ((line,), (src,), found) in enumerate(results, start=1):
+        own = asked.pop(number, None)
+        if found == [] and own is not None:
+            what = "no translation was found that does all that is asked of it"
+            raise DataError(own.where, what, "Ask for less.")
+        opening = own.opening if own else None
         copied = src.written if cfg.replace_unknown else None
         hypotheses: Iterable[Hypothesis] = found or ()
         if maps:
             hypotheses = with_maps(model, [*src.ids, EOS], hypotheses)
-        every = (_candidate(target, h, copied) for h in hypotheses)
+        every = (_candidate(target, h, copied, opening) for h in hypotheses)
         candidates = tuple(every) if cfg.sample else _distinct(every, cfg.n_best)
         if cfg.mbr is not None:
             candidates = by_utility(candidates, cfg.mbr, uniform=cfg.sample)
@@ -71,15 +94,31 @@ def search_batch(
     batch: Sequence[Ids],
     numbers: Sequence[int],
     cfg: DecodeConfig,
+    asked: MutableMapping[int, Asked],
 ) -> list[list[Hypothesis]]:
     """Search translations of source ids, or draw some; the one place that calls the search.
 
-    The samples of a line depend on its number.
+    The samples of a line depend on its number; what is asked of some, by their numbers, is
+    searched for apart from the others, and of it only what writes the text is kept.
     """
+    ruled = [i for i, number in enumerate(numbers) if number in asked]
+    if 0 < len(ruled) < len(batch):
+        found: list[list[Hypothesis]] = [[]] * len(batch)
+        for part in ([i for i in range(len(batch)) if i not in {*ruled}], ruled):
+            some = [batch[i] for i in part], [numbers[i] for i in part]
+            for i, own in zip(part, search_batch(model, searcher, *some, cfg, asked), strict=True):
+                found[i] = own
+        return found
     device = next(model.parameters()).device
     src, mask = (tensor.to(device) for tensor in pad_ids([ids for (ids,) in batch], PAD))
     rules = search_rules(cfg)
     with autocast(device, cfg.precision):
+        if ruled:
+            demands = [asked[number].demands for number in numbers]
+            for number in numbers:  # tables of megabytes, which no other batch needs
+                asked[number] = replace(asked[number], demands=Demands())
+            beams = RuledBeams(rules, demands, cfg.beam_groups, cfg.diversity)
+            return beam_search(searcher, src, mask, rules, beams)
         if not cfg.sample:
             return beam_search(searcher, src, mask, rules)
         drawn = SamplingRules(rules, cfg.temperature, cfg.top_k, cfg.top_p, cfg.seed)
@@ -114,13 +153,22 @@ def _distinct(candidates: Iterable[Candidate], count: int) -> tuple[Candidate, .
     return tuple(found.values())
 
 
-def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -> Candidate:
-    """Write a hypothesis as text; source tokens in `copied` stand in for its unknown words."""
+def _candidate(
+    target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None, opening: Opening | None
+) -> Candidate:
+    """Write a hypothesis as text; source tokens in `copied` stand in for its unknown words.
+
+    An opening is written as it was given.
+    """
     words = h.ids[:-1] if h.finished else h.ids
     pieces = target.pieces(words)
     if copied is not None:
         pieces = replace_unknown(words, pieces, h.alpha, copied)
+    if opening is not None:
+        pieces = opening.restored(pieces)
     text, spans = target.write(pieces)
+    if opening is not None:
+        text, spans = opening.rewritten(text, spans)
     return Candidate(
         text=_CONTROL.sub(" ", text),
         tokens=(*pieces, END) if h.finished else tuple(pieces),
