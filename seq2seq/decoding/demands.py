@@ -48,11 +48,11 @@ class Rulebook:
         """
         cfg, where = self._cfg, request.where or f"line {number}"
         if cfg.sample and (request.prefix or request.required or request.forbidden):
-            what = "samples keep to no prefix and no words"
-            raise DataError(where, what, "Leave decode.sample out.")
+            sampled = "samples keep to no prefix and no words"
+            raise DataError(where, sampled, "Leave decode.sample out.")
         if cfg.beam_groups > 1 and request.required:
-            what = "required words and decode.beam_groups do not go together"
-            raise DataError(where, what, "Leave one of them out.")
+            both = "required words and decode.beam_groups do not go together"
+            raise DataError(where, both, "Leave one of them out.")
         rules: list[Rule] = []
         opening, goal, steps = None, None, 0
         if request.prefix:
@@ -83,8 +83,10 @@ class Rulebook:
             known = [self._phrase(text, where) for text in alternatives]
             required.append([phrase for phrase in known if phrase is not None])
             if not required[-1]:
-                what = f"the target vocabulary cannot write {' or '.join(map(repr, alternatives))}"
-                raise DataError(where, what, "Require another form.")
+                strange = (
+                    f"the target vocabulary cannot write {' or '.join(map(repr, alternatives))}"
+                )
+                raise DataError(where, strange, "Require another form.")
         if len(required) > MOST:
             raise DataError(where, f"more than {MOST} words are required", "Leave some out.")
         forbidden = [self._phrase(text, where) for text in request.forbidden]

@@ -68,7 +68,7 @@ class Phrases:
         self._all = sum(self._spellings)
         self._automaton = Automaton(marks, pieces)
         # Of the shortest pieces one or other parts any two phrases.
-        self._separators = [[int(i)] for i in pieces.order[::-1] if i > EOS][:_SEPARATORS]
+        self._separators = [[int(i)] for i in pieces.order[::-1][:_SEPARATORS] if i > EOS]
         longest = (max(map(len, each)) for each in self._spellings.values())
         self._enough = 2 * (sum(longest) + len(required)) + 3  # more than any plan
         self._missing: dict[State, int] = {}

@@ -26,10 +26,12 @@ class Request:
     where: str = field(default="", compare=False, repr=False)  # in a file, for errors
 
     def __post_init__(self) -> None:
-        """Refuse a text in place of a list of them, whose letters would be taken."""
+        """Refuse a text in place of a list of them, whose letters would be taken; make tuples."""
         if any(isinstance(each, str) for each in (self.required, self.forbidden, *self.required)):
             what = "required is a list of lists, forbidden a list"
             raise DataError(self.where or "request", what, "Put brackets around a word.")
+        object.__setattr__(self, "required", tuple(map(tuple, self.required)))
+        object.__setattr__(self, "forbidden", tuple(self.forbidden))
 
 
 def parse(line: str, form: str, where: str) -> Request | DataError:
