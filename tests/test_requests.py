@@ -82,6 +82,7 @@ def test_a_malformed_line_is_named(form, line, message):
 
 @pytest.mark.parametrize("wrong", [{"required": "ab"}, {"required": ["ab"]}, {"forbidden": "ab"}])
 def test_a_text_is_no_list_of_letters(wrong):
+    assert not hasattr(seq2seq, "Requests")
     with pytest.raises(DataError, match=re.escape("required is a list of lists, forbidden a list")):
         Request("a", **wrong)
 

@@ -284,6 +284,14 @@ def test_what_cannot_be_done_is_named_with_its_line(asked, changes, message):
             list(translate(model, (target, target), ["a", request], cfg))
 
 
+def test_a_way_that_ends_nowhere_is_named():
+    """The only word that completes the prefix is forbidden, which shows on the way."""
+    target = WordTokenizer(["‿", "house", "x"], "en")
+    model, request = tiny_model(1, vocab=len(target)), Request("x", "x hou", True, (), ["house"])
+    with pytest.raises(DataError, match="line 1: no translation was found that does all"):
+        list(translate(model, (target, target), [request], DecodeConfig()))
+
+
 def test_an_unlikely_forbidden_word_is_no_error():
     """One that cannot be written anyway, or that goes on after the prefix."""
     rulebook = Rulebook(Toy(SPELLED["subwords"]), DecodeConfig())
