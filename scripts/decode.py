@@ -7,7 +7,6 @@ piped in are answered as they come.
 import argparse
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import checkout  # noqa: F401
 from seq2seq.cli.console import (
@@ -20,10 +19,9 @@ from seq2seq.cli.console import (
     run_script,
 )
 from seq2seq.data.text import FileSummary, scan_lines, scan_stream
+from seq2seq.decoding.request import FORMS, Request
+from seq2seq.decoding.request import parse as parse_request
 from seq2seq.run.errors import DataError
-
-if TYPE_CHECKING:
-    from seq2seq.decoding.request import Request
 
 log = logging.getLogger("seq2seq.decode")
 
@@ -35,8 +33,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--input", type=Path, help="text, plain, .gz or .xz (default: stdin)")
     parser.add_argument(
         "--input-format",
-        choices=("text", "tsv", "jsonl"),
-        default="text",
+        choices=FORMS,
+        default=FORMS[0],
         help="text: a sentence a line; tsv: after it, with tabs between, prefix=TEXT, "
         "required=WORD|FORM, forbidden=WORD, complete_last_word=true; jsonl: the same names in an "
         "object, the sentence being its source",
@@ -70,7 +68,6 @@ def main() -> None:
     import seq2seq  # torch takes seconds; --help does not need it
     from seq2seq.decoding.chunks import always
     from seq2seq.decoding.formats import draw_along, write
-    from seq2seq.decoding.request import parse as parse_request
     from seq2seq.run.directory import RunDir
 
     model = seq2seq.load(args.run, args.overrides)
@@ -109,7 +106,7 @@ class BadLines:
         self.count = 0
         self.first: DataError | None = None
 
-    def request_of(self, line: "Request | DataError") -> "Request | str":
+    def request_of(self, line: Request | DataError) -> Request | str:
         """Return a line, or what is translated in its place."""
         if not isinstance(line, DataError):
             return line
