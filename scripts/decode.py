@@ -20,6 +20,8 @@ from seq2seq.cli.console import (
     run_script,
 )
 from seq2seq.data.text import FileSummary, scan_lines, scan_stream
+from seq2seq.decoding.request import FORMS, Request
+from seq2seq.decoding.request import parse as parse_request
 from seq2seq.run.errors import DataError
 
 log = logging.getLogger("seq2seq.decode")
@@ -30,6 +32,14 @@ def parse() -> argparse.Namespace:
     parser = option_parser(__doc__)
     parser.add_argument("run", help=RUN)
     parser.add_argument("--input", type=Path, help="text, plain, .gz or .xz (default: stdin)")
+    parser.add_argument(
+        "--input-format",
+        choices=FORMS,
+        default=FORMS[0],
+        help="text: a sentence a line; tsv: after it, with tabs between, prefix=TEXT, "
+        "required=WORD|FORM, forbidden=WORD, complete_last_word=true; jsonl: the same names in an "
+        "object, the sentence being its source",
+    )
     parser.add_argument("--output", type=Path, help="whole or absent (default: stdout)")
     parser.add_argument(
         "--format",
@@ -45,8 +55,8 @@ def parse() -> argparse.Namespace:
         "--on-bad-line",
         choices=("error", "empty"),
         default="error",
-        help="a line that is not UTF-8 or holds a NUL ends everything, or gives an empty line and "
-        "is counted on stderr",
+        help="a line that is not UTF-8, holds a NUL or is not of the input format ends everything, "
+        "or gives an empty line and is counted on stderr",
     )
     parser.add_argument(
         "overrides", nargs="*", help="decode.beam_size=12, decode.n_best=5, device=cpu, ..."
@@ -67,14 +77,24 @@ def main() -> None:
     bad = BadLines(args.on_bad_line)
     languages = [source for source, _ in model.config.data.directions]
     if args.input is None:
-        stream = input_stream()
-        lines = scan_stream(stream, "stdin", FileSummary("stdin", languages=languages))
+        stream, name = input_stream(), "stdin"
+        lines = scan_stream(stream, name, FileSummary(name, languages=languages))
         ready = stream.ready
     else:
+        name = str(args.input)
         summary = FileSummary(args.input.name, languages=languages)
         lines, ready = scan_lines(args.input, summary), always
-    texts, maps, target = map(bad.text_of, lines), args.format == "npz", args.target_language
-    found = model.stream(texts, ready, maps=maps, target_language=target)
+    form, numbered = args.input_format, enumerate(lines, start=1)
+    requests = (
+        parse_request(line, form, f"{name}:{number}") if isinstance(line, str) else line
+        for number, line in numbered
+    )
+    found = model.stream(
+        map(bad.request_of, requests),
+        ready,
+        maps=args.format == "npz",
+        target_language=args.target_language,
+    )
     # Translations are drawn and written one by one, as they come out.
     if args.heatmaps:
         font = model.config.evaluate.heatmap_font
@@ -94,9 +114,9 @@ class BadLines:
         self.count = 0
         self.first: DataError | None = None
 
-    def text_of(self, line: str | DataError) -> str:
+    def request_of(self, line: Request | DataError) -> Request | str:
         """Return a line, or what is translated in its place."""
-        if isinstance(line, str):
+        if not isinstance(line, DataError):
             return line
         if self.on_bad_line == "error":
             raise line

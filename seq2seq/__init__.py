@@ -14,9 +14,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from seq2seq.decoding.pretrained import Pretrained
+    from seq2seq.decoding.request import Request
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["Request", "load"]
+
+
+def __getattr__(name: str) -> object:
+    """Import what needs Python as new as ours when it is asked for."""
+    if name != "Request":
+        raise AttributeError(f"module 'seq2seq' has no attribute {name!r}")
+    from seq2seq.decoding.request import Request
+
+    return Request
 
 
 def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> Pretrained:

@@ -13,6 +13,7 @@ from test_translate import PLAIN, STRANGE, assert_same
 
 import seq2seq
 from seq2seq.decoding.forced import force_ids
+from seq2seq.decoding.ranking import Ranking
 from seq2seq.model.ensemble import Ensemble, Mixture
 
 TOLERANCE = 1e-5  # scores are float32
@@ -58,7 +59,7 @@ def test_a_wide_beam_is_exhaustion_over_mixed_probabilities(name, of_logs):
     rules = replace(RULES, beam_size=200, min_ratio=0.0, max_ratio=1.0)
     [found] = search(ensemble.for_search(), [source], rules)
     assert [h.ids for h in found] == sorted(targets, key=lambda t: -scores[t][0].sum())
-    forced = force_ids(ensemble, [(source, target) for target in targets], 0.0)
+    forced = force_ids(ensemble, [(source, target) for target in targets], Ranking())
     for h in (*found, *forced):
         log_probs, alpha = scores[h.ids]
         np.testing.assert_allclose(h.token_log_probs, log_probs, rtol=0, atol=TOLERANCE)

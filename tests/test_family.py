@@ -24,6 +24,7 @@ from seq2seq.config import registry
 from seq2seq.config.schema import Backend, GatedConfig, LSTMConfig, Norm
 from seq2seq.data.batching import collate
 from seq2seq.decoding.forced import force_ids
+from seq2seq.decoding.ranking import Ranking
 
 OUTSIDE = {"coupled": ["cell"], "bag of words": ["encoder"], "both": ["cell", "encoder"]}
 DECODERS = {
@@ -70,7 +71,7 @@ def test_search_and_teacher_forcing_agree(name, outside):
     model = tiny_model(4, vocab=9, **changes_of(name, outside))
     sources = random_sources(4, [4, 1, 6], 9)
     for source, found in zip(sources, search(model, sources, RULES), strict=True):
-        again = force_ids(model, [(source, h.ids) for h in found], 0.0)
+        again = force_ids(model, [(source, h.ids) for h in found], Ranking())
         for h, forced in zip(found, again, strict=True):
             assert h.log_prob == pytest.approx(forced.log_prob, abs=1e-5)
             assert h.alpha == pytest.approx(forced.alpha, abs=1e-6)

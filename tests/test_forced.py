@@ -12,6 +12,7 @@ import seq2seq
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.decoding import forced
 from seq2seq.decoding.forced import force, force_ids
+from seq2seq.decoding.ranking import Ranking
 from seq2seq.decoding.translation import END
 from seq2seq.run.errors import MemoryLimitError
 
@@ -35,7 +36,8 @@ def test_it_is_what_the_search_would_say_word_by_word(name):
     model = tiny_model(3, attention=FAMILY[name], align_size=6)
     pairs = random_pairs(4)
     pairs.append((pairs[0][0], [3, 4]))  # one that came to no end
-    for pair, found in zip(pairs, force_ids(model, pairs, 0.5), strict=True):
+    ranking = Ranking(length_penalty=0.5)
+    for pair, found in zip(pairs, force_ids(model, pairs, ranking), strict=True):
         log_probs, alpha = word_by_word(model, *pair)
         np.testing.assert_allclose(found.token_log_probs, log_probs, atol=1e-6)
         np.testing.assert_allclose(found.alpha, alpha, atol=1e-6)

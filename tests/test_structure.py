@@ -83,7 +83,12 @@ MAY_NOT_IMPORT = [
         ["seq2seq"],
         ["seq2seq.data", "seq2seq.config.schema", "seq2seq.config.registry", "seq2seq.run"],
     ),
-    ("seq2seq.decoding.search", ["seq2seq"], ["seq2seq.model.protocols"]),
+    (
+        "seq2seq.decoding.search",
+        ["seq2seq"],
+        ["seq2seq.model.protocols", "seq2seq.decoding.ranking"],
+    ),
+    ("seq2seq.decoding.ranking", ["seq2seq"], []),
     ("seq2seq", ["seq2seq.cli"], ["seq2seq.cli.console"]),
 ]
 """What a reader can rely on beside the absence of cycles."""

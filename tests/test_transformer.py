@@ -27,6 +27,7 @@ from torch import nn
 
 from seq2seq.config.schema import Activation, MultiHeadConfig, Norm, PositionKind
 from seq2seq.decoding.forced import force_ids, has_maps, with_maps
+from seq2seq.decoding.ranking import Ranking
 from seq2seq.model.transformer import HeadsAttention, Positions, sinusoids
 from seq2seq.run.errors import ConfigError
 
@@ -71,7 +72,7 @@ def test_a_transformer_decoder_over_a_recurrent_encoder_searches_and_is_forced_a
     model = tiny_transformer(4, self_attention=False, vocab=9)
     sources = random_sources(4, [4, 1, 6], 9)
     for source, found in zip(sources, search(model, sources, RULES), strict=True):
-        again = force_ids(model, [(source, h.ids) for h in found], 0.0)
+        again = force_ids(model, [(source, h.ids) for h in found], Ranking())
         for h, forced in zip(found, again, strict=True):
             assert h.log_prob == pytest.approx(forced.log_prob, abs=1e-5)
             assert h.alpha == pytest.approx(forced.alpha, abs=1e-6)
@@ -222,7 +223,8 @@ def test_a_wide_beam_finds_what_exhaustion_finds():
         for length in range(bound)
         for words in itertools.product(range(2, vocab), repeat=length)
     ]
-    scores = {h.ids: h.log_prob for h in force_ids(model, [(source, t) for t in targets], 0.0)}
+    forced = force_ids(model, [(source, t) for t in targets], Ranking())
+    scores = {h.ids: h.log_prob for h in forced}
     [found] = search(model, [source], rules)
     assert [h.ids for h in found] == sorted(scores, key=scores.get, reverse=True)
 

@@ -30,6 +30,7 @@ _INNER = r"[-\u2010\u2011\u058a\u05be\u00b7\u0387\u2027\u05f3\u05f4\u2018]"
 _WORD = regex.compile(
     rf"(?V1){_LETTER}{_REST}*(?:{_INNER}{_LETTER}{_REST}*)*['\u2019\u05f3\u1fbd\u1fbf]?|(?!{_UNSEEN})\X"
 )
+_JOINS = regex.compile(rf"(?V1)[[\w\p{{N}}\p{{M}}]--[{UNSPACED}\u30fc\uff70]]")
 _UNBROKEN = regex.compile(rf"(?V1)(?:(?!\s){_UNSEEN})*+(?!{_UNSEEN})\S+")
 _BLANK = regex.compile(rf"(?V1){_UNSEEN}*")
 
@@ -51,6 +52,11 @@ WordCounter = Callable[[str], int]
 def is_blank(text: str) -> bool:
     """Return whether there is nothing to see: no text to translate, to score or to learn from."""
     return _BLANK.fullmatch(text) is not None
+
+
+def joins(char: str) -> bool:
+    """Return whether a word goes on from such a character to another such one."""
+    return _JOINS.fullmatch(char) is not None
 
 
 def word_spans(text: str) -> list[Span]:

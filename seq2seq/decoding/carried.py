@@ -12,6 +12,7 @@ from seq2seq.data.tokenizer import EOS, SPACE, Tokenizer
 from seq2seq.data.words import Span
 from seq2seq.decoding.chunks import Tokens
 from seq2seq.decoding.forced import force_ids
+from seq2seq.decoding.ranking import Ranking
 from seq2seq.decoding.search import Hypothesis
 from seq2seq.model.ensemble import Decodable
 
@@ -30,7 +31,7 @@ class Carried:
         target: Tokenizer,
         src: Sequence[int],
         found: Iterable[Hypothesis],
-        length_penalty: float,
+        ranking: Ranking,
     ) -> Iterator[Hypothesis]:
         """Yield hypotheses of a source, each symbol of it once: as they are, then mended ones."""
         others = []
@@ -42,7 +43,7 @@ class Carried:
         for h in others:
             ids = self._mended(h, target)
             pair = ([*src, EOS], [*ids, EOS] if h.finished or not ids else ids)
-            yield from force_ids(model, [pair], length_penalty)
+            yield from force_ids(model, [pair], ranking)
 
     def _mended(self, h: Hypothesis, target: Tokenizer) -> list[int]:
         """Return the ids of a hypothesis, each symbol once, the end symbol left out."""

@@ -10,11 +10,12 @@ import torch
 
 from seq2seq.alignment.heatmap import Weights
 from seq2seq.alignment.words import Maps
-from seq2seq.config.schema import DecodeConfig
+from seq2seq.config.schema import DecodeConfig, LengthNorm
 from seq2seq.data.batching import collate
 from seq2seq.data.tags import UNTAGGED, Tagging
 from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
 from seq2seq.decoding.chunks import Ids, in_chunks
+from seq2seq.decoding.ranking import Ranking
 from seq2seq.decoding.search import Hypothesis
 from seq2seq.decoding.translation import END, Candidate, Translation
 from seq2seq.model.ensemble import Decodable
@@ -39,14 +40,14 @@ def force(
 
     The one candidate of a result is the target as it was given, with the log-probability of each
     of its tokens and of the end symbol, and the attention that they paid. There is none where a
-    side is empty. Of the config only the sizes of batches and texts and `length_penalty` matter.
-    With `maps` it has the attention of every layer and head of a model that has them.
+    side is empty. Of the config only the sizes of batches and texts and the penalties matter. With
+    `maps` it has the attention of every layer and head of a model that has them.
     """
     assert not model.training
     maps = maps and has_maps(model)
 
     def score(batch: Sequence[Ids], _numbers: Sequence[int]) -> list[Hypothesis]:
-        return force_ids(model, [(src, tgt) for src, tgt in batch], cfg.length_penalty)
+        return force_ids(model, [(src, tgt) for src, tgt in batch], ranking_of(cfg))
 
     results = in_chunks(pairs, tokenizers, score, cfg, tag=tags.of_line)
     for number, ((source, target), (src, tgt), found) in enumerate(results, start=1):
@@ -71,13 +72,22 @@ def force(
         yield Translation(source, (*src.written, END), (candidate,), src.spans)
 
 
-def force_ids(model: Decodable, pairs: Sequence[IdPair], length_penalty: float) -> list[Hypothesis]:
+def ranking_of(cfg: DecodeConfig) -> Ranking:
+    """Return what scores are made of."""
+    return Ranking(
+        length_penalty=cfg.length_penalty,
+        gnmt=cfg.length_norm is LengthNorm.gnmt,
+        coverage_penalty=cfg.coverage_penalty,
+    )
+
+
+def force_ids(model: Decodable, pairs: Sequence[IdPair], ranking: Ranking) -> list[Hypothesis]:
     """Score ids: those of a text, or of a hypothesis, of which all the rest is then found again.
 
     Args:
         model: In evaluation mode.
         pairs: One batch; no side is empty.
-        length_penalty: For `score`, as in the search.
+        ranking: For `score`, as in the search.
 
     Returns:
         One hypothesis a pair; `finished` says whether the end symbol is its last id. The forbidden
@@ -98,13 +108,14 @@ def force_ids(model: Decodable, pairs: Sequence[IdPair], length_penalty: float) 
         pairs, by_sentence, alphas, sizes, strict=True
     ):
         log_prob = float(probabilities.sum())
+        alpha = alpha[:num_tgt, :num_src].copy()  # not a view that keeps the whole batch
         found.append(
             Hypothesis(
                 ids=tuple(map(int, ids)),
                 log_prob=log_prob,
-                score=log_prob / num_tgt**length_penalty,
+                score=ranking.score(log_prob, num_tgt, alpha),
                 token_log_probs=tuple(probabilities.tolist()),
-                alpha=alpha[:num_tgt, :num_src].copy(),  # not a view that keeps the whole batch
+                alpha=alpha,
                 finished=int(ids[-1]) == EOS,
             )
         )

@@ -14,6 +14,7 @@ from seq2seq.data.tags import Languages, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.chunks import always
 from seq2seq.decoding.forced import TextPair, force
+from seq2seq.decoding.request import Request
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.model import EncoderDecoder, build_model
@@ -64,13 +65,14 @@ class Pretrained:
         return getattr(attention, "layer", None), getattr(attention, "head", None)
 
     def translate(
-        self, sentences: Sequence[str], target_language: Languages = None
+        self, sentences: Sequence[str | Request], target_language: Languages = None
     ) -> list[Translation]:
         """Translate sentences: text, score and alignment of each, in order.
 
         model = seq2seq.load("outputs/quickstart/...")
         [t] = model.translate(["The small cat sleeps."])
         t.text, t.score, t.alignment
+        [t] = model.translate([seq2seq.Request("The small cat sleeps.", prefix="La petite")])
 
         Args:
             sentences: Any number of them.
@@ -80,7 +82,7 @@ class Pretrained:
 
     def stream(
         self,
-        lines: Iterable[str],
+        lines: Iterable[str | Request],
         ready: Callable[[], bool] = always,
         *,
         maps: bool = False,
@@ -89,7 +91,7 @@ class Pretrained:
         """Translate lines as they come, in order.
 
         Args:
-            lines: Any number of them, without line ends.
+            lines: Any number of them, without line ends, or of requests.
             ready: Whether the next line is there; rather than wait for it, those that were read
                 are translated.
             maps: Whether candidates have the attention of every layer and head, in `maps`, if the

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seq2seq.decoding.search import Floats, Hypothesis, SearchRules
+from seq2seq.decoding.ranking import Floats
+from seq2seq.decoding.search import Hypothesis, SearchRules
 from seq2seq.model.draws import fold, stream
 from seq2seq.model.protocols import Stepper
 
@@ -144,13 +145,14 @@ def _hypotheses(samples: Sequence[_Draft], length: int, rules: SearchRules) -> l
     for draft in samples:
         log_prob = sum(draft.log_probs)
         if math.isfinite(log_prob):
+            alpha = np.stack(draft.alphas)[:, :length]
             found.append(
                 Hypothesis(
                     ids=tuple(draft.ids),
                     log_prob=log_prob,
-                    score=log_prob / len(draft.ids) ** rules.length_penalty,
+                    score=rules.score(log_prob, len(draft.ids), alpha),
                     token_log_probs=tuple(draft.log_probs),
-                    alpha=np.stack(draft.alphas)[:, :length],
+                    alpha=alpha,
                     finished=draft.ids[-1] == rules.eos,
                 )
             )

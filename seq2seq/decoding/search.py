@@ -4,26 +4,25 @@ Each step keeps the best continuations of all hypotheses of a sentence; one that
 beam, and the beam of that sentence loses its slot. A sentence is done when its beam is empty.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from seq2seq.decoding.ranking import Floats, Ranking
 from seq2seq.model.protocols import Prediction, Stepper
 
-Floats = npt.NDArray[np.float32]
 
-
-@dataclass(frozen=True)
-class SearchRules:
-    """What the search may do; `settings.DecodeConfig` says the same in words."""
+@dataclass(frozen=True, kw_only=True)
+class SearchRules(Ranking):
+    """What the search may do; `config.schema.DecodeConfig` says the same in words."""
 
     beam_size: int
     n_best: int
-    length_penalty: float
     min_ratio: float
     max_ratio: float
     extra_steps: int
@@ -45,11 +44,64 @@ class Hypothesis:
 
     ids: tuple[int, ...]  # the end symbol included where it was reached
     log_prob: float  # nats, summed over ids
-    score: float  # log_prob / len(ids) ** length_penalty
+    score: float  # of `Ranking`
     token_log_probs: tuple[float, ...]
     alpha: Floats  # (len(ids), Tx)
     finished: bool  # False where the search ran into its bound
     maps: Mapping[str, Floats] = field(default_factory=dict)  # see `alignment.words.Maps`
+
+
+class Filling(Protocol):
+    """What fills the beams of the sentences that are open (B of them), step by step."""
+
+    def steps(self, bounds: Sequence[tuple[int, int]]) -> Sequence[int]:
+        """Return how many steps each sentence may take, of `SearchRules.bounds` of each."""
+
+    def choose(
+        self, prediction: Prediction, total: Tensor, width: Tensor, too_early: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return total, slot and token (B, K') of what continues hypotheses with `total` (B, K).
+
+        A total is -inf where nothing is chosen; at most `width` (B,) are. Where it is `too_early`
+        (B,) the end symbol is not.
+        """
+
+    def go_on(self, rows: Sequence[int]) -> None:
+        """Go on with some of the sentences, and with what was chosen there and has not ended."""
+
+
+class BestWords:
+    """`Filling` with the best continuations of all hypotheses of a sentence."""
+
+    def __init__(self, rules: SearchRules, device: torch.device) -> None:
+        self.rules = rules
+        self.forbidden = torch.tensor(rules.forbidden, dtype=torch.long, device=device)
+
+    def steps(self, bounds: Sequence[tuple[int, int]]) -> Sequence[int]:
+        """Return the bounds as they are."""
+        return [high for _, high in bounds]
+
+    def choose(
+        self, prediction: Prediction, total: Tensor, width: Tensor, too_early: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the best `width` continuations of each sentence."""
+        beam, slots = self.rules.beam_size, total.shape[1]
+        best = prediction.best(
+            beam,
+            forbidden=self.forbidden,
+            eos=self.rules.eos,
+            too_early=too_early.repeat_interleave(slots),
+        )
+        candidates = total[:, :, None] + best.log_probs.unflatten(0, (-1, slots))
+        candidates = candidates.flatten(1)
+        total, index = candidates.topk(min(beam, candidates.shape[1]), dim=-1)
+        parent = index // best.words.shape[-1]
+        allowed = torch.arange(total.shape[1], device=total.device) < width[:, None]
+        token = best.words.view(len(candidates), -1).gather(1, index)
+        return total.masked_fill(~allowed, -torch.inf), parent, token
+
+    def go_on(self, rows: Sequence[int]) -> None:
+        """Nothing is held."""
 
 
 @dataclass
@@ -66,16 +118,22 @@ class _Step:
 
 @torch.inference_mode()
 def beam_search(
-    model: Stepper, src: Tensor, mask: Tensor, rules: SearchRules
+    model: Stepper,
+    src: Tensor,
+    mask: Tensor,
+    rules: SearchRules,
+    filling: Filling | None = None,
 ) -> list[list[Hypothesis]]:
     """Translate every sentence of ids (B, Tx); `mask` is True on real tokens.
+
+    Beams are filled with the best words where there is no other `filling`, used once.
 
     Returns:
         For each sentence its hypotheses, best score first, at most `rules.n_best`: the finished
         ones, or, where none ended within the bound, the unfinished ones. None at all if every word
         is impossible, as with weights that are not numbers.
     """
-    search = _Search(model, src, mask, rules)
+    search = _Search(model, src, mask, rules, filling or BestWords(rules, mask.device))
     while search.step():
         pass
     return search.hypotheses()
@@ -84,18 +142,19 @@ def beam_search(
 class _Search:
     """State of a search. Rows of the tensors are (sentence still open, slot), sentence first."""
 
-    def __init__(self, model: Stepper, src: Tensor, mask: Tensor, rules: SearchRules) -> None:
-        self.model, self.rules = model, rules
+    def __init__(
+        self, model: Stepper, src: Tensor, mask: Tensor, rules: SearchRules, filling: Filling
+    ) -> None:
+        self.model, self.rules, self.filling = model, rules, filling
         device = mask.device
         lengths = mask.sum(dim=1).tolist()
         bounds = [rules.bounds(length) for length in lengths]
         self.lengths = lengths
         self.first_end = torch.tensor([low for low, _ in bounds], device=device)
-        self.last_step = [high for _, high in bounds]
+        self.last_step = filling.steps(bounds)
         self.open = list(range(len(lengths)))
         self.slots = 1  # a sentence; all hypotheses begin alike
         self.width = torch.full((len(lengths),), rules.beam_size, device=device)
-        self.forbidden = torch.tensor(rules.forbidden, dtype=torch.long, device=device)
         self.state = model.begin(src, mask)
         self.y = torch.full((len(lengths),), rules.start, device=device)
         self.total = torch.zeros(len(lengths), 1, device=device)
@@ -106,31 +165,14 @@ class _Search:
     def step(self) -> bool:
         """Take one step; return whether any sentence is still open."""
         prediction, self.state = self.model.step(self.y, self.state)
-        total, parent, token = self._best(prediction)
-        allowed = torch.arange(total.shape[1], device=total.device) < self.width[:, None]
-        total = total.masked_fill(~allowed, -torch.inf)
+        too_early = len(self.steps) < self.first_end
+        total, parent, token = self.filling.choose(prediction, self.total, self.width, too_early)
         self._record(prediction.alpha, total, parent, token)
         ends = (token == self.rules.eos) & (total > -torch.inf)
         for row, slot in ends.nonzero().tolist():
             self.ended[self.open[row]].append((len(self.steps) - 1, slot))
         self.width = self.width - ends.sum(dim=1)
         return self._go_on(total.masked_fill(ends, -torch.inf), parent, token)
-
-    def _best(self, prediction: Prediction) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the best `beam_size` continuations of each sentence: total, slot, token."""
-        beam = self.rules.beam_size
-        too_early = len(self.steps) < self.first_end
-        best = prediction.best(
-            beam,
-            forbidden=self.forbidden,
-            eos=self.rules.eos,
-            too_early=too_early.repeat_interleave(self.slots),
-        )
-        candidates = self.total[:, :, None] + best.log_probs.unflatten(0, (-1, self.slots))
-        candidates = candidates.flatten(1)
-        total, index = candidates.topk(min(beam, candidates.shape[1]), dim=-1)
-        parent = index // best.words.shape[-1]
-        return total, parent, best.words.view(len(candidates), -1).gather(1, index)
 
     def _record(self, alpha: Tensor, total: Tensor, parent: Tensor, token: Tensor) -> None:
         row = np.full(len(self.lengths), -1)
@@ -164,6 +206,7 @@ class _Search:
         self.total = total[rows].gather(1, order)
         before = (rows[:, None] * self.slots + parent[rows].gather(1, order)).flatten()
         self.y = token[rows].gather(1, order).flatten()
+        self.filling.go_on(alive_rows)
         self.state = self.state.select(rows, slots, before)
         if len(alive_rows) < len(self.open):
             self.first_end, self.width = self.first_end[rows], self.width[rows]
@@ -189,22 +232,32 @@ class _Search:
     def _score(self, sentence: int, last: int, slot: int) -> float:
         step = self.steps[last]
         log_prob = float(step.total[step.row[sentence], slot])
-        return log_prob / float((last + 1) ** self.rules.length_penalty)
+        # Otherwise only the weights of the best are collected.
+        alpha = self._alpha(sentence, last, slot) if self.rules.coverage_penalty else None
+        return self.rules.score(log_prob, last + 1, alpha)
+
+    def _path(self, sentence: int, last: int, slot: int) -> Iterator[tuple[_Step, int, int]]:
+        """Yield the steps of a hypothesis, last first, with its row and its slot at each."""
+        for step in reversed(self.steps[: last + 1]):
+            row = int(step.row[sentence])
+            yield step, row, slot
+            slot = int(step.before[row, slot])
+
+    def _alpha(self, sentence: int, last: int, slot: int) -> Floats:
+        weights = [
+            step.alpha[row, step.parent[row, slot], : self.lengths[sentence]]
+            for step, row, slot in self._path(sentence, last, slot)
+        ]
+        return np.stack(weights[::-1])
 
     def _walk_back(self, sentence: int, last: int, slot: int, *, finished: bool) -> Hypothesis:
-        score = self._score(sentence, last, slot)
-        ids, totals, weights = [], [], []
-        for step in reversed(self.steps[: last + 1]):
-            row = step.row[sentence]
-            ids.append(int(step.token[row, slot]))
-            totals.append(float(step.total[row, slot]))
-            weights.append(step.alpha[row, step.parent[row, slot], : self.lengths[sentence]])
-            slot = int(step.before[row, slot])
+        path = [*self._path(sentence, last, slot)][::-1]
+        totals = [float(step.total[row, slot]) for step, row, slot in path]
         return Hypothesis(
-            ids=tuple(reversed(ids)),
-            log_prob=totals[0],
-            score=score,
-            token_log_probs=tuple(np.diff(totals[::-1], prepend=0.0).tolist()),
-            alpha=np.stack(weights[::-1]),
+            ids=tuple(int(step.token[row, slot]) for step, row, slot in path),
+            log_prob=totals[-1],
+            score=self._score(sentence, last, slot),
+            token_log_probs=tuple(np.diff(totals, prepend=0.0).tolist()),
+            alpha=self._alpha(sentence, last, slot),
             finished=finished,
         )

@@ -1,26 +1,32 @@
 """From lines to translations by beam search or sampling: one out for each one in, in order."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 
-from seq2seq.config.schema import DecodeConfig
+from seq2seq.config.schema import DecodeConfig, LengthNorm
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.placeholders import CarryingTokenizer
 from seq2seq.data.tags import UNTAGGED, Tagging
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.carried import Carried, carried
 from seq2seq.decoding.chunks import Ids, always, in_chunks
-from seq2seq.decoding.forced import has_maps, with_maps, without_tag
+from seq2seq.decoding.demands import Asked, Rulebook
+from seq2seq.decoding.forced import has_maps, ranking_of, with_maps, without_tag
+from seq2seq.decoding.opening import Opening
+from seq2seq.decoding.ranking import Floats
+from seq2seq.decoding.request import Request
 from seq2seq.decoding.risk import by_utility
+from seq2seq.decoding.ruled import Demands, RuledBeams
 from seq2seq.decoding.sampling import SamplingRules, sample
-from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
+from seq2seq.decoding.search import Hypothesis, SearchRules, beam_search
 from seq2seq.decoding.translation import END, Candidate, Translation
 from seq2seq.model.ensemble import Decodable
 from seq2seq.model.protocols import Stepper
+from seq2seq.run.errors import DataError
 from seq2seq.training.precision import autocast
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -30,7 +36,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def translate(
     model: Decodable,
     tokenizers: tuple[Tokenizer, Tokenizer],
-    lines: Iterable[str],
+    lines: Iterable[str | Request],
     cfg: DecodeConfig,
     ready: Callable[[], bool] = always,
     *,
@@ -38,6 +44,8 @@ def translate(
     tags: Tagging = UNTAGGED,
 ) -> Iterator[Translation]:
     """Translate lines; yields one translation a line, in order, read in chunks as they are `ready`.
+
+    A request that asks for what cannot be done is an error (`demands.py`).
 
     See `in_chunks` for what becomes of long and empty lines, and `Pretrained.stream` for `ready`
     and `maps`. `tags` say which language a line is translated to.
@@ -49,22 +57,35 @@ def translate(
     carrying = isinstance(source, CarryingTokenizer) and not cfg.sample
     wide = replace(cfg, n_best=cfg.beam_size) if carrying else cfg
     # The weights are made ready for the search once, not for each batch.
-    forbidden = tags.forbidden
-    search = partial(search_batch, model, for_search(model, cfg), cfg=wide, forbidden=forbidden)
+    rulebook, asked = Rulebook(target, cfg), dict[int, Asked]()
+    searcher, forbidden = for_search(model, cfg), tags.forbidden
+    search = partial(search_batch, model, searcher, cfg=wide, asked=asked, forbidden=forbidden)
     maps = maps and has_maps(model)
-    items = ((line,) for line in lines)
-    results = in_chunks(items, (source,), search, cfg, ready, tags.of_line)
+
+    def sources() -> Iterator[tuple[str]]:
+        for number, line in enumerate(lines, start=1):
+            request = Request(line) if isinstance(line, str) else line
+            if (wanted := rulebook.asked(request, number)) is not None:
+                asked[number] = wanted
+            yield (request.source,)
+
+    results = in_chunks(sources(), (source,), search, cfg, ready, tags.of_line)
     for number, ((line,), (src,), found) in enumerate(results, start=1):
+        wanted = asked.pop(number, None)
+        if found == [] and wanted is not None:
+            what = "no translation was found that does all that is asked of it"
+            raise DataError(wanted.where, what, "Ask for less.")
+        opening = wanted.opening if wanted else None
         copied = src.written if cfg.replace_unknown else None
         hypotheses: Iterable[Hypothesis] = found or ()
         tag = tags.of_line(number)
         ids = [*tag, *src.ids]
         if (own := carried(source, line, src, shift=len(tag))) is not None:
-            hypotheses = own.whole_first(model, target, ids, hypotheses, cfg.length_penalty)
+            hypotheses = own.whole_first(model, target, ids, hypotheses, ranking_of(cfg))
         if maps:
             hypotheses = with_maps(model, [*ids, EOS], hypotheses)
         hypotheses = map(partial(without_tag, size=len(tag)), hypotheses)
-        every = (_candidate(target, h, copied, own) for h in hypotheses)
+        every = (_candidate(target, h, copied, own, opening) for h in hypotheses)
         candidates = tuple(every) if cfg.sample else _distinct(every, cfg.n_best)
         if cfg.mbr is not None:
             candidates = by_utility(candidates, cfg.mbr, uniform=cfg.sample)
@@ -86,17 +107,35 @@ def search_batch(
     batch: Sequence[Ids],
     numbers: Sequence[int],
     cfg: DecodeConfig,
+    asked: MutableMapping[int, Asked],
     forbidden: Sequence[int] = (),
 ) -> list[list[Hypothesis]]:
     """Search translations of source ids, or draw some; the one place that calls the search.
 
-    The samples of a line depend on its number. No translation has a forbidden id.
+    The samples of a line depend on its number; what is asked of some, by their numbers, is
+    searched for apart from the others, and of it only what writes the text is kept. No translation
+    has a forbidden id.
     """
+    ruled = [i for i, number in enumerate(numbers) if number in asked]
+    if 0 < len(ruled) < len(batch):
+        found: list[list[Hypothesis]] = [[]] * len(batch)
+        for part in ([i for i in range(len(batch)) if i not in {*ruled}], ruled):
+            some = [batch[i] for i in part], [numbers[i] for i in part]
+            own = search_batch(model, searcher, *some, cfg, asked, forbidden)
+            for i, hypotheses in zip(part, own, strict=True):
+                found[i] = hypotheses
+        return found
     device = next(model.parameters()).device
     src, mask = (tensor.to(device) for tensor in pad_ids([ids for (ids,) in batch], PAD))
     rules = search_rules(cfg)
     rules = replace(rules, forbidden=(*rules.forbidden, *forbidden))
     with autocast(device, cfg.precision):
+        if ruled:
+            demands = [asked[number].demands for number in numbers]
+            for number in numbers:  # tables of megabytes, which no other batch needs
+                asked[number] = replace(asked[number], demands=Demands())
+            beams = RuledBeams(rules, demands, cfg.beam_groups, cfg.diversity)
+            return beam_search(searcher, src, mask, rules, beams)
         if not cfg.sample:
             return beam_search(searcher, src, mask, rules)
         drawn = SamplingRules(rules, cfg.temperature, cfg.top_k, cfg.top_p, cfg.seed)
@@ -110,6 +149,8 @@ def search_rules(cfg: DecodeConfig) -> SearchRules:
         # Of a beam some may be one text, cut otherwise.
         n_best=cfg.n_best if cfg.sample or cfg.n_best == 1 else cfg.beam_size,
         length_penalty=cfg.length_penalty,
+        gnmt=cfg.length_norm is LengthNorm.gnmt,
+        coverage_penalty=cfg.coverage_penalty,
         min_ratio=cfg.min_ratio,
         max_ratio=cfg.max_ratio,
         extra_steps=cfg.extra_steps,
@@ -130,16 +171,27 @@ def _distinct(candidates: Iterable[Candidate], count: int) -> tuple[Candidate, .
 
 
 def _candidate(
-    target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None, own: Carried | None
+    target: Tokenizer,
+    h: Hypothesis,
+    copied: Sequence[str] | None,
+    own: Carried | None,
+    opening: Opening | None,
 ) -> Candidate:
-    """Write a hypothesis as text; source tokens in `copied` stand in for its unknown words."""
+    """Write a hypothesis as text; source tokens in `copied` stand in for its unknown words.
+
+    An opening is written as it was given.
+    """
     words = h.ids[:-1] if h.finished else h.ids
     pieces = target.pieces(words)
     if copied is not None:
         alpha = h.alpha.copy()
         alpha[:, list(own.places.values()) if own else []] = 0  # what is there once already
         pieces = replace_unknown(words, pieces, alpha, copied)
+    if opening is not None:
+        pieces = opening.restored(pieces)
     text, spans = target.write(pieces)
+    if opening is not None:
+        text, spans = opening.rewritten(text, spans)
     if own is not None:
         pieces, text, spans = own.restored(words, pieces, text, spans)
     return Candidate(

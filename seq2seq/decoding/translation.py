@@ -34,7 +34,7 @@ class Candidate:
     tokens: tuple[str, ...]  # as in the text; the end symbol included where it was reached
     token_log_probs: tuple[float, ...]  # nats
     log_prob: float  # nats, summed
-    score: float  # log_prob / len(tokens) ** decode.length_penalty
+    score: float  # of `Ranking`
     alignment: NDArray[np.float32]  # (len(tokens), len(source_tokens))
     finished: bool
     # Where tokens stand in the text, the end symbol left out; None: to be found by their letters

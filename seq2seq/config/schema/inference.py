@@ -13,6 +13,10 @@ from seq2seq.run.errors import ConfigError
 # of their logarithms, made to sum to 1 again
 Mean = StrEnum("Mean", "probabilities log_probs")
 
+# What scores are divided by, to the power of `length_penalty`: the number of tokens, end symbol
+# included, or (5 + tokens) / 6 (Wu et al. 2016, arXiv:1609.08144)
+LengthNorm = StrEnum("LengthNorm", "tokens gnmt")
+
 # What translations are compared by, sentence by sentence
 Utility = StrEnum("Utility", "bleu chrf")
 
@@ -22,8 +26,20 @@ class DecodeConfig:
     """Beam search; the defaults are the authors' code, as the paper gives no details."""
 
     beam_size: int = number(1, 1000, default=10)  # 10 in the authors' test script
-    # Scores are divided by (words + end symbol) to this power; 0 sums, 1 averages
+    # Scores are divided by (tokens + end symbol) to this power; 0 sums, 1 averages
     length_penalty: float = at_least(0, default=0.0)
+    length_norm: LengthNorm = LengthNorm.tokens
+    # Times the sum over source tokens of log min(1, attention paid to it), added to scores (Wu et
+    # al. 2016, Eq. 14); 0.2 there
+    coverage_penalty: float = at_least(0, default=0.0)
+    # No sequence of so many pieces of the vocabulary stands twice in a translation; null: it may
+    no_repeat_ngram: int | None = at_least(1, default=None)
+    # The beam is shared out to groups, of which the later avoid words of the earlier, step by step
+    # (diverse beam search, Vijayakumar et al. 2016, arXiv:1610.02424)
+    beam_groups: int = number(1, 1000, default=1)
+    # Taken off log-probabilities for each time that earlier groups have chosen a word at this step,
+    # before a group chooses its own; 0.5 there
+    diversity: float = at_least(0, default=0.0)
     # The end symbol is forbidden before this share of the source length (end included)
     min_ratio: float = at_least(0, default=0.5)
     # At most this many times the source length (end included) in steps
@@ -76,6 +92,16 @@ class DecodeConfig:
         for name in (name for name, given in cuts.items() if given and not self.sample):
             unused = f"decode.{name} is for samples"
             raise ConfigError("config", unused, "Add decode.sample=true.")
+        if self.sample and (self.no_repeat_ngram or self.beam_groups > 1):
+            key = "no_repeat_ngram" if self.no_repeat_ngram else "beam_groups"
+            raise ConfigError("config", f"decode.{key} is for a search", "Leave decode.sample out.")
+        if (self.beam_groups > 1) != (self.diversity > 0):
+            what = f"decode.beam_groups={self.beam_groups} and decode.diversity={self.diversity:g}"
+            alone = "Set both or none, as in decode.beam_groups=4 decode.diversity=0.5."
+            raise ConfigError("config", f"{what} do not go together", alone)
+        if self.beam_groups > self.beam_size:
+            what = f"decode.beam_groups={self.beam_groups} is above decode.beam_size"
+            raise ConfigError("config", f"{what}={self.beam_size}", "Widen the beam.")
         if self.mbr is not None and self.n_best < 2:
             alone = f"decode.mbr={self.mbr} has nothing to choose from with decode.n_best=1"
             raise ConfigError("config", alone, "Raise decode.n_best.")

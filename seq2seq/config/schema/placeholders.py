@@ -53,5 +53,6 @@ def numbered(kind: str) -> list[str]:
 def all_symbols(config: Any) -> list[str]:
     """Return what a vocabulary protects: tags of languages, its own symbols, then placeholders."""
     kinds: Iterable[str] = patterns_of(config.data.placeholders)
-    own = [*config.data.tags.values(), *getattr(config.tokenizer, "symbols", [])]
-    return [*dict.fromkeys(own), *(symbol for kind in kinds for symbol in numbered(kind))]
+    tags = [*config.data.tags.values()]
+    own = (symbol for symbol in getattr(config.tokenizer, "symbols", []) if symbol not in tags)
+    return [*tags, *own, *(symbol for kind in kinds for symbol in numbered(kind))]

@@ -1,0 +1,123 @@
+"""From a request to rules of the search, in the pieces of the target vocabulary."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from seq2seq.config.schema import DecodeConfig
+from seq2seq.data.tokenizer import UNK, Tokenizer
+from seq2seq.data.words import joins
+from seq2seq.decoding.automaton import PieceTexts
+from seq2seq.decoding.opening import Opening, opening_of
+from seq2seq.decoding.phrases import MOST, NEVER, Phrase, Phrases
+from seq2seq.decoding.repeats import Repeats
+from seq2seq.decoding.request import Request
+from seq2seq.decoding.ruled import Demands, Rule
+from seq2seq.run.errors import DataError
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of the translations of a line."""
+
+    demands: Demands
+    opening: Opening | None
+    where: str  # for errors
+
+
+class Rulebook:
+    """Makes rules of requests.
+
+    Args:
+        target: The vocabulary.
+        cfg: Of the search.
+    """
+
+    def __init__(self, target: Tokenizer, cfg: DecodeConfig) -> None:
+        self._target, self._cfg = target, cfg
+
+    @cached_property
+    def _texts(self) -> PieceTexts:
+        return PieceTexts(self._target)
+
+    def asked(self, request: Request, number: int) -> Asked | None:
+        """Return what is asked of a line with this number; None where any search will do.
+
+        Raises:
+            DataError: it cannot be done, or not with these settings.
+        """
+        cfg, where = self._cfg, request.where or f"line {number}"
+        if cfg.sample and (request.prefix or request.required or request.forbidden):
+            sampled = "samples keep to no prefix and no words"
+            raise DataError(where, sampled, "Leave decode.sample out.")
+        if cfg.beam_groups > 1 and request.required:
+            both = "required words and decode.beam_groups do not go together"
+            raise DataError(where, both, "Leave one of them out.")
+        rules: list[Rule] = []
+        opening, goal, steps = None, None, 0
+        if request.prefix:
+            given, complete = request.prefix, request.complete_last_word
+            opening = opening_of(given, self._target, self._texts, complete=complete)
+        if opening is not None:
+            steps = len(opening.ids) + len(opening.spelt)
+            if len(opening.ids) > cfg.max_source_tokens:
+                what = f"a prefix of {len(opening.ids)} tokens is above decode.max_source_tokens"
+                raise DataError(where, f"{what}={cfg.max_source_tokens}", "Shorten it.")
+        if request.required or request.forbidden:
+            phrases = self._phrases(request, opening, where)
+            rules, goal = [phrases], phrases if request.required else None
+            steps += phrases.missing(phrases.start)
+        if opening is not None and opening.rule is not None:
+            rules.append(opening.rule)
+        first = opening.ids if opening is not None else ()
+        if cfg.no_repeat_ngram is not None:
+            rules.append(Repeats(cfg.no_repeat_ngram, len(self._target), first))
+        if opening is None and not rules and cfg.beam_groups == 1:
+            return None
+        return Asked(Demands(first, rules, goal, steps + 1), opening, where)
+
+    def _phrases(self, request: Request, opening: Opening | None, where: str) -> Phrases:
+        """Put words into pieces, and see that they can stand beside each other."""
+        required = []
+        for alternatives in request.required:
+            known = [self._phrase(text, where) for text in alternatives]
+            required.append([phrase for phrase in known if phrase is not None])
+            if not required[-1]:
+                strange = (
+                    f"the target vocabulary cannot write {' or '.join(map(repr, alternatives))}"
+                )
+                raise DataError(where, strange, "Require another form.")
+        if len(required) > MOST:
+            raise DataError(where, f"more than {MOST} words are required", "Leave some out.")
+        forbidden = [self._phrase(text, where) for text in request.forbidden]
+        phrases = Phrases(
+            self._texts,
+            required,
+            [phrase.text for phrase in forbidden if phrase is not None],
+            before="".join(map(self._texts.of, opening.pieces if opening else ())),
+            unknown=not self._cfg.replace_unknown,
+        )
+        if opening is not None and phrases.breaks(opening.spelt):
+            raise DataError(where, "the prefix has a forbidden word", "Change one of them.")
+        if phrases.missing(phrases.start) == NEVER:
+            what = "no text has all that is required and nothing that is forbidden"
+            raise DataError(where, what, "Change one of them.")
+        return phrases
+
+    def _phrase(self, text: str, where: str) -> Phrase | None:
+        """Return a phrase as the vocabulary writes it; None if it cannot."""
+        [tokens] = self._target.tokens([text])
+        if not tokens:
+            raise DataError(where, "an empty word is required or forbidden", "Leave it out.")
+        if any(token.id == UNK for token in tokens):
+            return None
+        ids, texts = (
+            [token.id for token in tokens],
+            [self._texts.of(token.piece) for token in tokens],
+        )
+        joined = re.sub(" +", " ", "".join(texts)).strip(" ")
+        # Where no space need part it from the word before, it is written without.
+        first = texts[0].lstrip(" ")
+        if not joins(joined[0]) and first in self._texts.ids:
+            ids[0] = self._texts.ids[first]
+        return Phrase(joined, ids)
