@@ -173,6 +173,7 @@ def test_only_builders_know_the_schema_in_the_model():
         "train",
         "scripts.decode",
         "scripts.evaluate",
+        "scripts.augment",
         "scripts.score",
         "scripts.check_authors_code",
         "seq2seq.cli.console",

@@ -60,6 +60,7 @@ def in_chunks(
     compute: Callable[[Sequence[Ids], Sequence[int]], Sequence[R]],
     cfg: DecodeConfig,
     ready: Callable[[], bool] = always,
+    first: int = 1,
 ) -> Iterator[tuple[Texts, Sequence[Tokens], R | None]]:
     """Yield each item with its tokens and its result, in order.
 
@@ -69,14 +70,15 @@ def in_chunks(
     Args:
         items: Any number of them, without line ends.
         tokenizers: One a side.
-        compute: Gives the results of a batch, whose items have these numbers, from 1.
+        compute: Gives the results of a batch, whose items have these numbers.
         cfg: How much at once.
         ready: Whether the next item is there; rather than wait for it, a chunk ends.
+        first: Number of the first item.
 
     Raises:
         MemoryLimitError: a batch does not fit in memory.
     """
-    for chunk in _chunks(items, cfg.batch_sentences, ready):
+    for chunk in _chunks(enumerate(items, first), cfg.batch_sentences, ready):
         # Text to tokens, side by side.
         sides = (
             _tokenize(tokenizer, [(number, texts[side]) for number, texts in chunk], cfg)
@@ -98,12 +100,12 @@ def in_chunks(
 
 
 def _chunks(
-    items: Iterable[Texts], batch_sentences: int, ready: Callable[[], bool]
+    items: Iterable[tuple[int, Texts]], batch_sentences: int, ready: Callable[[], bool]
 ) -> Iterator[list[tuple[int, Texts]]]:
-    """Number items from 1 and group them."""
+    """Group numbered items."""
     chunk: list[tuple[int, Texts]] = []
     characters = 0
-    for number, texts in enumerate(items, start=1):
+    for number, texts in items:
         chunk.append((number, texts))
         characters += sum(map(len, texts))
         full = len(chunk) == batch_sentences * CHUNK_BATCHES or characters >= CHUNK_CHARACTERS

@@ -31,11 +31,12 @@ def translate(
     ready: Callable[[], bool] = always,
     *,
     maps: bool = False,
+    first: int = 1,
 ) -> Iterator[Translation]:
     """Translate lines; yields one translation a line, in order, read in chunks as they are `ready`.
 
     See `in_chunks` for what becomes of long and empty lines, and `Pretrained.stream` for `ready`
-    and `maps`.
+    and `maps`. `first` is the number of the first line, which samples depend on.
     """
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
@@ -44,7 +45,7 @@ def translate(
     search = partial(search_batch, model, for_search(model, cfg), cfg=cfg)
     maps = maps and has_maps(model)
     items = ((line,) for line in lines)
-    for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready):
+    for (line,), (src,), found in in_chunks(items, (source,), search, cfg, ready, first):
         copied = src.written if cfg.replace_unknown else None
         hypotheses: Iterable[Hypothesis] = found or ()
         if maps:
