@@ -174,6 +174,7 @@ def test_only_builders_know_the_schema_in_the_model():
         "scripts.decode",
         "scripts.evaluate",
         "scripts.augment",
+        "scripts.rerank",
         "scripts.score",
         "scripts.check_authors_code",
         "seq2seq.cli.console",

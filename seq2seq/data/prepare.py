@@ -17,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from seq2seq.config.registry import build
-from seq2seq.config.schema import Config, DataConfig
+from seq2seq.config.schema import Config, DataConfig, TargetOrder
 from seq2seq.data import subword_vocabulary, word_vocabulary  # noqa: F401 - they register
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.filters import FilterSummary, HeldOut, keep
@@ -26,7 +26,7 @@ from seq2seq.data.pair import Pair
 from seq2seq.data.readers import Place, scan_pairs
 from seq2seq.data.store import IdStore, TextStore
 from seq2seq.data.text import strict
-from seq2seq.data.tokenizer import EOS, Tokenizer, VocabularyKind, composed
+from seq2seq.data.tokenizer import EOS, RightToLeft, Tokenizer, VocabularyKind, composed
 from seq2seq.run.checksums import entries_of, entry_of_file, read_directory, with_checksum
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
@@ -183,6 +183,8 @@ def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
         return kind.load(files.get(name, b""), side, language, str(directory / name))
 
     source, target = map(load, range(2), _languages(cfg))
+    if cfg.data.target_order is TargetOrder.right_to_left:
+        target = RightToLeft(target)
     return source, target
 
 

@@ -74,7 +74,11 @@ class AugmentRules:
     keep_duplicates: bool = False  # of lines
 
     def __post_init__(self) -> None:
-        ranges = {"drop": (0, 1), "blank": (0, 1), "swap": (0, 1000)}
+        ranges: dict[str, tuple[float, float]] = {
+            "drop": (0, 1),
+            "blank": (0, 1),
+            "swap": (0, 1000),
+        }
         ranges |= {"max_perplexity": (1, math.inf), "max_ratio": (1, math.inf)}
         for name, (low, high) in (ranges | {"max_overlap": (0, 1)}).items():
             if not low <= (value := getattr(self, name)) <= high:
@@ -294,7 +298,7 @@ def _recorded(directory: Path, settings: dict[str, Any]) -> AugmentReport:
     """Return the report of a directory, if these settings made it."""
     path = directory / REPORT
     if not path.exists():
-        raise UsageError(directory, f"is there, without {REPORT}", "Name a new directory.")
+        raise UsageError(directory, "is there, without report.json", "Name a new directory.")
     with expected(path):
         report = from_json(AugmentReport, read_checksummed(path))
     for key in sorted(settings.keys() | report.settings.keys()):

@@ -14,7 +14,7 @@ from seq2seq.decoding.forced import has_maps, with_maps
 from seq2seq.decoding.risk import by_utility
 from seq2seq.decoding.sampling import SamplingRules, sample
 from seq2seq.decoding.search import Floats, Hypothesis, SearchRules, beam_search
-from seq2seq.decoding.translation import END, Candidate, Translation
+from seq2seq.decoding.translation import END, Candidate, Translation, in_reading_order
 from seq2seq.model.ensemble import Decodable
 from seq2seq.model.protocols import Stepper
 from seq2seq.training.precision import autocast
@@ -120,7 +120,7 @@ def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -
     if copied is not None:
         pieces = replace_unknown(words, pieces, h.alpha, copied)
     text, spans = target.write(pieces)
-    return Candidate(
+    candidate = Candidate(
         text=_CONTROL.sub(" ", text),
         tokens=(*pieces, END) if h.finished else tuple(pieces),
         token_log_probs=h.token_log_probs,
@@ -131,6 +131,7 @@ def _candidate(target: Tokenizer, h: Hypothesis, copied: Sequence[str] | None) -
         spans=tuple(spans),
         maps=h.maps,
     )
+    return in_reading_order(candidate, target)
 
 
 def replace_unknown(

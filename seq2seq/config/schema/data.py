@@ -24,6 +24,9 @@ class GrammarConfig:
 # What becomes of a training pair of which a line cannot be read
 OnBadLine = StrEnum("OnBadLine", "error skip")
 
+# From where to where the tokens of a target are written
+TargetOrder = StrEnum("TargetOrder", "left_to_right right_to_left")
+
 
 @dataclass(kw_only=True)
 class DataConfig:
@@ -56,6 +59,9 @@ class DataConfig:
     on_bad_line: OnBadLine = OnBadLine.error
     # Use only the first n training pairs; null for all
     limit: int | None = at_least(1, default=None)
+    # `right_to_left` writes targets from their last token to their first, for reranking (Liu et al.
+    # 2016, Agreement on Target-bidirectional Neural Machine Translation)
+    target_order: TargetOrder = TargetOrder.left_to_right
     grammar: GrammarConfig = field(default_factory=GrammarConfig)
 
     def check(self, _config: Any) -> None:
