@@ -5,10 +5,20 @@ time, the same command goes on, and ends with the same bytes.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import checkout  # noqa: F401
 from seq2seq.cli.console import RUN, option_parser, run_script, show
+
+NUMBERS = {
+    "drop": (0.0, "noise in sources: chance that a word is left out; 0.1 is usual"),
+    "blank": (0.0, "chance that another becomes <BLANK>; 0.1"),
+    "swap": (0, "words change places by at most so many; 3"),
+    "max-perplexity": (math.inf, "of a token; what is less probable is left out"),
+    "max-overlap": (1.0, "share of the words of a translation that stand in the line, too"),
+    "max-ratio": (math.inf, "of the lengths of both sides in words"),
+}
 
 
 def parse() -> argparse.Namespace:
@@ -17,39 +27,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("run", help=RUN)
     parser.add_argument("--input", type=Path, required=True, help="text, plain, .gz or .xz")
     parser.add_argument("--output", type=Path, required=True, help="a new directory")
-    parser.add_argument(
-        "--synthetic",
-        choices=("source", "target"),
-        default="source",
-        help="the side of the pairs that is translated (default: source, back-translation)",
-    )
+    side = "the side of the pairs that is translated (default: source, back-translation)"
+    parser.add_argument("--synthetic", choices=("source", "target"), default="source", help=side)
     parser.add_argument("--tag", default="", help="in front of every source: <BT>")
-    noise = parser.add_argument_group(
-        "noise in sources, with these chances; 0.1, 0.1 and 3 are usual"
-    )
-    noise.add_argument("--drop", type=float, default=0.0, metavar="P", help="leave a word out")
-    noise.add_argument("--blank", type=float, default=0.0, metavar="P", help="write <BLANK> for it")
-    noise.add_argument(
-        "--swap", type=int, default=0, metavar="N", help="shuffle, by at most N places"
-    )
-    left_out = parser.add_argument_group("what is left out besides blank and copied lines")
-    left_out.add_argument(
-        "--max-perplexity", type=float, default="inf", metavar="X", help="of a token"
-    )
-    left_out.add_argument(
-        "--max-overlap",
-        type=float,
-        default=1.0,
-        metavar="S",
-        help="share of the words of a translation that stand in the line, too",
-    )
-    left_out.add_argument(
-        "--max-ratio", type=float, default="inf", metavar="R", help="of the lengths in words"
-    )
-    left_out.add_argument("--keep-duplicates", action="store_true", help="of lines")
-    parser.add_argument(
-        "overrides", nargs="*", help="decode.sample=true, decode.seed=2, decode.beam_size=1, ..."
-    )
+    for name, (default, what) in NUMBERS.items():
+        kind = type(default)
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar="X", help=what)
+    parser.add_argument("--keep-duplicates", action="store_true", help="of lines")
+    overrides = "decode.sample=true, decode.seed=2, decode.beam_size=1, ..."
+    parser.add_argument("overrides", nargs="*", help=overrides)
     return parser.parse_intermixed_args()
 
 
@@ -57,10 +43,10 @@ def main() -> None:
     """Translate, or go on, and say what came of it."""
     args = vars(parse())
     import seq2seq  # torch takes seconds; --help does not need it
-    from seq2seq.decoding.augment import AugmentRules, Side, augment
+    from seq2seq.decoding.augment import AugmentRules, augment
 
     run, overrides, text, output = (args.pop(k) for k in ("run", "overrides", "input", "output"))
-    rules = AugmentRules(**args | {"synthetic": Side[args["synthetic"]]})
+    rules = AugmentRules(**args)
     show(f"{augment(seq2seq.load(run, overrides), text, output, rules)}: {output}")
 
 

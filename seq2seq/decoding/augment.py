@@ -13,10 +13,9 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import regex
@@ -52,7 +51,7 @@ Batches never go from one into the next, so they do not depend on where a job we
 BLANK = "<BLANK>"
 NUM_EXAMPLES, SHOWN = 3, 200  # of each reason; characters of a text
 
-Side = StrEnum("Side", "source target")
+Side = Literal["source", "target"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,7 @@ class AugmentRules:
     tag is that of Caswell et al. 2019 (arXiv:1906.06442). Both are for sources.
     """
 
-    synthetic: Side = Side.source  # the side that is translated
+    synthetic: Side = "source"  # the side that is translated
     tag: str = ""  # in front of every source
     drop: float = 0.0  # share of the words that are left out
     blank: float = 0.0  # share of the others that become `BLANK`
@@ -168,7 +167,7 @@ class _PairMaker:
         if self.cfg.mbr is None:  # which chooses from many
             self.cfg = replace(self.cfg, n_best=1)
         self.lengths = lengths_of(model.config)
-        data, written = model.config.data, rules.synthetic is Side.source
+        data, written = model.config.data, rules.synthetic == "source"
         self.source_language = data.target_language if written else data.source_language
 
     def settings(self, text: FileSummary) -> dict[str, Any]:
@@ -224,7 +223,7 @@ class _PairMaker:
     def _pair(self, line: str, text: str, number: int) -> tuple[str, str]:
         """Return source and target; noise has draws of its own."""
         rules = self.rules
-        source, target = (text, line) if rules.synthetic is Side.source else (line, text)
+        source, target = (text, line) if rules.synthetic == "source" else (line, text)
         if rules.drop or rules.blank or rules.swap:
             uniform = stream(fold(self.cfg.seed, number))  # of a sample it has a third number
             source = noisy(source, rules, uniform, self.source_language)
