@@ -178,6 +178,8 @@ def test_only_builders_know_the_schema_in_the_model():
         "train",
         "scripts.decode",
         "scripts.evaluate",
+        "scripts.augment",
+        "scripts.rerank",
         "scripts.score",
         "scripts.check_authors_code",
         "seq2seq.cli.console",

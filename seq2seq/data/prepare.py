@@ -19,7 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from seq2seq.config.registry import build
-from seq2seq.config.schema import Config, DataConfig, Direction, all_symbols
+from seq2seq.config.schema import Config, DataConfig, Direction, TargetOrder, all_symbols
 from seq2seq.data import subword_vocabulary, word_vocabulary  # noqa: F401 - they register
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.filters import FilterSummary, HeldOut, keep
@@ -31,7 +31,14 @@ from seq2seq.data.readers import Place, scan_pairs
 from seq2seq.data.store import IdStore, TextStore
 from seq2seq.data.tags import tag_ids
 from seq2seq.data.text import strict
-from seq2seq.data.tokenizer import EOS, UNK, Tokenizer, VocabularyKind, composed
+from seq2seq.data.tokenizer import (
+    EOS,
+    UNK,
+    RightToLeft,
+    Tokenizer,
+    VocabularyKind,
+    composed,
+)
 from seq2seq.run.checksums import (
     MANIFEST,
     entries_of,
@@ -332,6 +339,8 @@ def _load_vocabularies(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
         return kind.load(files.get(name, b""), side, language, str(directory / name))
 
     source, target = map(load, range(2), cfg.data.directions[0])
+    if cfg.data.target_order is TargetOrder.right_to_left:
+        target = RightToLeft(target)
     return source, target
 
 

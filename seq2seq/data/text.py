@@ -15,14 +15,16 @@ import re
 import stat
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar, cast
 
 from seq2seq.data.encodings import form_of, likeliest
-from seq2seq.run.errors import DataError, PlatformError
+from seq2seq.run.checksums import read_checksummed
+from seq2seq.run.errors import DataError, PlatformError, UserError
+from seq2seq.run.reading import expected
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class FileSummary:
     byte_order_marks: int = 0  # 1 if the file began with one; dropped
     control_characters: int = 0  # lines with some, tabs apart; kept
     header_lines: int = 0  # of a table: 1 if the first names the languages; counted in `lines`
+    origin: dict[str, Any] | None = None  # of pairs that `decoding/augment.py` made
     # That it may be written in, the likeliest first: they help to name an encoding.
     languages: Sequence[str] = field(default=(), compare=False)
 
@@ -157,6 +160,8 @@ def scan_parallel(
             yield tgt
         elif src is not None and tgt is not None:
             yield src, tgt
+    for path, summary in ((source, src_summary), (target, tgt_summary)):
+        summary.origin = _origin(path, summary.sha256)
 
     if src_summary.lines != tgt_summary.lines:
         # en/train.txt and fr/train.txt need their directories to be told apart.
@@ -165,6 +170,16 @@ def scan_parallel(
         what = f"{src_name} has {src_summary.lines} lines, {tgt_name} has {tgt_summary.lines}"
         fix = "Line n of one file must translate line n of the other."
         raise DataError(source, what, fix)
+
+
+def _origin(path: Path, sha256: str) -> dict[str, Any] | None:
+    """Return what the report beside a file says of it, if it is one of `decoding/augment.py`."""
+    report = path.with_name("report.json")
+    with suppress(UserError), expected(report):
+        found = read_checksummed(report)
+        if found["files"][path.name]["sha256"] == sha256:
+            return {key: found[key] for key in ("settings", "read", "written", "dropped")}
+    return None
 
 
 @contextmanager

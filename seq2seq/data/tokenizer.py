@@ -66,6 +66,43 @@ class Tokenizer(Protocol):
         ...
 
 
+class RightToLeft:
+    """A vocabulary whose texts are read and written from their last token to their first."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+
+    def __len__(self) -> int:
+        return len(self._tokenizer)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """See `Tokenizer`, and so below."""
+        return [ids[::-1] for ids in self._tokenizer.encode(texts)]
+
+    def sample(
+        self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
+    ) -> list[list[int]]:
+        """Cut at random."""
+        return [ids[::-1] for ids in self._tokenizer.sample(texts, rate, draws)]
+
+    def tokens(self, texts: Sequence[str]) -> list[list[Token]]:
+        """Cut, and say what each id stands for."""
+        return [row[::-1] for row in self._tokenizer.tokens(texts)]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Return the written form of each id."""
+        return self._tokenizer.pieces(ids)
+
+    def write(self, pieces: Sequence[str]) -> tuple[str, list[Span]]:
+        """Turn pieces into text."""
+        text, spans = self._tokenizer.write(pieces[::-1])
+        return text, spans[::-1]
+
+    def lost(self, texts: Sequence[str]) -> list[str | None]:
+        """Return what ids cannot say."""
+        return self._tokenizer.lost(texts)
+
+
 class VocabularyKind(Protocol):
     """How vocabularies of one kind are learnt, saved and used."""
 

@@ -63,6 +63,7 @@ def in_chunks(
     cfg: DecodeConfig,
     ready: Callable[[], bool] = always,
     tag: Callable[[int], Sequence[int]] = no_tag,
+    first: int = 1,
 ) -> Iterator[tuple[Texts, Sequence[Tokens], R | None]]:
     """Yield each item with its tokens and its result, in order.
 
@@ -72,15 +73,16 @@ def in_chunks(
     Args:
         items: Any number of them, without line ends.
         tokenizers: One a side.
-        compute: Gives the results of a batch, whose items have these numbers, from 1.
+        compute: Gives the results of a batch, whose items have these numbers.
         cfg: How much at once.
         ready: Whether the next item is there; rather than wait for it, a chunk ends.
         tag: Ids that go before the first side of an item, by its number.
+        first: Number of the first item.
 
     Raises:
         MemoryLimitError: a batch does not fit in memory.
     """
-    for chunk in _chunks(items, cfg.batch_sentences, ready):
+    for chunk in _chunks(enumerate(items, first), cfg.batch_sentences, ready):
         # Text to tokens, side by side.
         sides = [[texts[side] for _, texts in chunk] for side in range(len(tokenizers))]
         cut = tokens_of(tokenizers, [[text[:LINE_CHARACTERS] for text in own] for own in sides])
@@ -91,8 +93,8 @@ def in_chunks(
         results: list[R | None] = [None] * len(rows)
         for batch in _batches(rows, cfg.batch_sentences):
             ids = [tuple([*side.ids, EOS] for side in rows[i]) for i in batch]
-            for i, (first, *_) in zip(batch, ids, strict=True):
-                first[:0] = tag(chunk[i][0])
+            for i, (src, *_) in zip(batch, ids, strict=True):
+                src[:0] = tag(chunk[i][0])
             with OutOfMemory() as oom:
                 found = compute(ids, [chunk[i][0] for i in batch])
             if oom:
@@ -104,12 +106,12 @@ def in_chunks(
 
 
 def _chunks(
-    items: Iterable[Texts], batch_sentences: int, ready: Callable[[], bool]
+    items: Iterable[tuple[int, Texts]], batch_sentences: int, ready: Callable[[], bool]
 ) -> Iterator[list[tuple[int, Texts]]]:
-    """Number items from 1 and group them."""
+    """Group numbered items."""
     chunk: list[tuple[int, Texts]] = []
     characters = 0
-    for number, texts in enumerate(items, start=1):
+    for number, texts in items:
         chunk.append((number, texts))
         characters += sum(map(len, texts))
         full = len(chunk) == batch_sentences * CHUNK_BATCHES or characters >= CHUNK_CHARACTERS

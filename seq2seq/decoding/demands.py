@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from seq2seq.config.schema import DecodeConfig
-from seq2seq.data.tokenizer import UNK, Tokenizer
+from seq2seq.data.tokenizer import UNK, RightToLeft, Tokenizer
 from seq2seq.data.words import joins
 from seq2seq.decoding.automaton import PieceTexts
 from seq2seq.decoding.opening import Opening, opening_of
@@ -47,12 +47,7 @@ class Rulebook:
             DataError: it cannot be done, or not with these settings.
         """
         cfg, where = self._cfg, request.where or f"line {number}"
-        if cfg.sample and (request.prefix or request.required or request.forbidden):
-            sampled = "samples keep to no prefix and no words"
-            raise DataError(where, sampled, "Leave decode.sample out.")
-        if cfg.beam_groups > 1 and request.required:
-            both = "required words and decode.beam_groups do not go together"
-            raise DataError(where, both, "Leave one of them out.")
+        self._check(request, where)
         rules: list[Rule] = []
         opening, goal, steps = None, None, 0
         if request.prefix:
@@ -75,6 +70,19 @@ class Rulebook:
         if opening is None and not rules and cfg.beam_groups == 1:
             return None
         return Asked(Demands(first, rules, goal, steps + 1), opening, where)
+
+    def _check(self, request: Request, where: str) -> None:
+        """Refuse what these settings cannot do; see `asked`."""
+        asks = request.prefix or request.required or request.forbidden
+        if asks and isinstance(self._target, RightToLeft):
+            reversed_ = "a right-to-left model keeps to no prefix and no words"
+            raise DataError(where, reversed_, "Let it score: scripts/rerank.py.")
+        if asks and self._cfg.sample:
+            sampled = "samples keep to no prefix and no words"
+            raise DataError(where, sampled, "Leave decode.sample out.")
+        if self._cfg.beam_groups > 1 and request.required:
+            both = "required words and decode.beam_groups do not go together"
+            raise DataError(where, both, "Leave one of them out.")
 
     def _phrases(self, request: Request, opening: Opening | None, where: str) -> Phrases:
         """Put words into pieces, and see that they can stand beside each other."""

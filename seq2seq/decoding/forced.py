@@ -17,7 +17,7 @@ from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
 from seq2seq.decoding.chunks import Ids, in_chunks
 from seq2seq.decoding.ranking import Ranking
 from seq2seq.decoding.search import Hypothesis
-from seq2seq.decoding.translation import END, Candidate, Translation
+from seq2seq.decoding.translation import END, Candidate, Translation, in_reading_order
 from seq2seq.model.ensemble import Decodable
 
 TextPair = tuple[str, str]
@@ -69,6 +69,7 @@ def force(
             spans=tgt.spans,
             maps=found.maps,
         )
+        candidate = in_reading_order(candidate, tokenizers[1])
         yield Translation(source, (*src.written, END), (candidate,), src.spans)
 
 

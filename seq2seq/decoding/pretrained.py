@@ -153,6 +153,10 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
     if (weights := first.decode.weights) is not None and len(weights) != len(runs):
         what = f"decode.weights={weights} are {len(weights)} for {len(runs)} runs"
         raise ConfigError("config", what, "Give one for each.")
+    for member, config in zip(runs, configs, strict=True):
+        if config.data.target_order is not first.data.target_order:
+            order = f"writes {config.data.target_order}, {runs[0].root} does not"
+            raise RunDirError(member.root, order, "Let it score: scripts/rerank.py.")
     if first.threads is not None:
         torch.set_num_threads(first.threads)
 

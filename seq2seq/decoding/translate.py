@@ -23,7 +23,7 @@ from seq2seq.decoding.risk import by_utility
 from seq2seq.decoding.ruled import Demands, RuledBeams
 from seq2seq.decoding.sampling import SamplingRules, sample
 from seq2seq.decoding.search import Hypothesis, SearchRules, beam_search
-from seq2seq.decoding.translation import END, Candidate, Translation
+from seq2seq.decoding.translation import END, Candidate, Translation, in_reading_order
 from seq2seq.model.ensemble import Decodable
 from seq2seq.model.protocols import Stepper
 from seq2seq.run.errors import DataError
@@ -33,7 +33,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """What a vocabulary may hold, and no line of text: as white space, which line ends are, too."""
 
 
-def translate(
+def translate(  # noqa: PLR0913 - all that a line can be told meets here
     model: Decodable,
     tokenizers: tuple[Tokenizer, Tokenizer],
     lines: Iterable[str | Request],
@@ -42,13 +42,15 @@ def translate(
     *,
     maps: bool = False,
     tags: Tagging = UNTAGGED,
+    first: int = 1,
 ) -> Iterator[Translation]:
     """Translate lines; yields one translation a line, in order, read in chunks as they are `ready`.
 
     A request that asks for what cannot be done is an error (`demands.py`).
 
     See `in_chunks` for what becomes of long and empty lines, and `Pretrained.stream` for `ready`
-    and `maps`. `tags` say which language a line is translated to.
+    and `maps`. `tags` say which language a line is translated to; `first` is the number of the
+    first line, which samples depend on.
     """
     # Training weights may be averaged or in training mode; the caller hands over an eval model.
     assert not model.training
@@ -63,14 +65,14 @@ def translate(
     maps = maps and has_maps(model)
 
     def sources() -> Iterator[tuple[str]]:
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(lines, first):
             request = Request(line) if isinstance(line, str) else line
             if (wanted := rulebook.asked(request, number)) is not None:
                 asked[number] = wanted
             yield (request.source,)
 
-    results = in_chunks(sources(), (source,), search, cfg, ready, tags.of_line)
-    for number, ((line,), (src,), found) in enumerate(results, start=1):
+    results = in_chunks(sources(), (source,), search, cfg, ready, tags.of_line, first)
+    for number, ((line,), (src,), found) in enumerate(results, first):
         wanted = asked.pop(number, None)
         if found == [] and wanted is not None:
             what = "no translation was found that does all that is asked of it"
@@ -194,7 +196,7 @@ def _candidate(
         text, spans = opening.rewritten(text, spans)
     if own is not None:
         pieces, text, spans = own.restored(words, pieces, text, spans)
-    return Candidate(
+    candidate = Candidate(
         text=_CONTROL.sub(" ", text),
         tokens=(*pieces, END) if h.finished else tuple(pieces),
         token_log_probs=h.token_log_probs,
@@ -205,6 +207,7 @@ def _candidate(
         spans=tuple(spans),
         maps=h.maps,
     )
+    return in_reading_order(candidate, target)
 
 
 def replace_unknown(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from seq2seq.alignment.heatmap import plot_alignment
 from seq2seq.alignment.words import Maps, SoftAlignment, to_words
+from seq2seq.data.tokenizer import RightToLeft, Tokenizer
 from seq2seq.data.words import Span, Splitter, word_spans
 
 if TYPE_CHECKING:
@@ -60,6 +61,30 @@ class Candidate:
             "token_log_probs": [round(p, 6) for p in self.token_log_probs],
             "attention": [[round(float(a), 6) for a in row] for row in self.alignment],
         }
+
+
+def in_reading_order(candidate: Candidate, target: Tokenizer) -> Candidate:
+    """Return a candidate of which what stands first in the text comes first, the end symbol last.
+
+    A model that writes right to left has had the tokens before in another order than maps of
+    attention between them can show: of layers and heads those to the source stay.
+    """
+    if not isinstance(target, RightToLeft):
+        return candidate
+    count = len(candidate.tokens) - candidate.finished
+    order = [*range(count)[::-1], *range(count, len(candidate.tokens))]
+    return replace(
+        candidate,
+        tokens=tuple(candidate.tokens[i] for i in order),
+        token_log_probs=tuple(candidate.token_log_probs[i] for i in order),
+        alignment=candidate.alignment[order],
+        spans=candidate.spans and candidate.spans[::-1],
+        maps={
+            name: weights[..., order, :] if name == "heads" else weights
+            for name, weights in candidate.maps.items()
+            if name != "decoder"
+        },
+    )
 
 
 @dataclass(frozen=True)

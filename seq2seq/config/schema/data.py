@@ -28,6 +28,8 @@ class GrammarConfig:
 # What becomes of a training pair of which a line cannot be read
 OnBadLine = StrEnum("OnBadLine", "error skip")
 
+# From where to where the tokens of a target are written
+TargetOrder = StrEnum("TargetOrder", "left_to_right right_to_left")
 Direction = tuple[str, str]
 """Source and target language."""
 
@@ -84,6 +86,9 @@ class DataConfig:
     on_bad_line: OnBadLine = OnBadLine.error
     # Use only the first n training pairs, of each corpus; null for all
     limit: int | None = at_least(1, default=None)
+    # `right_to_left` writes targets from their last token to their first, for reranking (Liu et al.
+    # 2016, Agreement on Target-bidirectional Neural Machine Translation)
+    target_order: TargetOrder = TargetOrder.left_to_right
     grammar: GrammarConfig = field(default_factory=GrammarConfig)
     # Texts that are carried over as they are: `url`, `email`, `number`, `tag`, or `name=PATTERN`
     # with a regular expression of Python. Of two that match at one place the first counts.
@@ -116,6 +121,9 @@ class DataConfig:
             name = config.tokenizer.name
             lacking = f"data.placeholders needs symbols, and tokenizer={name} has none"
             raise ConfigError("config", lacking, "Choose another.")
+        if self.placeholders and self.target_order is TargetOrder.right_to_left:
+            what = "data.placeholders and data.target_order=right_to_left do not go together"
+            raise ConfigError("config", what, "Leave one of them out.")
         if self.grammar.min_words > self.grammar.max_words:
             raise ConfigError("config", "data.grammar.min_words is above max_words", "Swap them.")
         if not self.corpora and self.temperature != 1:

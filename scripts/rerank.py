@@ -1,0 +1,82 @@
+"""Choose anew from n-best lists, by models that score what another has found.
+
+With --tune, finds the weights of the features on lists of validation sentences, and writes them to
+the file that reranking reads. Features: the score of the search, the length, and a log-probability
+of each model.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import checkout  # noqa: F401
+from seq2seq.cli.console import RUN, option_parser, output_stream, run_script, show
+
+SCORERS = {
+    "forward": "translates in the same direction, such as one with data.target_order=right_to_left",
+    "reverse": "translates in the opposite direction",
+    "language_model": "of the target: trained on a source that is . for every sentence",
+}
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = option_parser(__doc__)
+    parser.add_argument("nbest", type=Path, help="of decode.py --format jsonl, or nbest")
+    parser.add_argument("--source", type=Path, help="what was translated, for --format nbest")
+    for name, what in SCORERS.items():
+        option = f"--{name.replace('_', '-')}"
+        text = f"{RUN.split(',')[0]}, that {what}; may stand twice"
+        parser.add_argument(option, metavar="RUN", action="append", default=[], help=text)
+    parser.add_argument(
+        "--weights", type=Path, required=True, help="JSON, read, or written by --tune"
+    )
+    parser.add_argument("--tune", type=Path, metavar="REFERENCE", help="find weights for this text")
+    parser.add_argument("--output", type=Path, help="whole or absent (default: stdout)")
+    parser.add_argument(
+        "--format",
+        choices=("text", "jsonl"),
+        default="text",
+        help="jsonl: all, with their features",
+    )
+    parser.add_argument("overrides", nargs="*", help="decode.batch_sentences=32, device=cpu, ...")
+    return parser.parse_intermixed_args()
+
+
+def main() -> None:
+    """Score, tune if that is asked for, and choose."""
+    args = parse()
+    import seq2seq  # torch takes seconds; --help does not need it
+    from seq2seq.data.text import read_lines
+    from seq2seq.decoding.rerank import SCORE, Scorer, add_scores, read_nbest, read_weights, tune
+    from seq2seq.evaluation.scoring import bleu_metric
+
+    lists = read_nbest(args.nbest, args.source)
+    for scorer in Scorer:
+        for run in getattr(args, scorer):
+            add_scores(lists, scorer, seq2seq.load(run, args.overrides))
+    if args.tune:
+        references = list(read_lines(args.tune))
+        metric = bleu_metric(references=references)
+        weights = tune(lists, references, metric)
+        texts = {"before": {SCORE: 1.0}, "after": weights}
+        bleu = {
+            name: metric.corpus_score([own.best(w) for own in lists], [references]).score
+            for name, w in texts.items()
+        }
+        values = {"weights": weights, "bleu": bleu, "signature": str(metric.get_signature())}
+        with output_stream(args.weights) as file:
+            file.write(json.dumps(values, indent=2).encode())
+        show(f"BLEU {bleu['before']:.2f} -> {bleu['after']:.2f}: {args.weights}")
+        return
+    weights = read_weights(args.weights, lists)
+    with output_stream(args.output) as output:
+        for own in lists:
+            line = own.best(weights)
+            if args.format == "jsonl":
+                line = json.dumps(own.as_dict(weights), ensure_ascii=False)
+            output.write(f"{line}\n".encode())
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,307 @@
+"""Training pairs from text of one language and a model that translates it.
+
+Back-translation (Sennrich et al. 2016, arXiv:1511.06709): the text is the target of new pairs, its
+translation their source. The other way round it is self-training, and of a training set
+sequence-level distillation (Kim & Rush 2016, arXiv:1606.07947).
+
+OUTPUT.part/   grows block by block; its report says how far it is, so that a killed job goes on
+OUTPUT/        the same when all is done: pairs.source, pairs.target, report.json
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+from seq2seq.data.languages import language_is_spaced
+from seq2seq.data.prepare import lengths_of
+from seq2seq.data.text import FileSummary, read_lines, scan_lines, strict
+from seq2seq.data.words import is_blank, split_words
+from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.decoding.translate import translate
+from seq2seq.decoding.translation import Translation
+from seq2seq.model.draws import fold, stream
+from seq2seq.run import writing
+from seq2seq.run.checksums import entry_of_file, read_checksummed, with_checksum
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import RunDirError, UsageError
+from seq2seq.run.jsonable import from_json, to_json
+from seq2seq.run.progress import tqdm
+from seq2seq.run.reading import expected
+from seq2seq.run.writing import explained
+
+PAIRS, REPORT = ("pairs.source", "pairs.target"), "report.json"
+REASONS = ("blank", "duplicate", "empty", "long", "unfinished", "copy", "perplexity", "ratio")
+"""Why a line gives no pair, in the order of the checks."""
+
+BLOCK = 2048
+"""Lines from one record to the next, which a killed job translates again.
+
+Batches never go from one into the next, so they do not depend on where a job went on.
+"""
+
+BLANK = "<BLANK>"
+NUM_EXAMPLES, SHOWN = 3, 200  # of each reason; characters of a text
+
+Side = Literal["source", "target"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentRules:
+    """Which pairs a text gives; the defaults drop what is certainly no translation.
+
+    Noise is that of Edunov et al. 2018 (arXiv:1808.09381), who drop 0.1, blank 0.1 and swap 3; a
+    tag is that of Caswell et al. 2019 (arXiv:1906.06442). Both are for sources.
+    """
+
+    synthetic: Side = "source"  # the side that is translated
+    tag: str = ""  # in front of every source
+    drop: float = 0.0  # share of the words that are left out
+    blank: float = 0.0  # share of the others that become `BLANK`
+    swap: int = 0  # words change places by at most so many
+    max_perplexity: float = math.inf  # of a token of the translation
+    max_overlap: float = 1.0  # share of the words of the translation that the line has, too
+    max_ratio: float = math.inf  # of the lengths of both sides, in words
+    keep_duplicates: bool = False  # of lines
+
+    def __post_init__(self) -> None:
+        ranges: dict[str, tuple[float, float]] = {
+            "drop": (0, 1),
+            "blank": (0, 1),
+            "swap": (0, 1000),
+        }
+        ranges |= {"max_perplexity": (1, math.inf), "max_ratio": (1, math.inf)}
+        for name, (low, high) in (ranges | {"max_overlap": (0, 1)}).items():
+            if not low <= (value := getattr(self, name)) <= high:
+                option, what = f"--{name.replace('_', '-')}", f"{value} is out of range"
+                raise UsageError(option, what, f"Give {low} to {high}.")
+        if len(self.tag.splitlines()) > 1:
+            raise UsageError("--tag", "has several lines", "Give one word.")
+
+
+@dataclass
+class AugmentReport:
+    """What was made of what: the same for a job that was killed and went on."""
+
+    settings: dict[str, Any]  # all that the pairs depend on
+    read: int = 0  # lines
+    written: int = 0  # pairs
+    dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    sizes: list[int] = field(default_factory=lambda: [0, 0])  # bytes of each side
+    # The first that gave a pair, and by reason none: number, line, translation
+    examples: dict[str, list[list[Any]]] = field(
+        default_factory=lambda: {name: [] for name in ("written", *REASONS)}
+    )
+    files: dict[str, Any] = field(default_factory=dict)  # size and SHA-256, when all is done
+
+    def note(self, reason: str, number: int, line: str, text: str) -> None:
+        """Count a line that gives a pair, or none for this reason."""
+        if reason:
+            self.dropped[reason] += 1
+        else:
+            self.written += 1
+        if len(examples := self.examples[reason or "written"]) < NUM_EXAMPLES:
+            examples.append([number, line[:SHOWN], text[:SHOWN]])
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        dropped = ", ".join(f"{count:,} {name}" for name, count in self.dropped.items() if count)
+        line = f"{self.read:,} lines read, {self.written:,} pairs written"
+        return line + (f" (dropped: {dropped})" if dropped else "")
+
+
+def augment(
+    model: Pretrained, text: Path, output: Path, rules: AugmentRules | None = None
+) -> AugmentReport:
+    """Translate a text into a directory of pairs, or go on where a job ended.
+
+    Search, samples and their seed are settings of `decode`. What a line gives depends on its number
+    and text alone. Memory: some 30 bytes a line to find equal ones, while the text is read first.
+
+    Raises:
+        DataError: the text cannot be read.
+        UsageError: the directory is there, made with other settings or by something else.
+        RunDirError: another process is at it, or what it has written is damaged.
+    """
+    maker = _PairMaker(model, rules or AugmentRules())
+    summary, repeated = _survey(text, maker)
+    settings = maker.settings(summary)
+    if output.exists():
+        return _recorded(output, settings)
+    part = RunDir(output.with_name(f"{output.name}.part"))
+    with explained(part.root):
+        writing.make_directory(part.root)
+    part.lock()
+    try:
+        # Block by block, from where the last record stands.
+        report = _begin(part, settings)
+        lines = islice(enumerate(read_lines(text), start=1), report.read, None)
+        with tqdm(total=len(repeated), initial=report.read, unit=" lines", disable=None) as bar:
+            while block := list(islice(lines, BLOCK)):
+                _append(part, [*maker.pairs(block, repeated, report)], report)
+                bar.update(len(block))
+        # Whole: with checksums, and under its own name.
+        report.files = {name: entry_of_file(part.path(name)) for name in PAIRS}
+        part.write_json(REPORT, with_checksum(to_json(report)))
+        with explained(output):
+            writing.delete(part.path("run.lock"))
+            writing.rename(part.root, output)
+    finally:
+        part.unlock()
+    return report
+
+
+class _PairMaker:
+    """Makes pairs of lines."""
+
+    def __init__(self, model: Pretrained, rules: AugmentRules) -> None:
+        self.model, self.rules, self.cfg = model, rules, model.config.decode
+        if self.cfg.mbr is None:  # which chooses from many
+            self.cfg = replace(self.cfg, n_best=1)
+        self.lengths = lengths_of(model.config)
+        data, written = model.config.data, rules.synthetic == "source"
+        self.source_language = data.target_language if written else data.source_language
+
+    def settings(self, text: FileSummary) -> dict[str, Any]:
+        """Return what pairs depend on: not on how many lines are translated at once."""
+        config, digest = self.model.config, hashlib.sha256()
+        for name, weight in self.model.model.named_parameters():
+            digest.update(name.encode() + weight.detach().cpu().numpy().tobytes())
+        origin = {"name": config.name, "update": self.model.update, "sha256": digest.hexdigest()}
+        groups = {"model": origin, "attention": config.attention, "decode": self.cfg}
+        groups |= {"rules": self.rules}
+        groups["text"] = {"name": text.name, "sha256": text.sha256, "lines": text.lines}
+        found = {
+            f"{k}.{key}": x for k, group in groups.items() for key, x in to_json(group).items()
+        }
+        del found["decode.batch_sentences"]
+        return found
+
+    def pairs(
+        self, block: Sequence[tuple[int, str]], repeated: NDArray[np.bool_], report: AugmentReport
+    ) -> Iterator[tuple[str, str]]:
+        """Yield source and target of the pairs that numbered lines give; count all lines."""
+        unused = [
+            "blank" if is_blank(x) else "duplicate" if repeated[n - 1] else "" for n, x in block
+        ]
+        # In place of what is not translated stands an empty line: the others keep their numbers.
+        lines = ["" if why else line for (_, line), why in zip(block, unused, strict=True)]
+        model, tokenizers = self.model.model, self.model.tokenizers
+        found = translate(model, tokenizers, lines, self.cfg, first=block[0][0])
+        for (number, line), why, translation in zip(block, unused, found, strict=True):
+            reason = why or self._judge(translation)
+            report.note(reason, number, line, translation.text)
+            if not reason:
+                yield self._pair(line, translation.text, number)
+        report.read += len(block)
+
+    def _judge(self, translation: Translation) -> str:
+        """Return why a translation gives no pair; nothing if it gives one."""
+        line, text, rules = translation.source, translation.text, self.rules
+        if not translation.candidates or is_blank(text):
+            return "empty"
+        sides = [size.in_words(x) for size, x in zip(self.lengths, (line, text), strict=True)]
+        words = Counter(split_words(text))
+        common = (words & Counter(split_words(line))).total()
+        checks = {
+            "long": len(translation.source_tokens) > self.cfg.max_source_tokens,  # maybe cut
+            "unfinished": not translation.candidates[0].finished,
+            "copy": text == line or common > rules.max_overlap * words.total(),
+            "perplexity": translation.candidates[0].perplexity > rules.max_perplexity,
+            "ratio": max(sides) > rules.max_ratio * min(sides),
+        }
+        return next((reason for reason, holds in checks.items() if holds), "")
+
+    def _pair(self, line: str, text: str, number: int) -> tuple[str, str]:
+        """Return source and target; noise has draws of its own."""
+        rules = self.rules
+        source, target = (text, line) if rules.synthetic == "source" else (line, text)
+        if rules.drop or rules.blank or rules.swap:
+            uniform = stream(fold(self.cfg.seed, number))  # of a sample it has a third number
+            source = noisy(source, rules, uniform, self.source_language)
+        return f"{rules.tag} {source}" if rules.tag else source, target
+
+
+def noisy(text: str, rules: AugmentRules, uniform: Callable[[], float], language: str) -> str:
+    """Leave out some words, at least not all, blank some, and let the others change places.
+
+    Words stand between spaces; a language without any has characters.
+    """
+    spaced = language_is_spaced(language, text)
+    words = text.split() if spaced else regex.findall(r"\X", "".join(text.split()))
+    kept = [word for word in words if uniform() >= rules.drop]
+    kept = kept or [words[int(uniform() * len(words))]]
+    kept = [BLANK if uniform() < rules.blank else word for word in kept]
+    # Nobody overtakes who stands more than `swap` places before: Lample et al. 2018, 1711.00043.
+    keys = [i + uniform() * (rules.swap + 1) for i in range(len(kept))]
+    order = sorted(range(len(kept)), key=keys.__getitem__)
+    return (" " if spaced else "").join(kept[i] for i in order)
+
+
+def _survey(path: Path, maker: _PairMaker) -> tuple[FileSummary, NDArray[np.bool_]]:
+    """Read all of a text: what is wrong with it shows before hours of work.
+
+    Returns:
+        What the file holds, and of each line whether one before is equal.
+    """
+    language, keep = maker.model.config.data.source_language, maker.rules.keep_duplicates
+    summary = FileSummary(path.name, languages=(language,))
+    lines = (b"" if keep else line.encode() for line in strict(scan_lines(path, summary)))
+    digests = (hashlib.blake2b(line, digest_size=8).digest() for line in lines)
+    found = np.fromiter((int.from_bytes(digest) for digest in digests), np.uint64)
+    repeated = np.zeros(len(found), np.bool_)
+    if not keep:
+        order = found.argsort(kind="stable")
+        found = found[order]
+        repeated[order[1:][found[1:] == found[:-1]]] = True
+    return summary, repeated
+
+
+# The directory ------------------------------------------------------------------------------------
+
+
+def _begin(part: RunDir, settings: dict[str, Any]) -> AugmentReport:
+    """Return the last record, with files cut to what it counts; or a first one."""
+    report = AugmentReport(settings)
+    if part.path(REPORT).exists():
+        report = _recorded(part.root, settings)
+    for name, size in zip(PAIRS, report.sizes, strict=True):
+        with explained(part.path(name)):
+            found = writing.append(part.path(name), b"")  # now it is there
+        if found < size:
+            what, fix = f"is {found} bytes, expected {size}", f"Delete {part.root} and start again."
+            raise RunDirError(part.path(name), what, fix)
+        part.cut(name, size)
+    return report
+
+
+def _append(part: RunDir, pairs: Sequence[tuple[str, str]], report: AugmentReport) -> None:
+    """Bring pairs to the disk, and then the record that counts them."""
+    for side, name in enumerate(PAIRS):
+        with explained(part.path(name)):
+            data = "".join(f"{pair[side]}\n" for pair in pairs).encode()
+            report.sizes[side] = writing.append(part.path(name), data)
+        part.sync(name)
+    part.write_json(REPORT, with_checksum(to_json(report)))
+
+
+def _recorded(directory: Path, settings: dict[str, Any]) -> AugmentReport:
+    """Return the report of a directory, if these settings made it."""
+    path = directory / REPORT
+    if not path.exists():
+        raise UsageError(directory, "is there, without report.json", "Name a new directory.")
+    with expected(path):
+        report = from_json(AugmentReport, read_checksummed(path))
+    for key in sorted(settings.keys() | report.settings.keys()):
+        if (before := report.settings.get(key)) != (now := settings.get(key)):
+            what = f"was made with {key}={before}, and now it is {now}"
+            raise UsageError(directory, what, "Name a new directory, or delete this one.")
+    return report
