@@ -33,6 +33,7 @@ from seq2seq.data.toy import generate
 from seq2seq.data.words import split_words
 from seq2seq.decoding.forced import force_ids, without_tag
 from seq2seq.decoding.search import Hypothesis
+from seq2seq.evaluation.scoring import LOWER_CASED, TOKENISED
 from seq2seq.fidelity import compare
 from seq2seq.run.checksums import read_checksummed, with_checksum
 from seq2seq.run.directory import RunDir
@@ -298,7 +299,7 @@ def test_each_direction_has_scores_of_its_own(tagged, script):
     scores = json.loads((tagged / "scores.json").read_bytes())["scores"]
     for name, (found, references) in blocks(tagged).items():
         own = {key.partition(" ")[2] for key in scores if key.startswith(name)}
-        assert own == {"BLEU", "BLEU, tokenised", "chrF", "TER"}
+        assert own == {"BLEU", TOKENISED, LOWER_CASED, "chrF", "chrF++", "TER"}
         bleu = sacrebleu.corpus_bleu(found, [references]).score
         assert scores[f"{name} BLEU"]["value"] == pytest.approx(bleu)
         assert f"moses-{name[-2:]}" in scores[f"{name} BLEU, tokenised"]["signature"]
