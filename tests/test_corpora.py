@@ -31,7 +31,7 @@ from seq2seq.data.tags import tag_ids
 from seq2seq.data.tokenizer import EOS
 from seq2seq.data.toy import generate
 from seq2seq.data.words import split_words
-from seq2seq.decoding.forced import force_ids, without_tag
+from seq2seq.decoding.forced import force_ids, ranking_of, without_tag
 from seq2seq.decoding.search import Hypothesis
 from seq2seq.evaluation.scoring import LOWER_CASED, TOKENISED
 from seq2seq.fidelity import compare
@@ -217,7 +217,7 @@ def test_a_tag_goes_before_the_source_and_its_attention_to_the_end_symbol(tagged
         both = zip(model.tokenizers, (t.source, t.text), strict=True)
         [src], [tgt] = (tokenizer.tokens([text]) for tokenizer, text in both)
         whole = ([ids[language], *(x.id for x in src), EOS], [*(x.id for x in tgt), EOS])
-        [raw] = force_ids(model.model, [whole], cfg.decode.length_penalty)
+        [raw] = force_ids(model.model, [whole], ranking_of(cfg.decode))
         assert t.candidates[0].log_prob == pytest.approx(raw.log_prob, rel=1e-5)
         assert t.source_tokens == (*(x.piece for x in src), "</s>")
         np.testing.assert_allclose(t.alignment[:, :-1], raw.alpha[:, 1:-1], atol=1e-5)

@@ -10,7 +10,8 @@ from strangers import forge
 import seq2seq
 from seq2seq.alignment.measures import Measures
 from seq2seq.cli import stages
-from seq2seq.data.tokenizer import UNK
+from seq2seq.data.tokenizer import UNK, Token
+from seq2seq.data.words import Span
 from seq2seq.evaluation.attention import AttentionScores, GoldAlignment
 from seq2seq.evaluation.scoring import Score, Scores, bleu
 from seq2seq.evaluation.test_set import (
@@ -32,8 +33,9 @@ class Knows:
     def __init__(self, *words: str) -> None:
         self.ids = {word: i for i, word in enumerate(words, start=3)}
 
-    def encode(self, texts):
-        return [[self.ids.get(word, UNK) for word in text.split()] for text in texts]
+    def tokens(self, texts):
+        cut = [text.split() for text in texts]
+        return [[Token(self.ids.get(word, UNK), word, Span(0, 0)) for word in row] for row in cut]
 
 
 def test_a_sentence_is_known_if_both_its_sides_are():

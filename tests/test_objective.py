@@ -13,7 +13,7 @@ from runs import composed, go, run_new, template_pairs, write_corpus
 
 from seq2seq.config.registry import build
 from seq2seq.config.schema import LikelihoodConfig, Normalize, RDropConfig, SimCutConfig
-from seq2seq.model.draws import entry_keys, name_sites
+from seq2seq.model.draws import entry_keys, keyed, name_sites
 from seq2seq.run.errors import ConfigError
 from seq2seq.training.gradient import accumulated_gradient
 from seq2seq.training.objective import AgreementLoss, Cutoff, Shares
@@ -106,7 +106,10 @@ def test_two_passes_of_a_model_give_what_numpy_says(make, objective, shares):
     name_sites(model)
     kind, targets = build(objective), batch.tgt[batch.tgt_mask]
     keys = torch.stack([entry_keys(0, 1, len(SIZES), number=n) for n in range(2)], dim=1)
-    loss = kind(model, batch, keys, 0.1)
+    both, draws = kind.passes_of(batch, keys)
+    with keyed(draws):
+        followed = model.follow(both.src, both.src_mask, both.tgt, both.tgt_mask)
+    loss = kind.loss(model, followed, batch, 0.1)
     cut = kind.cutoff(batch, keys[:, 1])
     z = [
         model.logits(follow(model, one, number=number).t).detach().numpy()

@@ -75,7 +75,8 @@ def test_M6_an_old_run_is_scored_as_before(run, tmp_path, monkeypatch):
     scores, forced = tmp_path / "scores.json", tmp_path / "forced.json"
     assert run_here(monkeypatch, "evaluate", run, "--json", scores).code == 0
     before, now = (numbers(json.loads(path.read_bytes())) for path in (run / scores.name, scores))
-    assert now == close(before)
+    added = {name for name in now if "lower-cased" in name or "chrF++" in name}
+    assert {name: value for name, value in now.items() if name not in added} == close(before)
     pair = ["--source", run / "corpus/test.source", "--target", run / "corpus/test.target"]
     assert run_here(monkeypatch, "score", run, *pair, "--json", forced).code == 0
     assert numbers(json.loads(forced.read_bytes())) == close(numbers(expected(run)["forced"]))

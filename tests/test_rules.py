@@ -228,7 +228,7 @@ def test_a_word_that_may_be_completed_is_cut_as_the_model_likes():
         }
         found = [h.ids for h in ruled(model, source, rules, demands)]
         assert found == sorted(scores, key=scores.get, reverse=True)
-        assert any("x house" in texts[ids] for ids in found) == complete
+        assert any(texts[ids].startswith("x house") for ids in found) == complete
 
 
 def test_what_is_required_takes_the_steps_that_it_needs():

@@ -176,8 +176,8 @@ def _candidate(
     target: Tokenizer,
     h: Hypothesis,
     copied: Sequence[str] | None,
-    own: Carried | None,
-    opening: Opening | None,
+    own: Carried | None = None,
+    opening: Opening | None = None,
 ) -> Candidate:
     """Write a hypothesis as text; source tokens in `copied` stand in for its unknown words.
 

@@ -38,7 +38,6 @@ def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "seq2seq": seq2seq.__version__,
-        "commit": commit(Path(seq2seq.__file__)),
         "python": ".".join(map(str, sys.version_info[:3])),
         "packages": {name: version(name) for name in PACKAGES},
         "threads": cfg.threads if cfg.threads is not None else torch.get_num_threads(),
@@ -83,7 +82,10 @@ def typed_command() -> list[str]:
 
 def record(run: RunDir, found: dict[str, Any]) -> None:
     """Write `run.json` of a new run."""
-    run.write_json(RECORD, with_checksum(found | {"restarts": []}))
+    import seq2seq
+
+    found = found | {"commit": commit(Path(seq2seq.__file__)), "restarts": []}
+    run.write_json(RECORD, with_checksum(found))
     run.record(RECORD)
 
 

@@ -42,19 +42,21 @@ def accumulated_gradient(
     tokens = int(batch.tgt_mask.sum())
     while True:
         model.zero_grad(set_to_none=True)
-        loss = None
+        loss = followed = None
         total = torch.zeros((), device=batch.src.device)
         with OutOfMemory() as oom:
             cut = keys.tensor_split(boundaries(len(keys), parts))
             for part, own in zip(split(batch, parts), cut, strict=True):
-                with autocast(part.src.device, cfg.trainer.precision):
-                    loss = objective(model, part, own, cfg.trainer.label_smoothing)
+                seen, draws = objective.passes_of(part, own)
+                with keyed(draws), autocast(part.src.device, cfg.trainer.precision):
+                    followed = model.follow(seen.src, seen.src_mask, seen.tgt, seen.tgt_mask)
+                    loss = objective.loss(model, followed, part, cfg.trainer.label_smoothing)
                 loss = replace(loss, sentences=batch.num_sentences, tokens=tokens)
                 loss.objective(cfg.trainer.normalize).backward()
                 total += loss.total
             return Gradient(total, tokens, parts, shortage)
         # Free what the failed pass allocated before trying again.
-        loss = None
+        loss = followed = None
         shortage = oom.message
         free_failed_pass(batch.src.device)
         if cfg.trainer.on_out_of_memory is OnOutOfMemory.stop or parts == batch.num_sentences:

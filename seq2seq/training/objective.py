@@ -13,6 +13,7 @@ from seq2seq.data.tokenizer import PAD
 from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import Drawing, entry_keys, keyed
 from seq2seq.model.output import log_softmax
+from seq2seq.model.protocols import Followed
 from seq2seq.training.loss import SLICE_BYTES, Loss, loss_along
 
 
@@ -30,13 +31,15 @@ class Likelihood:
     cfg: LikelihoodConfig
     passes = 1
 
-    def __call__(
-        self, model: EncoderDecoder, batch: Batch, keys: Tensor, label_smoothing: float
+    def passes_of(self, batch: Batch, keys: Tensor) -> tuple[Batch, Tensor]:
+        """Return what the model follows, and the keys of its sentences, of keys (B, 1)."""
+        return batch, keys[:, 0]
+
+    def loss(
+        self, model: EncoderDecoder, followed: Followed, batch: Batch, label_smoothing: float
     ) -> Loss:
-        """Return the loss of a batch; its sentences draw by their keys (B, 1)."""
-        with keyed(keys[:, 0]):
-            followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-            return loss_along(model, followed, batch, label_smoothing)
+        """Return the loss of a batch that the model has followed."""
+        return loss_along(model, followed, batch, label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,16 @@ class Agreement:
         self.shares = shares
         self.cutoff = Cutoff(cutoff)
 
-    def __call__(
-        self, model: EncoderDecoder, batch: Batch, keys: Tensor, label_smoothing: float
+    def passes_of(self, batch: Batch, keys: Tensor) -> tuple[Batch, Tensor]:
+        """Return the batch concatenated with itself, and keys (2 B,) of (B, 2), one per pass."""
+        again = self.cutoff(batch, keys[:, 1])
+        pairs = zip(vars(batch).values(), vars(again).values(), strict=True)
+        return Batch(*map(torch.cat, pairs)), keys.T.flatten()
+
+    def loss(
+        self, model: EncoderDecoder, followed: Followed, batch: Batch, label_smoothing: float
     ) -> Loss:
-        """Return the loss of a batch; its sentences draw by their keys (B, 2), one per pass."""
-        # Both passes at once: the batch concatenated with itself.
-        pairs = zip(
-            vars(batch).values(), vars(self.cutoff(batch, keys[:, 1])).values(), strict=True
-        )
-        both = Batch(*map(torch.cat, pairs))
-        with keyed(keys.T.flatten()):
-            followed = model.follow(both.src, both.src_mask, both.tgt, both.tgt_mask)
+        """Return the loss of a batch; `followed` are both of its passes."""
         assert not followed.losses
         t_1, t_2 = followed.t.chunk(2)
         targets = batch.tgt[batch.tgt_mask]
