@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import RUN, option_parser, run_script, show
+from seq2seq.cli.console import RUN, TARGET_LANGUAGE, option_parser, run_script, show
 
 NUMBERS = {
     "drop": (0.0, "noise in sources: chance that a word is left out; 0.1 is usual"),
@@ -30,6 +30,7 @@ def parse() -> argparse.Namespace:
     side = "the side of the pairs that is translated (default: source, back-translation)"
     parser.add_argument("--synthetic", choices=("source", "target"), default="source", help=side)
     parser.add_argument("--tag", default="", help="in front of every source: <BT>")
+    parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
     for name, (default, what) in NUMBERS.items():
         kind = type(default)
         parser.add_argument(f"--{name}", type=kind, default=default, metavar="X", help=what)

@@ -28,6 +28,9 @@ def parse() -> argparse.Namespace:
         option = f"--{name.replace('_', '-')}"
         text = f"{RUN.split(',')[0]}, that {what}; may stand twice"
         parser.add_argument(option, metavar="RUN", action="append", default=[], help=text)
+    several = "of models that have several; --reverse writes the source language"
+    parser.add_argument("--target-language", metavar="CODE", help=several)
+    parser.add_argument("--source-language", metavar="CODE", help=several)
     parser.add_argument(
         "--weights", type=Path, required=True, help="JSON, read, or written by --tune"
     )
@@ -53,8 +56,10 @@ def main() -> None:
 
     lists = read_nbest(args.nbest, args.source)
     for scorer in Scorer:
+        language = args.source_language if scorer is Scorer.reverse else args.target_language
         for run in getattr(args, scorer):
-            add_scores(lists, scorer, seq2seq.load(run, args.overrides))
+            model = seq2seq.load(run, args.overrides)
+            add_scores(lists, scorer, model, language if model.config.data.tags else None)
     if args.tune:
         references = list(read_lines(args.tune))
         metric = bleu_metric(references=references)

@@ -31,6 +31,7 @@ from seq2seq.data.tags import tag_ids
 from seq2seq.data.tokenizer import EOS
 from seq2seq.data.toy import generate
 from seq2seq.data.words import split_words
+from seq2seq.decoding.augment import AugmentRules, augment
 from seq2seq.decoding.forced import force_ids, ranking_of, without_tag
 from seq2seq.decoding.search import Hypothesis
 from seq2seq.evaluation.scoring import LOWER_CASED, TOKENISED
@@ -272,6 +273,26 @@ def test_a_run_of_several_languages_has_to_be_told_which(tagged, run, script, mo
     assert both[0].out.decode() == f"{model.translate(['the cat sleeps .'], 'fr')[0].text}\n\n"
     with pytest.raises(UsageError, match="is not given"):
         model.translate(["the cat sleeps ."])
+
+
+def test_there_are_as_many_languages_as_sentences_or_one(model):
+    with pytest.raises(UsageError, match="2 for 3 sentences"):
+        model.translate(["a", "b", "c"], ["fr", "en"])
+
+
+def test_text_is_made_in_the_language_that_is_named(tagged, model, tmp_path):
+    source, _ = columns(tagged)
+    text = tmp_path / "mono.txt"
+    text.write_text("".join(f"{line}\n" for line in source[:5]), "utf-8")
+    with pytest.raises(UsageError, match="this run has several"):
+        augment(model, text, tmp_path / "none", AugmentRules())
+    for language in ("fr", "en"):
+        output = tmp_path / language
+        augment(model, text, output, AugmentRules(target_language=language))
+        made = (output / "pairs.source").read_text("utf-8").splitlines()
+        wanted = [t.text for t in model.translate(source[:5], language)]
+        assert made == [text for text in wanted if text in made]
+        assert made, "the model says nothing"
 
 
 def test_links_count_the_words_of_the_line(tagged, script):

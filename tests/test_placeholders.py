@@ -11,19 +11,22 @@ from conftest import tiny_model
 from runs import begin, composed, locked, template_pairs, write_corpus
 from test_tokenizer import corpus
 
+from seq2seq.config.compose import to_config
 from seq2seq.config.schema import DecodeConfig, PieceModel, SentencePieceConfig, WordsConfig
 from seq2seq.config.schema.placeholders import patterns_of
 from seq2seq.data.pair import Pair
-from seq2seq.data.placeholders import CarryingTokenizer, Placeholders
+from seq2seq.data.placeholders import CarryingTokenizer, Placeholders, placeholders_of
 from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers, prepare
 from seq2seq.data.subword_vocabulary import Subwords
 from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.data.word_vocabulary import Words
 from seq2seq.decoding.carried import Carried
+from seq2seq.decoding.demands import Rulebook
 from seq2seq.decoding.forced import force
+from seq2seq.decoding.request import Request
 from seq2seq.decoding.search import Hypothesis
 from seq2seq.decoding.translate import translate
-from seq2seq.run.errors import ConfigError
+from seq2seq.run.errors import ConfigError, DataError
 
 ALL = ["url", "email", "number", "tag", "name=Zoe|Ben( Doe)?"]
 FOUND = Placeholders(patterns_of(ALL), ["<2de>"])
@@ -256,7 +259,7 @@ def test_what_a_search_left_out_is_put_where_it_is_attended_to(ids, attends, pla
     alpha = np.zeros((len(ids), 3), np.float32)
     alpha[range(len(ids)), attends] = 1
     h = Hypothesis(tuple(ids), 0.0, 0.0, (), alpha, finished=ids[-1] == EOS)
-    own = Carried(dict.fromkeys(places, "x"), places, WRITTEN)
+    own = Carried(dict.fromkeys(places, "x"), places, 0, WRITTEN)
     assert own._mended(h, Spelled()) == expected
 
 
@@ -284,3 +287,22 @@ def test_a_run_learns_symbols_and_keeps_what_is_scored_as_it_is(tmp_path, tokeni
         assert (
             json.loads(run.path("data_report.json").read_text())["test"]["unwritable"]["lines"] == 0
         )
+
+
+def test_tags_of_languages_are_no_placeholders():
+    corpora = [{"train": "a.tsv", "validation": "v.tsv", "test": "t.tsv", "target_language": code}
+               for code in ("de", "fr")]  # fmt: skip
+    raw = {"data": {"corpora": corpora, "placeholders": ["tag"]}}
+    raw["tokenizer"] = {"name": "sentencepiece"}
+    placeholders = placeholders_of(to_config(raw))
+    assert [*placeholders.source("<2fr> a <b> c").values()] == ["<tag1>"]
+
+
+def test_requests_are_refused_where_texts_are_carried_over():
+    """Mending might break a prefix, or a required word apart."""
+    (_, target), _ = tokenizers("bpe")
+    rulebook = Rulebook(target, DecodeConfig(), carrying=True)
+    assert rulebook.asked(Request("a"), 1) is None
+    for request in (Request("a", prefix="b"), Request("a", required=[["b"]])):
+        with pytest.raises(DataError, match="keeps to no prefix"):
+            rulebook.asked(request, 1)

@@ -12,6 +12,7 @@ from seq2seq.cli.stages import trainer_of
 from seq2seq.config.compose import load_run_config
 from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers
 from seq2seq.data.tokenizer import EOS, PAD
+from seq2seq.evaluation import figures
 from seq2seq.run.directory import RunDir
 from seq2seq.run.signals import StopRequest
 
@@ -32,7 +33,7 @@ def runs(tmp_path_factory):
         )
         for name in ("left_to_right", "right_to_left")
     ]
-    go(both[1], "trainer.max_updates=80")
+    go(both[1], "trainer.max_updates=80", "stages=[train,decode]")
     return both
 
 
@@ -51,6 +52,19 @@ def test_training_reads_the_ids_of_a_target_from_its_last(runs):
         assert left.src[row].tolist() == plain.src[row].tolist()
         assert left.tgt[row].tolist() == [*plain.tgt[row][-2::-1], EOS]
     assert any(left.tgt[row].tolist() != plain.tgt[row].tolist() for row in range(len(plain)))
+
+
+def test_heatmaps_show_the_words_of_the_text(runs, monkeypatch):
+    run, cfg = RunDir(runs[1]), load_run_config(runs[1] / "config.yaml")
+    cfg.evaluate.heatmaps = [1, 2]
+    drawn = []
+    monkeypatch.setattr(figures, "heatmap_png", lambda *arguments: drawn.append(arguments[-1]))
+    for _, draw in figures.draw_heatmaps(cfg, run):
+        draw()
+    texts = (runs[1] / "decode/test.txt").read_text("utf-8").splitlines()
+    assert [side.text for side in drawn] == texts[:2]
+    for side in drawn:
+        assert [*side.spans] == sorted(side.spans)
 
 
 def test_cuts_drawn_for_an_update_are_reversed_too(runs):

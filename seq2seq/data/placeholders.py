@@ -14,6 +14,7 @@ from seq2seq.config.schema.placeholders import numbered, patterns_of
 from seq2seq.data.pair import Pair
 from seq2seq.data.tokenizer import SPACE, Token, Tokenizer
 from seq2seq.data.words import Span
+from seq2seq.run.errors import ConfigError
 
 Symbols = Mapping[Span, str]
 """What is to stand in place of characters of a text, in their order."""
@@ -113,6 +114,12 @@ class CarryingTokenizer:
         ours, theirs = (
             [t.encode([symbol])[0][-1] for symbol in placeholders.symbols] for t in (source, target)
         )
+        for tokenizer, ids in ((source, ours), (target, theirs)):
+            written = (piece.strip(SPACE) for piece in tokenizer.pieces(ids))
+            for symbol, piece in zip(placeholders.symbols, written, strict=True):
+                if piece != symbol:  # the words of 0.1.0 know no symbols
+                    fix = "Learn a vocabulary with it: leave init.run out."
+                    raise ConfigError("config", f"the vocabulary has no {symbol}", fix)
         self._target_of = dict(zip(ours, theirs, strict=True))
         self.written = dict(zip(theirs, placeholders.symbols, strict=True))
         """Of each symbol of the target."""
@@ -198,4 +205,5 @@ def placeholders_of(cfg: Config) -> Placeholders | None:
     """Return what a config carries over, if anything."""
     if not cfg.data.placeholders:
         return None
-    return Placeholders(patterns_of(cfg.data.placeholders), cfg.tokenizer.symbols)
+    others = [*cfg.data.tags.values(), *cfg.tokenizer.symbols]
+    return Placeholders(patterns_of(cfg.data.placeholders), others)

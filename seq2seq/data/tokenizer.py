@@ -70,7 +70,7 @@ class RightToLeft:
     """A vocabulary whose texts are read and written from their last token to their first."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+        self.left_to_right = self._tokenizer = tokenizer
 
     def __len__(self) -> int:
         return len(self._tokenizer)

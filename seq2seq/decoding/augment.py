@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from seq2seq.data.languages import language_is_spaced
 from seq2seq.data.prepare import lengths_of
+from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.text import FileSummary, read_lines, scan_lines, strict
 from seq2seq.data.words import is_blank, split_words
 from seq2seq.decoding.pretrained import Pretrained
@@ -63,6 +64,7 @@ class AugmentRules:
     """
 
     synthetic: Side = "source"  # the side that is translated
+    target_language: str | None = None  # of the model, if it has several
     tag: str = ""  # in front of every source
     drop: float = 0.0  # share of the words that are left out
     blank: float = 0.0  # share of the others that become `BLANK`
@@ -166,9 +168,10 @@ class _PairMaker:
         self.model, self.rules, self.cfg = model, rules, model.config.decode
         if self.cfg.mbr is None:  # which chooses from many
             self.cfg = replace(self.cfg, n_best=1)
-        self.lengths = lengths_of(model.config)
-        data, written = model.config.data, rules.synthetic == "source"
-        self.source_language = data.target_language if written else data.source_language
+        self.direction = direction_to(model.config.data, rules.target_language)
+        self.tags = tagging(model.config.data, model.tokenizers, rules.target_language)
+        self.lengths = lengths_of(model.config, self.direction)
+        self.source_language = self.direction[rules.synthetic == "source"]  # of the pairs
 
     def settings(self, text: FileSummary) -> dict[str, Any]:
         """Return what pairs depend on: not on how many lines are translated at once."""
@@ -195,7 +198,7 @@ class _PairMaker:
         # In place of what is not translated stands an empty line: the others keep their numbers.
         lines = ["" if why else line for (_, line), why in zip(block, unused, strict=True)]
         model, tokenizers = self.model.model, self.model.tokenizers
-        found = translate(model, tokenizers, lines, self.cfg, first=block[0][0])
+        found = translate(model, tokenizers, lines, self.cfg, tags=self.tags, first=block[0][0])
         for (number, line), why, translation in zip(block, unused, found, strict=True):
             reason = why or self._judge(translation)
             report.note(reason, number, line, translation.text)
@@ -252,8 +255,8 @@ def _survey(path: Path, maker: _PairMaker) -> tuple[FileSummary, NDArray[np.bool
     Returns:
         What the file holds, and of each line whether one before is equal.
     """
-    language, keep = maker.model.config.data.source_language, maker.rules.keep_duplicates
-    summary = FileSummary(path.name, languages=(language,))
+    keep = maker.rules.keep_duplicates
+    summary = FileSummary(path.name, languages=maker.direction[:1])
     lines = (b"" if keep else line.encode() for line in strict(scan_lines(path, summary)))
     digests = (hashlib.blake2b(line, digest_size=8).digest() for line in lines)
     found = np.fromiter((int.from_bytes(digest) for digest in digests), np.uint64)

@@ -23,6 +23,7 @@ class Carried:
 
     texts: Mapping[int, str]
     places: Mapping[int, int]  # the source token of each
+    shift: int  # ids before those of the source
     written: Mapping[int, str]  # all symbols, of this source or not
 
     def whole_first(
@@ -54,7 +55,7 @@ class Carried:
             if token in self.written and (token not in self.texts or token in ids):
                 if not missing:
                     continue
-                token = max(missing, key=lambda symbol: float(h.alpha[row, self.places[symbol]]))
+                token = max(missing, key=lambda symbol: float(h.alpha[row, self._column(symbol)]))
                 missing.remove(token)
             ids.append(token)
             rows.append(row)
@@ -66,12 +67,16 @@ class Carried:
             begins, weights = [*begins, len(ids)], [*weights, h.alpha[len(h.ids) - 1]]
         before: dict[int, list[int]] = {}
         for symbol in missing:
-            place = self.places[symbol]
+            place = self._column(symbol)
             most = max(range(len(weights)), key=lambda i: float(weights[i][place]), default=0)
             at = max((i for i in begins if i <= most), default=0)
             before.setdefault(at, []).extend(target.encode([self.written[symbol]])[0])
         ordered = (x for i in range(len(ids) + 1) for x in (*before.get(i, ()), *ids[i : i + 1]))
         return list(ordered)
+
+    def _column(self, symbol: int) -> int:
+        """Return where attention to a symbol stands, as the model has it."""
+        return self.places[symbol] + self.shift
 
     def restored(
         self, ids: Sequence[int], pieces: Sequence[str], text: str, spans: Sequence[Span]
@@ -98,5 +103,5 @@ def carried(source: Tokenizer, line: str, src: Tokens, *, shift: int = 0) -> Car
         return None
     found = source.carried(line, src.ids, src.spans)
     texts = {token: text for token, (text, _) in found.items()}
-    places = {token: place + shift for token, (_, place) in found.items()}
-    return Carried(texts, places, source.written)
+    places = {token: place for token, (_, place) in found.items()}
+    return Carried(texts, places, shift, source.written)

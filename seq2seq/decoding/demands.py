@@ -31,10 +31,11 @@ class Rulebook:
     Args:
         target: The vocabulary.
         cfg: Of the search.
+        carrying: Whether the model has placeholders, which mending may put anywhere.
     """
 
-    def __init__(self, target: Tokenizer, cfg: DecodeConfig) -> None:
-        self._target, self._cfg = target, cfg
+    def __init__(self, target: Tokenizer, cfg: DecodeConfig, *, carrying: bool = False) -> None:
+        self._target, self._cfg, self._carrying = target, cfg, carrying
 
     @cached_property
     def _texts(self) -> PieceTexts:
@@ -77,6 +78,9 @@ class Rulebook:
         if asks and isinstance(self._target, RightToLeft):
             reversed_ = "a right-to-left model keeps to no prefix and no words"
             raise DataError(where, reversed_, "Let it score: scripts/rerank.py.")
+        if asks and self._carrying:
+            carrying = "a model with data.placeholders keeps to no prefix and no words"
+            raise DataError(where, carrying, "Leave them out.")
         if asks and self._cfg.sample:
             sampled = "samples keep to no prefix and no words"
             raise DataError(where, sampled, "Leave decode.sample out.")

@@ -21,7 +21,7 @@ from seq2seq.model import EncoderDecoder, build_model
 from seq2seq.model.ensemble import Decodable, Ensemble, Mixture
 from seq2seq.run.checksums import MANIFEST, entries_of
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import ConfigError, PlatformError, RunDirError
+from seq2seq.run.errors import ConfigError, PlatformError, RunDirError, UsageError
 from seq2seq.run.naming import named_runs
 from seq2seq.training.checkpoint import load_weights
 
@@ -77,7 +77,13 @@ class Pretrained:
         Args:
             sentences: Any number of them.
             target_language: As of `stream`.
+
+        Raises:
+            UsageError: as of `stream`, or not as many languages as sentences.
         """
+        if not isinstance(target_language, str | None) and len(target_language) != len(sentences):
+            what = f"{len(target_language)} for {len(sentences)} sentences"
+            raise UsageError("target language", what, "Give one for all, or one for each.")
         return list(self.stream(sentences, target_language=target_language))
 
     def stream(

@@ -96,14 +96,20 @@ def read_nbest(path: Path, source: Path | None = None) -> list[NBest]:
     return list(lists.values())
 
 
-def add_scores(lists: Sequence[NBest], scorer: Scorer, model: Pretrained) -> None:
-    """Add a feature: the log-probability (nats) that a model gives each translation."""
+def add_scores(
+    lists: Sequence[NBest], scorer: Scorer, model: Pretrained, target_language: str | None = None
+) -> None:
+    """Add a feature: the log-probability (nats) that a model gives each translation.
+
+    `target_language` is the one that the model is to write, if it has several.
+    """
 
     def pair(source: str, text: str) -> tuple[str, str]:
         sides = {Scorer.forward: (source, text), Scorer.reverse: (text, source)}
         return sides.get(scorer, (NOTHING, text))
 
-    found = model.force(pair(own.source, text) for own in lists for text in own.texts)
+    pairs = (pair(own.source, text) for own in lists for text in own.texts)
+    found = model.force(pairs, target_language=target_language)
     for own in lists:
         names = [name for name in own.features if name.startswith(scorer)]
         name = f"{scorer}{len(names) + 1}" if names else str(scorer)

@@ -56,10 +56,10 @@ def translate(  # noqa: PLR0913 - all that a line can be told meets here
     assert not model.training
     source, target = tokenizers
     # A beam is kept whole where a candidate may have to be mended: the others come first.
-    carrying = isinstance(source, CarryingTokenizer) and not cfg.sample
-    wide = replace(cfg, n_best=cfg.beam_size) if carrying else cfg
+    carrying = isinstance(source, CarryingTokenizer)
+    wide = replace(cfg, n_best=cfg.beam_size) if carrying and not cfg.sample else cfg
     # The weights are made ready for the search once, not for each batch.
-    rulebook, asked = Rulebook(target, cfg), dict[int, Asked]()
+    rulebook, asked = Rulebook(target, cfg, carrying=carrying), dict[int, Asked]()
     searcher, forbidden = for_search(model, cfg), tags.forbidden
     search = partial(search_batch, model, searcher, cfg=wide, asked=asked, forbidden=forbidden)
     maps = maps and has_maps(model)

@@ -15,6 +15,7 @@ from seq2seq.alignment.heatmap import Weights, plot_alignment, printable_line, t
 from seq2seq.alignment.words import Spans, group_pieces, merge_words
 from seq2seq.config.schema import Config
 from seq2seq.data.prepare import load_tokenizers
+from seq2seq.data.tokenizer import RightToLeft
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import END
 from seq2seq.run.directory import RunDir
@@ -67,6 +68,8 @@ def drawn(drawings: Iterable[Drawing]) -> Iterator[tuple[str, bytes]]:
 def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     """Draw the attention of the best hypothesis of each test sentence in `evaluate.heatmaps`."""
     source, target = load_tokenizers(run, cfg)
+    if isinstance(target, RightToLeft):  # the translations are in reading order
+        target = target.left_to_right
     for number, line in enumerate(read_lines_of(run.checked(DETAILS)), start=1):
         if number not in cfg.evaluate.heatmaps:
             continue

@@ -14,6 +14,7 @@ from pathlib import Path
 import regex
 
 import seq2seq
+from seq2seq.cli.console import show
 from seq2seq.data.prepare import SIDES, load_text
 from seq2seq.evaluation.scoring import bleu
 from seq2seq.run.directory import RunDir
@@ -48,12 +49,15 @@ def main() -> None:
     sources, references, required, forbidden = map(list, zip(*cases, strict=True))
     prefixes = [" ".join(text.split()[: len(text.split()) // 2]) for text in references]
 
-    Request = seq2seq.Request
     ways = {
         "plain": [*sources],
-        "required": [Request(s, required=[[w]]) for s, w in zip(sources, required, strict=True)],
-        "forbidden": [Request(s, forbidden=[w]) for s, w in zip(sources, forbidden, strict=True)],
-        "prefix": [Request(s, prefix=p) for s, p in zip(sources, prefixes, strict=True)],
+        "required": [
+            seq2seq.Request(s, required=[[w]]) for s, w in zip(sources, required, strict=True)
+        ],
+        "forbidden": [
+            seq2seq.Request(s, forbidden=[w]) for s, w in zip(sources, forbidden, strict=True)
+        ],
+        "prefix": [seq2seq.Request(s, prefix=p) for s, p in zip(sources, prefixes, strict=True)],
     }
     rows = []
     for name, requests in ways.items():
@@ -70,10 +74,9 @@ def main() -> None:
                 "seconds": round(seconds, 1),
             }
         )
-    print(f"| {' | '.join(rows[0])} |\n|{'---|' * len(rows[0])}")
-    for row in rows:
-        print(f"| {' | '.join(str(value) for value in row.values())} |")
-    print(json.dumps({"sentences": len(cases), "rows": rows}))
+    lines = [[*rows[0]], ["---"] * len(rows[0]), *([*map(str, row.values())] for row in rows)]
+    shown = [f"| {' | '.join(line)} |" for line in lines]
+    show("\n".join([*shown, json.dumps({"sentences": len(cases), "rows": rows})]))
 
 
 main()
