@@ -48,7 +48,7 @@ LATER_KEYS = ("decode", "evaluate", *_SHOWN, "device", "threads")
 
 _LIMITS = "max_updates max_epochs max_minutes patience keep_checkpoints on_out_of_memory"
 RESUME_KEYS = (*LATER_KEYS, "stages", "logging", *(f"trainer.{x}" for x in _LIMITS.split()))
-"""Settings that a resumed run may change. `max_updates` and `max_epochs` also move decay's end."""
+"""Settings that a resumed run may change; the first two limits also move the end of a schedule."""
 
 COMMAND_ONLY = ("run_dir", "resume")
 """Keys of `configs/config.yaml` that locate a run and do not configure it."""

@@ -193,7 +193,7 @@ class _Surface:
         # At t = -inf the smallest slope leads; ties go to the highest intercept, then to the first.
         now = np.lexsort((-a, b), axis=-1)[:, 0]
         moments, changes = [np.empty(0)], [self.statistics[lines, now].sum(axis=0)[None]]
-        # All lists at once: the first line to overtake the leader becomes the leader.
+        # All lists at once: the first translation to overtake the leader becomes the leader.
         while True:
             gap = b - b[lines, now, None]
             with np.errstate(divide="ignore", invalid="ignore"):
