@@ -1,7 +1,7 @@
-"""Make training pairs of text in one language: a run translates it, bad translations are left out.
+"""Make training pairs from monolingual text: a run translates it, and bad pairs are dropped.
 
-OUTPUT holds pairs.source, pairs.target and report.json, and appears when all is done. Killed at any
-time, the same command goes on, and ends with the same bytes.
+OUTPUT holds pairs.source, pairs.target and report.json, and appears when all is done. If killed,
+run the same command again: it resumes, and ends with the same bytes.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Translate, or go on, and say what came of it."""
+    """Translate, or resume, and print a summary."""
     args = vars(parse())
     import seq2seq  # torch takes seconds; --help does not need it
     from seq2seq.decoding.augment import AugmentRules, augment

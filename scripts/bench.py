@@ -1,4 +1,4 @@
-"""What `benchmark.py` measures: models of named sizes, updates of training, clocks."""
+"""The parts of `benchmark.py`: models of named sizes, training updates, batches, clocks."""
 
 import io
 import itertools
@@ -36,7 +36,7 @@ from seq2seq.training.optim import build_optimizer, clip_gradients
 Rows = Sequence[npt.NDArray[np.int32]]
 
 SIZES = {"small": (192, 256), "medium": (256, 512), "paper": (620, 1000)}
-"""Embeddings and hidden units; `paper` is RNNsearch of Bahdanau et al. 2014, A.2.3."""
+"""Embedding size and hidden units; `paper` is RNNsearch of Bahdanau et al. 2014, A.2.3."""
 
 PAPERS = "multi30k_en_fr"
 MEMBERS = (
@@ -49,27 +49,27 @@ MEMBERS = (
     f"{PAPERS} cell=min_gru decoder=stacked decoder.attend=top decoder.input_feeding=false",
     *("cgru", "luong", "gnmt_small", "bideep", "self_attention_encoder", "transformer_tiny"),
 )
-"""The family: presets, with what is changed in them; the first is the paper's model."""
+"""The model family: presets with overrides; the first is the paper's model."""
 
 LENGTHS = {"captions": (14.5, 4.3, 16.4, 5.4, 50), "full": (50, 0, 50, 0, 50)}
-"""Mean and spread of source and target tokens, and the longest: as in Multi30k; none shorter."""
+"""Mean and spread of source and target tokens, and the maximum; `captions` is as in Multi30k."""
 
 
 # Clocks --------------------------------------------------------------------------------
 
 
 def interleaved(contestants: Sequence[Callable[[], float]], rounds: int) -> list[list[float]]:
-    """Return units a second of each contestant, round by round.
+    """Return units per second of each contestant, round by round.
 
-    All take turns, so that what slows the machine down slows all of them. One round is made before
-    the first that counts.
+    All take turns, so that a slowdown of the machine affects all of them. The first round is a
+    warmup and does not count.
     """
     turns = [[contestant() for contestant in contestants] for _ in range(rounds + 1)]
     return [list(rates) for rates in zip(*turns[1:], strict=True)]
 
 
 def timed(work: Callable[[], float]) -> float:
-    """Do a work that returns its units; return units a second."""
+    """Run work that returns a number of units; return units per second."""
     start = time.perf_counter()
     units = work()
     if torch.cuda.is_available():
@@ -78,7 +78,7 @@ def timed(work: Callable[[], float]) -> float:
 
 
 def matmul_rate(dtype: torch.dtype, device: torch.device, size: int = 2048) -> float:
-    """Return operations a second in products of square matrices, the best of several."""
+    """Return operations per second of square matmuls, the best of several."""
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
 
     def work() -> float:
@@ -93,7 +93,7 @@ def matmul_rate(dtype: torch.dtype, device: torch.device, size: int = 2048) -> f
 
 @dataclass(frozen=True)
 class Size:
-    """Sizes that are compared; the readout has l = n / 2 as in the paper."""
+    """A model size to compare; the readout has l = n / 2, as in the paper."""
 
     name: str
     embedding: int  # m
@@ -101,7 +101,7 @@ class Size:
     vocabulary: int  # K_x and K_y
 
     def apply_to(self, cfg: Config) -> Config:
-        """Return a config with the paper's model at this size, and dropout, which costs time."""
+        """Return a config with the paper's model at this size, with dropout, as it takes time."""
         model = ModelConfig(
             embedding_size=self.embedding,
             hidden_size=self.hidden,
@@ -116,14 +116,14 @@ class Size:
 
 
 class Training:
-    """A model in training: what the trainer does between two log lines.
+    """A model in training: does what the trainer does between two log lines.
 
     Args:
         cfg: Model, optimizer, clipping, smoothing.
-        way: How it is trained: `fused bf16`.
+        way: Backend and precision: `fused bf16`.
         words: K_x and K_y.
-        batches: Made when they are asked for, as in training; never at an end.
-        device: Where.
+        batches: Made on demand, as in training; never ends.
+        device: Device of the model.
     """
 
     def __init__(
@@ -157,10 +157,10 @@ class Training:
 
 
 def operations(cfg: Config, words: int, batch: Batch) -> float:
-    """Return multiplications and additions of matmuls for a target token, forward and backward.
+    """Return the FLOPs of matmuls per target token, forward and backward.
 
-    As torch counts them in the reference code, on a few sentences of a batch; elementwise functions
-    count nothing.
+    Counted by torch on the reference code, on a few sentences of a batch; elementwise functions do
+    not count.
     """
     cfg = replace(cfg, model=replace(cfg.model, backend=Backend.reference))
     model = build_model(cfg, num_source=words, num_target=words, pad=PAD)
@@ -192,7 +192,7 @@ def _rows(rng: np.random.Generator, lengths: npt.NDArray[np.int64], vocabulary: 
 
 
 def pieces_of(file: Path, vocabulary: int) -> Rows:
-    """Cut a text file into byte pairs of its own."""
+    """Tokenize a text file by BPE learnt from it."""
     lines = file.read_text(encoding="utf-8").splitlines()
     model = io.BytesIO()
     SentencePieceTrainer.train(
@@ -213,7 +213,7 @@ def pieces_of(file: Path, vocabulary: int) -> Rows:
 
 
 def stored(pairs: tuple[Rows, Rows], vocabulary: int, directory: Path) -> TokenizedPairs:
-    """Put pairs into files that are read as a run reads its own."""
+    """Write pairs to files, and open them as a run does."""
     sides = []
     for name, rows in zip(("source", "target"), pairs, strict=True):
         ids, ends = directory / f"{name}.ids", directory / f"{name}.ends"
@@ -224,7 +224,7 @@ def stored(pairs: tuple[Rows, Rows], vocabulary: int, directory: Path) -> Tokeni
 
 
 def batches_of(pairs: TokenizedPairs, cfg: TrainerConfig) -> Iterator[Batch]:
-    """Make the batches of an epoch in random order, as training has them, again and again."""
+    """Yield the shuffled batches of an epoch, repeated forever."""
     assert cfg.batch_order is BatchOrder.shuffled
     plan = plan_epoch(pairs.src.lengths(), pairs.tgt.lengths(), cfg, seed=1, epoch=0)
     return (pairs.batch(rows, PAD) for rows in itertools.cycle(plan))

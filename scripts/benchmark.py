@@ -1,7 +1,7 @@
 """Measure speed: `benchmark.py train`, `members` or `decode RUN`.
 
-Contenders take turns in one process, round by round, and the median round counts. A peer's program
-takes its turn in each round, too.
+Contestants take turns in one process, round by round, and the median round counts. A peer's program
+also takes a turn in each round.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-# As train.py: a waiting thread gives its core away.
+# As in train.py: waiting threads yield their cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import checkout  # noqa: F401
 from seq2seq.cli.console import option_parser, output_stream, run_script, table
@@ -55,7 +55,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--peer-updates", type=int, default=30, help="of the peer, a round")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     args = parser.parse_args()
-    # Not every member runs on the fused path alone.
+    # Some members cannot run on the fused kernels alone.
     backend = "auto" if args.what == "members" else "fused"
     args.ways = args.ways or f"{backend} fp32,{backend} bf16"
     if args.against and not args.data:
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def train(args: argparse.Namespace) -> list[Row]:
-    """Time updates at each size, with each way to make them."""
+    """Time updates at each size, for each backend and precision."""
     from bench import SIZES, Size
 
     if unknown := {*args.sizes.split(",")} - {*SIZES}:
@@ -104,7 +104,7 @@ def train_at(args: argparse.Namespace, size: "Size") -> list[Row]:
         rates = measured(args, trainings, others)
         name: Row = {"size": size.name, "words": size.vocabulary}
         rows = [name | training_row(*both) for both in zip(trainings, rates, strict=False)]
-    if args.against:  # and how many times faster than it each of ours is
+    if args.against:  # add the peer, and our speedups over it
         for row in rows:
             row["x peer"] = round(row["tokens/s"] / median(rates[-1]), 2)
         rows.append(name | {"way": args.against.stem} | figures(rates[-1], "tokens/s"))
@@ -112,7 +112,7 @@ def train_at(args: argparse.Namespace, size: "Size") -> list[Row]:
 
 
 def members(args: argparse.Namespace) -> list[Row]:
-    """Time updates of the family, and how long each takes for an operation beside the first."""
+    """Time updates of the family, and compare each member's time per operation to the first's."""
     from bench import MEMBERS, PAPERS
 
     names = [name.strip() for name in args.members.split(";")] if args.members else [*MEMBERS]
@@ -122,7 +122,7 @@ def members(args: argparse.Namespace) -> list[Row]:
         trainings = trainings_of(args, configs, words, Path(directory))
         rates = measured(args, trainings)
     rows: list[Row] = []
-    speeds: list[float] = []  # in operations
+    speeds: list[float] = []  # operations per second
     for number, (training, rate) in enumerate(zip(trainings, rates, strict=True)):
         name = names[number // len(ways)].removeprefix(f"{PAPERS} ")
         speeds.append(median(rate) * training.operations)
@@ -133,7 +133,7 @@ def members(args: argparse.Namespace) -> list[Row]:
 
 
 def config_of(args: argparse.Namespace, name: str, *changes: str) -> "Config":
-    """Return a preset with the sentences of a batch that were asked for."""
+    """Return a preset with the requested batch size."""
     from seq2seq.config.compose import preset
 
     batch = [f"trainer.batch_sentences={args.batch}", "trainer.batch_tokens=null"]
@@ -145,7 +145,7 @@ def measured(
     trainings: "Sequence[Training]",
     others: Sequence[Callable[[], float]] = (),
 ) -> list[list[float]]:
-    """Return target tokens per second of trainings, and of others, round by round."""
+    """Return target tokens per second of trainings and of other contestants, round by round."""
     from bench import interleaved, timed
 
     own = [partial(timed, partial(training.updates, args.updates)) for training in trainings]
@@ -155,7 +155,7 @@ def measured(
 def trainings_of(
     args: argparse.Namespace, configs: "Sequence[Config]", words: int, directory: Path
 ) -> "list[Training]":
-    """Build each model for each way to train it, on one corpus."""
+    """Build each model for each backend and precision, on one corpus."""
     from bench import Training, batches_of, drawn_pairs, pieces_of, stored
     from seq2seq.config.schema import Device
     from seq2seq.decoding.pretrained import pick_device
@@ -166,7 +166,7 @@ def trainings_of(
         source, target = (args.data / f"train.{code}" for code in args.languages.split(","))
         pairs = pieces_of(source, words), pieces_of(target, words)
     corpus = stored(pairs, words, directory)
-    keep_freed_memory()  # as train.py
+    keep_freed_memory()  # as in train.py
     device, ways = pick_device(Device.auto), args.ways.split(",")
     return [
         Training(cfg, way, words, batches_of(corpus, cfg.trainer), device)
@@ -175,7 +175,7 @@ def trainings_of(
 
 
 def training_row(training: "Training", rates: list[float]) -> Row:
-    """Return the figures of one way to train, and how near it comes to what matmuls allow."""
+    """Return the figures of one training, and its fraction of the matmul rate."""
     import torch
 
     from bench import matmul_rate
@@ -193,7 +193,7 @@ def figures(rates: list[float], unit: str) -> Row:
 
 
 def peer(args: argparse.Namespace, size: "Size", field: str) -> Callable[[], float]:
-    """Return a contestant that runs a peer's script, which measures itself, without its start."""
+    """Return a contestant that runs a peer's script, which times itself without its startup."""
     source, target = args.languages.split(",")
     options = {
         "data": args.data, "src": source, "tgt": target, "emb": size.embedding,
@@ -213,7 +213,7 @@ def peer(args: argparse.Namespace, size: "Size", field: str) -> Callable[[], flo
 
 
 def decode(args: argparse.Namespace) -> list[Row]:
-    """Time the translation of a run's test set, with each beam and each way."""
+    """Time the translation of a run's test set for each beam size, backend and precision."""
     from bench import interleaved, timed
     from seq2seq.config.compose import load_run_config
     from seq2seq.config.schema import Backend
@@ -255,14 +255,14 @@ def decode(args: argparse.Namespace) -> list[Row]:
 
 
 def shown(value: object) -> str:
-    """Return a figure of a table; those that nobody rounded get three digits."""
+    """Return a figure for a table; unrounded ones get three digits."""
     if isinstance(value, float) and len(str(value)) > 7:
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     return str(value)
 
 
 def machine(args: argparse.Namespace) -> str:
-    """Say on what and with what this was measured."""
+    """Describe the machine, the software and the measurement."""
     import platform
     import re
 

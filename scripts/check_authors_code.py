@@ -1,9 +1,9 @@
-"""Compare the model with what the authors' own code computed.
+"""Compare the model with results computed by the authors' own code.
 
 Builds the model of each file in float64 with the file's weights, runs the file's batch forward and
-backward on the readable and on the fused backend, and prints how far cost, word probabilities,
-distributions, alignments and every gradient are from the file's. Exit code 1 if any is further
-than 1e-5, relative.
+backward on the reference and on the fused backend, and prints the deviation of cost, word
+probabilities, distributions, alignments and every gradient from the file's. Exit code 1 if any
+relative deviation is above 1e-5.
 """
 
 from pathlib import Path
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def shown(reference: "Reference", columns: dict[str, dict[str, float]], tolerance: float) -> str:
-    """Return the deviations of a file, a line for each result and a column for each backend."""
+    """Return the deviations of a file, a line per result and a column per backend."""
     sizes = " ".join(f"{letter}={size}" for letter, size in reference.sizes.items())
     batch = reference.batch
     lines = [

@@ -1,4 +1,4 @@
-"""What every script imports first: it runs without an install, and an old version is one line."""
+"""Imported first by every script: works without an install, and refuses too old versions."""
 
 import sys
 from pathlib import Path

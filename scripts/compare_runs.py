@@ -1,6 +1,6 @@
-"""Say whether two runs came to the same result, bit for bit; print the first difference.
+"""Check whether two runs are equal, bit for bit; print the first difference.
 
-Compared are the newest and the best checkpoint (weights, optimizer, average, state), metrics.jsonl,
+Compares the newest and the best checkpoint (weights, optimizer, average, state), metrics.jsonl,
 the curves in TensorBoard and the translations of the test set. Times and speeds may differ.
 Exit code 0: equal. 1: not equal. 4: one of them is not a run.
 """
@@ -18,10 +18,10 @@ from seq2seq.run.directory import RunDir
 from seq2seq.run.reading import parse_json
 
 TIMES = ("seconds", "tokens_per_second", "words_per_second", "data_wait", "metrics_bytes")
-"""How the last part of a name that depends on time ends; digits of a time change a size, too."""
+"""Endings of names that depend on time; the digits of a time also change the size of metrics."""
 
 Part = Iterator[tuple[str, Any]]
-"""What a run holds, each with a name to call it by."""
+"""Names and values of parts of a run."""
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def compare(first: RunDir, second: RunDir) -> str | None:
 
 
 def checkpoints(run: RunDir) -> Part:
-    """Yield tensors as bytes and state by its keys, of the newest checkpoint and of the best."""
+    """Yield tensors (as bytes) and state (by key) of the newest and the best checkpoint."""
     from seq2seq.training import checkpoint
 
     places = [checkpoint.directory_of(run, update) for update in checkpoint.updates(run)[-1:]]
@@ -63,7 +63,7 @@ def checkpoints(run: RunDir) -> Part:
             yield f"{checkpoint.BEST} update", best
             places.append(checkpoint.directory_of(run, best))
     for place in places:
-        title = f"update-{checkpoint.update_of(place):08d}"  # 0.1.0 had another
+        title = f"update-{checkpoint.update_of(place):08d}"  # 0.1.0 named it differently
         for name, data in sorted(read_directory(place).items()):
             if name.endswith(".safetensors"):
                 yield f"{title}/{name}", data
@@ -81,7 +81,7 @@ def metrics(run: RunDir) -> Part:
 
 
 def scalars(run: RunDir) -> Part:
-    """Yield what TensorBoard shows as curves."""
+    """Yield the curves of TensorBoard."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     directory = run.path("tensorboard")

@@ -1,7 +1,7 @@
-"""Count the lines of the project: of the product by room, of the tests, and of comments.
+"""Count the lines of the project: of each package, of the tests, and of comments.
 
-Raw lines of all code, whatever the language, comments and blank lines included; data tables, which
-are no code, are left out. The ratio is of lines that hold nothing but a comment to lines of code.
+Counts raw lines of code in all languages, with comments and empty lines, without data tables. The
+ratio is that of comment-only lines to lines of code.
 """
 
 import re
@@ -34,18 +34,18 @@ def main() -> None:
 
 
 def files(directory: Path) -> Iterator[Path]:
-    """Yield the code below a directory."""
+    """Yield the code files below a directory."""
     yield from sorted(path for path in directory.rglob("*") if path.suffix in CODE)
 
 
 def count(paths: list[Path]) -> tuple[int, int, int]:
-    """Return raw lines, lines of code, and lines that are nothing but a comment."""
+    """Return the number of raw lines, lines of code, and comment-only lines."""
     raw = code = comments = 0
     for path in paths:
         text = path.read_text("utf-8")
         raw += text.count("\n")
         mark = "#" if path.suffix in (".py", ".sh") else "//"
-        if mark == "//":  # a block of /* */ has one on each of its lines
+        if mark == "//":  # mark each line of a /* */ block
             text = _BLOCK.sub(lambda block: re.sub("(?m)^", "//", block[0]), text)
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         marked = sum(line.startswith(mark) for line in lines)

@@ -1,7 +1,7 @@
 """Translate lines of text with a trained run.
 
-One line out for each line in, in order; an empty line gives an empty line. Lines that are typed or
-piped in are answered as they come.
+One line out for each line in, in order; an empty line gives an empty line. Typed or piped lines are
+translated as they arrive.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def main() -> None:
     from seq2seq.run.directory import RunDir
 
     model = seq2seq.load(args.run, args.overrides)
-    # Lines come from a file, or as they are typed or piped in.
+    # Read lines from a file, or as they are typed or piped in.
     bad = BadLines(args.on_bad_line)
     languages = [source for source, _ in model.config.data.directions]
     if args.input is None:
@@ -95,7 +95,7 @@ def main() -> None:
         maps=args.format == "npz",
         target_language=args.target_language,
     )
-    # Translations are drawn and written one by one, as they come out.
+    # Draw and write translations one by one, as they are finished.
     if args.heatmaps:
         font = model.config.evaluate.heatmap_font
         found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, font)
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 class BadLines:
-    """Lines that cannot be read: an error, or an empty line each, counted."""
+    """Handles unreadable lines: an error, or an empty line each, counted."""
 
     def __init__(self, on_bad_line: str) -> None:
         self.on_bad_line = on_bad_line
@@ -115,7 +115,7 @@ class BadLines:
         self.first: DataError | None = None
 
     def request_of(self, line: Request | DataError) -> Request | str:
-        """Return a line, or what is translated in its place."""
+        """Return a request, or the empty line that replaces an unreadable one."""
         if not isinstance(line, DataError):
             return line
         if self.on_bad_line == "error":

@@ -1,7 +1,7 @@
 """Write the tables of docs/errors.md: every exit code and every message, read from the source.
 
-A message is wherever an error class of `seq2seq/run/errors.py` is made; `<name>` stands for what
-the program fills in.
+A message is found wherever an error class of `seq2seq/run/errors.py` is instantiated; `<name>`
+stands for a value that the program fills in.
 """
 
 import ast
@@ -34,21 +34,21 @@ HEAD = "| Code | Message | What to do | Raised in |\n|---|---|---|---|\n"
 
 @dataclass(frozen=True)
 class Scope:
-    """A function (None at the top of a module), and all that its names may come from."""
+    """A function (None at module level), and the sources of its names."""
 
     tree: ast.Module
     function: ast.FunctionDef | None
-    constants: dict[str, ast.expr]  # of all modules: names in capitals
+    constants: dict[str, ast.expr]  # upper-case names of all modules
 
     def values(self, name: str, line: int) -> list[tuple[ast.expr, "Scope"]]:
-        """Return what a name can be at a line: its last sure assignment, and those after it."""
+        """Return a name's possible values: its last unconditional assignment and later ones."""
         found: list[tuple[ast.expr, Scope]] = []
         for statement in self.function.body if self.function else []:
             for node in ast.walk(statement):
                 if getattr(node, "lineno", line) < line and (value := _assigned(node, name)):
                     found = [*([] if node is statement else found), (value, self)]
         if not found and self.function and name in _parameters(self.function):
-            # What the callers in this module pass.
+            # Arguments passed by callers in this module.
             place, own = _parameters(self.function).index(name), self.function
             for call, caller in calls(self.tree):
                 if caller is not own and _called(call) == own.name != "__init__":
@@ -75,7 +75,7 @@ def _assigned(node: ast.AST, name: str) -> ast.expr | None:
 
 
 def texts(node: ast.expr, scope: Scope, depth: int = 0) -> list[str]:
-    """Return the texts that an expression can be, holes written as `<name>`."""
+    """Return the possible texts of an expression, with holes written as `<name>`."""
     match node:
         case ast.Constant(value=str(text)):
             return [text]
@@ -89,7 +89,7 @@ def texts(node: ast.expr, scope: Scope, depth: int = 0) -> list[str]:
         case ast.Name(id=name) | ast.Call(func=ast.Name(id=name)) if depth < 4:
             values = scope.values(name, node.lineno)
             for inner in ast.walk(scope.tree) if isinstance(node, ast.Call) else ():
-                if isinstance(inner, ast.FunctionDef) and inner.name == name:  # what it returns
+                if isinstance(inner, ast.FunctionDef) and inner.name == name:  # its return values
                     own = replace(scope, function=inner)
                     ends = [n for n in ast.walk(inner) if isinstance(n, ast.Return)]
                     values += [(end.value, own) for end in ends if end.value is not None]
@@ -100,7 +100,7 @@ def texts(node: ast.expr, scope: Scope, depth: int = 0) -> list[str]:
 
 
 def hole(node: ast.AST) -> str:
-    """Name what is filled in: the expression without what only shapes it."""
+    """Return the name of a hole: its expression without formatting."""
     match node:
         case ast.Call(func=ast.Name(id="len"), args=[inner]):
             return f"number of {hole(inner)}"
@@ -125,7 +125,7 @@ def _called(call: ast.Call) -> str:
 
 
 def calls(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.FunctionDef | None]]:
-    """Yield every call with the function around it."""
+    """Yield every call with its enclosing function."""
     waiting: list[tuple[ast.AST, ast.FunctionDef | None]] = [(tree, None)]
     while waiting:
         node, function = waiting.pop()
@@ -136,7 +136,7 @@ def calls(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.FunctionDef | None]]
 
 
 def messages(sources: dict[str, str]) -> set[tuple[int, str, str, str, str]]:
-    """Return code, module, class, message and advice of every error that some line makes."""
+    """Return code, module, class, message and fix of every error in the source."""
     trees = {name: ast.parse(text) for name, text in sources.items()}
     constants: dict[str, ast.expr] = {}
     kinds: dict[Any, type[errors.UserError]] = dict(KINDS)
@@ -148,7 +148,7 @@ def messages(sources: dict[str, str]) -> set[tuple[int, str, str, str, str]]:
                 base = KINDS.get(ast.unparse(node.bases[0]), errors.UserError)
                 inner = [c for c in ast.walk(node) if isinstance(c, ast.Call)]
                 worded = [c for c in inner if ast.unparse(c.func) == "super().__init__"]
-                if base is not errors.UserError:  # a subclass, which may word its message itself
+                if base is not errors.UserError:  # a subclass may define its own message
                     kinds |= dict.fromkeys(worded, base) if worded else {node.name: base}
     found = set()
     for module, tree in trees.items():
@@ -166,7 +166,7 @@ def messages(sources: dict[str, str]) -> set[tuple[int, str, str, str, str]]:
 
 
 def page() -> str:
-    """Return the whole document, with the tables as they are to be."""
+    """Return the whole page, with up-to-date tables."""
     paths = [ROOT / "train.py", *(ROOT / "seq2seq").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
     sources = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts): path.read_text("utf-8")
@@ -182,14 +182,14 @@ def page() -> str:
 
 
 def _row(cells: tuple[object, ...]) -> str:
-    # Not `table`: a longer message would rewrite every line.
+    # Not `table`: a longer message would change every line.
     code, text, fix, module = (str(c).replace("`", "'").replace("|", "\\|") for c in cells)
     fix = re.sub(r"(<[^<>]*>)", r"`\1`", fix)
     return f"| {code} | `{text}` | {fix} | {module.removesuffix('.__init__')} |\n"
 
 
 def exit_codes() -> str:
-    """Return a table of every code with its class and its meaning."""
+    """Return a table of every exit code with its class and meaning."""
     saved = "All is saved, and `resume=RUN` goes on."
     rows = [
         (0, "", "Done; also training that ended by its own rule."),

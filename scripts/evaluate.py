@@ -1,9 +1,9 @@
 """Score translations: BLEU, also tokenised, chrF and TER, each with its signature.
 
-With RUN alone, translates the run's test set. With several, says whether the others differ from the
+With one RUN, translates the run's test set. With several, tests whether the others differ from the
 first by more than chance. With --hypotheses, scores any pair of files. With --by-length, shows BLEU
-by source length for one or several runs, as a table and as a plot; with --attention, what their
-attention does, as a table and in words.
+by source length for one or several runs, as a table and a plot; with --attention, statistics of
+their attention, as a table and in words.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def parse() -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse arguments that make no sense together."""
+    """Refuse incompatible arguments."""
     shown = args.by_length or args.attention
     shown = shown or args.target_language
     if args.hypotheses and (args.words or args.source or shown or not args.reference):
@@ -112,7 +112,7 @@ def score_files(args: argparse.Namespace) -> "Results":
 
 
 def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
-    """Score what the runs translate; return what is shown, and the numbers."""
+    """Score the translations of the runs; return the text to show, and the numbers."""
     from seq2seq.alignment.heatmap import to_png
     from seq2seq.evaluation import attention, by_length, significance  # torch takes seconds
     from seq2seq.evaluation.runs import TestedRun, compare_runs, named
@@ -139,7 +139,7 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
 
 
 def columns(source: Path, target: Path) -> tuple[list[str], list[str]]:
-    """Read two files of as many lines."""
+    """Read two files with the same number of lines."""
     pairs = list(read_parallel(source, target))
     return [src for src, _ in pairs], [tgt for _, tgt in pairs]
 

@@ -1,4 +1,4 @@
-"""The authors' own code as witness: its weights in our model, its numbers beside ours.
+"""Compares our model with the authors' own code, given its weights and its results.
 
 A file of theirs (`lisa-groundhog/GroundHog`, `experiments/nmt`) is an .npz with
 
@@ -9,7 +9,7 @@ A file of theirs (`lisa-groundhog/GroundHog`, `experiments/nmt`) is an .npz with
 | `cost`, `word_probs`, `distribution` | (), (Ty, B), (Ty, B, K_y) |
 | `alignment` | (Ty, Tx, B), RNNsearch only |
 
-Results that are absent are not compared. Other keys are not looked at.
+Absent results are not compared. Other keys are ignored.
 """
 
 import zipfile
@@ -41,13 +41,13 @@ from seq2seq.run.errors import DataError
 Array = npt.NDArray[np.float64]
 
 TOLERANCE = 1e-5
-"""Greatest relative deviation: theirs is float32, whose own rounding shows at about 1e-6."""
+"""Maximal relative deviation: theirs is float32, with rounding errors of about 1e-6."""
 
 SMALLEST = 1e-6
-"""A smaller probability is compared as if it were as large as this."""
+"""Lower bound on the scale to which deviations of probabilities are relative."""
 
 ROUNDING = 1e-12
-"""A gradient of ours, float64, that is below this share of the largest one is zero."""
+"""A float64 gradient of ours below this fraction of the largest one counts as zero."""
 
 MEASURE = f"""Relative deviation is the greatest |ours - theirs| over
   distribution, alignment   theirs, entry by entry, at least {SMALLEST:g}
@@ -94,17 +94,17 @@ NAMES = {
     "decoder.W_o.1.weight": "W2_dec_deep_softmax",
     "decoder.W_o.1.bias": "b_dec_deep_softmax",
 }
-"""Our names and theirs, of all weights that some file has; W_o is whole or of low rank."""
+"""Our names and theirs, for all weights in any file; W_o is full or low-rank."""
 
 _WITH_WORDS = ("embedding.E.weight", "W_o.weight", "W_o.bias", "W_o.1.weight", "W_o.1.bias")
-"""How the names of weights end that have a row for each word; theirs have none for y_0."""
+"""Endings of the names of weights with a row per word; theirs have no row for y_0."""
 
 
 @dataclass(frozen=True)
 class Reference:
     """A file: a model and a batch in our terms, and the authors' results.
 
-    Ids are one higher than in the file: 0 is our y_0, and may be a word of theirs.
+    Ids are one higher than in the file: 0 is our y_0, but may be a word in theirs.
     """
 
     path: Path
@@ -113,17 +113,17 @@ class Reference:
     weights: dict[str, Tensor]  # by our names
     batch: Batch
     results: dict[str, Array]
-    """`cost` (), `word_probs` (N,), `distribution` (N, K_y), `alignment` (N, Tx), `grad:NAME`: what
-    the file has of them, for the N real target words, sentence after sentence."""
+    """`cost` (), `word_probs` (N,), `distribution` (N, K_y), `alignment` (N, Tx), `grad:NAME`, as
+    far as the file has them, for the N real target words, sentence after sentence."""
 
     @property
     def name(self) -> str:
-        """The prototype, as the paper calls it."""
+        """The model's name in the paper."""
         return "RNNencdec" if isinstance(self.config.attention, FixedConfig) else "RNNsearch"
 
     @property
     def absent(self) -> list[str]:
-        """Results that a file of this prototype can have and this one has not."""
+        """Results that a file of this model can have, but this one lacks."""
         wanted = ["cost", "word_probs", "distribution"]
         wanted += ["alignment"] if self.name == "RNNsearch" else []
         wanted += [f"grad:{NAMES[ours]}" for ours in self.weights]
@@ -132,7 +132,7 @@ class Reference:
 
 @contextmanager
 def fitting(path: Path) -> Iterator[None]:
-    """Turn what goes wrong with a file into one line."""
+    """Convert errors of a file to one-line errors."""
     damage = (OSError, ValueError, EOFError, MemoryError, RuntimeError, LookupError, zlib.error)
     try:
         yield
@@ -142,12 +142,12 @@ def fitting(path: Path) -> Iterator[None]:
 
 
 def read_reference(path: Path) -> Reference:
-    """Read a file; whatever is wrong with it raises something that `fitting` knows."""
+    """Read a file; all of its errors are of the kinds that `fitting` converts."""
     with open_regular(path) as stream:
-        file = np.load(stream)  # never unpickles unless told to
+        file = np.load(stream)  # does not unpickle by default
         arrays: dict[str, Array] = dict(file) if isinstance(file, np.lib.npyio.NpzFile) else {}
 
-    # Which model it is, from names and shapes of its weights.
+    # Infer the model from names and shapes of the weights.
     theirs = {key.removeprefix("param:"): x for key, x in arrays.items() if key[:6] == "param:"}
     config, sizes = _settings({name: x.shape for name, x in theirs.items()})
     names = [name for name, _ in _model(config, sizes).named_parameters()]
@@ -156,7 +156,7 @@ def read_reference(path: Path) -> Reference:
     weights = {ours: _to_ours(ours, arrays[f"param:{NAMES[ours]}"]) for ours in names}
     batch = Batch(*_side(arrays, "src", sizes["Kx"]), *_side(arrays, "tgt", sizes["Ky"]))
 
-    # What there is to compare; of (Ty, B, ...) the real target words (N, ...), in batch order.
+    # The results to compare; (Ty, B, ...) become real target words (N, ...), in batch order.
     results = {"cost": arrays["cost"]} if "cost" in arrays else {}
     by_word = {"word_probs": (1, 0), "distribution": (1, 0, 2), "alignment": (2, 0, 1)}
     for key, sentence_first in by_word.items():
@@ -172,7 +172,7 @@ def read_reference(path: Path) -> Reference:
 
 
 def _settings(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Config, dict[str, int]]:
-    """The authors' reading of the paper, which is the default, at the sizes of a file."""
+    """Return the authors' version of the model, our default, with the sizes of a file."""
     searches, low_rank = "D_dec_transition_0" in shapes, "W1_dec_deep_softmax" in shapes
     num_source, m = shapes["W_0_enc_approx_embdr"]
     sizes = {"Kx": num_source, "Ky": shapes["W_0_dec_approx_embdr"][0], "m": m}
@@ -185,7 +185,7 @@ def _settings(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Config, dict[str, 
     model = ModelConfig(
         embedding_size=m,
         hidden_size=sizes["n"],
-        align_size=sizes.get("n'", sizes["n"]),  # the RNNencdec has nothing of this size
+        align_size=sizes.get("n'", sizes["n"]),  # unused by the RNNencdec
         readout_size=sizes["l"],
         bias="b_0_dec_initializer_0" in shapes,
         embedding_bias="b_0_dec_approx_embdr" in shapes,
@@ -197,17 +197,17 @@ def _settings(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Config, dict[str, 
 
 
 def _model(config: Config, sizes: Mapping[str, int]) -> EncoderDecoder:
-    """Build a model. Row 0 of the words is y_0."""
+    """Build a model; row 0 of the words is y_0."""
     return build_model(config, num_source=sizes["Kx"] + 1, num_target=sizes["Ky"] + 1, pad=0)
 
 
 def _turned(ours: str, array: Array) -> Array:
-    """Return theirs (in, out), used as x W, as ours, or ours as theirs; embeddings are alike."""
+    """Transpose between their (in, out), used as x W, and ours; embeddings have one layout."""
     return array if ours.endswith(".E.weight") else array.T
 
 
 def _to_ours(ours: str, array: Array) -> Tensor:
-    """Return a weight as our model has it, with a zero in front for the word y_0."""
+    """Return a weight in our layout, with a zero row in front for the word y_0."""
     turned = _turned(ours, array.astype(np.float64))
     if ours.endswith(_WITH_WORDS):
         turned = np.concatenate([np.zeros_like(turned[:1]), turned])
@@ -215,7 +215,7 @@ def _to_ours(ours: str, array: Array) -> Tensor:
 
 
 def _side(arrays: Mapping[str, Array], side: str, num_words: int) -> tuple[Tensor, Tensor]:
-    """Return ids (B, T), one higher than in the file and 0 in padding, and their mask."""
+    """Return ids (B, T), one higher than in the file and 0 on padding, and their mask."""
     ids, real = arrays[side], arrays[f"{side}_mask"] == 1
     if ids[real].min() < 0 or ids[real].max() >= num_words:
         raise ValueError(f"an id of {side} is outside of 0 to {num_words - 1}")
@@ -225,14 +225,14 @@ def _side(arrays: Mapping[str, Array], side: str, num_words: int) -> tuple[Tenso
 
 
 def compute(reference: Reference, backend: Backend) -> dict[str, Array]:
-    """Run forward and backward in float64; return what `Reference.results` may have."""
+    """Run forward and backward in float64; return the keys of `Reference.results`."""
     config, batch = reference.config, reference.batch
     config = replace(config, model=replace(config.model, backend=backend))
     model = _model(config, reference.sizes).double()
     model.load_state_dict(reference.weights)
     model.eval()
     followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-    # y_0 is no word of theirs: its column stays out of the softmax.
+    # y_0 is not a word in theirs: exclude its column from the softmax.
     logits, words = model.logits(followed.t)[:, 1:], batch.tgt[batch.tgt_mask] - 1
     loss, objective = smoothed_loss(logits, words, 0.0)
     objective.backward()
@@ -243,7 +243,7 @@ def compute(reference: Reference, backend: Backend) -> dict[str, Array]:
         "distribution": distribution,
         "alignment": followed.alpha.detach()[batch.tgt_mask],
     }
-    # With one target word the state never moves, and the decoder's unit takes no part.
+    # With one target word, the state is never updated, so the decoder's unit has no gradient.
     for name, p in model.named_parameters():
         gradient = torch.zeros_like(p.detach()) if p.grad is None else p.grad
         tensors[f"grad:{NAMES[name]}"] = gradient[1:] if name.endswith(_WITH_WORDS) else gradient
@@ -251,7 +251,7 @@ def compute(reference: Reference, backend: Backend) -> dict[str, Array]:
 
 
 def deviations(ours: dict[str, Array], theirs: dict[str, Array]) -> dict[str, float]:
-    """Return how far apart each result of theirs and ours is, as MEASURE says."""
+    """Return the deviation of each result, as defined by MEASURE."""
     sizes = {key: np.abs(x).max() for key, x in theirs.items()}
     largest = max((size for key, size in sizes.items() if key.startswith("grad:")), default=0.0)
     found = {}
@@ -263,6 +263,6 @@ def deviations(ours: dict[str, Array], theirs: dict[str, Array]) -> dict[str, fl
             scale = np.maximum(np.abs(expected), SMALLEST)
         elif key.startswith("grad:") and np.abs(ours[key]).max() < ROUNDING * largest:
             scale = np.asarray(largest)
-        scale = np.maximum(scale, np.finfo(np.float64).tiny)  # where all of theirs is zero
+        scale = np.maximum(scale, np.finfo(np.float64).tiny)  # if all of theirs are zero
         found[key] = float((np.abs(ours[key] - expected) / scale).max())
     return found

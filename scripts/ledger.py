@@ -1,7 +1,7 @@
-"""Add finished runs to a ledger, a line of JSON each, and print it.
+"""Add finished runs to a ledger, one JSON line each, and print it.
 
-A line says what was trained (command, commit, seed, parameters), how long it took, and what came
-out on the validation set, by which the weights were chosen, and on the test set. A run stands in it
+A line records what was trained (command, commit, seed, parameters), how long it took, and the
+scores on the validation set, which selects the weights, and on the test set. Each run is listed
 once.
 """
 
@@ -23,7 +23,7 @@ METRICS = ("BLEU", "BLEU, lower-cased tokenised", "chrF")
 def main() -> None:
     """Add and print."""
     args = parse()
-    from seq2seq.run.writing import append  # a script that only prints help needs nothing
+    from seq2seq.run.writing import append  # --help does not need it
 
     ledger = read(args.ledger)
     known = {line["sha256"] for line in ledger}
@@ -45,7 +45,7 @@ def parse() -> argparse.Namespace:
 
 
 def read(ledger: Path) -> list[dict[str, Any]]:
-    """Return the lines of a ledger, none of one that is not there."""
+    """Return the lines of a ledger; empty if it does not exist."""
     from seq2seq.run.reading import parse_json, read_lines_of
 
     if not ledger.exists():
@@ -57,10 +57,10 @@ def read(ledger: Path) -> list[dict[str, Any]]:
 
 
 def line_of(path: Path) -> dict[str, Any]:
-    """Return what is to know of a finished run.
+    """Return the ledger line of a finished run.
 
     Raises:
-        RunDirError: it is not finished, or damaged.
+        RunDirError: the run is not finished, or is damaged.
     """
     from seq2seq.config.compose import load_run_config
     from seq2seq.data.prepare import load_tokenizers
@@ -106,7 +106,7 @@ def line_of(path: Path) -> dict[str, Any]:
 
 
 def as_table(ledger: list[dict[str, Any]]) -> str:
-    """Return what tells runs apart, and their scores on validation and test set."""
+    """Return a table of the runs, with their scores on validation and test set."""
     rows = [
         [
             line["name"],

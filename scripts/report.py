@@ -1,8 +1,8 @@
-"""Write a report of one run, or of several side by side: one HTML file that needs nothing else.
+"""Write a report of one run, or of several side by side, as one self-contained HTML file.
 
-Settings against the paper, learning curves, scores, BLEU by source length, and translations of the
-test set with their attention to point at: of every hypothesis of the beam, of greedy search, and of
-the reference that the model is led along.
+It has settings compared to the paper, learning curves, scores, BLEU by source length, and
+translations of the test set with interactive attention: of every hypothesis of the beam, of greedy
+search, and of the reference (forced decoding).
 """
 
 import argparse
@@ -41,7 +41,7 @@ def parse() -> argparse.Namespace:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Refuse arguments that make no sense."""
+    """Refuse invalid arguments."""
     if not args.runs:
         raise UsageError("report.py", "nothing to report on", "Give RUN.")
     if together := [text for text in args.runs if len(named_runs(text)) > 1]:
@@ -52,7 +52,7 @@ def check(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Write the report and say where it is."""
+    """Write the report and print its path."""
     args = parse()
     from seq2seq.report.build import build  # torch takes seconds; --help does not need it
 

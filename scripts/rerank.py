@@ -1,8 +1,8 @@
-"""Choose anew from n-best lists, by models that score what another has found.
+"""Rerank n-best lists with models that score the translations of another.
 
-With --tune, finds the weights of the features on lists of validation sentences, and writes them to
-the file that reranking reads. Features: the score of the search, the length, and a log-probability
-of each model.
+With --tune, tunes the weights of the features on lists of validation sentences, and writes them to
+the file that reranking reads. Features: the score of the search, the length, and the
+log-probability by each model.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Score, tune if that is asked for, and choose."""
+    """Score, tune if requested, and choose."""
     args = parse()
     import seq2seq  # torch takes seconds; --help does not need it
     from seq2seq.data.text import read_lines

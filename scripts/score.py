@@ -1,9 +1,9 @@
-"""Score given translations: log-probability, perplexity and alignment, nothing searched for.
+"""Score given translations (forced decoding): log-probability, perplexity and alignment.
 
 Without --format, prints totals over all pairs; with one, writes every pair, and totals to stderr.
-With --reverse, combines the links of two runs of opposite directions. --level says what a token
-is: log-probabilities and attention to a word are sums over its pieces, attention from a word is
-their mean.
+With --reverse, combines the links of two runs of opposite directions. --level sets the unit of
+tokens: log-probabilities of a word and attention to it are sums over its pieces, attention from it
+is their mean.
 """
 
 import argparse
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def gold_links(args: argparse.Namespace, pairs: Pairs) -> Gold:
-    """Read the gold links of all pairs, if there are some."""
+    """Read the gold links of all pairs, if given."""
     from seq2seq.decoding.formats import LEVELS
 
     split = LEVELS[args.level]
@@ -107,7 +107,7 @@ def gold_links(args: argparse.Namespace, pairs: Pairs) -> Gold:
 def one_way(
     args: argparse.Namespace, model: "Pretrained", pairs: Pairs, gold: Gold
 ) -> tuple[str, Any]:
-    """Score all pairs, write and draw them if that was asked for; return text and numbers."""
+    """Score all pairs, write and draw them if requested; return text and numbers."""
     from seq2seq.decoding.formats import LEVELS, draw_along, write
     from seq2seq.evaluation.attention import Tally
     from seq2seq.run.directory import RunDir
@@ -131,10 +131,10 @@ def one_way(
 def both_ways(
     args: argparse.Namespace, forward: "Pretrained", pairs: Pairs, gold: Gold
 ) -> tuple[str, Any]:
-    """Combine the links of two runs, write them if that was asked for; return text and numbers."""
+    """Combine the links of two runs, write them if requested; return text and numbers."""
     import seq2seq
 
-    # The second run has to translate back.
+    # The second run must translate in the opposite direction.
     backward = seq2seq.load(args.reverse, args.overrides)
     from seq2seq.data.tags import direction_to
 
@@ -153,7 +153,7 @@ def both_ways(
             for row in rows:
                 output.write(f"{pharaoh(row[-1]) if row else ''}\n".encode())
 
-    # How many links each set has, and how they agree with gold ones.
+    # Number of links of each set, and their agreement with gold links.
     headers = ["", "links", *(["error rate", "precision", "recall"] if args.gold else [])]
     counts, scores, cells = {}, {}, []
     scored = [(row, links) for row, links in zip(rows, gold, strict=True) if row and links]
@@ -172,7 +172,7 @@ def both_ways(
 def combined(
     args: argparse.Namespace, both: Iterable[tuple["Translation", "Translation"]]
 ) -> Iterator[tuple[Links, Links, Links] | None]:
-    """Yield the links of each pair by both runs, and combined; None where words are lost."""
+    """Yield the links of each pair by both runs, and combined; None if words cannot be found."""
     from seq2seq.decoding.formats import links
 
     for number, (ahead, behind) in enumerate(both, start=1):

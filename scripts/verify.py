@@ -1,6 +1,6 @@
-"""Check a run: a line for every file that something is computed from, compared with its checksum.
+"""Check a run: compare every file that any computation reads with its checksum, a line each.
 
-It shows damage, not bad intent: whoever writes a directory also writes its checksums.
+This detects damage, not tampering: whoever writes a directory also writes its checksums.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Print a line a file; exit with 4 if one is damaged."""
+    """Print a line per file; exit with 4 if one is damaged."""
     args = parse()
     from seq2seq.cli.verify import inspect
     from seq2seq.run.directory import RunDir

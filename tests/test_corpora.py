@@ -327,7 +327,7 @@ def test_each_direction_has_scores_of_its_own(tagged, script):
         chrf = script("evaluate", tagged, "--target-language", name[-2:]).out.decode()
         value = sacrebleu.corpus_chrf(found, [references]).score
         assert re.search(rf"^chrF +{value:.2f} ", chrf, re.M)
-    assert len(scores) == 8
+    assert len(scores) == 12
     assert (tagged / "length_bleu.png").exists()
     assert not (tagged / "length_bleu.json").exists()
     both = script("evaluate", tagged, tagged)

@@ -1,4 +1,4 @@
-"""What the scripts share: streams that do not lie, and one line for every error."""
+"""Shared by the scripts: options, strict input and output streams, and one-line errors."""
 
 import argparse
 import atexit
@@ -33,7 +33,7 @@ from seq2seq.run.signals import EXIT_CODES, set_alarm, signals_named
 from seq2seq.run.writing import explained
 
 _DEBUG = "SEQ2SEQ_DEBUG"
-_GRACE = 3  # seconds for a line that is being written, before a signal ends the script all the same
+_GRACE = 3  # seconds to finish writing a line before a signal ends the script anyway
 _BLOCK = 1 << 16  # bytes read at once; the capacity of a pipe on Linux
 
 
@@ -41,17 +41,17 @@ RUN = (
     "run directory, as train.py prints it; RUN@best, RUN@last, RUN@update-12000: this checkpoint; "
     "RUN@last5: the mean of the newest five; RUN_A+RUN_B: an ensemble"
 )
-"""What a command decodes with, for the help of a script."""
+"""Help text of the argument that names a model."""
 
 TARGET_LANGUAGE = "what to translate to, with a run that was trained for several languages"
-"""What that option says, for the help of a script."""
+"""Help text of `--target-language`."""
 
 WORDS = f"{RUN}; overrides: decode.beam_size=12, device=cpu"
-"""What `runs_and_overrides` reads, for the help of a script."""
+"""Help text of the arguments that `runs_and_overrides` reads."""
 
 
 def runs_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Tell `decode.beam_size=12` from a run, even one in a directory with `=` in its name."""
+    """Separate runs, even with `=` in their paths, from overrides such as `decode.beam_size=12`."""
     overrides = [
         word
         for word in words
@@ -61,12 +61,12 @@ def runs_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 class Interrupt:
-    """Ends a script on Ctrl-C or SIGTERM: at once, but not in the middle of a line of output.
+    """Ends a script on Ctrl-C or SIGTERM: at once, but not in the middle of an output line.
 
-    A script has nothing to save, so unlike `StopRequest` it need not be asked whether it may end.
+    A script has nothing to save, so unlike with `StopRequest`, it is not polled.
 
     Attributes:
-        code: The exit code of the signal that came; None before.
+        code: The exit code of the signal received; None before.
     """
 
     def __init__(self) -> None:
@@ -74,15 +74,15 @@ class Interrupt:
         self._holding = False
 
     def install(self) -> None:
-        """Catch the signals from now on, but for those that `nohup` or a shell has put aside."""
+        """Catch the signals from now on, except those ignored by `nohup` or a shell."""
         for number in signals_named("SIGINT", "SIGTERM", "SIGHUP"):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._end)
-        atexit.register(set_alarm, 0)  # by then Python has no handler: it would kill the process
+        atexit.register(set_alarm, 0)  # at exit, without a handler, an alarm would kill the process
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Put a signal off until the block is done."""
+        """Defer signals until the end of the block."""
         self._holding = True
         try:
             yield
@@ -92,8 +92,8 @@ class Interrupt:
             sys.exit(self.code)
 
     def _end(self, number: int, _frame: FrameType | None) -> None:
-        # Called in the middle of anything, so it does little.
-        if self.code is not None:  # a second signal, or no end in time: a reader that has stalled
+        # Runs at any point of the program, so it does little.
+        if self.code is not None:  # a second signal, or the alarm: the reader has stalled
             os._exit(self.code)
         self.code = EXIT_CODES[signal.Signals(number)]
         for alarm in signals_named("SIGALRM"):
@@ -107,11 +107,11 @@ interrupt = Interrupt()
 
 
 LEVELS, FIGURES = ("pieces", "words", "blanks"), ("png", "svg", "pdf")
-"""As `decoding.formats` and `alignment.heatmap` have them; --help is not to wait for these."""
+"""Copied from `decoding.formats` and `alignment.heatmap`, whose imports would slow down --help."""
 
 
 def option_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser of a command line on which no option may stand twice."""
+    """Return a command line parser that refuses repeated options."""
     parser = argparse.ArgumentParser(description=description)
     for action in (None, "store"):
         parser.register("action", action, _Once)
@@ -119,7 +119,7 @@ def option_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 class _Once(argparse.Action):
-    """Store a value. Plain argparse would take the last of several and forget the others."""
+    """Store a value once. By default, argparse silently takes the last of several."""
 
     given = False
 
@@ -137,7 +137,7 @@ class _Once(argparse.Action):
 
 
 def add_attention_options(parser: argparse.ArgumentParser) -> None:
-    """Add what scripts that write attention can be asked for."""
+    """Add the options of scripts that write attention."""
     parser.add_argument(
         "--level",
         choices=LEVELS,
@@ -152,11 +152,10 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's main function and leave with the documented exit code.
+    """Run a script's main function and exit with the documented code.
 
-    Every script takes `--extension MODULE`, for runs made with one.
-    A reader that goes away (`| head`) ends it quietly, and so does a signal; `SEQ2SEQ_DEBUG=1`
-    shows tracebacks.
+    Every script accepts `--extension MODULE`, for runs made with one. A closed pipe (`| head`) or a
+    signal ends it quietly; `SEQ2SEQ_DEBUG=1` shows tracebacks.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Printable())
@@ -171,8 +170,8 @@ def run_script(main: Callable[[], None]) -> None:
         if os.environ.get(_DEBUG):
             raise
         sys.exit(print_error(error))
-    except Exception as error:  # the one place that turns a bug into a line
-        if interrupt.code is not None:  # what a signal that comes during an import can look like
+    except Exception as error:  # the only place that converts a bug to one line
+        if interrupt.code is not None:  # a signal during an import may surface as an exception
             sys.exit(interrupt.code)
         if os.environ.get(_DEBUG):
             raise
@@ -192,27 +191,27 @@ def table(
     """Return rows as an aligned table; a row may be shorter than the headers.
 
     Args:
-        rows: Cells, shown as they are; numbers are formatted by whoever knows their meaning.
-        headers: One a column.
-        align: `l` or `r` of each column; the last letter holds for all columns after it.
-        style: Of `tabulate`: "plain" for a terminal, "github" for Markdown.
+        rows: Cells, shown unchanged; the caller formats numbers.
+        headers: One per column.
+        align: `l` or `r` for each column; the last letter applies to all columns after it.
+        style: A format of `tabulate`: "plain" for a terminal, "github" for Markdown.
     """
     from tabulate import tabulate
 
     letters = align.ljust(len(headers), align[-1])
     sides = ["right" if letter == "r" else "left" for letter in letters]
     cells = [[str(cell) for cell in row] for row in rows]
-    if style == "plain":  # as a first row, or columns would be two spaces wider than needed
+    if style == "plain":  # headers as a row: otherwise columns are two spaces too wide
         cells, headers = [list(headers), *cells], ()
     text: str = tabulate(cells, headers, tablefmt=style, colalign=sides, disable_numparse=True)
     return text
 
 
 def check_command_line(arguments: Sequence[str]) -> None:
-    """See that a run's records, which are UTF-8, can hold the command.
+    """Check that a run's records, which are UTF-8, can store the command.
 
     Raises:
-        PlatformError: the locale knows ASCII alone, and an argument is more.
+        PlatformError: an argument is not ASCII, and the locale is.
     """
     for text in arguments:
         try:
@@ -226,20 +225,20 @@ def check_command_line(arguments: Sequence[str]) -> None:
 
 
 class LiveInput:
-    """An open file, pipe or terminal whose lines are answered as they come.
+    """An open file, pipe or terminal whose lines are processed as they arrive.
 
     Args:
-        stream: Nothing must have been read from it.
+        stream: A stream from which nothing has been read.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
         self._descriptor = stream.fileno()
         self._buffer = bytearray()
-        self._searched = 0  # bytes of it that hold no line end
+        self._searched = 0  # leading bytes known to have no line end
         self._ended = False
 
     def readline(self, limit: int) -> bytes:
-        """Return the next line with its end, or as much of it as `limit` bytes; b"" at the end."""
+        """Return the next line with its line end, at most `limit` bytes; b"" at the end."""
         while (size := self._size_of_line(limit)) is None:
             self._read()
         line = bytes(self._buffer[:size])
@@ -248,7 +247,7 @@ class LiveInput:
         return line
 
     def ready(self) -> bool:
-        """Say whether the next line, or the end, is there without waiting for it."""
+        """Return whether the next line, or the end, can be read without waiting."""
         while self._size_of_line(sys.maxsize) is None:
             if not _can_read(self._descriptor):
                 return False
@@ -256,7 +255,7 @@ class LiveInput:
         return True
 
     def _size_of_line(self, limit: int) -> int | None:
-        """Return the length of the line that the buffer begins with; None if it has no end yet."""
+        """Return the length of the first line in the buffer; None if it is still incomplete."""
         end = self._buffer.find(b"\n", self._searched) + 1
         if not end:
             self._searched = end = len(self._buffer)
@@ -273,10 +272,10 @@ class LiveInput:
 
 
 def _can_read(descriptor: int) -> bool:
-    """Say whether there is something to read, or the end, without waiting."""
+    """Return whether there are bytes, or the end, to read without waiting."""
     try:
         return bool(select.select([descriptor], [], [], 0)[0])
-    except OSError:  # Windows can ask this of sockets alone
+    except OSError:  # Windows supports only sockets
         return stat.S_ISREG(os.fstat(descriptor).st_mode)
 
 
@@ -292,16 +291,16 @@ def input_stream() -> LiveInput:
 
 
 class Printable(logging.Formatter):
-    """Lines of a log that may quote text from anywhere: escaped, each message in one line."""
+    """Formats log messages that may quote untrusted text: escaped, each on one line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
-        """Format a message, which may be for several handlers, without its traceback."""
+        """Format a message without its traceback; the record may go to several handlers."""
         record.message = printable(record.message)
         return super().formatMessage(record)
 
 
 class _Terminal:
-    """Standard output where a person sees it: nothing that is written moves the cursor."""
+    """Standard output on a terminal: control characters are escaped."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.flush, self._write = stream.flush, stream.write
@@ -312,15 +311,15 @@ class _Terminal:
 
 
 def escaped(text: str) -> bytes:
-    """Return lines of text, which may have tabs, as a terminal can show them."""
+    """Escape control characters in lines of text, except tabs."""
     return re.sub(r"[^\n\t]+", lambda part: printable(part.group()), text).encode()
 
 
 @contextlib.contextmanager
 def output_stream(path: Path | None) -> Iterator[BinaryIO]:
-    """Give bytes to standard output, or to a file that appears whole or not at all.
+    """Open standard output, or a file that appears complete or not at all, for bytes.
 
-    A terminal gets control characters escaped, a pipe or a file the bytes as they are.
+    Control characters are escaped on a terminal, and unchanged in a pipe or file.
 
     Raises:
         PlatformError: stdout is closed or full, or the file cannot be written.
@@ -329,11 +328,11 @@ def output_stream(path: Path | None) -> Iterator[BinaryIO]:
         with RunDir(path.parent).stream(path.name) as file:
             yield file
         return
-    if path is not None:  # a device or a pipe is written to, never replaced
+    if path is not None:  # a device or a pipe must not be replaced
         with explained(path), path.open("wb") as file:
             yield file
         return
-    if sys.stdout is None:  # python starts so when stdout is closed, and would write nothing
+    if sys.stdout is None:  # Python starts like this if stdout is closed, and would write nothing
         raise PlatformError("stdout", "is closed", "Redirect it, or use --output FILE.")
     with explained(Path("stdout")):
         try:
@@ -341,15 +340,15 @@ def output_stream(path: Path | None) -> Iterator[BinaryIO]:
             yield cast(BinaryIO, _Terminal(sys.stdout.buffer)) if terminal else sys.stdout.buffer
             sys.stdout.buffer.flush()
         except OSError:
-            # Else Python tries once more at its end, and leaves with a code of its own.
+            # Otherwise Python would flush again at exit, and exit with its own code.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise
 
 
 def show(text: str) -> None:
-    """Write text for people on standard output, UTF-8 whatever the locale.
+    """Write text to standard output, in UTF-8 whatever the locale.
 
-    Names, settings and texts of a run may be anybody's: control characters are escaped.
+    Names, settings and texts of a run are untrusted: control characters are escaped.
 
     Raises:
         PlatformError: stdout is closed or full.

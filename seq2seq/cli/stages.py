@@ -1,4 +1,4 @@
-"""The four stages of a run, in order. Each reads what the one before left in the run directory."""
+"""The four stages of a run, in order; each reads what earlier ones wrote to the run directory."""
 
 import json
 import logging
@@ -79,10 +79,10 @@ SCORES = "scores.json"
 
 @contextmanager
 def recorded(run: RunDir) -> Iterator[None]:
-    """Send the log of a job to stderr and `train.log`, and turn a bug into one line.
+    """Send the log of a job to stderr and `train.log`, and convert a bug to one line.
 
     Raises:
-        MemoryLimitError: memory ran out where nobody could say more exactly for what.
+        MemoryLimitError: memory ran out, and no more specific error was raised.
         InternalError: a bug; the traceback is in the run's `crash/`.
     """
     with logging_to(run.path("train.log")), logging_redirect_tqdm():
@@ -90,7 +90,7 @@ def recorded(run: RunDir) -> Iterator[None]:
             yield
         except UserError:
             raise
-        except Exception as error:  # the one place that turns a bug into a line
+        except Exception as error:  # the only place that converts a bug to one line
             if is_out_of_memory(error):
                 raise MemoryLimitError(run.root, "out of memory", ADVICE) from None
             raise crash.record_bug(run, error) from error
@@ -98,7 +98,7 @@ def recorded(run: RunDir) -> Iterator[None]:
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Send our log to stderr and to a UTF-8 file."""
+    """Send the package's log to stderr and to a UTF-8 file."""
     logger = logging.getLogger("seq2seq")
     with explained(path):
         file = logging.FileHandler(path, encoding="utf-8")
@@ -120,26 +120,26 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 def _give_up(logger: logging.Logger, file: logging.Handler, _record: logging.LogRecord) -> None:
-    """Stop writing a log that cannot be written; one line instead of a traceback for each."""
+    """Stop writing to a log file that fails; warn once instead of a traceback per message."""
     logger.removeHandler(file)
     logger.warning("train.log gets no more of this run: %s", sys.exc_info()[1])
 
 
 def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
-    """Run the stages that the config names, in their order.
+    """Run the stages of a config, in order.
 
     Raises:
-        StoppedError: a signal asked for it. While corpus and vocabularies are prepared signals end
-            the process at once: C++ would keep a handler waiting, and what is there is whole.
+        StoppedError: stopped by a signal. During `tokenize`, signals end the process at once: C++
+            code would delay a handler, and files on disk are always complete.
     """
     if cfg.threads is not None:
         torch.set_num_threads(cfg.threads)
-    # Now, not at the first validation.
+    # Fail now, not at the first validation.
     for _, language in cfg.data.directions:
         bleu_metric(cfg.evaluate.bleu_tokenizer, language)
 
-    # What the run does differently from the paper; anew for every job, as a resumed run may
-    # decode by other settings.
+    # Record the differences from the paper; again for every job, as a resumed run may decode with
+    # other settings.
     fidelity = compare(cfg)
     run.write("fidelity.md", fidelity.as_markdown())
     run.write_json("fidelity.json", fidelity.as_dict())
@@ -159,8 +159,8 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 
 
 def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
-    """Train, or go on training, on the tokenized corpus of the run; export the best weights."""
-    # Nothing is trained on data that changed, nor elsewhere than before without a word.
+    """Train, or resume training, on the tokenized corpus of the run; export the best weights."""
+    # Verify the data, and warn if versions or hardware differ from the last start.
     with stop.interruptible():
         check_data(run)
     for difference in note_restart(run, cfg):
@@ -177,7 +177,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
     """Load what training needs; changes nothing on disk."""
     tokenizers = load_tokenizers(run, cfg)
-    texts = None  # ids are enough, unless subwords are cut anew for each update
+    texts = None  # needed only if subwords are sampled for each update
     if isinstance(cfg.tokenizer, SentencePieceConfig) and cfg.tokenizer.sampling:
         texts = (load_text(run, "train", "source"), load_text(run, "train", "target"))
     sizes = [count for _, count in load_blocks(run, cfg, "train")]
@@ -205,15 +205,15 @@ def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
 def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Translate the test set with the best weights into `decode/test.txt` and `.jsonl`.
 
-    If some of its sentences have unknown words and some have none, those without are translated
-    once more, with the unknown symbol forbidden: the "No UNK" of Table 1.
+    If some but not all of its sentences have unknown words, those without are translated again
+    with the unknown symbol forbidden: the "No UNK" of Table 1.
     """
     with stop.interruptible():
         model = Pretrained(run, cfg)
         lines, references = (load_text(run, "test", side) for side in SIDES)
         languages = [target for _, target in directions_of(run, cfg, "test")]
 
-    # The whole test set; both files appear, whole, when the last sentence is done.
+    # The whole test set; both files appear, complete, after the last sentence.
     with run.stream(TRANSLATIONS) as text, run.stream(DETAILS) as details:
         found = model.stream(lines, target_language=languages)
         for translation in _decoded(found, len(lines), stop):
@@ -222,7 +222,7 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
             details.write(f"{line}\n".encode())
     run.record(TRANSLATIONS, DETAILS)
 
-    # "No UNK": the sentences without unknown words, unless the first pass serves.
+    # "No UNK": the sentences without unknown words, unless the first pass suffices.
     rows = known_rows(model.tokenizers, lines, references)
     if again := second_pass(rows, len(lines), cfg.decode):
         log.info("once more %s sentences, without unknown words", f"{len(rows):,}")
@@ -236,7 +236,7 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 
 
 def _decoded(found: Iterable[Translation], total: int, stop: StopRequest) -> Iterator[Translation]:
-    """Pass translations on; count them in the log, and stop where that was asked for."""
+    """Yield translations unchanged; log their count, and stop on request."""
     for number, translation in enumerate(stop.each(found), start=1):
         if stop.exit_code is not None:
             raise Interrupted
@@ -246,13 +246,13 @@ def _decoded(found: Iterable[Translation], total: int, stop: StopRequest) -> Ite
 
 
 def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
-    """Score the translations of the test set and its alignment, and draw what is to be seen."""
+    """Score the translations and the alignment of the test set, and draw all figures."""
     with stop.interruptible():
         results, by_length = score(cfg, run)
-    run.write_json(SCORES, to_json(results))  # before any figure, which may fail
+    run.write_json(SCORES, to_json(results))  # first, as a figure may fail
     if results.note:
         log.info("%s", results.note)
-    if len(by_length) == 1:  # several directions, each with its own BLEU, are a figure alone
+    if len(by_length) == 1:  # several directions are only plotted
         run.write_json(LENGTH_BLEU, to_json(by_length[cfg.name]))
         run.record(LENGTH_BLEU)
     run.record(SCORES)
@@ -270,9 +270,9 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
 
 
 def score(cfg: Config, run: RunDir) -> tuple[Results, dict[str, LengthBleu]]:
-    """Score what the decode stage wrote, as a whole and by source length.
+    """Score the output of the decode stage, as a whole and by source length.
 
-    The latter under the name of the run, or of each of its directions.
+    The latter is keyed by the name of the run, or by direction if there are several.
     """
     sources, references = (list(load_text(run, "test", side)) for side in SIDES)
     hypotheses = saved_lines(run.checked(TRANSLATIONS), len(sources))
@@ -292,7 +292,7 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, dict[str, LengthBleu]]:
 
 
 def align(cfg: Config, run: RunDir) -> AttentionScores:
-    """Measure the attention of the best weights where the run has gold links to compare it with."""
+    """Score the attention of the best weights against gold links, if the run has them."""
     if not run.path(GOLD).exists():
         return AttentionScores()
     found = align_test_set(run, Pretrained(run, cfg))
@@ -311,20 +311,20 @@ _STAGES: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {
 
 
 def draw_sweep(directory: Path) -> None:
-    """Draw BLEU by source length of all runs of a sweep so far on one plot, in its directory."""
+    """Plot BLEU by source length for all finished runs of a sweep, in the sweep's directory."""
     if figure := compare_lengths(directory):
         show(f"lengths    {RunDir(directory).write(LENGTH_PLOT, figure)}")
 
 
 def summary(run: RunDir) -> str:
-    """Return what a person wants to see at the end: scores, three translations, figures."""
+    """Return the text shown at the end of a run: scores, three translations, figures."""
     parts = []
     if run.path(SCORES).exists():
         parts += [str(read_results(run.checked(SCORES))), ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
         outputs = read_lines_of(run.checked(TRANSLATIONS))
         for row in islice(zip(*sides, outputs, strict=False), 3):
-            # Shown in a terminal: nothing in a text may move its cursor.
+            # Escape control characters for the terminal.
             source, reference, output = (printable_line(text) for text in row)
             parts += [f"source     {source}", f"output     {output}", f"reference  {reference}", ""]
         parts += [f"heatmap    {path}" for path in sorted(run.path("heatmaps").glob("*.png"))[:4]]

@@ -1,6 +1,6 @@
-"""Whether the files that a run lives from are those that were written.
+"""Verifies the files of a run by their checksums.
 
-Logs, metrics and figures are not covered: they are for people.
+Logs, metrics and figures are not covered: nothing is computed from them.
 """
 
 import contextlib
@@ -28,19 +28,19 @@ from seq2seq.training.export import MODEL
 from seq2seq.training.warm_start import ORIGIN
 
 SINGLE = (PROVENANCE, BEST, *RECORDS)
-"""Files with a checksum inside."""
+"""Files that contain their own checksum."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One file of a run and what is wrong with it, None if it is as it was written."""
+    """One file of a run and what is wrong with it, None if it is intact."""
 
     path: Path
     problem: str | None
 
 
 def inspect(run: RunDir) -> Iterator[Finding]:
-    """Check every file of a run that something is computed from, each once."""
+    """Check every file of a run that any computation reads, each once."""
     for path, check in _checks(run):
         try:
             check()
@@ -52,7 +52,7 @@ def inspect(run: RunDir) -> Iterator[Finding]:
 
 
 def _checks(run: RunDir) -> Iterator[tuple[Path, Callable[[], object]]]:
-    # Single files, what is on record, directories with a manifest, the run inside this one.
+    # Single files, recorded files, directories with a manifest, the exported run inside this one.
     yield run.path(CONFIG), lambda: load_run_config(run.checked(CONFIG))
     for path in map(run.path, SINGLE):
         if path.exists() or path.name in _expected(run):
@@ -71,17 +71,17 @@ def _checks(run: RunDir) -> Iterator[tuple[Path, Callable[[], object]]]:
 
 
 def _listed(manifest: Path) -> Iterator[tuple[Path, Callable[[], object]]]:
-    """Yield the files that a manifest names, if it can be read."""
+    """Yield the files of a manifest, if it can be read."""
     with contextlib.suppress(RunDirError, UntrustedError):
         for name, entry in entries_of(manifest).items():
-            if manifest.name == MANIFEST or name not in (CONFIG, PROVENANCE):  # they were looked at
+            if manifest.name == MANIFEST or name not in (CONFIG, PROVENANCE):  # already checked
                 yield manifest.parent / name, partial(check_file, manifest.parent / name, entry)
 
 
 def _expected(run: RunDir) -> set[str]:
-    """Return the names of those of `SINGLE` that this run must have; a model alone has none."""
+    """Return the names of `SINGLE` that this run must have; an exported model has none."""
     names = set()
-    with contextlib.suppress(RunDirError, UntrustedError):  # which is found anyway
+    with contextlib.suppress(RunDirError, UntrustedError):  # reported by other checks
         if run.path("tokens").exists():
             names |= {PROVENANCE, REPORT}
             if read_checksummed(run.path(PROVENANCE)).get("format", 1) >= 2:

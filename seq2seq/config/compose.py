@@ -1,7 +1,7 @@
-"""From YAML and command line to the dataclasses of `schema/`.
+"""Converts YAML files and the command line to the dataclasses of `schema/`.
 
-`to_config()` is the one door, for composed values as for those that a run saved;
-`load_run_config()` reads the latter. Behind this module nobody sees Hydra or OmegaConf.
+Everything passes through `to_config()`: values composed by Hydra and values saved by a run, which
+`load_run_config()` reads. No other part of the package sees Hydra or OmegaConf.
 """
 
 import difflib
@@ -35,23 +35,23 @@ from seq2seq.run.jsonable import to_json
 from seq2seq.run.plain_yaml import read_plain_yaml
 
 MAX_NUMBER = 10**15
-"""Of whole numbers; arithmetic with them stays within 64 bits."""
+"""The largest integer accepted, so that arithmetic stays within 64 bits."""
 
 _NAME = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(\.|$))[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""Of a run: a directory's name on every system."""
+"""The name of a run: a valid directory name on every system."""
 
 log = logging.getLogger(__name__)
 
 _SHOWN = ("attention.inference", "attention.layer", "attention.head")
 LATER_KEYS = ("decode", "evaluate", *_SHOWN, "device", "threads")
-"""What decoding and evaluation may change; everything else is fixed by the checkpoint."""
+"""Settings that decoding and evaluation may change; the checkpoint fixes all others."""
 
 _LIMITS = "max_updates max_epochs max_minutes patience keep_checkpoints on_out_of_memory"
 RESUME_KEYS = (*LATER_KEYS, "stages", "logging", *(f"trainer.{x}" for x in _LIMITS.split()))
-"""What a resumed training may change. The first two also move the end of a falling schedule."""
+"""Settings that a resumed run may change; the first two limits also move the end of a schedule."""
 
 COMMAND_ONLY = ("run_dir", "resume")
-"""Keys of `configs/config.yaml` that say where a run is, not what it does."""
+"""Keys of `configs/config.yaml` that locate a run and do not configure it."""
 
 DEFAULTS = {
     "data": "wmt14_en_fr",
@@ -60,21 +60,21 @@ DEFAULTS = {
     "evaluate": "default",
     "logging": "default",
 }
-"""Names under which the defaults of groups with one class are chosen."""
+"""The option name of the defaults, for each group with a single class."""
 
 
 # Values from Hydra ------------------------------------------------------------------------------
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:
-    """Load extensions, offer every option to Hydra, and return arguments that it understands."""
+    """Load extensions, register every option with Hydra, and return arguments in its grammar."""
     others = load_extensions(arguments)
     offer_options()
     return [upgrade.current_spelling(argument) for argument in others]
 
 
 def offer_options() -> None:
-    """Put the defaults of every option where Hydra looks for what no YAML file holds."""
+    """Store the defaults of every option in Hydra's config store, which backs the YAML files."""
     store, base = ConfigStore.instance(), Config()
     settings = to_json(base)
     for group, options in groups().items():
@@ -87,7 +87,7 @@ def offer_options() -> None:
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the values that Hydra composes from `configs/` and overrides, unchecked."""
+    """Return the unchecked values that Hydra composes from `configs/` and overrides."""
     root = Path(__file__).resolve().parents[1]
     configs = next(path for path in (root.parent / "configs", root / "configs") if path.is_dir())
     with initialize_config_dir(str(configs), version_base="1.3"):
@@ -96,11 +96,11 @@ def composed(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def settings_of(raw: DictConfig, typed: Sequence[str]) -> dict[str, Any]:
-    """Return composed values without the keys that only a command line has.
+    """Return composed values without `COMMAND_ONLY` keys and without settings of unused options.
 
-    Nor with what a preset says of another option than the one chosen: with
-    `+experiment=quickstart encoder=self_attention`, the preset's `encoder.annotation_dropout`,
-    which a self-attention encoder has not, is left out. What was typed stays, and is checked.
+    With `+experiment=quickstart encoder=self_attention`, the preset's `encoder.annotation_dropout`
+    is dropped, since a self-attention encoder does not have it. Keys typed on the command line are
+    kept, and checked.
     """
     whole: Any = OmegaConf.to_container(raw, resolve=True)
     values = {str(key): value for key, value in whole.items() if key not in COMMAND_ONLY}
@@ -108,7 +108,7 @@ def settings_of(raw: DictConfig, typed: Sequence[str]) -> dict[str, Any]:
     for group, options in groups().items():
         given = values.get(group)
         if not isinstance(given, dict) or str(given.get("name")) not in options:
-            continue  # `to_config` says what is wrong with it
+            continue  # `to_config` reports it
         known = {name: {f.name for f in fields(config)} for name, config in options.items()}
         for key in [*given]:
             others = [name for name, keys in known.items() if key in keys]
@@ -119,22 +119,22 @@ def settings_of(raw: DictConfig, typed: Sequence[str]) -> dict[str, Any]:
 
 
 def preset(name: str, overrides: Sequence[str] = ()) -> Config:
-    """Return the checked config of a preset under `configs/experiment`, without a run of it."""
+    """Return the checked config of a preset under `configs/experiment`, without making a run."""
     return to_config(composed([f"+experiment={name}", *overrides]))
 
 
-# The one door -----------------------------------------------------------------------------------
+# Checking ---------------------------------------------------------------------------------------
 
 
 def to_config(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str] = ()) -> Config:
-    """Check composed or saved values and return them as dataclasses; what is not given is default.
+    """Check composed or saved values and return them as dataclasses; missing ones are defaults.
 
     Args:
-        raw: Values by group, as Hydra composes them or as `config.yaml` of a run holds them.
+        raw: Values by group, as composed by Hydra or saved in `config.yaml` of a run.
         overrides: Dotted `key=value` texts in Hydra's grammar, applied last.
 
     Raises:
-        ConfigError: unknown key, wrong type, value out of range, or values that do not fit.
+        ConfigError: unknown key, wrong type, value out of range, or incompatible values.
     """
     try:
         config = _typed(raw, overrides)
@@ -153,14 +153,14 @@ def to_config(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str] = ()
 
 
 def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Config:
-    """Merge values into the schema, whose groups with options get the class of their `name`."""
+    """Merge values into the schema; `name` selects the class of a group with options."""
     merged = OmegaConf.merge(raw, _parsed(overrides))
     values: Any = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     upgrade.move(values)
     if isinstance(data := values.get("data"), dict):
         splits, corpora = ("train", "validation", "test"), data.get("corpora")
         corpora = corpora if isinstance(corpora, list) else []
-        if corpora:  # they stand in place of the one corpus, which a preset may have named
+        if corpora:  # they replace the single corpus, which a preset may have named
             data |= {split: [] for split in splits}
         for each in (x for x in (data, *corpora) if isinstance(x, dict)):
             for split in splits:
@@ -183,7 +183,7 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
 
 
 def _parsed(overrides: Sequence[str]) -> DictConfig:
-    """Read `key=value` texts with Hydra's grammar, so that `no` stays text and null is null."""
+    """Parse `key=value` texts with Hydra's grammar, so that `no` stays text and null is null."""
     tree = OmegaConf.create()
     for text in overrides:
         try:
@@ -207,13 +207,13 @@ def _check_ranges(config: Config) -> None:
         left = "(" if open_ends in ("low", "both") or low == -math.inf else "["
         right = ")" if open_ends in ("high", "both") or high == math.inf else "]"
         ends = (low if left == "[" else None, high if right == "]" else None)
-        if not (low < value < high or value in ends):  # written so that NaN fails
+        if not (low < value < high or value in ends):  # in this form, NaN fails
             fix = f"Use {left}{low:g}, {high:g}{right}."
             raise ConfigError("config", f"{key}={value} is out of range", fix)
 
 
 def _check_together(config: Config) -> None:
-    """Apply the rules that join settings; those of a group stand in its class."""
+    """Check the rules that span settings; each group's own are in `check` of its class."""
     if not _NAME.fullmatch(config.name):
         what = f"name={config.name!r} is not a valid name"
         raise ConfigError("config", what, "Use up to 100 of A-Z a-z 0-9 . _ -")
@@ -230,14 +230,14 @@ def _check_together(config: Config) -> None:
 def load_run_config(
     path: Path, overrides: Sequence[str] = (), may_change: Sequence[str] | None = LATER_KEYS
 ) -> Config:
-    """Read the config that a run saved; only values under `may_change` may become others.
+    """Read the saved config of a run; overrides may only change values under `may_change`.
 
-    None lets all change. A narrower beam alone also holds fewer hypotheses.
+    None allows all changes. Overriding `decode.beam_size` also caps the saved `decode.n_best`.
 
     Raises:
         RunDirError: the file is missing, damaged, too large, of a later format or does not fit the
-            schema, or an override changes what the run fixes.
-        UntrustedError: it holds an alias, a tag or an interpolation, or a name that is not one.
+            schema, or an override changes a setting that the run fixes.
+        UntrustedError: it holds an alias, a tag, an interpolation, or an invalid run name.
         ConfigError: an override is wrong.
     """
     saved = read_plain_yaml(path)
@@ -250,7 +250,7 @@ def load_run_config(
     except ConfigError as error:
         fix = "Use the version that wrote this run, with its extensions."
         raise RunDirError(path, error.what, fix) from None
-    if config.evaluate.heatmap_font is not None:  # a file outside the run, for a parser in C
+    if config.evaluate.heatmap_font is not None:  # a file outside the run, read by a C parser
         log.info("evaluate.heatmap_font of the run is not used: give it again if you want it")
         config.evaluate.heatmap_font = saved["evaluate"]["heatmap_font"] = None
     if not overrides:
@@ -270,7 +270,7 @@ def load_run_config(
 
 
 def is_within(key: str, names: Sequence[str]) -> bool:
-    """Return whether a dotted key is one of the names or below one of them."""
+    """Return whether a dotted key is, or is below, one of the names."""
     return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
@@ -294,19 +294,19 @@ def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], An
             yield f"{prefix}{f.name}", f, value
 
 
-# What Hydra refuses -----------------------------------------------------------------------------
+# Errors of Hydra --------------------------------------------------------------------------------
 
 
 def is_about_a_group(error: Exception) -> bool:
-    """Whether this is what Hydra raises for `model=3`: no error class of its own."""
+    """Whether this is Hydra's error for `model=3`, which has no class of its own."""
     return type(error) is ValueError and str(error).startswith("Config group override")
 
 
 def composing_error(error: Exception) -> ConfigError:
-    """Say in one line why Hydra could not compose a config.
+    """Explain in one line why Hydra could not compose a config.
 
-    Hydra's own message has several lines; the first says what is wrong, and for a misspelt key
-    the exception behind it knows the full key and its neighbours.
+    The first line of Hydra's message states the problem; for a misspelt key, the underlying
+    exception has the full key and its siblings.
     """
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):

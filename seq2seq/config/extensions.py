@@ -1,6 +1,6 @@
-"""Modules outside the package that register options: installed ones, and those a user names.
+"""Loads modules outside the package that register options: installed ones and `--extension`.
 
-Nothing that a run directory holds can name one: importing a module runs its code.
+A run directory can never name one, since importing a module runs its code.
 """
 
 import importlib
@@ -12,12 +12,12 @@ from pathlib import Path
 from seq2seq.run.errors import UsageError
 
 GROUP = "seq2seq.extensions"
-"""Entry points of installed packages."""
+"""The entry point group of installed packages."""
 OPTION = "--extension"
 
 
 def load_extensions(arguments: Sequence[str] = ()) -> list[str]:
-    """Import what is installed and what `--extension MODULE` names; return the other arguments.
+    """Import installed extensions and each `--extension MODULE`; return the other arguments.
 
     Raises:
         UsageError: a module cannot be imported.
@@ -30,13 +30,13 @@ def load_extensions(arguments: Sequence[str] = ()) -> list[str]:
             modules.append(module if equals else next(waiting, ""))
         else:
             others.append(argument)
-    # A module beside the user is found as `python -m MODULE` finds it, after everything else.
+    # Modules in the working directory are found, as with `python -m MODULE`, but last.
     if modules and (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     for module in modules:
         try:
             importlib.import_module(module)
-        except Exception as error:  # code of somebody else: whatever it raises is one line
+        except Exception as error:  # third-party code may raise anything
             what = f"cannot be imported ({type(error).__name__}: {error})"
             fix = "Name a module as `python -m` takes it."
             raise UsageError(f"{OPTION} {module}", what, fix) from error

@@ -1,7 +1,7 @@
-"""One registry: which config classes a group has to choose from, and what builds their parts.
+"""The registry: the config classes (options) of each group, and the builders of their parts.
 
-A part of a model or of a training is one class with one config class. Both are made known by the
-same two calls, from inside this package or from outside of it:
+A part of a model or of training is one class with one config class. The same two decorators
+register them, inside or outside this package:
 
     @option("cell")                      # `cell.name: lstm` in YAML, `cell=lstm` to choose it
     @dataclass(kw_only=True)
@@ -12,9 +12,9 @@ same two calls, from inside this package or from outside of it:
     @builds(LSTMConfig)
     def lstm(cfg: LSTMConfig, ...) -> LSTMCell: ...
 
-Config classes are known without torch, so that a config is checked before anything is imported.
-A class with a method `check(config)` sees the whole config and raises a ConfigError; one with
-`claims` is the part of the paper that it names (`seq2seq/fidelity/reference/paper.yaml`).
+Config classes do not need torch, so a config is checked before torch is imported. A config class
+may have a method `check(config)`, which gets the whole config and may raise a ConfigError, and
+`claims`, the parts of the paper it implements (`seq2seq/fidelity/reference/paper.yaml`).
 """
 
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ _builders: dict[type, Callable[..., Any]] = {}
 
 
 def option(group: str) -> Callable[[C], C]:
-    """Offer a config class, under the default of its field `name`, as an option of a group."""
+    """Register a config class as an option of a group, under the default of its field `name`."""
 
     def register(config: C) -> C:
         defaults = {field.name: (field.default, field.default_factory) for field in fields(config)}
@@ -48,7 +48,7 @@ def option(group: str) -> Callable[[C], C]:
 
 
 def builds(config: type) -> Callable[[F], F]:
-    """Name the function or class that builds the part of a config class."""
+    """Register the function or class that builds the part of a config class."""
 
     def register(builder: F) -> F:
         _builders[config] = builder
@@ -66,7 +66,7 @@ def build(config: Any, *args: Any, **kwargs: Any) -> Any:
     """Build the part that a config describes.
 
     Raises:
-        ConfigError: nothing builds this class.
+        ConfigError: no builder is registered for its class.
     """
     builder = _builders.get(type(config))
     if builder is None:

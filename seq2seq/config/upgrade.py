@@ -1,4 +1,4 @@
-"""Settings that older versions wrote, as this one reads them.
+"""Upgrades settings saved by older versions.
 
 Format 1 is that of version 0.1.0, whose `config.yaml` has no format number.
 """
@@ -12,7 +12,7 @@ from typing import Any
 from seq2seq.run.errors import RunDirError
 
 FORMAT = 4
-"""Of the `config.yaml` that this version writes."""
+"""The format of the `config.yaml` that this version writes."""
 
 MOVED = {
     "model.reset": "cell.reset",
@@ -22,7 +22,7 @@ MOVED = {
     "model.output_rank": "decoder.output_rank",
     "model.readout_dropout": "decoder.readout_dropout",
 }
-"""Old spelling -> new one. The old one stays valid: on command lines, in presets, in old runs."""
+"""Old spelling -> new one. Old ones stay valid on command lines, in presets and in old runs."""
 
 ADDED: dict[int, dict[str, Any]] = {
     2: {
@@ -35,23 +35,23 @@ ADDED: dict[int, dict[str, Any]] = {
     3: {"init": {}, "follows": ""},
     4: {"objective": {"name": "likelihood"}},
 }
-"""Settings that a format brought, with the value by which runs of the one before had worked."""
+"""Settings added by each format, with the values that reproduce the behaviour before it."""
 
 ADDED_TO_OPTIONS: dict[int, dict[tuple[str, str], dict[str, Any]]] = {
     2: {("tokenizer", "sentencepiece"): {"target_normalization": None}}
 }
-"""The same for settings that one option of a group has."""
+"""The same, for settings of one option of a group."""
 
 _KEY = re.compile(r"^(\+{0,2}|~)([\w.]+)(?==|$)")
 
 
 def current_spelling(override: str) -> str:
-    """Return `cell.reset=after` for `model.reset=after`; anything else stays as it is."""
+    """Return `cell.reset=after` for `model.reset=after`, and any other override unchanged."""
     return _KEY.sub(lambda found: found[1] + MOVED.get(found[2], found[2]), override)
 
 
 def move(values: dict[str, Any]) -> None:
-    """Put what stands under an old spelling where it belongs now."""
+    """Move values from old spellings to the new ones, in place."""
     for old, new in MOVED.items():
         group, key = old.split(".")
         if isinstance(values.get(group), dict) and key in values[group]:
@@ -62,13 +62,13 @@ def upgrade(path: Path, saved: Mapping[str, Any], groups: set[str]) -> dict[str,
     """Return the settings of a run's `config.yaml` as this version would have written them.
 
     Args:
-        path: Of the file, for messages.
-        saved: What it holds.
-        groups: Its keys today. All that its format knew must be there: a file that was cut short
-            is not filled up with defaults.
+        path: The path of the file, for messages.
+        saved: Its contents.
+        groups: The top-level keys of today's format. All that its own format had must be there: a
+            truncated file is not completed with defaults.
 
     Raises:
-        RunDirError: the format is not known, or a key is missing.
+        RunDirError: the format is unknown, or a key is missing.
     """
     values = copy.deepcopy(dict(saved))
     number = values.pop("format", 1)
@@ -93,5 +93,5 @@ def upgrade(path: Path, saved: Mapping[str, Any], groups: set[str]) -> dict[str,
 def _put(values: dict[str, Any], key: str, value: Any) -> None:
     group, _, name = key.rpartition(".")
     place = values.setdefault(group, {}) if group else values
-    if isinstance(place, dict):  # else the schema says what is wrong with it
+    if isinstance(place, dict):  # otherwise the schema reports it
         place[name] = value

@@ -1,4 +1,4 @@
-"""Batches: padding, and the order in which pairs are drawn."""
+"""Batches: padding, and the order of the pairs in an epoch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Batch:
 
     @property
     def num_cells(self) -> int:
-        """Places for tokens on both sides, padding included."""
+        """Number of token positions on both sides, padding included."""
         return self.src.numel() + self.tgt.numel()
 
     def count_tokens(self) -> int:
@@ -43,7 +43,7 @@ class Batch:
 
 
 def pad_ids(rows: Sequence[npt.ArrayLike], pad: int) -> tuple[Tensor, Tensor]:
-    """Fill rows of ids to one length; return ids (B, T) and their mask (B, T)."""
+    """Pad rows of ids to one length; return ids (B, T) and their mask (B, T)."""
     lengths = np.array([np.size(row) for row in rows])
     assert lengths.all(), "a row without tokens: its softmax would be 0/0"
     ids = np.full((len(rows), lengths.max()), pad, dtype=np.int64)
@@ -84,11 +84,11 @@ def plan_epoch(
     epoch: int,
     mixture: Mixture | None = None,
 ) -> list[list[int]]:
-    """Return the batches of an epoch as lists of row numbers: a pure function of its arguments.
+    """Return the batches of an epoch as lists of row numbers; a pure function of its arguments.
 
     B.2: pairs are shuffled; each pool of `pool_batches` batches is sorted by the longer side and
-    cut. The authors shuffle once for all epochs and yield a pool's batches shortest first. A
-    mixture says how often each pair comes; without one, once.
+    cut. The authors shuffle once for all epochs and yield a pool's batches shortest first. Without
+    a mixture, each pair comes once.
     """
     rng = np.random.default_rng([seed, epoch if cfg.reshuffle else 0])
     longest = np.maximum(src_lengths, tgt_lengths)
@@ -96,7 +96,7 @@ def plan_epoch(
     if mixture is not None:
         order = rng.permutation(mixture.draw(seed=seed, epoch=epoch, reshuffle=cfg.reshuffle))
     batches: list[list[int]] = []
-    # A pool at a time: sorted, cut, and its batches shuffled if that is asked for.
+    # Sort and cut each pool, and shuffle its batches if configured.
     for pool in _pools(order, longest, cfg):
         by_length = pool[np.argsort(longest[pool], kind="stable")]
         cut = _cut(by_length, longest, cfg)
@@ -111,7 +111,7 @@ def _pools(order: Lengths, longest: Lengths, cfg: TrainerConfig) -> list[Lengths
         size = cfg.batch_sentences * cfg.pool_batches
         return [order[i : i + size] for i in range(0, len(order), size)]
     assert cfg.batch_tokens is not None
-    filled = np.cumsum(longest[order])  # a pool ends where its share of tokens is full
+    filled = np.cumsum(longest[order])  # a pool ends when its token budget is full
     bounds = np.arange(1, filled[-1] // (cfg.batch_tokens * cfg.pool_batches) + 1)
     cuts = np.searchsorted(filled, bounds * cfg.batch_tokens * cfg.pool_batches)
     return [pool for pool in np.split(order, cuts) if len(pool)]
@@ -125,7 +125,7 @@ def _cut(rows: Lengths, longest: Lengths, cfg: TrainerConfig) -> list[list[int]]
     assert cfg.batch_tokens is not None
     batches: list[list[int]] = [[]]
     for row in rows.tolist():
-        # Sorted, so this row is the longest yet; a single row over the budget stands alone.
+        # Rows are sorted, so this one is the longest yet; a row over the budget stands alone.
         if batches[-1] and (len(batches[-1]) + 1) * longest[row] > cfg.batch_tokens:
             batches.append([])
         batches[-1].append(row)
@@ -133,7 +133,7 @@ def _cut(rows: Lengths, longest: Lengths, cfg: TrainerConfig) -> list[list[int]]
 
 
 def shape(batch: Batch, rows: Sequence[int], file: str) -> str:
-    """Say how large a batch is, and which line makes it so."""
+    """Describe the size of a batch, and name its longest line."""
     lengths = torch.maximum(batch.src_mask.sum(dim=1), batch.tgt_mask.sum(dim=1))
     return (
         f"{batch.num_sentences} pairs of up to {batch.src.shape[1]} and {batch.tgt.shape[1]} "

@@ -1,4 +1,4 @@
-"""What a file is that is not UTF-8 text: its form by its first bytes, its encoding by a line."""
+"""Identifies files that are not UTF-8 text: their format by the first bytes, encoding by a line."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -7,7 +7,7 @@ import regex
 
 from seq2seq.data.languages import unspaced_script
 
-# What the first bytes of a file say, and what to do about it.
+# First bytes of a file, its format, and the fix.
 _FORMS = (
     (b"\x1f\x8b", "a gzip archive", "Unpack it: gunzip."),
     (b"\xfd7zXZ\x00", "an xz archive", "Unpack it: unxz."),
@@ -28,14 +28,14 @@ _FORMS = (
     (b"<!DOCTYPE html", "an HTML page", "Save it as plain text."),
     (b"version https://git-lfs", "a pointer of Git LFS", "Fetch the file: git lfs pull."),
 )
-# The header of a tar archive has this at that place, and no line end before it.
+# The magic of a tar archive and its offset.
 _TAR, _TAR_AT = b"ustar", 257
 
 PACKED = tuple(".zip .bz2 .zst .7z .rar .lz4 .lz .z .tar .tgz .tbz2 .txz .gz .xz".split())  # noqa: SIM905
-"""Endings of packed files that nothing here reads."""
+"""Extensions of compressed files, for a hint in the error about an unknown form."""
 
 # By group of languages: their codes, the usual encodings (Python's name and the common one), and
-# which letters beyond ASCII are to be expected; capitals are rare in running text.
+# the letters expected beyond ASCII; capitals are rare in running text.
 _LATIN, _MARKED = r"\p{Latin}", r"[\p{Latin}\p{M}]"
 _RUSSIAN = r"[\u0430-\u044f\u0451\u0454\u0456\u0457\u0491\u045e]"
 _GROUPS: dict[str, tuple[str, str, str]] = {
@@ -78,29 +78,29 @@ _GROUPS: dict[str, tuple[str, str, str]] = {
 }
 _GROUP_OF = {code: name for name, (codes, _, _) in _GROUPS.items() for code in codes.split()}
 _OF_SCRIPT = {"Han": "han", "Hiragana": "kana"}
-# The commoner half of the characters of a Chinese encoding, by the first of their bytes.
+# First bytes of the more common half of the characters in Chinese encodings.
 _COMMON = {"gb18030": range(0xB0, 0xD8), "big5hkscs": range(0xA4, 0xC7)}
-# What says something about an encoding: typographic marks are in most of them.
+# Characters that discriminate between encodings; most encodings share the typographic marks.
 _TELLING = regex.compile(
     r"[[^\p{ASCII}\s\p{P}\p{Nd}\p{Sc}\u00b0\u00a9\u00ae\u2122\u2116\uff00-\uff65]\u0080-\u009f]",
     regex.V1,
 )
-_LEAST = 0.7  # of these characters that have to be the expected ones
+_LEAST = 0.7  # minimal fraction of these characters that must be expected ones
 
 
 def form_of(start: bytes) -> tuple[str, str] | None:
-    """Return what a file is by its first bytes, if it is not text, and what to do about it."""
+    """Return the format of a file that is not text, by its first bytes, and the fix; or None."""
     if start[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
         return "a tar archive", "Unpack it: tar -xf."
     return next(((what, fix) for magic, what, fix in _FORMS if start.startswith(magic)), None)
 
 
 def likeliest(raw: bytes, languages: Sequence[str]) -> list[str]:
-    """Return the encodings that a line which is not UTF-8 may have, by their usual names.
+    """Return the likely encodings of a line that is not UTF-8, by their common names.
 
     Args:
-        raw: Its bytes.
-        languages: That it may be written in, the likeliest first; none if nothing is known.
+        raw: The bytes of the line.
+        languages: Languages it may be in, the likeliest first; empty if unknown.
     """
     groups = [group for group in map(_group_of, languages) if group] if languages else _GROUPS
     best, found = _LEAST, []
@@ -122,11 +122,11 @@ def _group_of(language: str) -> str | None:
 
 
 def _expected_share(text: str, codec: str, letters: str) -> float:
-    """Return how many of the letters beyond ASCII are those of the languages of an encoding."""
+    """Return the fraction of letters beyond ASCII that the languages of an encoding would use."""
     telling = _TELLING.findall(text)
     latin = letters in (_LATIN, _MARKED)
     if not telling:
-        return float(latin)  # typographic marks alone, as of Windows
+        return float(latin)  # only typographic marks, as in Windows encodings
     ascii_letters = sum(char.isascii() and char.isalpha() for char in text)
     sparse = len(telling) <= ascii_letters
     if latin and not sparse:

@@ -1,7 +1,7 @@
-"""Which pairs are kept for training, and an exact count of the others.
+"""Filters the training pairs, and counts exactly what was dropped and why.
 
 Only training pairs are filtered: every pair of the validation and test sets is decoded and scored.
-Limits of length are in words; `lengths.py` says how many characters of Japanese make up one.
+Length limits are in words; `lengths.py` converts characters of unspaced scripts to words.
 """
 
 import logging
@@ -19,8 +19,8 @@ from seq2seq.run.errors import DataError, printable
 
 logger = logging.getLogger(__name__)
 
-# Why a pair is dropped, in the order of the checks; the first that applies counts. With it what a
-# warning says of such pairs, and what to do.
+# Reasons to drop a pair, in the order of the checks; the first that applies counts. Each has its
+# texts for the log, for warnings, and the fix.
 REASONS = {
     "bad_line": ("unreadable", "cannot be read and were skipped", "Look at data.train."),
     "empty": ("empty", "have an empty side", "Look at data.train."),
@@ -40,37 +40,37 @@ REASONS = {
         "Set data.drop_duplicates=false to keep them.",
     ),
 }
-# How many pair numbers are noted for each reason.
+# Number of example pairs recorded per reason.
 NUM_EXAMPLES = 20
 # Mean characters per allowed word; one "word" of a million letters must not reach the model.
 MAX_WORD_CHARACTERS = 100
-# Shares of the pairs above which a warning is due: of those that one filter drops, of copies.
+# Fractions of the pairs above which to warn: pairs dropped by one filter, and copies.
 DROP_WARNING = 0.1
 COPY_WARNING = 0.5
-# In a warning so many pairs are shown, at most so many characters of each side.
+# Number of pairs shown in a warning, and characters of each side.
 NUM_SHOWN, SHOWN = 2, 40
 
 
 @dataclass
 class FilterSummary:
-    """How many pairs were read, kept and dropped; complete when all have been read."""
+    """Counts of pairs read, kept and dropped; complete once all have been read."""
 
     max_words: int
     max_ratio: float
     read: int = 0  # the sum of `kept`, `dropped` and `beyond_limit`
     kept: int = 0
     beyond_limit: int = 0
-    copies: int = 0  # pairs, kept or not, whose sides are equal text
+    copies: int = 0  # pairs with equal sides, kept or not
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
-    # By reason the first dropped pairs; 1 is the first pair of the corpus.
+    # Numbers of the first pairs dropped for each reason, from 1.
     examples: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in REASONS})
-    # The first of them as a warning shows them.
+    # The first of them, as shown in warnings.
     shown: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in REASONS})
-    # Of kept pairs, source and target: what lengths are counted in, their mean and their greatest.
+    # Of kept pairs, for source and target: the unit of lengths, their mean and maximum.
     lengths: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def drop(self, reason: str, pair: Pair | DataError) -> None:
-        """Count the pair that was read last."""
+        """Count the last pair read as dropped."""
         self.dropped[reason] += 1
         if len(self.examples[reason]) < NUM_EXAMPLES:
             self.examples[reason].append(self.read)
@@ -93,7 +93,7 @@ class FilterSummary:
         return line + (f"; {self.beyond_limit:,} beyond data.limit" if self.beyond_limit else "")
 
     def mean_lengths(self) -> str:
-        """Return `source 12.0 words, target 20.1 characters`, of kept pairs."""
+        """Return the mean lengths of kept pairs: `source 12.0 words, target 20.1 characters`."""
         return ", ".join(f"{side} {x['mean']:.1f} {x['unit']}" for side, x in self.lengths.items())
 
 
@@ -103,23 +103,23 @@ def keep(
     summary: FilterSummary,
     lengths: tuple[Length, Length] = (Length("", count_words), Length("", count_words)),
 ) -> Iterator[Pair]:
-    """Yield the pairs that training should see, in their order; limits themselves are kept.
+    """Yield the training pairs that pass all filters, in order; limits are inclusive.
 
-    Left out are pairs that cannot be read (if `on_bad_line` says so), that have a side which is
-    empty or too long, whose lengths are out of proportion, that repeat an earlier one (if
-    `drop_duplicates`), and what follows the first `limit` pairs.
+    Dropped are unreadable pairs (if `on_bad_line` allows it), pairs with an empty or too long side
+    or with lengths out of proportion, repetitions of an earlier pair (if `drop_duplicates`), and
+    everything after the first `limit` pairs.
 
     Args:
-        pairs: In the order of the corpus; an error stands for a pair that cannot be read.
+        pairs: In the order of the corpus; an error stands for an unreadable pair.
         cfg: The limits.
         summary: Counts every pair.
-        lengths: How long the source and the target are.
+        lengths: Measure the length of source and target.
 
     Raises:
-        DataError: at a pair that cannot be read, if `on_bad_line` says so; at the end, if nothing
-            was kept.
+        DataError: at an unreadable pair, depending on `on_bad_line`; at the end, if nothing was
+            kept.
     """
-    seen: set[bytes] = set()  # 16 bytes a pair
+    seen: set[bytes] = set()  # 16 bytes per pair
     first_bad: DataError | None = None
     tallies = [Tally(length) for length in lengths]
     for pair in pairs:
@@ -127,7 +127,7 @@ def keep(
         if isinstance(pair, DataError) and cfg.on_bad_line is OnBadLine.error:
             raise pair
         summary.copies += isinstance(pair, Pair) and pair.src == pair.tgt
-        # Beyond the limit reading goes on: only its end shows whether line counts agree.
+        # Keep reading beyond the limit: line counts can only be compared at the end.
         if cfg.limit is not None and summary.kept >= cfg.limit:
             summary.beyond_limit += 1
         elif isinstance(pair, DataError):
@@ -148,10 +148,10 @@ def keep(
 def _words_or_reason(
     pair: Pair, cfg: DataConfig, lengths: tuple[Length, Length], seen: set[bytes]
 ) -> tuple[float, float] | str:
-    """Return why a pair is dropped, or its lengths; it is then among those that were seen."""
+    """Return the reason to drop a pair, or its lengths; a kept pair is added to `seen`."""
     if is_blank(pair.src) or is_blank(pair.tgt):
         return "empty"
-    # Characters first: to count the words of an endless line would take as much memory again.
+    # Characters first: counting the words of an endless line would double its memory.
     if max(len(pair.src), len(pair.tgt)) > cfg.max_words * MAX_WORD_CHARACTERS:
         return "too_long"
     words = lengths[0].in_words(pair.src), lengths[1].in_words(pair.tgt)
@@ -167,7 +167,7 @@ def _words_or_reason(
 
 
 def _judge(summary: FilterSummary, where: str, first_bad: DataError | None) -> None:
-    """Refuse a corpus of which nothing is left; warn of one of which much is odd."""
+    """Refuse a corpus with no pair left; warn if many pairs are dropped or are copies."""
     first = f"The first unreadable one: {first_bad}" if first_bad else None
     if not summary.kept:
         look = "Look at the files, or raise data.max_words and data.max_ratio."
@@ -195,15 +195,15 @@ def _shown(pair: Pair | DataError) -> str:
 
 
 def digest_of(pair: Pair) -> bytes:
-    """Return 16 bytes that tell the texts of a pair from those of any other."""
-    # A line end cannot occur inside a side, so it keeps the two apart.
+    """Return a 16-byte digest of the texts of a pair."""
+    # A line end cannot occur inside a side, so it separates the two.
     return blake2b(f"{pair.src}\n{pair.tgt}".encode(), digest_size=16).digest()
 
 
 class HeldOut:
-    """The pairs of a validation or test set, to find them again in the training data.
+    """The pairs of a validation or test set, to detect them in the training data.
 
-    Memory: a 16-byte digest for each of them, none for a training pair.
+    Memory: a 16-byte digest per held-out pair, nothing per training pair.
     """
 
     def __init__(self, name: str) -> None:
@@ -212,13 +212,13 @@ class HeldOut:
         self._in_training: set[bytes] = set()
 
     def note(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """Pass the pairs of the set on and remember them."""
+        """Yield the pairs of the set unchanged and remember them."""
         for pair in pairs:
             self._lines[digest_of(pair)] += 1
             yield pair
 
     def watch(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
-        """Pass training pairs on; when there are no more, warn if some are of the set."""
+        """Yield training pairs unchanged; at the end, warn if some are in the set."""
         for pair in pairs:
             if (digest := digest_of(pair)) in self._lines:
                 self._in_training.add(digest)
@@ -229,5 +229,5 @@ class HeldOut:
 
     @property
     def in_training(self) -> int:
-        """How many pairs of the set are training pairs, too, among those that passed so far."""
+        """Number of pairs of the set found among the training pairs seen so far."""
         return sum(self._lines[digest] for digest in self._in_training)

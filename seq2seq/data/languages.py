@@ -1,8 +1,8 @@
-"""What is known of a language by its code: whether its words stand apart, and what follows.
+"""Properties of a language by its code: whether it puts spaces between words, and what follows.
 
-Chinese, Japanese, Thai, Khmer, Lao, Burmese, Tibetan and their kin write no space between words. A
-space there separates sentences or phrases, and so neither a length in words nor a list of
-space-separated words means anything: lengths are counted in characters.
+Chinese, Japanese, Thai, Khmer, Lao, Burmese, Tibetan and some others write no space between words.
+A space separates sentences or phrases there, so neither lengths in words nor lists of
+space-separated words are meaningful: lengths are counted in characters.
 """
 
 from typing import Literal
@@ -11,9 +11,9 @@ import regex
 
 Unit = Literal["words", "characters"]
 
-# Scripts (ISO 15924) without spaces between words: what Unicode calls them, and the languages (ISO
-# 639) written in them. Min Nan, Hakka and Min Dong are left to the text: they are as often written
-# in Latin letters.
+# Scripts (ISO 15924) without spaces between words: their Unicode names, and the languages (ISO
+# 639) written in them. For Min Nan, Hakka and Min Dong the text decides: they are also written in
+# Latin letters.
 _SCRIPTS = {
     "hani": ("Han", "zh zho chi cmn yue wuu gan hsn lzh cjy mnp"),
     "hans": ("Han", ""),
@@ -39,7 +39,7 @@ _SCRIPTS = {
 }
 _SCRIPT_OF = {code: _SCRIPTS[s][0] for s in _SCRIPTS for code in _SCRIPTS[s][1].split()}
 
-# Two letters, then what else stands for the same language.
+# Two-letter codes, each followed by other codes of the same language.
 _CODES = """
 af afr, am amh, ar ara, az aze, be bel, bg bul, bn ben, bs bos, ca cat, cs ces cze, cy cym wel,
 da dan, de deu ger, el ell gre, en eng, es spa, et est, eu eus baq, fa fas per pes, fi fin,
@@ -52,23 +52,23 @@ ti tir, tl tgl, tr tur, uk ukr, ur urd, uz uzb, vi vie, wo wol, xh xho, yo yor, 
 zu zul
 """
 SHORT_CODES = {code: short for short, *codes in map(str.split, _CODES.split(",")) for code in codes}
-"""Codes of three letters, and older ones, by the code of two letters of the same language."""
+"""Maps three-letter and older codes to the two-letter code of the language."""
 
 UNSPACED = "".join(rf"\p{{{name}}}" for name in sorted({name for name, _ in _SCRIPTS.values()}))
-"""Characters of these scripts, as part of a set in a regular expression."""
+"""Characters of these scripts, for use inside a set in a regular expression."""
 
 _CHARACTER = regex.compile(f"[{UNSPACED}]")
-# A run of letters of other scripts, which says about as much as two characters of Chinese.
+# A run of letters of other scripts, which carries about as much as two characters of Chinese.
 _SPACED_WORD = regex.compile(rf"(?V1)(?:[\p{{L}}--[{UNSPACED}]]\p{{M}}*)+")
 _KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}]")
 
 
 def unspaced_script(language: str, sample: str = "") -> str | None:
-    """Return Unicode's name of the script in which a language is written without spaces, or None.
+    """Return Unicode's name of a language's script if it is written without spaces, or None.
 
-    Codes may have two letters or three, and say the script or region: `zh`, `zh-TW`, `zho_Hans`.
-    Where the code names no such script, `sample`, some of the text, decides: a language may have no
-    code here, or come with a wrong one.
+    Codes have two or three letters and may name a script or region: `zh`, `zh-TW`, `zho_Hans`.
+    If the code implies no such script, `sample`, some of the text, decides: the code may be unknown
+    or wrong.
     """
     code, *rest = _parts(language)
     if named := next((part for part in rest if len(part) == 4 and part.isalpha()), None):
@@ -79,31 +79,31 @@ def unspaced_script(language: str, sample: str = "") -> str | None:
     if len(characters) <= 2 * sum(1 for _ in _SPACED_WORD.finditer(sample)):
         return None
     if 20 * len(_KANA.findall(characters)) > len(characters):
-        return "Hiragana"  # text in Han characters without any is Chinese
+        return "Hiragana"  # Han characters without kana are Chinese
     names = {name for name, _ in _SCRIPTS.values()}
     return max(sorted(names), key=lambda name: len(regex.findall(rf"\p{{{name}}}", characters)))
 
 
 def is_spaced(language: str) -> bool:
-    """Return whether words stand between spaces; where nothing is known of a language, they do."""
+    """Return whether spaces separate words; True for unknown languages."""
     return unspaced_script(language) is None
 
 
 def language_is_spaced(language: str, sample: str) -> bool:
-    """Return the same, where some of the text is at hand; see `unspaced_script`."""
+    """Return whether spaces separate words, given some of the text; see `unspaced_script`."""
     return unspaced_script(language, sample) is None
 
 
 def length_unit(language: str, sample: str = "") -> Unit:
-    """Return what lengths are counted in: `words`, or `characters` where no space parts them."""
+    """Return the unit of lengths: `words`, or `characters` if spaces do not separate words."""
     return "words" if language_is_spaced(language, sample) else "characters"
 
 
 def bleu_tokenizers(language: str, sample: str = "") -> tuple[str, ...]:
-    """Return the tokenizers of sacreBLEU for a language, best first; the last is always there.
+    """Return sacreBLEU's tokenizers for a language, best first; the last is always available.
 
-    For Chinese, Japanese and Korean the first is that of sacreBLEU's own command. 13a cuts at
-    spaces and punctuation, and so would leave other unspaced scripts whole.
+    For Chinese, Japanese and Korean the first is the default of sacreBLEU's command. 13a splits at
+    spaces and punctuation, and would not split other unspaced scripts.
     """
     match unspaced_script(language, sample):
         case None:

@@ -1,7 +1,7 @@
-"""How long a text is: words where spaces part them, characters where there are none.
+"""Text lengths: in words, or in characters for scripts without spaces.
 
-Limits of length compare both sides of a pair, and so they count in words: some characters of a
-script without spaces make up one.
+Length limits apply to both sides of a pair, so they count in words: for a script without spaces,
+characters are converted to words.
 """
 
 import re
@@ -16,34 +16,34 @@ import regex
 from seq2seq.data.languages import Unit, is_spaced, language_is_spaced, length_unit
 
 CHARACTERS_PER_WORD = 2.5
-"""Characters of a script without spaces for a word of an English translation.
+"""Characters of a script without spaces per word of an English translation.
 
-About 1.6 in Chinese, 2.3 in Japanese, 3.5 to 4 in Thai, Khmer and Burmese, whose marks do not count
-alone: no estimate is wrong by more than 1.6 times.
+About 1.6 in Chinese, 2.3 in Japanese, 3.5 to 4 in Thai, Khmer and Burmese (marks do not count
+separately): no estimate is wrong by a factor of more than 1.6.
 """
 
 SAMPLE, SAMPLE_CHARACTERS = 100, 200
-"""So many texts, up to so many characters, show the script of a language without a known code."""
+"""Number of texts, and of characters of each, to detect the script of an unknown language."""
 
-# With its marks, and something to see.
+# A visible character, with its marks.
 _CHARACTER = regex.compile(r"(?=[^\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800])\X")
-# Blocks that hold every script without spaces; looked for first, as that takes a microsecond.
+# Blocks that cover every script without spaces; a fast test (a microsecond) before the exact one.
 _UNSPACED_BLOCKS = re.compile(
     "[\u0e00-\u109f\u1780-\u1b7f\u2e80-\ua4cf\ua980-\uaa7f\uf900-\ufaff\U00010000-\U0003ffff]"
 )
 
 
 def count_characters(text: str) -> int:
-    """Count what is seen as one character, spaces apart: the same in NFC and NFD."""
+    """Count user-perceived characters without spaces; the same in NFC and NFD."""
     return len(_CHARACTER.findall(text))
 
 
 @dataclass(frozen=True)
 class Length:
-    """How texts of a language are measured.
+    """Measures the length of texts of a language.
 
     Args:
-        language: Its code; of another language than it says, the text decides.
+        language: Its code; if the text is evidently in another script, the text decides.
         words: Counts the words of a text with spaces.
     """
 
@@ -55,13 +55,13 @@ class Length:
         return self.words(text) if self._has_spaces(text) else count_characters(text)
 
     def in_words(self, text: str) -> float:
-        """Return the length of a text for limits."""
+        """Return the length of a text in words, for limits."""
         if self._has_spaces(text):
             return self.words(text)
         return count_characters(text) / CHARACTERS_PER_WORD
 
     def unit(self, sample: Iterable[str]) -> Unit:
-        """Return what lengths of such texts are counted in."""
+        """Return the unit in which lengths of such texts are counted."""
         texts = (text[:SAMPLE_CHARACTERS] for text in islice(sample, SAMPLE))
         return length_unit(self.language, "\n".join(texts))
 
@@ -76,7 +76,7 @@ class Length:
 
 
 class Tally:
-    """Mean and greatest length of the texts of a side."""
+    """Mean and maximal length of the texts of a side."""
 
     def __init__(self, length: Length) -> None:
         self._length = length
@@ -84,7 +84,7 @@ class Tally:
         self._sample: list[str] = []
 
     def add(self, text: str, words: float) -> None:
-        """Take in a text and its length for limits."""
+        """Add a text and its length in words."""
         self._count += 1
         self._sum += words
         self._longest = max(self._longest, words)
@@ -92,7 +92,7 @@ class Tally:
             self._sample.append(text[:SAMPLE_CHARACTERS])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values: what lengths are counted in, their mean and the greatest."""
+        """Return plain values: the unit of lengths, their mean and maximum."""
         unit = self._length.unit(self._sample)
         scale = CHARACTERS_PER_WORD if unit == "characters" else 1
         mean = scale * self._sum / max(1, self._count)

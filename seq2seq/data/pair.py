@@ -1,8 +1,8 @@
-"""One sentence pair, the currency of everything that reads a corpus."""
+"""A sentence pair, the unit of everything that reads a corpus."""
 
 from dataclasses import dataclass
 
-# Word links (source word, target word), both counted from 0 as `words.split_words` splits.
+# Word links (source word, target word), as indices from 0 into `words.split_words`.
 Links = tuple[tuple[int, int], ...]
 
 
@@ -10,7 +10,7 @@ Links = tuple[tuple[int, int], ...]
 class Pair:
     """A source sentence and its translation, without line ends.
 
-    `links` is the gold word alignment; only the embedded corpus has one.
+    `links` is the gold word alignment; only the embedded corpus has it.
     """
 
     src: str

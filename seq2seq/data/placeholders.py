@@ -1,8 +1,8 @@
-"""Texts that are carried over as they are: URLs, numbers, tags, names (`data.placeholders`).
+"""Carries texts over unchanged: URLs, numbers, tags, names (`data.placeholders`).
 
-Before a text is cut, each of them becomes a symbol, `<url1>`, one id of the vocabulary; in a target
-each that stands in its source, too. After the search symbols become what they stand for there
-(`decoding/carried.py`). Whoever looks at tokens sees the texts.
+Before tokenization, each such text becomes a symbol, `<url1>`, which is one id of the vocabulary;
+in a target, only texts that also occur in the source. After the search, symbols become the source's
+texts again (`decoding/carried.py`). Tokens that are shown hold the texts, not the symbols.
 """
 
 import re
@@ -17,31 +17,31 @@ from seq2seq.data.words import Span
 from seq2seq.run.errors import ConfigError
 
 Symbols = Mapping[Span, str]
-"""What is to stand in place of characters of a text, in their order."""
+"""The symbols that replace spans of a text, in order."""
 
 
 class Placeholders:
-    """Finds texts that are carried over, and gives them symbols.
+    """Finds the texts to carry over, and assigns them symbols.
 
     Args:
-        patterns: Of each kind; of two that match at one place the first counts.
-        others: Protected symbols, in which nothing is found.
+        patterns: One per kind; if two match at the same place, the first wins.
+        others: Protected symbols, inside which nothing is found.
     """
 
     def __init__(self, patterns: Mapping[str, str], others: Iterable[str] = ()) -> None:
         self.kinds = [*patterns]
         self.symbols = [symbol for kind in patterns for symbol in numbered(kind)]
-        # A text that looks like a symbol is carried over: none is read as another's.
+        # A text that looks like a symbol is carried over itself, so it cannot be mistaken for one.
         first = [("", "|".join(map(re.escape, others)) or "(?!)")]
         first += [(kind, "|".join(numbered(kind))) for kind in patterns]
         self._patterns = [(kind, re.compile(p)) for kind, p in [*first, *patterns.items()]]
 
     def source(self, text: str) -> Symbols:
-        """Return the symbols of a source, for each text of it that has one."""
+        """Return the symbols of a source."""
         return _numbered(self._found(text))
 
     def target(self, source: str, symbols: Symbols, text: str) -> Symbols:
-        """Return the symbols of a target: for texts that have one in the source, each once."""
+        """Return the symbols of a target: each symbol of the source once, for the same text."""
         left: dict[str, list[str]] = {}
         for span, symbol in symbols.items():
             left.setdefault(source[slice(*span)], []).append(symbol)
@@ -49,9 +49,9 @@ class Placeholders:
         return {span: left[text[slice(*span)]].pop(0) for span in spans}
 
     def pair(self, pair: Pair) -> Pair:
-        """Return a pair to learn from: with symbols for what both sides have.
+        """Return a training pair with symbols for texts that occur on both sides.
 
-        So each symbol of a source is in its target, once.
+        Each symbol of the source is then in the target, once.
         """
         theirs = Counter(pair.tgt[slice(*span)] for _, span in self._found(pair.tgt))
         shared = []
@@ -65,7 +65,7 @@ class Placeholders:
         return Pair(_put(pair.src, symbols)[0], target)
 
     def _found(self, text: str) -> list[tuple[str, Span]]:
-        """Return what is found, by kind, from left to right."""
+        """Return kind and span of the texts found, from left to right."""
         every = (
             (match.start(), rank, kind, Span(*match.span()))
             for rank, (kind, pattern) in enumerate(self._patterns)
@@ -90,7 +90,7 @@ def _numbered(found: Iterable[tuple[str, Span]]) -> Symbols:
 
 
 def _put(text: str, symbols: Symbols) -> tuple[str, list[int]]:
-    """Put symbols in their places; return where each character, and the end, comes from, too."""
+    """Insert symbols; also return the original position of each character and of the end."""
     written, places, at = "", [], 0
     for (start, end), symbol in symbols.items():
         written += text[at:start] + symbol
@@ -100,12 +100,12 @@ def _put(text: str, symbols: Symbols) -> tuple[str, list[int]]:
 
 
 class CarryingTokenizer:
-    """The vocabulary of a source some of whose texts are carried over.
+    """A source vocabulary that carries texts over.
 
     Args:
-        source: The vocabulary itself.
-        target: The other one.
-        placeholders: What is carried over.
+        source: The source vocabulary.
+        target: The target vocabulary.
+        placeholders: Finds the texts.
     """
 
     def __init__(self, source: Tokenizer, target: Tokenizer, placeholders: Placeholders) -> None:
@@ -122,7 +122,7 @@ class CarryingTokenizer:
                     raise ConfigError("config", f"the vocabulary has no {symbol}", fix)
         self._target_of = dict(zip(ours, theirs, strict=True))
         self.written = dict(zip(theirs, placeholders.symbols, strict=True))
-        """Of each symbol of the target."""
+        """The symbol of each target id that stands for one."""
 
     def __len__(self) -> int:
         return len(self._source)
@@ -134,15 +134,15 @@ class CarryingTokenizer:
     def sample(
         self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
     ) -> list[list[int]]:
-        """Cut each text at random: training text, which has its symbols already."""
+        """Segment each text at random; training text already has its symbols."""
         return self._source.sample(texts, rate, draws)
 
     def tokens(self, texts: Sequence[str]) -> list[list[Token]]:
-        """Cut texts as `encode` does; tokens and their places are those of the texts."""
+        """Segment texts like `encode`; pieces and spans are those of the original texts."""
         return self._tokens(self._source, texts, map(self.placeholders.source, texts))
 
     def target_tokens(self, sources: Sequence[str], texts: Sequence[str]) -> list[list[Token]]:
-        """Cut targets, which have the symbols of their sources."""
+        """Segment targets, with the symbols of their sources."""
         p = self.placeholders
         pairs = zip(sources, texts, strict=True)
         symbols = (p.target(source, p.source(source), text) for source, text in pairs)
@@ -159,7 +159,7 @@ class CarryingTokenizer:
         ]
 
     def _shown(self, token: int, piece: str, put: Span, text: str, places: Sequence[int]) -> Token:
-        """Return a token of a text with symbols as one of the text itself."""
+        """Convert a token of a text with symbols to one of the original text."""
         span = Span(places[put.start], places[put.end])
         if (symbol := piece.strip(SPACE)) in self._symbols:
             piece = piece.replace(symbol, text[slice(*span)].strip().replace(" ", SPACE))
@@ -174,15 +174,15 @@ class CarryingTokenizer:
         return self._source.write(pieces)
 
     def lost(self, texts: Sequence[str]) -> list[str | None]:
-        """Return the first word or character of each text that its ids cannot say, or None."""
+        """Return the first word or character of each text that ids cannot express, or None."""
         return self._source.lost(texts)
 
     def carried(
         self, text: str, ids: Sequence[int], spans: Sequence[Span]
     ) -> dict[int, tuple[str, int]]:
-        """Return what a translation is to have once: ids of the target, their texts and sources.
+        """Return the target ids that a translation must have once, with text and source position.
 
-        Every other id of `written` is to have no place in it.
+        It must not have any other id of `written`.
         """
         return {
             self._target_of[token]: (text[slice(*span)], i)
@@ -194,7 +194,7 @@ class CarryingTokenizer:
 def tokens_of(
     tokenizers: Sequence[Tokenizer], texts: Sequence[Sequence[str]]
 ) -> list[list[list[Token]]]:
-    """Cut sources, or sources and targets, each side by its vocabulary."""
+    """Segment sources, or sources and targets, each side with its vocabulary."""
     source, *targets = tokenizers
     if isinstance(source, CarryingTokenizer) and targets:
         return [source.tokens(texts[0]), source.target_tokens(*texts)]
@@ -202,7 +202,7 @@ def tokens_of(
 
 
 def placeholders_of(cfg: Config) -> Placeholders | None:
-    """Return what a config carries over, if anything."""
+    """Return the placeholders of a config, or None."""
     if not cfg.data.placeholders:
         return None
     others = [*cfg.data.tags.values(), *cfg.tokenizer.symbols]

@@ -1,9 +1,9 @@
-"""From a corpus to what training reads: kept text, vocabularies, ids. All of it inside the run.
+"""Prepares a corpus for training: filtered text, vocabularies and ids, all inside the run.
 
-corpus/SPLIT.source, .target   text, one sentence a line (and .links of the embedded corpus)
+corpus/SPLIT.source, .target   text, one sentence per line (and .links of the embedded corpus)
 tokenizers/                    source.model, target.model (or .words), manifest
-tokens/SPLIT.SIDE.ids, .ends   ids as int32, row ends as int64, both end symbols included
-data_report.json               what was read, kept and dropped, checksums of these files; last
+tokens/SPLIT.SIDE.ids, .ends   ids as int32, row ends as int64, both with end symbols
+data_report.json               counts of pairs read, kept and dropped; checksums; written last
 """
 
 import logging
@@ -63,11 +63,11 @@ MAX_VOCABULARY_BYTES = 1 << 26  # 60 times that of the paper's 30,000 words
 
 _CHUNK = 10_000  # lines encoded at once
 _RESTORE = "Restore it from a copy."
-_UNWRITABLE_WARNING = 0.1  # share of the lines of a split
+_UNWRITABLE_WARNING = 0.1  # fraction of the lines of a split
 
 
 def prepare(run: RunDir, cfg: Config) -> None:
-    """Read, filter and tokenize the corpus of a config into a run; does nothing if that is done.
+    """Read, filter and tokenize the corpus of a config into a run; does nothing if already done.
 
     Raises:
         DataError: the corpus cannot be used.
@@ -75,9 +75,9 @@ def prepare(run: RunDir, cfg: Config) -> None:
     """
     if run.path(REPORT).exists():
         return
-    if run.path("checkpoints").exists():  # nothing trains on what was not prepared
+    if run.path("checkpoints").exists():  # a trained run must have had a report
         raise RunDirError(run.path(REPORT), "missing", _RESTORE)
-    for name in ("corpus", "tokens"):  # of a try that ended before, maybe with other settings
+    for name in ("corpus", "tokens"):  # left by an interrupted attempt, maybe with other settings
         run.remove_directory(name)
     report = _read_corpus(run, cfg)
     if cfg.init.run is None:
@@ -87,7 +87,7 @@ def prepare(run: RunDir, cfg: Config) -> None:
         if cfg.init.new_pieces or all_symbols(cfg):
             _grow_vocabularies(run, cfg)
 
-    # Ids of what training reads; the test set is tokenized when it is decoded.
+    # Ids for training and validation; the test set is tokenized when it is decoded.
     tokenizers = _load_vocabularies(run, cfg)
     tags = tag_ids(cfg.data.tags, tokenizers[0])
     for split in SPLITS:
@@ -104,17 +104,16 @@ def prepare(run: RunDir, cfg: Config) -> None:
 
 
 def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
-    """Write the text of all splits and return what the report says of them.
+    """Write the text of all splits and return their report.
 
-    A split has one corpus after the other; the validation and test set one direction after the
-    other.
+    The training set is ordered by corpus, the validation and test sets by direction.
     """
-    # All are opened before the first is read, which may take hours.
+    # Open all corpora before reading the first, which may take hours.
     parts, directions = cfg.data.parts, cfg.data.directions
     places = {split: _places(cfg.data, split) for split in SPLITS}
     scans = {split: [scan_pairs(place) for place in places[split]] for split in SPLITS}
 
-    # Validation and test set first, so that training pairs need not be remembered.
+    # Validation and test sets first, so that training pairs need not be remembered.
     report: dict[str, Any] = {}
     held_out = {split: HeldOut(f"data.{split}") for split in SPLITS[1:]}
     for split, pairs in held_out.items():
@@ -146,10 +145,10 @@ def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
 
 
 def _places(data: DataConfig, split: str) -> list[Place]:
-    """Return where the text of a split is: training text as the corpora come, other by direction.
+    """Return the places of a split: for training in the order of the corpora, else by direction.
 
     Raises:
-        ConfigError: a corpus, or a direction, has none.
+        ConfigError: a corpus has no training text, or a direction no text of another split.
     """
     places = [Place(part, split) for part in data.parts]
     if not data.corpora:
@@ -175,7 +174,7 @@ def _counted(
 
 
 def _summary(data: DataConfig, summaries: Sequence[FilterSummary]) -> dict[str, Any]:
-    """Return what the report says of the training pairs, and log it."""
+    """Return the report of the training pairs, and log it."""
     sizes, mixed = [summary.kept for summary in summaries], None
     if data.corpora:
         mixed = mixture(sizes, [corpus.weight for corpus in data.corpora], data.temperature)
@@ -195,7 +194,7 @@ def _summary(data: DataConfig, summaries: Sequence[FilterSummary]) -> dict[str, 
 
 
 def _write_text(run: RunDir, split: str, pairs: Iterable[Pair], *, links: bool) -> int:
-    """Write the sides of a split, and the gold links if its pairs have some; return the count."""
+    """Write the sides of a split, and its gold links if it has any; return the number of pairs."""
     count = 0
     first = next(stream := iter(pairs), None)
     links = links and first is not None and first.links is not None
@@ -205,7 +204,7 @@ def _write_text(run: RunDir, split: str, pairs: Iterable[Pair], *, links: bool) 
         for pair in chain([first] if first is not None else [], stream):
             count += 1
             gold = " ".join(f"{i}-{j}" for i, j in pair.links or ())
-            # The target as models write it: composed, so that no reference differs by its spelling.
+            # Compose the target, as models write it, so that references match in spelling.
             target = composed(pair.tgt)
             for file, text in zip(files, (pair.src, target, gold), strict=False):
                 file.write(f"{text}\n".encode())
@@ -213,7 +212,7 @@ def _write_text(run: RunDir, split: str, pairs: Iterable[Pair], *, links: bool) 
 
 
 def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
-    """Learn from the text that was kept, on both sides of the training set."""
+    """Learn the vocabularies from both sides of the filtered training set."""
     kind = _kind(cfg)
     texts = [load_text(run, "train", side) for side in SIDES]
     learnt = kind.learn(texts, cfg.data.directions[0], _text_names(cfg.data))
@@ -222,7 +221,7 @@ def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
 
 
 def _grow_vocabularies(run: RunDir, cfg: Config) -> None:
-    """Add to those of an origin the symbols that they lack, and `init.new_pieces`."""
+    """Add missing symbols and `init.new_pieces` to the vocabularies of `init.run`."""
     directory, kind = run.path(TOKENIZERS), _kind(cfg)
     files = read_directory(directory, MAX_VOCABULARY_BYTES)
     with expected(directory / MANIFEST):
@@ -232,7 +231,7 @@ def _grow_vocabularies(run: RunDir, cfg: Config) -> None:
     is_joint = files[names[0]] == files[names[1]]
     grown = {}
     for side, (name, language) in enumerate(zip(names, cfg.data.directions[0], strict=True)):
-        size = taken[side]  # the rest is of a try that ended before
+        size = taken[side]  # the rest is from an interrupted attempt
         add = partial(kind.grown, files[name], size, all_symbols(cfg))
         tokenizer = kind.load(add([]), side, language, name)
         lines = chain(*texts) if is_joint else texts[side]
@@ -246,7 +245,7 @@ def _grow_vocabularies(run: RunDir, cfg: Config) -> None:
 def _unknown(
     kind: VocabularyKind, tokenizer: Tokenizer, lines: Iterable[str], most: int
 ) -> list[str]:
-    """Return the most frequent pieces by which what is unknown in lines could be written."""
+    """Return the `most` most frequent pieces that would let unknown parts of lines be written."""
     counts: Counter[str] = Counter()
     if most:
         stream = iter(lines)
@@ -258,7 +257,7 @@ def _unknown(
 
 
 def _text_names(cfg: DataConfig) -> list[str]:
-    """What the two sides of the training text are called in an error."""
+    """Return the names of both sides of the training text, for errors."""
     if len(cfg.train) == len(SIDES):
         return [Path(name).name for name in cfg.train]
     return [f"the {side} side of {(*cfg.train, 'data.corpora')[0]}" for side in SIDES]
@@ -267,7 +266,7 @@ def _text_names(cfg: DataConfig) -> list[str]:
 def _to_learn(run: RunDir, cfg: Config, split: str) -> Sequence[Sequence[str]]:
     """Return both sides of a split with the symbols of `data.placeholders`.
 
-    Training text has them already; others are read and scored as they are.
+    Training text already has them on disk; the other splits are stored and scored without.
     """
     texts = [load_text(run, split, side) for side in SIDES]
     if split == "train" or (placeholders := placeholders_of(cfg)) is None:
@@ -283,7 +282,7 @@ def _write_ids(
     tokenizer: Tokenizer,
     before: Sequence[tuple[list[int], int]] = (),
 ) -> None:
-    """Write the ids of a side; `before` are ids that begin each of so many lines, in order."""
+    """Write the ids of a side; `before` lists (ids, n): ids to put before each of n lines."""
     end = 0
     beginnings = chain.from_iterable(
         repeat(ids, count) for ids, count in before or [([], len(text))]
@@ -304,7 +303,7 @@ def _write_ids(
 
 
 def _unwritable(split: str, text: Sequence[str], tokenizer: Tokenizer) -> dict[str, Any]:
-    """Count the target lines that no translation can equal, as their ids do not give them back."""
+    """Count the target lines that no translation can equal, since ids cannot express them."""
     count, first = 0, None
     for start in range(0, len(text), _CHUNK):
         lost = tokenizer.lost(text[start : start + _CHUNK])
@@ -322,7 +321,7 @@ def _unwritable(split: str, text: Sequence[str], tokenizer: Tokenizer) -> dict[s
 
 
 def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
-    """Return the source and the target vocabulary of a run, verified."""
+    """Return the verified source and target vocabularies of a run."""
     source, target = _load_vocabularies(run, cfg)
     if (placeholders := placeholders_of(cfg)) is not None:
         source = CarryingTokenizer(source, target, placeholders)
@@ -330,7 +329,7 @@ def load_tokenizers(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
 
 
 def _load_vocabularies(run: RunDir, cfg: Config) -> tuple[Tokenizer, Tokenizer]:
-    """Return them as they read text with its symbols."""
+    """Return the vocabularies for text that already has its placeholder symbols."""
     directory, kind = run.path(TOKENIZERS), _kind(cfg)
     files = read_directory(directory, MAX_VOCABULARY_BYTES)
 
@@ -348,7 +347,7 @@ def load_pairs(run: RunDir, split: str, tokenizers: tuple[Tokenizer, Tokenizer])
     """Return the ids of a split.
 
     Raises:
-        RunDirError: they are not those of as many pairs, at least one, as its text has.
+        RunDirError: the split is empty, or ids and text differ in their number of pairs.
     """
 
     def load(side: str, tokenizer: Tokenizer) -> IdStore:
@@ -367,7 +366,7 @@ def load_text(run: RunDir, split: str, side: str) -> TextStore:
     """Return the text of one side of a split.
 
     Raises:
-        RunDirError: the run has none, as an exported model.
+        RunDirError: the run has no text, as in an exported model.
     """
     path = run.checked(f"corpus/{split}.{side}")
     if not path.exists():
@@ -376,9 +375,9 @@ def load_text(run: RunDir, split: str, side: str) -> TextStore:
 
 
 def load_blocks(run: RunDir, cfg: Config, split: str) -> list[tuple[Direction, int]]:
-    """Return the directions of a split in the order of its lines, each with the number of these.
+    """Return the directions of a split in the order of its lines, each with its number of lines.
 
-    Of the training set that is a block for each corpus.
+    The training set has one block per corpus.
     """
     if not cfg.data.corpora:
         return [(cfg.data.directions[0], len(load_text(run, split, SIDES[0])))]
@@ -398,9 +397,9 @@ def directions_of(run: RunDir, cfg: Config, split: str) -> list[Direction]:
 
 
 def lengths_of(cfg: Config, direction: Direction | None = None) -> tuple[Length, Length]:
-    """Return how long a side is: in the words of the vocabulary, as the paper's limits are.
+    """Return the length measures of both sides, in words of the vocabulary, as in the paper.
 
-    None is the first direction, of most runs the only one.
+    None means the first direction; most runs have only one.
     """
     count = _kind(cfg).word_counter
     languages = direction or cfg.data.directions[0]
@@ -409,7 +408,7 @@ def lengths_of(cfg: Config, direction: Direction | None = None) -> tuple[Length,
 
 
 def check_data(run: RunDir) -> None:
-    """Check that the text and the ids of a run are those that were written.
+    """Check that the text and the ids of a run are unchanged.
 
     Raises:
         RunDirError: a file is missing or has changed.
@@ -419,7 +418,7 @@ def check_data(run: RunDir) -> None:
 
 
 def _kind(cfg: Config) -> VocabularyKind:
-    """Return the kind of vocabulary of a config, which splits no symbol."""
+    """Return the kind of vocabulary of a config; it never splits the config's symbols."""
     tokenizer = cfg.tokenizer
     if symbols := all_symbols(cfg):
         tokenizer = replace(tokenizer, symbols=symbols)

@@ -1,10 +1,10 @@
-"""Cutting text into subwords at random, decided by the draws it is given.
+"""Random subword segmentation, a deterministic function of the given draws.
 
-SentencePiece can sample, too, but what it draws cannot be repeated: its generator is salted anew
-in every process, so neither a resumed run nor a second one would see the same pieces.
+SentencePiece can sample, too, but not reproducibly: its generator is seeded anew in every process,
+so neither a resumed run nor a second one would see the same pieces.
 
-BPE-dropout (Provilkov et al. 2020) leaves each merge out with a probability. Of a unigram model a
-cut is drawn with p(cut) ~ exp(rate * sum of its pieces' log probabilities) (Kudo 2018).
+BPE-dropout (Provilkov et al. 2020) skips each merge with some probability. For a unigram model,
+p(segmentation) ~ exp(rate * sum of its pieces' log probabilities) (Kudo 2018).
 """
 
 import heapq
@@ -17,25 +17,25 @@ import sentencepiece
 
 from seq2seq.data.tokenizer import parted_at
 
-# No piece goes over a space, so words are cut one by one; the space is the word's first letter.
+# No piece crosses a space, so words are segmented one by one; the space is a word's first letter.
 _WORDS = re.compile("^[^\u2581]+|\u2581[^\u2581]*")
-# Words of which the cut, or the lattice, is remembered.
+# Maximal number of words whose segmentation or lattice is cached.
 _KNOWN = 1 << 17
 # How far an unknown letter lies below the rarest piece, as in SentencePiece, nats.
 _UNKNOWN_PENALTY = 10.0
 
-# The next number of a text, in [0, 1).
+# Returns the next random number of a text, in [0, 1).
 Draw = Callable[[], float]
-# For each end in a word: growing sums of weights, and to each the start of a piece and its id.
+# For each end position in a word: cumulative weights, and for each the start and id of a piece.
 Lattice = list[tuple[list[float], list[tuple[int, int]]]]
 
 
 class Sampler:
-    """Cuts text into the pieces of a SentencePiece model at random.
+    """Segments text at random into the pieces of a SentencePiece model.
 
     Args:
         processor: The model.
-        rate: Of merges left out, or the exponent of the probabilities.
+        rate: Fraction of merges skipped (BPE), or the exponent of probabilities (unigram).
     """
 
     def __init__(self, processor: sentencepiece.SentencePieceProcessor, rate: float) -> None:
@@ -52,7 +52,7 @@ class Sampler:
         self._cutter = (UnigramCutter if unigram else BpeCutter)(pieces, self._unknown, rate)
 
     def sample(self, texts: Sequence[str], draws: Sequence[Draw]) -> list[list[int]]:
-        """Return the ids of each text, by its own draws.
+        """Return the ids of each text, from its own draws.
 
         A run of unknown letters is one unknown symbol.
         """
@@ -76,10 +76,10 @@ class Sampler:
 
 
 class BpeCutter:
-    """BPE-dropout: each merge that comes up is left out with probability `rate`.
+    """BPE-dropout: each merge is skipped with probability `rate`.
 
-    Drawn is the number of merges made until the next one is left out, so that most words, of which
-    every merge is made, cost one lookup.
+    The number of merges until the next skip is drawn at once, so most words, in which no merge is
+    skipped, cost one lookup.
     """
 
     def __init__(self, pieces: dict[str, tuple[int, float]], unknown: int, rate: float) -> None:
@@ -104,7 +104,7 @@ class BpeCutter:
         return self._merge(word, draw)[0]
 
     def _gap(self, draw: Draw) -> int:
-        """Draw how many merges are made before the next one is left out."""
+        """Draw the number of merges before the next skip."""
         if self._rate <= 0:
             return 1 << 62
         if self._rate >= 1:
@@ -119,13 +119,13 @@ class BpeCutter:
         return True
 
     def _merge(self, word: str, draw: Draw | None) -> tuple[list[int], int]:
-        """Merge letters, the best pair first; with draws some merges are left out.
+        """Merge letters, best pair first; with draws, some merges are skipped.
 
         Returns:
-            The ids, and how many merges came up.
+            The ids, and the number of merges considered.
         """
-        parts = list(word)  # a part that was merged into the one before it is ""
-        after = list(range(1, len(word) + 1))  # where the next part begins
+        parts = list(word)  # "" once merged into the part before
+        after = list(range(1, len(word) + 1))  # start of the next part
         queue: list[tuple[float, int, int, str]] = []
 
         def offer(left: int, right: int) -> None:
@@ -134,14 +134,14 @@ class BpeCutter:
                 if piece is not None:
                     heapq.heappush(queue, (-piece[1], left, right, parts[left] + parts[right]))
 
-        # Neighbouring letters first, then what each merge makes possible on both of its sides.
+        # Start from neighbouring letters; each merge adds candidates on both of its sides.
         for left in range(len(parts) - 1):
             offer(left, left + 1)
         count = 0
         while queue:
             _, left, right, merged = heapq.heappop(queue)
             if not parts[left] or not parts[right] or parts[left] + parts[right] != merged:
-                continue  # one of them is part of something else by now
+                continue  # one of them has been merged elsewhere
             count += 1
             if draw is not None and self._left_out(draw):
                 continue
@@ -153,9 +153,9 @@ class BpeCutter:
 
 
 class UnigramCutter:
-    """Draws a cut of each word from the lattice of its pieces.
+    """Draws a segmentation of each word from the lattice of its pieces.
 
-    `rate` is the exponent: the smaller, the more evenly cuts are drawn.
+    `rate` is the exponent: the smaller it is, the more uniform the distribution.
     """
 
     def __init__(self, pieces: dict[str, tuple[int, float]], unknown: int, rate: float) -> None:
@@ -182,8 +182,8 @@ class UnigramCutter:
         return ids[::-1]
 
     def _lattice(self, word: str) -> Lattice:
-        """Sum the weights of all cuts of each beginning of a word, in logarithms."""
-        totals = [0.0]  # log of the summed weights of all cuts up to here
+        """Sum, in log space, the weights of all segmentations of each prefix of a word."""
+        totals = [0.0]  # log of the summed weights of all segmentations of each prefix
         lattice: Lattice = [([], [])]
         for end in range(1, len(word) + 1):
             entries, weights = [], []

@@ -23,10 +23,10 @@ class IdStore:
     Args:
         ids_file: The ids, int32.
         ends_file: The ends, int64.
-        num_ids: Ids are less than this, the size of the vocabulary.
+        num_ids: The size of the vocabulary; ids must be less.
 
     Raises:
-        RunDirError: the files are not such rows, or (when a row is read) an id is too large.
+        RunDirError: the files do not fit together, or (when a row is read) an id is out of range.
     """
 
     def __init__(self, ids_file: Path, ends_file: Path, num_ids: int) -> None:
@@ -53,10 +53,10 @@ class IdStore:
 
 
 class TextStore(Sequence[str]):
-    """The lines of a file that a run wrote.
+    """The lines of a text file in a run.
 
     Raises:
-        RunDirError: the last line has no end, or (when it is read) a line is not valid UTF-8.
+        RunDirError: the last line has no line end, or (when it is read) a line is not valid UTF-8.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +74,7 @@ class TextStore(Sequence[str]):
     @overload
     def __getitem__(self, row: slice) -> list[str]: ...
     def __getitem__(self, row: int | slice) -> str | list[str]:
-        rows = range(len(self))[row]  # counts from the end, too
+        rows = range(len(self))[row]  # handles negative indices
         if isinstance(rows, int):
             return self._lines(rows, rows + 1)[0]
         # Neighbouring lines are decoded together, 20 times as fast as one by one.

@@ -27,25 +27,25 @@ from seq2seq.data.words import Span, WordCounter, count_words, is_blank
 from seq2seq.run.errors import ConfigError, DataError, RunDirError
 
 NFC = "nfc"
-"""The rule that only composes letters with their marks: not the library's, but ours."""
+"""The rule that only composes letters with their marks; ours, not the library's."""
 
-# What `vocab_size=null` is at most, unless the alphabet is larger.
+# Upper limit for `vocab_size=null`, unless the alphabet is larger.
 MOST_PIECES = 8000
-# Below that it grows with the root of the text: 2,000 merges of 100,000 words a language are best
-# there (Sennrich & Zhang 2019, arXiv:1905.11901), and some 8,000 of millions.
-MERGES, WORDS, LETTERS = 2000, 100_000, 6  # a word, with its space
+# Below the limit, the size grows with the square root of the text: 2,000 merges are best for
+# 100,000 words (Sennrich & Zhang 2019, arXiv:1905.11901), and some 8,000 for millions.
+MERGES, WORDS, LETTERS = 2000, 100_000, 6  # letters per word, with its space
 
-# One letter in two spellings; `identity` alone keeps them apart.
+# One letter in two spellings; only `identity` keeps them distinct.
 _E_ACUTE = ("\u00e9", "e\u0301")
 _RESTORE = "Restore it from a copy."
 
 
-# Characters with a meaning of their own in SentencePiece: a space, and a mark that makes its
-# trainer drop the line. What stands for them is no character of any text (a noncharacter).
+# Characters with a special meaning in SentencePiece: its space, and a mark that makes its trainer
+# drop the line. They are replaced by noncharacters, which occur in no text.
 _RESERVED = {ord(SPACE): "\ufdd0", ord("\u2585"): "\ufdd1"}
 _UNRESERVED = {ord(standing): chr(reserved) for reserved, standing in _RESERVED.items()}
 
-# How symbols without text are written.
+# The text of special symbols.
 _WRITTEN = {"<pad>": "", "</s>": "", "<unk>": " \u2047 "}
 
 
@@ -55,23 +55,23 @@ class SentencePieceTokenizer:
     Args:
         model: Its serialised bytes.
         where: Its name in errors.
-        compose: Whether text is NFC before its rules apply; those of all but `identity` ask for it.
+        compose: Whether to apply NFC before its rules; implied by all rules but `identity`.
     """
 
     def __init__(self, model: bytes, where: str, compose: bool = False) -> None:
         self._where = where
         self._sampler: Sampler | None = None
         try:
-            # Of an empty model SentencePiece would make a processor without one.
+            # Given empty bytes, SentencePiece would make a processor without a model.
             self._processor = p = sentencepiece.SentencePieceProcessor(model_proto=model or b"x")
         except RuntimeError:
             raise RunDirError(where, "not a SentencePiece model", _RESTORE) from None
         if (p.pad_id(), p.unk_id(), p.eos_id(), p.bos_id()) != (PAD, UNK, EOS, -1):
             raise RunDirError(where, "has other special ids than ours", _RESTORE)
-        with self._text():  # a damaged piece shows now, not in the middle of a decoding
+        with self._text():  # detects a damaged piece now, not during decoding
             self._composes = compose or _E_ACUTE[0] in p.normalize(_E_ACUTE[1])
             pieces = {*p.id_to_piece(list(range(len(self))))}
-        # A vocabulary of 0.1.0, or of text without them, does not know what stands for them.
+        # Vocabularies of 0.1.0, or of text without these characters, lack the noncharacters.
         self._escapes = {key: char for key, char in _RESERVED.items() if char in pieces}
 
     def __len__(self) -> int:
@@ -85,13 +85,13 @@ class SentencePieceTokenizer:
     def sample(
         self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
     ) -> list[list[int]]:
-        """Cut each text at random: BPE-dropout, or sampling from the unigram lattice."""
+        """Segment each text at random: BPE-dropout, or sampling from the unigram lattice."""
         if self._sampler is None or self._sampler.rate != rate:
             self._sampler = Sampler(self._processor, rate)
         return self._sampler.sample(self._prepared(texts), draws)
 
     def tokens(self, texts: Sequence[str]) -> list[list[Token]]:
-        """Cut texts as `encode` does, and say what each id stands for."""
+        """Segment texts like `encode`; return each id with its piece and span."""
         with self._text():
             rows = self._processor.encode(self._prepared(texts), return_type="offset_mapping")
         found = []
@@ -102,21 +102,21 @@ class SentencePieceTokenizer:
         return found
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Return the written form of each id, spaces shown as U+2581."""
+        """Return the written form of each id, with spaces as U+2581."""
         return [self._processor.id_to_piece(int(i)) for i in ids]
 
     def write(self, pieces: Sequence[str]) -> tuple[str, list[Span]]:
-        """Turn pieces into text; padding and end symbols vanish."""
+        """Turn pieces into text; padding and end symbols are dropped."""
         text, spans = surface([_WRITTEN.get(piece, piece) for piece in pieces])
         return text.translate(_UNRESERVED), spans
 
     def lost(self, texts: Sequence[str]) -> list[str | None]:
-        """Return the first character of each text that does not come back from its ids, or None."""
+        """Return the first character of each text that its ids do not restore, or None."""
         written = (self.write(self.pieces(ids))[0] for ids in self.encode(texts))
         return [*map(first_difference, texts, written)]
 
     def _prepared(self, texts: Sequence[str]) -> list[str]:
-        """Return texts as the library should see them; each character stays one, but for NFC."""
+        """Return texts for the library; apart from NFC, each character stays one character."""
         shown = ("" if is_blank(text) else text.translate(self._escapes) for text in texts)
         return [*map(composed, shown)] if self._composes else list(shown)
 
@@ -130,7 +130,7 @@ class SentencePieceTokenizer:
 
 @builds(SentencePieceConfig)
 class Subwords:
-    """SentencePiece models, one a side or one for both."""
+    """SentencePiece models, one per side or one for both."""
 
     ending = "model"
 
@@ -143,10 +143,10 @@ class Subwords:
         """Learn a model from each text, or one from all of them.
 
         Raises:
-            UserError: as in `train_sentencepiece`; a size that is too large for some texts names
-                the smallest of these and a size that fits all.
+            UserError: as in `train_sentencepiece`; if the size is too large for some texts, the
+                error names the smallest of them and a size that fits all.
         """
-        # Of a long text lines are taken evenly over it.
+        # Sample the lines of a long text evenly.
         samples = [text[:: max(1, -(-len(text) // self.cfg.max_lines))] for text in texts]
         rules = [self._rule(side) for side in range(len(texts))]
         if self.cfg.joint:
@@ -163,11 +163,11 @@ class Subwords:
         return models * (len(texts) // len(models))
 
     def load(self, data: bytes, side: int, language: str, where: str) -> SentencePieceTokenizer:
-        """Make a vocabulary of what `learn` returned."""
+        """Build a vocabulary from what `learn` returned."""
         return SentencePieceTokenizer(data, where, compose=self._rule(side) == NFC)
 
     def grown(self, data: bytes, size: int, symbols: Sequence[str], pieces: Sequence[str]) -> bytes:
-        """Add pieces that are rarer than all others."""
+        """Add symbols, and pieces with the score of the rarest piece."""
         from sentencepiece import sentencepiece_model_pb2 as proto
 
         model, kinds = proto.ModelProto.FromString(data), proto.ModelProto.SentencePiece
@@ -185,16 +185,16 @@ class Subwords:
         return data if same else bytes(model.SerializeToString())
 
     def parts(self, piece: str) -> Sequence[str]:
-        """Return letters."""
+        """Return the letters of the piece."""
         return [letter for letter in piece if letter != SPACE]
 
     def _rule(self, side: int) -> str:
-        """Return how a side is normalised; a vocabulary of both follows the target's rule."""
+        """Return the normalisation rule of a side; a joint vocabulary follows the target's rule."""
         source, target = self.cfg.normalization, self.cfg.target_normalization
         return source if target is None or (side == 0 and not self.cfg.joint) else target
 
     def word_counter(self, language: str) -> WordCounter:
-        """Count what stands between spaces."""
+        """Count words between spaces."""
         return count_words
 
 
@@ -228,10 +228,10 @@ def train_sentencepiece(
     """Learn a vocabulary from training text and return the model's bytes.
 
     Args:
-        lines: Read again where `vocab_size` is null.
+        lines: The text; read more than once if `vocab_size` is null.
         cfg: Kind and size.
-        rule: How text is normalised.
-        most: Pieces, where `vocab_size` is null; None for what suits the size of the text.
+        rule: The normalisation rule.
+        most: Maximal number of pieces if `vocab_size` is null; None picks it by the text's size.
 
     Raises:
         VocabularyTooLargeError: with the largest size that works.
@@ -245,19 +245,19 @@ def train_sentencepiece(
     texts = (spell(line.translate(_RESERVED)) for line in lines)
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),  # a file's name would be stored in the model
+            sentence_iterator=iter(texts),  # the model would store a file's name
             model_writer=model,
             model_type=cfg.kind.name,
             vocab_size=size,
             normalization_rule_name="identity" if rule == NFC else rule,
             character_coverage=cfg.character_coverage,
-            max_sentence_length=1 << 20,  # bytes; longer lines would be dropped in silence
+            max_sentence_length=1 << 20,  # bytes; longer lines would be dropped silently
             num_threads=1,  # unigram scores depend on the number
             pad_id=PAD,
             unk_id=UNK,
             eos_id=EOS,
             bos_id=-1,
-            hard_vocab_limit=cfg.vocab_size is not None,  # otherwise what the text gives
+            hard_vocab_limit=cfg.vocab_size is not None,  # otherwise as many as the text gives
             user_defined_symbols=cfg.symbols,
             minloglevel=2,
         )
@@ -270,7 +270,7 @@ def train_sentencepiece(
 
 
 def suitable_size(lines: Iterable[str], joint: bool) -> int:
-    """Return how many pieces suit a text: its alphabet, and merges by its size."""
+    """Return a vocabulary size for a text: its alphabet plus merges by its size."""
     letters: set[str] = set()
     count = 0
     for line in lines:
@@ -281,7 +281,7 @@ def suitable_size(lines: Iterable[str], joint: bool) -> int:
 
 
 def _explained(message: str, rule: str, size: int) -> ConfigError | DataError:
-    """Turn a message of the library, which names lines of its C++, into an error of ours."""
+    """Convert a message of the library, which names C++ source lines, to one of our errors."""
     if found := re.search(r"set it to a value <= (\d+)", message):
         return VocabularyTooLargeError(size, int(found.group(1)))
     if found := re.search(r"required_chars\. (\d+) vs (\d+)", message):

@@ -1,7 +1,7 @@
-"""Which target language is meant, where a model has several: a tag before the source.
+"""Tags before the source that select the target language of a multilingual model.
 
-Johnson et al. 2017 (arXiv:1611.04558). A tag is one id that no text holds: lines stay as they are,
-and their words keep their numbers. No translation may have one.
+Johnson et al. 2017 (arXiv:1611.04558). A tag is one id that occurs in no text: lines stay
+unchanged, and so do the positions of their words. Translations must not contain tags.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,22 +12,22 @@ from seq2seq.data.tokenizer import SPACE, Tokenizer
 from seq2seq.run.errors import ConfigError, UsageError
 
 Languages = str | Sequence[str] | None
-"""The target language of all lines, or of each; None where a model has but one."""
+"""The target language of all lines, or one per line; None if the model has only one."""
 
 Ids = tuple[int, ...]
 
 
 def no_tag(_number: int) -> Ids:
-    """Return nothing: there is one target language."""
+    """Return no ids: there is one target language."""
     return ()
 
 
 @dataclass(frozen=True)
 class Tagging:
-    """How lines are tagged that a model translates."""
+    """The tags of the lines to translate."""
 
-    of_line: Callable[[int], Ids] = no_tag  # by its number, from 1
-    forbidden: Ids = ()  # the ids of tags in the target vocabulary
+    of_line: Callable[[int], Ids] = no_tag  # by line number, from 1
+    forbidden: Ids = ()  # ids of tags in the target vocabulary
 
 
 UNTAGGED = Tagging()
@@ -37,7 +37,7 @@ def tag_ids(tags: Mapping[str, str], tokenizer: Tokenizer) -> dict[str, int]:
     """Return the ids of tags by target language.
 
     Raises:
-        ConfigError: the vocabulary was learnt without one.
+        ConfigError: the vocabulary was learnt without one of them.
     """
     ids = {}
     for language, tag in tags.items():
@@ -51,7 +51,7 @@ def tag_ids(tags: Mapping[str, str], tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def rows_of(directions: Sequence[Direction]) -> dict[Direction, list[int]]:
-    """Return the rows that have each direction."""
+    """Group row numbers by direction."""
     rows: dict[Direction, list[int]] = {}
     for row, direction in enumerate(directions):
         rows.setdefault(direction, []).append(row)
@@ -59,10 +59,10 @@ def rows_of(directions: Sequence[Direction]) -> dict[Direction, list[int]]:
 
 
 def direction_to(data: DataConfig, language: str | None) -> Direction:
-    """Return the direction with a target language, the first of several; None: the only one.
+    """Return the first direction with a target language; None means the only one.
 
     Raises:
-        UsageError: no language is given where one is needed, or one that the model does not have.
+        UsageError: a language is needed and none is given, or the model does not have it.
     """
     known = [*dict.fromkeys(target for _, target in data.directions)]
     choice = f"Give {' or '.join(known)}: --target-language, in Python target_language."
@@ -76,10 +76,10 @@ def direction_to(data: DataConfig, language: str | None) -> Direction:
 def tagging(
     data: DataConfig, tokenizers: tuple[Tokenizer, Tokenizer], languages: Languages
 ) -> Tagging:
-    """Return how lines with these target languages are tagged.
+    """Return the tagging for lines with these target languages.
 
     Raises:
-        UsageError: no language is given where one is needed, or one that the model does not have.
+        UsageError: a language is needed and none is given, or the model does not have it.
     """
     if languages is None:
         direction_to(data, None)

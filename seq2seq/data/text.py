@@ -1,8 +1,8 @@
-r"""The one reader of text files: strict about bytes, and nothing is dropped unseen.
+r"""The only reader of text files: strict about bytes, and it drops nothing silently.
 
-A line ends at `\n` and nowhere else, as `wc -l` and sacreBLEU count; `str.splitlines` and the
-usual text loaders also break at a lone `\r`, U+2028 or U+0085 and so shift the two sides of a
-corpus against each other. Nothing is replaced: what cannot be read is an error with its line.
+A line ends at `\n` and nowhere else, as for `wc -l` and sacreBLEU. `str.splitlines` and common
+text loaders also split at a lone `\r`, U+2028 or U+0085, which misaligns the two sides of a corpus.
+Nothing is replaced: unreadable text is an error that names its line.
 """
 
 import gzip
@@ -28,16 +28,16 @@ from seq2seq.run.reading import expected
 
 logger = logging.getLogger(__name__)
 
-# A longer line is refused, so that an archive of zeros cannot fill the memory.
+# Longer lines are refused, so that an archive of zeros cannot fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
 _MAGIC = {".gz": b"\x1f\x8b", ".xz": b"\xfd7zXZ\x00"}
 _UTF8_MARK = b"\xef\xbb\xbf"
 _ISO_2022 = b"\x1b$"  # the escape to two-byte characters in mails from Japan, China, Korea
-# The longer mark first: UTF-32 begins as UTF-16 does.
 _OF_WINDOWS = re.compile(rb"[\x80-\x9f]")
-# What iconv calls an encoding, or the larger one that files of this name really have.
+# iconv's name of an encoding, or of the superset that such files use in practice.
 _ICONV = {"Latin-1": "ISO-8859-1", "Shift-JIS": "CP932", "EUC-KR": "CP949", "TIS-620": "CP874"}
+# The longer mark first: UTF-32 begins like UTF-16.
 _WIDE_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _CONTROL = re.compile(r"[\x01-\x08\x0b-\x1f\x7f]")
 
@@ -50,38 +50,38 @@ class _Stream(Protocol):
 
 @dataclass
 class FileSummary:
-    """What one file of a corpus held; complete when its last line has been read."""
+    """Summary of one file of a corpus; complete once its last line has been read."""
 
     name: str
-    sha256: str = ""  # of the bytes on the disk, or of the rows of a Hub dataset, in hex
+    sha256: str = ""  # in hex, of the bytes on disk or of the rows of a Hub dataset
     lines: int = 0  # or rows of a table
-    carriage_returns: int = 0  # lines that ended with one before the line feed; dropped
+    carriage_returns: int = 0  # lines that ended in CR LF; the CR is dropped
     byte_order_marks: int = 0  # 1 if the file began with one; dropped
-    control_characters: int = 0  # lines with some, tabs apart; kept
-    header_lines: int = 0  # of a table: 1 if the first names the languages; counted in `lines`
-    origin: dict[str, Any] | None = None  # of pairs that `decoding/augment.py` made
-    # That it may be written in, the likeliest first: they help to name an encoding.
+    control_characters: int = 0  # lines with control characters other than tabs; kept
+    header_lines: int = 0  # of a table: 1 if the first line names the languages; part of `lines`
+    origin: dict[str, Any] | None = None  # how `decoding/augment.py` made the file, if it did
+    # Languages it may be in, the likeliest first: they help to guess a wrong encoding.
     languages: Sequence[str] = field(default=(), compare=False)
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    r"""Read a text file, plain or packed with gzip or xz, line by line without line ends.
+    r"""Read a text file, plain or compressed with gzip or xz, line by line without line ends.
 
-    A last line without `\n` counts, a final `\n` adds none. One `\r` at a line end and a byte
+    A last line without `\n` counts; a final `\n` adds no line. One `\r` at a line end and a byte
     order mark at the start of the file are dropped.
 
     Raises:
         DataError: not a readable file, a damaged archive, a line above `MAX_LINE_BYTES`, bytes
-            that are not UTF-8, a NUL, a change of the file meanwhile; with line and byte.
-        PlatformError: the file may not be read, or the disk fails.
+            that are not UTF-8, a NUL, or a file changed while it was read; names line and byte.
+        PlatformError: no permission to read the file, or the disk fails.
     """
     yield from strict(scan_lines(path, FileSummary(path.name)))
 
 
 def scan_lines(path: Path, summary: FileSummary) -> Iterator[str | DataError]:
-    """Read like `read_lines`, but yield an unreadable line as its error and go on."""
+    """Read like `read_lines`, but yield the error of an unreadable line and continue."""
     with open_unchanged(path, summary) as file:
-        buffered = io.BufferedReader(file, 1 << 20)  # a name, as it closes the file when it goes
+        buffered = io.BufferedReader(file, 1 << 20)  # named, since it closes the file when freed
         try:
             yield from scan_stream(_unpacked(path, buffered), path, summary)
         except (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error) as error:
@@ -95,7 +95,7 @@ def scan_lines(path: Path, summary: FileSummary) -> Iterator[str | DataError]:
 def scan_stream(
     stream: _Stream, name: Path | str, summary: FileSummary
 ) -> Iterator[str | DataError]:
-    """Read like `scan_lines` from an open stream; `name` is for errors."""
+    """Read an open stream like `scan_lines`; `name` is for errors."""
     lines = iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b"")
     first = next(lines, b"")
     second = next(lines, b"") if b"\r" in first.rstrip(b"\r\n") else None
@@ -121,7 +121,7 @@ def scan_stream(
 
 
 def strict(items: Iterable[T | DataError]) -> Iterator[T]:
-    """Yield what was read; raise the first error among it."""
+    """Yield items, and raise the first error among them."""
     for item in items:
         if isinstance(item, DataError):
             raise item
@@ -129,7 +129,7 @@ def strict(items: Iterable[T | DataError]) -> Iterator[T]:
 
 
 def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
-    """Read two files side by side, both to their ends, where unequal counts show.
+    """Read two files in parallel, both to the end, so that unequal line counts are detected.
 
     Raises:
         UserError: as in `read_lines`, or the files differ in their number of lines.
@@ -140,9 +140,9 @@ def read_parallel(source: Path, target: Path) -> Iterator[tuple[str, str]]:
 def scan_parallel(
     source: Path, target: Path, summaries: list[FileSummary], languages: Sequence[str] = ()
 ) -> Iterator[tuple[str, str] | DataError]:
-    """Read like `read_parallel`, but yield an unreadable pair as its error; add two summaries.
+    """Read like `read_parallel`, but yield the error of an unreadable pair; append two summaries.
 
-    `languages` are those of the source and of the target, if they are known.
+    `languages` are those of source and target, if known.
     """
     with open_regular(source) as one, open_regular(target) as other:
         if os.path.sameopenfile(one.fileno(), other.fileno()):
@@ -164,7 +164,7 @@ def scan_parallel(
         summary.origin = _origin(path, summary.sha256)
 
     if src_summary.lines != tgt_summary.lines:
-        # en/train.txt and fr/train.txt need their directories to be told apart.
+        # en/train.txt and fr/train.txt differ only in their directories.
         same = source.name == target.name
         src_name, tgt_name = (source, target) if same else (source.name, target.name)
         what = f"{src_name} has {src_summary.lines} lines, {tgt_name} has {tgt_summary.lines}"
@@ -173,7 +173,7 @@ def scan_parallel(
 
 
 def _origin(path: Path, sha256: str) -> dict[str, Any] | None:
-    """Return what the report beside a file says of it, if it is one of `decoding/augment.py`."""
+    """Return the origin of a file, from the report of `decoding/augment.py` next to it, if any."""
     report = path.with_name("report.json")
     with suppress(UserError), expected(report):
         found = read_checksummed(report)
@@ -184,7 +184,7 @@ def _origin(path: Path, sha256: str) -> dict[str, Any] | None:
 
 @contextmanager
 def open_unchanged(path: Path, summary: FileSummary) -> Iterator[io.FileIO]:
-    """Open a file and take its SHA-256; check at the end that nobody has written to it.
+    """Open a file and compute its SHA-256; on exit, check that nothing has written to it.
 
     Raises:
         UserError: as in `open_regular`, or its size or modification time has changed.
@@ -201,11 +201,11 @@ def open_unchanged(path: Path, summary: FileSummary) -> Iterator[io.FileIO]:
 
 
 def open_regular(path: Path) -> io.FileIO:
-    """Open a regular file for reading bytes, unbuffered; a pipe or device could hang.
+    """Open a regular file to read bytes, unbuffered; a pipe or device could hang.
 
     Raises:
-        DataError: there is no such file, or it is not a regular one.
-        PlatformError: it may not be read.
+        DataError: there is no such file, or it is not a regular file.
+        PlatformError: no permission to read it.
     """
     try:
         mode = path.stat().st_mode
@@ -223,7 +223,7 @@ def open_regular(path: Path) -> io.FileIO:
 
 
 def _unpacked(path: Path, file: "io.BufferedReader[Any]") -> IO[bytes]:
-    """Undo the compression, which the first bytes show; a name may lie."""
+    """Undo the compression; the first bytes decide, since a file name may be wrong."""
     start = file.peek(512)[:512]
     kind = next((ending for ending, magic in _MAGIC.items() if start.startswith(magic)), None)
     named = path.suffix.lower()
@@ -238,7 +238,7 @@ def _unpacked(path: Path, file: "io.BufferedReader[Any]") -> IO[bytes]:
 
 
 def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
-    """Return a line as text without its end, and count what was dropped from it."""
+    """Decode a line without its line end, and count what was dropped from it."""
     where, first = f"{name}:{summary.lines}", summary.lines == 1
     wide_mark = first and any(raw.startswith(mark) for mark in _WIDE_MARKS)
     if b"\0" in raw and not wide_mark:
@@ -265,7 +265,7 @@ def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
 
 
 def _advice(raw: bytes, error: UnicodeDecodeError, summary: FileSummary) -> str:
-    """Guess from the offending bytes what the file really is."""
+    """Return a fix, guessed from the offending bytes."""
     name = next((name for mark, name in _WIDE_MARKS.items() if raw.startswith(mark)), None)
     if name is not None and summary.lines == 1:
         return f"It is {name}: convert it, iconv -f {name} -t UTF-8."

@@ -1,8 +1,8 @@
-"""The paper's vocabulary (4.1): Moses words, the most frequent ones; every other is unknown.
+"""The paper's vocabulary (4.1): the most frequent Moses words; all others are unknown.
 
-Tokenised as the paper's corpus was, case kept; nothing is escaped. Moses cannot always find its way
-back to the text: where its rules would set a space that the text does not have, or the reverse, a
-word carries a mark that says so, which plain English and French need almost nowhere.
+Tokenised like the paper's corpus, case kept; nothing is escaped. Moses cannot always restore the
+text: where its rules would insert a space that the text does not have, or the reverse, a word
+carries a mark that says so. Plain English and French hardly need them.
 """
 
 from collections import Counter
@@ -27,22 +27,22 @@ from seq2seq.data.tokenizer import (
 from seq2seq.data.words import Span, WordCounter, is_blank, word_spans
 from seq2seq.run.errors import DataError, RunDirError
 
-# Ids of no word: y_0 and padding, the unknown word, the end symbol.
+# Special ids: y_0 and padding, the unknown word, the end symbol.
 NUM_SPECIAL = 3
 
-# No word of Moses looks like one of them: it sets `<` and `>` apart.
+# No Moses word looks like one of them: Moses splits off `<` and `>`.
 _SPECIAL = {PAD: "<pad>", UNK: f"{SPACE}<unk>", EOS: "</s>"}
 
-# Characters of a line that no limit lets pass.
+# Number of characters above which no length limit accepts a line.
 _LONG = 100_000
 
-# At an end of a word: no space here, a space here, against the rules of Moses. What stands for them
-# and for U+2581 in text is no character of any text (a noncharacter).
+# Marks at an end of a word: no space here, a space here, against the rules of Moses. In text, they
+# and U+2581 are replaced by noncharacters, which occur in no text.
 JOINED, APART = "\u203f", "\u2423"
 _RESERVED = {ord(SPACE): "\ufdd0", ord(JOINED): "\ufdd2", ord(APART): "\ufdd3"}
 _UNRESERVED = {ord(standing): chr(reserved) for reserved, standing in _RESERVED.items()}
 
-# Moses takes these for signs and cuts words at them.
+# Moses takes these for punctuation and cuts words at them.
 _INSIDE = regex.compile(r"[\p{M}\p{Cf}\p{Emoji_Modifier}\p{Regional_Indicator}]")
 
 
@@ -50,8 +50,8 @@ class Moses:
     """The Moses rules of a language: text to words, and words to text.
 
     Args:
-        language: A code such as `fr` or `pt_BR`, whose first part counts. A language without
-            rules of its own is cut by the English list of abbreviations.
+        language: A code such as `fr` or `pt_BR`; only the first part counts. A language without
+            its own rules uses the English list of abbreviations.
     """
 
     def __init__(self, language: str) -> None:
@@ -61,20 +61,20 @@ class Moses:
         self._tokenizer, self._detokenizer = MosesTokenizer(rules), MosesDetokenizer(rules)
 
     def words(self, text: str) -> list[str]:
-        """Cut a text into words, none of which holds a space; control characters vanish."""
+        """Split a text into words without spaces; control characters are dropped."""
         words: list[str] = self._tokenizer.tokenize(text, escape=False)
         return words
 
     def join(self, words: Sequence[str]) -> str:
-        """Write words as text."""
+        """Join words to a text."""
         try:
             text: str = self._detokenizer.detokenize(words, unescape=False)
-        except TypeError:  # a slip in the Czech rules of sacremoses 0.2.0: `ab' - mail`
+        except TypeError:  # a bug in the Czech rules of sacremoses 0.2.0: `ab' - mail`
             return " ".join(words)
         return text
 
     def placed(self, text: str) -> list[tuple[str, Span]]:
-        """Return the words of a text and where they stand."""
+        """Return the words of a text with their spans."""
         words = self.words(text)
         spans = _found(text, words)
         if spans is None:  # a rule that rewrites
@@ -83,7 +83,7 @@ class Moses:
         return list(zip(words, spans, strict=True))
 
     def gaps(self, words: Sequence[str]) -> list[bool]:
-        """Return whether the rules set a space before each word but the first."""
+        """Return whether the rules put a space before each word but the first."""
         spans = _found(self.join(words), words)
         if spans is None:  # a rule that rewrites
             return [True] * (len(words) - 1)
@@ -91,9 +91,9 @@ class Moses:
 
 
 def _found(text: str, words: Sequence[str]) -> list[Span] | None:
-    """Return where words stand in a text that holds nothing else, white space and controls aside.
+    """Return the spans of words in a text; None if it has anything else.
 
-    None if it does hold something else.
+    White space and control characters are skipped.
     """
     spans, at = [], 0
     for word in words:
@@ -112,17 +112,17 @@ def _found(text: str, words: Sequence[str]) -> list[Span] | None:
 
 
 class MarkedWords:
-    """Moses words with marks, from which the text comes back.
+    """Moses words with marks, from which the text can be restored.
 
-    Cuts of Moses inside of a word of `data/words.py`, at a mark or a joiner, are mended. Symbols
-    are words of their own, whatever they touch.
+    Where Moses splits a word of `data/words.py` at a combining mark or a joiner, the parts are
+    rejoined. Symbols are always words of their own.
     """
 
     def __init__(self, language: str, symbols: Sequence[str] = ()) -> None:
         self._moses, self._symbols, self._parted = Moses(language), {*symbols}, parted_at(symbols)
 
     def cut(self, text: str) -> list[tuple[str, str, Span]]:
-        """Return each word of a text, the same with its marks, and where it stands."""
+        """Return each word of a text, the word with its marks, and its span."""
         if is_blank(text):
             return []
         at, text = places_before_composing(text), composed(text).translate(_RESERVED)
@@ -133,7 +133,7 @@ class MarkedWords:
             if (before.end < after.start) == gap:
                 continue
             mark = JOINED if gap else APART
-            # The sign carries it, rather than the word beside it; a symbol only if both are.
+            # Mark punctuation rather than the word next to it; a symbol only if both are symbols.
             sign = words[i + 1][0].isalnum() and not words[i][-1].isalnum()
             left, right = (word in self._symbols for word in words[i : i + 2])
             if right > left or (sign and left == right):
@@ -154,7 +154,7 @@ class MarkedWords:
         return words, spans
 
     def write(self, marked: Sequence[str]) -> list[str]:
-        """Return what stands in the text for each word: a space first where there is one."""
+        """Return the text of each word, with a leading space where there is one."""
         words = [plain(word) for word in marked]
         gaps = [False, *self._moses.gaps(words)] if words else []
         for i, (before, after) in enumerate(pairwise(marked), start=1):
@@ -164,12 +164,12 @@ class MarkedWords:
 
 
 def plain(word: str) -> str:
-    """Return a word without its marks; one of marks alone is no word, and stays."""
+    """Return a word without its marks; a word of marks alone is returned unchanged."""
     return word.strip(JOINED + APART) or word
 
 
 def _mended(text: str, placed: Sequence[tuple[str, Span]]) -> tuple[list[str], list[Span]]:
-    """Put together what Moses has cut inside of a word."""
+    """Rejoin words that Moses has split."""
     words, spans = [word for word, _ in placed], [span for _, span in placed]
     if not _INSIDE.search(text):
         return words, spans
@@ -184,14 +184,14 @@ def _mended(text: str, placed: Sequence[tuple[str, Span]]) -> tuple[list[str], l
 
 
 class WordTokenizer:
-    """A list of words; ids are the special ones, then the words in their order.
+    """A list of words; ids are the special ones, then the words in order.
 
-    An unknown word is written `<unk>`, one that is known without its marks stands for itself.
+    An unknown word is written `<unk>`; if it is known without its marks, that word's id is used.
 
     Args:
-        words: The list; whether it was learnt with marks shows in its first line, one of them.
-        language: Whose Moses rules apply.
-        symbols: Those words that stay whole.
+        words: The list; a mark as its first entry says that it was learnt with marks.
+        language: The language of the Moses rules.
+        symbols: Words that are never split.
     """
 
     def __init__(self, words: Sequence[str], language: str, symbols: Sequence[str] = ()) -> None:
@@ -211,11 +211,11 @@ class WordTokenizer:
     def sample(
         self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
     ) -> list[list[int]]:
-        """Like `encode`: there is one way to cut a text into words."""
+        """Return the same as `encode`: there is only one way to split a text into words."""
         return self.encode(texts)
 
     def tokens(self, texts: Sequence[str]) -> list[list[Token]]:
-        """Return the words of texts, one for each id of `encode`, unknown ones as they stand."""
+        """Return the words of texts, one per id of `encode`, unknown ones as in the text."""
         return [[self._token(*word) for word in self._cut(text)] for text in texts]
 
     def _cut(self, text: str) -> list[tuple[str, str, Span]]:
@@ -230,18 +230,18 @@ class WordTokenizer:
         return Token(self._ids.get(word, UNK), SPACE + word, span)
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """Return the written form of each id, U+2581 in front of words."""
+        """Return the written form of each id, with U+2581 in front of words."""
         return [self._pieces[int(i)] for i in ids]
 
     def write(self, pieces: Sequence[str]) -> tuple[str, list[Span]]:
-        """Write pieces as text by the rules of Moses; padding and end symbols vanish."""
+        """Write pieces as text by the Moses rules; padding and end symbols are dropped."""
         words = [piece[1:] for piece in pieces if piece.startswith(SPACE)]
         written = iter(self._words.write(words))
         text, spans = surface([next(written) if p.startswith(SPACE) else "" for p in pieces])
         return text.translate(_UNRESERVED), spans
 
     def lost(self, texts: Sequence[str]) -> list[str | None]:
-        """Return the first word of each text that its ids cannot say, or None."""
+        """Return the first word of each text that its ids cannot express, or None."""
         return [
             next((word for word, marked, _ in self._cut(text) if marked not in self._ids), None)
             for text in texts
@@ -250,7 +250,7 @@ class WordTokenizer:
 
 @builds(WordsConfig)
 class Words:
-    """Lists of words, one for each side, the most frequent word first."""
+    """Word lists, one per side, the most frequent word first."""
 
     ending = "words"
 
@@ -260,10 +260,9 @@ class Words:
     def learn(
         self, texts: Sequence[Sequence[str]], languages: Sequence[str], names: Sequence[str]
     ) -> list[bytes]:
-        """Take the most frequent words of each text, one a line.
+        """Take the most frequent words of each text, one per line.
 
-        Of equally frequent words the one that sorts first is kept. A text with fewer words than
-        fit gives a smaller vocabulary.
+        Ties are broken by sort order. A text with too few words gives a smaller vocabulary.
 
         Raises:
             DataError: there is no word.
@@ -283,8 +282,8 @@ class Words:
         return "".join(f"{word}\n" for word in lines).encode()
 
     def load(self, data: bytes, side: int, language: str, where: str) -> WordTokenizer:
-        """Make a vocabulary of what `learn` returned, and refuse everything else."""
-        text = data.decode(errors="replace")  # what was replaced differs from the bytes
+        """Build a vocabulary from what `learn` returned, and refuse anything else."""
+        text = data.decode(errors="replace")  # replacements fail the comparison below
         words = [*dict.fromkeys(text.split())]
         if not {*words} - {JOINED} or "".join(f"{word}\n" for word in words).encode() != data:
             what = "is not a list of words, each of them on one line of its own"
@@ -302,7 +301,7 @@ class Words:
         return [piece.removeprefix(SPACE)]
 
     def word_counter(self, language: str) -> WordCounter:
-        """Count words of Moses, as the paper's limits do."""
+        """Count Moses words, as the paper's limits do."""
         cut, moses = MarkedWords(language, self.cfg.symbols).cut, Moses(language)
-        # Of a line that passes no limit, Moses alone takes less memory.
+        # For a line above all limits, Moses alone takes less memory.
         return lambda text: len(cut(text) if len(text) < _LONG else moses.words(text))

@@ -1,10 +1,10 @@
-r"""What one word is, for word-level vocabularies, gold links and heatmap labels; and what is blank.
+r"""Defines words, for word-level vocabularies, gold links and heatmap labels; and blank text.
 
 A word is a run of letters and digits with their marks, joiners, soft hyphens and inner hyphens,
-that takes a following apostrophe with it (`l'`, `qu'`). Where no spaces part words, in Chinese or
-Thai, each character is one; whoever has a segmenter gives text cut by it and takes `blank_spans`.
-Every other printing character stands alone, an emoji with all that belongs to it (Unicode's
-grapheme cluster). Text stays untouched: words are spans of it.
+including a following apostrophe (`l'`, `qu'`). In scripts without spaces, such as Chinese or Thai,
+each character is a word; for text cut by a segmenter, use `blank_spans`. Any other printing
+character stands alone, an emoji as a whole grapheme cluster. Text is never changed: words are
+spans of it.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,13 @@ import regex
 
 from seq2seq.data.languages import UNSPACED
 
-# White space, controls, format characters and what Unicode has ignored by default (U+00AD, U+200B,
-# U+3164); U+2800 is the empty Braille cell. Some format characters show: Arabic number signs.
+# White space, controls, format characters and Unicode's default ignorables (U+00AD, U+200B,
+# U+3164); U+2800 is the empty Braille cell. Arabic number signs are visible format characters.
 _UNSEEN = (
     r"[[\s\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]--\p{Prepended_Concatenation_Mark}]"
 )
 _LETTER = rf"[[\w\p{{N}}]--[{UNSPACED}\u30fc\uff70]--{_UNSEEN}]"
-# What goes on with a letter. U+200B stands where words part.
+# Characters that continue a word. U+200B separates words.
 _REST = (
     r"[[\w\p{N}\p{M}\p{Cf}\p{Default_Ignorable_Code_Point}]"
     rf"--[{UNSPACED}\u30fc\uff70\u200b]]"
@@ -42,20 +42,20 @@ class Span(NamedTuple):
     end: int
 
 
-# What a word is: finds the words of a text, in order.
+# Finds the words of a text, in order.
 Splitter = Callable[[str], list[Span]]
 
-# Counts the words of a text, for limits on length.
+# Counts the words of a text, for length limits.
 WordCounter = Callable[[str], int]
 
 
 def is_blank(text: str) -> bool:
-    """Return whether there is nothing to see: no text to translate, to score or to learn from."""
+    """Return whether a text has no visible character: nothing to translate, score or learn."""
     return _BLANK.fullmatch(text) is not None
 
 
 def joins(char: str) -> bool:
-    """Return whether a word goes on from such a character to another such one."""
+    """Return whether a word continues between this character and another like it."""
     return _JOINS.fullmatch(char) is not None
 
 
@@ -70,10 +70,10 @@ def split_words(text: str) -> list[str]:
 
 
 def blank_spans(text: str) -> list[Span]:
-    """Return what stands between blanks, as spans: the words of a text that is tokenised."""
+    """Return the spans between white space: the words of tokenised text."""
     return [Span(*match.span()) for match in _UNBROKEN.finditer(text)]
 
 
 def count_words(text: str) -> int:
-    """Count what stands between spaces and can be seen."""
+    """Count the visible words between white space."""
     return sum(1 for _ in _UNBROKEN.finditer(text))

@@ -1,11 +1,11 @@
-"""Training pairs from text of one language and a model that translates it.
+"""Makes training pairs from monolingual text and a model that translates it.
 
-Back-translation (Sennrich et al. 2016, arXiv:1511.06709): the text is the target of new pairs, its
-translation their source. The other way round it is self-training, and of a training set
+Back-translation (Sennrich et al. 2016, arXiv:1511.06709): the text is the target of the new pairs,
+its translation the source. The reverse is self-training or, on the source side of a training set,
 sequence-level distillation (Kim & Rush 2016, arXiv:1606.07947).
 
-OUTPUT.part/   grows block by block; its report says how far it is, so that a killed job goes on
-OUTPUT/        the same when all is done: pairs.source, pairs.target, report.json
+OUTPUT.part/   grows block by block; its report records the progress, so a killed job can resume
+OUTPUT/        the same directory when complete: pairs.source, pairs.target, report.json
 """
 
 import hashlib
@@ -44,35 +44,35 @@ REASONS = ("blank", "duplicate", "empty", "long", "unfinished", "copy", "perplex
 """Why a line gives no pair, in the order of the checks."""
 
 BLOCK = 2048
-"""Lines from one record to the next, which a killed job translates again.
+"""Lines per progress record: a killed job translates its last, unfinished block again.
 
-Batches never go from one into the next, so they do not depend on where a job went on.
+Batches never cross blocks, so they do not depend on where a job resumed.
 """
 
 BLANK = "<BLANK>"
-NUM_EXAMPLES, SHOWN = 3, 200  # of each reason; characters of a text
+NUM_EXAMPLES, SHOWN = 3, 200  # examples per reason; characters per text
 
 Side = Literal["source", "target"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentRules:
-    """Which pairs a text gives; the defaults drop what is certainly no translation.
+    """How pairs are made and filtered; the defaults drop only what is certainly not a translation.
 
-    Noise is that of Edunov et al. 2018 (arXiv:1808.09381), who drop 0.1, blank 0.1 and swap 3; a
-    tag is that of Caswell et al. 2019 (arXiv:1906.06442). Both are for sources.
+    The noise is from Edunov et al. 2018 (arXiv:1808.09381), who use drop 0.1, blank 0.1 and swap 3;
+    the tag is from Caswell et al. 2019 (arXiv:1906.06442). Both apply to sources.
     """
 
     synthetic: Side = "source"  # the side that is translated
-    target_language: str | None = None  # of the model, if it has several
-    tag: str = ""  # in front of every source
-    drop: float = 0.0  # share of the words that are left out
-    blank: float = 0.0  # share of the others that become `BLANK`
-    swap: int = 0  # words change places by at most so many
-    max_perplexity: float = math.inf  # of a token of the translation
-    max_overlap: float = 1.0  # share of the words of the translation that the line has, too
+    target_language: str | None = None  # required if the model has several
+    tag: str = ""  # put in front of every source
+    drop: float = 0.0  # fraction of words dropped
+    blank: float = 0.0  # fraction of the remaining words replaced by `BLANK`
+    swap: int = 0  # maximal distance by which words are moved
+    max_perplexity: float = math.inf  # per token of the translation
+    max_overlap: float = 1.0  # fraction of the translation's words that also occur in the line
     max_ratio: float = math.inf  # of the lengths of both sides, in words
-    keep_duplicates: bool = False  # of lines
+    keep_duplicates: bool = False  # whether repeated lines are translated, too
 
     def __post_init__(self) -> None:
         ranges: dict[str, tuple[float, float]] = {
@@ -91,21 +91,21 @@ class AugmentRules:
 
 @dataclass
 class AugmentReport:
-    """What was made of what: the same for a job that was killed and went on."""
+    """Counts, settings and examples of an augmentation; a killed and resumed job has the same."""
 
-    settings: dict[str, Any]  # all that the pairs depend on
+    settings: dict[str, Any]  # everything that the pairs depend on
     read: int = 0  # lines
     written: int = 0  # pairs
     dropped: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     sizes: list[int] = field(default_factory=lambda: [0, 0])  # bytes of each side
-    # The first that gave a pair, and by reason none: number, line, translation
+    # The first lines kept, and the first dropped for each reason: number, line, translation
     examples: dict[str, list[list[Any]]] = field(
         default_factory=lambda: {name: [] for name in ("written", *REASONS)}
     )
-    files: dict[str, Any] = field(default_factory=dict)  # size and SHA-256, when all is done
+    files: dict[str, Any] = field(default_factory=dict)  # size and SHA-256, once complete
 
     def note(self, reason: str, number: int, line: str, text: str) -> None:
-        """Count a line that gives a pair, or none for this reason."""
+        """Count a line: dropped for this reason, or kept if the reason is empty."""
         if reason:
             self.dropped[reason] += 1
         else:
@@ -114,7 +114,7 @@ class AugmentReport:
             examples.append([number, line[:SHOWN], text[:SHOWN]])
 
     def __str__(self) -> str:
-        """Return one line for people."""
+        """Return a one-line summary."""
         dropped = ", ".join(f"{count:,} {name}" for name, count in self.dropped.items() if count)
         line = f"{self.read:,} lines read, {self.written:,} pairs written"
         return line + (f" (dropped: {dropped})" if dropped else "")
@@ -123,15 +123,15 @@ class AugmentReport:
 def augment(
     model: Pretrained, text: Path, output: Path, rules: AugmentRules | None = None
 ) -> AugmentReport:
-    """Translate a text into a directory of pairs, or go on where a job ended.
+    """Translate a text into a directory of pairs, or resume an earlier job.
 
-    Search, samples and their seed are settings of `decode`. What a line gives depends on its number
-    and text alone. Memory: some 30 bytes a line to find equal ones, while the text is read first.
+    `decode` configures search, sampling and the seed. The result of a line depends on its number
+    and text alone. Memory: some 30 bytes per line, to find duplicates in the first pass.
 
     Raises:
         DataError: the text cannot be read.
-        UsageError: the directory is there, made with other settings or by something else.
-        RunDirError: another process is at it, or what it has written is damaged.
+        UsageError: the directory exists, but with other settings or not made by this function.
+        RunDirError: another process is writing to it, or its files are damaged.
     """
     maker = _PairMaker(model, rules or AugmentRules())
     summary, repeated = _survey(text, maker)
@@ -143,14 +143,14 @@ def augment(
         writing.make_directory(part.root)
     part.lock()
     try:
-        # Block by block, from where the last record stands.
+        # Translate block by block, from the last record on.
         report = _begin(part, settings)
         lines = islice(enumerate(read_lines(text), start=1), report.read, None)
         with tqdm(total=len(repeated), initial=report.read, unit=" lines", disable=None) as bar:
             while block := list(islice(lines, BLOCK)):
                 _append(part, [*maker.pairs(block, repeated, report)], report)
                 bar.update(len(block))
-        # Whole: with checksums, and under its own name.
+        # Complete: add checksums and rename.
         report.files = {name: entry_of_file(part.path(name)) for name in PAIRS}
         part.write_json(REPORT, with_checksum(to_json(report)))
         with explained(output):
@@ -162,11 +162,11 @@ def augment(
 
 
 class _PairMaker:
-    """Makes pairs of lines."""
+    """Makes pairs from lines."""
 
     def __init__(self, model: Pretrained, rules: AugmentRules) -> None:
         self.model, self.rules, self.cfg = model, rules, model.config.decode
-        if self.cfg.mbr is None:  # which chooses from many
+        if self.cfg.mbr is None:  # MBR needs several candidates
             self.cfg = replace(self.cfg, n_best=1)
         self.direction = direction_to(model.config.data, rules.target_language)
         self.tags = tagging(model.config.data, model.tokenizers, rules.target_language)
@@ -174,7 +174,7 @@ class _PairMaker:
         self.source_language = self.direction[rules.synthetic == "source"]  # of the pairs
 
     def settings(self, text: FileSummary) -> dict[str, Any]:
-        """Return what pairs depend on: not on how many lines are translated at once."""
+        """Return everything that pairs depend on; the batch size is not part of it."""
         config, digest = self.model.config, hashlib.sha256()
         for name, weight in self.model.model.named_parameters():
             digest.update(name.encode() + weight.detach().cpu().numpy().tobytes())
@@ -191,11 +191,11 @@ class _PairMaker:
     def pairs(
         self, block: Sequence[tuple[int, str]], repeated: NDArray[np.bool_], report: AugmentReport
     ) -> Iterator[tuple[str, str]]:
-        """Yield source and target of the pairs that numbered lines give; count all lines."""
+        """Yield source and target of the pairs made from numbered lines; count all lines."""
         unused = [
             "blank" if is_blank(x) else "duplicate" if repeated[n - 1] else "" for n, x in block
         ]
-        # In place of what is not translated stands an empty line: the others keep their numbers.
+        # Unused lines become empty, so that the others keep their numbers.
         lines = ["" if why else line for (_, line), why in zip(block, unused, strict=True)]
         model, tokenizers = self.model.model, self.model.tokenizers
         found = translate(model, tokenizers, lines, self.cfg, tags=self.tags, first=block[0][0])
@@ -207,7 +207,7 @@ class _PairMaker:
         report.read += len(block)
 
     def _judge(self, translation: Translation) -> str:
-        """Return why a translation gives no pair; nothing if it gives one."""
+        """Return the reason to drop a translation; empty if it is kept."""
         line, text, rules = translation.source, translation.text, self.rules
         if not translation.candidates or is_blank(text):
             return "empty"
@@ -224,36 +224,36 @@ class _PairMaker:
         return next((reason for reason, holds in checks.items() if holds), "")
 
     def _pair(self, line: str, text: str, number: int) -> tuple[str, str]:
-        """Return source and target; noise has draws of its own."""
+        """Return source and target, with noise and tag; noise has its own random stream."""
         rules = self.rules
         source, target = (text, line) if rules.synthetic == "source" else (line, text)
         if rules.drop or rules.blank or rules.swap:
-            uniform = stream(fold(self.cfg.seed, number))  # of a sample it has a third number
+            uniform = stream(fold(self.cfg.seed, number))  # samples use a third number
             source = noisy(source, rules, uniform, self.source_language)
         return f"{rules.tag} {source}" if rules.tag else source, target
 
 
 def noisy(text: str, rules: AugmentRules, uniform: Callable[[], float], language: str) -> str:
-    """Leave out some words, at least not all, blank some, and let the others change places.
+    """Drop some words (never all), blank some, and shuffle the rest locally.
 
-    Words stand between spaces; a language without any has characters.
+    Words are separated by spaces; in a language without spaces, characters take their place.
     """
     spaced = language_is_spaced(language, text)
     words = text.split() if spaced else regex.findall(r"\X", "".join(text.split()))
     kept = [word for word in words if uniform() >= rules.drop]
     kept = kept or [words[int(uniform() * len(words))]]
     kept = [BLANK if uniform() < rules.blank else word for word in kept]
-    # Nobody overtakes who stands more than `swap` places before: Lample et al. 2018, 1711.00043.
+    # No word moves ahead of one more than `swap` places before it: Lample et al. 2018, 1711.00043.
     keys = [i + uniform() * (rules.swap + 1) for i in range(len(kept))]
     order = sorted(range(len(kept)), key=keys.__getitem__)
     return (" " if spaced else "").join(kept[i] for i in order)
 
 
 def _survey(path: Path, maker: _PairMaker) -> tuple[FileSummary, NDArray[np.bool_]]:
-    """Read all of a text: what is wrong with it shows before hours of work.
+    """Read the whole text first, so that errors show before hours of work.
 
     Returns:
-        What the file holds, and of each line whether one before is equal.
+        A summary of the file, and for each line whether it repeats an earlier one.
     """
     keep = maker.rules.keep_duplicates
     summary = FileSummary(path.name, languages=maker.direction[:1])
@@ -272,13 +272,13 @@ def _survey(path: Path, maker: _PairMaker) -> tuple[FileSummary, NDArray[np.bool
 
 
 def _begin(part: RunDir, settings: dict[str, Any]) -> AugmentReport:
-    """Return the last record, with files cut to what it counts; or a first one."""
+    """Return the last record, or a new one, and truncate the files to what it counts."""
     report = AugmentReport(settings)
     if part.path(REPORT).exists():
         report = _recorded(part.root, settings)
     for name, size in zip(PAIRS, report.sizes, strict=True):
         with explained(part.path(name)):
-            found = writing.append(part.path(name), b"")  # now it is there
+            found = writing.append(part.path(name), b"")  # creates it if missing
         if found < size:
             what, fix = f"is {found} bytes, expected {size}", f"Delete {part.root} and start again."
             raise RunDirError(part.path(name), what, fix)
@@ -287,7 +287,7 @@ def _begin(part: RunDir, settings: dict[str, Any]) -> AugmentReport:
 
 
 def _append(part: RunDir, pairs: Sequence[tuple[str, str]], report: AugmentReport) -> None:
-    """Bring pairs to the disk, and then the record that counts them."""
+    """Write pairs durably, then the record that counts them."""
     for side, name in enumerate(PAIRS):
         with explained(part.path(name)):
             data = "".join(f"{pair[side]}\n" for pair in pairs).encode()
@@ -297,7 +297,7 @@ def _append(part: RunDir, pairs: Sequence[tuple[str, str]], report: AugmentRepor
 
 
 def _recorded(directory: Path, settings: dict[str, Any]) -> AugmentReport:
-    """Return the report of a directory, if these settings made it."""
+    """Return the report of a directory; its settings must be these."""
     path = directory / REPORT
     if not path.exists():
         raise UsageError(directory, "is there, without report.json", "Name a new directory.")

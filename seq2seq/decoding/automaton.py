@@ -1,10 +1,10 @@
-"""Where given phrases stand as words in a text that grows piece by piece.
+"""Finds given phrases as whole words in a text that grows piece by piece.
 
-A phrase stands there if its characters do, from one word boundary to another. There is a boundary
-between two characters unless a word goes on from one to the other (`data.words.joins`): `house`
-stands in `house-bound`, not in `houses`; Chinese phrases stand anywhere. A set of places that
-phrases have come to is the state of an automaton over characters (the subset construction), run
-along all pieces of a vocabulary at once.
+A phrase matches if its characters occur between two word boundaries. There is a boundary between
+two characters unless a word continues across them (`data.words.joins`): `house` occurs in
+`house-bound`, not in `houses`; Chinese phrases may occur anywhere. The state of the automaton is
+the set of partial matches (the subset construction over characters); it advances along all pieces
+of a vocabulary at once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ from seq2seq.data.words import joins
 
 Ints = npt.NDArray[np.int64]
 
-_NO_TEXT = {PAD: "", EOS: "", UNK: " \0 "}  # the unknown word is part of no phrase
+_NO_TEXT = {PAD: "", EOS: "", UNK: " \0 "}  # no phrase contains the unknown word
 
 
 class PieceTexts:
-    """What each piece of a vocabulary adds to a text, spaces included.
+    """The text that each piece of a vocabulary adds, spaces included.
 
-    Where pieces are words, a space follows each, too: none can go on with another's word.
+    If all pieces are words, a space also follows each: no piece can continue the word of another.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -37,7 +37,7 @@ class PieceTexts:
         self.of_words = all(piece.startswith(SPACE) for piece in words)
         self.texts = [_NO_TEXT.get(i, self.of(piece)) for i, piece in enumerate(pieces)]
         self.ids = {text: i for i, text in reversed([*enumerate(self.texts)])}
-        # Characters as numbers (K_y, longest), longer pieces first.
+        # Characters as integers (K_y, longest), longest pieces first.
         self.alphabet = {char: i for i, char in enumerate(sorted({*"".join(self.texts)}))}
         lengths = np.array([len(text) for text in self.texts])
         self.order = np.argsort(-lengths, kind="stable")
@@ -47,7 +47,7 @@ class PieceTexts:
         self.longer = [int((lengths > place).sum()) for place in range(lengths.max())]
 
     def of(self, piece: str) -> str:
-        """Return the text of a piece of this vocabulary or, in a given text, of another."""
+        """Return the text of a piece: one of this vocabulary or an unknown one of a given text."""
         if self.of_words:
             return f" {plain(piece.removeprefix(SPACE))} "
         return piece.replace(SPACE, " ")
@@ -55,31 +55,31 @@ class PieceTexts:
 
 @dataclass(frozen=True)
 class Row:
-    """Where all pieces lead to from a state."""
+    """The transitions of all pieces from a state."""
 
-    outcomes: Sequence[tuple[int, int]]  # state, marks of the phrases that are complete
-    which: Ints  # (K_y,) of the outcomes
+    outcomes: Sequence[tuple[int, int]]  # next state, marks of the phrases completed
+    which: Ints  # (K_y,) index of each piece's outcome
 
 
 class Automaton:
-    """Follows phrases, each with a mark, a power of 2, that is set when it is complete.
+    """Tracks phrases; each has a mark (a bit) that is set when the phrase is complete.
 
-    State 0 is the beginning of a text. Several spaces are as good as one.
+    State 0 is the beginning of a text. Repeated spaces count as one.
 
     Args:
-        phrases: Their marks; several may share one.
-        pieces: Of the vocabulary.
+        phrases: The mark of each phrase; several may share one.
+        pieces: The pieces of the vocabulary.
     """
 
     def __init__(self, phrases: Mapping[str, int], pieces: PieceTexts) -> None:
         self._phrases, self._pieces = list(phrases.items()), pieces
-        # All other characters are two: those of words and the others.
+        # All other characters form two classes: word characters and the rest.
         known = sorted({" ", *"".join(phrases)})
         chars = [*((char, joins(char)) for char in known), ("", False), ("", True)]
         self._class = {char: i for i, char in enumerate(known)}
         states, numbers = [_START], {_START: 0}
         after, marks = [], []
-        for state in states:  # which grows meanwhile
+        for state in states:  # grows during the loop
             steps = [self._advance(state, char, inner) for char, inner in chars]
             for then, _ in steps:
                 if then not in numbers:
@@ -90,12 +90,12 @@ class Automaton:
         self._after, self._marks = np.array(after), np.array(marks)
         self._class_of = np.array([self._classify(char) for char in pieces.alphabet])
         self.at_end = [self._ending(state) for state in states]
-        """Marks of what is complete if the text, or the word, ends in a state."""
+        """By state, the marks of phrases that are complete if the text or the word ends there."""
         self._rows: dict[int, Row] = {}
         self._steps: dict[tuple[int, str], tuple[int, int]] = {}
 
     def _advance(self, state: "_State", char: str, inner: bool) -> tuple["_State", int]:
-        """Read a character, which is of words or not; return the marks of what is complete."""
+        """Read a character; `inner` says whether it is a word character. Return completed marks."""
         if state.last == char == " ":
             return state, 0
         boundary, mark, places = not (inner and state.inside), 0, set()
@@ -105,7 +105,7 @@ class Automaton:
                     mark |= own * boundary
                 elif (place or boundary) and phrase[place] == char:
                     if place + 1 == len(phrase) and not inner:
-                        mark |= own  # a boundary whatever follows
+                        mark |= own  # a boundary, whatever follows
                     else:
                         places.add((number, place + 1))
         return _State(frozenset(places), " " if char == " " else "", inner), mark
@@ -118,7 +118,7 @@ class Automaton:
         return reduce(or_, (self._phrases[number][1] for number in whole), 0)
 
     def step(self, state: int, text: str) -> tuple[int, int]:
-        """Read some text; return the state and the marks of what is complete."""
+        """Read a text; return the state and the marks of the phrases completed."""
         if (known := self._steps.get((state, text))) is None:
             now, mark = state, 0
             for char in text:
@@ -128,7 +128,7 @@ class Automaton:
         return known
 
     def row(self, state: int) -> Row:
-        """Read each piece of the vocabulary."""
+        """Return the transitions of every piece of the vocabulary from a state."""
         if (row := self._rows.get(state)) is None:
             pieces = self._pieces
             now = np.full(len(pieces.order), state)
@@ -145,9 +145,9 @@ class Automaton:
 
 
 class _State(NamedTuple):
-    places: frozenset[tuple[int, int]]  # number of a phrase, characters of it that stand at the end
-    last: str  # " " after a space
-    inside: bool  # the last character is of words
+    places: frozenset[tuple[int, int]]  # (phrase number, number of its characters matched so far)
+    last: str  # " " after a space, else empty
+    inside: bool  # whether the last character is a word character
 
 
 _START = _State(frozenset(), " ", False)

@@ -1,7 +1,7 @@
-"""Texts that are carried over, in translations: each once, as it stands in the source.
+"""Restores carried-over texts in translations: each appears once, as in the source.
 
-What a search left out, repeated or took from nowhere is mended: of its hypotheses those that need
-no mending come first, and of another the words of one that does are scored anew, as given ones are.
+A hypothesis that omits, repeats or invents a symbol is repaired and rescored by forced decoding.
+Hypotheses that need no repair come first.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,12 +19,12 @@ from seq2seq.model.ensemble import Decodable
 
 @dataclass(frozen=True)
 class Carried:
-    """What a source hands on, by ids of the target."""
+    """The texts that a source carries over, by target id."""
 
     texts: Mapping[int, str]
-    places: Mapping[int, int]  # the source token of each
-    shift: int  # ids before those of the source
-    written: Mapping[int, str]  # all symbols, of this source or not
+    places: Mapping[int, int]  # position of each among the source tokens
+    shift: int  # number of ids before those of the source
+    written: Mapping[int, str]  # all symbols, in this source or not
 
     def whole_first(
         self,
@@ -34,7 +34,7 @@ class Carried:
         found: Iterable[Hypothesis],
         ranking: Ranking,
     ) -> Iterator[Hypothesis]:
-        """Yield hypotheses of a source, each symbol of it once: as they are, then mended ones."""
+        """Yield hypotheses that have each symbol once: first unchanged ones, then repaired ones."""
         others = []
         for h in found:
             if sorted(i for i in h.ids if i in self.written) == sorted(self.texts):
@@ -47,8 +47,8 @@ class Carried:
             yield from force_ids(model, [pair], ranking)
 
     def _mended(self, h: Hypothesis, target: Tokenizer) -> list[int]:
-        """Return the ids of a hypothesis, each symbol once, the end symbol left out."""
-        # In place of one too many stands the missing one that is attended to most there.
+        """Return the ids of a hypothesis with each symbol once, without the end symbol."""
+        # Replace a surplus symbol by the missing one with the most attention there.
         missing = [symbol for symbol in self.texts if symbol not in h.ids]
         ids, rows = [], []
         for row, token in enumerate(h.ids[:-1] if h.finished else h.ids):
@@ -60,10 +60,10 @@ class Carried:
             ids.append(token)
             rows.append(row)
 
-        # Those that are still missing: each before the word that attends to it most, or at the end.
+        # Insert each symbol still missing before the word that attends to it most, or at the end.
         begins = [i for i, piece in enumerate(target.pieces(ids)) if piece[0] == SPACE]
         weights = [h.alpha[row] for row in rows]
-        if h.finished:  # the end symbol attends, too
+        if h.finished:  # the end symbol has attention, too
             begins, weights = [*begins, len(ids)], [*weights, h.alpha[len(h.ids) - 1]]
         before: dict[int, list[int]] = {}
         for symbol in missing:
@@ -81,7 +81,7 @@ class Carried:
     def restored(
         self, ids: Sequence[int], pieces: Sequence[str], text: str, spans: Sequence[Span]
     ) -> tuple[list[str], str, list[Span]]:
-        """Put texts in place of their symbols in pieces and text; return where pieces stand."""
+        """Replace symbols by their texts; return the pieces, the text and the pieces' spans."""
         shown, written, places = list(pieces), "", []
         for i, (token, span) in enumerate(zip(ids, spans, strict=True)):
             part, start = text[slice(*span)], len(written)
@@ -95,9 +95,9 @@ class Carried:
 
 
 def carried(source: Tokenizer, line: str, src: Tokens, *, shift: int = 0) -> Carried | None:
-    """Return what a line hands on; None where no text is ever carried over.
+    """Return the texts that a line carries over; None if the vocabulary does not carry texts.
 
-    `shift` ids stand before those of the source.
+    `shift` is the number of ids before those of the line.
     """
     if not isinstance(source, CarryingTokenizer):
         return None

@@ -1,8 +1,8 @@
-"""The loop of translating and of forcing: lines in, one result each out, in order.
+"""The loop behind translation and forced decoding: one result per line, in order.
 
-Lines are read in chunks, so that memory holds one of them, not the text. Inside a chunk they are
-sorted by length and cut into batches with little padding; sentences are independent, so a result
-does not depend on its batch.
+Lines are read in chunks, so memory holds one chunk, not the whole text. A chunk is sorted by length
+and cut into batches with little padding. Sentences are independent: a result does not depend on
+its batch.
 """
 
 import logging
@@ -26,33 +26,33 @@ Texts = tuple[str, ...]
 """One item: a sentence to translate, or a sentence and its translation."""
 
 Ids = tuple[list[int], ...]
-"""Its token ids, one row a side, end symbols included."""
+"""The token ids of an item, one list per side, with end symbols."""
 
 CHUNK_BATCHES = 16
-"""Batches of a chunk: the more, the less padding and the later the first result."""
+"""Batches per chunk: more of them mean less padding and a later first result."""
 
 CHUNK_CHARACTERS = 1 << 20
-"""Nothing is added to a chunk that holds this many."""
+"""A chunk that reaches this size is full."""
 
 LINE_CHARACTERS = 1 << 17
-"""The rest of a longer line is not read.
+"""The rest of a longer line is not tokenized.
 
-Without a bound a line of megabytes would be cut into pieces, at some hundred bytes each, before
+Without this limit, a line of megabytes would be cut into pieces, at some hundred bytes each, before
 all but the first `max_source_tokens` are dropped.
 """
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of a text that are used, the end symbol left out."""
+    """The tokens of a text that are used, without the end symbol."""
 
     ids: list[int]
-    written: tuple[str, ...]  # as in the text, unknown ones too
-    spans: tuple[Span, ...]  # where in the text
+    written: tuple[str, ...]  # as in the text, even unknown ones
+    spans: tuple[Span, ...]  # positions in the text
 
 
 def always() -> bool:
-    """All lines are there already, as in a file or a list."""
+    """Return True: all lines are available, as in a file or a list."""
     return True
 
 
@@ -71,25 +71,25 @@ def in_chunks(
     warning that names its line.
 
     Args:
-        items: Any number of them, without line ends.
-        tokenizers: One a side.
-        compute: Gives the results of a batch, whose items have these numbers.
-        cfg: How much at once.
-        ready: Whether the next item is there; rather than wait for it, a chunk ends.
-        tag: Ids that go before the first side of an item, by its number.
+        items: Any number of items, without line ends.
+        tokenizers: One per side.
+        compute: Computes the results of a batch from its ids and the numbers of its items.
+        cfg: Batch size and token limit.
+        ready: Whether the next item is available; if not, the chunk ends instead of waiting.
+        tag: Returns the ids to put before the first side of an item, by its number.
         first: Number of the first item.
 
     Raises:
         MemoryLimitError: a batch does not fit in memory.
     """
     for chunk in _chunks(enumerate(items, first), cfg.batch_sentences, ready):
-        # Text to tokens, side by side.
+        # Tokenize each side.
         sides = [[texts[side] for _, texts in chunk] for side in range(len(tokenizers))]
         cut = tokens_of(tokenizers, [[text[:LINE_CHARACTERS] for text in own] for own in sides])
         numbers = [number for number, _ in chunk]
         used = (_used(*side, cfg) for side in zip([numbers] * len(cut), sides, cut, strict=True))
         rows = list(zip(*used, strict=True))
-        # Results batch by batch, put back in the order of the lines.
+        # Compute batch by batch; put the results back in line order.
         results: list[R | None] = [None] * len(rows)
         for batch in _batches(rows, cfg.batch_sentences):
             ids = [tuple([*side.ids, EOS] for side in rows[i]) for i in batch]
@@ -108,7 +108,7 @@ def in_chunks(
 def _chunks(
     items: Iterable[tuple[int, Texts]], batch_sentences: int, ready: Callable[[], bool]
 ) -> Iterator[list[tuple[int, Texts]]]:
-    """Group numbered items."""
+    """Group numbered items into chunks."""
     chunk: list[tuple[int, Texts]] = []
     characters = 0
     for number, texts in items:
@@ -128,7 +128,7 @@ def _used(
     rows: Sequence[Sequence[Token]],
     cfg: DecodeConfig,
 ) -> Iterator[Tokens]:
-    """Return the tokens of lines that are used; what is too long is cut, and named."""
+    """Yield the used tokens of each line; warn of lines that are too long and cut them."""
     for number, text, row in zip(numbers, texts, rows, strict=True):
         used = row[: cfg.max_source_tokens]
         if len(text) > LINE_CHARACTERS:
@@ -145,7 +145,7 @@ def _used(
 
 
 def _batches(rows: Sequence[Sequence[Tokens]], size: int) -> Iterator[list[int]]:
-    """Cut the rows of a chunk into batches, shortest first, without those with an empty side."""
+    """Cut the rows of a chunk into batches, shortest first; skip rows with an empty side."""
     lengths = [[len(side.ids) for side in row] for row in rows]
     whole = (i for i, row in enumerate(lengths) if all(row))
     by_length = sorted(whole, key=lambda i: max(lengths[i]))
@@ -154,11 +154,11 @@ def _batches(rows: Sequence[Sequence[Tokens]], size: int) -> Iterator[list[int]]
 
 
 def _too_large(line: int, batch: Sequence[Ids], cfg: DecodeConfig) -> MemoryLimitError:
-    """Name the longest item of a batch, the last one, and what helps; a beam is of one side."""
+    """Return an error that names the longest item of a batch (the last) and what to lower."""
     beam, key = f", and a beam of {cfg.beam_size}", ", decode.beam_size"
     if cfg.sample:
         beam, key = f", and {cfg.n_best} samples of each", ", decode.n_best"
-    if len(batch[-1]) == 2:  # given translations
+    if len(batch[-1]) == 2:  # forced decoding
         beam, key = "", ""
     size = f"{len(batch)} sentences of up to {max(map(len, batch[-1]))} tokens, this the longest"
     return MemoryLimitError(

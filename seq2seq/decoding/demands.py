@@ -1,4 +1,4 @@
-"""From a request to rules of the search, in the pieces of the target vocabulary."""
+"""Converts requests to search rules over the pieces of the target vocabulary."""
 
 import re
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from seq2seq.run.errors import DataError
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of the translations of a line."""
+    """The constraints on the translations of a line."""
 
     demands: Demands
     opening: Opening | None
@@ -26,12 +26,12 @@ class Asked:
 
 
 class Rulebook:
-    """Makes rules of requests.
+    """Converts requests to rules.
 
     Args:
-        target: The vocabulary.
-        cfg: Of the search.
-        carrying: Whether the model has placeholders, which mending may put anywhere.
+        target: The target vocabulary.
+        cfg: The settings of the search.
+        carrying: Whether the model has placeholders, whose symbols may be inserted anywhere.
     """
 
     def __init__(self, target: Tokenizer, cfg: DecodeConfig, *, carrying: bool = False) -> None:
@@ -42,10 +42,10 @@ class Rulebook:
         return PieceTexts(self._target)
 
     def asked(self, request: Request, number: int) -> Asked | None:
-        """Return what is asked of a line with this number; None where any search will do.
+        """Return the constraints on the line with this number; None if plain search suffices.
 
         Raises:
-            DataError: it cannot be done, or not with these settings.
+            DataError: the request cannot be met, or not with these settings.
         """
         cfg, where = self._cfg, request.where or f"line {number}"
         self._check(request, where)
@@ -73,7 +73,7 @@ class Rulebook:
         return Asked(Demands(first, rules, goal, steps + 1), opening, where)
 
     def _check(self, request: Request, where: str) -> None:
-        """Refuse what these settings cannot do; see `asked`."""
+        """Refuse requests that these settings do not support."""
         asks = request.prefix or request.required or request.forbidden
         if asks and isinstance(self._target, RightToLeft):
             reversed_ = "a right-to-left model keeps to no prefix and no words"
@@ -89,7 +89,7 @@ class Rulebook:
             raise DataError(where, both, "Leave one of them out.")
 
     def _phrases(self, request: Request, opening: Opening | None, where: str) -> Phrases:
-        """Put words into pieces, and see that they can stand beside each other."""
+        """Encode the phrases of a request and check that a text can satisfy all of them."""
         required = []
         for alternatives in request.required:
             known = [self._phrase(text, where) for text in alternatives]
@@ -117,7 +117,7 @@ class Rulebook:
         return phrases
 
     def _phrase(self, text: str, where: str) -> Phrase | None:
-        """Return a phrase as the vocabulary writes it; None if it cannot."""
+        """Return a phrase as the vocabulary writes it; None if it has unknown pieces."""
         [tokens] = self._target.tokens([text])
         if not tokens:
             raise DataError(where, "an empty word is required or forbidden", "Leave it out.")
@@ -128,7 +128,7 @@ class Rulebook:
             [self._texts.of(token.piece) for token in tokens],
         )
         joined = re.sub(" +", " ", "".join(texts)).strip(" ")
-        # Where no space need part it from the word before, it is written without.
+        # If no space is needed after the word before, spell the phrase without one.
         first = texts[0].lstrip(" ")
         if not joins(joined[0]) and first in self._texts.ids:
             ids[0] = self._texts.ids[first]

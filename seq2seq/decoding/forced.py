@@ -1,6 +1,6 @@
-"""Forced decoding: given translations, scored by the model along the whole target at once.
+"""Forced decoding: scores given translations with the model, the whole target at once.
 
-Results have the shape of search results, so that all that shows or writes one takes the other, too.
+Results have the type of search results, so everything that shows or writes one accepts the other.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ TextPair = tuple[str, str]
 """A sentence and its translation."""
 
 IdPair = tuple[Sequence[int], Sequence[int]]
-"""The same as ids; the source ends with the end symbol, the target need not."""
+"""The same as ids; the source ends with the end symbol, the target may end without it."""
 
 
 def force(
@@ -36,12 +36,12 @@ def force(
     maps: bool = False,
     tags: Tagging = UNTAGGED,
 ) -> Iterator[Translation]:
-    """Score given translations; yields one result a pair, in order, read in chunks.
+    """Score given translations; yields one result per pair, in order, read in chunks.
 
-    The one candidate of a result is the target as it was given, with the log-probability of each
-    of its tokens and of the end symbol, and the attention that they paid. There is none where a
-    side is empty. Of the config only the sizes of batches and texts and the penalties matter. With
-    `maps` it has the attention of every layer and head of a model that has them.
+    The only candidate of a result is the given target, with the log-probability and the attention
+    of each of its tokens and of the end symbol. There is no candidate if a side is empty. Of the
+    config, only batch size, text size and the penalties matter. With `maps`, the candidate has the
+    attention of every layer and head if the model has layers or heads.
     """
     assert not model.training
     maps = maps and has_maps(model)
@@ -74,7 +74,7 @@ def force(
 
 
 def ranking_of(cfg: DecodeConfig) -> Ranking:
-    """Return what scores are made of."""
+    """Return the scoring formula of a config."""
     return Ranking(
         length_penalty=cfg.length_penalty,
         gnmt=cfg.length_norm is LengthNorm.gnmt,
@@ -83,22 +83,22 @@ def ranking_of(cfg: DecodeConfig) -> Ranking:
 
 
 def force_ids(model: Decodable, pairs: Sequence[IdPair], ranking: Ranking) -> list[Hypothesis]:
-    """Score ids: those of a text, or of a hypothesis, of which all the rest is then found again.
+    """Score target ids: those of a text, or of a hypothesis whose other fields it recomputes.
 
     Args:
         model: In evaluation mode.
         pairs: One batch; no side is empty.
-        ranking: For `score`, as in the search.
+        ranking: Computes `score`, as in the search.
 
     Returns:
-        One hypothesis a pair; `finished` says whether the end symbol is its last id. The forbidden
-        words and the bounds of a search do not exist here: nothing is chosen.
+        One hypothesis per pair; `finished` says whether the end symbol is its last id. The search's
+        forbidden words and length limits do not apply.
     """
     assert not model.training
     batch = collate(list(pairs), PAD).to(next(model.parameters()).device)
     with torch.inference_mode():
         followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
-        # (N,), one number a real target token: the row of every word goes no further
+        # (N,), one number per real target token; the logits (N, K_y) are dropped here
         words, logits = batch.tgt[batch.tgt_mask], model.logits(followed.t).float()
         log_p = -torch.nn.functional.cross_entropy(logits, words, reduction="none")
         alphas = followed.alpha.float().cpu().numpy()
@@ -124,25 +124,25 @@ def force_ids(model: Decodable, pairs: Sequence[IdPair], ranking: Ranking) -> li
 
 
 def has_maps(model: Decodable) -> bool:
-    """Return whether a model has layers or heads; the shortest pair shows it."""
+    """Return whether a model has layers or heads, by running it on the shortest pair."""
     return bool(maps_along(model, (EOS,), (EOS,)))
 
 
 def with_maps(
     model: Decodable, src: Sequence[int], found: Iterable[Hypothesis]
 ) -> Iterator[Hypothesis]:
-    """Follow hypotheses of a source once more, for the attention of every layer and head.
+    """Run the model along hypotheses again for the attention of every layer and head.
 
-    One after the other, as they are asked for: those of a chunk can be gigabytes.
+    One hypothesis at a time, on demand: the maps of a chunk can be gigabytes.
     """
     for h in found:
         yield replace(h, maps=maps_along(model, src, h.ids))
 
 
 def without_tag(h: Hypothesis, size: int) -> Hypothesis:
-    """Return a hypothesis whose attention to the tag of its source is added to the end symbol's.
+    """Return a hypothesis whose attention to the source tag is added to that of the end symbol.
 
-    Both stand for no word. So rows sum to 1, and tokens have the numbers they have in the line.
+    Neither stands for a word. Rows still sum to 1, and columns match the tokens of the line.
     """
     if not size:
         return h

@@ -1,6 +1,6 @@
-"""Translations as others read them: tokens or words, JSON lines, Pharaoh links, npz, heatmaps.
+"""Output formats for translations: text, JSON lines, n-best lists, Pharaoh links, npz, heatmaps.
 
-All of it takes a search result or a forced decoding alike.
+All accept search results and forced decodings alike.
 """
 
 import json
@@ -28,11 +28,11 @@ LEVELS: Mapping[str, Splitter | None] = {
     "words": word_spans,
     "blanks": blank_spans,
 }
-"""What a token is: a piece of the vocabulary, a word of `data/words.py`, text between spaces."""
+"""Granularity of tokens: vocabulary pieces, words of `data/words.py`, text between spaces."""
 
 
 def at_level(translation: Translation, level: str) -> Translation:
-    """Return a translation with its tokens joined as one of `LEVELS` says."""
+    """Return a translation with its tokens joined to one of `LEVELS`."""
     split = LEVELS[level]
     return translation if split is None else translation.words(split)
 
@@ -44,9 +44,9 @@ def write(
     level: str,
     held: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
-    """Write translations as `npz`, or as one of the forms of `line`.
+    """Write translations as `npz`, or in one of the forms of `line`.
 
-    `held` surrounds the writing of a line, which is flushed: somebody may be waiting for it.
+    `held` is entered around the writing of each line; lines are flushed for interactive readers.
     """
     if form == "npz":
         write_npz(file, (at_level(translation, level) for translation in translations))
@@ -59,15 +59,15 @@ def write(
 
 
 def line(translation: Translation, number: int, form: str, level: str) -> str:
-    """Return a translation as a line, or, as `nbest`, a line for each candidate.
+    """Return a translation as a line or, for `nbest`, as one line per candidate.
 
-    An empty translation gives an empty line, but in jsonl.
+    An empty translation gives an empty line, except in `jsonl`.
 
     Args:
-        translation: Of the line.
-        number: Of the line, from 1.
-        form: `text`, `nbest` (number, score, text), `tsv` (log-probability, tokens, perplexity of
-            a token), `jsonl` (all there is, attention too) or `pharaoh`.
+        translation: The translation.
+        number: Number of its line, from 1.
+        form: `text`, `nbest` (number, score, text), `tsv` (log-probability, number of tokens,
+            perplexity per token), `jsonl` (everything, with attention) or `pharaoh`.
         level: One of `LEVELS`.
     """
     match form:
@@ -86,13 +86,13 @@ def line(translation: Translation, number: int, form: str, level: str) -> str:
 
 
 def links(translation: Translation, number: int, level: str) -> Links | None:
-    """Return a link for each target token of the best candidate: to where it attends most.
+    """Link each target token of the best candidate to the source token it attends to most.
 
     End symbols are left out. Tokens are counted from 0; words are those of the text.
 
     Returns:
-        None, with a warning that names the line, where the words of the text cannot be found in
-        its pieces: links between anything else would mislead.
+        None, with a warning that names the line, if the words of the text cannot be found in its
+        pieces: links between other units would mislead.
     """
     if not translation.candidates:
         return ()
@@ -106,11 +106,11 @@ def links(translation: Translation, number: int, level: str) -> Links | None:
 
 
 def write_npz(file: BinaryIO, translations: Iterable[Translation]) -> None:
-    """Write attention as NumPy reads it, one sentence after the other; no array needs a pickle.
+    """Write attention as an npz archive, sentence by sentence; no array needs pickle.
 
-    Line n, from 1, has `n.source_tokens`; its candidate k, from 1, `n.k.tokens`,
-    `n.k.token_log_probs` (nats, float32) and `n.k.attention` (tokens, source tokens; float32). Of a
-    model with layers or heads also `alignment.words.Maps`, as `n.k.heads`, `n.k.encoder` and
+    Line n, from 1, has `n.source_tokens`; its candidate k, from 1, has `n.k.tokens`,
+    `n.k.token_log_probs` (nats, float32) and `n.k.attention` (tokens, source tokens; float32). A
+    model with layers or heads adds `alignment.words.Maps` as `n.k.heads`, `n.k.encoder` and
     `n.k.decoder` (float16). The same input gives the same bytes.
     """
     with zipfile.ZipFile(file, "w") as archive:
@@ -132,7 +132,7 @@ def write_npz(file: BinaryIO, translations: Iterable[Translation]) -> None:
 def draw_along(
     translations: Iterable[Translation], directory: RunDir, form: str, level: str, font: str | None
 ) -> Iterator[Translation]:
-    """Pass translations on; draw the best candidate of each into `line-NNNN.FORM`."""
+    """Yield translations unchanged; draw the best candidate of each into `line-NNNN.FORM`."""
     for number, translation in enumerate(translations, start=1):
         if translation.candidates:
             figure = at_level(translation, level).plot(font=font)

@@ -1,9 +1,9 @@
-"""What a translation begins with: given text, whose pieces are forced.
+"""Makes a translation begin with a given text, by forcing its pieces.
 
-The pieces are those into which the target vocabulary cuts the text, unknown ones too: in the
-translation they are written as they were given. After them a word begins. Where the last word may
-be completed its pieces are not forced, or the model could not go on with them as it would from
-another cut (`hou` may be `ho`, `u`, and `house` one piece): any may come that spells it.
+The target vocabulary cuts the text into pieces; unknown ones are written as given. A new word
+begins after them. If the last word may be completed, its pieces are not forced, since the model
+might prefer another segmentation (`hou` may be `ho`, `u`, and `house` one piece): any pieces that
+spell it are allowed.
 """
 
 from collections.abc import Sequence
@@ -23,17 +23,17 @@ class Opening:
 
     text: str
     ids: Sequence[int]  # forced
-    pieces: Sequence[str]  # of them, unknown ones as in the text
+    pieces: Sequence[str]  # of the ids, unknown ones as in the text
     spans: Sequence[Span]  # in the text
-    spelt: str  # what pieces after those spell: the last word, a space in front; or nothing
-    rule: Rule | None  # for what comes next
+    spelt: str  # the word to complete after the ids, with a space in front; may be empty
+    rule: Rule | None  # for the pieces that follow
 
     def restored(self, pieces: Sequence[str]) -> list[str]:
-        """Return pieces of a translation, those that were forced as they were given."""
+        """Return the pieces of a translation, with the forced ones as given."""
         return [*self.pieces, *pieces[len(self.pieces) :]]
 
     def rewritten(self, text: str, spans: Sequence[Span]) -> tuple[str, list[Span]]:
-        """Return the text that a vocabulary wrote, beginning as it was given; and its spans."""
+        """Return the text written by a vocabulary with its beginning as given, and the spans."""
         forced = len(self.ids)
         end = spans[forced - 1].end if forced else 0
         if self.spelt:
@@ -47,12 +47,12 @@ class Opening:
 def opening_of(
     text: str, target: Tokenizer, texts: PieceTexts, *, complete: bool
 ) -> Opening | None:
-    """Return how translations begin with a text; None if there is nothing to see in it.
+    """Return the opening for a text; None if the text has no tokens.
 
     Args:
-        text: Spaces at its ends do not matter, but that one at the end ends the last word.
+        text: Spaces around it are ignored, except that one at the end ends the last word.
         target: The vocabulary.
-        texts: Of its pieces.
+        texts: The texts of its pieces.
         complete: Whether the last word may be completed.
     """
     complete = complete and not text[-1:].isspace()
@@ -82,7 +82,7 @@ def opening_of(
 
 
 class WordEnd:
-    """`ruled.Rule`: no piece goes on with the word before the first. The state: whether it came."""
+    """A `ruled.Rule`: the first piece begins a new word. Its state: whether that piece came."""
 
     gives_way = False
     start = False
@@ -91,18 +91,18 @@ class WordEnd:
         self._mask: Mask = np.array([not joins(text[:1]) for text in texts.texts])
 
     def allowed(self, state: bool, left: int) -> Mask | None:
-        """Return what does not begin inside of a word."""
+        """Return the pieces that do not continue a word."""
         return None if state else self._mask
 
     def after(self, state: bool, token: int) -> bool:
-        """Return that a piece came."""
+        """Return True: a piece came."""
         return True
 
 
 class Completion:
-    """`ruled.Rule`: pieces that spell the beginning of a word and go on with it as they like.
+    """A `ruled.Rule`: pieces spell the beginning of a word, then continue freely.
 
-    The state is how many characters are spelt.
+    Its state is the number of characters spelt.
     """
 
     gives_way = False
@@ -111,7 +111,7 @@ class Completion:
     def __init__(self, spelt: str, texts: PieceTexts) -> None:
         self._texts = texts.texts
         self.next: list[list[int]] = [[] for _ in spelt]
-        """Pieces by the number of characters before them, from which the word can be spelt."""
+        """By number of characters spelt: the pieces from which the rest can still be spelt."""
         longest = texts.codes.shape[1]
         ids: dict[str, list[int]] = {}
         for i, text in enumerate(texts.texts):
@@ -124,7 +124,7 @@ class Completion:
             self.next[at] = [i for text in whole + parts for i in ids.get(text, ())]
 
     def allowed(self, state: int, left: int) -> Mask | None:
-        """Return what spells more of it."""
+        """Return the pieces that spell more of the word."""
         if state >= len(self.next):
             return None
         mask = np.zeros(len(self._texts), np.bool_)
@@ -132,5 +132,5 @@ class Completion:
         return mask
 
     def after(self, state: int, token: int) -> int:
-        """Count the characters of a piece."""
+        """Add the characters of a piece."""
         return state + len(self._texts[token])

@@ -1,9 +1,9 @@
-"""Words that must appear in a translation, and words that must not.
+"""Enforces required and forbidden phrases in a translation.
 
-Both are followed by one automaton, whatever pieces spell them. A required phrase is one of several
-alternatives; a translation that has not all of them does not end, and pieces are forbidden that
-leave too few steps for what is missing. How many pieces that takes is known from a plan: a spelling
-of each missing phrase, and between them pieces that keep them from being part of a forbidden one.
+One automaton tracks both, whatever pieces spell them. A required phrase may have alternatives. A
+translation cannot end before it has one of each, and pieces that leave too few steps for the rest
+are forbidden. A plan gives the number of steps needed: a spelling of each missing phrase, with
+separator pieces between them where a forbidden phrase would arise.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,34 +17,34 @@ from seq2seq.decoding.automaton import Automaton, PieceTexts
 from seq2seq.decoding.ruled import Mask
 
 MOST = 30
-"""Required phrases, which are bits of a number of 31."""
+"""Maximal number of required phrases: each is one bit of a 31-bit number."""
 
 NEVER = 1 << 30
-"""Pieces that are missing where there is no way."""
+"""Number of missing pieces if the phrases cannot be completed."""
 
 _FORBIDDEN = 1
 _SEPARATORS = 100
 
 State = tuple[int, int]
-"""Of the automaton, and the required phrases that are there, as bits; bit 0 is none."""
+"""State of the automaton, and the required phrases found, as bits; bit 0 is not one of them."""
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase as the vocabulary has it."""
+    """A phrase as the vocabulary writes it."""
 
-    text: str  # of its pieces
-    spelling: Sequence[int]  # pieces, after whatever stands before it
+    text: str  # the text of its pieces
+    spelling: Sequence[int]  # its pieces, whatever precedes them
 
 
 class Phrases:
-    """`ruled.Goal` of a sentence.
+    """The `ruled.Goal` of a sentence.
 
     Args:
-        pieces: Of the vocabulary.
-        required: Alternatives of each phrase.
-        forbidden: Texts.
-        before: What a translation begins with before the rule applies.
+        pieces: The pieces of the vocabulary.
+        required: The alternatives of each required phrase.
+        forbidden: The forbidden texts.
+        before: The opening of the translation, to which the rule does not apply.
         unknown: Whether the unknown symbol may be emitted.
     """
 
@@ -67,10 +67,10 @@ class Phrases:
             self._spellings[1 << number] = [phrase.spelling for phrase in alternatives]
         self._all = sum(self._spellings)
         self._automaton = Automaton(marks, pieces)
-        # Of the shortest pieces one or other parts any two phrases.
+        # Among the shortest pieces, some piece can separate any two phrases.
         self._separators = [[int(i)] for i in pieces.order[::-1][:_SEPARATORS] if i > EOS]
         longest = (max(map(len, each)) for each in self._spellings.values())
-        self._enough = 2 * (sum(longest) + len(required)) + 3  # more than any plan
+        self._enough = 2 * (sum(longest) + len(required)) + 3  # longer than any plan
         self._missing: dict[State, int] = {}
         self._masks: dict[tuple[State, int], Mask] = {}
         self._helpful: dict[State, Sequence[int]] = {}
@@ -78,17 +78,17 @@ class Phrases:
         self.start: State = self._automaton.step(0, before)
 
     def breaks(self, spelt: str) -> bool:
-        """Return whether a forbidden phrase stands in what a translation begins with.
+        """Return whether the opening of a translation contains a forbidden phrase.
 
         Args:
-            spelt: Of a last word that goes on; where it is empty the word ends.
+            spelt: The beginning of a last word to complete; if empty, the last word has ended.
         """
         now, mark = self._automaton.step(0, self._before + spelt)
         at_end = 0 if spelt else self._automaton.at_end[now]
         return bool((mark | at_end) & _FORBIDDEN)
 
     def allowed(self, state: State, left: int) -> Mask:
-        """Return what may come next, with so many steps left after it."""
+        """Return the pieces that may come next, with `left` steps after them."""
         key = state, min(left, self._enough)
         if (mask := self._masks.get(key)) is None:
             row = self._automaton.row(state[0])
@@ -102,16 +102,16 @@ class Phrases:
         return mask
 
     def after(self, state: State, token: int) -> State:
-        """Return the state after a piece, which is an allowed one."""
+        """Return the state after an allowed piece."""
         now, mark = self._automaton.step(state[0], self._texts[token])
         return now, state[1] | mark
 
     def missing(self, state: State) -> int:
-        """Return how many pieces it takes until the translation may end, or `NEVER`."""
+        """Return the number of pieces needed before the translation may end, or `NEVER`."""
         if state not in self._missing:
             plan = self._plan(state)
             self._missing[state] = NEVER if plan is None else len(plan)
-            # Whoever follows the plan finds it no longer than it was.
+            # Along the plan, the number missing never grows.
             then = state
             for left, token in zip(range(len(plan or ()))[::-1], plan or (), strict=True):
                 then = self.after(then, token)
@@ -119,7 +119,7 @@ class Phrases:
         return self._missing[state]
 
     def helpful(self, state: State) -> Sequence[int]:
-        """Return pieces of which less is missing after them."""
+        """Return the pieces that reduce the number missing."""
         if (known := self._helpful.get(state)) is None:
             tokens = dict.fromkeys(chain(*self._ways(state)))
             known = self._helpful[state] = [
@@ -136,7 +136,7 @@ class Phrases:
         return not at_end & _FORBIDDEN and (state[1] | at_end) == self._all
 
     def _ways(self, state: State) -> list[Sequence[int]]:
-        """Return spellings of all that is missing, alternatives beside each other."""
+        """Return the spellings of all missing phrases, alternatives included, in one list."""
         there = state[1] | self._automaton.at_end[state[0]]
         return [s for bit, each in self._spellings.items() if not there & bit for s in each]
 
@@ -149,7 +149,7 @@ class Phrases:
         return state
 
     def _plan(self, state: State) -> list[int] | None:
-        """Return pieces after which the translation may end, one phrase after the other."""
+        """Return pieces after which the translation may end, phrase by phrase; None if none do."""
         plan: list[int] = []
         while not self._is_whole(state):
             ways = self._ways(state) or [()]

@@ -32,16 +32,16 @@ _OTHER_DEVICE = "Use device=cpu or device=auto."
 
 
 class Pretrained:
-    """A run's model, the best unless another is asked for, with its vocabularies and settings.
+    """A run's model, by default its best one, with its vocabularies and settings.
 
     Attributes:
-        config: The run's own config with the given overrides.
-        update: The update whose weights these are.
+        config: The run's own config with overrides applied.
+        update: The update that the weights come from.
 
     Args:
-        run: Trained.
-        config: Of it.
-        selector: Of `training.checkpoint.selected`; None: the best weights.
+        run: A trained run.
+        config: Its config.
+        selector: As in `training.checkpoint.selected`; None selects the best weights.
     """
 
     def __init__(self, run: RunDir, config: Config, selector: str | None = None) -> None:
@@ -52,7 +52,7 @@ class Pretrained:
         self.model: Decodable = model.to(pick_device(config.device)).eval()
 
     def join(self, others: Sequence["Pretrained"]) -> None:
-        """Become an ensemble with other runs."""
+        """Form an ensemble with other runs, in place."""
         cfg, members = self.config.decode, [self.model, *(other.model for other in others)]
         weights = cfg.weights or [1.0] * len(members)
         mixture = Mixture([w / sum(weights) for w in weights], cfg.ensemble is Mean.log_probs)
@@ -60,7 +60,7 @@ class Pretrained:
 
     @property
     def shown(self) -> tuple[int | None, int | None]:
-        """Layer and head, from 1, whose attention stands for all; None: the last, the mean."""
+        """Layer and head (from 1) of the attention shown; None: the last layer, the heads' mean."""
         attention = self.config.attention
         return getattr(attention, "layer", None), getattr(attention, "head", None)
 
@@ -75,11 +75,11 @@ class Pretrained:
         [t] = model.translate([seq2seq.Request("The small cat sleeps.", prefix="La petite")])
 
         Args:
-            sentences: Any number of them.
-            target_language: As of `stream`.
+            sentences: Any number of sentences or requests.
+            target_language: As for `stream`.
 
         Raises:
-            UsageError: as of `stream`, or not as many languages as sentences.
+            UsageError: As for `stream`, or the numbers of languages and sentences differ.
         """
         if not isinstance(target_language, str | None) and len(target_language) != len(sentences):
             what = f"{len(target_language)} for {len(sentences)} sentences"
@@ -97,15 +97,15 @@ class Pretrained:
         """Translate lines as they come, in order.
 
         Args:
-            lines: Any number of them, without line ends, or of requests.
-            ready: Whether the next line is there; rather than wait for it, those that were read
-                are translated.
-            maps: Whether candidates have the attention of every layer and head, in `maps`, if the
+            lines: Any number of lines, without line ends, or of requests.
+            ready: Whether the next line is available; if not, the lines read so far are translated
+                instead of waiting.
+            maps: Whether candidates get the attention of every layer and head in `maps`, if the
                 model has layers or heads.
-            target_language: Of all lines, or a list of that of each; for a model of several.
+            target_language: One for all lines or a list with one per line, for a model of several.
 
         Raises:
-            UsageError: the model has several and none is given, or has not this one.
+            UsageError: the model has several target languages and none is given, or lacks this one.
         """
         parts, cfg = (self.model, self.tokenizers), self.config.decode
         tags = tagging(self.config.data, self.tokenizers, target_language)
@@ -125,8 +125,8 @@ class Pretrained:
 
         Args:
             pairs: Any number of source and target sentences; results come in their order.
-            maps: As of `stream`.
-            target_language: As of `stream`.
+            maps: As for `stream`.
+            target_language: As for `stream`.
         """
         tags = tagging(self.config.data, self.tokenizers, target_language)
         parts, cfg = (self.model, self.tokenizers), self.config.decode
@@ -134,16 +134,16 @@ class Pretrained:
 
 
 def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> Pretrained:
-    """Load a trained run, or several as an ensemble, which has the settings of the first.
+    """Load a trained run, or several as an ensemble with the settings of the first.
 
     Args:
-        run: A run directory, as `train.py` prints it; `RUN@best`, `RUN@last`, `RUN@update-12000`
+        run: A run directory, as printed by `train.py`; `RUN@best`, `RUN@last`, `RUN@update-12000`
             for this checkpoint, `RUN@last5` for the mean of the newest five. `RUN_A+RUN_B`, or a
             list, is an ensemble.
-        overrides: `decode.beam_size=12` and the like; what the checkpoint fixes cannot change.
+        overrides: For example `decode.beam_size=12`; settings fixed by the checkpoint are refused.
 
     Raises:
-        RunDirError: no run, or a damaged one; or members with different vocabularies.
+        RunDirError: not a run, or a damaged one; or members with different vocabularies.
         ConfigError: an override is wrong.
     """
     texts = [run] if isinstance(run, str | Path) else run
@@ -166,7 +166,7 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
     if first.threads is not None:
         torch.set_num_threads(first.threads)
 
-    # All on one device.
+    # Load all members on one device.
     for config in configs:
         config.device = first.device
     pretrained, *others = (
@@ -179,7 +179,7 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
 
 
 def _check_vocabularies(runs: Sequence[RunDir]) -> None:
-    """See that all runs have the vocabularies of the first."""
+    """Check that all runs have the vocabularies of the first."""
     manifests = [run.path(f"{TOKENIZERS}/{MANIFEST}") for run in runs]
     for path in manifests[1:]:
         if entries_of(path) != entries_of(manifests[0]):
@@ -189,13 +189,13 @@ def _check_vocabularies(runs: Sequence[RunDir]) -> None:
 
 
 def new_model(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDecoder:
-    """Build the model of a config on its device, initialised from the run's seed."""
+    """Build the model of a config on its device, initialised from the config's seed."""
     torch.manual_seed(cfg.seed)
     return _build(cfg, tokenizers).to(pick_device(cfg.device))
 
 
 def outline(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDecoder:
-    """Build a model without memory for its weights: their names and shapes alone."""
+    """Build a model on the meta device: names and shapes of its weights, without memory."""
     with torch.device("meta"):
         return _build(cfg, tokenizers)
 
@@ -206,10 +206,10 @@ def _build(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDecod
 
 
 def pick_device(device: Device) -> torch.device:
-    """Return the device of a config; where CUDA cannot be used, auto says why.
+    """Return the device of a config; `auto` logs why CUDA cannot be used.
 
     Raises:
-        PlatformError: CUDA or MPS was asked for and is not there or does not work.
+        PlatformError: CUDA or MPS was requested and is missing or does not work.
     """
     if device is Device.cpu:
         return torch.device("cpu")
@@ -228,7 +228,7 @@ def pick_device(device: Device) -> torch.device:
 
 
 def _cuda_problem() -> str | None:
-    """Return why CUDA does not work: no device, a driver too old, a device in use by others."""
+    """Return why CUDA does not work (no device, old driver, device in use), or None if it does."""
     with warnings.catch_warnings(record=True) as caught:  # how torch reports an old driver
         warnings.simplefilter("always")
         if not torch.cuda.is_available():
@@ -236,7 +236,7 @@ def _cuda_problem() -> str | None:
             return f"CUDA cannot be used ({' '.join(reasons[0].split())})" if reasons else _NO_CUDA
     try:
         torch.zeros(1, device="cuda")
-    except RuntimeError as error:  # torch's class for whatever the driver answers
+    except RuntimeError as error:  # torch raises it for every driver error
         first, *_ = str(error).splitlines() or [type(error).__name__]
         return f"CUDA cannot be used ({first})"
     return None

@@ -1,4 +1,4 @@
-"""What finished translations are ordered by: one formula for search, forcing and sampling."""
+"""The score that orders finished translations, shared by search, forcing and sampling."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 _LEAST = 1e-10
-"""Attention that a source token has at least: its logarithm is a number."""
+"""Lower bound on the attention of a source token, so that its logarithm is finite."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """The score of a translation y of x; `config.schema.DecodeConfig` says the same in words.
+    """The score of a translation y of x; `config.schema.DecodeConfig` explains the options.
 
-    log p(y | x) / lp(y) + coverage_penalty * cp(x, y), with lp(y) = |y| ** length_penalty, or as
-    Wu et al. 2016 (arXiv:1609.08144), Eq. (14), have it ((5 + |y|) / 6) ** length_penalty, and
+    log p(y | x) / lp(y) + coverage_penalty * cp(x, y), with lp(y) = |y| ** length_penalty or, as
+    in Wu et al. 2016 (arXiv:1609.08144), Eq. (14), ((5 + |y|) / 6) ** length_penalty, and
     cp(x, y) = sum_j log min(1, sum_i alpha_ij). End symbols count on both sides.
     """
 
@@ -25,7 +25,7 @@ class Ranking:
     coverage_penalty: float = 0.0
 
     def score(self, log_prob: float, num_tokens: int, alpha: Floats | None) -> float:
-        """Return the score; alpha (Ty, Tx) matters only where there is a `coverage_penalty`."""
+        """Return the score; alpha (Ty, Tx) is used only with a `coverage_penalty`."""
         length = (5 + num_tokens) / 6 if self.gnmt else num_tokens
         score: float = log_prob / length**self.length_penalty
         if self.coverage_penalty:

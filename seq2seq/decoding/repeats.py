@@ -1,4 +1,4 @@
-"""No sequence of n pieces twice in a translation (Paulus et al. 2017, arXiv:1705.04304)."""
+"""Forbids repeated n-grams of pieces in a translation (Paulus et al. 2017, arXiv:1705.04304)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Repeats:
-    """`ruled.Rule`, whose state is the pieces so far; what else is asked comes first."""
+    """A `ruled.Rule` whose state is the pieces so far; other rules take precedence."""
 
     size: int  # n
     num_pieces: int
-    first: Sequence[int] = ()  # what a translation begins with
+    first: Sequence[int] = ()  # pieces that the translation begins with
     gives_way: ClassVar[bool] = True
 
     @property
     def start(self) -> Ids:
-        """Return the pieces that all begin with."""
+        """The pieces that every hypothesis begins with."""
         return tuple(self.first)
 
     def allowed(self, state: Ids, left: int) -> Mask | None:
-        """Forbid what has followed the last n - 1 pieces before."""
+        """Forbid the pieces that followed earlier occurrences of the last n - 1 pieces."""
         n = self.size
         last = state[len(state) - n + 1 :]
         again = [
@@ -39,5 +39,5 @@ class Repeats:
         return mask
 
     def after(self, state: Ids, token: int) -> Ids:
-        """Return one more piece."""
+        """Append a piece."""
         return (*state, token)

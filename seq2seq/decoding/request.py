@@ -1,4 +1,4 @@
-"""A line to translate with what is asked of its translation, and how files say that."""
+"""A line to translate with constraints on its translation, and the file formats for both."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -8,25 +8,25 @@ from typing import Any
 from seq2seq.run.errors import DataError
 
 FORMS = ("text", "tsv", "jsonl")
-"""Of lines: the source alone; the source and NAME=VALUE, with tabs between; an object."""
+"""Line formats: the source alone; the source and NAME=VALUE, tab-separated; a JSON object."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """A sentence and what is asked of its translation, `docs/decoding.md` says how exactly.
+    """A sentence and the constraints on its translation; `docs/decoding.md` has the details.
 
     Request("The house is red.", prefix="La", required=[["maison", "maisons"]], forbidden=["noir"])
     """
 
     source: str
-    prefix: str = ""  # what it begins with
-    complete_last_word: bool = False  # of the prefix, which ends with a word otherwise
-    required: Sequence[Sequence[str]] = ()  # of the alternatives of each one appears
-    forbidden: Sequence[str] = ()  # these do not appear
-    where: str = field(default="", compare=False, repr=False)  # in a file, for errors
+    prefix: str = ""  # the translation begins with it
+    complete_last_word: bool = False  # whether the prefix may end inside a word
+    required: Sequence[Sequence[str]] = ()  # one alternative of each appears
+    forbidden: Sequence[str] = ()  # none of these appears
+    where: str = field(default="", compare=False, repr=False)  # place in a file, for errors
 
     def __post_init__(self) -> None:
-        """Refuse a text in place of a list of them, whose letters would be taken; make tuples."""
+        """Refuse a string where a list of strings belongs; convert the lists to tuples."""
         if any(isinstance(each, str) for each in (self.required, self.forbidden, *self.required)):
             what = "required is a list of lists, forbidden a list"
             raise DataError(self.where or "request", what, "Put brackets around a word.")
@@ -35,7 +35,7 @@ class Request:
 
 
 def parse(line: str, form: str, where: str) -> Request | DataError:
-    """Read a line of one of `FORMS`; `where` is for errors."""
+    """Parse a line in one of `FORMS`; `where` is for errors."""
     try:
         if form == "text":
             return Request(line, where=where)
@@ -70,7 +70,7 @@ def _from_json(line: str, where: str) -> Request:
     try:
         found = json.loads(line) if line.strip() else {"source": ""}
         json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:  # half a character, too
+    except (ValueError, RecursionError) as error:  # also a lone surrogate
         raise DataError(where, f"is not valid JSON ({error})", _EXAMPLE) from None
     if not isinstance(found, dict):
         raise DataError(where, "is not a JSON object", _EXAMPLE)
@@ -81,7 +81,7 @@ def _from_json(line: str, where: str) -> Request:
 
 
 def _request(found: Mapping[str, Any], where: str) -> Request:
-    """Check types."""
+    """Check the types and build the request."""
     given = {"prefix": "", "complete_last_word": False, "required": [], "forbidden": [], **found}
     if isinstance(given["required"], list):
         alone = [[each] if isinstance(each, str) else each for each in given["required"]]

@@ -1,10 +1,10 @@
-"""Reranking: further models score what a search has found, and weights are tuned for BLEU.
+"""Reranking: more models score the translations of a search; the weights are tuned for BLEU.
 
-The score of a translation is the sum of its features, each times a weight. Features are the score
-of the search, the length, and log-probabilities of forced scoring: by a model that writes from
-right to left (Liu et al. 2016), by one of the opposite direction, by a language model, which is a
-model whose source is always the same. Weights are those of minimum error rate training (Och 2003):
-line searches that know every point at which some translation overtakes another.
+The score of a translation is a weighted sum of features: the score of the search, the length in
+words, and log-probabilities from forced decoding with other models. These may write right to left
+(Liu et al. 2016), translate in the opposite direction, or be a language model, which is a model
+whose source is always the same. Minimum error rate training (Och 2003) tunes the weights by exact
+line search over every point where one translation overtakes another.
 """
 
 import json
@@ -33,33 +33,33 @@ NOTHING = "."
 """The source of every sentence of a language model."""
 
 Scorer = StrEnum("Scorer", "forward reverse language_model")
-STARTS, SEED = 10, 1  # of the search for weights
+STARTS, SEED = 10, 1  # number of random starts of the weight search, and their seed
 
 
 @dataclass
 class NBest:
-    """The translations of a line, in the order of the search, and what is known of each."""
+    """The translations of a line, in the order of the search, and the features of each."""
 
     source: str
     texts: list[str] = field(default_factory=list)
     features: dict[str, list[float]] = field(default_factory=lambda: {SCORE: [], WORDS: []})
 
     def add(self, text: str, score: float) -> None:
-        """Add a translation; one without text cannot be scored, and is left out."""
+        """Add a translation; blank ones cannot be scored and are left out."""
         if not is_blank(text):
             self.texts.append(text)
             self.features[SCORE].append(score)
             self.features[WORDS].append(Length("", count_words).in_words(text))
 
     def order(self, weights: Mapping[str, float]) -> list[tuple[float, int]]:
-        """Return score and number of each translation, best first, of equal ones the first."""
+        """Return score and index of each translation, best first; ties keep their order."""
         totals = np.zeros(len(self.texts))
         for name, weight in weights.items():
             totals += weight * np.array(self.features[name])
         return [(float(totals[i]), int(i)) for i in np.argsort(-totals, kind="stable")]
 
     def best(self, weights: Mapping[str, float]) -> str:
-        """Return the best translation; nothing for a line that has none."""
+        """Return the best translation; the empty string if there is none."""
         return self.texts[self.order(weights)[0][1]] if self.texts else ""
 
     def as_dict(self, weights: Mapping[str, float]) -> dict[str, Any]:
@@ -73,10 +73,10 @@ class NBest:
 
 
 def read_nbest(path: Path, source: Path | None = None) -> list[NBest]:
-    """Read lists that `decode.py` wrote: JSON lines, or, with the source text, `nbest`.
+    """Read n-best lists written by `decode.py`: JSON lines or, with the source text, `nbest`.
 
     Raises:
-        DataError: it is something else.
+        DataError: the file has another format.
     """
     texts = [] if source is None else read_lines(source)
     lists = {number: NBest(text) for number, text in enumerate(texts, start=1)}
@@ -99,9 +99,9 @@ def read_nbest(path: Path, source: Path | None = None) -> list[NBest]:
 def add_scores(
     lists: Sequence[NBest], scorer: Scorer, model: Pretrained, target_language: str | None = None
 ) -> None:
-    """Add a feature: the log-probability (nats) that a model gives each translation.
+    """Add a feature: a model's log-probability (nats) of each translation.
 
-    `target_language` is the one that the model is to write, if it has several.
+    `target_language` is required if the model has several.
     """
 
     def pair(source: str, text: str) -> tuple[str, str]:
@@ -120,7 +120,7 @@ def add_scores(
 
 
 def read_weights(path: Path, lists: Sequence[NBest]) -> dict[str, float]:
-    """Return the weights of a file that tuning wrote, if they are those of these features."""
+    """Return the weights of a file that `tune` made; its features must be those of the lists."""
     with expected(path):
         weights = {name: float(w) for name, w in read_json(path)["weights"].items()}
     names = lists[0].features if lists else weights
@@ -131,14 +131,14 @@ def read_weights(path: Path, lists: Sequence[NBest]) -> dict[str, float]:
 
 
 def tune(lists: Sequence[NBest], references: Sequence[str], metric: Any) -> dict[str, float]:
-    """Return weights, absolute values of sum 1, of the highest BLEU that is found.
+    """Return the weights with the highest BLEU found; their absolute values sum to 1.
 
-    From the order of the search and from `STARTS` random weights, line searches along each feature
-    and along random directions, as long as one improves. The same lists give the same weights.
+    Starts from the search's own order and from `STARTS` random weights, and line-searches along
+    each feature and random directions while BLEU improves. Deterministic.
 
     Args:
-        lists: Of validation sentences.
-        references: One a line.
+        lists: N-best lists of validation sentences.
+        references: One per line.
         metric: sacreBLEU's BLEU.
     """
     check_lines([own.source for own in lists], references)
@@ -170,8 +170,8 @@ class _Surface:
     """BLEU of the best translations, as a function of the weights.
 
     Attributes:
-        features: (S, K, F); shorter lists are filled up with their first translation.
-        statistics: (S, K, 10); sums of BLEU: lengths of both sides, n-grams that match, n-grams.
+        features: (S, K, F); shorter lists are padded with their first translation.
+        statistics: (S, K, 10); BLEU's counts: lengths of both sides, matching n-grams, n-grams.
     """
 
     def __init__(self, lists: Sequence[NBest], references: Sequence[str], metric: Any) -> None:
@@ -189,17 +189,17 @@ class _Surface:
         self._lines = np.arange(len(lists))
 
     def bleu(self, w: Floats) -> float:
-        """Return BLEU at some weights."""
-        chosen = (self.features @ w).argmax(axis=1)  # of equals the first
+        """Return BLEU at the weights w (F,)."""
+        chosen = (self.features @ w).argmax(axis=1)  # the first of equals
         return float(bleu_of(self.statistics[self._lines, chosen].sum(axis=0)[None])[0])
 
     def along(self, w: Floats, direction: Floats) -> tuple[float, float]:
-        """Return the highest BLEU of all weights w + t d, and a t in the middle of where it is."""
+        """Return the highest BLEU over weights w + t d, and t at the middle of its interval."""
         a, b, lines = self.features @ w, self.features @ direction, self._lines  # a + t b
-        # At t = -inf the smallest slope leads; of equal slopes the highest, of equals the first.
+        # At t = -inf the smallest slope leads; ties go to the highest intercept, then to the first.
         now = np.lexsort((-a, b), axis=-1)[:, 0]
         moments, changes = [np.empty(0)], [self.statistics[lines, now].sum(axis=0)[None]]
-        # All lists at once: whoever overtakes the leader first is the next one.
+        # All lists at once: the first translation to overtake the leader becomes the leader.
         while True:
             gap = b - b[lines, now, None]
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -227,7 +227,7 @@ class _Surface:
 
 
 def bleu_of(sums: NDArray[Any]) -> Floats:
-    """Return BLEU (N,) of sums (N, 10), with the smoothing of sacreBLEU's default."""
+    """Return BLEU (N,) from summed counts (N, 10), with sacreBLEU's default smoothing."""
     length, expected_length = sums[:, 0], sums[:, 1]
     matches, total = sums[:, 2:6], sums[:, 6:]
     zeros = (matches == 0).cumsum(axis=1)  # the n-th order without a match counts as 2^-n

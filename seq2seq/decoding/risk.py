@@ -1,7 +1,7 @@
-"""Minimum Bayes risk: of several translations the one with which the others agree most.
+"""Minimum Bayes risk: chooses the translation with which the others agree most.
 
-Kumar & Byrne 2004, Minimum Bayes-Risk Decoding for Statistical Machine Translation, among the best
-of a search; Eikema & Aziz 2020 (arXiv:2005.10283) among samples.
+Kumar & Byrne 2004, Minimum Bayes-Risk Decoding for Statistical Machine Translation, choose from an
+n-best list; Eikema & Aziz 2020 (arXiv:2005.10283) choose from samples.
 """
 
 import math
@@ -17,14 +17,14 @@ from seq2seq.evaluation.scoring import bleu_metric
 def by_utility(
     candidates: Sequence[Candidate], kind: Utility, *, uniform: bool
 ) -> tuple[Candidate, ...]:
-    """Return candidates with their utilities, the greatest first; a single one has none.
+    """Return candidates with their utilities, highest first; a single candidate has none.
 
-    The utility is the mean of the scores that a candidate has with each other one as reference.
+    The utility of a candidate is its mean score against each of the others as reference.
 
     Args:
-        candidates: Of one line.
+        candidates: The candidates of one line.
         kind: The score.
-        uniform: Whether all others count alike, as samples do, or by their probabilities.
+        uniform: Whether the others have equal weights, as samples do, or weights by probability.
     """
     if len(candidates) < 2:
         return tuple(candidates)
@@ -41,11 +41,11 @@ def by_utility(
 
 
 def sentence_score(kind: Utility, texts: Sequence[str]) -> Callable[[str, str], float]:
-    """Return sacreBLEU's score of a text against another, 0-100; BLEU is cut as these texts ask."""
+    """Return sacreBLEU's score, 0-100, of a text against another; `texts` pick BLEU's tokenizer."""
     from sacrebleu.metrics import CHRF
 
     metric = CHRF()
     if kind is Utility.bleu:
         metric = bleu_metric(references=texts)
-        metric.effective_order = True  # of one sentence: no longer n-grams than it has
+        metric.effective_order = True  # a sentence may have no 4-grams
     return cache(lambda text, other: float(metric.sentence_score(text, [other]).score))

@@ -1,7 +1,7 @@
-"""Beams of sentences with rules of their own, or with groups: masks, states, and who gets a place.
+"""Beams under per-sentence rules, or in diverse groups: masks, rule states, beam allocation.
 
-A rule has a state for each hypothesis, says which pieces may come next, and is told which came.
-Sentences are independent, and so are their rules.
+A rule has a state per hypothesis, returns which pieces may come next, and is updated with the piece
+chosen. Sentences are independent, and so are their rules.
 """
 
 from collections import Counter
@@ -23,44 +23,44 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Rule(Protocol):
-    """What a hypothesis must keep to."""
+    """A constraint on hypotheses."""
 
     @property
     def gives_way(self) -> bool:
-        """Return whether it is not heard where it would leave nothing."""
+        """Whether the rule is ignored where it would leave no piece."""
 
     @property
     def start(self) -> Any:
-        """State of the hypothesis with the pieces that all begin with."""
+        """The state after the pieces that every hypothesis begins with."""
 
     def allowed(self, state: Any, left: int) -> Mask | None:
-        """Return what may come next, with so many steps left after it; None: anything."""
+        """Return what may come next, with `left` steps after it; None means anything."""
 
     def after(self, state: Any, token: int) -> Any:
         """Return the state after a piece."""
 
 
 class Goal(Rule, Protocol):
-    """A rule that some pieces bring nearer to its end, where hypotheses are to come."""
+    """A rule with a goal that hypotheses must reach, to which some pieces bring them nearer."""
 
     def missing(self, state: Any) -> int:
-        """Return how many pieces it takes."""
+        """Return the number of pieces needed to reach the goal."""
 
     def helpful(self, state: Any) -> Iterable[int]:
-        """Return pieces of which less is missing after them."""
+        """Return the pieces that reduce the number missing."""
 
 
 @dataclass(frozen=True)
 class Demands:
-    """What is asked of the translations of a sentence."""
+    """The constraints on the translations of a sentence."""
 
-    first: Sequence[int] = ()  # pieces that all begin with; rules do not apply to them
+    first: Sequence[int] = ()  # forced first pieces; rules do not apply to them
     rules: Sequence[Rule] = ()
-    goal: Goal | None = None  # the first of the rules, if it is one
-    steps: int = 0  # that it takes at least
+    goal: Goal | None = None  # the first rule, if it is a goal
+    steps: int = 0  # minimal number of steps needed
 
     def allowed(self, states: Sequence[Any], base: Mask, left: int) -> Mask:
-        """Return what may come next of what the base allows."""
+        """Return the pieces allowed by both the base and the rules."""
         mask = base
         for rule, state in zip(self.rules, states, strict=True):
             if (own := rule.allowed(state, left)) is not None:
@@ -70,28 +70,28 @@ class Demands:
 
 
 class Option(NamedTuple):
-    """A continuation that may get a place in the beam."""
+    """A candidate continuation for the beam."""
 
     total: float
     slot: int
     token: int
-    missing: int = 0  # pieces to the goal
-    late: bool = False  # the model would end here, and it comes no nearer to the goal
+    missing: int = 0  # pieces missing to the goal
+    late: bool = False  # the model would end here, but this comes no nearer to the goal
 
 
 def share_out(
     options: Iterable[Option], width: int, taken: Mapping[int, int], price: float
 ) -> list[Option]:
-    """Share places out by turns to options of which as much is missing; the best of each first.
+    """Allocate beam slots round-robin over banks of options with equally many missing pieces.
 
-    So do Post & Vilar 2018 (arXiv:1804.06609): hypotheses with more of the constraints, which are
-    less likely, live on. Where nothing is missing the best options are chosen.
+    As in Post & Vilar 2018 (arXiv:1804.06609), this keeps hypotheses that meet more constraints,
+    which are less likely. The best options of a bank come first.
 
     Args:
-        options: All that there are.
-        width: Number of places.
-        taken: How often words have been taken.
-        price: What an option loses for each time.
+        options: All options.
+        width: Number of slots.
+        taken: How often each word has been taken by earlier groups.
+        price: Penalty on an option for each time its word was taken.
     """
     turns: Counter[int] = Counter()
     ranked = []
@@ -104,30 +104,30 @@ def share_out(
 
 @dataclass
 class _Held:
-    """A hypothesis that lives."""
+    """A live hypothesis."""
 
-    states: Sequence[Any]  # of the rules
-    groups: Sequence[int]  # it belongs to; the first one to all
+    states: Sequence[Any]  # the states of the rules
+    groups: Sequence[int]  # its groups; the initial hypothesis belongs to all
 
 
 @dataclass
 class _Beam:
-    """Those of a sentence."""
+    """The live hypotheses of a sentence."""
 
     demands: Demands
     last_step: int
-    widths: list[int]  # of each group
+    widths: list[int]  # open slots of each group
     held: list[_Held]
 
 
 class RuledBeams:
-    """`search.Filling` by demands, or by groups (Vijayakumar et al. 2016, arXiv:1610.02424).
+    """A `search.Filling` with demands, or with groups (Vijayakumar et al. 2016, arXiv:1610.02424).
 
     Args:
-        rules: Of all sentences.
-        demands: Of each.
-        groups: Of the beam; several have no goals.
-        diversity: What a word costs a group for each time that earlier ones have chosen it.
+        rules: The rules for all sentences.
+        demands: The demands of each sentence.
+        groups: Number of beam groups; with several, there are no goals.
+        diversity: Penalty on a word for each time that an earlier group has chosen it.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class RuledBeams:
         self.step = 0
 
     def steps(self, bounds: Sequence[tuple[int, int]]) -> Sequence[int]:
-        """Return the bounds, or what the demands take."""
+        """Return the upper bounds, raised to what the demands need."""
         beam, groups = self.rules.beam_size, range(self.groups)
         for demands, (_, high) in zip(self.demands, bounds, strict=True):
             widths = [beam // len(groups) + (i < beam % len(groups)) for i in groups]
@@ -149,14 +149,14 @@ class RuledBeams:
     def choose(
         self, prediction: Prediction, total: Tensor, width: Tensor, too_early: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what each sentence goes on with."""
+        """Return the continuations of each sentence."""
         log_probs, slots = prediction.log_probs(), total.shape[1]
         would_end = (log_probs.argmax(dim=-1) == self.rules.eos).tolist()
         mask = self._mask(slots, log_probs.shape[1], too_early.tolist())
         totals = log_probs.masked_fill(~torch.from_numpy(mask).to(total.device), -torch.inf)
         totals = totals + total.flatten()[:, None]
 
-        # What each hypothesis may go on with: its best words, and those that help it to its goal.
+        # Candidates of each hypothesis: its best words, and those that help it to its goal.
         best, words = largest(totals, min(self.rules.beam_size, totals.shape[1]))
         found = [
             dict(zip(*row, strict=True)) for row in zip(words.tolist(), best.tolist(), strict=True)
@@ -174,7 +174,7 @@ class RuledBeams:
             for (row, token), value in zip(helpful, values, strict=True):
                 found[row][token] = value
 
-        # Who gets a place.
+        # Allocate the slots.
         chosen = []
         for i, beam in enumerate(self.beams):
             own = slice(i * slots, i * slots + len(beam.held))
@@ -191,7 +191,7 @@ class RuledBeams:
         return new, parent, word
 
     def _mask(self, slots: int, num_words: int, too_early: Sequence[bool]) -> Mask:
-        """Return what may come next (R, K_y)."""
+        """Return the mask (R, K_y) of the pieces that may come next."""
         mask = np.zeros((len(self.beams) * slots, num_words), np.bool_)
         base = np.ones(num_words, np.bool_)
         base[list(self.rules.forbidden)] = False
@@ -208,7 +208,7 @@ class RuledBeams:
     def _share_out(
         self, beam: _Beam, found: Sequence[dict[int, float]], would_end: Sequence[bool]
     ) -> list[Option]:
-        """Return what a sentence goes on with, and hold what does not end."""
+        """Choose the continuations of a sentence, and hold those that do not end."""
         options = [
             self._option(beam, slot, would_end[slot], token, total)
             for slot, totals in enumerate(found)
@@ -243,5 +243,5 @@ class RuledBeams:
         return Option(total, slot, token, missing, late=would_end and 0 < before <= missing)
 
     def go_on(self, rows: Sequence[int]) -> None:
-        """Go on with some of the sentences."""
+        """Keep these sentences."""
         self.beams = [self.beams[row] for row in rows]

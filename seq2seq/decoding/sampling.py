@@ -1,7 +1,7 @@
-"""Ancestral sampling, batched over sentences: each word is drawn from what the model says of it.
+"""Ancestral sampling, batched over sentences: each word is drawn from the model's distribution.
 
-Knows `Stepper` alone. Draws are keyed by seed, sentence, sample and step, so that a sample depends
-neither on its batch nor on how many there are.
+Depends on `Stepper` alone. Draws are keyed by seed, sentence, sample and step, so a sample depends
+neither on its batch nor on the number of samples.
 """
 
 import math
@@ -20,23 +20,23 @@ from seq2seq.model.protocols import Stepper
 
 @dataclass(frozen=True)
 class SamplingRules:
-    """How words are drawn: by p^(1 / temperature), from the likeliest alone if that is asked for.
+    """How words are drawn: from p^(1 / temperature), optionally truncated to the likeliest words.
 
-    Lengths, forbidden words, scores and the number of samples are those of the search.
+    Lengths, forbidden words, scores and the number of samples are those of `search`.
     """
 
     search: SearchRules
     temperature: float = 1.0
     top_k: int | None = None
-    """So many words."""
+    """Number of words to draw from."""
     top_p: float | None = None
-    """As few words as have this probability together, of those that `top_k` leaves."""
+    """Draw from the fewest words with this total probability, after `top_k`."""
     seed: int = 1
 
 
 @dataclass
 class _Draft:
-    """A sample as far as it goes."""
+    """A sample in progress."""
 
     row: int  # of the model's last prediction
     uniform: Callable[[], float]
@@ -45,7 +45,7 @@ class _Draft:
     alphas: list[Floats] = field(default_factory=list)  # (Tx,) each
 
     def is_done(self, eos: int, longest: int) -> bool:
-        """Whether it ended, ran into its bound, or drew from no numbers."""
+        """Whether it ended, reached its length limit, or has a log-probability of -inf or NaN."""
         whole = self.ids[-1] == eos or len(self.ids) == longest
         return whole or not math.isfinite(self.log_probs[-1])
 
@@ -59,13 +59,13 @@ def sample(
     Args:
         model: In evaluation mode.
         src: Ids.
-        mask: Of them.
-        keys: A number of each sentence.
-        rules: See there.
+        mask: Mask of the ids.
+        keys: One number per sentence, which keys its draws.
+        rules: How words are drawn.
 
     Returns:
-        For each sentence `n_best` samples, equal ones too, best score first, with the model's own
-        log-probabilities. None where every word is impossible, as with weights that are no numbers.
+        For each sentence `n_best` samples, best score first, duplicates included, with the model's
+        own log-probabilities. None if every word is impossible, as with NaN weights.
     """
     search, device = rules.search, mask.device
     lengths = mask.sum(dim=1).tolist()
@@ -80,7 +80,7 @@ def sample(
     while living:
         prediction, state = model.step(y, state)
 
-        # A word for every sample; at first those of a sentence draw from one row.
+        # Draw a word for every sample; at the first step, those of a sentence share one row.
         drafts = [draft for _, own in living for draft in own]
         rows = torch.tensor([draft.row for draft in drafts], device=device)
         log_probs = prediction.log_probs()[rows]  # (N, K_y)
@@ -96,7 +96,7 @@ def sample(
             drafts[i].log_probs.append(log_prob)
             drafts[i].alphas.append(alphas[i])
 
-        # Those that go on, as many slots a sentence as the largest number of them.
+        # Continue the unfinished samples; every sentence gets as many slots as the largest needs.
         left = [(b, [d for d in own if not d.is_done(search.eos, b[1])]) for b, own in living]
         sentences = [i for i, (_, own) in enumerate(left) if own]
         living = [left[i] for i in sentences]
@@ -114,9 +114,9 @@ def sample(
 
 
 def choices(log_probs: Tensor, rules: SamplingRules) -> tuple[Tensor, Tensor]:
-    """Return words (R, k) and the probabilities to draw them by, up to a factor.
+    """Return words (R, k) and their unnormalised probabilities.
 
-    Where something is cut the likeliest come first, else they are in order.
+    Words are sorted by probability if top-k or top-p applies, by id otherwise.
     """
     scores, num_words = log_probs / rules.temperature, log_probs.shape[1]
     words = torch.arange(num_words, device=scores.device).expand_as(scores)
@@ -129,18 +129,18 @@ def choices(log_probs: Tensor, rules: SamplingRules) -> tuple[Tensor, Tensor]:
 
 
 def draw(log_probs: Tensor, u: Tensor, rules: SamplingRules) -> Tensor:
-    """Return a word of each row (R,), by numbers u (R,) in [0, 1)."""
+    """Return a word for each row (R,), given uniform numbers u (R,) in [0, 1)."""
     words, p = choices(log_probs, rules)
     below = p.cumsum(dim=-1)
     total = below[:, -1:].contiguous()
     place = torch.searchsorted(below, u[:, None] * total, right=True)
-    # Where u was rounded to 1: the last word that has a probability.
+    # If u was rounded to 1, take the last word with nonzero probability.
     last = torch.searchsorted(below, total).clamp_max(words.shape[1] - 1)
     return words.gather(1, torch.minimum(place, last)).squeeze(1)
 
 
 def _hypotheses(samples: Sequence[_Draft], length: int, rules: SearchRules) -> list[Hypothesis]:
-    """Return the samples of a sentence of so many tokens, best score first."""
+    """Return the samples of a sentence with `length` source tokens, best score first."""
     found = []
     for draft in samples:
         log_prob = sum(draft.log_probs)

@@ -1,7 +1,7 @@
-"""Beam search as in the authors' code, batched over sentences. Knows `Stepper` alone.
+"""Beam search as in the authors' code, batched over sentences. Depends on `Stepper` alone.
 
-Each step keeps the best continuations of all hypotheses of a sentence; one that ends leaves the
-beam, and the beam of that sentence loses its slot. A sentence is done when its beam is empty.
+Each step keeps the best continuations of all hypotheses of a sentence. A hypothesis that ends
+leaves the beam, which then has one slot fewer. A sentence is done when its beam is empty.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from seq2seq.model.protocols import Prediction, Stepper
 
 @dataclass(frozen=True, kw_only=True)
 class SearchRules(Ranking):
-    """What the search may do; `config.schema.DecodeConfig` says the same in words."""
+    """The limits of the search; `config.schema.DecodeConfig` explains them."""
 
     beam_size: int
     n_best: int
@@ -42,43 +42,43 @@ class SearchRules(Ranking):
 class Hypothesis:
     """One translation, token by token."""
 
-    ids: tuple[int, ...]  # the end symbol included where it was reached
+    ids: tuple[int, ...]  # with the end symbol if it was reached
     log_prob: float  # nats, summed over ids
-    score: float  # of `Ranking`
+    score: float  # see `Ranking`
     token_log_probs: tuple[float, ...]
     alpha: Floats  # (len(ids), Tx)
-    finished: bool  # False where the search ran into its bound
+    finished: bool  # False if the search hit its step limit
     maps: Mapping[str, Floats] = field(default_factory=dict)  # see `alignment.words.Maps`
 
 
 class Filling(Protocol):
-    """What fills the beams of the sentences that are open (B of them), step by step."""
+    """Chooses the continuations that fill the beams of the B open sentences, step by step."""
 
     def steps(self, bounds: Sequence[tuple[int, int]]) -> Sequence[int]:
-        """Return how many steps each sentence may take, of `SearchRules.bounds` of each."""
+        """Return how many steps each sentence may take, given its `SearchRules.bounds`."""
 
     def choose(
         self, prediction: Prediction, total: Tensor, width: Tensor, too_early: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return total, slot and token (B, K') of what continues hypotheses with `total` (B, K).
+        """Return total, slot and token (B, K') of the continuations chosen from `total` (B, K).
 
-        A total is -inf where nothing is chosen; at most `width` (B,) are. Where it is `too_early`
-        (B,) the end symbol is not.
+        At most `width` (B,) are chosen per sentence; the total of an empty slot is -inf. The end
+        symbol is not chosen where it is `too_early` (B,).
         """
 
     def go_on(self, rows: Sequence[int]) -> None:
-        """Go on with some of the sentences, and with what was chosen there and has not ended."""
+        """Keep these sentences and, of their chosen continuations, those that have not ended."""
 
 
 class BestWords:
-    """`Filling` with the best continuations of all hypotheses of a sentence."""
+    """A `Filling` that takes the best continuations of all hypotheses of a sentence."""
 
     def __init__(self, rules: SearchRules, device: torch.device) -> None:
         self.rules = rules
         self.forbidden = torch.tensor(rules.forbidden, dtype=torch.long, device=device)
 
     def steps(self, bounds: Sequence[tuple[int, int]]) -> Sequence[int]:
-        """Return the bounds as they are."""
+        """Return the upper bounds unchanged."""
         return [high for _, high in bounds]
 
     def choose(
@@ -101,18 +101,18 @@ class BestWords:
         return total.masked_fill(~allowed, -torch.inf), parent, token
 
     def go_on(self, rows: Sequence[int]) -> None:
-        """Nothing is held."""
+        """Do nothing: there is no state."""
 
 
 @dataclass
 class _Step:
-    """What one step leaves behind for the walk back; slots as in the batch at that step."""
+    """The record of one step, for tracing hypotheses back; slots are those of that step's batch."""
 
     row: npt.NDArray[np.int64]  # (sentences,)  batch row of each sentence, -1 once it is done
     parent: npt.NDArray[np.int64]  # (B, K')  slot before the step that each candidate extends
-    before: npt.NDArray[np.int64]  # (B, K')  the same as a candidate of the step before
+    before: npt.NDArray[np.int64]  # (B, K')  the same, as a candidate index of the previous step
     token: npt.NDArray[np.int64]  # (B, K')
-    total: Floats  # (B, K')  summed log-probability; -inf where a slot is not used
+    total: Floats  # (B, K')  summed log-probability; -inf in unused slots
     alpha: Floats  # (B, K, Tx)  by slot before the step
 
 
@@ -126,12 +126,12 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """Translate every sentence of ids (B, Tx); `mask` is True on real tokens.
 
-    Beams are filled with the best words where there is no other `filling`, used once.
+    `filling` is used once; the default takes the best words.
 
     Returns:
-        For each sentence its hypotheses, best score first, at most `rules.n_best`: the finished
-        ones, or, where none ended within the bound, the unfinished ones. None at all if every word
-        is impossible, as with weights that are not numbers.
+        For each sentence at most `rules.n_best` hypotheses, best score first: the finished ones,
+        or the unfinished ones if none ended within the limit. The list is empty if every word is
+        impossible, as with NaN weights.
     """
     search = _Search(model, src, mask, rules, filling or BestWords(rules, mask.device))
     while search.step():
@@ -140,7 +140,7 @@ def beam_search(
 
 
 class _Search:
-    """State of a search. Rows of the tensors are (sentence still open, slot), sentence first."""
+    """The state of a search. Rows of the tensors are (open sentence, slot), sentence first."""
 
     def __init__(
         self, model: Stepper, src: Tensor, mask: Tensor, rules: SearchRules, filling: Filling
@@ -153,7 +153,7 @@ class _Search:
         self.first_end = torch.tensor([low for low, _ in bounds], device=device)
         self.last_step = filling.steps(bounds)
         self.open = list(range(len(lengths)))
-        self.slots = 1  # a sentence; all hypotheses begin alike
+        self.slots = 1  # per sentence: there is only one way to begin
         self.width = torch.full((len(lengths),), rules.beam_size, device=device)
         self.state = model.begin(src, mask)
         self.y = torch.full((len(lengths),), rules.start, device=device)
@@ -189,7 +189,7 @@ class _Search:
         )
 
     def _go_on(self, total: Tensor, parent: Tensor, token: Tensor) -> bool:
-        """Move on with the hypotheses that live, of the sentences that are open."""
+        """Continue with the live hypotheses of the open sentences."""
         alive = (total > -torch.inf).sum(dim=1).tolist()
         alive_rows = [
             row
@@ -200,7 +200,7 @@ class _Search:
             return False
         slots = max(alive[row] for row in alive_rows)
         rows = torch.tensor(alive_rows, dtype=torch.long, device=total.device)
-        # The living ones first, in their order: what follows them is not computed.
+        # Live slots first, in order; the rest are dropped.
         order = (total == -torch.inf).to(torch.int8).argsort(dim=1, stable=True)[rows, :slots]
         self.order = order
         self.total = total[rows].gather(1, order)
@@ -215,7 +215,7 @@ class _Search:
         return True
 
     def hypotheses(self) -> list[list[Hypothesis]]:
-        """Collect what ended, or the last candidates of a sentence where nothing did."""
+        """Collect the ended hypotheses, or the last candidates of a sentence if none ended."""
         return [self._of_sentence(i) for i in range(len(self.ended))]
 
     def _of_sentence(self, sentence: int) -> list[Hypothesis]:
@@ -232,12 +232,12 @@ class _Search:
     def _score(self, sentence: int, last: int, slot: int) -> float:
         step = self.steps[last]
         log_prob = float(step.total[step.row[sentence], slot])
-        # Otherwise only the weights of the best are collected.
+        # Without a coverage penalty, weights are collected for the best hypotheses only.
         alpha = self._alpha(sentence, last, slot) if self.rules.coverage_penalty else None
         return self.rules.score(log_prob, last + 1, alpha)
 
     def _path(self, sentence: int, last: int, slot: int) -> Iterator[tuple[_Step, int, int]]:
-        """Yield the steps of a hypothesis, last first, with its row and its slot at each."""
+        """Yield the steps of a hypothesis, last first, with its row and slot at each."""
         for step in reversed(self.steps[: last + 1]):
             row = int(step.row[sentence])
             yield step, row, slot

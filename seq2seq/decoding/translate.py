@@ -1,4 +1,4 @@
-"""From lines to translations by beam search or sampling: one out for each one in, in order."""
+"""Translates lines by beam search or sampling: one translation per line, in order."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
@@ -30,10 +30,10 @@ from seq2seq.run.errors import DataError
 from seq2seq.training.precision import autocast
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-"""What a vocabulary may hold, and no line of text: as white space, which line ends are, too."""
+"""Control characters, line ends included: a vocabulary may hold them, a line of output must not."""
 
 
-def translate(  # noqa: PLR0913 - all that a line can be told meets here
+def translate(  # noqa: PLR0913 - all options of a line meet here
     model: Decodable,
     tokenizers: tuple[Tokenizer, Tokenizer],
     lines: Iterable[str | Request],
@@ -44,21 +44,21 @@ def translate(  # noqa: PLR0913 - all that a line can be told meets here
     tags: Tagging = UNTAGGED,
     first: int = 1,
 ) -> Iterator[Translation]:
-    """Translate lines; yields one translation a line, in order, read in chunks as they are `ready`.
+    """Yield one translation per line, in order; lines are read in chunks as they are `ready`.
 
-    A request that asks for what cannot be done is an error (`demands.py`).
+    A request that cannot be met is an error (`demands.py`).
 
-    See `in_chunks` for what becomes of long and empty lines, and `Pretrained.stream` for `ready`
-    and `maps`. `tags` say which language a line is translated to; `first` is the number of the
-    first line, which samples depend on.
+    `in_chunks` explains how long and empty lines are handled, `Pretrained.stream` explains `ready`
+    and `maps`. `tags` give the language that each line is translated to; `first` is the number of
+    the first line, which keys samples.
     """
-    # Training weights may be averaged or in training mode; the caller hands over an eval model.
+    # The caller passes a model in evaluation mode, with averaged weights if it wants them.
     assert not model.training
     source, target = tokenizers
-    # A beam is kept whole where a candidate may have to be mended: the others come first.
+    # With carried texts, keep the whole beam: candidates that need no repair come first.
     carrying = isinstance(source, CarryingTokenizer)
     wide = replace(cfg, n_best=cfg.beam_size) if carrying and not cfg.sample else cfg
-    # The weights are made ready for the search once, not for each batch.
+    # Prepare the weights for search once, not per batch.
     rulebook, asked = Rulebook(target, cfg, carrying=carrying), dict[int, Asked]()
     searcher, forbidden = for_search(model, cfg), tags.forbidden
     search = partial(search_batch, model, searcher, cfg=wide, asked=asked, forbidden=forbidden)
@@ -97,7 +97,7 @@ def translate(  # noqa: PLR0913 - all that a line can be told meets here
 
 @torch.inference_mode()
 def for_search(model: Decodable, cfg: DecodeConfig) -> Stepper:
-    """Return what `search_batch` searches with, as long as the weights stay as they are."""
+    """Return the stepper for `search_batch`; it is valid as long as the weights do not change."""
     with autocast(next(model.parameters()).device, cfg.precision):
         return model.for_search()
 
@@ -112,11 +112,11 @@ def search_batch(
     asked: MutableMapping[int, Asked],
     forbidden: Sequence[int] = (),
 ) -> list[list[Hypothesis]]:
-    """Search translations of source ids, or draw some; the one place that calls the search.
+    """Search or sample translations of source ids; the only place that calls the search.
 
-    The samples of a line depend on its number; what is asked of some, by their numbers, is
-    searched for apart from the others, and of it only what writes the text is kept. No translation
-    has a forbidden id.
+    The samples of a line depend on its number. Lines with demands (`asked`, by number) are searched
+    apart from the others; their demands are then dropped from `asked`, all but what writes the
+    text. No translation contains a forbidden id.
     """
     ruled = [i for i, number in enumerate(numbers) if number in asked]
     if 0 < len(ruled) < len(batch):
@@ -134,7 +134,7 @@ def search_batch(
     with autocast(device, cfg.precision):
         if ruled:
             demands = [asked[number].demands for number in numbers]
-            for number in numbers:  # tables of megabytes, which no other batch needs
+            for number in numbers:  # free megabytes of tables that no other batch needs
                 asked[number] = replace(asked[number], demands=Demands())
             beams = RuledBeams(rules, demands, cfg.beam_groups, cfg.diversity)
             return beam_search(searcher, src, mask, rules, beams)
@@ -145,10 +145,10 @@ def search_batch(
 
 
 def search_rules(cfg: DecodeConfig) -> SearchRules:
-    """Translate the config into ids."""
+    """Return the search rules of a config, in ids."""
     return SearchRules(
         beam_size=cfg.beam_size,
-        # Of a beam some may be one text, cut otherwise.
+        # Several hypotheses may be the same text, segmented differently.
         n_best=cfg.n_best if cfg.sample or cfg.n_best == 1 else cfg.beam_size,
         length_penalty=cfg.length_penalty,
         gnmt=cfg.length_norm is LengthNorm.gnmt,
@@ -163,7 +163,7 @@ def search_rules(cfg: DecodeConfig) -> SearchRules:
 
 
 def _distinct(candidates: Iterable[Candidate], count: int) -> tuple[Candidate, ...]:
-    """Return the first candidates whose texts differ, at most `count`; of equal ones the best."""
+    """Return the first `count` candidates with distinct texts; of duplicates the best stays."""
     found: dict[str, Candidate] = {}
     for candidate in candidates:
         if len(found) == count:
@@ -179,15 +179,15 @@ def _candidate(
     own: Carried | None = None,
     opening: Opening | None = None,
 ) -> Candidate:
-    """Write a hypothesis as text; source tokens in `copied` stand in for its unknown words.
+    """Write a hypothesis as text; source tokens in `copied` replace its unknown words.
 
-    An opening is written as it was given.
+    An opening is written as given.
     """
     words = h.ids[:-1] if h.finished else h.ids
     pieces = target.pieces(words)
     if copied is not None:
         alpha = h.alpha.copy()
-        alpha[:, list(own.places.values()) if own else []] = 0  # what is there once already
+        alpha[:, list(own.places.values()) if own else []] = 0  # these are already in the text
         pieces = replace_unknown(words, pieces, alpha, copied)
     if opening is not None:
         pieces = opening.restored(pieces)
@@ -213,14 +213,14 @@ def _candidate(
 def replace_unknown(
     ids: Sequence[int], pieces: Sequence[str], alpha: Floats, source_tokens: Sequence[str]
 ) -> list[str]:
-    """Put the source token with the greatest weight in place of each unknown symbol.
+    """Replace each unknown symbol by the source token with the greatest attention weight.
 
     The idea of Luong et al. 2015 (arXiv:1410.8206) and Jean et al. 2015 (arXiv:1412.2007),
-    without their dictionary: names and numbers often stay the same. Of equal weights the first
-    counts; the end symbol is neither among the ids nor among the source tokens.
+    without their dictionary: names and numbers often stay the same. The first of equal weights
+    wins; neither the ids nor the source tokens include the end symbol.
 
     Args:
-        ids: Of the target.
+        ids: Target ids.
         pieces: Their written form.
         alpha: (at least len(ids), Tx).
         source_tokens: Tx - 1 tokens.

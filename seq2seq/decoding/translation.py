@@ -1,4 +1,4 @@
-"""What decoding gives: a line and its translations, with their probabilities and attention."""
+"""The results of decoding: a line and its translations, with probabilities and attention."""
 
 import math
 from dataclasses import dataclass, field, replace
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 END = "</s>"
-"""How the end symbol is written in labels: it is attended to, and attends."""
+"""The end symbol in labels, on both sides of an attention matrix."""
 
 _MAX_NATS = 700.0
-"""e to more than 709 is not a float."""
+"""exp of more than 709 overflows a float."""
 
 
 def perplexity(log_prob: float, num_tokens: int) -> float:
-    """Return e to the negative mean log-probability of a token, as far as floats go."""
+    """Return exp of the negative mean log-probability per token, capped to a finite float."""
     return math.exp(min(-log_prob / max(num_tokens, 1), _MAX_NATS))
 
 
@@ -32,24 +32,24 @@ class Candidate:
     """One translation of a line: found by the search, or given and scored."""
 
     text: str
-    tokens: tuple[str, ...]  # as in the text; the end symbol included where it was reached
+    tokens: tuple[str, ...]  # as in the text, with the end symbol if it was reached
     token_log_probs: tuple[float, ...]  # nats
     log_prob: float  # nats, summed
-    score: float  # of `Ranking`
+    score: float  # see `Ranking`
     alignment: NDArray[np.float32]  # (len(tokens), len(source_tokens))
     finished: bool
-    # Where tokens stand in the text, the end symbol left out; None: to be found by their letters
+    # Positions of the tokens in the text, without the end symbol; None: to be found by matching
     spans: tuple[Span, ...] | None = None
-    maps: Maps = field(default_factory=dict)  # where it was asked for, and the model has layers
-    utility: float | None = None  # 0-100, where `decode.mbr` has ordered the candidates by it
+    maps: Maps = field(default_factory=dict)  # if requested and the model has layers or heads
+    utility: float | None = None  # 0-100, if `decode.mbr` ordered the candidates
 
     @property
     def perplexity(self) -> float:
-        """Of a token."""
+        """Perplexity per token."""
         return perplexity(self.log_prob, len(self.tokens))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; log-probabilities and attention to six digits."""
+        """Return plain values for JSON; token log-probabilities and attention to six digits."""
         utility = {} if self.utility is None else {"utility": self.utility}
         return {
             "text": self.text,
@@ -64,10 +64,10 @@ class Candidate:
 
 
 def in_reading_order(candidate: Candidate, target: Tokenizer) -> Candidate:
-    """Return a candidate of which what stands first in the text comes first, the end symbol last.
+    """Return a candidate with its tokens in the order of the text, the end symbol last.
 
-    A model that writes right to left has had the tokens before in another order than maps of
-    attention between them can show: of layers and heads those to the source stay.
+    For a right-to-left model, the `decoder` maps (attention to the tokens generated before) make
+    no sense in this order and are dropped.
     """
     if not isinstance(target, RightToLeft):
         return candidate
@@ -89,12 +89,12 @@ def in_reading_order(candidate: Candidate, target: Tokenizer) -> Candidate:
 
 @dataclass(frozen=True)
 class Translation:
-    """A line and its translations, best first. An empty line has none, and empty text."""
+    """A line and its translations, best first. An empty line has no candidates and empty text."""
 
     source: str
-    source_tokens: tuple[str, ...]  # as in the line, unknown ones too; the end symbol included
+    source_tokens: tuple[str, ...]  # as in the line, even unknown ones; with the end symbol
     candidates: tuple[Candidate, ...]
-    source_spans: tuple[Span, ...] | None = None  # as those of a candidate
+    source_spans: tuple[Span, ...] | None = None  # see `Candidate.spans`
 
     @property
     def text(self) -> str:
@@ -113,7 +113,7 @@ class Translation:
         return self.candidates[0].alignment if self.candidates else empty
 
     def soft_alignment(self, number: int = 0) -> SoftAlignment:
-        """Return the attention of a candidate with all that it stands between."""
+        """Return the attention of a candidate together with both texts and their tokens."""
         candidate = self.candidates[number]
         return SoftAlignment(
             source=self.source,
@@ -129,12 +129,12 @@ class Translation:
         )
 
     def words(self, split: Splitter = word_spans) -> "Translation":
-        """Return the same with words for tokens; `alignment/words.py` has the rule.
+        """Return the same translation with words as tokens; `alignment/words.py` has the rule.
 
-        Where the words of a side are not found in its pieces, these stay.
+        A side whose words cannot be found in its pieces keeps the pieces.
 
         Args:
-            split: What a word is; `data.words.blank_spans` for text that is tokenised.
+            split: Splits text into words; use `data.words.blank_spans` for tokenised text.
         """
         tokens, spans, candidates = self.source_tokens, self.source_spans, []
         for i, candidate in enumerate(self.candidates):
@@ -148,9 +148,9 @@ class Translation:
         return Translation(self.source, tokens, tuple(candidates), spans)
 
     def plot(self, number: int = 0, *, font: str | None = None) -> "Figure":
-        """Draw the attention of a candidate, 0 being the best, as in the paper's Fig. 3.
+        """Draw the attention of a candidate (0 is the best), as in the paper's Fig. 3.
 
-        translation.plot().savefig("attention.pdf")     # a notebook shows it
+        translation.plot().savefig("attention.pdf")     # a notebook shows the figure
         translation.words().plot(font="some.ttf")       # for characters that no installed font has
 
         Raises:
@@ -160,16 +160,16 @@ class Translation:
         return plot_alignment(best.alignment, self.source_tokens, best.tokens, font=font)
 
     def to_html(self) -> str:
-        """Return an HTML page that shows the attention of every candidate, to point at.
+        """Return a self-contained HTML page that shows the attention of every candidate.
 
-        It needs nothing else, no network either: write it to a file and open that.
+        Write it to a file and open that; it needs no network.
         """
         from seq2seq.report.sentence import translation_page
 
         return translation_page(self.source, self._by_rank())
 
     def _repr_html_(self) -> str:
-        """Show that page in a notebook."""
+        """Show the page in a notebook."""
         from seq2seq.report.sentence import translation_frame
 
         return translation_frame(self.source, self._by_rank())
@@ -178,7 +178,7 @@ class Translation:
         return [(self.soft_alignment(i), c.score) for i, c in enumerate(self.candidates)]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what a JSON line of `scripts/decode.py` holds."""
+        """Return the contents of a JSON line of `scripts/decode.py`."""
         return {
             "source": self.source,
             "text": self.text,

@@ -1,6 +1,6 @@
-"""Checksums: of the files of a directory in its manifest, of others in `RECORDS`, or inside a file.
+"""Checksums: in the manifest of a directory, in `RECORDS` for other files, or inside a file.
 
-They show damage, not intent: whoever writes a directory writes its manifest.
+They detect damage, not tampering: whoever writes a directory also writes its manifest.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from seq2seq.run.reading import NOT_ALLOWED, RESTORE, opened, read_bytes, read_j
 
 MANIFEST, CHECKSUMS = "manifest.json", "checksums.json"
 RECORDS = ("data_report.json", CHECKSUMS)
-"""Manifests of files of a run that come one by one: of its data, and of config and results."""
+"""Records of single files of a run: of its data, and of its config and results."""
 FORMAT = 2
 MAX_FILE_BYTES = 1 << 33
-"""Of a file with a known checksum that is read as a whole; the paper's checkpoints have 0.7 GB."""
+"""Limit for files with a known checksum read as a whole; the paper's checkpoints have 0.7 GB."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -29,20 +29,20 @@ class NewerVersionError(RunDirError):
 
 
 def manifest_of(files: Mapping[str, bytes], about: Mapping[str, Any]) -> bytes:
-    """Return the manifest of a directory that holds these files."""
+    """Return the manifest of a directory with these files."""
     entries = {name: entry_of(data) for name, data in sorted(files.items())}
     manifest = with_checksum({"format": FORMAT, "files": entries, "about": dict(about)})
     return json.dumps(manifest, indent=2, sort_keys=True).encode()
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Return a manifest: of a committed directory, or one of `RECORDS`.
+    """Return the manifest of a committed directory, or one of `RECORDS`.
 
     Raises:
-        RunDirError: there is none, or it is of a version that this one does not know.
+        RunDirError: it is missing, damaged, or of an unknown version.
     """
     manifest = read_json(path)
-    # The format first: what a later version wrote is not damaged. A data report has none.
+    # The format first: a file of a later version is not damaged. A data report has no format.
     written = manifest.get("format", FORMAT)
     if isinstance(written, int) and written > FORMAT:
         raise NewerVersionError(
@@ -54,15 +54,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def entries_of(path: Path, limit: float = math.inf) -> dict[str, Any]:
-    """Return size and checksum of each file that a manifest names.
+    """Return size and checksum of each file in a manifest.
 
     Raises:
-        RunDirError: an entry makes no sense, or all together have more bytes than `limit`.
-        UntrustedError: it has a name that leads elsewhere.
+        RunDirError: an entry is invalid, or all files together have more bytes than `limit`.
+        UntrustedError: a name points outside the directory.
     """
     entries: dict[str, Any] = read_manifest(path)["files"]
     total = 0
-    # All of it is checked before the first file is opened.
+    # Check all entries before the first file is opened.
     for name, entry in entries.items():
         parts = [name] if path.name == MANIFEST else name.split("/", 1)
         if not all(map(_SAFE_NAME.fullmatch, parts)):
@@ -77,15 +77,15 @@ def entries_of(path: Path, limit: float = math.inf) -> dict[str, Any]:
 
 
 def read_directory(directory: Path, limit: int = MAX_FILE_BYTES) -> dict[str, bytes]:
-    """Read a committed directory: every file once, its bytes checked against the manifest.
+    """Read a committed directory: every file once, its bytes verified by the manifest.
 
     Args:
-        directory: With a manifest.
-        limit: Refuse, unread, files of more bytes together.
+        directory: A directory with a manifest.
+        limit: Refuse to read files with more bytes in total.
 
     Raises:
-        RunDirError: a file is missing, cut, changed or too large.
-        UntrustedError: a link, a name that leads elsewhere, a file that can carry code.
+        RunDirError: a file is missing, truncated, changed or too large.
+        UntrustedError: a link, a name that points outside, a file that can carry code.
     """
     files = {}
     for name, entry in entries_of(directory / MANIFEST, limit).items():
@@ -95,10 +95,10 @@ def read_directory(directory: Path, limit: int = MAX_FILE_BYTES) -> dict[str, by
 
 
 def check_file(path: Path, entry: Mapping[str, Any], fix: str = RESTORE) -> None:
-    """See that a file, however large, has a known size and SHA-256.
+    """Check size and SHA-256 of a file of any size.
 
     Raises:
-        RunDirError: it is missing, cut or changed.
+        RunDirError: it is missing, truncated or changed.
         UntrustedError: not a regular file, or one that can carry code.
     """
     with opened(path) as file:
@@ -109,7 +109,7 @@ def check_file(path: Path, entry: Mapping[str, Any], fix: str = RESTORE) -> None
 def _compare(
     path: Path, entry: Mapping[str, Any], fix: str, size: int, digest: Callable[[], str]
 ) -> None:
-    if size != entry["size"]:  # first: hashing takes long
+    if size != entry["size"]:  # first, as hashing is slow
         raise RunDirError(path, f"is {size} bytes, expected {entry['size']}", fix)
     if digest() != entry.get("sha256"):
         raise RunDirError(path, "SHA-256 differs from the recorded one", fix)
@@ -119,8 +119,8 @@ def verify_directory(directory: Path) -> str | None:
     """Return what is wrong with a committed directory, None if all checksums agree.
 
     Raises:
-        NewerVersionError: it cannot be judged.
-        UntrustedError: it holds what is not allowed in a run directory.
+        NewerVersionError: a later version wrote it, so it cannot be verified.
+        UntrustedError: it holds content that is not allowed in a run directory.
     """
     try:
         for name, entry in entries_of(directory / MANIFEST, MAX_FILE_BYTES).items():
@@ -133,12 +133,12 @@ def verify_directory(directory: Path) -> str | None:
 
 
 def entry_of(data: bytes) -> dict[str, Any]:
-    """Return size and SHA-256 of some bytes, as a manifest has them."""
+    """Return size and SHA-256 of some bytes, as in a manifest."""
     return {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
 def entry_of_file(path: Path) -> dict[str, Any]:
-    """Return size and SHA-256 of a file, however large.
+    """Return size and SHA-256 of a file of any size.
 
     Raises:
         RunDirError: missing.
@@ -150,12 +150,12 @@ def entry_of_file(path: Path) -> dict[str, Any]:
 
 
 def with_checksum(value: dict[str, Any]) -> dict[str, Any]:
-    """Add the SHA-256 of a JSON object to it, for a file that stands alone."""
+    """Add to a JSON object its own SHA-256, for a file without a manifest."""
     return value | {"sha256": _checksum(value)}
 
 
 def read_checksummed(path: Path) -> dict[str, Any]:
-    """Read a JSON object that was written `with_checksum`.
+    """Read a JSON object written `with_checksum`.
 
     Raises:
         RunDirError: missing, unreadable or changed.
@@ -164,10 +164,10 @@ def read_checksummed(path: Path) -> dict[str, Any]:
 
 
 def checked(value: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Check the checksum inside a JSON object; return the object without it.
+    """Verify the checksum inside a JSON object; return the object without it.
 
     Raises:
-        RunDirError: something in it has changed.
+        RunDirError: the object has changed.
     """
     content = {key: value[key] for key in value if key != "sha256"}
     if value.get("sha256") != _checksum(content):

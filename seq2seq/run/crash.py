@@ -1,7 +1,7 @@
-"""What ended a training: recorded in the run's `crash/`, and not run into forever.
+"""Records what ended a training in the run's `crash/`, and refuses to repeat it forever.
 
-A resumed training repeats its updates bit for bit, so a failure that follows from them comes
-again at every start. After the third time that is said instead of tried.
+A resumed training repeats its updates bit for bit, so a failure caused by them recurs at every
+start. After the third time, resuming raises an error instead.
 """
 
 import contextlib
@@ -23,21 +23,21 @@ _MARK = "after update "
 
 @dataclass(frozen=True)
 class Failure:
-    """What ended a process."""
+    """A failure that ended a process."""
 
-    update: int  # the last one that was whole
+    update: int  # the last complete one
     what: str  # the same text for the same failure
     exit_code: int
-    file: str  # tells more
+    file: str  # has the details
 
 
 def mark(error: Exception, update: int) -> None:
-    """Say in an error, and under its traceback, after which update it came."""
+    """Add to an error, and to its traceback, a note of the last complete update."""
     error.add_note(f"{_MARK}{update}")
 
 
 def record_bug(run: RunDir, error: Exception) -> InternalError:
-    """Write the traceback of a bug into the run; return the error to print."""
+    """Write the traceback of a bug to the run; return the error to print."""
     name = f"{DIRECTORY}/{datetime.now():%Y-%m-%d_%H-%M-%S-%f}.txt"
     path = run.write(name, "".join(traceback.format_exception(error)))
     for note in getattr(error, "__notes__", ()):
@@ -49,20 +49,20 @@ def record_bug(run: RunDir, error: Exception) -> InternalError:
 
 
 def record_failure(run: RunDir, failure: Failure) -> None:
-    """Add to the list of failures."""
+    """Append to the run's list of failures."""
     failures = [*_failures(run), failure][-_REMEMBERED:]
     run.write_json(FAILURES, {"failures": to_json(failures)})
 
 
 def refuse_repeated(run: RunDir, update: int) -> None:
-    """Do not run into the same failure a fourth time.
+    """Refuse to run into the same failure a fourth time.
 
     Args:
         run: The run.
-        update: Where its training goes on; a failure before it has been overcome.
+        update: The update to resume from; failures before it have been overcome.
 
     Raises:
-        RepeatedError: the last three failures are one and the same.
+        RepeatedError: the last three failures are the same.
     """
     last = _failures(run)[-TRIES:]
     causes = {(failure.update, failure.what, failure.exit_code) for failure in last}
@@ -80,7 +80,7 @@ def refuse_repeated(run: RunDir, update: int) -> None:
 
 
 def _failures(run: RunDir) -> list[Failure]:
-    """Return what is recorded, oldest first; a list that cannot be read must not stop a run."""
+    """Return the recorded failures, oldest first; an unreadable list must not stop a run."""
     if run.path(FAILURES).exists():
         with contextlib.suppress(RunDirError, ValueError):
             return from_json(list[Failure], read_json(run.path(FAILURES)).get("failures"))

@@ -1,7 +1,7 @@
-"""The run directory: what its files are called and how they come and go.
+"""The run directory: atomic writes, verified reads, and locking.
 
-A file or directory of a run is either whole or absent: it is written under a temporary name beside
-its place, synced, and renamed. Directories carry a manifest of checksums, written last.
+A file or directory of a run is either complete or absent: it is written under a temporary name in
+the same directory, synced, and renamed. Directories have a manifest of checksums, written last.
 """
 
 import contextlib
@@ -47,10 +47,10 @@ class RunDir:
 
     @classmethod
     def create(cls, root: Path) -> "RunDir":
-        """Make a new run directory and lock it; one that ended before it had data is taken over.
+        """Make a new run directory and lock it; a run that stopped before it had data is reused.
 
         Raises:
-            RunDirError: it already holds a run, or another process has just taken it.
+            RunDirError: it already holds a run, or another process has just locked it.
             PlatformError: it cannot be made or written.
             UntrustedError: it holds links or pipes.
         """
@@ -58,9 +58,9 @@ class RunDir:
             writing.make_directory(root)
             check_tree(root)
         run, config = cls(root), root / CONFIG
-        if not config.exists() or (root / "run.lock").exists():  # then "in use by" says more
+        if not config.exists() or (root / "run.lock").exists():  # "in use by" is the better error
             run.lock()
-        ours = (root / "run.json").exists()  # and no config of somebody's own
+        ours = (root / "run.json").exists()  # otherwise config.yaml may be a user's own
         if config.exists() and (run.has_data() or not ours):
             run.unlock()
             raise RunDirError(
@@ -75,7 +75,7 @@ class RunDir:
         Raises:
             RunDirError: there is no run.
             UntrustedError: it holds links, pipes or the like.
-            PlatformError: it may not be read.
+            PlatformError: no permission to read it.
         """
         try:
             os.lstat(root / CONFIG)
@@ -89,21 +89,21 @@ class RunDir:
         return cls(root)
 
     def has_data(self) -> bool:
-        """Whether data has been prepared; until then nothing of a run depends on its config."""
+        """Whether data has been prepared; until then, nothing in a run depends on its config."""
         return any(self.path(name).exists() for name in (RECORDS[0], "checkpoints"))
 
     def path(self, name: str) -> Path:
-        """Return the place of a file or directory of the run."""
+        """Return the path of a file or directory of the run."""
         return self.root / name
 
     def checked(self, name: str) -> Path:
-        """Return the place of a file to read, once its size and checksum are those on record.
+        """Return the path of a file after verifying its size and checksum against the records.
 
-        Every file that is not in a directory with a manifest is read through this. What has no
-        record is taken as it is: data that is being prepared, and results of version 0.1.0.
+        Every file outside directories with a manifest is read through this. Files without a record
+        are not verified: data being prepared, and results of version 0.1.0.
 
         Raises:
-            RunDirError: it is missing or has changed, or the record is damaged.
+            RunDirError: the file is missing or has changed, or the record is damaged.
             UntrustedError: one of them is not a regular file.
         """
         path = self.path(name)
@@ -115,17 +115,17 @@ class RunDir:
         return path
 
     def record(self, *names: str) -> None:
-        """Put size and checksum of files that were written on record, for `checked`."""
+        """Record size and checksum of written files, for `checked`."""
         record = self.path(CHECKSUMS)
         entries = entries_of(record) if record.exists() else {}
         entries |= {name: entry_of_file(self.path(name)) for name in names}
         self.write_json(CHECKSUMS, with_checksum({"format": FORMAT, "files": entries}))
 
     def lock(self) -> None:
-        """Take the run for this process until it ends, and clear away what a dead one left.
+        """Lock the run for this process until it ends, and delete leftovers of a dead one.
 
         Raises:
-            RunDirError: another process has it.
+            RunDirError: another process holds the lock.
         """
         self._lock.acquire()
         with explained(self.root):
@@ -134,11 +134,11 @@ class RunDir:
                 _delete_leftovers(directory)
 
     def unlock(self) -> None:
-        """Give the run back before the process ends."""
+        """Release the lock before the process ends."""
         self._lock.release()
 
     def write(self, name: str, data: bytes | str) -> Path:
-        """Write a whole file, replacing an older one in one step."""
+        """Write a file, atomically replacing an older one."""
         with self.stream(name) as handle:
             handle.write(data.encode() if isinstance(data, str) else data)
         return self.path(name)
@@ -149,37 +149,37 @@ class RunDir:
 
     @contextlib.contextmanager
     def stream(self, name: str) -> Iterator[BinaryIO]:
-        """Write a file piece by piece; it appears, whole, when the block ends well."""
+        """Write a file piece by piece; it appears, complete, when the block succeeds."""
         final = self.path(name)
         temporary = _temporary(final)
         if final.is_dir():
             raise UntrustedError(final, "a directory", NOT_ALLOWED)
         with explained(final):
             writing.make_directory(final.parent)
-            writing.delete(temporary)  # of a process that died and had the same id
+            writing.delete(temporary)  # left by a dead process with the same id
             try:
                 with writing.new_file(temporary) as handle:
                     yield handle
                 writing.rename(temporary, final)
             except BaseException:
-                with contextlib.suppress(OSError):  # the first error is the one to report
+                with contextlib.suppress(OSError):  # report the first error
                     writing.delete(temporary)
                 raise
 
     def commit_directory(
         self, name: str, files: Mapping[str, bytes], about: Mapping[str, Any] | None = None
     ) -> Path:
-        """Write a directory of files with a manifest; it appears whole or not at all.
+        """Write a directory of files with a manifest, atomically.
 
-        An existing one of that name is kept if it holds just these files, and replaced otherwise.
+        An existing directory is kept if it holds exactly these files, and replaced otherwise.
 
         Args:
-            name: Of the directory.
+            name: Name of the directory.
             files: Its files.
-            about: What its manifest says besides: where the content comes from.
+            about: Extra entries of its manifest, such as where the content comes from.
 
         Raises:
-            PlatformError: no space, no permission, a failing disk; an older one is untouched.
+            PlatformError: no space, no permission, a failing disk; an older directory is untouched.
         """
         final = self.path(name)
         if final.exists() and verify_directory(final) is None and read_directory(final) == files:
@@ -192,33 +192,33 @@ class RunDir:
 
     @contextlib.contextmanager
     def replace_tree(self, name: str) -> Iterator["RunDir"]:
-        """Fill a run directory inside this one; it takes the place of an older one as a whole."""
+        """Fill a run directory inside this one; it replaces an older one as a whole."""
         with self._replacing(name) as temporary:
             yield RunDir(temporary)
 
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[Path]:
-        """Fill a directory under a temporary name; it gets its own when the block ends well.
+        """Fill a directory under a temporary name; it is renamed when the block succeeds.
 
-        A directory cannot take the place of another in one step: the old one is renamed first, and
-        gets its name back if the second step fails, or at the next start (`_delete_leftovers`).
+        A directory cannot replace another in one step: the old one is renamed first, and renamed
+        back if the second step fails, or at the next start (`_delete_leftovers`).
         """
         final = self.path(name)
         temporary, aside = _temporary(final), final.with_name(f"{_ASIDE}{final.name}")
         with explained(final):
             try:
-                # Fill it under another name.
+                # Fill it under a temporary name.
                 writing.delete_directory(temporary)
                 writing.make_directory(temporary)
                 yield temporary
                 writing.sync_directory(temporary)
-                # Take the place of the old one.
+                # Replace the old one.
                 self._good.discard(name)
                 if final.exists():
                     writing.rename(final, aside)
                 writing.rename(temporary, final)
             except BaseException:
-                with contextlib.suppress(OSError):  # the first error is the one to report
+                with contextlib.suppress(OSError):  # report the first error
                     if aside.exists() and not final.exists():
                         writing.rename(aside, final)
                     writing.delete_directory(temporary)
@@ -226,13 +226,13 @@ class RunDir:
             writing.delete_directory(aside)
 
     def is_good(self, name: str) -> bool:
-        """Whether a committed directory can be read back; checked once in the life of a process."""
+        """Whether a committed directory verifies; a success is remembered by this process."""
         if name not in self._good and verify_directory(self.path(name)) is None:
             self._good.add(name)
         return name in self._good
 
     def remove_directory(self, name: str) -> None:
-        """Delete a directory: renamed away first, so that it never looks half whole."""
+        """Delete a directory; it is renamed first, so that it never appears incomplete."""
         final = self.path(name)
         self._good.discard(name)
         if not final.exists():
@@ -244,7 +244,7 @@ class RunDir:
             writing.delete_directory(trash)
 
     def rename(self, old: str, new: str) -> None:
-        """Give a file another name."""
+        """Rename a file."""
         with explained(self.path(old)):
             writing.rename(self.path(old), self.path(new))
 
@@ -255,12 +255,12 @@ class RunDir:
             return writing.append(path, (json.dumps(value, ensure_ascii=False) + "\n").encode())
 
     def sync(self, name: str) -> None:
-        """Bring a file that grew to the disk, before something is committed that counts on it."""
+        """Sync a file that grew, before committing something that depends on it."""
         with explained(self.path(name)):
             writing.sync(self.path(name))
 
     def cut(self, name: str, size: int) -> None:
-        """Shorten a file to `size` bytes: what a resumed run will write again."""
+        """Truncate a file to `size` bytes; a resumed run writes the rest again."""
         path = self.path(name)
         with explained(path):
             if path.exists() and path.stat().st_size > size:
@@ -268,7 +268,7 @@ class RunDir:
 
 
 def _delete_leftovers(directory: Path) -> None:
-    """Delete what has a temporary name; a directory that was being replaced gets its own back."""
+    """Delete temporary files; restore the name of a directory that was being replaced."""
     for path in list(directory.iterdir()):
         replaced = directory / path.name.removeprefix(_ASIDE)
         if path.name.startswith(_ASIDE) and not replaced.exists():

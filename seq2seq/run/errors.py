@@ -1,9 +1,9 @@
-"""Error classes, exit codes, and the one-line form in which a user sees them.
+"""Error classes, exit codes, and the one-line form in which users see errors.
 
-This module imports nothing of the project and knows no library.
+This module imports only the standard library.
 """
 
-from __future__ import annotations  # an old Python must be able to read this
+from __future__ import annotations  # an old Python must be able to parse this module
 
 import re
 import sys
@@ -12,7 +12,7 @@ from pathlib import Path
 _CONTROL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""What moves a cursor, ends a line, changes its direction, or is half a character."""
+"""Characters that move a cursor, end a line or change its direction, and lone surrogates."""
 _LONGEST = 2000
 
 
@@ -20,10 +20,10 @@ class UserError(Exception):
     """A user-fixable error, printed as `error: <where>: <what>. <fix>`.
 
     Args:
-        where: File (with `:line`), config key or command that is at fault.
+        where: File (with `:line`), config key or command at fault.
         what: What is wrong, with the offending value.
         fix: What to do about it.
-        exit_code: Another one than the class has.
+        exit_code: Overrides that of the class.
     """
 
     exit_code = 1
@@ -33,7 +33,7 @@ class UserError(Exception):
     ) -> None:
         self.where, self.what, self.fix = str(where), what, fix
         self.exit_code = self.exit_code if exit_code is None else exit_code
-        # What pickle and copy make it of again, in another process.
+        # The arguments from which pickle and copy rebuild it, also in another process.
         super().__init__(self.where, what, fix, self.exit_code)
 
     def __str__(self) -> str:
@@ -106,18 +106,18 @@ class InternalError(UserError):
 
 
 def internal_error(where: str | Path, cause: Exception, traceback: str | Path) -> InternalError:
-    """Return the line for a bug; `traceback` is where to find the rest."""
+    """Return the error that reports a bug; `traceback` says where to find the rest."""
     what = f"internal error ({type(cause).__name__}: {cause})"
     return InternalError(where, what, f"Please report it with {traceback}.")
 
 
 def printable(text: str) -> str:
-    """Return text that may come from anywhere as a terminal can show it: controls escaped."""
+    """Escape control characters, so that a terminal can safely show untrusted text."""
     return _CONTROL.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def one_line(error: UserError) -> str:
-    """Return the message as a single printable line, cut where somebody made it very long."""
+    """Return the message as a single printable line; the middle of a very long one is cut."""
     word = "stopped" if isinstance(error, StoppedError) else "error"
     text = str(error)
     if len(text) > _LONGEST:

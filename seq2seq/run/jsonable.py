@@ -1,4 +1,4 @@
-"""Dataclasses as plain values that JSON can hold, and back: the one way for every room."""
+"""Converts dataclasses to plain JSON values and back, for the whole package."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,11 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 T = TypeVar("T")
 
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-"""Strict JSON has no such numbers: they are written as text."""
+"""Strict JSON does not have these numbers: they are written as text."""
 
 
 def to_json(value: Any) -> Any:
-    """Return a value as JSON can hold it: a dataclass as an object, an enum as its name."""
+    """Return a value in JSON types: a dataclass as an object, an enum as its name."""
     if is_dataclass(value):
         return {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Enum):
@@ -29,18 +29,18 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], value: Any, name: str = "") -> T:
-    """Build what `to_json` was given, every value checked against its declared type.
+    """Rebuild what `to_json` was given; every value is checked against its declared type.
 
-    A field that is missing gets its default, so older files can be read; one that was renamed
-    says `metadata={"formerly": OLD_NAME}`. Unknown names are ignored.
+    A missing field gets its default, so older files can be read; a renamed one has
+    `metadata={"formerly": OLD_NAME}`. Unknown names are ignored.
 
     Args:
-        kind: A dataclass, or a type that one of its fields has.
-        value: Of `json.loads`.
-        name: What an error calls it; nothing if its fields speak for themselves.
+        kind: A dataclass, or the type of one of its fields.
+        value: The result of `json.loads`.
+        name: Prefix of names in errors; empty if the field names suffice.
 
     Raises:
-        ValueError: something is missing or of another type, by name.
+        ValueError: a value is missing or has the wrong type; names it.
     """
     result: T = _read(kind, value, name)
     return result
@@ -48,7 +48,7 @@ def from_json(kind: type[T], value: Any, name: str = "") -> T:
 
 def _read(kind: Any, value: Any, name: str) -> Any:
     origin = get_origin(kind)
-    # From the outside in: unions, objects, lists; whatever is left is a plain value.
+    # From the outside in: unions, objects, lists; everything else is a plain value.
     if kind is Any:
         return value
     if origin in (Union, UnionType):
@@ -72,7 +72,7 @@ def _read_plain(kind: Any, value: Any, name: str) -> Any:
         return _NOT_FINITE[value]
     if kind is float and type(value) is int:
         return value
-    if type(value) is not kind:  # a bool is no int
+    if type(value) is not kind:  # bool is not int here
         raise ValueError(
             f"{name} is {repr(value)[:80]}, expected {getattr(kind, '__name__', kind)}"
         )

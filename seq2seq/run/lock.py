@@ -1,4 +1,4 @@
-"""The lock of a run: one process at a time may change it."""
+"""The lock of a run: only one process at a time may change it."""
 
 import logging
 import os
@@ -13,16 +13,16 @@ from seq2seq.run.writing import explained
 log = logging.getLogger(__name__)
 
 _OWNER_WRITES = 0.2
-"""Seconds in which whoever has just taken a lock will have written who it is."""
+"""Seconds after which a new owner will have written its name."""
 _LOCKED_BYTE = " "
-"""The first one of a lock file, which Windows lets nobody read while it is locked."""
+"""The first byte of a lock file, which is unreadable on Windows while locked."""
 
 
 class RunLock:
-    """A locked file that says who has it; the system frees it the moment its owner dies.
+    """A locked file that names its owner; the system releases it when the owner dies.
 
     Args:
-        path: The file; it stays when the lock is released.
+        path: The file; it is kept when the lock is released.
     """
 
     def __init__(self, path: Path) -> None:
@@ -33,7 +33,7 @@ class RunLock:
         """Take the lock until it is released or the process ends.
 
         Raises:
-            RunDirError: another process has it.
+            RunDirError: another process holds it.
         """
         with explained(self.path):
             descriptor = writing.open_lock(self.path)
@@ -43,7 +43,7 @@ class RunLock:
             what = f"in use by {owner}"
             raise RunDirError(self.path.parent, what, "Wait for it, or stop it first.")
         self._descriptor = descriptor
-        if hasattr(os, "register_at_fork"):  # the lock is held as long as anybody has it open
+        if hasattr(os, "register_at_fork"):  # a child that keeps it open would hold the lock
             os.register_at_fork(after_in_child=self.release)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         owner = f"{_LOCKED_BYTE}pid {os.getpid()} on {socket.gethostname()} since {started}"
@@ -58,8 +58,8 @@ class RunLock:
 
 
 def _lock(descriptor: int, path: Path) -> bool:
-    """Lock an open file, unless another process has; where there are no locks, only say so."""
-    from filelock import lock_descriptor  # takes 0.1 s, and only who trains needs it
+    """Try to lock an open file; return False if another process has. Without lock support, warn."""
+    from filelock import lock_descriptor  # takes 0.1 s, and only training needs it
 
     try:
         return lock_descriptor(descriptor, blocking=False)
@@ -70,7 +70,7 @@ def _lock(descriptor: int, path: Path) -> bool:
 
 
 def _owner(descriptor: int) -> str:
-    """Return what a lock file says of its owner, who may have taken it a moment ago."""
+    """Return the owner written in a lock file, waiting in case it was taken a moment ago."""
     time.sleep(_OWNER_WRITES)
     os.lseek(descriptor, len(_LOCKED_BYTE), os.SEEK_SET)
     return os.read(descriptor, 500).decode("utf-8", "replace") or "another process"

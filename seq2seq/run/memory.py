@@ -1,4 +1,4 @@
-"""Running out of memory: distinguished from other failures, and freed before it is reported."""
+"""Detects running out of memory, and frees the memory before it is reported."""
 
 import errno
 import re
@@ -6,29 +6,29 @@ import re
 _TEXTS = re.compile(
     r"DefaultCPUAllocator|can't allocate memory|ALLOC_FAILED|bad_alloc|out of memory"
 )
-"""torch's allocators say it with a plain RuntimeError, cuBLAS and cuDNN with a status."""
+"""Texts of RuntimeErrors from torch's allocators, and status names of cuBLAS and cuDNN."""
 
 ADVICE = "Lower decode.batch_sentences, or use a machine with more memory."
-"""For work that says nothing more exact."""
+"""The fix to suggest where nothing more specific is known."""
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep the memory it frees: each update of a training asks for as much again.
+    """Let this process keep the memory it frees, since every update needs the same amount again.
 
-    Given back, it comes as fresh pages, which costs a tenth of the time of an update.
+    Returning it to the system means fresh pages, which cost a tenth of the time of an update.
     """
     try:
         from seq2seq.kernels import native
-    except ImportError:  # nothing needs the kernels
+    except ImportError:  # the kernels are optional
         return
     native.keep_freed_memory()
 
 
 class OutOfMemory:
-    """Catches memory running out: true after `with OutOfMemory() as oom:` if it did.
+    """Catches out-of-memory errors: true after `with OutOfMemory() as oom:` if there was one.
 
-    The error is dropped with the block: its traceback holds every frame below, and with them the
-    graph and its tensors, for as long as anyone holds the error or one that was raised from it.
+    The error is dropped at the end of the block: its traceback would keep every frame below, and so
+    the graph and its tensors, alive as long as the error or one raised from it.
     """
 
     message: str | None = None
@@ -47,7 +47,7 @@ class OutOfMemory:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether this is how python, torch or the system say that memory is exhausted."""
+    """Return whether an error of Python, torch or the system means that memory is exhausted."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":

@@ -1,4 +1,4 @@
-"""How a command names what it decodes with: RUN, RUN@best, RUN@last5, RUN_A+RUN_B@update-12000."""
+"""Parses the names of models on a command line: RUN, RUN@last5, RUN_A+RUN_B@update-12000."""
 
 import re
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class NamedRun:
-    """A run directory, and which of its checkpoints if that is said."""
+    """A run directory and, if given, a selector of its checkpoints."""
 
     path: Path
-    selector: str | None = None  # of `training.checkpoint.selected`
+    selector: str | None = None  # see `training.checkpoint.selected`
 
 
 def named_runs(text: str) -> list[NamedRun]:
-    """Return the runs of a text: one, or, between `+`, the members of an ensemble.
+    """Return the run named by a text or, separated by `+`, the members of an ensemble.
 
-    A path that exists is meant as it is, whatever stands in it.
+    A path that exists is taken literally, whatever characters it has.
     """
     whole = _named_run(text)
     if whole.path.exists():

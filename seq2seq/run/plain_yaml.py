@@ -1,4 +1,4 @@
-"""YAML that may come from a stranger, as plain values: no alias, no tag, nothing to resolve."""
+"""Reads untrusted YAML as plain values: aliases, tags and interpolations are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from seq2seq.run.reading import NOT_ALLOWED, RESTORE, read_bytes
 MAX_CONFIG_BYTES = 64 * 1024
 MAX_CONFIG_DEPTH = 8  # ours is 4; OmegaConf recurses
 MAX_EVENTS = 5000
-"""Keys and values, about two per setting; ours has some hundred, and the reader is slow."""
+"""Limit on keys and values, about two per setting; ours has a few hundred. PyYAML is slow."""
 
 
 def read_plain_yaml(path: Path) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def read_plain_yaml(path: Path) -> dict[str, Any]:
     Raises:
         RunDirError: the file is missing, too large, too deep, or not a mapping of plain values.
         UntrustedError: it is not a regular file, or holds an alias, a tag or an interpolation.
-            What it holds is not shown.
+            The error does not show its contents.
     """
     data = read_bytes(path, MAX_CONFIG_BYTES)
     try:
@@ -36,7 +36,7 @@ def read_plain_yaml(path: Path) -> dict[str, Any]:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Checks every event as it is parsed, before anything is built of it."""
+    """Checks every event as it is parsed, before anything is built from it."""
 
     def __init__(self, text: str, path: Path) -> None:
         super().__init__(text)
@@ -63,7 +63,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def _not_plain(event: Any) -> str | None:
-    # A tag is None on plain scalars; only a written "!tag" is one.
+    # On plain scalars the tag is None, unless the file has an explicit "!tag".
     if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
         return "an anchor or alias"
     if getattr(event, "tag", None):
@@ -72,7 +72,7 @@ def _not_plain(event: Any) -> str | None:
 
 
 def _check_plain(value: Any) -> None:
-    """Refuse dates and numbers beyond 64 bits, which YAML makes of plain text."""
+    """Refuse dates and numbers beyond 64 bits, which YAML makes from plain text."""
     if isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             _check_plain(item)

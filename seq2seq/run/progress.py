@@ -4,8 +4,8 @@ import threading
 
 from tqdm import tqdm
 
-# By itself it shares a lock with other processes. From Python 3.14 on such a lock has a process to
-# watch over it, which imports from the current folder.
+# By default tqdm shares a lock with other processes. Since Python 3.14, such a lock starts a helper
+# process, which imports from the current directory.
 tqdm.set_lock(threading.RLock())
 
 __all__ = ["tqdm"]

@@ -1,7 +1,7 @@
-"""What a result depends on besides config and data: `run.json`.
+"""Records in `run.json` what a result depends on besides config and data.
 
-No host name, no environment, no directory of the machine: `config.yaml` alone holds the paths as
-they were typed, because a resumed run needs them.
+It has no host name, environment or directory of the machine: only `config.yaml` has the paths as
+typed, because a resumed run needs them.
 """
 
 import re
@@ -19,13 +19,13 @@ from seq2seq.run.errors import printable
 from seq2seq.run.reading import expected
 
 RECORD, FORMAT = "run.json", 2
-"""Runs of format 2 have checksums of their results, in `checksums.json`."""
+"""Runs since format 2 have checksums of their results in `checksums.json`."""
 PACKAGES = ("torch", "sentencepiece", "sacremoses", "sacrebleu", "datasets", "numpy")
 _DIRECTORIES = re.compile(
     r"""(?<![^\s=:,\['"])"""
     r"""(?:(?:~[^/\s]*)?/(?:[^/,\]'"\n]*/)*|(?:[A-Za-z]:|\\)[\\/](?:[^\\/,\]'"\n]*[\\/])*)"""
 )
-"""From the root, a home, a drive or a host of Windows, to the last slash."""
+"""A path from the root, a home, a Windows drive or host, up to the last slash."""
 
 
 def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
@@ -49,13 +49,13 @@ def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
 
 
 def commit(module: Path) -> str | None:
-    """Return the commit of the Git checkout that holds a module, with `-dirty` if it was changed.
+    """Return the commit of the Git checkout of a module, with `-dirty` if it has changes.
 
-    None for what is installed, and where there is no Git.
+    None for an installed package, or without Git.
     """
     git = ["git", "-C", str(module.parent)]
     answers = []
-    # A module that Git does not know may lie in somebody else's checkout.
+    # A module that Git does not track may be inside an unrelated checkout.
     asked = (["ls-files", "--error-unmatch", module.name], ["rev-parse", "HEAD"])
     for words in (*asked, ["status", "--porcelain", "--untracked-files=no"]):
         try:
@@ -67,16 +67,16 @@ def commit(module: Path) -> str | None:
 
 
 def _steps() -> str:
-    """Return what the steps of recurrences run as on a CPU: C of some compiler, or torch."""
+    """Return what runs recurrent steps on a CPU: the native library with its compiler, or torch."""
     try:
         from seq2seq.kernels import native
-    except ImportError:  # nothing needs the kernels
+    except ImportError:  # the kernels are optional
         return "torch"
     return native.name()
 
 
 def typed_command() -> list[str]:
-    """Return the command line, absolute paths shortened to their last part."""
+    """Return the command line, with absolute paths shortened to their last part."""
     return [Path(sys.argv[0]).name, *map(without_directories, sys.argv[1:])]
 
 
@@ -90,14 +90,14 @@ def record(run: RunDir, found: dict[str, Any]) -> None:
 
 
 def note_restart(run: RunDir, cfg: Config) -> list[str]:
-    """Add this process to the record of a run, and return in what it differs from the last one.
+    """Return how this process differs from the last one of a run, and record it if it does.
 
     Only what can change the last bit of a sum is compared.
 
     Raises:
         RunDirError: the record is damaged.
     """
-    # What the last start had, and what this one has.
+    # Compare the last start with this one.
     path = run.path(RECORD)
     kept = read_checksummed(path)
     now = provenance(cfg)
@@ -115,7 +115,7 @@ def note_restart(run: RunDir, cfg: Config) -> list[str]:
             )
             if before != after
         ]
-    # The first start stays as it was recorded; each that differs is added.
+    # Keep the record of the first start; append each that differs.
     if differences:
         restart = now | {"differences": differences}
         run.write_json(RECORD, with_checksum(kept | {"restarts": [*kept["restarts"], restart]}))
@@ -129,7 +129,7 @@ def without_directories(text: str) -> str:
 
 
 def without_paths(cfg: Config) -> Config:
-    """Return a config whose files are named without their directories."""
+    """Return a config with file names only, without their directories."""
     data = replace(
         cfg.data,
         root=without_directories(cfg.data.root),

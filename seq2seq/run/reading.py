@@ -1,7 +1,7 @@
-"""Reading files of a run, which may be damaged or come from a stranger.
+"""Reads files of a run, which may be damaged or untrusted.
 
-Nothing here follows a link, waits for a pipe, or reads a file before its size is known,
-and no reader can run code. Damage is found by checksums (`checksums.py`).
+Nothing here follows links, waits for pipes, or reads a file before checking its size, and no reader
+can run code. Checksums (`checksums.py`) detect damage.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from seq2seq.run.errors import PlatformError, RunDirError, UntrustedError
 MAX_JSON_BYTES = 1 << 20
 MAX_JSON_DEPTH = 32
 MAX_LINE_BYTES = 1 << 28
-"""Of what a stage wrote; attention is written as text."""
+"""Limit on lines written by a stage; attention is written as text."""
 
 RESTORE = "Restore it from a copy."
 COPY_BACK = "Copy that of a checkpoint back; what may change goes on the command line."
@@ -35,7 +35,7 @@ def opened(path: Path) -> Iterator[BufferedReader]:
         RunDirError: missing or unreadable.
         UntrustedError: a link, a hard link, a directory, a pipe, a device; or a file that can
             carry code.
-        PlatformError: it may not be read.
+        PlatformError: no permission to read it.
     """
     try:
         if (problem := _not_plain(os.lstat(path))) is not None or path.is_dir():
@@ -54,10 +54,10 @@ def opened(path: Path) -> Iterator[BufferedReader]:
 
 @contextlib.contextmanager
 def expected(path: Path | str) -> Iterator[None]:
-    """Name the file of a run whose content is not what was written there.
+    """Convert errors from unexpected content to one that names the file.
 
     Raises:
-        RunDirError: instead of what reading a value of the wrong kind raises.
+        RunDirError: instead of the errors raised by values of the wrong kind.
     """
     try:
         yield
@@ -71,7 +71,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
     Args:
         path: The file.
-        limit: Refuse it, unread, if it has more bytes.
+        limit: Refuse to read it if it has more bytes.
 
     Raises:
         RunDirError: missing, too large or unreadable.
@@ -85,8 +85,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def _can_carry_code(data: bytes) -> str | None:
-    """Name formats that nothing here would run, but that have no place in a run."""
-    # The length that begins a safetensors file has a third byte below 0x20; no opcode is one.
+    """Return the name of a format that can carry code; never run here, but not allowed in a run."""
+    # The length that begins a safetensors file has a third byte below 0x20, which is not an opcode.
     if data[:1] == b"\x80" and 2 <= int.from_bytes(data[1:2]) <= 5 and data[2:3] >= b" ":
         return "a pickle"
     return "a zip archive (.pt, .pt2, .npz)" if data.startswith(b"PK\x03\x04") else None
@@ -120,10 +120,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(data: bytes, where: Path | str) -> dict[str, Any]:
-    """Parse a JSON object: no duplicate key, no number that is not finite, not too deep.
+    """Parse a JSON object; refuse duplicate keys, non-finite numbers and deep nesting.
 
     Raises:
-        RunDirError: it is something else.
+        RunDirError: it is not such an object.
     """
     try:
         value = json.loads(
@@ -160,13 +160,13 @@ def _deeper(value: Any, levels: int) -> bool:
 
 
 def check_tree(root: Path) -> None:
-    """Refuse a run that holds anything but plain files and directories, before using any of it.
+    """Refuse a run with anything but regular files and directories, before using any of it.
 
     Raises:
         UntrustedError: a link, a hard link, a pipe, a socket, a device.
     """
     for entry in _entries(root):
-        # A run in progress may have deleted it meanwhile.
+        # A run in progress may have deleted it in the meantime.
         with contextlib.suppress(FileNotFoundError):
             info = entry.stat(follow_symlinks=False)
             if (problem := _not_plain(info)) is not None:
@@ -181,7 +181,7 @@ def _entries(directory: Path) -> Iterator["os.DirEntry[str]"]:
 
 
 def _not_plain(info: os.stat_result) -> str | None:
-    """Say what something is that is neither a plain file nor a directory."""
+    """Return what an entry is if it is neither a regular file nor a directory, else None."""
     if stat.S_ISDIR(info.st_mode):
         return None
     if stat.S_ISREG(info.st_mode):

@@ -1,6 +1,6 @@
-"""Whether Python and the packages are new enough, asked before anything else is imported.
+"""Checks that Python and the packages are recent enough, before anything else is imported.
 
-An older Python has to be able to read this module, `errors.py`, `__init__.py` and `train.py`.
+An older Python must be able to parse this module, `errors.py`, `__init__.py` and `train.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from seq2seq.run.errors import PlatformError, print_error
 
 PYTHON = (3, 11)
-"""The oldest that will do; no upper bound, which an upgrade of Python would have to lift."""
+"""The oldest supported version. There is no upper bound, which every new Python would exceed."""
 
 PACKAGES = {
     "torch": "2.10",
@@ -33,14 +33,14 @@ PACKAGES = {
     "regex": "2024.11.6",
     "tabulate": "0.9",
 }
-"""The oldest versions, as in pyproject.toml: below some of them a file can run code. Without
-matplotlib and tensorboard a run only shows less."""
+"""The oldest versions, as in pyproject.toml; in some older ones, a file can execute code.
+Matplotlib and tensorboard are optional: without them, a run shows less."""
 
 _FIX = "Make a fresh environment: make install, or pip install -c constraints.txt -e ."
 
 
 def leave_if_too_old() -> None:
-    """End the program with one line where it could not work."""
+    """Exit with a one-line error if the versions are not supported."""
     try:
         check_versions()
     except PlatformError as error:
@@ -48,7 +48,7 @@ def leave_if_too_old() -> None:
 
 
 def check_versions() -> None:
-    """Compare versions, without importing what they belong to.
+    """Check versions without importing the packages.
 
     Raises:
         PlatformError: Python or a package is too old or missing.
@@ -71,14 +71,13 @@ def check_versions() -> None:
 
 @contextmanager
 def lazy_help_texts() -> Iterator[None]:
-    """Keep argparse of Python 3.14 from checking help texts while Hydra makes its parser.
+    """Keep argparse of Python 3.14 from checking help texts while Hydra builds its parser.
 
-    Hydra 1.3.8 gives one of them as an object that makes its text when it is printed; argparse
-    3.14 looks into it at once and fails (hydra#3121). To be deleted when `hydra-core` in
-    pyproject.toml is a release without that; look for one by June 2027.
+    Hydra 1.3.8 passes one help text as a lazy object; argparse 3.14 inspects it at once and fails
+    (hydra#3121). Delete this when `hydra-core` in pyproject.toml has the fix; check by June 2027.
     """
     parser: Any = ArgumentParser
-    parser._check_help = lambda *_: None  # hides the check, which its base class has
+    parser._check_help = lambda *_: None  # hides the method of the base class
     try:
         yield
     finally:

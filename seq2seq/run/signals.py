@@ -1,9 +1,9 @@
-"""Asking a long job to stop: it stops at the next safe point, or within seconds where none comes.
+"""Stops a long job on a signal: at the next safe point, or within seconds if none is reached.
 
-A signal is noted, and the job looks for it between updates, validation batches and decoded batches.
-An update of a large model may take longer than a machine that shuts down waits; so a second later
-an alarm raises `Interrupted` wherever the job has said that it may be cut off. Windows has no
-alarms: there a job ends at the next safe point.
+The signal is recorded, and the job polls for it between updates, validation batches and decoded
+batches. An update of a large model may take longer than a machine allows when it shuts down, so
+after a second an alarm raises `Interrupted` wherever the job permits it. Windows has no alarms:
+there, a job ends at the next safe point.
 """
 
 import os
@@ -18,37 +18,37 @@ Item = TypeVar("Item")
 
 
 def signals_named(*names: str) -> list[signal.Signals]:
-    """Return those of these signals that the system has; Windows lacks most."""
+    """Return the signals of these that exist on this system; Windows lacks most."""
     return [signal.Signals(getattr(signal, name)) for name in names if hasattr(signal, name)]
 
 
 def set_alarm(seconds: float, every: float = 0.0) -> None:
-    """Send this process SIGALRM after some seconds and then periodically; 0 takes it back.
+    """Send this process SIGALRM after some seconds, then periodically; 0 cancels it.
 
-    Windows has no alarm: what waits for one is not hurried there.
+    Does nothing on Windows, which has no alarms.
     """
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds, every)
 
 
 _CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 143, "SIGUSR1": 75}
-"""SIGUSR1 is the early warning of a cluster."""
+"""Clusters send SIGUSR1 as an early warning."""
 EXIT_CODES = {number: _CODES[number.name] for number in signals_named(*_CODES)}
 GRACE = 1.0
-"""Seconds in which a job may come to a safe point by itself."""
+"""Seconds that a job has to reach a safe point."""
 _TICK = 0.05
-"""Seconds between two looks whether a job is now where it may be cut off."""
+"""Seconds between checks whether the job may be interrupted."""
 
 
 class Interrupted(BaseException):
-    """What was being computed is given up; raised inside `StopRequest.interruptible` alone.
+    """Abandons the current computation; only raised inside `StopRequest.interruptible`.
 
-    No `Exception`: whoever goes on after an error must not go on after this.
+    Not an `Exception`: code that continues after errors must not continue after this.
     """
 
 
 class StopRequest:
-    """Set by the first signal; polled, and raised where polling would take too long."""
+    """Set by the first signal; polled, or raised as `Interrupted` where polling is too slow."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
@@ -56,7 +56,7 @@ class StopRequest:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Catch the signals within this block; one that is ignored (`nohup`) stays so."""
+        """Catch the signals within this block; ignored ones (`nohup`) stay ignored."""
         caught = [n for n in EXIT_CODES if signal.getsignal(n) is not signal.SIG_IGN]
         before = {number: signal.signal(number, self._note) for number in caught}
         for number in signals_named("SIGALRM"):
@@ -72,10 +72,10 @@ class StopRequest:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Allow `Interrupted` within this block: it computes, and changes nothing that is kept.
+        """Allow `Interrupted` within this block, which must not change anything that is kept.
 
         Raises:
-            Interrupted: a stop was asked for more than `GRACE` ago.
+            Interrupted: a stop was requested more than `GRACE` ago.
         """
         self._inside = True
         try:
@@ -84,7 +84,7 @@ class StopRequest:
             self._inside = False
 
     def each(self, items: Iterable[Item]) -> Iterator[Item]:
-        """Pass items on; waiting for the next one is interruptible, what is done with it is not."""
+        """Yield items; waiting for the next one is interruptible, processing it is not."""
         waiting = iter(items)
         while True:
             with self.interruptible():
@@ -103,11 +103,11 @@ class StopRequest:
 
     def _hurry(self, _number: int, _frame: FrameType | None) -> None:
         if self._inside:
-            self._inside = False  # not again while the first one is on its way out
+            self._inside = False  # not again while the first one propagates
             raise Interrupted
 
     def _swallowed(self, unraisable: "sys.UnraisableHookArgs") -> None:
-        """Raise `Interrupted` at the next tick where Python could not, as in a destructor."""
+        """Raise `Interrupted` again at the next tick if Python swallowed it, as in a destructor."""
         if isinstance(unraisable.exc_value, Interrupted):
             self._inside = True
         else:
@@ -115,5 +115,5 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code asked for; None while nothing asks to stop."""
+        """The exit code of the signal; None before a stop is requested."""
         return None if self.signal is None else EXIT_CODES[self.signal]

@@ -1,7 +1,7 @@
-"""Every operation that changes the disk, and no other module does any.
+"""All operations that change the disk; no other module has any.
 
-Thin on purpose: each is one call of `os`, so that tests can let it fail, kill the process before,
-after and in the middle of it, and count that none was forgotten.
+Thin on purpose: each is a single call of `os`, so that tests can make it fail, kill the process
+before, during and after it, and check that no call was missed.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import BinaryIO
 from seq2seq.run.errors import PlatformError
 
 _BUFFER = 1 << 20
-_CREATE = os.O_CREAT | getattr(os, "O_BINARY", 0)  # else Windows writes "\n" as "\r\n"
+_CREATE = os.O_CREAT | getattr(os, "O_BINARY", 0)  # otherwise Windows writes "\n" as "\r\n"
 
 
 class _RawFile(io.RawIOBase):
@@ -42,28 +42,28 @@ class _RawFile(io.RawIOBase):
 
 @contextlib.contextmanager
 def new_file(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """Create a file that must not exist; when the block ends its bytes are on the disk."""
+    """Create a file that must not exist; it is synced to disk when the block ends."""
     raw = _RawFile(os.open(path, os.O_WRONLY | _CREATE | os.O_EXCL, mode))
     try:
         buffered = io.BufferedWriter(raw, _BUFFER)
         yield buffered
         buffered.flush()
-        os.fsync(raw.fileno())  # if this fails the file counts as lost: never tried again
+        os.fsync(raw.fileno())  # if this fails, the file is lost: never retried
     except BaseException:
-        with contextlib.suppress(OSError):  # the first error is the one to report
+        with contextlib.suppress(OSError):  # report the first error
             raw.close()
         raise
-    raw.close()  # may fail as well: then the file is not committed
+    raw.close()  # may also fail: then the file is not committed
 
 
 def write_new(path: Path, data: bytes, mode: int = 0o666) -> None:
-    """Create a file with these bytes and bring it to the disk."""
+    """Create a file with these bytes and sync it to disk."""
     with new_file(path, mode) as file:
         file.write(data)
 
 
 def append(path: Path, data: bytes) -> int:
-    """Append to a file and return its size. Not synced: a checkpoint says what counts."""
+    """Append to a file and return its size. Not synced: a checkpoint records the valid size."""
     descriptor = os.open(path, os.O_WRONLY | _CREATE | os.O_APPEND, 0o666)
     try:
         _write_all(descriptor, data)
@@ -73,45 +73,45 @@ def append(path: Path, data: bytes) -> int:
 
 
 def open_lock(path: Path) -> int:
-    """Open a file that is there to be locked; return its descriptor."""
+    """Open or create a lock file; return its descriptor."""
     return os.open(path, os.O_RDWR | _CREATE, 0o666)
 
 
 def rewrite(descriptor: int, data: bytes) -> None:
-    """Replace what an open file holds; for the lock file, which nobody reads but people."""
+    """Replace the contents of an open file; for the lock file, which only people read."""
     os.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     _write_all(descriptor, data)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it: a disk that fills up takes a part first, and says so at the next call."""
+    """Write all bytes; a full disk accepts a part first, and fails at the next call."""
     while data:
         data = data[os.write(descriptor, data) :]
 
 
 def restrict(path: Path) -> None:
-    """Let nobody else write a directory of ours."""
+    """Make a directory accessible to its owner only."""
     path.chmod(0o700)
 
 
 def sync(path: Path) -> None:
-    """Bring the bytes of a file that was appended to to the disk; no harm if there is none."""
+    """Sync a file that was appended to; does nothing if it is missing."""
     with contextlib.suppress(FileNotFoundError):
-        _sync(path, os.O_RDWR)  # Windows syncs no file that is opened for reading
+        _sync(path, os.O_RDWR)  # Windows cannot sync a file opened for reading
 
 
 def truncate(path: Path, size: int) -> None:
-    """Cut a file."""
+    """Truncate a file."""
     os.truncate(path, size)
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory and those above it, and bring the new names to the disk."""
+    """Make a directory and its parents, and sync the new names to disk."""
     if path.is_dir():
         return
     make_directory(path.parent)
-    with contextlib.suppress(FileExistsError):  # somebody else was quicker
+    with contextlib.suppress(FileExistsError):  # another process was faster
         os.mkdir(path)  # noqa: PTH102 - all operations here are those of `os`
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
@@ -119,26 +119,26 @@ def make_directory(path: Path) -> None:
 
 
 def rename(old: Path, new: Path) -> None:
-    """Give a file or directory its final name, replacing a file that has it."""
+    """Rename a file or directory, replacing an existing file, and sync the directory."""
     os.replace(old, new)  # noqa: PTH105
     sync_directory(new.parent)
 
 
 def delete(path: Path) -> None:
-    """Delete a file; no harm if it is gone."""
+    """Delete a file if it exists."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)  # noqa: PTH108
 
 
 def delete_directory(path: Path) -> None:
-    """Delete a directory and what is in it, never through a link; no harm if it is gone."""
+    """Delete a directory with its contents if it exists; never follows links."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
 
 
 def sync_directory(directory: Path) -> None:
-    """Bring the names in a directory to the disk: a rename counts only after this."""
-    if hasattr(os, "O_DIRECTORY"):  # Windows cannot open one, and writes names by itself
+    """Sync the names in a directory to disk: a rename is only durable after this."""
+    if hasattr(os, "O_DIRECTORY"):  # Windows cannot open directories, and syncs names by itself
         _sync(directory, os.O_RDONLY)
 
 
@@ -168,7 +168,7 @@ _FIXES = {
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn a failed file operation into one line that says what to do.
+    """Convert a failed file operation to a one-line error with a fix.
 
     Raises:
         PlatformError: instead of the OSError.

@@ -1,7 +1,7 @@
-"""A new run that begins with the weights and the vocabularies of another, its origin: `init.run`.
+"""Warm start: a new run takes weights and vocabularies from another, its origin (`init.run`).
 
-What is taken is copied when the run is made, weights into `init/` and vocabularies to their place,
-so that nothing needs the origin later. Optimizer, counters and average are fresh.
+They are copied when the run is made, weights to `init/` and vocabularies to their usual place, so
+the origin is not needed later. Optimizer, counters and average start fresh.
 """
 
 import json
@@ -36,33 +36,33 @@ from seq2seq.training.weight_names import in_short, matching
 log = logging.getLogger(__name__)
 
 ORIGIN = "init"
-"""The directory of a run that holds the weights that were taken."""
+"""The directory of a run that holds the weights taken from its origin."""
 
 _PARTS = ("model", "cell", "encoder", "decoder", "attention")
 _FREE = re.compile(
     r".*dropout|tokenizer\.(sampling|symbols)|model\.(init|backend)|cell\.forget_bias"
     r"|attention\.(inference|layer|head|soft_share|reinforce_weight|discount|entropy_weight)"
 )
-"""Settings that change neither what weights there are nor what a trained model computes."""
+"""Settings that change neither the set of weights nor what a trained model computes."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """What a run begins with."""
+    """What a new run takes from its origin."""
 
-    record: Mapping[str, Any]  # for `run.json`: which run, update and checksum
+    record: Mapping[str, Any]  # for `run.json`: run, update and checksum
     vocabularies: Mapping[str, bytes]
-    sizes: Sequence[int]  # of them
+    sizes: Sequence[int]  # of the vocabularies
     weights: Mapping[str, Tensor]
-    notes: Sequence[tuple[int, str]]  # for the log, with their levels
+    notes: Sequence[tuple[int, str]]  # (level, message) for the log
 
 
 def read_origin(cfg: Config) -> Origin | None:
-    """Read what `init.run` says, if it says something; checked as by every command.
+    """Read the origin named by `init.run`, if any, with the usual checks of a run.
 
     Raises:
-        ConfigError: the origin is no model of this config.
-        RunDirError: it is no run, or damaged.
+        ConfigError: the origin does not match this config.
+        RunDirError: it is not a run, or is damaged.
     """
     if cfg.init.run is None:
         return None
@@ -83,7 +83,7 @@ def read_origin(cfg: Config) -> Origin | None:
         fix = "Give its settings, or name in init.parts what of it to take."
         raise ConfigError("config", other, fix)
 
-    # Its weights, and which of them fit the model to be.
+    # Its weights, restricted to those that the new model takes.
     tokenizers = load_tokenizers(run, its)
     model, own = outline(its, tokenizers), outline(cfg, tokenizers)
     taken = _taken(cfg, model, own)
@@ -91,7 +91,7 @@ def read_origin(cfg: Config) -> Origin | None:
     weights = {name: p.detach() for name, p in model.named_parameters() if name in taken}
     rest = {name for name, _ in own.named_parameters()} - taken
 
-    # What is said of it, and where.
+    # The record for `run.json`, and notes for the log.
     updates = [update] if selector is None else selected(run, selector)
     checksums = {str(each): _checksum(run, each) for each in updates}
     name = without_directories(cfg.init.run)
@@ -111,8 +111,8 @@ def read_origin(cfg: Config) -> Origin | None:
 
 
 def keep(run: RunDir, origin: Origin | None) -> dict[str, Any]:
-    """Copy an origin into a run that is being made; return what `run.json` says of it."""
-    run.remove_directory(ORIGIN)  # of a try that began with another
+    """Copy an origin into a run that is being made; return its entry for `run.json`."""
+    run.remove_directory(ORIGIN)  # left by an attempt with another origin
     if origin is None:
         return {}
     run.commit_directory(TOKENIZERS, origin.vocabularies, about={"taken": origin.sizes})
@@ -123,16 +123,16 @@ def keep(run: RunDir, origin: Origin | None) -> dict[str, Any]:
 
 
 def _checksum(run: RunDir, update: int) -> str:
-    """Return that of the weights to decode with."""
+    """Return the checksum of the weights to decode with."""
     entries = entries_of(directory_of(run, update) / MANIFEST)
     return str(entries[AVERAGE if AVERAGE in entries else MODEL]["sha256"])
 
 
 def _other_settings(cfg: Config, its: Config, groups: Sequence[str]) -> str | None:
-    """Say what two configs differ in within some groups, what is for training alone excepted."""
+    """Describe how two configs differ in some groups, ignoring `_FREE` settings; or None."""
     ours, others, unequal = flatten(cfg), flatten(its), []
     for group in groups:
-        # Of another option no setting can be compared.
+        # Settings of different options cannot be compared.
         other = ours[f"{group}.name"] != others[f"{group}.name"]
         keys = [f"{group}.name"] if other else [key for key in others if is_within(key, [group])]
         unequal += [k for k in keys if ours.get(k) != others[k] and not _FREE.fullmatch(k)]
@@ -146,7 +146,7 @@ def _other_settings(cfg: Config, its: Config, groups: Sequence[str]) -> str | No
 
 
 def _typed(value: object) -> str:
-    """Return a value as one types it."""
+    """Return a value as typed on a command line."""
     return json.dumps(value).strip('"')
 
 
@@ -154,7 +154,7 @@ def _taken(cfg: Config, its: nn.Module, own: nn.Module) -> set[str]:
     """Return the names of the weights to take.
 
     Raises:
-        ConfigError: some of them are not in both models, or of other sizes.
+        ConfigError: some of them are missing in one of the models, or differ in shape.
     """
     shapes = [{name: tuple(p.shape) for name, p in m.named_parameters()} for m in (its, own)]
     names = {*shapes[0], *shapes[1]}
@@ -170,7 +170,7 @@ def _taken(cfg: Config, its: nn.Module, own: nn.Module) -> set[str]:
 
 
 def _other_languages(cfg: Config, its: Config) -> list[str]:
-    """Return a line on languages that the vocabularies were not learnt on, if there are some."""
+    """Return a warning if the vocabularies were learnt on other languages."""
     ours, others = (", ".join(map("-".join, c.data.directions)) for c in (cfg, its))
     if ours == others:
         return []

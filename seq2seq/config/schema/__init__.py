@@ -1,6 +1,6 @@
-"""Every setting once: its type, its default (the paper's value), its range, meaning and source.
+"""All settings, each defined once: type, default (the paper's value), range, meaning and source.
 
-Classes of groups that have options register themselves; outside packages do the same.
+Classes of groups with options register themselves; extensions do the same.
 """
 
 # ruff: noqa: F403

@@ -1,4 +1,4 @@
-"""The attention family; `seq2seq/model/attention.py` has the formulas."""
+"""Settings of the kinds of attention; `seq2seq/model/attention.py` has the formulas."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,10 +21,10 @@ class AdditiveConfig:
 @option("attention")
 @dataclass(kw_only=True)
 class CoverageConfig:
-    """`additive` that knows how far each source word is translated, Tu et al. 2016, 3.1.1."""
+    """`additive` with a record of how far each source word is translated, Tu et al. 2016, 3.1.1."""
 
     name: str = "coverage"
-    # N: target words that a source word asks for, at most; 2 is theirs
+    # N: maximal number of target words per source word; 2 is theirs
     max_fertility: float = number(0, 1000, default=2.0, open_ends="low")
 
 
@@ -55,39 +55,39 @@ class GeneralConfig:
 @option("attention")
 @dataclass(kw_only=True)
 class MultiHeadConfig:
-    """Several scaled dot products side by side, Vaswani et al. 2017, 3.2.2."""
+    """Several scaled dot products in parallel, Vaswani et al. 2017, 3.2.2."""
 
     name: str = "multi_head"
     heads: int = size(4)  # divides `model.align_size` and the width of annotations
 
     def check(self, config: Any) -> None:
-        """See that the heads divide what they share, but for annotations: see the builder."""
+        """Check that the heads divide `align_size`; the builder checks the annotations."""
         if config.model.align_size % self.heads:
             align = f"model.align_size={config.model.align_size}"
             what = f"attention.heads={self.heads} does not divide {align}"
             raise ConfigError("config", what, "Choose a divisor of both.")
 
 
-# What hard attention takes at test time; `expectation` averages as `additive` does
+# What hard attention uses at test time; `expectation` averages, like `additive`
 HardInference = StrEnum("HardInference", "most_likely expectation")
 
 
 @option("attention")
 @dataclass(kw_only=True)
 class HardConfig:
-    """One position is drawn and learnt by REINFORCE, Xu et al. 2015, 4.1."""
+    """Draws one position, and learns by REINFORCE, Xu et al. 2015, 4.1."""
 
     name: str = "hard"
     inference: HardInference = HardInference.most_likely
-    # Share of the attention steps that take the expectation in training, against variance: "with
+    # Fraction of attention steps that use the expectation in training, to reduce variance: "with
     # probability 0.5" (4.1)
     soft_share: float = number(0.0, 1.0, default=0.5)
-    # Weight of the draws' gradient; 1, undiscounted, makes it that of the expected loss
+    # Weight of the draws' gradient; 1, undiscounted, gives the gradient of the expected loss
     reinforce_weight: float = at_least(0, default=1.0)
-    # What a later word counts in the reward of an attention step: 1 in full, 0 not at all. With all
-    # of them the noise hides what a step is worth.
+    # Weight of later words in the reward of an attention step: 1 in full, 0 not at all. If all of
+    # them count, noise hides the value of a step.
     discount: float = number(0.0, 1.0, default=0.0)
-    # Reward per nat of entropy of the weights, so that they do not settle too early
+    # Reward per nat of entropy of the weights, against early convergence
     entropy_weight: float = at_least(0, default=0.002)
 
 
@@ -110,7 +110,7 @@ class FixedConfig:
     name: str = "fixed"
 
     def check(self, config: Any) -> None:
-        """See that nothing asks for the attention that is not there."""
+        """Check that nothing needs attention weights."""
         if config.decode.replace_unknown:
             what = "decode.replace_unknown follows the attention, and attention=fixed has none"
             raise ConfigError("config", what, "Set it to false.")

@@ -1,4 +1,4 @@
-"""Recurrent units; `seq2seq/model/gated_unit.py` and `lstm.py` have the equations."""
+"""Settings of recurrent units; `seq2seq/model/gated_unit.py` and `lstm.py` have the equations."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,22 +8,21 @@ from seq2seq.config.registry import option
 from seq2seq.config.schema.ranges import number, share
 from seq2seq.run.errors import ConfigError
 
-# Where the reset gate acts: on the state before U, or on the product after it
+# Where the reset gate applies: to the state before U, or to the product after it
 Reset = StrEnum("Reset", "before after")
 
 
 @dataclass(kw_only=True)
 class UnitConfig:
-    """What gated units and LSTMs have in common."""
+    """Settings shared by gated units and LSTMs."""
 
-    name: str = ""  # of an option; the first line of its group in a run's config
-    # Share of the state that recurrent matrices do not see: one mask for all steps of a sentence
+    name: str = ""  # set by each option; here so that it is first in a run's config
+    # Dropout on the state that recurrent matrices see: one mask for all steps of a sentence
     # (Gal & Ghahramani 2016)
     recurrent_dropout: float = share(0.0)
-    # Cells behind each other in a time step, of which the first takes the input (Miceli Barone et
-    # al. 2017)
+    # Cells chained within a time step; the first takes the input (Miceli Barone et al. 2017)
     transitions: int = number(1, 100, default=1)
-    # Of what input, state and context add, each by itself (Ba et al. 2016)
+    # Applied separately to the terms of input, state and context (Ba et al. 2016)
     layer_norm: bool = False
 
 
@@ -43,18 +42,18 @@ class LSTMConfig(UnitConfig):
     """Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000."""
 
     name: str = "lstm"
-    forget_bias: float = number(-10, 10, default=1.0)  # that the bias of the forget gate starts at
+    forget_bias: float = number(-10, 10, default=1.0)  # initial bias of the forget gate
 
 
 @option("cell")
 @dataclass(kw_only=True)
 class MinGRUConfig:
-    """A unit whose gate does not see the state, Feng et al. 2024: trained by a parallel scan."""
+    """A unit whose gate does not see the state (Feng et al. 2024); trained by a parallel scan."""
 
     name: str = "min_gru"
 
     def check(self, config: Any) -> None:
-        """See that no decoder wants to add a context to the input of a cell."""
+        """Check that the decoder does not feed a context to the cell."""
         decoder = config.decoder
         without = getattr(decoder, "attend", None), getattr(decoder, "input_feeding", True)
         if getattr(decoder, "has_cells", True) and without != ("top", False):

@@ -1,4 +1,4 @@
-"""Where text comes from and how it becomes ids."""
+"""Settings of corpora and tokenizers: where text comes from and how it becomes ids."""
 
 import math
 import unicodedata
@@ -17,7 +17,7 @@ from seq2seq.run.errors import ConfigError
 class GrammarConfig:
     """The embedded corpus: sizes of its splits and lengths of its sentences."""
 
-    seed: int = at_least(0, default=1)  # every seed gives another corpus; one seed always the same
+    seed: int = at_least(0, default=1)  # determines the corpus
     train_pairs: int = at_least(1, default=30_000)
     validation_pairs: int = at_least(1, default=500)
     test_pairs: int = at_least(1, default=500)
@@ -25,10 +25,10 @@ class GrammarConfig:
     max_words: int = number(3, 60, default=20)  # longest English sentence, in words
 
 
-# What becomes of a training pair of which a line cannot be read
+# How to treat a training pair with an unreadable line
 OnBadLine = StrEnum("OnBadLine", "error skip")
 
-# From where to where the tokens of a target are written
+# The order in which the tokens of a target are written
 TargetOrder = StrEnum("TargetOrder", "left_to_right right_to_left")
 Direction = tuple[str, str]
 """Source and target language."""
@@ -39,13 +39,13 @@ class CorpusConfig:
     """One of several corpora, in the forms of `DataConfig`."""
 
     train: list[str] = field(default_factory=list)
-    # A direction has the validation and test sets of all its corpora, of one of them at least
+    # A direction uses the validation and test sets of all its corpora; at least one must have them
     validation: list[str] = field(default_factory=list)
     test: list[str] = field(default_factory=list)
-    # Null: those of `data`
+    # Null takes those of `data`
     source_language: str | None = None
     target_language: str | None = None
-    weight: float = 1.0  # makes its pairs this many times as likely to be drawn
+    weight: float = 1.0  # multiplies the probability that its pairs are drawn
 
 
 @dataclass(kw_only=True)
@@ -53,36 +53,36 @@ class DataConfig:
     """Where sentence pairs come from, and which of them are kept for training.
 
     The defaults are WMT 2014 English-French (4.1, 5.1): newstest2012 and 2013 joined for
-    development, the 3,003 sentences of newstest2014 as test set (sacreBLEU's `wmt14` is the set
-    filtered for the contest). The paper trains on a selection of 348M words of this corpus; the
-    selection was never published.
+    development, the 3,003 sentences of newstest2014 as the test set (sacreBLEU's `wmt14` is the set
+    filtered for the shared task). The paper trains on a selection of 348M words of this corpus;
+    the selection was never published.
     """
 
     source_language: str = "en"
     target_language: str = "fr"
-    root: str = "."  # folder that relative file names start from
+    root: str = "."  # directory that relative file names start from
     # `[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]` (a pinned
     # commit: `hub:NAME@COMMIT:CONFIG`), or `[sacrebleu:NAME+NAME]`
     train: list[str] = field(default_factory=lambda: ["hub:wmt/wmt14:fr-en"])
     validation: list[str] = field(default_factory=lambda: ["sacrebleu:wmt12+wmt13"])
     test: list[str] = field(default_factory=lambda: ["sacrebleu:wmt14/full"])
-    # Several corpora in place of `train`, `validation` and `test`, which are then empty. With more
-    # than one target language a tag before the source says which is meant (Johnson et al. 2017,
+    # Several corpora, instead of `train`, `validation` and `test`, which must be empty. With more
+    # than one target language, a tag before the source selects it (Johnson et al. 2017,
     # arXiv:1611.04558).
     corpora: list[CorpusConfig] = field(default_factory=list)
-    # Of n pairs and weight w, a corpus is drawn from with probability ~ w n^(1/temperature): 1 is
-    # by size, much more is all alike (Arivazhagan et al. 2019, arXiv:1907.05019)
+    # A corpus of n pairs and weight w is drawn from with probability ~ w n^(1/temperature): 1 is
+    # by size, a large value is uniform (Arivazhagan et al. 2019, arXiv:1907.05019)
     temperature: float = number(0, default=1.0, open_ends="low")
-    # Training pairs with a longer side are dropped; 50 is RNNsearch-50's (4.2). Counted, without
-    # the end symbol, are the words of `tokenizer: words`, and with subwords what spaces separate.
+    # Training pairs with a longer side are dropped; 50 is RNNsearch-50's (4.2). Counts the words of
+    # `tokenizer: words` or, with subwords, space-separated words; without the end symbol.
     max_words: int = at_least(1, default=50)
-    # Training pairs whose longer side has over this many times the words are dropped. The paper has
-    # no such filter: no pair of at most 50 words exceeds 50.
+    # Training pairs whose longer side has over this many times the words of the other are dropped.
+    # The paper has no such filter: no pair of at most 50 words exceeds 50.
     max_ratio: float = at_least(1, default=50.0)
     drop_duplicates: bool = False  # keep only the first of equal training pairs
-    # `error` stops at a line that is not UTF-8, holds a NUL, or is no row of its table; `skip`
-    # drops the training pair and counts it in `data_report.json`. Nothing is ever replaced, and the
-    # validation and test sets are always read strictly.
+    # `error` stops at a line that is not UTF-8, holds a NUL, or is not a row of its table; `skip`
+    # drops the training pair and counts it in `data_report.json`. Nothing is ever replaced, and
+    # the validation and test sets are always read strictly.
     on_bad_line: OnBadLine = OnBadLine.error
     # Use only the first n training pairs, of each corpus; null for all
     limit: int | None = at_least(1, default=None)
@@ -90,13 +90,13 @@ class DataConfig:
     # 2016, Agreement on Target-bidirectional Neural Machine Translation)
     target_order: TargetOrder = TargetOrder.left_to_right
     grammar: GrammarConfig = field(default_factory=GrammarConfig)
-    # Texts that are carried over as they are: `url`, `email`, `number`, `tag`, or `name=PATTERN`
-    # with a regular expression of Python. Of two that match at one place the first counts.
+    # Texts to carry over unchanged: `url`, `email`, `number`, `tag`, or `name=PATTERN` with a
+    # Python regular expression. If two match at the same place, the first wins.
     placeholders: list[str] = field(default_factory=list)
 
     @property
     def parts(self) -> list["DataConfig"]:
-        """Each corpus as if it were the only one."""
+        """Each corpus as a config of its own."""
         if not self.corpora:
             return [self]
         keys = ("train", "validation", "test", "source_language", "target_language")
@@ -106,17 +106,17 @@ class DataConfig:
 
     @property
     def directions(self) -> list[Direction]:
-        """Source and target languages, each pair of them once, in the order of the corpora."""
+        """Distinct pairs of source and target language, in the order of the corpora."""
         return [*dict.fromkeys((part.source_language, part.target_language) for part in self.parts)]
 
     @property
     def tags(self) -> dict[str, str]:
-        """What is put before a source, by the target language; nothing if there is only one."""
+        """The tag put before a source, by target language; empty if there is only one."""
         targets = dict.fromkeys(target for _, target in self.directions)
         return {target: f"<2{target}>" for target in targets} if len(targets) > 1 else {}
 
     def check(self, config: Any) -> None:
-        """See that languages are codes, the grammar has lengths, and placeholders have symbols."""
+        """Check language codes, the grammar's lengths, and that placeholders can have symbols."""
         if patterns_of(self.placeholders) and not hasattr(config.tokenizer, "symbols"):
             name = config.tokenizer.name
             lacking = f"data.placeholders needs symbols, and tokenizer={name} has none"
@@ -132,12 +132,12 @@ class DataConfig:
         self._check_languages(config.tokenizer.name)
 
     def _check_languages(self, tokenizer: str) -> None:
-        """See that languages are codes, and that corpora go together."""
+        """Check that languages are codes, and that corpora are compatible."""
         for i, part in enumerate(self.parts):
             where = f"data.corpora.{i}" if self.corpora else "data"
             for key in ("source_language", "target_language"):
                 code = getattr(part, key)
-                # YAML reads an unquoted `no` as False, and the schema makes that the text "False".
+                # YAML reads an unquoted `no` as False, which the schema converts to "False".
                 letters = code.replace("-", "").replace("_", "")
                 if not (code.isascii() and letters.isalnum()) or code in ("True", "False"):
                     what = f"{where}.{key}={code!r} is not a language code"
@@ -157,7 +157,7 @@ class DataConfig:
 
 
 def check_symbols(symbols: Sequence[str]) -> None:
-    """See that protected symbols can stand in text, and in a vocabulary once."""
+    """Check that protected symbols can occur in text, and once in a vocabulary."""
     for i, symbol in enumerate(symbols):
         wrong = None
         if symbol in ("<pad>", "<unk>", "</s>"):
@@ -174,31 +174,30 @@ def check_symbols(symbols: Sequence[str]) -> None:
 
 
 _OF_PIECES = "\u2581\u2585\u203f\u2423"
-"""What stands for spaces and joints in pieces."""
+"""Characters with a special meaning in pieces: spaces and joints."""
 
 
 @option("tokenizer")
 @dataclass(kw_only=True)
 class WordsConfig:
-    """Moses words with their case, the most frequent of the training text; others unknown (4.1)."""
+    """The most frequent Moses words of the training text, case kept; others are unknown (4.1)."""
 
     name: str = "words"
-    # Ids per language: y_0 (never produced), the unknown word, the end symbol, then words; in the
-    # authors' code the 29,998 most frequent ones
+    # Ids per language: y_0 (never produced), the unknown word, the end symbol, then words; the
+    # 29,998 most frequent ones in the authors' code
     vocab_size: int = number(4, 1_000_000, default=30_001)
-    # Texts that stay whole wherever they stand, [<2de>, <2fr>]; each has an id, right after the
-    # special ones
+    # Texts that are never split, [<2de>, <2fr>]; each has an id, right after the special ones
     symbols: list[str] = field(default_factory=list)
 
     def check(self, config: Any) -> None:
-        """See that symbols and a word have a place."""
+        """Check that symbols and at least one word fit."""
         check_symbols(symbols := all_symbols(config))
         if self.vocab_size < 4 + len(symbols):
             what = f"tokenizer.vocab_size={self.vocab_size} has no place for words"
             raise ConfigError("config", what, f"Use {4 + len(symbols)} or more.")
 
 
-PieceModel = StrEnum("PieceModel", "bpe unigram")  # how SentencePiece chooses its pieces
+PieceModel = StrEnum("PieceModel", "bpe unigram")  # SentencePiece's model types
 
 
 @option("tokenizer")
@@ -209,24 +208,23 @@ class SentencePieceConfig:
     name: str = "sentencepiece"
     kind: PieceModel = PieceModel.bpe
     joint: bool = False  # one vocabulary for both languages
-    # Pieces per vocabulary, the special ones included; null for as many as suit the size of the
-    # text: some 2,000 of 100,000 words, at most 8,000 or its alphabet
+    # Pieces per vocabulary, special ones included; null chooses it by the size of the text: some
+    # 2,000 for 100,000 words, at most 8,000 or the size of the alphabet
     vocab_size: int | None = number(5, 1_000_000, default=30_000)
-    # Of the source, a rule of SentencePiece: `nmt_nfkc` folds compatibility characters, `identity`
-    # leaves all; or `nfc`, which only composes letters with their marks
+    # Normalisation of the source, a rule of SentencePiece: `nmt_nfkc` folds compatibility
+    # characters, `identity` changes nothing; or `nfc`, which only composes letters with their marks
     normalization: str = "nmt_nfkc"
-    # Of the target, and of both sides of a joint vocabulary: what is folded here cannot be written.
-    # null: as the source
+    # Normalisation of the target, and of both sides of a joint vocabulary: folded characters cannot
+    # be written. Null uses the source's rule.
     target_normalization: str | None = "nfc"
     character_coverage: float = number(0.9, 1.0, default=1.0)
     # Subword regularisation in training: BPE-dropout rate or unigram temperature; 0 is off
     sampling: float = share(0.0)
-    # The vocabulary is learnt from at most n lines a language, spread over the corpus
+    # The vocabulary is learnt from at most n lines per language, spread over the corpus
     max_lines: int = at_least(1, default=1_000_000)
-    # Texts that stay whole wherever they stand, [<2de>, <2fr>]; each has an id, right after the
-    # special ones
+    # Texts that are never split, [<2de>, <2fr>]; each has an id, right after the special ones
     symbols: list[str] = field(default_factory=list)
 
     def check(self, config: Any) -> None:
-        """See that symbols can stand in text."""
+        """Check that symbols can occur in text."""
         check_symbols(all_symbols(config))

@@ -1,4 +1,4 @@
-"""Beam search, scores and figures."""
+"""Settings of beam search, sampling, scores and figures."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ from seq2seq.config.schema.ranges import at_least, number
 from seq2seq.config.schema.training import Precision
 from seq2seq.run.errors import ConfigError
 
-# What the members of an ensemble are mixed by: the mean of the probabilities of each next word, or
-# of their logarithms, made to sum to 1 again
+# How the members of an ensemble are combined: the mean of the probabilities of each next word, or
+# of their logarithms, renormalised
 Mean = StrEnum("Mean", "probabilities log_probs")
 
-# What scores are divided by, to the power of `length_penalty`: the number of tokens, end symbol
+# The divisor of scores, to the power of `length_penalty`: the number of tokens, end symbol
 # included, or (5 + tokens) / 6 (Wu et al. 2016, arXiv:1609.08144)
 LengthNorm = StrEnum("LengthNorm", "tokens gnmt")
 
-# What translations are compared by, sentence by sentence
+# The sentence-level score by which translations are compared
 Utility = StrEnum("Utility", "bleu chrf")
 
 
@@ -26,62 +26,62 @@ class DecodeConfig:
     """Beam search; the defaults are the authors' code, as the paper gives no details."""
 
     beam_size: int = number(1, 1000, default=10)  # 10 in the authors' test script
-    # Scores are divided by (tokens + end symbol) to this power; 0 sums, 1 averages
+    # Scores are divided by (tokens + end symbol) to this power; 0 is the sum, 1 the mean
     length_penalty: float = at_least(0, default=0.0)
     length_norm: LengthNorm = LengthNorm.tokens
-    # Times the sum over source tokens of log min(1, attention paid to it), added to scores (Wu et
-    # al. 2016, Eq. 14); 0.2 there
+    # Weight of the sum over source tokens of log min(1, attention to the token), which is added to
+    # scores (Wu et al. 2016, Eq. 14); 0.2 there
     coverage_penalty: float = at_least(0, default=0.0)
-    # No sequence of so many pieces of the vocabulary stands twice in a translation; null: it may
+    # No n-gram of vocabulary pieces of this size may repeat in a translation; null is off
     no_repeat_ngram: int | None = at_least(1, default=None)
-    # The beam is shared out to groups, of which the later avoid words of the earlier, step by step
+    # The beam is split into groups; at each step, later groups avoid the words of earlier ones
     # (diverse beam search, Vijayakumar et al. 2016, arXiv:1610.02424)
     beam_groups: int = number(1, 1000, default=1)
-    # Taken off log-probabilities for each time that earlier groups have chosen a word at this step,
-    # before a group chooses its own; 0.5 there
+    # Subtracted from a word's log-probability for each time that earlier groups have chosen it at
+    # this step; 0.5 there
     diversity: float = at_least(0, default=0.0)
-    # The end symbol is forbidden before this share of the source length (end included)
+    # The end symbol is forbidden before this fraction of the source length (end included)
     min_ratio: float = at_least(0, default=0.5)
-    # At most this many times the source length (end included) in steps
+    # Maximal number of steps, as a multiple of the source length (end included)
     max_ratio: float = number(0, 100, default=3.0, open_ends="low")
     # Steps allowed beyond `max_ratio`, for short sources
     extra_steps: int = number(0, 10_000, default=0)
     forbid_unknown: bool = False  # never emit the unknown symbol
-    # Write the source token that it attends to most in place of an unknown symbol, as Luong et al.
-    # 2015 (arXiv:1410.8206); the authors do not.
+    # Replace an unknown symbol by the source token that it attends to most, as Luong et al. 2015
+    # (arXiv:1410.8206); the authors do not.
     replace_unknown: bool = False
-    # Hypotheses kept per sentence, of different texts, at most `beam_size`; or samples drawn, which
-    # may be equal
+    # Hypotheses kept per sentence, with distinct texts, at most `beam_size`; or the number of
+    # samples, which may be equal
     n_best: int = number(1, 100_000, default=1)
     batch_sentences: int = number(1, 100_000, default=32)
-    # Of matmuls; `bf16` is faster where the processor has it, and rounds to 8 bits. Probabilities
-    # of the words that are chosen come from float32 ones.
+    # Compute dtype of matmuls; `bf16` is faster where the hardware supports it, and has 8 bits of
+    # precision. Probabilities of the chosen words are computed in float32.
     precision: Precision = Precision.fp32
-    # A longer source is cut, with a warning; and so is one above 131,072 characters. A given
-    # translation that is scored is cut at as many.
+    # Longer sources, and those above 131,072 characters, are cut with a warning; so are given
+    # translations in forced decoding.
     max_source_tokens: int = number(1, 100_000, default=500)
-    # Draw translations word by word in place of the search, by the model's probabilities. What is
-    # said of lengths and of the unknown symbol holds; `min_ratio=0` leaves the ends to the model.
+    # Sample translations word by word from the model instead of searching. Length limits and
+    # `forbid_unknown` still apply; with `min_ratio=0` the model decides where to end.
     sample: bool = False
-    # Of the draws, which are keyed by it, the number of the line, that of the sample and the step
+    # Seed of the draws, which are keyed by seed, line number, sample number and step
     seed: int = at_least(0, default=1)
-    # Log-probabilities are divided by it before a draw: below 1 likely words get likelier
+    # Log-probabilities are divided by it before a draw: below 1, likely words become likelier
     temperature: float = number(0, 1000, default=1.0, open_ends="low")
-    # Draw from so many likeliest words (Fan et al. 2018, arXiv:1805.04833); null: from all
+    # Draw from the k likeliest words (Fan et al. 2018, arXiv:1805.04833); null: from all
     top_k: int | None = at_least(1, default=None)
-    # Of these, from as few likeliest as have this probability (Holtzman et al. 2020,
-    # arXiv:1904.09751)
+    # Of these, draw from the fewest likeliest words with this total probability (Holtzman et al.
+    # 2020, arXiv:1904.09751)
     top_p: float | None = number(0, 1, default=None, open_ends="low")
-    # Order the `n_best` by how well they agree with the others (minimum Bayes risk), which count by
-    # their probabilities, samples alike; null: by score
+    # Order the `n_best` by their agreement with the others (minimum Bayes risk), weighted by
+    # probability, or equally for samples; null orders by score
     mbr: Utility | None = None
-    # Of RUN_A+RUN_B, whose other settings of `decode` are those of the first
+    # How an ensemble RUN_A+RUN_B is combined; its other `decode` settings are those of the first
     ensemble: Mean = Mean.probabilities
-    # Of its members, in their order; null: all alike. Only their ratios matter.
+    # Weights of its members, in order; null weights them equally. Only ratios matter.
     weights: list[float] | None = None
 
     def check(self, _config: Any) -> None:
-        """See that the beam holds what is asked of it."""
+        """Check that the settings of search, sampling and ensembles are compatible."""
         if self.n_best > self.beam_size and not self.sample:
             what = f"decode.n_best={self.n_best} is above decode.beam_size={self.beam_size}"
             raise ConfigError("config", what, "Widen the beam.")
@@ -110,7 +110,7 @@ class DecodeConfig:
             raise ConfigError("config", idle, "Leave a run out that is to have no weight.")
 
 
-# A named set of sentences to look at; `figure3` is English-French
+# Named sets of example sentences; `figure3` is English-French
 Examples = StrEnum("Examples", "figure3")
 
 
@@ -118,19 +118,19 @@ Examples = StrEnum("Examples", "figure3")
 class EvaluateConfig:
     """Scores and figures of the test set."""
 
-    # Test sentences (1 is the first) that are drawn
+    # Numbers of the test sentences to draw, from 1
     heatmaps: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
-    # Sets of sentences that are translated and drawn besides, whatever the test set is
+    # Sets of sentences to translate and draw in addition to the test set
     examples: list[Examples] = field(default_factory=list)
     heatmap_words: bool = False  # join subwords to words in the figures
     # Font file for scripts that the default fonts lack; null finds an installed one
     heatmap_font: str | None = None
-    # sacreBLEU tokenizer: 13a, zh, ja-mecab, ko-mecab, char, ..; null for what suits the target
+    # sacreBLEU tokenizer: 13a, zh, ja-mecab, ko-mecab, char, ..; null selects it by the target
     # language
     bleu_tokenizer: str | None = None
 
     def check(self, config: Any) -> None:
-        """See that the sentences to draw can be there."""
+        """Check that the sentences to draw can exist."""
         if any(number < 1 for number in self.heatmaps):
             what = f"evaluate.heatmaps={self.heatmaps} names no sentence"
             raise ConfigError("config", what, "1 is first.")

@@ -1,4 +1,4 @@
-"""What an update makes smaller."""
+"""Settings of training objectives."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from seq2seq.run.errors import ConfigError
 @option("objective")
 @dataclass(kw_only=True)
 class LikelihoodConfig:
-    """The nats of the references, (2.1); with `trainer.label_smoothing`, of smoothed ones."""
+    """Negative log-likelihood of the references (2.1), smoothed by `trainer.label_smoothing`."""
 
     name: str = "likelihood"
 
@@ -19,29 +19,29 @@ class LikelihoodConfig:
 @option("objective")
 @dataclass(kw_only=True)
 class RDropConfig:
-    """R-Drop: two passes that drop different numbers have to agree (arXiv:2106.14448)."""
+    """R-Drop: two passes with different dropout must agree (arXiv:2106.14448)."""
 
     name: str = "rdrop"
-    # Of the divergence between the passes, their alpha: 5 for their translations
+    # Weight of the divergence between the passes, their alpha: 5 for their translation models
     weight: float = at_least(0, default=5.0)
 
     def check(self, config: Any) -> None:
-        """See that the model has no loss of its own."""
+        """Check that the model has no loss of its own."""
         _check_attention(config)
 
 
 @option("objective")
 @dataclass(kw_only=True)
 class SimCutConfig:
-    """SimCut: a pass without some of the words has to agree with one (arXiv:2206.02368)."""
+    """SimCut: a pass without some of the words must agree with a full one (arXiv:2206.02368)."""
 
     name: str = "simcut"
-    weight: float = at_least(0, default=3.0)  # of the divergence, their alpha
-    # Share of the words of both sides whose vectors are zero in the second pass, their p_cut
+    weight: float = at_least(0, default=3.0)  # weight of the divergence, their alpha
+    # Fraction of words on both sides whose embeddings are zeroed in the second pass, their p_cut
     cutoff: float = share(0.05)
 
     def check(self, config: Any) -> None:
-        """See that the model has no loss of its own."""
+        """Check that the model has no loss of its own."""
         _check_attention(config)
 
 

@@ -1,4 +1,4 @@
-"""Texts that are carried over as they are: which kinds there are, and their symbols."""
+"""Kinds of texts that are carried over unchanged, their patterns and their symbols."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 from seq2seq.run.errors import ConfigError
 
 MOST_ALIKE = 9
-"""Symbols of a kind, `<url1>` to `<url9>`; further texts of it in a sentence stay text."""
+"""Number of symbols per kind, `<url1>` to `<url9>`; further texts in a sentence stay text."""
 
 KINDS = {
     "url": r"(?:https?://|ftp://|www\.)[^\s<>\"]*[^\s<>\"'.,:;!?()\[\]{}]",
@@ -15,7 +15,7 @@ KINDS = {
     "number": r"(?<!\w)\d+(?:[.,:/-]\d+)*(?!\w)",
     "tag": r"</?\w[^<>]*>",
 }
-"""Patterns that have a name of their own."""
+"""Predefined kinds and their patterns."""
 
 _KIND = re.compile(r"([a-z]{1,20})(?:=(.*))?", re.DOTALL)
 
@@ -24,7 +24,7 @@ def patterns_of(placeholders: Sequence[str]) -> dict[str, str]:
     """Return the pattern of each kind of `data.placeholders`.
 
     Raises:
-        ConfigError: a kind is unknown or comes twice, or its pattern is none.
+        ConfigError: a kind is unknown or given twice, or its pattern is invalid.
     """
     found: dict[str, str] = {}
     for text in placeholders:
@@ -51,7 +51,7 @@ def numbered(kind: str) -> list[str]:
 
 
 def all_symbols(config: Any) -> list[str]:
-    """Return what a vocabulary protects: tags of languages, its own symbols, then placeholders."""
+    """Return the protected symbols: language tags, `tokenizer.symbols`, then placeholders."""
     kinds: Iterable[str] = patterns_of(config.data.placeholders)
     tags = [*config.data.tags.values()]
     own = (symbol for symbol in getattr(config.tokenizer, "symbols", []) if symbol not in tags)

@@ -1,4 +1,4 @@
-"""Fields with a default and a range; `compose.py` checks the range, which is metadata."""
+"""Config fields with a default and a range; the range is metadata, checked by `compose.py`."""
 
 import math
 from dataclasses import field
@@ -8,7 +8,7 @@ from typing import Any
 def number(
     low: float = -math.inf, high: float = math.inf, *, default: float | None, open_ends: str = ""
 ) -> Any:
-    """A number in [low, high]; `open_ends` names excluded ends: low, high or both."""
+    """A number in [low, high]; `open_ends` names the excluded ends: low, high or both."""
     return field(default=default, metadata={"low": low, "high": high, "open": open_ends})
 
 
@@ -18,10 +18,10 @@ def at_least(low: float, *, default: float | None) -> Any:
 
 
 def size(default: int | None) -> Any:
-    """Size of a layer; a square matrix of the largest still has a size in 64 bits."""
+    """The size of a layer; a square matrix of the largest size still fits in 64-bit sizes."""
     return number(1, 1_000_000, default=default)
 
 
 def share(default: float) -> Any:
-    """A probability that must leave something over: [0, 1)."""
+    """A probability below 1: [0, 1)."""
     return number(0.0, 1.0, default=default, open_ends="high")

@@ -1,4 +1,4 @@
-"""One run: its stages, its device, what it shows, and all other settings."""
+"""Settings of a run: stages, device, logging, initial weights, and `Config`, which holds all."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,59 +18,59 @@ from seq2seq.config.schema.ranges import at_least, number
 from seq2seq.config.schema.training import AdadeltaConfig, ConstantConfig, TrainerConfig
 from seq2seq.run.errors import ConfigError
 
-Stage = StrEnum("Stage", "tokenize train decode evaluate")  # the steps of a run, in their order
+Stage = StrEnum("Stage", "tokenize train decode evaluate")  # the steps of a run, in order
 
 
 @dataclass(kw_only=True)
 class LoggingConfig:
-    """What is shown while training; nothing here changes the weights."""
+    """What is logged in training; nothing here changes the weights."""
 
-    every: int = at_least(1, default=50)  # updates between lines
+    every: int = at_least(1, default=50)  # updates between log lines
     tensorboard: bool = True
-    # Validation translations shown in TensorBoard, the first ones with a heatmap
+    # Validation translations shown in TensorBoard, the first `heatmaps` of them with a heatmap
     samples: int = at_least(0, default=8)
     heatmaps: int = at_least(0, default=2)
 
 
 @dataclass(kw_only=True)
 class InitConfig:
-    """What a run begins with, other than weights that are drawn and vocabularies of its own."""
+    """Initial weights and vocabularies from another run, or vectors from files."""
 
-    # A run, or its `model/`, of which the best weights and the vocabularies are taken; RUN@last5,
-    # RUN@update-12000: other weights
+    # A run, or its `model/`, from which to take the best weights and the vocabularies; RUN@last5 or
+    # RUN@update-12000 selects other weights
     run: str | None = None
-    # Pieces that each vocabulary is given at most, the most frequent of the training text that it
-    # cannot write: letters, or words of `tokenizer: words`
+    # Maximal number of pieces to add to each vocabulary: the most frequent ones of the training
+    # text that it cannot write (letters, or words of `tokenizer: words`)
     new_pieces: int = at_least(0, default=0)
-    # Which of its weights, by beginnings of their names (`encoder`, `decoder.embedding`) or by
-    # patterns (`*.E.weight`); null takes all. The others are drawn.
+    # Which of its weights to take, by prefixes of their names (`encoder`, `decoder.embedding`) or
+    # by patterns (`*.E.weight`); null takes all. The others are drawn.
     parts: list[str] | None = None
-    # Files of vectors for words, in the text format of word2vec and GloVe; as wide as embeddings
+    # Files of word vectors, in the text format of word2vec and GloVe; as wide as the embeddings
     source_vectors: str | None = None
     target_vectors: str | None = None
 
     def check(self, _config: Any) -> None:
-        """See that parts and new pieces are those of something."""
+        """Check that parts and new pieces are given with a run."""
         for name in ("parts", "new_pieces"):
             if getattr(self, name) and self.run is None:
                 what = f"init.{name} is given and init.run is not"
                 raise ConfigError("config", what, "Give both.")
 
 
-# Where tensors live; auto takes CUDA if there is one
+# Where tensors live; auto takes CUDA if available
 Device = StrEnum("Device", "auto cpu cuda mps")
 
 
 @dataclass(kw_only=True)
 class Config:
-    """One run. The defaults are the paper's RNNsearch; groups of type `Any` have options."""
+    """All settings. The defaults are the paper's RNNsearch; groups of type `Any` have options."""
 
     name: str = "rnnsearch"
-    # Which paper a preset of another model follows, and where it differs; for `fidelity.md`
+    # The paper that a preset of another model follows, and where it differs; for `fidelity.md`
     follows: str = ""
     seed: int = at_least(0, default=1)
     device: Device = Device.auto
-    # CPU threads; null leaves torch's choice. Results are exact only at an equal count.
+    # CPU threads; null leaves torch's choice. Results are exact only at an equal number.
     threads: int | None = number(1, 1024, default=None)
     stages: list[Stage] = field(default_factory=lambda: list(Stage))
     data: DataConfig = field(default_factory=DataConfig)

@@ -1,4 +1,4 @@
-"""Optimizer, schedule and the training loop: Appendix B and what came later."""
+"""Settings of optimizers, schedules and the training loop: Appendix B and later work."""
 
 import math
 from dataclasses import dataclass, field
@@ -51,23 +51,23 @@ class PlateauConfig:
     name: str = "plateau"
     factor: float = number(0, 1, default=0.5, open_ends="both")
     patience: int = at_least(0, default=1)
-    min_factor: float = number(0, 1, default=0.01)  # never below this share of the optimizer's rate
+    min_factor: float = number(0, 1, default=0.01)  # lower limit, relative to `lr`
 
 
 @dataclass(kw_only=True)
 class DecayConfig:
-    """Warm up linearly, then fall, each of the three schedules below in its own way."""
+    """Linear warmup, then a decay; base of the three schedules below."""
 
     name: str = ""
     warmup: int = at_least(0, default=200)  # updates until the full rate
-    # Share of the rate that is left at the end: `trainer.max_updates`, or sooner `max_epochs`
+    # Fraction of the rate left at the end: `trainer.max_updates`, or `max_epochs` if sooner
     final_factor: float = number(0, 1, default=0.05)
 
 
 @option("scheduler")
 @dataclass(kw_only=True)
 class LinearConfig(DecayConfig):
-    """Fall on a line."""
+    """Linear decay."""
 
     name: str = "linear"
 
@@ -75,7 +75,7 @@ class LinearConfig(DecayConfig):
 @option("scheduler")
 @dataclass(kw_only=True)
 class InverseSqrtConfig(DecayConfig):
-    """Fall as 1/sqrt(update), never below `final_factor`."""
+    """Decay as 1/sqrt(update), never below `final_factor`."""
 
     name: str = "inverse_sqrt"
 
@@ -83,20 +83,20 @@ class InverseSqrtConfig(DecayConfig):
 @option("scheduler")
 @dataclass(kw_only=True)
 class CosineConfig(DecayConfig):
-    """Fall on half a cosine."""
+    """Decay along half a cosine."""
 
     name: str = "cosine"
 
 
-# What the summed loss is divided by before the backward pass
+# The divisor of the summed loss before the backward pass
 Normalize = StrEnum("Normalize", "none sentences words")
 # Compute dtype of matmuls; softmax, energies and loss stay in float32
 Precision = StrEnum("Precision", "fp32 bf16")
 # Order of the batches cut from one sorted pool
 BatchOrder = StrEnum("BatchOrder", "shortest_first shuffled")
-# What becomes of an update that runs out of memory
+# How to treat an update that runs out of memory
 OnOutOfMemory = StrEnum("OnOutOfMemory", "stop split")
-# The validation figure that decides which checkpoint is best; while no BLEU has reached 1, the loss
+# The validation metric that selects the best checkpoint; the loss until a BLEU has reached 1
 SelectBy = StrEnum("SelectBy", "loss bleu chrf")
 
 
@@ -104,29 +104,29 @@ SelectBy = StrEnum("SelectBy", "loss bleu chrf")
 class TrainerConfig:
     """Batches, loss, clipping, validation, limits: B.2 and the authors' code."""
 
-    # Sentences of one update (80 in B.2); null when `batch_tokens` counts instead
+    # Sentences per update (80 in B.2); null if `batch_tokens` is set
     batch_sentences: int | None = at_least(1, default=80)
-    # Padded tokens of one update, the longer side; null when `batch_sentences` counts instead
+    # Padded tokens per update, on the longer side; null if `batch_sentences` is set
     batch_tokens: int | None = at_least(1, default=None)
-    # In how many parts the gradient of an update is computed
+    # Number of parts in which the gradient of an update is computed
     accumulate: int = at_least(1, default=1)
     # Batches that are drawn together, sorted by length and cut: 1,600 pairs into 20 (B.2)
     pool_batches: int = at_least(1, default=20)
     batch_order: BatchOrder = BatchOrder.shortest_first  # `shortest_first` is the authors' code
-    reshuffle: bool = False  # shuffle anew in each epoch; otherwise once, before training (B.2)
+    reshuffle: bool = False  # shuffle in every epoch; otherwise once, before training (B.2)
     # `none`, the sum over all words of the batch, is the authors' code
     normalize: Normalize = Normalize.none
-    # Greatest gradient norm over all parameters (1 in B.2)
+    # Maximal gradient norm over all parameters (1 in B.2)
     clip_norm: float = number(0, default=1.0, open_ends="low")
-    # Weights that no update changes, by beginnings of their names (`encoder`, `decoder.embedding`)
-    # or by patterns (`*.E.weight`)
+    # Weights to freeze, by prefixes of their names (`encoder`, `decoder.embedding`) or by patterns
+    # (`*.E.weight`)
     freeze: list[str] = field(default_factory=list)
-    # Shares of the learning rate, by such names: {encoder: 0.1}; all that mean a weight count
+    # Factors of the learning rate, by such names: {encoder: 0.1}; matching factors are multiplied
     lr_factors: dict[str, float] | None = None
     label_smoothing: float = share(0.0)
     precision: Precision = Precision.fp32
-    # Stop, or compute the gradient in parts of the batch, halved until they fit. It is the same
-    # gradient up to rounding, so such a run is not exact: metrics name every update that was split.
+    # Stop, or compute the gradient in parts of the batch, halved until they fit. The gradient is
+    # the same up to rounding, so such a run is not exact: metrics name every update that was split.
     on_out_of_memory: OnOutOfMemory = OnOutOfMemory.stop
     # Decay per update of the averaged weights that are validated and decoded; 0 is off
     ema_decay: float = share(0.0)
@@ -137,18 +137,18 @@ class TrainerConfig:
     # Updates between validations; a checkpoint is written at each
     validate_every: int = at_least(1, default=10_000)
     checkpoint_every: int = at_least(1, default=1000)  # updates between further checkpoints
-    # Newest checkpoints that are kept, besides the best
+    # Number of newest checkpoints to keep, besides the best
     keep_checkpoints: int = at_least(2, default=2)
     select_by: SelectBy = SelectBy.loss
-    # Stop after n validations without a better score, or, before the first BLEU of 1, a lower loss;
+    # Stop after n validations without a better score (before the first BLEU of 1: a lower loss);
     # null never stops
     patience: int | None = at_least(1, default=None)
     # Decode only the first n validation sentences; the loss uses all
     validation_sentences: int | None = at_least(1, default=500)
-    validation_beam: int = number(1, 1000, default=1)  # beam of the decoding in validation
+    validation_beam: int = number(1, 1000, default=1)  # beam size in validation
 
     def check(self, _config: Any) -> None:
-        """See that one rule, not two, says how large a batch is."""
+        """Check that exactly one setting determines the batch size, and the range of factors."""
         if (self.batch_sentences is None) == (self.batch_tokens is None):
             what = "exactly one of trainer.batch_sentences and trainer.batch_tokens must be given"
             raise ConfigError("config", what, "Set the other to null.")

@@ -1,4 +1,4 @@
-"""The Transformer's parts, Vaswani et al. 2017, base sizes; `seq2seq/model/transformer.py`."""
+"""Settings of the Transformer (Vaswani et al. 2017, base sizes); `seq2seq/model/transformer.py`."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -11,7 +11,7 @@ from seq2seq.run.errors import ConfigError
 # LayerNorm before each sub-layer, or after the sum as printed (3.1)
 Norm = StrEnum("Norm", "pre post")
 Activation = StrEnum("Activation", "relu gelu")  # of the feed-forward networks; `relu` is 3.3
-# What tells positions apart; `sinusoidal` is 3.5
+# Position encodings; `sinusoidal` is 3.5
 PositionKind = StrEnum("PositionKind", "sinusoidal learned")
 
 
@@ -25,10 +25,10 @@ class LayersConfig:
     norm: Norm = Norm.post
     activation: Activation = Activation.relu
     positions: PositionKind = PositionKind.sinusoidal
-    longest: int = size(1024)  # learned positions; beyond, the last one stands in
-    dropout: float = share(0.1)  # of what each sub-layer adds (5.4)
+    longest: int = size(1024)  # number of learned positions; later ones use the last
+    dropout: float = share(0.1)  # on the output of each sub-layer (5.4)
     inner_dropout: float = share(0.0)  # inside the feed-forward networks
-    attention_dropout: float = share(0.0)  # of the weights of attention
+    attention_dropout: float = share(0.0)  # on attention weights
 
 
 @option("encoder")
@@ -40,7 +40,7 @@ class SelfAttentionConfig(LayersConfig):
     heads: int = size(8)
 
     def check(self, config: Any) -> None:
-        """See that the sizes fit."""
+        """Check that the sizes match."""
         check_width(config, "encoder.heads", self.heads)
 
 
@@ -52,7 +52,7 @@ class TransformerDecoderConfig(LayersConfig):
     name: str = "transformer"
 
     def check(self, config: Any) -> None:
-        """See that nothing is named that this decoder has not."""
+        """Check that the attention is the one in the decoder's layers."""
         if config.attention.name != "layers":
             what = f"decoder=transformer attends in its layers, not by {config.attention.name}"
             raise ConfigError("config", what, "Use attention=layers.")
@@ -63,8 +63,8 @@ class TransformerDecoderConfig(LayersConfig):
 class LayersAttentionConfig:
     """Multi-head attention to the source in each layer of a Transformer's decoder (3.2.2).
 
-    `layer` and `head` choose the weights that stand for all of them: in heatmaps, alignments, the
-    report, and where unknown words are replaced.
+    `layer` and `head` choose the weights shown as the attention: in heatmaps, alignments and the
+    report, and used to replace unknown words.
     """
 
     name: str = "layers"
@@ -73,7 +73,7 @@ class LayersAttentionConfig:
     head: int | None = number(1, 1000, default=None)  # the first is 1; null: the mean of all
 
     def check(self, config: Any) -> None:
-        """See that the sizes fit, and that the layer and the head exist."""
+        """Check that the sizes match, and that the layer and the head exist."""
         if config.decoder.name != "transformer":
             foreign = (
                 f"attention=layers is a Transformer's, and the decoder is {config.decoder.name}"
@@ -88,7 +88,7 @@ class LayersAttentionConfig:
 
 
 def check_width(config: Any, key: str, heads: int) -> None:
-    """See that words are as wide as the layers, and that heads divide that."""
+    """Check that embeddings are as wide as the layers, and that heads divide that width."""
     width, embedding = config.model.hidden_size, config.model.embedding_size
     if embedding != width:
         unequal = f"model.embedding_size={embedding} is not model.hidden_size={width}"

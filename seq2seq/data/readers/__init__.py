@@ -1,4 +1,4 @@
-"""Readers of corpora, one for each form; importing them makes them known."""
+"""Readers of corpora, one per form; importing this package registers them."""
 
 from seq2seq.data.readers import embedded, files, hub, test_sets
 from seq2seq.data.readers.place import Pairs, Place, reads, scan_pairs

@@ -28,7 +28,7 @@ _PARQUET_ROWS = 1000  # read at a time
 def read_parallel_files(place: Place) -> Pairs:
     """Read two text files; line n of one translates line n of the other."""
     source, target = (_openable(place, name) for name in place.names)
-    # Names that call the source the target are only a hint: a warning.
+    # File names that suggest swapped sides are only a hint, so warn.
     languages = place.languages
     named = [_language_in_name(path, languages) for path in (source, target)]
     if languages[0] != languages[1] and (named[0] == languages[1] or named[1] == languages[0]):
@@ -39,9 +39,9 @@ def read_parallel_files(place: Place) -> Pairs:
 
 @reads(r".*\.tsv(\.gz|\.xz)?", example="pairs.tsv")
 def read_tsv(place: Place) -> Pairs:
-    """Read lines of source, one tab, target, or of the columns that a header of codes names.
+    """Read lines of source, tab, target, or the columns named by a header of language codes.
 
-    Quotes have no meaning.
+    Quotes have no special meaning.
     """
     path, summary = _table(place)
     return _tsv_pairs(scan_lines(path, summary), place, path, summary)
@@ -49,7 +49,7 @@ def read_tsv(place: Place) -> Pairs:
 
 @reads(r".*\.jsonl?(\.gz|\.xz)?", example="pairs.jsonl")
 def read_json_lines(place: Place) -> Pairs:
-    """Read one JSON object a line, flat or with both sides under `translation`."""
+    """Read one JSON object per line, flat or with both sides under `translation`."""
     path, summary = _table(place)
     lines = scan_lines(path, summary)
     return parsed(lines, f"{path}:", lambda line, where: _json_pair(line, place, where))
@@ -57,21 +57,21 @@ def read_json_lines(place: Place) -> Pairs:
 
 @reads(r".*\.parquet", example="pairs.parquet")
 def read_parquet(place: Place) -> Pairs:
-    """Read rows of the same shapes as JSON objects."""
+    """Read Parquet rows, laid out like the JSON objects of `read_json_lines`."""
     path, summary = _table(place)
     rows = _parquet_rows(path, place, summary)
     return parsed(rows, f"{path} row ", lambda row, where: pair_of_row(row, place, where))
 
 
 def as_pairs(texts: Iterable[tuple[str, str] | DataError]) -> Pairs:
-    """Make pairs of what `scan_parallel` yields."""
+    """Convert what `scan_parallel` yields to pairs."""
     return (text if isinstance(text, DataError) else Pair(*text) for text in texts)
 
 
 def parsed(
     rows: Iterable[T | DataError], where: str, parse: Callable[[T, str], Pair], first: int = 1
 ) -> Pairs:
-    """Make a pair of each row, or the error that says why it holds none; count from `first`."""
+    """Yield the pair of each row, or the error that says why there is none; count from `first`."""
     for number, row in enumerate(rows, first):
         try:
             pair = row if isinstance(row, DataError) else parse(row, f"{where}{number}")
@@ -81,12 +81,12 @@ def parsed(
 
 
 def pair_of_row(row: Mapping[str, object], place: Place, where: str) -> Pair:
-    """Take the two sides out of `{"en": ..., "fr": ...}` or `{"translation": {...}}`.
+    """Extract both sides from `{"en": ..., "fr": ...}` or `{"translation": {...}}`.
 
-    Line ends inside a text become one space, a missing value (null) an empty side.
+    Line ends inside a text become one space; null becomes an empty side.
 
     Raises:
-        DataError: a column is missing or holds no text.
+        DataError: a column is missing or does not hold text.
     """
     nested = row.get("translation")
     texts = nested if isinstance(nested, dict) else row
@@ -104,7 +104,7 @@ def pair_of_row(row: Mapping[str, object], place: Place, where: str) -> Pair:
 
 
 def _text(value: object, where: str) -> str:
-    """Return text from a table, after the checks that bytes from a file undergo."""
+    """Return text from a table, after the same checks as bytes from a file."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -127,14 +127,14 @@ def _openable(place: Place, name: str) -> Path:
 
 def _table(place: Place) -> tuple[Path, FileSummary]:
     path = _openable(place, place.names[0])
-    # English is the less likely to be beyond ASCII.
+    # English last: it is the least likely to go beyond ASCII.
     languages = sorted(place.languages, key=lambda code: _primary(code) in ("en", "eng"))
     place.inputs.append(FileSummary(path.name, languages=languages))
     return path, place.inputs[-1]
 
 
 def _language_in_name(path: Path, languages: tuple[str, str]) -> str | None:
-    """Return the language of `train.en`, `train.en.gz`, `train.en.txt` or `en/train.txt`."""
+    """Return the language named in `train.en`, `train.en.gz`, `train.en.txt` or `en/train.txt`."""
     *parts, last = path.name.split(".")
     parts += [] if last in ("gz", "xz") else [last]
     return next((part for part in [*parts[:0:-1], path.parent.name] if part in languages), None)
@@ -163,10 +163,10 @@ def _tsv_pairs(
 
 
 def _columns_named(cells: Sequence[str], languages: tuple[str, str]) -> tuple[int, int] | None:
-    """Return where a header has the two language codes; None if the cells are no such header."""
+    """Return the columns of both language codes in a header; None if the line is not a header."""
     codes = [regex.sub(r"^\P{L}+|\P{L}+$", "", cell).replace("_", "-").lower() for cell in cells]
     wanted = [language.replace("_", "-").lower() for language in languages]
-    for part in (str, _primary):  # `pt-BR` first as it stands, then as `pt`
+    for part in (str, _primary):  # match `pt-BR` literally first, then as `pt`
         names, (source, target) = list(map(part, codes)), map(part, wanted)
         if source != target and names.count(source) == names.count(target) == 1:
             return names.index(source), names.index(target)
@@ -174,7 +174,7 @@ def _columns_named(cells: Sequence[str], languages: tuple[str, str]) -> tuple[in
 
 
 def _primary(code: str) -> str:
-    """Return the language of a code, of two letters where it has such a code."""
+    """Return the language of a code, with two letters where such a code exists."""
     language = code.partition("-")[0]
     return SHORT_CODES.get(language, language)
 
@@ -192,7 +192,7 @@ def _json_pair(line: str, place: Place, where: str) -> Pair:
 
 
 def _parquet_rows(path: Path, place: Place, summary: FileSummary) -> Iterator[dict[str, Any]]:
-    # Read directly: `datasets` would first copy the file into its cache.
+    # Read directly: `datasets` would first copy the file to its cache.
     import pyarrow as pa
     import pyarrow.parquet as pq
 

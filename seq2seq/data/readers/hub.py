@@ -1,8 +1,8 @@
-"""Datasets of the Hugging Face Hub, or local directories laid out like them.
+"""Datasets of the Hugging Face Hub, or local directories with the same layout.
 
-`datasets` finds, downloads and caches them (`HF_HOME` moves its cache). No dataset runs a program:
-the library refuses. Left alone it asks an unreachable Hub again for 23 s, and a silent one for
-minutes: here it has a time limit, after which its cache serves.
+`datasets` finds, downloads and caches them (`HF_HOME` moves its cache). The library refuses to run
+code of a dataset. By default it retries an unreachable Hub for 23 s, and a silent one for minutes:
+here it has a time limit, after which the cache is used.
 """
 
 import csv
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# The Hub must answer within the first time, and the dataset must be found within the second.
+# Time limits for the Hub to answer, and for the dataset to be found.
 PROBE_SECONDS = 10.0
 SEARCH_SECONDS = 40.0
 SEARCH_THREAD = "search on the Hub"
@@ -38,33 +38,33 @@ _LOCAL = "name local files instead, data.train=[train.en,train.fr], or a directo
 
 @dataclass(frozen=True)
 class HubDataset:
-    """`hub:NAME[@REVISION][:CONFIG[:SPLIT]]`, taken apart; what is not written is None."""
+    """A parsed `hub:NAME[@REVISION][:CONFIG[:SPLIT]]`; missing parts are None."""
 
     spec: str
     name: str
-    local: Path | None  # the directory that NAME means; then nothing is asked from the Hub
+    local: Path | None  # the directory if NAME is one; the Hub is then not used
     revision: str | None  # a commit, tag or branch; None for the newest commit
     config: str | None
     split: str
-    languages: tuple[str, str]  # columns that hold text
+    languages: tuple[str, str]  # the columns of text
 
 
 def parse_hub_name(place: Place) -> HubDataset:
-    """Take a name apart.
+    """Parse the name of a dataset.
 
     Raises:
         ConfigError: there is no NAME.
         DataError: NAME is a directory that does not exist.
     """
     [spec] = place.names
-    # At most three parts: a slice such as train[:1000] has a colon of its own.
+    # At most three parts: a slice such as train[:1000] contains a colon.
     name, config, split = [*spec[len("hub:") :].split(":", 2), "", ""][:3]
     if not name:
         raise ConfigError("config", f"{spec!r} names no dataset", "Write hub:NAME:CONFIG:SPLIT.")
     revision = ""
-    # The library itself prefers a directory below the working directory to the Hub.
+    # Like the library, prefer a directory below the working directory to the Hub.
     local = next((path for path in (place.path(name), Path(name)) if path.is_dir()), None)
-    # No name on the Hub looks like this: a mistyped directory is not asked for there.
+    # No Hub name looks like this, so it is a mistyped directory.
     if local is None and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise DataError(place.path(name), "no such directory", "Check the name and data.root.")
     if local is None:
@@ -75,15 +75,15 @@ def parse_hub_name(place: Place) -> HubDataset:
 
 @reads("hub:.*", example="hub:NAME@COMMIT:CONFIG:SPLIT")
 def read_hub(place: Place) -> Pairs:
-    """Read rows with a column for each language, or one called `translation`.
+    """Read rows with a column per language, or one column called `translation`.
 
-    The summary holds NAME@COMMIT, the number of rows, and the SHA-256 of what was read of them, as
-    JSON lines.
+    The summary holds NAME@COMMIT, the number of rows, and the SHA-256 of the columns read, as JSON
+    lines.
 
     Raises:
         DataError: no such config, split or data file.
         PlatformError: no network, no such dataset, or no access to it.
-        UntrustedError: the dataset consists of a program.
+        UntrustedError: the dataset is a loading script.
     """
     dataset = parse_hub_name(place)
     rows = _rows(dataset, place)
@@ -107,11 +107,11 @@ def _rows(dataset: HubDataset, place: Place) -> Iterator[dict[str, Any]]:
 
 
 def _load(dataset: HubDataset) -> tuple[str, Any]:
-    """Download a dataset or find it in the cache; return its name and commit, and its table."""
+    """Download a dataset or find it in the cache; return NAME@COMMIT and its table."""
     import datasets
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    # What fails is raised; bars and messages of the libraries would only stand beside it.
+    # Failures are raised; silence the libraries' progress bars and log messages.
     datasets.disable_progress_bars()
     disable_progress_bars()
     for library in ("datasets", "huggingface_hub"):
@@ -124,14 +124,14 @@ def _load(dataset: HubDataset) -> tuple[str, Any]:
             builder = _search(dataset)
             name = f"{dataset.name}@{builder.hash}"
             logger.info("%s: commit %s", dataset.spec, builder.hash)
-        builder.download_and_prepare()  # takes as long as it takes
+        builder.download_and_prepare()  # without a time limit
         return name, builder.as_dataset(split=dataset.split)
     except Exception as error:
         raise _explained(error, dataset) from None
 
 
 def _search(dataset: HubDataset) -> Any:
-    """Find a dataset on the Hub, or, where that fails for whatever reason, in the cache."""
+    """Find a dataset on the Hub or, if that fails for any reason, in the cache."""
     import datasets
     import huggingface_hub.constants as hub
 
@@ -143,17 +143,17 @@ def _search(dataset: HubDataset) -> Any:
         offline, builder = hub.HF_HUB_OFFLINE, None
         hub.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
         try:
-            # A table lies there under the options that it was read with.
+            # The cache is keyed by the options that a table was read with.
             for options in (_as_text(dataset, "\t"), _as_text(dataset, ","), {}):
                 with suppress(ConnectionError, ValueError):
                     builder = builder or _load_builder(dataset, None, options)
         finally:
-            # After a timeout nothing asks again: not this search, nor that of the next split.
+            # After a timeout, stay offline: neither this split nor the next asks again.
             offline = offline or isinstance(error, TimeoutError)
             hub.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = offline
-        if builder is None:  # not there either: the first error says why
+        if builder is None:  # not in the cache either: raise the first error
             raise
-    # From its cache the library takes any commit, whatever was asked for.
+    # The library's cache returns any commit, regardless of the one requested.
     if dataset.revision and not builder.hash.startswith(commit):
         what = f"the cache has only commit {builder.hash}, and the Hub does not give {commit}"
         raise PlatformError(dataset.spec, what, "Connect, or leave @REVISION out.")
@@ -161,10 +161,10 @@ def _search(dataset: HubDataset) -> Any:
 
 
 def _ask_hub(dataset: HubDataset) -> tuple[str | None, Any]:
-    """Return the commit that a revision means, and the builder of the dataset at this commit."""
+    """Return the commit of a revision, and the dataset's builder at this commit."""
     from huggingface_hub import HfApi
 
-    # Asked once; the library's own questions are repeated.
+    # A single request; the library's own requests are retried.
     revision = dataset.revision or "main"
     commit = HfApi().dataset_info(dataset.name, revision=revision, timeout=PROBE_SECONDS).sha
     return commit, _builder(dataset, commit)
@@ -187,10 +187,10 @@ def _load_builder(dataset: HubDataset, revision: str | None, options: dict[str, 
 
 
 def _as_text(dataset: HubDataset, separator: str) -> dict[str, Any]:
-    """Return options of CSV and TSV by which every cell is the text that stands there.
+    """Return CSV and TSV options under which every cell is its literal text.
 
-    Left alone, the library takes `None` and `NA` for nothing, `1.50` and `2020` for numbers, and
-    what follows a quotation mark, over several lines even of a TSV, for one text.
+    By default, the library reads `None` and `NA` as missing, `1.50` and `2020` as numbers, and text
+    after a quotation mark as one cell, even across lines of a TSV.
     """
     quoting = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
     text = dict.fromkeys(dataset.languages, _cell)
@@ -199,27 +199,27 @@ def _as_text(dataset: HubDataset, separator: str) -> dict[str, Any]:
 
 
 def _cell(text: str) -> str:
-    """Return a cell as it stands."""
+    """Return a cell unchanged; refuse one with a line end."""
     if "\n" in text:
         raise ValueError(f"{text[:30]!r} goes on over a line end: double a lone quotation mark")
     return text
 
 
 def _within(seconds: float, call: Callable[[], T]) -> T:
-    """Return what a call returns.
+    """Return the result of a call, with a time limit.
 
     Raises:
-        TimeoutError: it takes too long; it is then left to itself.
+        TimeoutError: the call takes too long; its thread is abandoned.
     """
     results: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
 
     def run() -> None:
         try:
             results.put(call())
-        except BaseException as error:  # raised below, whatever it is
+        except BaseException as error:  # raised again below
             results.put(error)
 
-    # A thread, because a name server or a list of addresses obeys no timeout of a connection.
+    # A thread, since connection timeouts do not cover name servers or lists of addresses.
     threading.Thread(target=run, daemon=True, name=SEARCH_THREAD).start()
     try:
         result = results.get(timeout=seconds)
@@ -231,7 +231,7 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def _explained(error: Exception, dataset: HubDataset) -> Exception:
-    """Return what the libraries raise as one line of ours; anything else as it is."""
+    """Convert an exception of the libraries to a one-line error of ours; return others as is."""
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
@@ -258,14 +258,14 @@ def _explained(error: Exception, dataset: HubDataset) -> Exception:
 
 
 def _http_errors() -> type[Exception]:
-    """Return the class of the HTTP client's errors; the client itself changes between versions."""
+    """Return the HTTP client's error class; which client it is depends on the version."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return cast(type[Exception], HfHubHTTPError.__mro__[1])
 
 
 def _refusal(error: BaseException | None) -> BaseException | None:
-    """Return the HTTP client's error behind another one; the libraries wrap one in the next."""
+    """Return the HTTP client's error in a chain of exceptions, or None."""
     while error is not None and not isinstance(error, _http_errors()):
         error = error.__cause__ or error.__context__
     return error

@@ -1,14 +1,14 @@
-r"""Where the pairs of a split lie, and which reader reads that form of corpus.
+r"""Locates the pairs of a split, and dispatches to the reader for that form of corpus.
 
-A form is a function with the pattern of the names that it reads. From inside this package or from
-outside of it:
+A form is a function registered with the pattern of the names it reads, inside or outside this
+package:
 
     @reads(r".*\.csv", example="pairs.csv")
     def read_csv(place: Place) -> Iterator[Pair | DataError]: ...
 
-What can be checked without reading (a name, a missing file) is an error of the call itself, so that
-a mistake in the test set ends a run before its training set is read. A line or row that cannot be
-read is yielded as its error.
+Errors that need no reading (a bad name, a missing file) are raised by the call itself, so a mistake
+in the test set ends a run before its training set is read. A line or row that cannot be read is
+yielded as its error.
 """
 
 import re
@@ -29,27 +29,27 @@ class Place:
 
     cfg: DataConfig
     split: str
-    # Grows while the split is read: what its files held, in the order of the config.
+    # Grows while the split is read: summaries of its files, in the order of the config.
     inputs: list[FileSummary] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
-        """What the config says: files, or a name with a prefix such as `hub:`."""
+        """The names in the config: files, or a name with a prefix such as `hub:`."""
         names: list[str] = getattr(self.cfg, self.split)
         return names
 
     @property
     def languages(self) -> tuple[str, str]:
-        """Source and target."""
+        """Source and target language."""
         return self.cfg.source_language, self.cfg.target_language
 
     def path(self, name: str) -> Path:
-        """Return the path of a file; relative names start from `data.root`."""
+        """Return the path of a file; names are relative to `data.root`."""
         return Path(self.cfg.root).expanduser() / Path(name).expanduser()
 
 
 LONGEST_ALONE = 1000
-"""Characters of a pair that is the only one: more are a text without line ends."""
+"""Maximal characters of a single pair: a longer one is a text without line ends."""
 
 Pairs = Iterator[Pair | DataError]
 Reader = Callable[[Place], Pairs]
@@ -58,12 +58,12 @@ _forms: list[tuple[int, re.Pattern[str], str, Reader]] = []
 
 
 def reads(pattern: str, *, example: str, names: int = 1) -> Callable[[Reader], Reader]:
-    """Name the form of corpus that a function reads; of several that match, the latest counts.
+    """Register a function as the reader of a form; of several matches, the latest counts.
 
     Args:
-        pattern: Of the whole of each name, capital letters or not.
-        example: For the error about a form that nothing reads.
-        names: How many the config gives.
+        pattern: Must match each whole name; case-insensitive.
+        example: Shown in the error about an unknown form.
+        names: Number of names that the config gives.
     """
 
     def register(reader: Reader) -> Reader:
@@ -74,14 +74,14 @@ def reads(pattern: str, *, example: str, names: int = 1) -> Callable[[Reader], R
 
 
 def scan_pairs(place: Place) -> Pairs:
-    """Yield the pairs of a split in their order, none left out, or their errors.
+    """Yield all pairs of a split in order, or their errors.
 
-    Line counts, and all that is wrong far down a file, show only at the end: use up the iterator
-    before training on its pairs.
+    Unequal line counts and errors far down a file only show at the end: exhaust the iterator before
+    training on its pairs.
 
     Raises:
-        ConfigError: at once, if the place is of no known form.
-        UserError: as its reader does; and if there is no pair at all.
+        ConfigError: immediately, if no reader knows the form.
+        UserError: as raised by the reader, or if there is no pair at all.
     """
     names = place.names
     for count, pattern, _, reader in _forms:

@@ -1,6 +1,6 @@
-"""Test sets of sacreBLEU, WMT's newstests among them: `sacrebleu:NAME+NAME`.
+"""Test sets of sacreBLEU, such as WMT's newstests: `sacrebleu:NAME+NAME`.
 
-sacreBLEU downloads them into its cache (the variable SACREBLEU moves it) and turns them into text.
+sacreBLEU downloads them to its cache (the variable SACREBLEU moves it) and converts them to text.
 """
 
 import difflib
@@ -20,7 +20,7 @@ from seq2seq.data.readers.place import Pairs, Place, reads
 from seq2seq.data.text import scan_parallel
 from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
-# For each answer of the host.
+# For each response of the host.
 TIMEOUT_SECONDS = 10.0
 
 _LOCAL = "name local files instead, data.test=[test.en,test.fr]"
@@ -28,7 +28,7 @@ _LOCAL = "name local files instead, data.test=[test.en,test.fr]"
 
 @reads("sacrebleu:.*", example="sacrebleu:NAME+NAME")
 def read_test_sets(place: Place) -> Pairs:
-    """Read test sets one after the other; of several references the first one.
+    """Read test sets one after the other; if there are several references, the first.
 
     Raises:
         ConfigError: there is no NAME, or an empty one.
@@ -46,7 +46,7 @@ def read_test_sets(place: Place) -> Pairs:
 
 
 def _files(spec: str, name: str, languages: str) -> tuple[Path, Path]:
-    """Return the source and reference file of a set, downloaded where need be."""
+    """Return the source and reference file of a set, downloaded if necessary."""
     from sacrebleu import utils
 
     known = utils.get_available_testsets()
@@ -65,7 +65,7 @@ def _files(spec: str, name: str, languages: str) -> tuple[Path, Path]:
 
 @contextmanager
 def _library_errors(spec: str, name: str) -> Iterator[None]:
-    """Turn what sacreBLEU raises into one line of ours, and keep it from logging and waiting."""
+    """Convert exceptions of sacreBLEU to our one-line errors; silence it and limit its waits."""
     from portalocker.exceptions import LockException
 
     logging.getLogger("sacrebleu").setLevel(logging.CRITICAL)
@@ -73,7 +73,7 @@ def _library_errors(spec: str, name: str) -> Iterator[None]:
     socket.setdefaulttimeout(TIMEOUT_SECONDS)
     try:
         yield
-    except SystemExit:  # how the library reports a wrong checksum, or a certificate it refuses
+    except SystemExit:  # raised for a wrong checksum or a refused certificate
         what = f"the download of {name} is damaged or its host is not trusted"
         raise PlatformError(spec, what, _again(name)) from None
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, UnicodeDecodeError):

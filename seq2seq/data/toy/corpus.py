@@ -1,4 +1,4 @@
-"""The corpus: an endless stream of sentences, dealt into three splits that never meet."""
+"""The corpus: an endless stream of sentences, divided into three disjoint splits."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -14,21 +14,21 @@ from seq2seq.run.errors import ConfigError
 
 SPLITS = ("train", "validation", "test")
 SHORTEST, LONGEST = 3, 60
-MAX_MISSES = 5_000  # draws in a row without a new sentence after which a split counts as used up
+MAX_MISSES = 5_000  # consecutive draws without a new sentence after which a split is exhausted
 
 
 @cache
 def grammar() -> Grammar:
-    """Read all tables, once."""
+    """Return the grammar of all tables, which are read once."""
     return Grammar(rows("rules"), read_lexicon())
 
 
 def split_of(french: str) -> str:
-    """Tell the split of a sentence pair by its French side: a tenth each to validation and test.
+    """Return the split of a sentence pair, by its French side: a tenth each to validation and test.
 
-    The French side decides because translation is a function of the English: pairs that share
-    either sentence share the French one, so neither sentence can cross into another split.
-    Independent of the seed, so corpora of different seeds may be mixed.
+    The French side decides because the English determines it: pairs that share either sentence
+    share the French one, so no sentence can occur in two splits. Independent of the seed, so
+    corpora of different seeds may be mixed.
     """
     bucket = hashlib.blake2b(french.encode(), digest_size=2).digest()[0] % 10
     return {0: "validation", 1: "test"}.get(bucket, "train")
@@ -39,18 +39,18 @@ def generate(
 ) -> Iterator[Pair]:
     """Yield `count` sentence pairs with gold links.
 
-    The same arguments give the same pairs on every machine, and a smaller count a prefix.
-    Validation and test hold no sentence twice; train may repeat short ones.
+    The same arguments give the same pairs on every machine, and a smaller count gives a prefix.
+    Validation and test have no repeated sentence; train may repeat short ones.
 
     Args:
         split: train, validation or test.
         count: Number of pairs.
-        seed: Every seed gives another corpus.
-        min_words: Fewest English words, as `str.split` counts them.
-        max_words: Most English words; lengths are drawn evenly in between.
+        seed: Each seed gives a different corpus.
+        min_words: Minimal number of English words, as counted by `str.split`.
+        max_words: Maximal number of English words; lengths are drawn uniformly.
 
     Raises:
-        ConfigError: an argument is out of range, or the split has not that many sentences.
+        ConfigError: an argument is out of range, or the split has too few sentences.
     """
     if split not in SPLITS:
         raise ConfigError("data.grammar", f"no split {split!r}", f"Use {', '.join(SPLITS)}.")
@@ -61,7 +61,7 @@ def generate(
             f"Use {SHORTEST} <= min_words <= max_words <= {LONGEST}.",
         )
     digest = hashlib.blake2b(f"{seed} {split} {min_words} {max_words}".encode(), digest_size=8)
-    # Only `Random.random` is used: its algorithm is fixed, that of `choice` and others is not.
+    # Use only `Random.random`, whose algorithm is fixed, unlike that of `choice` and others.
     random = Random(int.from_bytes(digest.digest(), "big")).random
     return _draw(split, count, random, range(min_words, max_words + 1))
 

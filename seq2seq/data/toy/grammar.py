@@ -1,9 +1,9 @@
 """A synchronous grammar that draws sentences of a given length.
 
-For every constituent and every number of English words, `choices` lists the ways to make it with
-their probabilities, those of its parts included (the inside algorithm, over lengths). So a
-sentence of exactly `n` words is drawn at once, as often as the weights of the rules say, and none
-is thrown away for its length.
+For every constituent and number of English words, `choices` lists the ways to make it with their
+probabilities, those of its parts included (the inside algorithm, over lengths). A sentence of
+exactly `n` words is thus drawn directly, with the probability given by the rules' weights, and none
+is rejected for its length.
 """
 
 from bisect import bisect
@@ -20,11 +20,11 @@ from seq2seq.data.toy.verbs import Verb
 
 
 class Choices(NamedTuple):
-    """All ways to make a constituent of so many words."""
+    """All ways to make a constituent with a given number of words."""
 
-    ways: "list[tuple[Rule | Verb, Parts]]"  # what, and the choices for each child
+    ways: "list[tuple[Rule | Verb, Parts]]"  # a rule or verb, and the choices for each child
     masses: list[float]  # the probability of each
-    cumulative: list[float]  # the masses added up
+    cumulative: list[float]  # cumulative sums of the masses
 
 
 Parts = tuple[Choices, ...]
@@ -36,10 +36,10 @@ class Grammar:
 
     Args:
         rows: The lines of rules.txt.
-        lexicon: The entries of the constituents that consist of words alone.
+        lexicon: The entries of constituents that consist of words only.
 
     Raises:
-        ValueError: a line is no rule, or something French has no English counterpart.
+        ValueError: a line is not a rule, or a French part has no English counterpart.
     """
 
     def __init__(self, rows: list[list[str]], lexicon: Lexicon) -> None:
@@ -50,7 +50,7 @@ class Grammar:
         self._deals: dict[tuple[tuple[str, ...], int], list[tuple[Parts, float]]] = {}
         self._lengths = {symbol: sorted({e.words for e in lexicon[symbol]}) for symbol in lexicon}
 
-        # Keep what there are words for.
+        # Keep the productions whose constituents can be made.
         made = [production for row in rows for production in self._read(*row)]
         alive: list[Production] = []
         while len(alive) != len(made):
@@ -70,7 +70,7 @@ class Grammar:
             self.productions[symbol].append((symbol, share, rule, children))
 
     def _read(self, head: str, *sides: str) -> Iterator[Production]:
-        """Read a line; yield a rule with all values of its variables, weighed by them."""
+        """Parse a line; yield its rule for all values of its variables, with their weights."""
         match head.split(), sides:
             case ["let", variable, "=", *values], []:
                 weighted = [value.partition("*") for value in values]
@@ -83,7 +83,7 @@ class Grammar:
                 except ValueError as error:
                     raise ValueError(f"{head} | {english} | {french}: {error}") from None
                 patterns = [pattern.split(".") for pattern in (symbol, *rule.children)]
-                # `a,b` is a variable with a name of its own.
+                # `a,b` is an anonymous variable.
                 own = {f: dict.fromkeys(f.split(","), 1.0) for f in patterns[0] if "," in f}
                 domains = {**self._variables, **own}
                 used = [v for v in domains if any(v in pattern[1:] for pattern in patterns)]
@@ -95,7 +95,7 @@ class Grammar:
                 raise ValueError(f"{' | '.join([head, *sides])}: no rule")
 
     def draw(self, symbol: str, words: int, random: Callable[[], float]) -> Phrase:
-        """Draw a constituent of so many English words, as `str.split` counts them.
+        """Draw a constituent with a number of English words, as counted by `str.split`.
 
         There must be `choices` for it; `random` draws from [0, 1).
         """
@@ -108,11 +108,11 @@ class Grammar:
         return grow(self.choices(symbol, words), LIKE["il"], Clause())
 
     def choices(self, symbol: str, words: int) -> Choices:
-        """List the ways to make a constituent of so many words."""
+        """List the ways to make a constituent with a number of words."""
         key = symbol, words
         if key not in self._choices:
             found = list(self._ways(symbol, words))
-            # Added in order, not with `sum`: equal on every Python, so that sentences are.
+            # Not `sum`, whose result depends on the Python version, and with it the sentences.
             masses = [mass for _, _, mass in found]
             ways = [(item, parts) for item, parts, _ in found]
             self._choices[key] = Choices(ways, masses, list(accumulate(masses)))
@@ -133,7 +133,7 @@ class Grammar:
                     yield from [(rule, parts, share * mass) for parts, mass in deals]
 
     def _deal(self, children: tuple[str, ...], words: int) -> list[tuple[Parts, float]]:
-        """Deal words to children in all ways that they can use, with their probabilities."""
+        """Distribute words to children in all possible ways, with their probabilities."""
         if not children:
             return [((), 1.0)] if words == 0 else []
         key = children, words

@@ -1,4 +1,4 @@
-"""The lexicon: every table of words as entries of the grammar."""
+"""The lexicon: reads the tables of words as entries of the grammar."""
 
 import re
 from collections import defaultdict
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Entry(NamedTuple):
-    """One way to write a constituent without any further choice."""
+    """One way to make a constituent, without further choices."""
 
     item: Rule | Verb
     words: int  # in English
@@ -48,7 +48,7 @@ def _entry(english: str, french: str, weight: float = 1.0, like: str = "") -> En
 
 
 def _common_first(entries: list[T]) -> Iterator[tuple[int, T]]:
-    """Weigh the words of a list: the first is drawn three times as often as the last."""
+    """Weight the words of a list: the first is drawn three times as often as the last."""
     for place, entry in enumerate(entries):
         yield 90 - 60 * place // len(entries), entry
 
@@ -69,7 +69,7 @@ def _nouns() -> Entries:
             for features, en_form, fr_form, like_it in nouns[en]:
                 yield f"NOUN.{features}", _entry(en_form, fr_form, weight, like_it)
 
-    # Nouns in front of nouns: city1 museum2 director3, directeur3 du2 musée2 de1 la1 ville1.
+    # Compound nouns: city1 museum2 director3, directeur3 du2 musée2 de1 la1 ville1.
     for key, heads in lists("compounds"):
         modifiers, _, french = key.partition(" = ")
         name = "PART" if re.match("du |de l", french) else "COMPOUND"
@@ -93,7 +93,7 @@ def _adjectives() -> Entries:
             en, _, comparative = english.partition("/")
             forms = french_forms(*french.split("/"))
             fr = "/".join(forms)
-            # In front of its noun: marked for spelling.txt, twice in the plural.
+            # Before its noun, it is marked for spelling.txt, twice in the plural.
             in_front = "{}_/{}_/{}__/{}__".format(*forms)
             yield key, _entry(en, in_front if position == "PRE" else fr, weight)
             if position in ("PRE", "POST"):
@@ -130,7 +130,7 @@ def _words() -> Entries:
                 yield symbol, _entry(text, french.partition("*")[0], float(weight or 1), like)
 
 
-# Which adverbs a verb group has, and how often: groups of words.txt.
+# Adverb groups of words.txt for each polarity of a verb group, with their weights.
 POLARITIES = {"pos": {"": 88, "often": 12}, "neg": {"not": 70, "never": 30}, "plain": {"": 1}}
 
 
@@ -140,7 +140,7 @@ def _auxiliaries() -> Entries:
         helper, _, main = french.rpartition(" ")
         choices = product([word.partition("*") for word in drawn.split()], POLARITIES.items())
         for (time, _, weight), (polarity, shares) in choices:
-            # In the order of the table, so that a seed gives the same corpus in any process.
+            # In table order, so that a seed gives the same corpus in every process.
             for group in [group for group in shares if group in ["", *groups.split()]]:
                 form = f"{do} ~ V:base" if do and (group == "not" or time == "asked") else english
                 helpers, _, form_of_verb = form.partition("V:")

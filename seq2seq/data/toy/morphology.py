@@ -1,4 +1,4 @@
-"""How words inflect. What no rule gives is in conjugation.txt or beside the word in its table."""
+"""Inflection by rules; irregular forms are in conjugation.txt or next to the word in its table."""
 
 import re
 from typing import NamedTuple
@@ -32,7 +32,7 @@ class FrenchVerb(NamedTuple):
 
 
 def conjugate(infinitive: str) -> FrenchVerb:
-    """Conjugate a verb given without its reflexive pronoun."""
+    """Conjugate a verb, given without its reflexive pronoun."""
     end = max([end for end in _TABLE if infinitive.endswith(end)], key=len)
     stem = infinitive.removesuffix(end)
     forms, future, participle = _TABLE[end][0].split(" / ")

@@ -1,4 +1,4 @@
-"""One line of a table: its English and its French side. tables/rules.txt explains the notation."""
+"""A rule: the English and French side of a table line. tables/rules.txt explains the notation."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,29 +17,29 @@ _VERBAL = {"AUX": -1, "VERB": 1, "VP": 1, "BE": 1}
 
 
 class Slot(NamedTuple):
-    """One place on either side of a rule."""
+    """One position on either side of a rule."""
 
-    forms: tuple[str, ...]  # the written forms of a word; none for a constituent
-    child: int  # which constituent; -1 for a word
-    part: slice  # which words of an English constituent stand here
-    label: str  # words with the same label translate each other; 0 is for no translation
+    forms: tuple[str, ...]  # the written forms of a word; empty for a constituent
+    child: int  # index of the constituent; -1 for a word
+    part: slice  # the words of an English constituent to put here
+    label: str  # words with the same label translate each other; 0 means no translation
     marks: str
     head: bool
     tense: str
 
 
 class Rule:
-    """How a constituent is made of words and other constituents, or, in the lexicon, of words.
+    """Makes a constituent from words and other constituents or, in the lexicon, from words alone.
 
     Args:
         english: The English side.
         french: The French side.
-        weight: How often it is drawn, in relation to others for the same constituent.
-        like: The pronoun that others agree with as with this: elle for `une table`.
-        tense: The tense of the clause, if these are auxiliaries.
+        weight: Relative frequency among the rules for the same constituent.
+        like: The pronoun with the same agreement: elle for `une table`.
+        tense: The tense of the clause, if the words are auxiliaries.
 
     Raises:
-        ValueError: something French has no counterpart on the English side.
+        ValueError: a French part has no counterpart on the English side.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class Rule:
     ) -> None:
         self.weight, self._agreement, self.tense = weight, LIKE.get(like), tense
 
-        # Both sides as places; the constituents in English order, AUX[1:] being AUX[0] once more.
+        # Slots of both sides; constituents in English order (AUX[1:] is the same as AUX[0]).
         tokens = _tokens(english)
         self.children = tuple([t[1] for t in tokens if is_constituent(t[1]) and t[2] != "[1:]"])
         names = [child.partition(".")[0] for child in self.children]
         self.english = list(_slots(tokens, names))
         self.french = list(_slots(_tokens(french), names))
         self._links = {slot.label: self._linked(slot) for slot in self.french if slot.forms}
-        # English words besides those of the children, as `str.split` counts them.
+        # Number of English words without those of the children, as counted by `str.split`.
         self.words = sum([slot.forms[0][-1] not in ",.?'" for slot in self.english if slot.forms])
 
-        # Made first: what others agree with, then the auxiliary; last the verb, which has to know
-        # what stands around it.
+        # Order of making: what others agree with, then the auxiliary; last the verb, which needs
+        # its context.
         self._head = next((slot.child for slot in self.english if slot.head), -1)
         tenses = {slot.child: NON_FINITE[slot.tense] for slot in self.english if slot.tense}
         order = sorted(range(len(names)), key=lambda i: (i != self._head, _VERBAL.get(names[i], 0)))
@@ -71,7 +71,7 @@ class Rule:
         self._clause = "AUX" in names
         self._antecedent = any(slot.marks for slot in self.english)
 
-        # Short cuts: words that all translate each other; constituents alone; one constituent.
+        # Fast paths: words that all translate each other; only constituents; one constituent.
         slots = self.english + self.french
         self._marked = bool(tense) or any(slot.marks for slot in self.french)
         self._block = not names and not self._marked and not any(slot.label for slot in slots)
@@ -79,7 +79,7 @@ class Rule:
         self.passes = self._bare and len(slots) == 2
 
     def _linked(self, slot: Slot) -> list[int]:
-        """Find the English places with a label; a constituent has one only if it is written."""
+        """Find the English slots of a label; constituents need an explicit one."""
         alike = [i for i, s in enumerate(self.english) if s.label == slot.label]
         places = [i for i in alike if slot.label or self.english[i].forms]
         if not places:
@@ -93,20 +93,20 @@ class Rule:
         outer: Agreement,
         clause: Clause,
     ) -> Phrase:
-        """Make the children and lay out the words in both languages.
+        """Make the children and arrange the words in both languages.
 
         Args:
-            children: What `grow` needs to make each of them.
-            grow: Makes a child that agrees with something, in a clause.
-            outer: What the whole agrees with.
-            clause: The clause around it.
+            children: The argument of `grow` for each child.
+            grow: Makes a child, given its agreement and clause.
+            outer: The agreement of the whole.
+            clause: The enclosing clause.
         """
         if self._block:
             en = tuple([Word(outer.english(slot.forms)) for slot in self.english])
             fr = tuple([Word(outer.french(slot.forms), en) for slot in self.french])
             return Phrase(en, fr, self._agreement)
 
-        # The children; what they say about the clause is known to those that follow.
+        # The children; their additions to the clause are passed to later ones.
         agreement, like = outer, self._agreement
         if self._clause:
             clause = Clause(object_in_front=outer if self._antecedent else None)
@@ -115,7 +115,7 @@ class Rule:
             around = Clause(tense) if tense else clause
             part = grow(children[child], agreement, around)
             if part.clause:
-                # An object pronoun of the person of the subject (I see us) is drawn again.
+                # Redraw an object pronoun in the person of the subject (I see us).
                 while part.agreement and agreement.same_person(part.agreement):
                     part = grow(children[child], agreement, around)
                 clause = part.clause or clause
@@ -147,7 +147,7 @@ class Rule:
         return _flat([spans[place] for place in self._links[slot.label]])
 
     def _for_verb(self, spans: list[Words], laid: list[Words], clause: Clause) -> Phrase:
-        """Leave French words to the verb to place: <ne >pas, @<le_."""
+        """Hand French words to the verb, which places them: <ne >pas, @<le_."""
         places: dict[str, Words] = {"": (), "<": clause.before, ">": clause.after}
         for slot, words in zip(self.french, laid, strict=True):
             places[slot.marks.removeprefix("@")] += words
@@ -162,7 +162,7 @@ class Rule:
 
 
 def is_constituent(text: str) -> bool:
-    """Tell NP.pos.k from words: at least two letters, all of them capitals."""
+    """Whether a text is a constituent (NP.pos.k), not a word: two or more letters, all capitals."""
     name = text.partition(".")[0]
     return len(name) > 1 and name.isupper()
 
@@ -172,7 +172,7 @@ def _flat(spans: list[Words]) -> Words:
 
 
 def _tokens(side: str) -> list[tuple[str, ...]]:
-    """Cut a side into words, l'homme into two, and each into the groups of `_TOKEN`."""
+    """Split a side into words (l'homme into two), and each word into the groups of `_TOKEN`."""
     words = re.sub(r"'(?=[^\W\d])", "' ", side).split()
     return [token.groups("") for token in map(_TOKEN.fullmatch, words) if token]
 
@@ -182,7 +182,7 @@ def _slots(tokens: list[tuple[str, ...]], names: list[str]) -> Iterator[Slot]:
     for marks, text, part, label, star, tense in tokens:
         forms, child = tuple(text.split("/")), -1
         if is_constituent(text):
-            # Of two alike, the first mention is the first one.
+            # Of two with the same name, the first mention is the first.
             name = text.partition(".")[0]
             alike = [child for child, other in enumerate(names) if other == name]
             nth = 0 if part else mentioned.count(name)

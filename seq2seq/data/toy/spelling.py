@@ -1,4 +1,4 @@
-"""Spelling at word boundaries: elision, contraction, a or an; from a phrase to a sentence pair."""
+"""Writes a phrase as a sentence pair: elision, contraction, a or an, punctuation."""
 
 from seq2seq.data.pair import Pair
 from seq2seq.data.toy.phrase import Phrase, Word
@@ -13,10 +13,10 @@ VOWELS = frozenset("aeiouàâéèêëîïôùûœæh")
 
 
 def render(phrase: Phrase) -> Pair:
-    """Write a sentence and number its links.
+    """Write a sentence pair with its links.
 
-    No space before `?`: French typography wants a thin one, but then the mark would be the only
-    one that does not attach, and a tokenizer would have to undo it.
+    No space before `?`: French typography puts a thin one, but then it would be the only mark that
+    does not attach, and a tokenizer would have to undo it.
     """
     fr = _contract(_elide(list(phrase.fr)))
     position = {word: i for i, word in enumerate(phrase.en)}
@@ -29,7 +29,7 @@ def render(phrase: Phrase) -> Pair:
 
 
 def _elide(words: list[Word]) -> list[Word]:
-    """Change words in front of others: `le homme` -> `l' homme`, `ma amie` -> `mon amie`."""
+    """Adapt words to the following one: `le homme` -> `l' homme`, `ma amie` -> `mon amie`."""
     for i, word in enumerate(words[:-1]):
         if word.text in CHANGING:
             words[i] = Word(before(word.text, words[i + 1].text), word.sources)
@@ -37,7 +37,7 @@ def _elide(words: list[Word]) -> list[Word]:
 
 
 def before(word: str, following: str) -> str:
-    """Return the form that a French word takes before the next one."""
+    """Return the form of a French word before the following one."""
     if word == "si":
         return "s'" if following in ("il", "ils") else word
     if word == "des":
@@ -46,13 +46,13 @@ def before(word: str, following: str) -> str:
 
 
 def french_vowel(word: str) -> bool:
-    """Tell whether words elide before this one; an h is mute unless it is listed."""
+    """Return whether words elide before this one; an h is mute unless listed as aspirated."""
     aspirated = word in ASPIRATED_WORDS or word.startswith(ASPIRATED)
     return word[0].lower() in VOWELS and not aspirated
 
 
 def english_vowel(word: str) -> bool:
-    """Tell an apple, an honest man from a car, a university."""
+    """Return whether `an` comes before a word: an apple, an honest man; a car, a university."""
     vowel = word[0] in "aeiou" and not word.startswith(tuple(_TABLE["a"]))
     return vowel or word.startswith(tuple(_TABLE["an"]))
 

@@ -1,4 +1,4 @@
-"""Read the tables of the corpus: plain text, `#` begins a comment, long lines go on indented."""
+"""Reads the tables of the corpus: plain text, comments with `#`, indented continuation lines."""
 
 import re
 from pathlib import Path

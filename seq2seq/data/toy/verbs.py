@@ -2,10 +2,10 @@
 
     ne  me te se nous vous  le la les  lui leur  VERB  pas jamais plus rien  adverb  participle
 
-Before an infinitive the pronouns stand in front of the infinitive: il ne veut pas le voir.
+With an infinitive, the pronouns come before the infinitive: il ne veut pas le voir.
 
-Links: every English auxiliary (do, will, have, be) to the French verb that is finite; a simple
-past that becomes two words to both (ate -> a, mangé); a particle like its verb (look at).
+Links: every English auxiliary (do, will, have, be) links to the finite French verb; a simple past
+that becomes two words links to both (ate -> a, mangé); a particle links like its verb (look at).
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ class Verb(NamedTuple):
     """A verb of the lexicon."""
 
     english: dict[str, str]  # by form; empty for `be`, which is an auxiliary in English
-    particle: str  # the English word behind it, as in look at
+    particle: str  # the English word after it, as in look at
     french: FrenchVerb
     reflexive: bool = False
 
@@ -41,14 +41,14 @@ class Verb(NamedTuple):
     def _group(self, agreement: Agreement, clause: Clause, heads: Words) -> Words:
         tense, helpers, before, after, object_in_front = clause
         assert tense
-        if not heads:  # the last word of `has been` does for the verb
+        if not heads:  # the last word of `has been` serves as the verb
             helpers, heads = helpers[:-1], helpers[-1:]
         if self.reflexive:
             before += (Word(REFLEXIVE[agreement.person], heads),)
         before = tuple(sorted(before, key=lambda word: RANKS.get(word.text, 1)))
         with_etre = self.reflexive or self.french.takes_etre
 
-        # The verb itself; a participle agrees with the subject or with an object in front of it.
+        # The verb itself; a participle agrees with the subject or with an object before it.
         if tense.french == "infinitive":
             text = self.french.infinitive
         elif tense.french == "participle":
@@ -60,7 +60,7 @@ class Verb(NamedTuple):
         if not tense.helper:
             return (*before, Word(text, helpers + heads), *after)
 
-        # An auxiliary in front: n'a pas vu, but ne va pas le voir.
+        # With an auxiliary: n'a pas vu, but ne va pas le voir.
         name, _, time = tense.helper.partition(":")
         auxiliary = HELPERS["être" if name == "avoir" and with_etre else name]
         finite = Word(auxiliary.finite[time][agreement.person], helpers or heads)
