@@ -59,10 +59,10 @@ def commit(module: Path) -> str | None:
     asked = (["ls-files", "--error-unmatch", module.name], ["rev-parse", "HEAD"])
     for words in (*asked, ["status", "--porcelain", "--untracked-files=no"]):
         try:
-            answer = subprocess.run([*git, *words], capture_output=True, text=True, check=True)
+            answer = subprocess.run([*git, *words], capture_output=True, check=True)
         except (OSError, subprocess.CalledProcessError):
             return None
-        answers.append(answer.stdout.strip())
+        answers.append(answer.stdout.decode("utf-8", "replace").strip())
     return answers[1] + ("-dirty" if answers[2] else "")
 
 
