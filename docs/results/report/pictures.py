@@ -69,17 +69,20 @@ def take(page: Page, multi30k: str, quickstart: str, two: str) -> None:
 
 def take_layers(page: Page, layers: str) -> None:
     """Take those of a Transformer: a head to the source, and one within the source, in the dark."""
-    for name, kind, form, dark in (
-        ("heads.png", "heads", "ribbons", False),
-        ("within.png", "encoder", "matrix", True),
+    for name, kind, form, head, word, dark in (
+        ("heads.png", "heads", "ribbons", "layer 3, head 4", 6, False),
+        ("within.png", "encoder", "matrix", "layer 4, head 2", 7, True),
     ):
-        article = opened(page, layers, 271, dark=dark)
-        page.size(WIDTH, 640)
+        article = opened(page, layers, 301, dark=dark)
+        page.size(WIDTH, 720)
         page.mouse(f"input[value={form}] + span", click=True)
         page.mouse(f"{article}input[value={kind}] + span", click=True)
         page.js(f"document.querySelector('{article}select').focus()")
-        page.key("End", "ArrowUp", "ArrowUp")  # layer 2, head 2 of 4
-        page.mouse(f'{article}.word[data-side="target"][data-index="0"]', click=True)
+        page.key("End")
+        shown = f"document.querySelector('{article}select').selectedOptions[0].text"
+        while page.js(shown).lower() != head:
+            page.key("ArrowUp")
+        page.mouse(f'{article}.word[data-side="target"][data-index="{word}"]', click=True)
         page.call("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)  # the word stays pinned
         save(page, name, article)
 
