@@ -61,6 +61,7 @@ def most(degrees: int) -> float:
     return degrees * (1 - spread + 3.09 * spread**0.5) ** 3
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("changes", RULE_SETS, ids=str)
 @pytest.mark.parametrize("make", [tiny_model, tiny_transformer])
 def test_samples_have_the_distribution_of_the_model(make, changes):

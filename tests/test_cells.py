@@ -89,6 +89,7 @@ def test_values_are_the_oracles_along_targets_and_word_by_word(kind):
     assert_values_are_the_oracles(lambda seed: tiny_model(seed, **RECURRENT[kind]))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("kind", RECURRENT)
 def test_gradients_are_the_oracles(kind):
     assert_gradients_are_the_oracles(tiny_model(11, **RECURRENT[kind]), seed=11)

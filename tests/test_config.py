@@ -367,6 +367,7 @@ def test_hydra_hands_over_the_same_values_and_raw_ones_stay_as_they_were():
 TRANSFORMER = ["decoder=transformer", "attention=layers", "model.embedding_size=1000"]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [

@@ -40,6 +40,8 @@ from seq2seq.run.checksums import read_checksummed, with_checksum
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError, RunDirError, UsageError
 
+pytestmark = pytest.mark.e2e
+
 # Shares ------------------------------------------------------------------------------------------
 
 MIXTURES = {

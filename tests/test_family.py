@@ -77,6 +77,7 @@ def test_search_and_teacher_forcing_agree(name, outside):
             assert h.alpha == pytest.approx(forced.alpha, abs=1e-6)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("name", "kind"), MEMBERS)
 def test_gradients_of_both_backends_are_equal(name, kind, outside):
     changes = {"attention": FAMILY[kind], **changes_of(name, outside)}

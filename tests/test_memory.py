@@ -120,6 +120,7 @@ def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) 
 RAGGED = (*SIZES, (6, 2), (3, 3), (1, 1), (2, 7))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("kind", "normalize"),
     [*((kind, Normalize.none) for kind in (*FAMILY, "between, residual", "top"))]

@@ -21,6 +21,8 @@ from seq2seq.run.errors import ConfigError
 from seq2seq.run.reading import read_lines_of
 from seq2seq.training.checkpoint import best_weights, directory_of
 
+pytestmark = pytest.mark.e2e
+
 ORIGIN_SYMBOLS = ["<2de>"]
 PLAIN = {"words": ".", "bpe": "o", "unigram": "."}
 

@@ -55,6 +55,7 @@ SMALL = {
 """Counted by hand from the sizes, K being `vocab_size` on both sides."""
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", SMALL)
 def test_small_presets_have_as_many_parameters_as_counted_by_hand(name, monkeypatch):
     assert num_parameters(composed(name), monkeypatch) == SMALL[name]

@@ -174,6 +174,7 @@ def translated(kind: str, lines, cfg: DecodeConfig, size: int = 50):
     return list(translate(model, tokenizers(kind)[0], lines, DecodeConfig(**vars(rules))))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("kind", "rules", "count"),
     [("bpe", "beam", 250), ("words", "beam", 250), ("bpe", "samples", 60), ("words", "greedy", 60)],

@@ -36,6 +36,7 @@ def gradients(model: EncoderDecoder, loss: Tensor) -> dict[str, Tensor]:
     return dict(zip(named, found, strict=True))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("share", "changes"),
     [*((share, {}) for share in (SHARE, 0.0, 1.0))]

@@ -92,6 +92,7 @@ def test_a_line_search_finds_the_best_point_of_its_line(seed):
         assert max(scan) == pytest.approx(value, abs=1.0)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("seed", range(4))
 def test_tuned_weights_are_as_good_as_the_best_of_a_dense_grid(seed):
     lists, references = toy_lists(seed)

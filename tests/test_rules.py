@@ -161,6 +161,7 @@ def random_request(rng: np.random.Generator, source: str) -> Request:
     return Request(source, prefix, open_end, required, forbidden)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", VOCABULARIES)
 @pytest.mark.parametrize("beam", [1, 3, 6])
 def test_prefixes_and_words_are_kept_to_whatever_the_batch(name, beam):
@@ -208,6 +209,7 @@ def test_a_prefix_is_written_as_it_was_given(name):
             assert len(best.spans) + best.finished == len(best.tokens)
 
 
+@pytest.mark.e2e
 def test_a_word_that_may_be_completed_is_cut_as_the_model_likes():
     """Of all translations that begin so, by exhaustion; a completed one may be one piece."""
     target = Toy(["▁h", "▁ho", "o", "u", "▁house", "▁x"])
@@ -388,6 +390,7 @@ def log_probs_after(model, source, ids) -> np.ndarray:
     return prediction.log_probs()[0].numpy()
 
 
+@pytest.mark.e2e
 @torch.no_grad()
 @pytest.mark.parametrize(("groups", "strength"), [(2, 0.7), (3, 2.0), (3, 0.01)])
 def test_groups_of_the_beam_are_the_algorithm_of_the_paper(groups, strength):

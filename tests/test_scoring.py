@@ -319,6 +319,7 @@ def language_cases():
     return [pytest.param(code, lines, id=f"{code}-{i}") for i, (code, lines) in enumerate(texts)]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("language", "lines"), language_cases())
 def test_identical_files_are_perfect_in_every_language(language, lines):
     """With its code, with one of a region or script, and without any."""

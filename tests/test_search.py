@@ -212,6 +212,7 @@ def check_forced(model: EncoderDecoder, source: Sequence[int], hypotheses: Seque
         np.testing.assert_allclose(h.alpha, alpha, rtol=0, atol=ALPHA_TOLERANCE)
 
 
+@pytest.mark.e2e
 def test_search_is_the_authors_algorithm():
     seen = Counter()
     for seed in range(50):

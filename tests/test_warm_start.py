@@ -42,6 +42,8 @@ from seq2seq.training.optim import check_names, clip_gradients, freeze
 from seq2seq.training.vectors import check_vectors, fill_embeddings
 from seq2seq.training.weight_names import matching
 
+pytestmark = pytest.mark.e2e
+
 LIKE_TINY = ["tokenizer.vocab_size=120", "tokenizer.sampling=0", "trainer.ema_decay=0.9"]
 SHORT = ["trainer.max_updates=4", "trainer.validate_every=10", "trainer.checkpoint_every=2"]
 SHORT += ["trainer.keep_checkpoints=9"]
