@@ -98,9 +98,8 @@ class TestedRun:
         """Return a saved file of the run, if it exists and applies to this request."""
         if self.given is not None or self.overrides or not self.is_plain:
             return None
-        if not self.run.path(name).exists():
-            return None
-        return self.run.checked(name)
+        path = self.run.checked(name)  # a recorded file that is missing is an error
+        return path if path.exists() else None
 
     def translate(self) -> list[str]:
         """Translate the sources."""

@@ -94,7 +94,7 @@ def _facts(run: RunDir, model: Pretrained, rows: Sequence[Row]) -> list[tuple[st
     kind = "words" if isinstance(cfg.tokenizer, WordsConfig) else "subwords"
     count = sum(p.numel() for p in model.model.parameters())
     pairs = "unknown"
-    if run.path(REPORT).exists():
+    if run.path(REPORT).exists() or run.path("corpus").exists():  # not in an exported model
         with expected(run.path(REPORT)):
             pairs = f"{int(read_checksummed(run.path(REPORT))['train']['kept']):,}"
     seconds = max((row.get("seconds", 0.0) for row in rows), default=0.0)
