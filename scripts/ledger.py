@@ -76,9 +76,10 @@ def line_of(path: Path) -> dict[str, Any]:
         raise RunDirError(str(path), "no scores.json", "Add it when all its stages are done.")
     cfg = load_run_config(run.checked("config.yaml"))
     record = read_checksummed(run.checked("run.json"))
-    rows = [row for row in read_metrics(run) if SPEED in row]
+    metrics = read_metrics(run)
+    rows = [row for row in metrics if SPEED in row]
     best = read_json(run.path("checkpoints/best.json"))
-    found = {row["update"]: row for row in read_metrics(run) if "validation/loss" in row}
+    found = {row["update"]: row for row in metrics if "validation/loss" in row}
     scores = read_results(run.checked("scores.json")).scores
     return {
         "name": cfg.name,

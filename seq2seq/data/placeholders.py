@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from seq2seq.config.schema import Config
 from seq2seq.config.schema.placeholders import numbered, patterns_of
 from seq2seq.data.pair import Pair
-from seq2seq.data.tokenizer import SPACE, Token, Tokenizer
+from seq2seq.data.tokenizer import SPACE, Token, Tokenizer, symbol_ids
 from seq2seq.data.words import Span
-from seq2seq.run.errors import ConfigError
 
 Symbols = Mapping[Span, str]
 """The symbols that replace spans of a text, in order."""
@@ -111,15 +110,7 @@ class CarryingTokenizer:
     def __init__(self, source: Tokenizer, target: Tokenizer, placeholders: Placeholders) -> None:
         self._source, self._target, self.placeholders = source, target, placeholders
         self._symbols = {*placeholders.symbols}
-        ours, theirs = (
-            [t.encode([symbol])[0][-1] for symbol in placeholders.symbols] for t in (source, target)
-        )
-        for tokenizer, ids in ((source, ours), (target, theirs)):
-            written = (piece.strip(SPACE) for piece in tokenizer.pieces(ids))
-            for symbol, piece in zip(placeholders.symbols, written, strict=True):
-                if piece != symbol:  # the words of 0.1.0 know no symbols
-                    fix = "Learn a vocabulary with it: leave init.run out."
-                    raise ConfigError("config", f"the vocabulary has no {symbol}", fix)
+        ours, theirs = (symbol_ids(t, placeholders.symbols) for t in (source, target))
         self._target_of = dict(zip(ours, theirs, strict=True))
         self.written = dict(zip(theirs, placeholders.symbols, strict=True))
         """The symbol of each target id that stands for one."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seq2seq.config.schema import DataConfig, Direction
-from seq2seq.data.tokenizer import SPACE, Tokenizer
-from seq2seq.run.errors import ConfigError, UsageError
+from seq2seq.data.tokenizer import Tokenizer, symbol_ids
+from seq2seq.run.errors import UsageError
 
 Languages = str | Sequence[str] | None
 """The target language of all lines, or one per line; None if the model has only one."""
@@ -39,15 +39,7 @@ def tag_ids(tags: Mapping[str, str], tokenizer: Tokenizer) -> dict[str, int]:
     Raises:
         ConfigError: the vocabulary was learnt without one of them.
     """
-    ids = {}
-    for language, tag in tags.items():
-        [tokens] = tokenizer.tokens([tag])
-        whole = [token.id for token in tokens if token.piece.strip(SPACE) == tag]
-        if not whole:
-            fix = "Learn a vocabulary with it: leave init.run out."
-            raise ConfigError("config", f"the vocabulary has no {tag}", fix)
-        ids[language] = whole[0]
-    return ids
+    return dict(zip(tags, symbol_ids(tokenizer, tags.values()), strict=True))
 
 
 def rows_of(directions: Sequence[Direction]) -> dict[Direction, list[int]]:

@@ -6,13 +6,14 @@ Words, the paper's choice, are in `word_vocabulary.py`, SentencePiece's subwords
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise, zip_longest
 from typing import NamedTuple, Protocol
 
 import regex
 
 from seq2seq.data.words import Span, WordCounter
+from seq2seq.run.errors import ConfigError
 
 # There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector.
 PAD, UNK, EOS = 0, 1, 2
@@ -64,6 +65,23 @@ class Tokenizer(Protocol):
     def lost(self, texts: Sequence[str]) -> list[str | None]:
         """Return the first word or character of each text that its ids cannot express, or None."""
         ...
+
+
+def symbol_ids(tokenizer: Tokenizer, symbols: Iterable[str]) -> list[int]:
+    """Return the ids of protected symbols.
+
+    Raises:
+        ConfigError: the vocabulary was learnt without one of them.
+    """
+    ids = []
+    for symbol in symbols:
+        [tokens] = tokenizer.tokens([symbol])
+        whole = [token.id for token in tokens if token.piece.strip(SPACE) == symbol]
+        if not whole:
+            fix = "Learn a vocabulary with it: leave init.run out."
+            raise ConfigError("config", f"the vocabulary has no {symbol}", fix)
+        ids.append(whole[0])
+    return ids
 
 
 class RightToLeft:
