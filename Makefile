@@ -35,10 +35,11 @@ test-fast: $(READY) ## the quick tests, for the loop while working
 test-all: check ## everything, with what takes long
 	$(BIN)/python -m pytest -q
 
-check: $(READY) ## format, lint, types
+check: $(READY) ## format, lint, types, docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mkdocs build --strict --quiet
 
 clean: ## remove .venv and caches; runs and data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
