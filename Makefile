@@ -42,4 +42,4 @@ check: $(READY) ## format, lint, types, docs
 	$(BIN)/mkdocs build --strict --quiet
 
 clean: ## remove .venv and caches; runs and data stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .cache/site .mypy_cache .ruff_cache .pytest_cache
