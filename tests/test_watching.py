@@ -11,6 +11,7 @@ from runs import ROOT, call, copy_of, go, metrics_of, tokenized_run
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from seq2seq.decoding.translation import Translation
 from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
 from seq2seq.training import board, checkpoint, diagnostics, monitor
@@ -69,8 +70,8 @@ FAULTS = {
     "flush": (SummaryWriter, "flush", full, TENSORBOARD),
     "disk full": (RecordWriter, "write", full, TENSORBOARD),
     "heatmap": (
-        monitor,
-        "plot_alignment",
+        Translation,
+        "plot",
         broken,
         "no heatmaps of validation sentences: a bug in here",
     ),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seq2seq.alignment.heatmap import plot_alignment, printable_line
+from seq2seq.alignment.heatmap import printable_line
 from seq2seq.config.compose import flatten, to_yaml
 from seq2seq.config.schema import Config
 from seq2seq.data.batching import Batch
@@ -210,8 +210,9 @@ class Monitor:
 
     def _heatmap(self, number: int, translation: Translation) -> None:
         if translation.candidates:
-            best = translation.candidates[0]
-            figure = plot_alignment(best.alignment, translation.source_tokens, best.tokens)
+            title = f"{self.cfg.name}, validation sentence {number}"
+            title += f", update {self.progress.update:,}"
+            figure = translation.plot(title=title)
             self.board.add("figure", f"alignment/{number}", figure, self.progress.update)
 
     def _record(self, values: Mapping[str, float]) -> None:
