@@ -74,6 +74,13 @@ def test_curves_are_the_recorded_points() -> None:
     assert points(right.lines[0]) == [(20, 3.0), (40, 12.0)]
 
 
+def test_P2_curves_have_equal_x_axes_and_scores_start_at_0() -> None:
+    left, right = plot_curves(ROWS, "run").axes
+    assert left.get_xlim() == right.get_xlim() == (0, pytest.approx(40, rel=0.03))
+    assert right.get_ylim() == (0, pytest.approx(12, rel=0.1))
+    assert not any(line.get_clip_on() for line in (*left.lines, *right.lines))
+
+
 @pytest.mark.parametrize("rows", [[], ROWS[:1]], ids=["nothing", "training only"])
 def test_missing_curves_are_left_out(rows: list[dict[str, float]]) -> None:
     figure = plot_curves(rows, "$_$ is no mathematics")
