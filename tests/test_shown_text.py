@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import unicodedata
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,8 +72,9 @@ class Writer:
     def add_text(self, tag: str, text: str, _step: int) -> None:
         self.texts[tag] = text
 
-    def add_scalar(self, *_: object) -> None:
-        pass
+    @property
+    def file_writer(self) -> SimpleNamespace:
+        return SimpleNamespace(add_summary=lambda *_: None)
 
     def add_figure(self, tag: str, figure: object, _step: int) -> None:
         self.figures.append(tag)
@@ -86,7 +88,8 @@ def test_U9_in_tensorboard(kind, tmp_path, caplog):
     found = Monitor.__new__(Monitor)  # without the files of a run
     found.run, found.cfg, found.warned = RunDir(tmp_path), composed("debug"), set()
     found.board, found.progress = Board.__new__(Board), Progress(update=7)
-    found.board._writer = writer = Writer()
+    writer = Writer()
+    found.board.on, found.board._writer = True, lambda _line: writer
     with caplog.at_level(logging.WARNING):
         found.validation(Validated(1.0, 2.0, [translation(text)], [text]), verdict="best")
     assert not caplog.records

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from runs import ROOT, call, copy_of, go, metrics_of, tokenized_run
 from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.utils.tensorboard.writer import SummaryWriter
+from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 
 from seq2seq.decoding.translation import Translation
 from seq2seq.run.checksums import read_directory
@@ -66,7 +66,7 @@ def info(text: str, *_args) -> None:
 TENSORBOARD = "TensorBoard gets no more of this run: [Errno 28] No space left on device"
 FAULTS = {
     "opening": (board, "_open_writer", full, TENSORBOARD),
-    "scalar": (SummaryWriter, "add_scalar", full, TENSORBOARD),
+    "scalar": (FileWriter, "add_summary", full, TENSORBOARD),
     "flush": (SummaryWriter, "flush", full, TENSORBOARD),
     "disk full": (RecordWriter, "write", full, TENSORBOARD),
     "heatmap": (

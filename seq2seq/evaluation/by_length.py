@@ -139,7 +139,7 @@ def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]], unit: str = "words
     axes.set_xlim(-0.5, max(len(labels), 1) - 0.5)
     axes.set_xlabel(f"source length ({unit})")
     axes.set_ylabel("BLEU")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     for text in axes.legend(lines, list(runs), frameon=False).get_texts():

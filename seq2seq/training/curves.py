@@ -63,6 +63,6 @@ def plot_curves(rows: Sequence[Row], title: str) -> "Figure":
         axes.grid(alpha=0.25)
     both[0].set_xlim(0, max((row["update"] for row in rows), default=1) * 1.02)
     low, high = both[1].dataLim.intervaly
-    both[1].set_ylim(0, high * 1.05 if low <= high and high > 0 else 1)
+    both[1].set_ylim(0, max(high * 1.05, 1) if low <= high else 1)
     figure.suptitle(title, parse_math=False)
     return figure
