@@ -122,7 +122,10 @@ def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]], unit: str = "words
     for number, (bins, (marker, dashes)) in enumerate(zip(runs.values(), cycle(STYLES))):
         aside = 0.06 * (number - (len(runs) - 1) / 2)  # so that intervals do not overlap
         x = [place[b.first] + aside for b in bins]
-        style = {"marker": marker, "linestyle": dashes if len(bins) > 2 else "none"}
+        style: dict[str, Any] = {
+            "marker": marker,
+            "linestyle": dashes if len(bins) > 2 else "none",
+        }
         [line] = axes.plot(x, [b.bleu for b in bins], markersize=5, clip_on=False, **style)
         ends = [(max(b.low, 0.0), b.high) for b in bins]  # 0.1.0 had them below 0
         middle, half = ([(high + sign * low) / 2 for low, high in ends] for sign in (1, -1))
@@ -131,8 +134,8 @@ def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]], unit: str = "words
         )
         if len(bins) < 3:
             for at, b in zip(x, bins, strict=True):
-                text = f"{b.bleu:.1f}"
-                axes.annotate(text, (at, b.bleu), (8, 0), textcoords="offset points", va="center")
+                value = f"{b.bleu:.1f}"
+                axes.annotate(value, (at, b.bleu), (8, 0), textcoords="offset points", va="center")
         lines.append(line)
     # Axes and legend; names of runs are text, never formulas.
     axes.set_xticks(range(len(labels)), labels)
