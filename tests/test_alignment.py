@@ -80,7 +80,7 @@ def test_source_runs_along_the_top_and_target_down_the_left_side():
 
 
 @pytest.mark.parametrize("greatest", [1.0, 0.5, 0.49, 0.04])
-def test_P1_the_scale_is_beside_the_map_and_a_map_of_small_weights_is_not_black(greatest):
+def test_the_scale_is_beside_the_map_and_a_map_of_small_weights_is_not_black(greatest):
     """0 is black and 1 is white; the scale ends early, and says so, if all weights are small."""
     alpha = np.array([[0.0, greatest, 0.0], [greatest / 2, 0.0, greatest]])
     axes, bar = plot_alignment(alpha, list("abc"), list("xy"), title="t").axes
@@ -108,7 +108,7 @@ def test_P1_the_scale_is_beside_the_map_and_a_map_of_small_weights_is_not_black(
         (np.ones((3, 1)), None, None),  # a source of nothing but its end
     ],
 )
-def test_N9_flat_attention_is_called_flat(alpha, note, line):
+def test_flat_attention_is_called_flat(alpha, note, line):
     labels = "abcd"[: alpha.shape[1]]
     _, *lines = drawn(alpha, labels, "xyz", title="t", note=note).get_title().split("\n")
     assert [text for text in lines if "white" not in text] == ([line] if line else [])
@@ -123,7 +123,7 @@ def test_N9_flat_attention_is_called_flat(alpha, note, line):
     ],
     ids=["letters", "words", "CJK"],
 )
-def test_P1_labels_are_upright_where_they_fit_and_tilted_elsewhere(labels, tilted):
+def test_labels_are_upright_where_they_fit_and_tilted_elsewhere(labels, tilted):
     axes = drawn(soft(1, len(labels)), labels, ["x"])
     assert [label.get_rotation() == 45 for label in axes.get_xticklabels()] == tilted
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]

@@ -148,7 +148,7 @@ def test_the_picture_shows_every_bin_and_its_interval():
     assert axes.get_ylim()[0] == 0
 
 
-def test_P2_two_points_are_no_line_and_an_interval_stays_inside_the_axis():
+def test_two_points_are_no_line_and_an_interval_stays_inside_the_axis():
     low = (LengthBin(1, 10, 9, 0.0, -2.0, 3.0), LengthBin(11, 20, 8, 2.0, 1.0, 4.0))
     [axes] = plot_length_bleu({"three": LONG, "two": low, "one": SHORT[:1]}).axes
     joined = {line.get_marker(): line.get_linestyle() for line in axes.lines}

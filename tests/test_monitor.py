@@ -74,7 +74,7 @@ def test_curves_are_the_recorded_points() -> None:
     assert points(right.lines[0]) == [(20, 3.0), (40, 12.0)]
 
 
-def test_P2_curves_have_equal_x_axes_and_scores_start_at_0() -> None:
+def test_curves_have_equal_x_axes_and_scores_start_at_0() -> None:
     left, right = plot_curves(ROWS, "run").axes
     assert left.get_xlim() == right.get_xlim() == (0, pytest.approx(40, rel=0.03))
     assert right.get_ylim() == (0, pytest.approx(12, rel=0.1))
@@ -98,7 +98,7 @@ class Odd:
 
 
 @pytest.mark.parametrize("counts", [None, np.array([7, 100, 1, 0, 2, 10])])
-def test_no_piece_breaks_a_line_and_P4_pieces_have_frequencies(counts):
+def test_no_piece_breaks_a_line_and_pieces_have_frequencies(counts):
     table = projector._labels(Odd(), range(1, 6), counts).decode()
     names, *rows = zip(*(line.split("\t") for line in table.splitlines()), strict=True)
     assert names[:2] == ("piece", r"a\tb")

@@ -225,7 +225,7 @@ def test_the_same_run_gives_the_same_bytes_and_no_folder_of_this_machine(
     assert str(run.parent) not in text
 
 
-def test_N2_a_report_lands_in_its_run_and_no_other_overwrites_it(run, script, tmp_path):
+def test_a_report_lands_in_its_run_and_no_other_overwrites_it(run, script, tmp_path):
     one, two = (copy_of(run, tmp_path / name) for name in ("one", "two"))
     few = ("--sentences", "1", "--hypotheses", "1")
     for runs, name in (
@@ -246,13 +246,13 @@ def test_N2_a_report_lands_in_its_run_and_no_other_overwrites_it(run, script, tm
     assert [bool(run["files"]) for run in others] == [True, False]
 
 
-def test_P5_the_command_and_the_commit_are_there(run, data):
+def test_the_command_and_the_commit_are_there(run, data):
     record, facts = json.loads((run / "run.json").read_text()), dict(data["runs"][0]["facts"])
     assert facts["Command"] == " ".join(record["command"])
     assert facts["Commit"] == (record["commit"] or "unknown")
 
 
-def test_N9_a_run_that_has_hardly_learnt_is_told_so_first(run, tmp_path):
+def test_a_run_that_has_hardly_learnt_is_told_so_first(run, tmp_path):
     copy = copy_of(run, tmp_path / "run")
     results = json.loads((copy / "scores.json").read_text("utf-8")) | {"note": "hardly learnt"}
     (copy / "scores.json").write_text(json.dumps(results), "utf-8")

@@ -246,7 +246,7 @@ def changed(report: Path, to: Path, change) -> dict:
     ],
     ids=["sharp", "flat", "long target", "long source"],
 )
-def test_P5_ribbons_that_nobody_could_read_are_a_matrix(
+def test_ribbons_that_nobody_could_read_are_a_matrix(
     page, report, tmp_path, rows, columns, weight, form
 ):
     """Unless the reader asks for ribbons."""
@@ -265,7 +265,7 @@ def test_P5_ribbons_that_nobody_could_read_are_a_matrix(
     assert page.js(f"document.querySelector('{FIRST}.attention').className") == "attention ribbons"
 
 
-def test_P5_words_units_numbers_languages_and_files(page, report, tmp_path):
+def test_words_units_numbers_languages_and_files(page, report, tmp_path):
     def change(data: dict) -> None:
         first, second, third = data["sentences"][:3]
         for sentence, languages in (

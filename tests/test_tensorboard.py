@@ -233,7 +233,7 @@ def test_a_server_shows_the_layout_and_its_curves(server, run):
 
 
 @pytest.mark.parametrize("chart", [chart for charts in LAYOUT.values() for chart in charts])
-def test_P4_each_line_of_a_chart_has_a_colour_of_its_own(run, chart):
+def test_each_line_of_a_chart_has_a_colour_of_its_own(run, chart):
     """TensorBoard colours by run: no two lines of a chart are of one run."""
     [(_, patterns)] = [charts[chart] for charts in LAYOUT.values() if chart in charts]
     tags = [*metrics_of(run), "bleu/en-fr", "bleu/en-de", "gates/decoder_1_z_low"]
@@ -241,7 +241,7 @@ def test_P4_each_line_of_a_chart_has_a_colour_of_its_own(run, chart):
     assert len({line_of(tag) for tag in tags}) == len(tags) > 0
 
 
-def test_P4_every_scalar_has_a_description(server, run):
+def test_every_scalar_has_a_description(server, run):
     for line, tags in ask(server, "plugin/scalars/tags").items():
         for tag, about in tags.items():
             if line != "tensorboard":  # best/validation is that of the hyperparameters
@@ -250,7 +250,7 @@ def test_P4_every_scalar_has_a_description(server, run):
     assert "Smoothing to 0" in bleu["description"]
 
 
-def test_O8_hyperparameters_of_two_optimizers_have_all_columns(tmp_path):
+def test_hyperparameters_of_two_optimizers_have_all_columns(tmp_path):
     for name in ("adam", "adadelta"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").touch()
