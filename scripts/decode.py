@@ -97,8 +97,8 @@ def main() -> None:
     )
     # Draw and write translations one by one, as they are finished.
     if args.heatmaps:
-        font = model.config.evaluate.heatmap_font
-        found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, font)
+        drawn = RunDir(args.heatmaps), args.figure, args.level, model.config
+        found = draw_along(found, *drawn)
     with output_stream(args.output) as output:
         write(output, found, args.format, args.level, interrupt.held)
     if bad.first is not None:

@@ -8,7 +8,6 @@ their attention, as a table and in words.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,8 +132,6 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
         comparisons = compare_runs(named(runs))
         return significance.as_table(comparisons), to_json(comparisons)
     results = runs[0].results()
-    if results.note:
-        print(results.note, file=sys.stderr)
     return str(results), to_json(results)
 
 

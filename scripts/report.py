@@ -26,7 +26,9 @@ def parse() -> argparse.Namespace:
     parser = option_parser(__doc__)
     parser.add_argument("words", nargs="+", metavar="RUN | KEY=VALUE", help=WORDS)
     parser.add_argument(
-        "--output", type=Path, help="the file (default: report.html in the first RUN)"
+        "--output",
+        type=Path,
+        help="the file (default: report.html in RUN; of several, report-OTHERS.html in the first)",
     )
     parser.add_argument(
         "--sentences", type=int, default=50, help="of the test set, evenly spread (default: 50)"
@@ -54,10 +56,10 @@ def check(args: argparse.Namespace) -> None:
 def main() -> None:
     """Write the report and print its path."""
     args = parse()
-    from seq2seq.report.build import build  # torch takes seconds; --help does not need it
+    from seq2seq.report.build import build, default_path  # torch takes seconds
 
-    text = build(args.runs, args.overrides, args.sentences, args.hypotheses)
-    path = args.output or named_runs(args.runs[0])[0].path / "report.html"
+    path = args.output or default_path(args.runs)
+    text = build(args.runs, args.overrides, args.sentences, args.hypotheses, path.parent)
     with output_stream(path) as file:
         file.write(text.encode())
     show(f"report  {path}")

@@ -67,7 +67,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, help="write the totals to this file, too")
     parser.add_argument("overrides", nargs="*", help="decode.batch_sentences=32, device=cpu, ...")
     args = parser.parse_intermixed_args()
-    if args.level == "pieces" and (args.gold or args.reverse):
+    if args.level in (None, "pieces") and (args.gold or args.reverse):
         option = "--gold" if args.gold else "--reverse"
         raise UsageError(option, "links words", "Add --level words, or --level blanks.")
     if args.reverse and (args.format not in (None, "pharaoh") or args.heatmaps):
@@ -96,9 +96,9 @@ def main() -> None:
 
 def gold_links(args: argparse.Namespace, pairs: Pairs) -> Gold:
     """Read the gold links of all pairs, if given."""
-    from seq2seq.decoding.formats import LEVELS
+    from seq2seq.decoding.formats import splitter
 
-    split = LEVELS[args.level]
+    split = splitter(args.level)
     if args.gold is None or split is None:
         return [None] * len(pairs)
     return read_gold(args.gold, [(len(split(src)), len(split(tgt))) for src, tgt in pairs])
@@ -108,17 +108,17 @@ def one_way(
     args: argparse.Namespace, model: "Pretrained", pairs: Pairs, gold: Gold
 ) -> tuple[str, Any]:
     """Score all pairs, write and draw them if requested; return text and numbers."""
-    from seq2seq.decoding.formats import LEVELS, draw_along, write
+    from seq2seq.decoding.formats import draw_along, splitter, write
     from seq2seq.evaluation.attention import Tally
     from seq2seq.run.directory import RunDir
 
-    tally = Tally(LEVELS[args.level], model.shown)
+    tally = Tally(splitter(args.level), model.shown)
     maps = args.format == "npz" or args.gold is not None
     forced = model.force(pairs, maps=maps, target_language=args.target_language)
     found = tally.along(forced, gold)
     if args.heatmaps:
-        font = model.config.evaluate.heatmap_font
-        found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, font)
+        drawn = RunDir(args.heatmaps), args.figure, args.level, model.config
+        found = draw_along(found, *drawn)
     if args.format is None:
         collections.deque(found, maxlen=0)
     else:

@@ -12,6 +12,7 @@ import pytest
 from matplotlib import font_manager
 from matplotlib.colors import Normalize
 from matplotlib.image import imread
+from matplotlib.transforms import Bbox
 
 from seq2seq.alignment import heatmap
 from seq2seq.alignment.heatmap import plot_alignment, to_png
@@ -35,7 +36,7 @@ def tick_labels(axis) -> list[str]:
 
 def drawn(*args, **options):
     """The axes of a plot that has been rendered; warnings are errors."""
-    (axes,) = plot_alignment(*args, **options).axes
+    axes, _ = plot_alignment(*args, **options).axes
     to_png(axes.figure)
     return axes
 
@@ -67,24 +68,66 @@ def test_source_runs_along_the_top_and_target_down_the_left_side():
     assert tick_labels(axes.yaxis) == TARGET
     assert axes.xaxis.get_ticks_position() == "top"
     frame = axes.get_window_extent()
-    for i, label in enumerate(axes.get_xticklabels()):  # above the frame, over its own column
+    for i, label in enumerate(axes.get_xticklabels()):  # above the frame, from its own column on
         box = label.get_window_extent()
-        assert label.get_rotation() == 90
+        assert label.get_rotation() == 45
         assert box.y0 >= frame.y1
-        assert int((box.x0 + box.x1) / 2 - frame.x0) // (frame.width / len(SOURCE)) == i
+        assert int(box.x0 + 12 - frame.x0) // (frame.width / len(SOURCE)) == i
     for i, label in enumerate(axes.get_yticklabels()):  # left of it, beside its own row
         box = label.get_window_extent()
         assert box.x1 <= frame.x0
         assert int(frame.y1 - (box.y0 + box.y1) / 2) // (frame.height / len(TARGET)) == i
 
 
-def test_weights_are_grey_with_0_black_and_1_white_whatever_the_largest_is():
-    alpha = np.array([[0.0, 0.5, 0.0], [0.5, 0.0, 0.5]])
-    (image,) = drawn(alpha, list("abc"), list("xy")).images
+@pytest.mark.parametrize("greatest", [1.0, 0.5, 0.49, 0.04])
+def test_the_scale_is_beside_the_map_and_a_map_of_small_weights_is_not_black(greatest):
+    """0 is black and 1 is white; the scale ends early, and says so, if all weights are small."""
+    alpha = np.array([[0.0, greatest, 0.0], [greatest / 2, 0.0, greatest]])
+    axes, bar = plot_alignment(alpha, list("abc"), list("xy"), title="t").axes
+    [image] = axes.images
     np.testing.assert_array_equal(image.get_array(), alpha)
     assert isinstance(image.norm, Normalize)
-    assert image.get_clim() == (0, 1)
+    white = 1 if greatest >= 0.5 else greatest
+    assert image.get_clim() == (0, white)
     assert image.get_interpolation() == "nearest"
+    assert bar.get_ylim() == (0, white)
+    assert tick_labels(bar.yaxis) == ["0", f"{white / 2:.2g}", f"{white:.2g}"]
+    assert bar.get_xlabel() == f"max {greatest:.2g}"
+    lines = ["t", *([f"white is {greatest}, the largest weight"] if white < 1 else [])]
+    assert axes.get_title() == "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "note", "line"),
+    [
+        (np.full((3, 4), 0.25), None, heatmap.FLAT_NOTE),
+        (np.full((3, 4), 0.25), "hardly learnt", "hardly learnt"),
+        (np.eye(4)[:3], None, None),
+        (np.eye(4)[:3], "hardly learnt", "hardly learnt"),
+        (np.array([[0.85, 0.05, 0.05, 0.05]] * 3), None, None),
+        (np.ones((3, 1)), None, None),  # a source of nothing but its end
+    ],
+)
+def test_flat_attention_is_called_flat(alpha, note, line):
+    labels = "abcd"[: alpha.shape[1]]
+    _, *lines = drawn(alpha, labels, "xyz", title="t", note=note).get_title().split("\n")
+    assert [text for text in lines if "white" not in text] == ([line] if line else [])
+
+
+@pytest.mark.parametrize(
+    ("labels", "tilted"),
+    [
+        (["b", "i", "b", "l", "e", "</s>"], [False] * 5 + [True]),
+        (["the", "cat", ".", "</s>"], [True] * 4),
+        ([CJK[0], CJK[1], "</s>"], [False, False, True]),
+    ],
+    ids=["letters", "words", "CJK"],
+)
+def test_labels_are_upright_where_they_fit_and_tilted_elsewhere(labels, tilted):
+    axes = drawn(soft(1, len(labels)), labels, ["x"])
+    assert [label.get_rotation() == 45 for label in axes.get_xticklabels()] == tilted
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert all(box.y0 >= axes.get_window_extent().y1 for box in boxes), "none in the map"
 
 
 @pytest.mark.parametrize("bad", [0.25, np.nan, np.inf, -np.inf])
@@ -104,7 +147,7 @@ def test_O3_nothing_is_cut_off_and_no_margin_is_wide(rows, columns):
     figure = plot_alignment(soft(rows, columns), labels[:columns], labels[:rows])
     width, height = figure.canvas.get_width_height()
     assert max(width, height) <= heatmap.MAX_SIDE * heatmap.DPI + 600
-    box = figure.axes[0].get_tightbbox()
+    box = Bbox.union([axes.get_tightbbox() for axes in figure.axes])
     for gap in (box.x0, box.y0, width - box.x1, height - box.y1):
         assert 5 <= gap <= 15
 
@@ -145,7 +188,8 @@ def test_O3_labels_are_text_and_never_formulas(label):
         ("\ue000", r"\ue000"),
         ("5\u00a0%", r"5\xa0%"),
         ("می\u200cروم", "می\u200cروم"),  # a joiner shapes its neighbours
-        ("\u2581the", "\u2581the"),
+        ("\u2581the", " the"),
+        ("\u2581", "\u2423"),  # a row of its own: not without a label
         ("", ""),
         ("x" * 33, "x" * 31 + "\u2026"),
         ("x" * 32, "x" * 32),

@@ -129,16 +129,16 @@ LONG = (
     LengthBin(11, 20, 50, 38.0, 34.0, 40.0),
     LengthBin(61, None, 3, 20.0, 21.0, 29.0),
 )
-SHORT = (LengthBin(11, 20, 50, 30.0, 25.0, 33.0), LengthBin(21, 30, 40, 10.0, 5.0, 15.0))
+SHORT = (LengthBin(11, 20, 48, 30.0, 25.0, 33.0), LengthBin(21, 30, 40, 10.0, 5.0, 15.0))
 
 
 def test_the_picture_shows_every_bin_and_its_interval():
     [axes] = plot_length_bleu({"one": LONG, "$two_": SHORT}).axes
-    assert [t.get_text() for t in axes.get_xticklabels()] == ["1-10", "11-20", "21-30", "61+"]
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("source length (words)", "BLEU")
-    lines = [
-        line for line in axes.lines if len(line.get_xdata()) and line.get_linestyle() != "None"
+    assert [t.get_text() for t in axes.get_xticklabels()] == [
+        *("1-10\nn=100", "11-20\nn=50 / 48", "21-30\nn=40", "61+\nn=3")
     ]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("source length (words)", "BLEU")
+    lines = [line for line in axes.lines if line.get_marker() in "os" and len(line.get_xdata())]
     for line, bins, places in zip(lines, (LONG, SHORT), ((0, 1, 3), (1, 2)), strict=True):
         assert list(line.get_ydata()) == [b.bleu for b in bins]
         np.testing.assert_allclose(line.get_xdata(), places, atol=0.1)
@@ -146,6 +146,18 @@ def test_the_picture_shows_every_bin_and_its_interval():
         ends = [[y for _, y in segment] for segment in bars.get_segments()]
         np.testing.assert_allclose(ends, [(b.low, b.high) for b in bins])
     assert axes.get_ylim()[0] == 0
+
+
+def test_two_points_are_no_line_and_an_interval_stays_inside_the_axis():
+    low = (LengthBin(1, 10, 9, 0.0, -2.0, 3.0), LengthBin(11, 20, 8, 2.0, 1.0, 4.0))
+    [axes] = plot_length_bleu({"three": LONG, "two": low, "one": SHORT[:1]}).axes
+    joined = {line.get_marker(): line.get_linestyle() for line in axes.lines}
+    assert (joined["o"], joined["s"], joined["^"]) == ("-", "None", "None")
+    assert sorted(text.get_text() for text in axes.texts) == ["0.0", "2.0", "30.0"]
+    bars = axes.collections[1].get_segments()
+    assert [[y for _, y in bar] for bar in bars] == [[0, 3], [1, 4]]
+    assert axes.get_ylim()[0] == 0
+    assert not any(line.get_clip_on() for line in axes.lines if line.get_marker() in "os^")
 
 
 def test_runs_stay_apart_in_black_and_white():
@@ -169,7 +181,7 @@ def test_the_table_has_a_row_for_each_length():
     assert as_table(runs).splitlines() == [
         "words  one                      two",
         "1-10   40.0 (37.0-42.0, n=100)",
-        "11-20  38.0 (34.0-40.0, n=50)   30.0 (25.0-33.0, n=50)",
+        "11-20  38.0 (34.0-40.0, n=50)   30.0 (25.0-33.0, n=48)",
         "21-30                           10.0 (5.0-15.0, n=40)",
         "61+    20.0 (21.0-29.0, n=3)",
         "",

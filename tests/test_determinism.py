@@ -91,7 +91,7 @@ LOOKS = {
         "stages": "[tokenize,train,decode,evaluate]",
         "evaluate.heatmaps": "[3]",
         "evaluate.examples": "[figure3]",
-        "evaluate.heatmap_words": "true",
+        "evaluate.heatmap_words": "false",
         "evaluate.heatmap_font": f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf",
         "evaluate.bleu_tokenizer": "char",
     },

@@ -74,6 +74,13 @@ def test_curves_are_the_recorded_points() -> None:
     assert points(right.lines[0]) == [(20, 3.0), (40, 12.0)]
 
 
+def test_curves_have_equal_x_axes_and_scores_start_at_0() -> None:
+    left, right = plot_curves(ROWS, "run").axes
+    assert left.get_xlim() == right.get_xlim() == (0, pytest.approx(40, rel=0.03))
+    assert right.get_ylim() == (0, pytest.approx(12, rel=0.1))
+    assert not any(line.get_clip_on() for line in (*left.lines, *right.lines))
+
+
 @pytest.mark.parametrize("rows", [[], ROWS[:1]], ids=["nothing", "training only"])
 def test_missing_curves_are_left_out(rows: list[dict[str, float]]) -> None:
     figure = plot_curves(rows, "$_$ is no mathematics")
@@ -90,12 +97,14 @@ class Odd:
         return [self.PIECES[i] for i in ids]
 
 
-def test_no_piece_breaks_a_line():
-    table = projector._labels(Odd(), range(1, 6)).decode()
-    rows = [line.split("\t") for line in table.splitlines()]
-    assert [len(row) for row in rows] == [2] * 6
-    assert [row[1] for row in rows] == ["id", "1", "2", "3", "4", "5"]
-    assert rows[1][0] == r"a\tb"
+@pytest.mark.parametrize("counts", [None, np.array([7, 100, 1, 0, 2, 10])])
+def test_no_piece_breaks_a_line_and_pieces_have_frequencies(counts):
+    table = projector._labels(Odd(), range(1, 6), counts).decode()
+    names, *rows = zip(*(line.split("\t") for line in table.splitlines()), strict=True)
+    assert names[:2] == ("piece", r"a\tb")
+    assert rows[0] == ("id", "1", "2", "3", "4", "5")
+    frequencies = ("log10 frequency", "2.00", "0.00", "0.00", "0.30", "1.00")
+    assert rows[1:] == ([] if counts is None else [frequencies])
 
 
 def test_a_row_is_a_vector():
@@ -114,4 +123,8 @@ def test_a_large_vocabulary_is_cut(tmp_path_factory, monkeypatch):
     assert len(tables) == 5
     for side in ("source", "target"):
         assert tables[f"tensorboard/projector/{side}.tsv"].count(b"\n") == 9  # no padding
-        assert tables[f"tensorboard/projector/{side}_labels.tsv"].endswith(b"\t9\n")
+        head, *_, last = tables[f"tensorboard/projector/{side}_labels.tsv"].splitlines()
+        assert head == b"piece\tid\tlog10 frequency"
+        piece, number, frequency = last.decode().split("\t")
+        ids = np.fromfile(root / f"tokens/train.{side}.ids", np.int32).tolist()
+        assert (number, frequency) == ("9", f"{np.log10(max(ids.count(9), 1)):.2f}"), piece

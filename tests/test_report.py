@@ -18,6 +18,7 @@ import seq2seq
 from seq2seq.alignment.measures import measure
 from seq2seq.alignment.words import to_words
 from seq2seq.decoding.translation import Candidate, Translation
+from seq2seq.evaluation.test_set import read_results
 from seq2seq.report.build import build
 from seq2seq.report.page import page
 from seq2seq.report.sentence import pack
@@ -174,7 +175,7 @@ def test_every_hypothesis_is_that_of_the_library(run, data):
 def check_candidate(found: dict, whole: Translation, number: int) -> None:
     candidate = whole.candidates[number]
     assert found["text"] == candidate.text
-    assert found["score"] == pytest.approx(candidate.score, abs=1e-3)
+    assert found["score"] == pytest.approx(candidate.score, abs=1e-6)
     pieces, words = found["pieces"], found["words"]
     assert (pieces["source"], pieces["target"]) == (
         list(whole.source_tokens),
@@ -222,6 +223,43 @@ def test_the_same_run_gives_the_same_bytes_and_no_folder_of_this_machine(
     assert (found.code, found.out.decode()) == (0, f"report  {tmp_path / 'r.html'}\n")
     assert (tmp_path / "r.html").read_bytes() == text.encode()
     assert str(run.parent) not in text
+
+
+def test_a_report_lands_in_its_run_and_no_other_overwrites_it(run, script, tmp_path):
+    one, two = (copy_of(run, tmp_path / name) for name in ("one", "two"))
+    few = ("--sentences", "1", "--hypotheses", "1")
+    for runs, name in (
+        ([one], "report"),
+        ([one, two], "report-two"),
+        ([f"{one}@last"], "report-last"),
+    ):
+        assert script(*runs, *few).out.decode() == f"report  {one / name}.html\n"
+    assert len(list(tmp_path.rglob("*.html"))) == 3
+    data = data_of((one / "report.html").read_text("utf-8"))
+    files = data["runs"][0]["files"]
+    assert {"config.yaml", "scores.json", "heatmaps", "curves.png"} <= set(files)
+    assert all((one / name).exists() for name in files)
+    assert data_of(build([one], [], 1, 1))["runs"][0]["files"] == [], (
+        "from elsewhere there are none"
+    )
+    others = data_of((one / "report-two.html").read_text("utf-8"))["runs"]
+    assert [bool(run["files"]) for run in others] == [True, False]
+
+
+def test_the_command_and_the_commit_are_there(run, data):
+    record, facts = json.loads((run / "run.json").read_text()), dict(data["runs"][0]["facts"])
+    assert facts["Command"] == " ".join(record["command"])
+    assert facts["Commit"] == (record["commit"] or "unknown")
+
+
+def test_a_run_that_has_hardly_learnt_is_told_so_first(run, tmp_path):
+    copy = copy_of(run, tmp_path / "run")
+    results = json.loads((copy / "scores.json").read_text("utf-8")) | {"note": "hardly learnt"}
+    (copy / "scores.json").write_text(json.dumps(results), "utf-8")
+    forge(copy)
+    [shown] = data_of(build([copy], [], sentences=1, n_best=1))["runs"]
+    assert (shown["warning"], shown["notes"]) == ("hardly learnt", [])
+    assert str(read_results(copy / "scores.json")).splitlines()[-1] == "note       hardly learnt"
 
 
 def test_sentences_are_spread_over_the_test_set(run, tmp_path):

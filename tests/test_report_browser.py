@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import browser
+import numpy as np
 import pytest
 from runs import composed, copy_of, run_new
 from strangers import forge
@@ -15,13 +16,14 @@ from test_report import HARMFUL, RATES, data_of, maps_of, translation, unpacked,
 
 import seq2seq
 from seq2seq.report.build import build
+from seq2seq.report.sentence import pack
 
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.skipif(browser.BROWSER is None, reason="no Chromium (Debian: chromium)"),
 ]
 
-FORMS = ("ribbons", "matrix", "table")
+FORMS = ("auto", "ribbons", "matrix", "table")
 FIRST = "article:first-of-type "
 SOURCE = f"{FIRST}.word[data-side=source]"
 TOLD = f"document.querySelector('{FIRST}.explanation').textContent"
@@ -224,6 +226,81 @@ def test_ribbons_join_the_words(page, report, sentences):
     assert weights[int(thick[0])][int(thick[1])] == max(w for row in weights for w in row)
 
 
+def changed(report: Path, to: Path, change) -> dict:
+    """Write a report with other data; return the data."""
+    text = report.read_text("utf-8")
+    data = data_of(text)
+    change(data)
+    start = text.index('id="data">') + len('id="data">')
+    to.write_text(text[:start] + json.dumps(data) + text[text.index("</script>", start) :], "utf-8")
+    return data
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "weight", "form"),
+    [
+        (3, 4, 1.0, "ribbons"),
+        (3, 8, 0.125, "matrix"),
+        (31, 4, 1.0, "matrix"),
+        (3, 31, 1.0, "matrix"),
+    ],
+    ids=["sharp", "flat", "long target", "long source"],
+)
+def test_ribbons_that_nobody_could_read_are_a_matrix(
+    page, report, tmp_path, rows, columns, weight, form
+):
+    """Unless the reader asks for ribbons."""
+    alpha = np.zeros((rows, columns))
+    alpha[:, : round(1 / weight)] = weight
+
+    def change(data: dict) -> None:
+        level = data["sentences"][0]["runs"][0]["found"][0]["words"]
+        level |= {"source": ["a"] * columns, "target": ["b"] * rows, "probability": [1] * rows}
+        level["weights"] = pack(alpha)
+
+    changed(report, tmp_path / "r.html", change)
+    page.open(tmp_path / "r.html")
+    assert page.js(f"document.querySelector('{FIRST}.attention').className") == f"attention {form}"
+    choose(page, "ribbons")
+    assert page.js(f"document.querySelector('{FIRST}.attention').className") == "attention ribbons"
+
+
+def test_words_units_numbers_languages_and_files(page, report, tmp_path):
+    def change(data: dict) -> None:
+        first, second, third = data["sentences"][:3]
+        for sentence, languages in (
+            (first, ["en", "ja"]),
+            (second, ["de", "fr"]),
+            (third, [None] * 2),
+        ):
+            sentence["runs"][0]["languages"] = dict(
+                zip(("source", "target"), languages, strict=True)
+            )
+        for found, score in zip(first["runs"][0]["found"], (-0.0014, -0.5, -1e-9, 0), strict=False):
+            found["score"] = score
+        data["runs"][0] |= {
+            "files": ["scores.json", "heatmaps"],
+            "warning": "It has hardly learnt.",
+        }
+
+    changed(report, tmp_path / "r.html", change)
+    page.open(tmp_path / "r.html")
+    values = page.all(f"{FIRST}.hypotheses .value")
+    assert values[:4] == ["\u22120.0014", "\u22120.50", "\u22121.0e\u22129", "0.00"]
+    assert page.all(".switch input[name=unit] + span") == ["Words", "Pieces"]
+    assert page.all(f"{FIRST}.texts dd", "n.lang") == ["en", "ja", "ja"]
+    assert page.all("article:nth-of-type(2) .texts dd", "n.lang") == ["de", "fr", "fr"]
+    assert set(page.all("article:nth-of-type(3) .texts dd", "n.getAttribute('lang')")) == {""}
+    assert set(page.all(f"{FIRST}.word[data-side=target] bdi", "n.lang")) == {"ja"}
+    assert page.all(".files a", "n.getAttribute('href')") == ["scores.json", "heatmaps"]
+    assert page.all(".warning") == ["It has hardly learnt."]
+    # A single translation does not know its languages: that of the page would be wrong.
+    (tmp_path / "one.html").write_text(translation("a b", "c d").to_html(), "utf-8")
+    page.open(tmp_path / "one.html")
+    assert page.all(".switch input[name=unit] + span") == ["Words", "Pieces"]
+    assert set(page.all("header p, .word bdi, .text bdi", "n.getAttribute('lang')")) == {""}
+
+
 # Layers and heads --------------------------------------------------------------------------------
 
 PICKER = f"{FIRST}.picker "
@@ -316,6 +393,7 @@ def test_a_word_stays_pinned_from_head_to_head(page, layered):
     assert "Entropy" not in page.all(f"{FIRST}.numbers dt")
     page.mouse(word("target", 0))
     assert "probability" not in page.js(TOLD)
+    choose(page, "ribbons")
     assert page.all(f"{FIRST}.column h5") == ["Attended to", "Attends"]
     choose(page, "table")
     assert page.all(f"{FIRST}.attention thead th") == ["Word", "Attends to"]
@@ -341,15 +419,14 @@ def test_other_translations_and_sentences(page, layered):
 
 def test_a_recurrent_decoder_over_self_attention_shows_that_alone(page, layered, tmp_path):
     """Its weights have no heads; they are what is shown first."""
-    text = layered.read_text("utf-8")
-    data = data_of(text)
-    for in_run in data["sentences"][0]["runs"]:
-        for level in (found[unit] for found in in_run["found"] for unit in ("words", "pieces")):
-            if "maps" in level:
-                level["maps"] = {"encoder": level["maps"]["encoder"]}
-    start = text.index('id="data">') + len('id="data">')
-    changed = text[:start] + json.dumps(data) + text[text.index("</script>", start) :]
-    (tmp_path / "r.html").write_text(changed, "utf-8")
+
+    def change(data: dict) -> None:
+        for in_run in data["sentences"][0]["runs"]:
+            for level in (found[unit] for found in in_run["found"] for unit in ("words", "pieces")):
+                if "maps" in level:
+                    level["maps"] = {"encoder": level["maps"]["encoder"]}
+
+    data = changed(layered, tmp_path / "r.html", change)
     page.open(tmp_path / "r.html")
     level = data["sentences"][0]["runs"][0]["found"][0]["words"]
     assert page.js(f"{SELECT}.offsetParent") is None
@@ -642,7 +719,7 @@ def test_the_report_of_a_word_model(page, tmp_path):
     path = tmp_path / "r.html"
     path.write_text(build([run.root], [], sentences=5, n_best=5), "utf-8")
     look_around(page, path)
-    assert page.js("document.querySelector('input[value=pieces] + span').textContent") == "Tokens"
+    assert page.js("document.querySelector('input[value=pieces] + span').textContent") == "Pieces"
     assert "80 and 80 words" in page.all(".card td")
 
 

@@ -58,7 +58,7 @@ def test_heatmaps_show_the_words_of_the_text(runs, monkeypatch):
     run, cfg = RunDir(runs[1]), load_run_config(runs[1] / "config.yaml")
     cfg.evaluate.heatmaps = [1, 2]
     drawn = []
-    monkeypatch.setattr(figures, "heatmap_png", lambda *arguments: drawn.append(arguments[-1]))
+    monkeypatch.setattr(figures, "heatmap_png", lambda *sides, **_: drawn.append(sides[-1]))
     for _, draw in figures.draw_heatmaps(cfg, run):
         draw()
     texts = (runs[1] / "decode/test.txt").read_text("utf-8").splitlines()

@@ -297,7 +297,7 @@ def test_lost_words_give_an_empty_line_and_a_warning(run, back, script, files, m
 @pytest.mark.parametrize("form", FORMATS)
 def test_heatmaps_of_every_line_that_is_not_empty(run, script, files, tmp_path, form):
     for folder in ("a", "b"):
-        where = ("--heatmaps", tmp_path / folder, "--figure", form, "--level", "words")
+        where = ("--heatmaps", tmp_path / folder, "--figure", form)
         assert script("score", run, *files, *where).code == 0
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == [f"line-{n:04d}.{form}" for n in (1, 3, 4)]
@@ -360,13 +360,23 @@ def test_decode_writes_links_arrays_and_words(run, script, model, tmp_path):
 
 def test_a_translation_draws_itself(model):
     [t] = model.translate(["the cat sees the dog ."])
-    for shown in (t, t.words()):
-        axes = shown.plot().axes[0]
-        assert [label.get_text() for label in axes.get_xticklabels()] == list(shown.source_tokens)
-        best = shown.candidates[0]
-        assert [label.get_text() for label in axes.get_yticklabels()] == list(best.tokens)
-        np.testing.assert_allclose(axes.images[0].get_array(), best.alignment)
-    second = t.plot(1).axes[0].images[0].get_array()
+    by_blank = t.words(blank_spans)
+    for shown, figure in (
+        (t.words(), t.plot(title="t")),
+        (t.words(), t.words().plot(title="t")),
+        (t, t.plot(words=False, title="t")),
+        (by_blank, by_blank.plot(words=False, title="t")),
+    ):
+        axes, best = figure.axes[0], shown.candidates[0]
+        for labels, tokens in (
+            (axes.get_xticklabels(), shown.source_tokens),
+            (axes.get_yticklabels(), best.tokens),
+        ):
+            wanted = [token.replace("\u2581", " ") for token in tokens]
+            assert [label.get_text() for label in labels] == wanted
+        np.testing.assert_allclose(axes.images[0].get_array(), best.alignment, rtol=1e-6)
+        assert axes.get_title().split("\n")[0] == "t"
+    second = t.plot(1, words=False).axes[0].images[0].get_array()
     np.testing.assert_allclose(second, t.candidates[1].alignment)
     assert t.words().text == t.text
     [blank] = model.translate([""])

@@ -5,11 +5,13 @@ import re
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from runs import copy_of, environment, go, tokenized_run
+from runs import composed, copy_of, environment, go, tokenized_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_accumulator import (
     EventAccumulator as ServerAccumulator,
@@ -17,7 +19,8 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
 
 from seq2seq.run.directory import RunDir
 from seq2seq.training import checkpoint
-from seq2seq.training.layout import LAYOUT
+from seq2seq.training.board import Board
+from seq2seq.training.layout import LAYOUT, hyperparameters, line_of
 from seq2seq.training.monitor import Monitor
 from seq2seq.training.trainer import Trainer
 
@@ -27,16 +30,15 @@ PARTS = {"train", "validation", "best", "update_ratio", "gates", "attention", "l
 TIMES = {"train/tokens_per_second", "train/data_wait"}
 
 
-def events_of(run: Path) -> EventAccumulator:
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0, "tensors": 0})
-    return events.Reload()
-
-
 def scalars_of(run: Path) -> dict[str, list[tuple[int, float]]]:
-    events = events_of(run)
-    return {
-        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
-    }
+    """The scalars of the run and of the lines of its charts; no tag is in two of them."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for folder in {path.parent for path in run.glob("tensorboard/**/events*")}:
+        events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0}).Reload()
+        for tag in events.Tags()["scalars"]:
+            assert tag not in found
+            found[tag] = [(e.step, e.value) for e in events.Scalars(tag)]
+    return found
 
 
 def metrics_of(run: Path) -> dict[str, list[tuple[int, float]]]:
@@ -151,10 +153,10 @@ def test_O1_killed_between_the_last_checkpoint_and_the_last_event(
 # A real server.
 
 
-@pytest.fixture(scope="module")
-def server(run):
-    """The address of a TensorBoard of this run."""
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", run.parent / run.name]
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Run a TensorBoard; yield its address."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", folder]
     command += ["--host", "127.0.0.1", "--port", "0", "--load_fast", "false"]
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()
@@ -173,6 +175,12 @@ def server(run):
             process.communicate()
 
 
+@pytest.fixture(scope="module")
+def server(run) -> Iterator[str]:
+    with served(run) as address:
+        yield address
+
+
 def ask(server: str, path: str, **query: str) -> object:
     address = f"{server}data/{path}" + (f"?{urlencode(query)}" if query else "")
     with urllib.request.urlopen(address, timeout=30) as answer:
@@ -180,10 +188,12 @@ def ask(server: str, path: str, **query: str) -> object:
 
 
 def test_a_server_shows_it(server, run):
-    assert ask(server, "runs") == ["tensorboard"]
-    scalars = ask(server, "plugin/scalars/tags")["tensorboard"]
-    assert {"train/loss", "train/lr", "validation/loss", "validation/bleu"} <= scalars.keys()
-    points = ask(server, "plugin/scalars/scalars", run="tensorboard", tag="train/loss")
+    lines = {f"tensorboard/{line_of(tag)}" for tag in metrics_of(run)}
+    assert set(ask(server, "runs")) == {"tensorboard", *lines}
+    scalars = ask(server, "plugin/scalars/tags")
+    assert {"train/loss", "train/lr"} <= scalars["tensorboard/train"].keys()
+    assert {"validation/loss", "validation/bleu"} <= scalars["tensorboard/validation"].keys()
+    points = ask(server, "plugin/scalars/scalars", run="tensorboard/train", tag="train/loss")
     assert [(step, value) for _, step, value in points] == metrics_of(run)["train/loss"]
     texts = ask(server, "plugin/text/tags")["tensorboard"]
     assert set(texts) == {"config/text_summary", "validation/samples/text_summary"}
@@ -200,6 +210,7 @@ def test_a_server_shows_it(server, run):
     experiment = ask(server, "plugin/hparams/experiment", request="{}")
     names = {info["name"] for info in experiment["hparamInfos"]}
     assert {"model.hidden_size", "optimizer.lr", "seed"} <= names
+    assert not [name for name in names if name.startswith(("data.", "decode.", "logging."))]
     metrics = {info["name"]["tag"] for info in experiment["metricInfos"]}
     assert "best/validation" in metrics
 
@@ -211,10 +222,46 @@ def test_a_server_shows_the_layout_and_its_curves(server, run):
     for category in layout["category"]:
         assert [chart["title"] for chart in category["chart"]] == list(LAYOUT[category["title"]])
         for pattern in (tag for chart in category["chart"] for tag in chart["multiline"]["tag"]):
-            query = {"run": "tensorboard", "tag": pattern}
-            found = ask(server, "plugin/custom_scalars/scalars", **query)
-            assert found["regex_valid"]
-            for tag, points in found["tag_to_events"].items():
-                assert [(step, value) for _, step, value in points] == expected[tag]
-                seen.add(tag)
+            for line in {line_of(tag) for tag in expected}:
+                query = {"run": f"tensorboard/{line}", "tag": pattern}
+                found = ask(server, "plugin/custom_scalars/scalars", **query)
+                assert found["regex_valid"]
+                for tag, points in found["tag_to_events"].items():
+                    assert [(step, value) for _, step, value in points] == expected[tag]
+                    seen.add(tag)
     assert seen == expected.keys()
+
+
+@pytest.mark.parametrize("chart", [chart for charts in LAYOUT.values() for chart in charts])
+def test_each_line_of_a_chart_has_a_colour_of_its_own(run, chart):
+    """TensorBoard colours by run: no two lines of a chart are of one run."""
+    [(_, patterns)] = [charts[chart] for charts in LAYOUT.values() if chart in charts]
+    tags = [*metrics_of(run), "bleu/en-fr", "bleu/en-de", "gates/decoder_1_z_low"]
+    tags = [tag for tag in tags if any(re.match(pattern, tag) for pattern in patterns)]
+    assert len({line_of(tag) for tag in tags}) == len(tags) > 0
+
+
+def test_every_scalar_has_a_description(server, run):
+    for line, tags in ask(server, "plugin/scalars/tags").items():
+        for tag, about in tags.items():
+            if line != "tensorboard":  # best/validation is that of the hyperparameters
+                assert len(about["description"]) > 10, tag
+    bleu = ask(server, "plugin/scalars/tags")["tensorboard/validation"]["validation/bleu"]
+    assert "Smoothing to 0" in bleu["description"]
+
+
+def test_hyperparameters_of_two_optimizers_have_all_columns(tmp_path):
+    for name in ("adam", "adadelta"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+        shown = Board(RunDir(tmp_path / name), 0, wanted=True)
+        cfg = composed("debug", [f"optimizer={name}"])
+        shown.hyperparameters(hyperparameters(cfg), {"best/validation": 1.0}, 1)
+        shown.close()
+    with served(tmp_path) as address:
+        experiment = ask(address, "plugin/hparams/experiment", request="{}")
+    columns = {info["name"]: info for info in experiment["hparamInfos"]}
+    assert {"optimizer.beta1", "optimizer.rho", "optimizer.name"} <= columns.keys()
+    assert "None" not in json.dumps(experiment)
+    assert columns["optimizer.name"]["differs"]
+    assert [info["name"]["tag"] for info in experiment["metricInfos"]] == ["best/validation"]

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from runs import ROOT, call, copy_of, go, metrics_of, tokenized_run
 from tensorboard.summary.writer.record_writer import RecordWriter
-from torch.utils.tensorboard.writer import SummaryWriter
+from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 
+from seq2seq.decoding.translation import Translation
 from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
 from seq2seq.training import board, checkpoint, diagnostics, monitor
@@ -65,12 +66,12 @@ def info(text: str, *_args) -> None:
 TENSORBOARD = "TensorBoard gets no more of this run: [Errno 28] No space left on device"
 FAULTS = {
     "opening": (board, "_open_writer", full, TENSORBOARD),
-    "scalar": (SummaryWriter, "add_scalar", full, TENSORBOARD),
+    "scalar": (FileWriter, "add_summary", full, TENSORBOARD),
     "flush": (SummaryWriter, "flush", full, TENSORBOARD),
     "disk full": (RecordWriter, "write", full, TENSORBOARD),
     "heatmap": (
-        monitor,
-        "plot_alignment",
+        Translation,
+        "plot",
         broken,
         "no heatmaps of validation sentences: a bug in here",
     ),

@@ -279,7 +279,7 @@ def word_run(tmp_path_factory) -> Path:
     base = tmp_path_factory.mktemp("words")
     names = write_corpus(base / "corpus", template_pairs(120), held_out=10)
     changes = [*WORDS, "tokenizer.vocab_size=6", "trainer.max_updates=2"]
-    changes += ["decode.forbid_unknown=false", "evaluate.heatmap_words=true", "seed=4"]
+    changes += ["decode.forbid_unknown=false", "seed=4"]
     changes += ["trainer.validate_every=2", "logging.tensorboard=false"]
     return run_new(base / "run", composed("debug", [*names, *changes])).root
 

@@ -37,9 +37,17 @@ MIN_CELL = 0.09  # inches: in smaller cells labels are not readable
 MAX_SIDE = 36.0  # inches, 5,400 pixels: larger maps shrink their labels, too
 MARGIN = 0.06  # inches around the labels
 FONT_RATIO = 0.66  # of the cell
+MIN_POINTS = 7.0  # of the title and the scale
+TILT = 45  # degrees, of column labels that are wider than a cell
+BAR, BAR_GAP, MIN_BAR = 0.12, 0.15, 0.9  # inches: width of the scale, space beside it, height
+DARK, FLAT = 0.5, 0.9
+"""Below this maximum the scale ends at the maximum; above this share of the greatest entropy, the
+mean over rows, attention is called flat."""
 MAX_LABEL = 32  # characters: a "word" of Chinese can be a whole sentence
-BASE_FONT = "DejaVu Sans"  # ships with matplotlib; Latin, Greek, Cyrillic, Arabic, U+2581
+BASE_FONT = "DejaVu Sans"  # ships with matplotlib; Latin, Greek, Cyrillic, Arabic
 BOX = "\u25a1"  # replaces characters that no font has
+SPACE = "\u2581"  # SentencePiece's mark of a space in front of a piece
+FLAT_NOTE = "flat attention, no alignment yet: train longer or add data"
 _JOINERS = "\u200c\u200d"  # affect the shape of letters
 _SPACES = "\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
@@ -53,13 +61,22 @@ def plot_alignment(
     tgt_labels: Sequence[str],
     *,
     title: str | None = None,
+    note: str | None = None,
     font: str | None = None,
 ) -> "Figure":
     """Draw one soft alignment as in Figure 3: source along the top, target down the left side.
 
-    Grey scale, 0 black and 1 white; NaN is a red cell. Unprintable characters in labels are escaped
-    and long labels end in an ellipsis. `font` is a font file for characters that DejaVu Sans lacks;
-    it is tried before the installed fonts.
+    The grey scale beside the map goes from 0, black, to 1, white; if no weight reaches `DARK`, to
+    the largest weight, as the title then says. NaN is a red cell. U+2581 in labels is drawn as a
+    space. Unprintable characters are escaped and long labels end in an ellipsis.
+
+    Args:
+        alpha: The weights.
+        src_labels: One per column.
+        tgt_labels: One per row.
+        title: What is drawn, such as run and sentence.
+        note: A second line; by default one that says so if attention is flat.
+        font: A font file for characters that DejaVu Sans lacks; tried before the installed fonts.
 
     Raises:
         ConfigError: `font` is not a font file.
@@ -69,12 +86,19 @@ def plot_alignment(
 
     weights = np.asarray(alpha, dtype=np.float64)
     assert weights.shape == (len(tgt_labels), len(src_labels)), "not as many labels as cells"
+    image = np.ma.masked_invalid(weights)
+    largest = float(np.ma.filled(image.max(), 0.0)) if weights.size else 0.0
+    white = largest if 0 < largest < DARK else 1.0
 
     # Labels, and the fonts that have their characters.
-    texts = [printable(title or ""), *(_label(text) for text in (*src_labels, *tgt_labels))]
+    head = [title, note or (FLAT_NOTE if is_flat(weights) else None)]
+    head.append(f"white is {white:.2g}, the largest weight" if white < 1 else None)
+    lines = [printable(line) for line in head if line]
+    texts = [*lines, *(_label(text) for text in (*src_labels, *tgt_labels))]
     families, missing = _fonts(set("".join(texts)), font)
     boxes = dict.fromkeys(map(ord, missing), BOX)
-    heading, *labels = (text.translate(boxes) for text in texts)
+    texts = [text.translate(boxes) for text in texts]
+    heading, labels = "\n".join(texts[: len(lines)]), texts[len(lines) :]
     columns, rows = labels[: len(src_labels)], labels[len(src_labels) :]
     cell = _cell_inches(max(weights.shape))
     style: dict[str, Any] = {
@@ -91,21 +115,52 @@ def plot_alignment(
     figure = Figure(dpi=DPI, facecolor="white")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     grey = colormaps["gray"].with_extremes(bad="red")
-    image = np.ma.masked_invalid(weights)
-    axes.imshow(image, cmap=grey, vmin=0, vmax=1, interpolation="nearest", origin="upper")
+    shown = axes.imshow(
+        image, cmap=grey, vmin=0, vmax=white, interpolation="nearest", origin="upper"
+    )
 
     # Source on top, target on the left, a thin frame, no tick marks.
     axes.xaxis.tick_top()
     axes.tick_params(length=0, pad=3)
-    axes.set_xticks(range(len(columns)), columns, rotation=90, ha="left", **style)
+    axes.tick_params(axis="x", pad=5)  # corners of tilted labels reach below their baseline
+    upright = style | {"ha": "center", "va": "baseline"}
+    axes.set_xticks(range(len(columns)), columns, **upright)
     axes.set_yticks(range(len(rows)), rows, ha="right", **style)
+    for label in _tilted(axes, cell):
+        label.set(rotation=TILT, ha="left", va=style["va"])
     for spine in axes.spines.values():
         spine.set(linewidth=0.6, edgecolor="black")
+    style["size"] = max(style["size"], MIN_POINTS)
     if heading:
         axes.set_title(heading, pad=6, **style | {"va": "baseline"})
+
+    # The scale: its ends, its middle, and the largest weight.
+    bar = figure.add_axes((0.0, 0.0, 1.0, 1.0), label="scale")
+    figure.colorbar(shown, cax=bar, ticks=[0, white / 2, white], format="%.2g")
+    bar.tick_params(length=2, width=0.6, labelsize=style["size"], color="black", labelcolor="black")
+    below = {"va": "top", "ha": "left", "rotation_mode": "default"}
+    bar.set_xlabel(f"max {largest:.2g}", x=0, labelpad=8, **style | below)
+    bar.spines["outline"].set(linewidth=0.6, edgecolor="black")
+    for label in bar.get_yticklabels():
+        label.set_fontfamily(families)
+
     # The labels determine the size of the figure.
-    _fit(figure, axes, width=cell * len(columns), height=cell * len(rows))
+    _fit(figure, axes, bar, width=cell * len(columns), height=cell * len(rows))
     return figure
+
+
+def is_flat(alpha: Weights) -> bool:
+    """Return whether attention is so even that no alignment can be read from it."""
+    p = np.clip(np.nan_to_num(np.asarray(alpha, np.float64)), 0, 1)
+    nats = np.sum(p * -np.log(np.where(p > 0, p, 1)), axis=1)
+    return bool(p.shape[1] > 1 and len(p) and nats.mean() > FLAT * np.log(p.shape[1]))
+
+
+def _tilted(axes: "Axes", cell: float) -> list[Any]:
+    """Return the column labels to tilt: all of them, unless only one is wider than its cell."""
+    labels = list(axes.get_xticklabels())
+    wide = [label for label in labels if label.get_window_extent().width > cell * DPI]
+    return labels if len(wide) > 1 else wide
 
 
 def _cell_inches(num_cells: int) -> float:
@@ -115,21 +170,32 @@ def _cell_inches(num_cells: int) -> float:
     return max(pixels, 1) / DPI
 
 
-def _fit(figure: "Figure", axes: "Axes", width: float, height: float) -> None:
-    """Resize the figure to fit a map of the given size (inches) and its labels.
+def _fit(figure: "Figure", axes: "Axes", bar: "Axes", width: float, height: float) -> None:
+    """Resize the figure to fit a map of the given size (inches), its scale and all labels.
 
     A tight bounding box at `savefig` would not do: TensorBoard renders figures itself.
     """
-    figure.set_size_inches(width, height)
-    box = axes.get_tightbbox()
-    assert box is not None
-    left, bottom, right, top = (
-        math.ceil(pixels) / DPI + MARGIN
-        for pixels in (-box.x0, -box.y0, box.x1 - width * DPI, box.y1 - height * DPI)
-    )
-    full = (left + width + right, bottom + height + top)
+    from matplotlib.transforms import Bbox
+
+    # Lower left corner and size of the map and of the scale right of it, top to top.
+    tall = min(max(height, MIN_BAR), 2.5)
+    places = {
+        axes: (0.0, 0.0, width, height),
+        bar: (width + BAR_GAP, height - tall, BAR, tall),
+    }
+    figure.set_size_inches(1, 1)  # so that a position in inches is a fraction
+    for each, place in places.items():
+        each.set_position(place)
+    boxes = [each.get_tightbbox() for each in places]
+    box = Bbox.union([box for box in boxes if box is not None])
+    # Margins are whole pixels, so that all cells are equal.
+    left, bottom = (math.ceil(-pixels) / DPI + MARGIN for pixels in (box.x0, box.y0))
+    right, top = (math.ceil(pixels) / DPI + MARGIN for pixels in (box.x1, box.y1))
+    full = (left + right, bottom + top)
     figure.set_size_inches(*full)
-    axes.set_position((left / full[0], bottom / full[1], width / full[0], height / full[1]))
+    for each, (x, y, wide, high) in places.items():
+        spot = ((left + x) / full[0], (bottom + y) / full[1], wide / full[0], high / full[1])
+        each.set_position(spot)
 
 
 def to_png(figure: "Figure") -> bytes:
@@ -162,7 +228,8 @@ def printable_line(text: str) -> str:
 
 
 def _label(text: str) -> str:
-    """Cut a label at `MAX_LABEL` characters and make it printable."""
+    """Show U+2581 as a space, cut a label at `MAX_LABEL` characters and make it printable."""
+    text = "\u2423" if text == SPACE else text.replace(SPACE, " ")
     return printable(text if len(text) <= MAX_LABEL else text[: MAX_LABEL - 1] + "\u2026")
 
 

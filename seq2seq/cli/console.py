@@ -141,9 +141,9 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--level",
         choices=LEVELS,
-        default=LEVELS[0],
-        help="tokens in jsonl, pharaoh, npz and heatmaps: pieces of the vocabulary; words, marks "
-        "and apostrophes cut off; or what stands between spaces, for tokenised text",
+        help="tokens in jsonl, pharaoh and npz (default: pieces) and heatmaps (default: words): "
+        "pieces of the vocabulary; words, marks and apostrophes cut off; or what stands between "
+        "spaces, for tokenised text",
     )
     parser.add_argument("--heatmaps", type=Path, metavar="DIRECTORY", help="draw every line in it")
     parser.add_argument(

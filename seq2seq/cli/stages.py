@@ -41,7 +41,14 @@ from seq2seq.evaluation.by_length import (
     score_by_length,
     unit_of,
 )
-from seq2seq.evaluation.figures import DETAILS, draw_curves, draw_examples, draw_heatmaps, drawn
+from seq2seq.evaluation.figures import (
+    DETAILS,
+    HARDLY_LEARNT,
+    draw_curves,
+    draw_examples,
+    draw_heatmaps,
+    drawn,
+)
 from seq2seq.evaluation.projector import project
 from seq2seq.evaluation.scoring import bleu_metric
 from seq2seq.evaluation.test_set import (
@@ -258,10 +265,11 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     run.record(SCORES)
     bins = {name: found.bins for name, found in by_length.items()}
     unit = unit_of(by_length.values())
+    note = HARDLY_LEARNT if results.note else None
     figures = chain(
         [(LENGTH_PLOT, lambda: to_png(plot_length_bleu(bins, unit)))],
-        draw_heatmaps(cfg, run),
-        draw_examples(cfg, run),
+        draw_heatmaps(cfg, run, note),
+        draw_examples(cfg, run, note),
         draw_curves(cfg, run),
         project(cfg, run),
     )

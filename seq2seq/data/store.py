@@ -14,6 +14,7 @@ from seq2seq.run.reading import opened
 Ids = npt.NDArray[np.int32]
 Lengths = npt.NDArray[np.int64]
 
+_BLOCK = 1 << 22
 _RESTORE = "Restore it from a copy."
 
 
@@ -50,6 +51,12 @@ class IdStore:
     def lengths(self) -> Lengths:
         """Return the number of ids of every row."""
         return np.diff(self._ends, prepend=0)
+
+    def counts(self) -> Lengths:
+        """Return how often each id of the vocabulary occurs."""
+        parts = range(0, len(self._ids), _BLOCK)  # `bincount` copies ids as 64-bit numbers
+        counted = (np.bincount(self._ids[i : i + _BLOCK], minlength=self._num_ids) for i in parts)
+        return sum(counted, np.zeros(self._num_ids, np.int64))
 
 
 class TextStore(Sequence[str]):

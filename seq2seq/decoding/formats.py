@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from seq2seq.alignment.heatmap import render
 from seq2seq.alignment.links import best_links, pharaoh
 from seq2seq.alignment.words import to_words
+from seq2seq.config.schema import Config
 from seq2seq.data.pair import Links
 from seq2seq.data.words import Splitter, blank_spans, word_spans
 from seq2seq.decoding.translation import Translation
@@ -31,9 +32,14 @@ LEVELS: Mapping[str, Splitter | None] = {
 """Granularity of tokens: vocabulary pieces, words of `data/words.py`, text between spaces."""
 
 
-def at_level(translation: Translation, level: str) -> Translation:
+def splitter(level: str | None) -> Splitter | None:
+    """Return what splits text at a level; None stands for pieces, the default of text formats."""
+    return LEVELS[level or "pieces"]
+
+
+def at_level(translation: Translation, level: str | None) -> Translation:
     """Return a translation with its tokens joined to one of `LEVELS`."""
-    split = LEVELS[level]
+    split = splitter(level)
     return translation if split is None else translation.words(split)
 
 
@@ -41,7 +47,7 @@ def write(
     file: BinaryIO,
     translations: Iterable[Translation],
     form: str,
-    level: str,
+    level: str | None,
     held: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Write translations as `npz`, or in one of the forms of `line`.
@@ -58,7 +64,7 @@ def write(
             file.flush()
 
 
-def line(translation: Translation, number: int, form: str, level: str) -> str:
+def line(translation: Translation, number: int, form: str, level: str | None) -> str:
     """Return a translation as a line or, for `nbest`, as one line per candidate.
 
     An empty translation gives an empty line, except in `jsonl`.
@@ -68,7 +74,7 @@ def line(translation: Translation, number: int, form: str, level: str) -> str:
         number: Number of its line, from 1.
         form: `text`, `nbest` (number, score, text), `tsv` (log-probability, number of tokens,
             perplexity per token), `jsonl` (everything, with attention) or `pharaoh`.
-        level: One of `LEVELS`.
+        level: One of `LEVELS`, or None.
     """
     match form:
         case "jsonl":
@@ -85,7 +91,7 @@ def line(translation: Translation, number: int, form: str, level: str) -> str:
     return translation.text
 
 
-def links(translation: Translation, number: int, level: str) -> Links | None:
+def links(translation: Translation, number: int, level: str | None) -> Links | None:
     """Link each target token of the best candidate to the source token it attends to most.
 
     End symbols are left out. Tokens are counted from 0; words are those of the text.
@@ -97,7 +103,7 @@ def links(translation: Translation, number: int, level: str) -> Links | None:
     if not translation.candidates:
         return ()
     tokens = translation.soft_alignment()
-    if (split := LEVELS[level]) is not None:
+    if (split := splitter(level)) is not None:
         tokens = to_words(tokens, split)
     if not tokens.matched:
         log.warning("line %d: its words cannot be found in its pieces: no links", number)
@@ -130,11 +136,20 @@ def write_npz(file: BinaryIO, translations: Iterable[Translation]) -> None:
 
 
 def draw_along(
-    translations: Iterable[Translation], directory: RunDir, form: str, level: str, font: str | None
+    translations: Iterable[Translation],
+    directory: RunDir,
+    form: str,
+    level: str | None,
+    cfg: Config,
 ) -> Iterator[Translation]:
-    """Yield translations unchanged; draw the best candidate of each into `line-NNNN.FORM`."""
+    """Yield translations unchanged; draw the best candidate of each into `line-NNNN.FORM`.
+
+    Tokens are words unless another level is given.
+    """
     for number, translation in enumerate(translations, start=1):
         if translation.candidates:
-            figure = at_level(translation, level).plot(font=font)
+            title, font = f"{cfg.name}, line {number}", cfg.evaluate.heatmap_font
+            tokens = at_level(translation, level or "words")
+            figure = tokens.plot(words=False, title=title, font=font)
             directory.write(f"line-{number:04d}.{form}", render(figure, form))
         yield translation

@@ -147,17 +147,33 @@ class Translation:
             candidates.append(candidate)
         return Translation(self.source, tokens, tuple(candidates), spans)
 
-    def plot(self, number: int = 0, *, font: str | None = None) -> "Figure":
-        """Draw the attention of a candidate (0 is the best), as in the paper's Fig. 3.
+    def plot(
+        self,
+        number: int = 0,
+        *,
+        words: bool = True,
+        title: str | None = None,
+        font: str | None = None,
+    ) -> "Figure":
+        """Draw the attention of a candidate, as in the paper's Fig. 3.
 
         translation.plot().savefig("attention.pdf")     # a notebook shows the figure
-        translation.words().plot(font="some.ttf")       # for characters that no installed font has
+        translation.plot(words=False)                   # subwords
+        translation.plot(font="some.ttf")               # for characters that no installed font has
+
+        Args:
+            number: Of the candidate; 0 is the best.
+            words: Draw whole words; otherwise the tokens of this translation.
+            title: Drawn above.
+            font: A font file.
 
         Raises:
             IndexError: there is no such candidate; an empty line has none.
         """
-        best = self.candidates[number]
-        return plot_alignment(best.alignment, self.source_tokens, best.tokens, font=font)
+        pairs = self.soft_alignment(number)
+        pairs = to_words(pairs) if words else pairs
+        sides = pairs.source_tokens, pairs.target_tokens
+        return plot_alignment(pairs.weights, *sides, title=title, font=font)
 
     def to_html(self) -> str:
         """Return a self-contained HTML page that shows the attention of every candidate.

@@ -102,12 +102,19 @@ def label_of(index: int) -> str:
 
 
 def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]], unit: str = "words") -> "Figure":
-    """Draw BLEU against source length as in Fig. 2, with 95% intervals; runs by their names."""
+    """Draw BLEU against source length as in Fig. 2, with 95% intervals; runs by their names.
+
+    Only three points or more are joined by a line. Labels have the number of sentences of a bin,
+    of each run if they differ.
+    """
     from matplotlib.figure import Figure
 
     # Every bin of any run gets a place on the x axis.
-    labels = {b.first: b.label for bins in runs.values() for b in bins}
-    place = {first: x for x, first in enumerate(sorted(labels))}
+    counts: dict[int, dict[str, None]] = {}
+    for b in (b for bins in runs.values() for b in bins):
+        counts.setdefault(b.first, {})[f"{b.sentences:,}"] = None
+    labels = [f"{label_of(bin_of(k))}\nn={' / '.join(n)}" for k, n in sorted(counts.items())]
+    place = {first: x for x, first in enumerate(sorted(counts))}
     # A line and its intervals for each run.
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -115,17 +122,27 @@ def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]], unit: str = "words
     for number, (bins, (marker, dashes)) in enumerate(zip(runs.values(), cycle(STYLES))):
         aside = 0.06 * (number - (len(runs) - 1) / 2)  # so that intervals do not overlap
         x = [place[b.first] + aside for b in bins]
-        [line] = axes.plot(x, [b.bleu for b in bins], marker + dashes, markersize=5)
-        middle, half = ([(b.high + sign * b.low) / 2 for b in bins] for sign in (1, -1))
+        style: dict[str, Any] = {
+            "marker": marker,
+            "linestyle": dashes if len(bins) > 2 else "none",
+        }
+        [line] = axes.plot(x, [b.bleu for b in bins], markersize=5, clip_on=False, **style)
+        ends = [(max(b.low, 0.0), b.high) for b in bins]  # 0.1.0 had them below 0
+        middle, half = ([(high + sign * low) / 2 for low, high in ends] for sign in (1, -1))
         axes.errorbar(
             x, middle, half, fmt="none", ecolor=line.get_color(), elinewidth=0.8, capsize=3
         )
+        if len(bins) < 3:
+            for at, b in zip(x, bins, strict=True):
+                value = f"{b.bleu:.1f}"
+                axes.annotate(value, (at, b.bleu), (8, 0), textcoords="offset points", va="center")
         lines.append(line)
     # Axes and legend; names of runs are text, never formulas.
-    axes.set_xticks(list(place.values()), [labels[first] for first in place])
+    axes.set_xticks(range(len(labels)), labels)
+    axes.set_xlim(-0.5, max(len(labels), 1) - 0.5)
     axes.set_xlabel(f"source length ({unit})")
     axes.set_ylabel("BLEU")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, max(axes.get_ylim()[1], 1))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     for text in axes.legend(lines, list(runs), frameon=False).get_texts():

@@ -25,6 +25,9 @@ from seq2seq.training.curves import plot_curves, read_metrics
 
 log = logging.getLogger(__name__)
 
+HARDLY_LEARNT = "the model has hardly learnt yet: train longer or add data"
+"""Note on the heatmaps of a model whose scores say so; see `evaluation.test_set.not_learnt`."""
+
 DETAILS = "decode/test.jsonl"
 """Tokens, scores and attention of the translations of the test set."""
 
@@ -65,8 +68,11 @@ def drawn(drawings: Iterable[Drawing]) -> Iterator[tuple[str, bytes]]:
             yield name, data
 
 
-def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Drawing]:
-    """Draw the attention of the best hypothesis of each test sentence in `evaluate.heatmaps`."""
+def draw_heatmaps(cfg: Config, run: RunDir, note: str | None = None) -> Iterator[Drawing]:
+    """Draw the attention of the best hypothesis of each test sentence in `evaluate.heatmaps`.
+
+    The note goes below the title of each.
+    """
     source, target = load_tokenizers(run, cfg)
     if isinstance(target, RightToLeft):  # the translations are in reading order
         target = target.left_to_right
@@ -86,10 +92,12 @@ def draw_heatmaps(cfg: Config, run: RunDir) -> Iterator[Drawing]:
                 Side(text, spans[: len(labels) - 1], labels),  # a long sentence was cut
                 Side(*target.write(written[:-1] if written[-1] == END else written), written),
             )
-        yield f"heatmaps/test-{number:04d}.png", partial(heatmap_png, cfg, alpha, *sides)
+        title = f"{cfg.name}, test sentence {number}"
+        draw = partial(heatmap_png, cfg, alpha, *sides, title=title, note=note)
+        yield f"heatmaps/test-{number:04d}.png", draw
 
 
-def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
+def draw_examples(cfg: Config, run: RunDir, note: str | None = None) -> Iterator[Drawing]:
     """Translate and draw the sets in `evaluate.examples`.
 
     Each sentence gives two figures: the run's own translation, and, ending in `-paper`, the
@@ -104,13 +112,17 @@ def draw_examples(cfg: Config, run: RunDir) -> Iterator[Drawing]:
             [own] = model.translate([source], language)
             log.info("%s: %s", name, printable_line(own.text))
             [paper] = model.force([(source, target)], target_language=language)
-            for ending, found in (("", own), ("-paper", paper)):
+            for ending, found, what in (
+                ("", own, "own translation"),
+                ("-paper", paper, "the paper's translation"),
+            ):
                 for best in found.candidates[:1]:
                     sides = (
                         Side(found.source, found.source_spans or (), found.source_tokens),
                         Side(best.text, best.spans or (), best.tokens),
                     )
-                    draw = partial(heatmap_png, cfg, best.alignment, *sides)
+                    title = f"{cfg.name}, {name}: {what}"
+                    draw = partial(heatmap_png, cfg, best.alignment, *sides, title=title, note=note)
                     yield f"heatmaps/{name}{ending}.png", draw
 
 
@@ -120,14 +132,23 @@ def draw_curves(cfg: Config, run: RunDir) -> Iterator[Drawing]:
         yield "curves.png", lambda: to_png(plot_curves(rows, cfg.name))
 
 
-def heatmap_png(cfg: Config, alpha: Weights, source: Side, target: Side) -> bytes:
+def heatmap_png(
+    cfg: Config,
+    alpha: Weights,
+    source: Side,
+    target: Side,
+    *,
+    title: str | None = None,
+    note: str | None = None,
+) -> bytes:
     """Draw attention (target tokens, source tokens) in the layout of the paper's Fig. 3."""
     columns, rows = source.tokens, target.tokens
     if cfg.evaluate.heatmap_words:
         columns, source_groups = _words(source)
         rows, target_groups = _words(target)
         alpha = merge_words(alpha, source_groups, target_groups)
-    return to_png(plot_alignment(alpha, columns, rows, font=cfg.evaluate.heatmap_font))
+    font = cfg.evaluate.heatmap_font
+    return to_png(plot_alignment(alpha, columns, rows, title=title, note=note, font=font))
 
 
 def _words(side: Side) -> tuple[list[str], list[list[int]]]:

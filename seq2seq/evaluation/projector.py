@@ -4,14 +4,16 @@ TensorBoard's `add_embedding` appends to its index at each call and has no size 
 are written once, at the end, and have one.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from torch import Tensor
 
 from seq2seq.alignment.heatmap import printable
 from seq2seq.config.schema import Config
-from seq2seq.data.prepare import SIDES
+from seq2seq.data.prepare import SIDES, load_pairs
+from seq2seq.data.store import Lengths
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.evaluation.figures import Drawing
@@ -29,20 +31,25 @@ MAX_NUMBERS = 1_000_000
 def project(cfg: Config, run: RunDir) -> Iterator[Drawing]:
     """Write the embeddings of the best weights as tables, if the run writes to TensorBoard.
 
-    Both kinds of vocabulary order ids by frequency, so only rare words are left out.
+    Pieces are labelled with their frequency in the training text, to colour them by. Both kinds of
+    vocabulary order ids by frequency, so only rare words are left out.
     """
     if not cfg.logging.tensorboard:
         return
     best = Pretrained(run, cfg)
     assert isinstance(best.model, EncoderDecoder)  # not an ensemble
-    for side, weight, tokenizer in zip(
-        SIDES, best.model.embeddings(), best.tokenizers, strict=True
+    frequencies: list[Lengths | None] = [None, None]
+    if run.path("tokens").exists():  # not in an exported model
+        pairs = load_pairs(run, "train", best.tokenizers)
+        frequencies = [pairs.src.counts(), pairs.tgt.counts()]
+    for side, weight, tokenizer, counts in zip(
+        SIDES, best.model.embeddings(), best.tokenizers, frequencies, strict=True
     ):
         vectors = weight.detach()  # (K, m)
         count = min(len(vectors), MAX_NUMBERS // vectors.shape[1])
         ids = [i for i in range(count) if i != PAD]  # the vector of PAD is 0
         yield f"{EVENTS}/projector/{side}.tsv", partial(_vectors, vectors[ids])
-        yield f"{EVENTS}/projector/{side}_labels.tsv", partial(_labels, tokenizer, ids)
+        yield f"{EVENTS}/projector/{side}_labels.tsv", partial(_labels, tokenizer, ids, counts)
     yield f"{EVENTS}/{INDEX}", partial(_index, SIDES)
 
 
@@ -50,10 +57,19 @@ def _vectors(rows: Tensor) -> bytes:
     return "".join("\t".join(f"{x:.4g}" for x in row) + "\n" for row in rows.tolist()).encode()
 
 
-def _labels(tokenizer: Tokenizer, ids: Sequence[int]) -> bytes:
-    """Return a table with a header, which TensorBoard requires for two columns."""
-    pieces = zip(tokenizer.pieces(ids), ids, strict=True)
-    return "".join(["piece\tid\n", *(f"{printable(piece)}\t{i}\n" for piece, i in pieces)]).encode()
+def _labels(tokenizer: Tokenizer, ids: Sequence[int], counts: Lengths | None) -> bytes:
+    """Return a table with a header, which TensorBoard requires for several columns.
+
+    Frequencies are logarithms: colours are linear, and most words are rare.
+    """
+    columns: dict[str, Iterable[str]] = {
+        "piece": map(printable, tokenizer.pieces(ids)),
+        "id": map(str, ids),
+    }
+    if counts is not None:
+        columns["log10 frequency"] = (f"{math.log10(max(counts[i], 1)):.2f}" for i in ids)
+    rows = [tuple(columns), *zip(*columns.values(), strict=True)]
+    return "".join("\t".join(row) + "\n" for row in rows).encode()
 
 
 def _index(sides: Sequence[str]) -> bytes:

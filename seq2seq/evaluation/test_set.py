@@ -43,7 +43,8 @@ class Results(AttentionScores):
         lines = [Scores(self.sentences, self.scores).as_table()]
         if self.no_unknown is not None:
             lines.append(f"No UNK     {self._describe(self.no_unknown)}")
-        return "\n".join([*lines, *self.lines()])
+        note = [f"note       {self.note}"] if self.note else []
+        return "\n".join([*lines, *self.lines(), *note])
 
     def _describe(self, known: Scores) -> str:
         if known.sentences == self.sentences:

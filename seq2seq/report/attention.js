@@ -5,7 +5,9 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const several = data.runs.length > 1;
-const view = { form: "ribbons", unit: "words" };
+const view = { form: "auto", unit: "words" };
+const RIBBON = 0.02; // the least weight that is drawn
+const MAX_WORDS = 30, MAX_RIBBONS = 4; // of a side, and per word: beyond, ribbons hide one another
 const panels = new Set(); // those that are on the page
 
 // Elements -----------------------------------------------------------------------------------------
@@ -28,8 +30,9 @@ function el(name, attributes = {}, ...children) {
 const isolated = (text, lang) => el("bdi", { dir: "auto", lang: lang ?? "" }, text);
 const quoted = (text, lang) => el("span", {}, "\u201c", isolated(text, lang), "\u201d");
 const percent = (share) => `${Math.round(100 * share)}\u202f%`;
+/** A number with some decimals, or with two digits where those would all be 0. */
 const fixed = (x, digits = 2) => x === null || x === undefined ? "\u2013"
-  : x.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "\u2212");
+  : (x && Math.abs(x) < 0.5 / 10 ** digits ? x.toPrecision(2) : x.toFixed(digits)).replaceAll("-", "\u2212");
 
 /** A table; the first cell of a row names it, and `head`, if there is one, the columns. */
 function table(caption, head, rows, kind = "") {
@@ -72,6 +75,12 @@ class Grid {
     Object.assign(this, { source, target, probability, weights }, MAPS[kind]);
     if (typeof weights === "string") this.weights = unpack(weights, target.length, source.length);
   }
+  /** Whether ribbons can be told apart: sentences are short, and words attend to a few places. */
+  get isReadable() {
+    const ribbons = this.weights.reduce((sum, row) => sum + row.filter((w) => w >= RIBBON).length, 0);
+    return Math.max(this.source.length, this.target.length) <= MAX_WORDS
+      && ribbons <= MAX_RIBBONS * this.target.length;
+  }
   towards(side, index) {
     return side === "target" ? this.weights[index] : this.weights.map((row) => row[index]);
   }
@@ -88,6 +97,7 @@ class Panel {
   constructor(sentence, r) {
     this.run = data.runs[r];
     this.found = sentence.runs[r].found;
+    this.languages = sentence.runs[r].languages ?? {};
     this.chosen = this.found[0];
     this.pinned = null;
     const name = `hypothesis-${sentence.number}-${r}`;
@@ -95,7 +105,7 @@ class Panel {
     const rows = this.found.map((found, i) => el("label", {},
       el("input", { type: "radio", name, checked: i === 0, onchange: () => this.choose(found) }),
       el("span", { class: "kind" }, found.label),
-      el("span", { class: "text" }, isolated(found.text || "(nothing)", this.run.target)),
+      el("span", { class: "text" }, isolated(found.text || "(nothing)", this.languages.target)),
       el("span", { class: "value", title: "score: the higher the better" }, fixed(found.score))));
     this.numbers = el("dl", { class: "numbers" });
     this.figure = el("div", { class: "attention", role: "group" });
@@ -126,6 +136,7 @@ class Panel {
   show(pinned = null) {
     const found = this.chosen, level = found[view.unit], own = this.picker?.show(level);
     this.grid = own ? new Grid(own, this.picker.pick.kind) : new Grid(level);
+    this.form = view.form !== "auto" ? view.form : this.grid.isReadable ? "ribbons" : "matrix";
     this.pinned = pinned;
     this.draw = null;
     const none = "\u2013", usual = !own || this.picker.usual;
@@ -138,9 +149,9 @@ class Panel {
       ([name, value, title]) => el("div", { title }, el("dt", {}, name), el("dd", {}, value))));
     this.figure.setAttribute("aria-label",
       `Attention of ${found.label}${own ? `, ${this.picker.text}` : ""}`);
-    this.figure.className = `attention ${view.form}`;
+    this.figure.className = `attention ${this.form}`;
     this.resized.disconnect();
-    this.figure.replaceChildren(this[view.form]());
+    this.figure.replaceChildren(this[this.form]());
     this.buttons = [...this.figure.querySelectorAll("button")];
     this.rove(this.word("target", 0));
     this.tell(pinned);
@@ -158,7 +169,7 @@ class Panel {
   }
 
   lang(side) {
-    return this.run[this.grid.sides[side]];
+    return this.languages[this.grid.sides[side]];
   }
 
   word(side, index) {
@@ -189,7 +200,7 @@ class Panel {
     svg.setAttribute("viewBox", `0 0 ${box.width} ${box.height}`);
     const paths = [];
     this.grid.weights.forEach((row, i) => row.forEach((weight, j) => {
-      if (weight < 0.02) return;
+      if (weight < RIBBON) return;
       const [y, height] = left[j], [end] = right[i];
       const path = el("svg:path", { d: `M0,${y}C${box.width / 2},${y} ${box.width / 2},${end} `
         + `${box.width},${end}`, "stroke-width": Math.max(1, weight * height * 0.7),
@@ -308,12 +319,12 @@ class Panel {
       this.pinned = null;
       this.light();
     }
-    const across = view.form === "matrix" && side === "source";
+    const across = this.form === "matrix" && side === "source";
     const [back, on] = across ? ["ArrowLeft", "ArrowRight"] : ["ArrowUp", "ArrowDown"];
     const last = this.grid[side].length - 1;
     const moves = { [back]: +index - 1, [on]: +index + 1, Home: 0, End: last };
     let to = moves[event.key] === undefined ? null : this.word(side, Math.min(last, Math.max(0, moves[event.key])));
-    const other = { ArrowLeft: "source", ArrowRight: view.form === "matrix" ? "source" : "target",
+    const other = { ArrowLeft: "source", ArrowRight: this.form === "matrix" ? "source" : "target",
       ArrowDown: "target", ArrowUp: "source" }[event.key];
     // To the other side along the strongest link.
     if (!to && other && other !== side) to = this.word(other, this.grid.links(side, +index, 1)[0]?.[0] ?? 0);
@@ -345,8 +356,8 @@ function switches() {
   };
   return el("div", { class: "switches" },
     choice("How attention is drawn", "form",
-      [["ribbons", "Ribbons"], ["matrix", "Matrix"], ["table", "Table"]], view.form, change("form")),
-    choice("What is aligned", "unit", [["words", "Words"], ["pieces", data.runs[0].unit]],
+      [["auto", "Auto"], ["ribbons", "Ribbons"], ["matrix", "Matrix"], ["table", "Table"]], view.form, change("form")),
+    choice("What is aligned", "unit", [["words", "Words"], ["pieces", "Pieces"]],
       view.unit, change("unit")));
 }
 

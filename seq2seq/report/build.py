@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.alignment.heatmap import printable_line
+from seq2seq.config.schema import Direction
 from seq2seq.data.prepare import SIDES, directions_of, lengths_of, load_text
 from seq2seq.data.tags import tagging
 from seq2seq.data.words import is_blank
@@ -27,8 +28,24 @@ MAX_MAPS = 4_000_000
 """Maximum characters of a page for the attention of layers and heads."""
 
 
+def default_path(texts: Sequence[str]) -> Path:
+    """Return where the report of runs goes: into the first, under a name of its own.
+
+    The report of a run alone is not overwritten by one with others, or of another checkpoint.
+    """
+    first, *others = (run for text in texts for run in named_runs(text))
+    parts = ["report", first.selector]
+    for run in others:
+        parts += [run.path.resolve().name, run.selector]
+    return first.path / f"{'-'.join(filter(None, parts))}.html"
+
+
 def build(
-    texts: Sequence[str | Path], overrides: Sequence[str], sentences: int, n_best: int
+    texts: Sequence[str | Path],
+    overrides: Sequence[str],
+    sentences: int,
+    n_best: int,
+    directory: Path | None = None,
 ) -> str:
     """Return the report of runs as a page.
 
@@ -38,6 +55,7 @@ def build(
         overrides: Overrides of their settings.
         sentences: Number of sentences to show, evenly spread over the test set.
         n_best: Hypotheses of the beam to show per sentence, at most the beam size.
+        directory: Where the page is to be; it links to the files of a run there.
 
     Raises:
         RunDirError: not a run, a damaged run, or a test set with different sources.
@@ -59,9 +77,11 @@ def build(
         with expected(run.path("corpus")):  # one reference per source
             chosen = [references[i] for i in rows]
         directions = directions_of(run, model.config, "test")
-        languages = [directions[i][1] for i in rows]
+        languages = [directions[i] for i in rows]
         decoded.append(list(_sentences(model, lines, chosen, languages, n_best)))
-        described.append(describe_run(run, name, model, scored=each.selector is None))
+        linked = directory is not None and directory.resolve() == run.root.resolve()
+        scored = each.selector is None
+        described.append(describe_run(run, name, model, scored=scored, linked=linked))
         configs.append(model.config)
 
     # The page lists sentences, each with the translations of every run.
@@ -146,23 +166,34 @@ def _sentences(
     model: Pretrained,
     lines: Sequence[str],
     references: Sequence[str],
-    languages: Sequence[str],
+    directions: Sequence[Direction],
     n_best: int,
 ) -> Iterator[dict[str, Any]]:
     """Yield the candidates for each line: beam, greedy, and the reference."""
     cfg = replace(model.config.decode, sample=False, mbr=None)
-    parts = (model.model, model.tokenizers)
+    parts, languages = (model.model, model.tokenizers), [target for _, target in directions]
     tags = tagging(model.config.data, model.tokenizers, languages)
     beam = replace(cfg, n_best=min(n_best, cfg.beam_size))
     results = zip(
         references,
+        directions,
         translate(*parts, lines, beam, maps=True, tags=tags),
         translate(*parts, lines, replace(cfg, beam_size=1, n_best=1), tags=tags),
         model.force(zip(lines, references, strict=True), target_language=languages),
         strict=True,
     )
-    for reference, *found in tqdm(results, total=len(lines), unit=" sentences", disable=None):
-        yield {"reference": printable_line(reference), "found": [*_candidates(reference, *found)]}
+    bar = tqdm(results, total=len(lines), unit=" sentences", disable=None)
+    for reference, direction, *found in bar:
+        yield {
+            "reference": printable_line(reference),
+            "found": [*_candidates(reference, *found)],
+            "languages": dict(zip(SIDES, map(_language, direction), strict=True)),
+        }
+
+
+def _language(code: str) -> str | None:
+    """Return a language code if it is safe as an HTML `lang`, else None."""
+    return code if code.isascii() and code.replace("-", "").isalnum() else None
 
 
 def _candidates(

@@ -1,6 +1,7 @@
 """Collects what a report shows of a whole run, from its directory: settings, scores, curves."""
 
 import math
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from seq2seq.run.checksums import read_checksummed
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
 from seq2seq.run.jsonable import to_json
+from seq2seq.run.provenance import RECORD
 from seq2seq.run.reading import expected
 from seq2seq.training.curves import Row, read_metrics
 
@@ -25,11 +27,26 @@ CURVES = {
     **{"bleu": "validation/bleu", "chrf": "validation/chrf"},
 }
 
+FILES = (
+    *(
+        "config.yaml",
+        "scores.json",
+        "fidelity.md",
+        "metrics.jsonl",
+        "train.log",
+        "data_report.json",
+    ),
+    *("decode/test.txt", "curves.png", "length_bleu.png", "heatmaps"),
+)
+"""Files of a run to link to."""
+
 MAX_POINTS = 200
 """Maximum points of a curve: a screen shows no more."""
 
 
-def describe_run(run: RunDir, name: str, model: Pretrained, *, scored: bool) -> dict[str, Any]:
+def describe_run(
+    run: RunDir, name: str, model: Pretrained, *, scored: bool, linked: bool
+) -> dict[str, Any]:
     """Return the JSON-compatible values that a page shows of a run.
 
     Args:
@@ -37,6 +54,7 @@ def describe_run(run: RunDir, name: str, model: Pretrained, *, scored: bool) -> 
         name: Its name on the page.
         model: The model of the run.
         scored: Whether the scores saved in the run are those of this model.
+        linked: Whether the page is to be in the directory of the run, so that it can link to files.
 
     Raises:
         RunDirError: a file of the run is damaged.
@@ -48,12 +66,11 @@ def describe_run(run: RunDir, name: str, model: Pretrained, *, scored: bool) -> 
     lengths = read_length_bleu(run) if has[LENGTH_BLEU] else None
     return {
         "name": printable(name),
-        "source": _language(source for source, _ in model.config.data.directions),
-        "target": _language(target for _, target in model.config.data.directions),
-        "unit": "Tokens" if isinstance(model.config.tokenizer, WordsConfig) else "Subwords",
         "facts": [[fact, printable(text)] for fact, text in _facts(run, model, rows)],
         "scores": [] if results is None else _scores(results),
+        "warning": None if results is None or results.note is None else printable(results.note),
         "notes": [] if results is None else _notes(results),
+        "files": [name for name in FILES if linked and run.path(name).exists()],
         "rates": _rates(results),
         "shown": model.shown,
         "curves": curves,
@@ -107,8 +124,18 @@ def _facts(run: RunDir, model: Pretrained, rows: Sequence[Row]) -> list[tuple[st
         ("Weights", f"of update {model.update:,}"),
         ("Training time", f"{seconds / 60:,.1f} minutes" if rows else "unknown"),
         ("Seed", str(cfg.seed)),
+        *_origin(run),
         ("Search", f"beam {cfg.decode.beam_size}, length penalty {cfg.decode.length_penalty:g}"),
     ]
+
+
+def _origin(run: RunDir) -> list[tuple[str, str]]:
+    """Return the command that trained a run, without directories, and the commit of the code."""
+    if not run.path(RECORD).exists():  # an exported model
+        return [("Command", "unknown"), ("Commit", "unknown")]
+    found = read_checksummed(run.path(RECORD))
+    with expected(run.path(RECORD)):
+        return [("Command", shlex.join(found["command"])), ("Commit", found["commit"] or "unknown")]
 
 
 def _scores(results: Results) -> list[dict[str, Any]]:
@@ -126,7 +153,7 @@ def _rates(results: Results | None) -> Sequence[Sequence[float]]:
 
 def _notes(results: Results) -> list[str]:
     """Return sentences on the measures of attention on the test set, with advice."""
-    notes = [printable(results.note)] if results.note else []
+    notes = []
     if (gold := results.alignment) is not None:
         rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
         notes.append(f"{rate} {gold.advice}")
@@ -135,11 +162,3 @@ def _notes(results: Results) -> list[str]:
     if results.attention is not None:
         notes.append(f"Attention along the references: {results.attention}.")
     return notes
-
-
-def _language(codes: Iterable[str]) -> str | None:
-    """Return the language code that all texts share, if it is safe as an HTML `lang`; else None."""
-    code, *others = {*codes}
-    if others:
-        return None
-    return code if code.isascii() and code.replace("-", "").isalnum() else None

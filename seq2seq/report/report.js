@@ -27,7 +27,20 @@ function summary() {
           el("ul", { class: "signatures" }, ...signatures.map((s) => el("li", {}, el("code", {}, s))))),
         notes.length ? el("ul", { class: "advice" }, ...notes) : null, ...rates())
         : el("p", { class: "card note" }, "Not scored yet: the evaluate stage has not run."),
-      el("div", { class: "card" }, table("What was trained", head(), facts))));
+      el("div", { class: "card" }, table("What was trained", head(), facts), ...files())));
+}
+
+/** Links to files of the run beside this page. */
+function files() {
+  return data.runs.flatMap(({ files }) => files.length
+    ? [el("p", { class: "note files" }, "Files: ", ...files.flatMap((name, i) =>
+      [i ? ", " : null, el("a", { href: name }, name)]))] : []);
+}
+
+/** What is wrong with a run as a whole, before anything else. */
+function warnings() {
+  return data.runs.flatMap((run, r) => run.warning
+    ? [el("p", { class: "warning", role: "note" }, ...(several ? [runName(r), ": "] : []), run.warning)] : []);
 }
 
 /** Alignment error rates by layer and head, of runs that have them. */
@@ -186,16 +199,16 @@ class Item {
     this.sentence = sentence;
     const texts = sentence.runs.flatMap((run) => [run.reference, ...run.found.map((f) => f.text)]);
     sentence.text = [sentence.source, ...texts].join("\n").toLocaleLowerCase();
-    const { source } = data.runs[0], id = `s${sentence.number}`;
+    const { source } = sentence.runs[0].languages, id = `s${sentence.number}`;
     this.inside = el("div", { id: `${id}-attention`, hidden: true });
     this.button = el("button", { type: "button", class: "more", "aria-expanded": "false",
       "aria-controls": this.inside.id, onclick: () => this.toggle() }, "Attention");
     const row = (name, text, lang, kind) => el("div", { class: kind }, el("dt", {}, name),
-      el("dd", { dir: "auto", lang }, text));
+      el("dd", { dir: "auto", lang: lang ?? "" }, text));
     const outputs = sentence.runs.map((run, r) =>
-      row(several ? runName(r) : "Output", run.found[0].text || "(nothing)", data.runs[r].target));
+      row(several ? runName(r) : "Output", run.found[0].text || "(nothing)", run.languages.target));
     // Runs may translate into different languages.
-    const references = new Map(sentence.runs.map((run, r) => [run.reference, data.runs[r].target]));
+    const references = new Map(sentence.runs.map((run) => [run.reference, run.languages.target]));
     this.node = el("article", { id, "aria-labelledby": `${id}-title` },
       el("header", {}, el("h3", { id: `${id}-title` }, `Sentence ${sentence.number}`), this.button),
       el("dl", { class: "texts" }, row("Source", sentence.source, source), ...outputs,
@@ -246,6 +259,6 @@ function translations() {
 app.append(el("header", { class: "top" },
   el("div", {}, el("p", { class: "note" }, several ? "Runs side by side" : "Report of a run"),
     el("h1", {}, isolated(data.title))), theme()));
-app.append(...[summary(), charts(), fidelity(), translations()].filter(Boolean));
+app.append(...[...warnings(), summary(), charts(), fidelity(), translations()].filter(Boolean));
 const first = document.querySelector("article .more");
 if (first) first.click();

@@ -43,7 +43,7 @@ def describe(
     return {
         "label": label,
         "text": printable_line(pieces.target),
-        "score": _number(score),
+        "score": _number(score, 6),
         "entropy": _number(measures.entropy),
         "coverage": _number(covered),
         "chrf": _number(chrf),
@@ -97,7 +97,7 @@ def translation_page(source: str, candidates: Ranked) -> str:
         for rank, (pieces, score) in enumerate(candidates, start=1)
     ]
     line = printable_line(source)
-    run = {"name": "", "source": None, "target": None, "unit": "Tokens", "shown": [None, None]}
+    run = {"name": "", "shown": [None, None]}
     layers = any("maps" in candidate["words"] for candidate in found)
     data = {
         "runs": [run | {"layers": layers}],

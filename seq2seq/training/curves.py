@@ -39,7 +39,7 @@ def read_metrics(run: RunDir) -> list[Row]:
 
 
 def plot_curves(rows: Sequence[Row], title: str) -> "Figure":
-    """Plot loss and scores against updates.
+    """Plot loss and scores against updates, on equal x axes; scores from 0.
 
     Args:
         rows: Lines of `metrics.jsonl`.
@@ -48,16 +48,21 @@ def plot_curves(rows: Sequence[Row], title: str) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, (unit, lines) in zip(figure.subplots(1, 2), CURVES.items(), strict=True):
+    both = figure.subplots(1, 2, sharex=True)
+    for axes, (unit, lines) in zip(both, CURVES.items(), strict=True):
         for tag, label in lines.items():
             points = [(row["update"], float(row[tag])) for row in rows if tag in row]  # or "nan"
             if points:
-                axes.plot(*zip(*points, strict=True), ".-", label=label, markersize=4)
+                style = {"markersize": 4, "clip_on": False}  # points on an axis are drawn whole
+                axes.plot(*zip(*points, strict=True), ".-", label=label, **style)
         if axes.lines:
             axes.legend(frameon=False)
         axes.set_ylabel(unit)
         axes.set_xlabel("updates")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
+    both[0].set_xlim(0, max((row["update"] for row in rows), default=1) * 1.02)
+    low, high = both[1].dataLim.intervaly
+    both[1].set_ylim(0, max(high * 1.05, 1) if low <= high else 1)
     figure.suptitle(title, parse_math=False)
     return figure

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from seq2seq.alignment.heatmap import plot_alignment, printable_line
-from seq2seq.config.compose import flatten, to_yaml
+from seq2seq.alignment.heatmap import printable_line
+from seq2seq.config.compose import to_yaml
 from seq2seq.config.schema import Config
 from seq2seq.data.batching import Batch
 from seq2seq.decoding.translation import Translation
@@ -26,7 +26,7 @@ from seq2seq.training.board import Board
 from seq2seq.training.checkpoint import Progress
 from seq2seq.training.curves import METRICS, read_metrics
 from seq2seq.training.diagnostics import Probe, Values, read
-from seq2seq.training.layout import LAYOUT
+from seq2seq.training.layout import LAYOUT, hyperparameters
 
 log = logging.getLogger(__name__)
 
@@ -210,8 +210,9 @@ class Monitor:
 
     def _heatmap(self, number: int, translation: Translation) -> None:
         if translation.candidates:
-            best = translation.candidates[0]
-            figure = plot_alignment(best.alignment, translation.source_tokens, best.tokens)
+            title = f"{self.cfg.name}, validation sentence {number}"
+            title += f", update {self.progress.update:,}"
+            figure = translation.plot(title=title)
             self.board.add("figure", f"alignment/{number}", figure, self.progress.update)
 
     def _record(self, values: Mapping[str, float]) -> None:
@@ -221,7 +222,7 @@ class Monitor:
         line |= {tag: x if math.isfinite(x) else str(x) for tag, x in values.items()}  # JSON
         progress.metrics_bytes = self.run.append_line(METRICS, line)
         for tag, value in values.items():
-            self.board.add("scalar", tag, value, progress.update)
+            self.board.scalar(tag, value, progress.update)
 
     @contextlib.contextmanager
     def _harmless(self, what: str) -> Iterator[None]:
@@ -243,14 +244,9 @@ class Monitor:
         with self._harmless("progress bar"):
             self.bar.close()
         if best is not None:
-            # add_hparams refuses lists and None; run_name "." keeps it in this run.
-            values = {
-                k: v if isinstance(v, int | float | str | bool) else str(v)
-                for k, v in flatten(without_paths(self.cfg)).items()
-            }
             # One step later, so that a resumed run hides it and writes it again.
             step, scores = self.progress.update + 1, {"best/validation": best}
-            self.board.add("hparams", values, scores, run_name=".", global_step=step)
+            self.board.hyperparameters(hyperparameters(self.cfg), scores, step)
         self.board.close()
 
 

@@ -122,7 +122,7 @@ class EvaluateConfig:
     heatmaps: list[int] = field(default_factory=lambda: [1, 2, 3, 4])
     # Sets of sentences to translate and draw in addition to the test set
     examples: list[Examples] = field(default_factory=list)
-    heatmap_words: bool = False  # join subwords to words in the figures
+    heatmap_words: bool = True  # whole words in the figures, not subwords
     # Font file for scripts that the default fonts lack; null finds an installed one
     heatmap_font: str | None = None
     # sacreBLEU tokenizer: 13a, zh, ja-mecab, ko-mecab, char, ..; null selects it by the target
