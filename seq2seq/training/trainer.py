@@ -54,11 +54,11 @@ class Trainer:
         self.model, self.data, self.cfg, self.run, self.stop = model, data, cfg, run, stop
         self.device = next(model.parameters()).device
         freeze(model, cfg.trainer.freeze)
-        decay = cfg.trainer.ema_decay
+        self.last_update = self._last_update()
         self.state = TrainingState(
             model=model,
             optimizer=build_optimizer(model, cfg.optimizer, cfg.trainer.lr_factors or {}),
-            average=WeightAverage(model, decay) if decay else None,
+            average=self._average(),
             progress=Progress(),
         )
         if (newest := checkpoint.newest(run)) is not None:
@@ -66,7 +66,6 @@ class Trainer:
             log.info("continuing from %s", newest)
         self.progress = self.state.progress
         self.guard = Guard(run, model, cfg)
-        self.last_update = self._last_update()
         minutes = cfg.trainer.max_minutes
         self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
 
@@ -159,6 +158,12 @@ class Trainer:
         if cfg.max_epochs is None:
             return cfg.max_updates
         return min(cfg.max_updates, cfg.max_epochs * len(self._plan(0)))
+
+    def _average(self) -> WeightAverage | None:
+        cfg = self.cfg.trainer
+        if cfg.swa_start is not None:
+            return WeightAverage(self.model, 0.0, start=int(cfg.swa_start * self.last_update))
+        return WeightAverage(self.model, cfg.ema_decay) if cfg.ema_decay else None
 
     # An update ----------------------------------------------------------------------------------
 
