@@ -13,6 +13,7 @@ import torch
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from torch.utils.flop_counter import FlopCounterMode
 
+from seq2seq.config.registry import build
 from seq2seq.config.schema import (
     Backend,
     BatchOrder,
@@ -28,8 +29,8 @@ from seq2seq.config.schema import (
 from seq2seq.data.batching import Batch, TokenizedPairs, plan_epoch
 from seq2seq.data.store import IdStore
 from seq2seq.data.tokenizer import EOS, PAD, UNK
-from seq2seq.model import build_model
-from seq2seq.training.gradient import accumulated_gradient, split
+from seq2seq.model import EncoderDecoder, build_model
+from seq2seq.training.gradient import Gradient, accumulated_gradient, split
 from seq2seq.training.objective import draw_keys
 from seq2seq.training.optim import build_optimizer, clip_gradients
 
@@ -148,8 +149,7 @@ class Training:
     def update(self, batch: Batch) -> int:
         """Make one update; return its target tokens."""
         batch = batch.to(self.device)
-        keys = draw_keys(self.cfg, 1, batch.num_sentences).to(self.device)
-        gradient = accumulated_gradient(self.model, batch, keys, 1, self.cfg)
+        gradient = gradient_of(self.model, batch, self.cfg)
         clip_gradients(self.model, self.cfg.trainer.clip_norm)
         gradient.total.item()
         self.optimizer.step()
@@ -166,9 +166,15 @@ def operations(cfg: Config, words: int, batch: Batch) -> float:
     model = build_model(cfg, num_source=words, num_target=words, pad=PAD)
     few = split(batch, max(1, batch.num_sentences // 4))[0]
     with FlopCounterMode(display=False) as counter:
-        keys = draw_keys(cfg, 1, few.num_sentences)
-        tokens = accumulated_gradient(model, few, keys, 1, cfg).tokens
+        tokens = gradient_of(model, few, cfg).tokens
     return float(counter.get_total_flops()) / tokens
+
+
+def gradient_of(model: EncoderDecoder, batch: Batch, cfg: Config) -> Gradient:
+    """Compute the gradient of a batch with the draws of a first update."""
+    objective = build(cfg.objective, cfg, ())
+    keys = draw_keys(cfg.seed, 1, batch.num_sentences, objective.passes).to(batch.src.device)
+    return accumulated_gradient(model, objective, batch, keys, 1, cfg)
 
 
 # Batches: of a real corpus in files, or drawn with lengths like one -------------------------------

@@ -57,6 +57,8 @@ def choices(turn: int) -> tuple[str, ...]:
         chosen["decoder"] = "transformer" if layers else "recurrent"
     if chosen["cell"] == "min_gru" or layers:  # which takes no context
         chosen["cell"] = "min_gru" if layers else "gated"
+    if chosen["attention"] in ("hard", "fixed"):
+        chosen["objective"] = "likelihood"
     if layers or chosen["encoder"] == "self_attention":
         chosen["model.embedding_size"] = "1000"
     return tuple(f"{group}={name}" for group, name in chosen.items())

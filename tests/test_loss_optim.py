@@ -256,6 +256,18 @@ def test_average_is_the_hand_loop():
         np.testing.assert_allclose(weight, expected[name], rtol=0, atol=1e-12)
 
 
+def test_stochastic_averaging_is_the_equal_mean_since_its_start():
+    model = tiny_model(2)
+    average, seen = WeightAverage(model, 0.9, start=3), []
+    for update in range(1, 9):
+        walk(model, update)
+        average.update(model, update)
+        seen.append(snapshot(model))
+        for name, weight in average.weights.items():
+            expected = np.mean([one[name] for one in seen[3:] or seen[-1:]], axis=0)
+            np.testing.assert_allclose(weight, expected, rtol=0, atol=1e-12)
+
+
 def test_applied_lends_the_average_and_gives_the_weights_back():
     model = tiny_model(3)
     parameters = list(model.parameters())

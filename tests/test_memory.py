@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import seq2seq
 from seq2seq.cli import stages
+from seq2seq.config.registry import build
 from seq2seq.config.schema import Config, Normalize, OnOutOfMemory
 from seq2seq.data.batching import Batch
 from seq2seq.decoding import translate
@@ -100,7 +101,8 @@ def room_for(model: torch.nn.Module, sentences: int):
 
 def accumulated_gradient(model: EncoderDecoder, batch: Batch, parts: int, cfg: Config) -> Gradient:
     """With the draws of some keys."""
-    return gradients.accumulated_gradient(model, batch, keys_of(batch)[:, None], parts, cfg)
+    keys, objective = keys_of(batch)[:, None], build(cfg.objective, cfg, ())
+    return gradients.accumulated_gradient(model, objective, batch, keys, parts, cfg)
 
 
 def keys_of(batch: Batch) -> torch.Tensor:
@@ -206,7 +208,9 @@ def test_losses_of_sentences_add_up_to_that_of_the_batch():
     parts = zip(split(batch, len(RAGGED)), keys_of(batch)[:, None], losses, RAGGED, strict=True)
     for alone, key, loss, (_, width) in parts:
         assert alone.tgt.shape[1] == width
-        total = gradients.accumulated_gradient(model, alone, key[:, None], 1, cfg).total.item()
+        total = gradients.accumulated_gradient(
+            model, build(cfg.objective, cfg, ()), alone, key[:, None], 1, cfg
+        ).total.item()
         assert loss == pytest.approx(total, rel=1e-5)
 
 

@@ -28,7 +28,7 @@ def by_utility(
     """
     if len(candidates) < 2:
         return tuple(candidates)
-    score = sentence_score(kind, [candidate.text for candidate in candidates])
+    score = cache(sentence_score(kind, [candidate.text for candidate in candidates]))
     found = []
     for candidate in candidates:
         others = [other for other in candidates if other is not candidate]
@@ -40,12 +40,17 @@ def by_utility(
     return tuple(sorted(found, key=lambda candidate: -(candidate.utility or 0.0)))
 
 
-def sentence_score(kind: Utility, texts: Sequence[str]) -> Callable[[str, str], float]:
-    """Return sacreBLEU's score, 0-100, of a text against another; `texts` pick BLEU's tokenizer."""
+def sentence_score(
+    kind: Utility, texts: Sequence[str] = (), tokenizer: str | None = None, language: str = ""
+) -> Callable[[str, str], float]:
+    """Return sacreBLEU's score, 0-100, of a text against another.
+
+    BLEU's tokenizer is the one given, that of the language or, without one, of the script of texts.
+    """
     from sacrebleu.metrics import CHRF
 
     metric = CHRF()
     if kind is Utility.bleu:
-        metric = bleu_metric(references=texts)
+        metric = bleu_metric(tokenizer, language, texts)
         metric.effective_order = True  # a sentence may have no 4-grams
-    return cache(lambda text, other: float(metric.sentence_score(text, [other]).score))
+    return lambda text, other: float(metric.sentence_score(text, [other]).score)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from seq2seq.config.registry import build
 from seq2seq.config.schema import Config, OnOutOfMemory
 from seq2seq.data.batching import Batch
 from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import keyed
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.training.loss import sentence_losses as losses_of_sentences
+from seq2seq.training.objective import Objective
 from seq2seq.training.precision import autocast
 
 
@@ -26,7 +26,7 @@ class Gradient:
 
 
 def accumulated_gradient(
-    model: EncoderDecoder, batch: Batch, keys: Tensor, parts: int, cfg: Config
+    model: EncoderDecoder, objective: Objective, batch: Batch, keys: Tensor, parts: int, cfg: Config
 ) -> Gradient:
     """Compute the gradient of a batch, part by part, and leave it in the parameters.
 
@@ -38,25 +38,22 @@ def accumulated_gradient(
         MemoryError: out of memory with `stop`, or with a single sentence per part.
     """
     parts, shortage = min(parts, batch.num_sentences), None
-    objective = build(cfg.objective)
     tokens = int(batch.tgt_mask.sum())
     while True:
         model.zero_grad(set_to_none=True)
-        loss = followed = None
+        loss = None
         total = torch.zeros((), device=batch.src.device)
         with OutOfMemory() as oom:
             cut = keys.tensor_split(boundaries(len(keys), parts))
             for part, own in zip(split(batch, parts), cut, strict=True):
-                seen, draws = objective.passes_of(part, own)
-                with keyed(draws), autocast(part.src.device, cfg.trainer.precision):
-                    followed = model.follow(seen.src, seen.src_mask, seen.tgt, seen.tgt_mask)
-                    loss = objective.loss(model, followed, part, cfg.trainer.label_smoothing)
+                with autocast(part.src.device, cfg.trainer.precision):
+                    loss = objective.loss(model, part, own)
                 loss = replace(loss, sentences=batch.num_sentences, tokens=tokens)
                 loss.objective(cfg.trainer.normalize).backward()
                 total += loss.total
             return Gradient(total, tokens, parts, shortage)
         # Free what the failed pass allocated before trying again.
-        loss = followed = None
+        loss = None
         shortage = oom.message
         free_failed_pass(batch.src.device)
         if cfg.trainer.on_out_of_memory is OnOutOfMemory.stop or parts == batch.num_sentences:

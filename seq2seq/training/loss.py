@@ -1,9 +1,11 @@
 """The loss of a batch: nats summed over real target tokens, and its normalization."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from seq2seq.config.schema import Normalize
 from seq2seq.data.batching import Batch
@@ -67,6 +69,14 @@ def sentence_losses(model: TranslationModel, batch: Batch) -> Tensor:
     losses = torch.cat([_token_losses(model, *part) for part in parts])
     grid = losses.new_zeros(batch.tgt.shape).masked_scatter_(batch.tgt_mask, losses)
     return grid.sum(dim=1)
+
+
+def log_probs(model: TranslationModel, t: Tensor, targets: Tensor) -> Tensor:
+    """Return log p (N,) of targets; logits are computed in slices, again for the gradient."""
+    rows = max(1, SLICE_BYTES // (4 * model.num_words))
+    parts = zip(t.split(rows), targets.split(rows), strict=True)
+    again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+    return -torch.cat([again(_token_losses, model, *part) for part in parts])
 
 
 def _token_losses(model: TranslationModel, t: Tensor, targets: Tensor) -> Tensor:

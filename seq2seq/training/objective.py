@@ -1,15 +1,20 @@
-"""Training objectives: likelihood, and the agreement of two passes (R-Drop, SimCut)."""
+"""Training objectives: likelihood, and the agreement of two passes (R-Drop, SimCut).
 
+Minimum risk is in `minimum_risk.py`. Builders get their own config, the whole config, and the
+vocabularies.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from seq2seq.config.registry import build, builds
+from seq2seq.config.registry import builds
 from seq2seq.config.schema import Config, LikelihoodConfig, RDropConfig, SimCutConfig
 from seq2seq.data.batching import Batch
-from seq2seq.data.tokenizer import PAD
+from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import Drawing, entry_keys, keyed
 from seq2seq.model.output import log_softmax
@@ -17,29 +22,43 @@ from seq2seq.model.protocols import Followed
 from seq2seq.training.loss import SLICE_BYTES, Loss, loss_along
 
 
-def draw_keys(cfg: Config, update: int, count: int) -> Tensor:
+class Objective(Protocol):
+    """What an update minimizes."""
+
+    passes: int  # over the same sentences, with other draws
+
+    def loss(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Loss:
+        """Return the loss of a batch, given the keys (B, passes) of its sentences' draws."""
+
+
+def draw_keys(seed: int, update: int, count: int, passes: int) -> Tensor:
     """Return the keys (count, passes) of the sentences of an update; see `draws.entry_keys`."""
-    passes = range(build(cfg.objective).passes)
-    return torch.stack([entry_keys(cfg.seed, update, count, number=n) for n in passes], dim=1)
+    return torch.stack([entry_keys(seed, update, count, number=n) for n in range(passes)], dim=1)
 
 
-@builds(LikelihoodConfig)
+def follow(model: EncoderDecoder, batch: Batch, keys: Tensor) -> Followed:
+    """Run a model along the targets of a batch with the draws of keys (B,)."""
+    with keyed(keys):
+        return model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+
+
 @dataclass(frozen=True)
 class Likelihood:
     """-log p of the references, smoothed or not."""
 
-    cfg: LikelihoodConfig
+    label_smoothing: float
     passes = 1
 
-    def passes_of(self, batch: Batch, keys: Tensor) -> tuple[Batch, Tensor]:
-        """Return what the model follows, and the keys of its sentences, of keys (B, 1)."""
-        return batch, keys[:, 0]
+    def loss(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Loss:
+        """See `Objective`."""
+        followed = follow(model, batch, keys[:, 0])
+        return loss_along(model, followed, batch, self.label_smoothing)
 
-    def loss(
-        self, model: EncoderDecoder, followed: Followed, batch: Batch, label_smoothing: float
-    ) -> Loss:
-        """Return the loss of a batch that the model has followed."""
-        return loss_along(model, followed, batch, label_smoothing)
+
+@builds(LikelihoodConfig)
+def likelihood(_own: LikelihoodConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Likelihood:
+    """Build the default objective."""
+    return Likelihood(cfg.trainer.label_smoothing)
 
 
 @dataclass(frozen=True)
@@ -60,20 +79,15 @@ class Agreement:
 
     passes = 2
 
-    def __init__(self, shares: Shares, cutoff: float = 0.0) -> None:
-        self.shares = shares
+    def __init__(self, shares: Shares, label_smoothing: float, cutoff: float = 0.0) -> None:
+        self.shares, self.label_smoothing = shares, label_smoothing
         self.cutoff = Cutoff(cutoff)
 
-    def passes_of(self, batch: Batch, keys: Tensor) -> tuple[Batch, Tensor]:
-        """Return the batch concatenated with itself, and keys (2 B,) of (B, 2), one per pass."""
+    def loss(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Loss:
+        """See `Objective`; both passes are computed together."""
         again = self.cutoff(batch, keys[:, 1])
         pairs = zip(vars(batch).values(), vars(again).values(), strict=True)
-        return Batch(*map(torch.cat, pairs)), keys.T.flatten()
-
-    def loss(
-        self, model: EncoderDecoder, followed: Followed, batch: Batch, label_smoothing: float
-    ) -> Loss:
-        """Return the loss of a batch; `followed` are both of its passes."""
+        followed = follow(model, Batch(*map(torch.cat, pairs)), keys.T.flatten())
         assert not followed.losses
         t_1, t_2 = followed.t.chunk(2)
         targets = batch.tgt[batch.tgt_mask]
@@ -84,7 +98,7 @@ class Agreement:
         for parts in zip(t_1.split(rows), t_2.split(rows), targets.split(rows), strict=True):
             *hidden, words = parts
             logits = map(model.logits, hidden)
-            nats, loss = AgreementLoss.apply(*logits, words, label_smoothing, self.shares)  # type: ignore[no-untyped-call]
+            nats, loss = AgreementLoss.apply(*logits, words, self.label_smoothing, self.shares)  # type: ignore[no-untyped-call]
             total, objective = total + nats, objective + loss
         return Loss(total, objective, batch.num_sentences, len(targets))
 
@@ -169,12 +183,12 @@ class AgreementLoss(torch.autograd.Function):
 
 
 @builds(RDropConfig)
-def rdrop(cfg: RDropConfig) -> Agreement:
+def rdrop(own: RDropConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Agreement:
     """R-Drop, with half the sum of both losses, so that without dropout it is the plain loss."""
-    return Agreement(Shares(0.5, 0.5, cfg.weight / 4, cfg.weight / 4))
+    return Agreement(Shares(0.5, 0.5, own.weight / 4, own.weight / 4), cfg.trainer.label_smoothing)
 
 
 @builds(SimCutConfig)
-def simcut(cfg: SimCutConfig) -> Agreement:
+def simcut(own: SimCutConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Agreement:
     """SimCut; as in the authors' code, gradients flow through both sides of the divergence."""
-    return Agreement(Shares(1.0, 0.0, cfg.weight, 0.0), cfg.cutoff)
+    return Agreement(Shares(1.0, 0.0, own.weight, 0.0), cfg.trainer.label_smoothing, own.cutoff)

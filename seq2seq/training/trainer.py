@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
+from seq2seq.config.registry import build
 from seq2seq.config.schema import Config, OnOutOfMemory
 from seq2seq.data.batching import Batch, collate, plan_epoch, shape
 from seq2seq.data.tokenizer import EOS, PAD
@@ -17,13 +18,13 @@ from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, StoppedError, UserError
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.signals import Interrupted, StopRequest
-from seq2seq.training import checkpoint, selection
+from seq2seq.training import checkpoint, minimum_risk, selection  # noqa: F401 - one registers
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.divergence import Guard, Step, check_weights
 from seq2seq.training.gradient import accumulated_gradient, free_failed_pass
 from seq2seq.training.monitor import Monitor, UpdateStats
-from seq2seq.training.objective import draw_keys
+from seq2seq.training.objective import Objective, draw_keys
 from seq2seq.training.optim import (
     LR_FACTOR,
     build_optimizer,
@@ -53,12 +54,13 @@ class Trainer:
     ) -> None:
         self.model, self.data, self.cfg, self.run, self.stop = model, data, cfg, run, stop
         self.device = next(model.parameters()).device
+        self.objective: Objective = build(cfg.objective, cfg, data.tokenizers)
         freeze(model, cfg.trainer.freeze)
-        decay = cfg.trainer.ema_decay
+        self.last_update = self._last_update()
         self.state = TrainingState(
             model=model,
             optimizer=build_optimizer(model, cfg.optimizer, cfg.trainer.lr_factors or {}),
-            average=WeightAverage(model, decay) if decay else None,
+            average=self._average(),
             progress=Progress(),
         )
         if (newest := checkpoint.newest(run)) is not None:
@@ -66,7 +68,6 @@ class Trainer:
             log.info("continuing from %s", newest)
         self.progress = self.state.progress
         self.guard = Guard(run, model, cfg)
-        self.last_update = self._last_update()
         minutes = cfg.trainer.max_minutes
         self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
 
@@ -160,6 +161,12 @@ class Trainer:
             return cfg.max_updates
         return min(cfg.max_updates, cfg.max_epochs * len(self._plan(0)))
 
+    def _average(self) -> WeightAverage | None:
+        cfg = self.cfg.trainer
+        if cfg.swa_start is not None:
+            return WeightAverage(self.model, 0.0, start=int(cfg.swa_start * self.last_update))
+        return WeightAverage(self.model, cfg.ema_decay) if cfg.ema_decay else None
+
     # An update ----------------------------------------------------------------------------------
 
     def _update(self, rows: Sequence[int]) -> None:
@@ -175,12 +182,15 @@ class Trainer:
             sizes = batch.count_tokens(), batch.num_cells
             # A sentence's draws depend on (seed, update, place in the batch) alone, not on
             # anything between updates, on restarts, or on the number of parts.
-            keys = draw_keys(self.cfg, number, len(rows)).to(self.device)
+            keys = draw_keys(self.cfg.seed, number, len(rows), self.objective.passes)
+            keys = keys.to(self.device)
             step = Step(number, keys[:, 0], rows, batch.to(self.device))
             waited = time.perf_counter() - start
             seed_others(self.cfg.seed, number)
             parts = self.cfg.trainer.accumulate
-            gradient = accumulated_gradient(self.model, step.batch, keys, parts, self.cfg)
+            gradient = accumulated_gradient(
+                self.model, self.objective, step.batch, keys, parts, self.cfg
+            )
         if gradient.shortage is not None:
             text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
             log.warning(text, number, gradient.shortage, gradient.parts)

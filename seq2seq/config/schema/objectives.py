@@ -1,10 +1,12 @@
 """Settings of training objectives."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from seq2seq.config.registry import option
-from seq2seq.config.schema.ranges import at_least, share
+from seq2seq.config.schema.inference import Utility
+from seq2seq.config.schema.ranges import at_least, number, share
 from seq2seq.run.errors import ConfigError
 
 
@@ -39,6 +41,32 @@ class SimCutConfig:
     weight: float = at_least(0, default=3.0)  # weight of the divergence, their alpha
     # Fraction of words on both sides whose embeddings are zeroed in the second pass, their p_cut
     cutoff: float = share(0.05)
+
+    def check(self, config: Any) -> None:
+        """Check that the model has no loss of its own."""
+        _check_attention(config)
+
+
+# Where candidates come from: the beam, or samples of the model
+Candidates = StrEnum("Candidates", "beam samples")
+
+
+@option("objective")
+@dataclass(kw_only=True)
+class MinimumRiskConfig:
+    """The expected risk, 1 - score, of some translations of a trained model (arXiv:1512.02433)."""
+
+    name: str = "minimum_risk"
+    # Sentence BLEU (smoothed) or chrF of a candidate against the reference
+    score: Utility = Utility.bleu
+    candidates: Candidates = Candidates.beam
+    # The beam or the number of samples; candidates are then distinct, so there may be fewer
+    count: int = number(2, 1000, default=16)
+    reference: bool = False  # whether the reference is a candidate, too
+    # Candidates are weighted by p^sharpness, their alpha: 1 is the model's own distribution
+    sharpness: float = number(0, default=1.0, open_ends="low")
+    # Share of the likelihood of the references; the risk has the rest (arXiv:1711.04956)
+    weight: float = number(0, 1, default=0.3)
 
     def check(self, config: Any) -> None:
         """Check that the model has no loss of its own."""

@@ -130,6 +130,9 @@ class TrainerConfig:
     on_out_of_memory: OnOutOfMemory = OnOutOfMemory.stop
     # Decay per update of the averaged weights that are validated and decoded; 0 is off
     ema_decay: float = share(0.0)
+    # Instead, the equal mean of the weights since this fraction of the updates (stochastic weight
+    # averaging, Izmailov et al. 2018, arXiv:1803.05407; 0.75 there); null is off
+    swa_start: float | None = number(0, 1, default=None, open_ends="high")
     max_updates: int = at_least(1, default=288_000)  # 288,000 for RNNsearch-50 (Table 2)
     max_epochs: int | None = at_least(1, default=None)
     # Stop after n minutes of this process; the run can be resumed (exit code 75)

@@ -1,0 +1,136 @@
+"""Minimum risk training: the expected score of a model's own translations.
+
+    risk = sum_y q(y) (1 - score(y, reference)),   q(y) ~ p(y | x)^alpha
+
+over distinct candidates y of each sentence: Shen et al. 2016, Minimum Risk Training for Neural
+Machine Translation (arXiv:1512.02433), with samples; Edunov et al. 2018, Classical Structured
+Prediction Losses for Sequence to Sequence Learning (arXiv:1711.04956), with the beam, and with a
+share of the likelihood.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+import torch
+from torch import Tensor
+
+from seq2seq.config.registry import builds
+from seq2seq.config.schema import Candidates, Config, MinimumRiskConfig
+from seq2seq.data.batching import Batch, pad_ids
+from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
+from seq2seq.decoding.risk import sentence_score
+from seq2seq.decoding.sampling import SamplingRules, sample
+from seq2seq.decoding.search import SearchRules, beam_search
+from seq2seq.decoding.translate import search_rules
+from seq2seq.model import EncoderDecoder
+from seq2seq.run.errors import ConfigError
+from seq2seq.training.loss import Loss, log_probs
+from seq2seq.training.objective import follow
+
+Ids = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MinimumRisk:
+    """The risk of a sentence, between 0 and 1, counts as much as that many nats of likelihood."""
+
+    own: MinimumRiskConfig
+    rules: SearchRules
+    target: Tokenizer
+    language: str
+    bleu_tokenizer: str | None
+    label_smoothing: float
+    passes = 1
+
+    def loss(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Loss:
+        """See `Objective`; `total` is that of the references."""
+        references = [
+            tuple(row[real].tolist()) for row, real in zip(batch.tgt, batch.tgt_mask, strict=True)
+        ]
+        found = self.candidates(model, batch, keys[:, 0])
+        if self.own.reference:
+            found = [[ids, *more] for ids, more in zip(references, found, strict=True)]
+        found = [[*dict.fromkeys(each)] for each in found]
+
+        # The references, then all candidates; all of a sentence have the same dropout masks.
+        sizes = [len(each) for each in found]
+        at = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        rows = torch.cat([torch.arange(len(sizes)), at]).to(keys.device)
+        sides = pad_ids([*references, *chain.from_iterable(found)], PAD)
+        tgt, tgt_mask = (side.to(keys.device) for side in sides)
+        followed = follow(
+            model, Batch(batch.src[rows], batch.src_mask[rows], tgt, tgt_mask), keys[rows, 0]
+        )
+        targets, size = tgt[tgt_mask], sum(map(len, references))
+        total, smoothed = model.output_loss(followed.t[:size], targets[:size], self.label_smoothing)
+
+        # log p of every candidate, and the risk
+        of_candidates = tgt_mask[len(sizes) :]
+        log_p = log_probs(model, followed.t[size:], targets[size:])
+        grid = log_p.new_zeros(of_candidates.shape).masked_scatter(of_candidates, log_p)
+        costs = self.costs(references, found)
+        risks = [
+            expected_cost(log_p, cost.to(log_p), self.own.sharpness)
+            for log_p, cost in zip(grid.sum(dim=1).split(sizes), costs, strict=True)
+        ]
+        risk, weight = torch.stack(risks).sum(), self.own.weight
+        mixed = weight * smoothed + (1 - weight) * risk
+        return Loss(total, mixed, batch.num_sentences, size)
+
+    def candidates(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> list[list[Ids]]:
+        """Search or sample translations without dropout; samples are drawn by keys (B,)."""
+        training = model.training
+        model.eval()
+        try:
+            # In full precision, so that batch mates hardly ever change a candidate; and older
+            # versions of torch would reuse, below, what autocast converts here without a gradient.
+            with torch.inference_mode(), torch.autocast(batch.src.device.type, enabled=False):
+                source, stepper = (batch.src, batch.src_mask), model.for_search()
+                if self.own.candidates is Candidates.samples:
+                    found = sample(stepper, *source, keys.tolist(), SamplingRules(self.rules))
+                else:
+                    found = beam_search(stepper, *source, self.rules)
+        finally:
+            model.train(training)
+        return [[hypothesis.ids for hypothesis in each] for each in found]
+
+    def costs(self, references: Sequence[Ids], found: Sequence[Sequence[Ids]]) -> list[Tensor]:
+        """Return 1 - score of the candidates of each sentence, which are compared as text."""
+        score = sentence_score(self.own.score, (), self.bleu_tokenizer, self.language)
+        costs = []
+        for reference, each in zip(map(self.text, references), found, strict=True):
+            scores = [score(self.text(ids), reference) for ids in each]
+            costs.append(1 - torch.tensor(scores, dtype=torch.float64) / 100)
+        return costs
+
+    def text(self, ids: Ids) -> str:
+        """Return the text of ids."""
+        return self.target.write(self.target.pieces([i for i in ids if i != EOS]))[0]
+
+
+def expected_cost(log_p: Tensor, cost: Tensor, sharpness: float) -> Tensor:
+    """Return sum_y q(y) cost(y) for log p and costs (n,) of candidates, with q ~ p^sharpness."""
+    return (torch.softmax(sharpness * log_p, dim=0) * cost).sum()
+
+
+@builds(MinimumRiskConfig)
+def minimum_risk(
+    own: MinimumRiskConfig, cfg: Config, tokenizers: Sequence[Tokenizer]
+) -> MinimumRisk:
+    """Build it; lengths and forbidden words are those of `decode`.
+
+    Raises:
+        ConfigError: the run does not start from a trained model.
+    """
+    if cfg.init.run is None:  # not in `check`: an exported model has no `init.run`
+        what = "objective=minimum_risk is for a trained model, and init.run is not given"
+        raise ConfigError("config", what, "Train with another objective, then give init.run=RUN.")
+    return MinimumRisk(
+        own,
+        replace(search_rules(cfg.decode), beam_size=own.count, n_best=own.count),
+        tokenizers[1],
+        cfg.data.directions[0][1],
+        cfg.evaluate.bleu_tokenizer,
+        cfg.trainer.label_smoothing,
+    )

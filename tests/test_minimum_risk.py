@@ -1,0 +1,208 @@
+"""Minimum risk on a toy model against the exact expectation, and as an option of a training."""
+
+import copy
+import math
+from dataclasses import replace
+from functools import cache
+from itertools import product
+
+import pytest
+import torch
+from conftest import PAD, tiny_model, tiny_transformer
+from recorded import checksums
+from runs import composed, go, run_new, template_pairs, write_corpus
+from sacrebleu.metrics import BLEU, CHRF
+
+from seq2seq.config.registry import build
+from seq2seq.config.schema import Candidates, MinimumRiskConfig, Normalize, Precision, Utility
+from seq2seq.data.batching import collate
+from seq2seq.data.tokenizer import EOS
+from seq2seq.model.draws import name_sites
+from seq2seq.run.errors import ConfigError
+from seq2seq.training.gradient import accumulated_gradient, split
+from seq2seq.training.objective import draw_keys
+
+PAIRS = (([3, 1, EOS], [3, 1, EOS]), ([EOS], [1, EOS]), ([3, 3, 1, EOS], [3, 3, EOS]))
+STEPS, WORDS = 3, (1, EOS, 3)  # of a translation; all ids but that of padding
+METRICS = {Utility.bleu: BLEU(effective_order=True), Utility.chrf: CHRF()}
+
+
+class Letters:
+    """A vocabulary that writes each id as its number, repeated."""
+
+    def pieces(self, ids):
+        return [str(i) * 3 for i in ids]
+
+    def write(self, pieces):
+        return " ".join(pieces), []
+
+
+@cache
+def base():
+    return composed("debug", ["init.run=ORIGIN"])
+
+
+def config(**changes):
+    cfg = copy.deepcopy(base())
+    cfg.trainer.normalize, cfg.trainer.label_smoothing = Normalize.none, 0.0
+    cfg.decode.min_ratio, cfg.decode.max_ratio, cfg.decode.extra_steps = 0.0, 1e-3, STEPS
+    cfg.decode.forbid_unknown = False
+    return replace(cfg, objective=MinimumRiskConfig(**changes))
+
+
+def objective_of(cfg):
+    return build(cfg.objective, cfg, (Letters(), Letters()))
+
+
+def toy(make, **changes):
+    model = make(5, vocab=4, **changes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.4)  # so that no translation is rare
+    name_sites(model)
+    return model, collate(PAIRS, PAD)
+
+
+def gradient(model, batch, cfg, parts=1):
+    objective = objective_of(cfg)
+    keys = draw_keys(3, 5, batch.num_sentences, objective.passes)
+    found = accumulated_gradient(model, objective, batch, keys, parts, cfg)
+    return found.total.item(), {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+# The expectation, with each sequence scored alone and word by word -------------------------------
+
+
+def every_translation():
+    """All sequences of at most `STEPS` words; those of `STEPS` may lack the end."""
+    for size in range(1, STEPS + 1):
+        for ids in product(WORDS, repeat=size):
+            if EOS not in ids[:-1] and (ids[-1] == EOS or size == STEPS):
+                yield ids
+
+
+def log_prob(model, src, ids):
+    state, y, total = model.begin(src, src != PAD), torch.tensor([PAD]), 0.0
+    for word in ids:
+        prediction, state = model.step(y, state)
+        total = total + prediction.log_probs()[0, word]
+        y = torch.tensor([word])
+    return total
+
+
+def exact(model, batch, own, candidates):
+    """The likelihood, and the mixture with the risk, of sums over candidates in plain Python."""
+    nats = mixed = 0.0
+    for i in range(batch.num_sentences):
+        src = batch.src[i : i + 1, : batch.src_mask[i].sum()]
+        reference = batch.tgt[i][batch.tgt_mask[i]].tolist()
+        text = " ".join(str(word) * 3 for word in reference[:-1])
+        above = below = 0.0
+        for ids in candidates[i]:
+            words = [str(word) * 3 for word in ids if word != EOS]
+            score = METRICS[own.score].sentence_score(" ".join(words), [text]).score
+            q = torch.exp(own.sharpness * log_prob(model, src, ids))
+            above, below = above + q * (1 - score / 100), below + q
+        loss = -log_prob(model, src, reference)
+        nats, mixed = nats + loss, mixed + own.weight * loss + (1 - own.weight) * above / below
+    return nats, mixed
+
+
+def assert_exact(model, batch, cfg, candidates):
+    total, found = gradient(model, batch, cfg)
+    keys = draw_keys(3, 5, batch.num_sentences, 1)
+    loss = objective_of(cfg).loss(model, batch, keys)
+    model.zero_grad()
+    nats, mixed = exact(model, batch, cfg.objective, candidates)
+    mixed.backward()
+    assert total == pytest.approx(nats.item(), rel=1e-6)  # added up in float32
+    assert loss.smoothed.item() == pytest.approx(mixed.item(), rel=1e-12)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-9, atol=1e-13)
+    assert max(grad.abs().max() for grad in found.values()) > 1e-3
+
+
+@pytest.mark.parametrize("make", [tiny_model, tiny_transformer])
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"weight": 0.0},
+        {"weight": 0.0, "sharpness": 0.3},
+        {"weight": 0.4, "score": Utility.chrf, "sharpness": 2.0, "reference": True},
+    ],
+)
+def test_over_all_translations_it_is_the_exact_expectation(make, own):
+    """A thousand samples are all of them, many times over; each counts once."""
+    model, batch = toy(make)
+    every = [*every_translation()]
+    assert len(every) == 1 + 2 + 4 * 3
+    cfg = config(candidates=Candidates.samples, count=1000, **own)
+    assert_exact(model, batch, cfg, [every] * len(PAIRS))
+
+
+@pytest.mark.parametrize("reference", [True, False])
+def test_over_the_beam_and_the_reference(reference):
+    model, batch = toy(tiny_model)
+    cfg = config(count=3, reference=reference)
+    keys = draw_keys(3, 5, len(PAIRS), 1)[:, 0]
+    found = objective_of(cfg).candidates(model, batch, keys)
+    assert {len(each) for each in found} <= {2, 3}, "the finished ones"
+    references = [
+        tuple(row[real].tolist()) for row, real in zip(batch.tgt, batch.tgt_mask, strict=True)
+    ]
+    both = [{*each, *[ref] * reference} for each, ref in zip(found, references, strict=True)]
+    assert (sum(map(len, both)) > sum(map(len, found))) == reference
+    assert_exact(model, batch, cfg, both)
+
+
+# As an option of a training ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("candidates", Candidates)
+def test_parts_of_a_batch_add_up_and_candidates_have_no_dropout(candidates):
+    model, batch = toy(tiny_model, embedding_dropout=0.4)
+    cfg = config(candidates=candidates, count=4)
+    objective, keys = objective_of(cfg), draw_keys(3, 5, len(PAIRS), 1)[:, 0]
+    alone = objective.candidates(model.eval(), batch, keys)
+    assert not model.training
+    whole = gradient(model.train(), batch, cfg)
+    assert model.training
+    assert objective.candidates(model, batch, keys) == alone
+    each = zip(split(batch, 3), keys.split(1), strict=True)
+    assert [objective.candidates(model, part, own)[0] for part, own in each] == alone
+    parts = gradient(model, batch, cfg, parts=3)
+    assert parts[0] == pytest.approx(whole[0], rel=1e-6)
+    for name, grad in parts[1].items():
+        torch.testing.assert_close(grad, whole[1][name], rtol=1e-9, atol=1e-12)
+    other = objective.candidates(model, batch, keys + 1)
+    assert (other != alone) == (candidates is Candidates.samples)
+
+
+def test_bfloat16_has_the_gradient_of_float32_but_for_rounding():
+    model, batch = toy(tiny_model)
+    cfg = config(count=3, weight=0.0)
+    exactly = gradient(model.float(), batch, cfg)[1]
+    cfg.trainer.precision = Precision.bf16
+    for name, grad in gradient(model, batch, cfg)[1].items():
+        assert math.isclose(grad.norm(), exactly[name].norm(), rel_tol=0.2, abs_tol=1e-3), name
+
+
+def test_it_needs_a_trained_model_without_a_loss_of_its_own():
+    with pytest.raises(ConfigError, match="minimum_risk is for a trained model"):
+        objective_of(replace(config(), init=replace(base().init, run=None)))
+    with pytest.raises(ConfigError, match="objective=minimum_risk cannot train attention=hard"):
+        composed("debug", ["attention=hard", "objective=minimum_risk"])
+
+
+@pytest.mark.e2e
+def test_a_run_goes_on_to_the_bit(run, tmp_path):
+    names = write_corpus(tmp_path / "corpus", template_pairs(120))
+    changes = [*names, "objective=minimum_risk", "objective.candidates=samples", f"init.run={run}"]
+    changes += ["objective.count=4", "stages=[tokenize,train]", "tokenizer.vocab_size=120"]
+    changes += ["trainer.validate_every=2"]
+    whole = run_new(tmp_path / "whole", composed("debug", [*changes, "trainer.max_updates=4"]))
+    parts = run_new(tmp_path / "parts", composed("debug", [*changes, "trainer.max_updates=2"]))
+    go(parts.root, "trainer.max_updates=4")
+    assert checksums(parts.path("checkpoints/update-00000004")) == checksums(
+        whole.path("checkpoints/update-00000004")
+    )
