@@ -13,6 +13,7 @@ from runs import ROOT, call, composed, run_new
 from seq2seq.config.schema import Device
 from seq2seq.decoding import pretrained
 from seq2seq.kernels.native import build
+from seq2seq.kernels.native.compiler import BuildError
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError, one_line
 
@@ -78,7 +79,7 @@ def test_what_a_compiler_without_openmp_says_is_passed_on(tmp_path, monkeypatch)
     compiler.chmod(0o755)
     monkeypatch.setenv("CC", str(compiler))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with pytest.raises(build.BuildError, match=f"^{re.escape(f'{compiler} fails: {said}')}$"):
+    with pytest.raises(BuildError, match=f"^{re.escape(f'{compiler} fails: {said}')}$"):
         build.load()
 
 

@@ -27,7 +27,7 @@ from seq2seq.kernels import choice, gpu, native, scan, unroll
 from seq2seq.kernels.choice import loops_for, steps_for
 from seq2seq.kernels.logits import torch_loss
 from seq2seq.kernels.loops import StepLoops
-from seq2seq.kernels.native import build
+from seq2seq.kernels.native import build, compiler
 from seq2seq.kernels.native.loops import NativeLoops
 from seq2seq.kernels.native.output import NativeLoss
 from seq2seq.kernels.packing import Packing
@@ -397,7 +397,7 @@ def test_energies_of_large_keys_and_queries(scale, monkeypatch):
 def compiling(tmp_path, monkeypatch) -> Path:
     """Where compiled libraries go; without optimising, which takes ten times as long."""
     native_library()
-    monkeypatch.setattr(build, "FLAGS", ["-std=gnu11", "-O0", "-march=native", "-fopenmp", "-fPIC"])
+    monkeypatch.setattr(compiler, "FLAGS", ["-std=gnu11", "-O0", "-fopenmp", "-fPIC"])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "seq2seq"
 
@@ -411,9 +411,9 @@ def test_it_is_compiled_once_and_not_loaded_from_somebody_else(compiling, monkey
     assert first.stat().st_mtime_ns == made
     with monkeypatch.context() as patch:
         patch.setattr(os, "getuid", lambda: 54321)
-        with pytest.raises(build.BuildError, match="belongs to somebody else"):
+        with pytest.raises(compiler.BuildError, match="belongs to somebody else"):
             build.load()
-    monkeypatch.setattr(build, "FLAGS", [*build.FLAGS, "-DOTHER"])
+    monkeypatch.setattr(compiler, "FLAGS", [*compiler.FLAGS, "-DOTHER"])
     assert build.load().path != first
 
 
@@ -450,7 +450,7 @@ def damaged_cache(tmp_path, monkeypatch, library) -> Path:
     """A cache with a good library, and a compiler whose work is a copy of it."""
     cache = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setattr(build, "_compile", lambda _compiler, made: made.write_bytes(library))
+    monkeypatch.setattr(build, "compile_library", lambda _compiler, made: made.write_bytes(library))
     monkeypatch.setattr(build, "_try", lambda _made: None)
     path = build.load().path
     assert path.read_bytes() == library
@@ -458,7 +458,7 @@ def damaged_cache(tmp_path, monkeypatch, library) -> Path:
 
 
 @pytest.mark.e2e
-def test_a_library_that_is_damaged_is_compiled_again(tmp_path, monkeypatch, caplog):
+def test_a_library_that_is_damaged_is_made_again(tmp_path, monkeypatch, caplog):
     """50 flipped bits and 20 cuts, of the library and of its checksum: never loaded, one line."""
     good = native_library().path.read_bytes()
     path = damaged_cache(tmp_path, monkeypatch, good)
@@ -480,14 +480,14 @@ def test_a_library_that_is_damaged_is_compiled_again(tmp_path, monkeypatch, capl
         assert build.load().path == path
         assert (path.read_bytes(), beside.read_bytes()) == (good, checksum), number
         [line] = caplog.messages
-        assert line.endswith(".so is compiled again: it differs from its checksum")
+        assert line.endswith(".so is made again: it differs from its checksum")
     caplog.clear()
     build.load()
     assert not caplog.messages
 
 
 @pytest.mark.parametrize("place", ["library", "directory"])
-def test_a_library_that_others_could_have_changed_is_compiled_again(
+def test_a_library_that_others_could_have_changed_is_made_again(
     place, tmp_path, monkeypatch, caplog
 ):
     path = damaged_cache(tmp_path, monkeypatch, native_library().path.read_bytes())
@@ -496,7 +496,7 @@ def test_a_library_that_others_could_have_changed_is_compiled_again(
     target.chmod(0o777)
     assert build.load().path == path
     [line] = caplog.messages
-    assert "compiled again: it could be changed by others (mode 777 of " in line
+    assert "made again: it could be changed by others (mode 777 of " in line
     assert target.stat().st_mode & 0o022 == 0
 
 
@@ -507,14 +507,50 @@ def test_a_library_that_crashes_is_left_out(tmp_path, monkeypatch):
     crash = tmp_path / "crash.c"
     crash.write_text("static void __attribute__((constructor)) crash(void) { __builtin_trap(); }\n")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(build, "SOURCES", [crash])
-    with pytest.raises(build.BuildError, match=r"made by the compiler ends a process .*\(-4\)"):
+    monkeypatch.setattr(compiler, "SOURCES", [crash])
+    with pytest.raises(compiler.BuildError, match=r"made by the compiler ends a process .*\(-4\)"):
         build.load()
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.fixture
+def wheel(compiling, monkeypatch) -> Path:
+    """The library of a wheel for this processor, and no compiler."""
+    level = compiler.LEVELS.get(torch.backends.cpu.get_cpu_capability())
+    if level is None:
+        pytest.skip("wheels have no library for this processor")
+    monkeypatch.setattr(compiler, "PREBUILT", compiling.parent)
+    path = compiler.prebuilt(level)
+    compiler.compile_library(["cc"], path, level)
+    compiler.checksum_file(path).write_bytes(compiler.checksum(path.read_bytes()))
+    monkeypatch.setenv("CC", "no-such-compiler")
+    return path
+
+
+@pytest.mark.e2e
+def test_the_library_of_a_wheel_needs_no_compiler(wheel, compiling):
+    library = build.load()
+    assert (library.path.parent, library.path.read_bytes()) == (compiling, wheel.read_bytes())
+    assert build.load().path == library.path
+    logits = torch.zeros(1, 4)
+    [nll, *_] = NativeLoss(library)(logits, None, torch.tensor([0]), 0.0, None)
+    assert nll.item() == pytest.approx(math.log(4))
+
+
+@pytest.mark.e2e
+def test_a_damaged_library_of_a_wheel_is_not_used(wheel, monkeypatch, caplog):
+    wheel.write_bytes(wheel.read_bytes()[:-1])
+    monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
+    with pytest.raises(compiler.BuildError, match="no C compiler"):
+        build.load()
+    [line] = caplog.messages
+    assert (
+        line == f"{wheel.name} differs from its checksum and is not used: install the wheel again"
+    )
 
 
 @pytest.mark.parametrize("value", ["", "  "])
 def test_an_empty_CC_is_no_compiler(value, monkeypatch):
     monkeypatch.setenv("CC", value)
-    with pytest.raises(build.BuildError, match=r"no C compiler \(CC is empty\)"):
+    with pytest.raises(compiler.BuildError, match=r"no C compiler \(CC is empty\)"):
         build.load()

@@ -9,7 +9,8 @@ to rounding.
 import functools
 import logging
 
-from seq2seq.kernels.native.build import BuildError, Library, load
+from seq2seq.kernels.native.build import Library, load
+from seq2seq.kernels.native.compiler import BuildError
 
 log = logging.getLogger(__name__)
 

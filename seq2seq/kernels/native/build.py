@@ -1,4 +1,4 @@
-"""Compiles the native library once per machine, caches it, and loads it."""
+"""Compiles the native library once per machine, or takes a wheel's, caches it, and loads it."""
 
 import contextlib
 import ctypes
@@ -7,35 +7,34 @@ import hashlib
 import logging
 import math
 import os
-import platform
 import shlex
 import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
 
+from seq2seq.kernels.native.compiler import (
+    LEVELS,
+    SECONDS,
+    BuildError,
+    checksum,
+    checksum_file,
+    compile_library,
+    key,
+    prebuilt,
+)
 from seq2seq.run import writing
 
 log = logging.getLogger(__name__)
 
-SOURCES = sorted(Path(__file__).parent.glob("*.[ch]"))
-FLAGS = ["-std=gnu11", "-O3", "-march=native", "-fopenmp", "-fPIC"]
-# Nothing here reads errno or relies on traps; with these flags, loops with square roots and
-# rounding vectorize. NaN keeps its meaning.
-FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
-# Use torch's OpenMP library, which is already loaded: a second one would compete with it.
-LINK = ["-shared", "-nodefaultlibs", "-lm", "-lc"]
-_SECONDS = 120
 _PANEL = 64  # PANEL of matmul.h
-
-
-class BuildError(Exception):
-    """There is no compiler, or it fails."""
 
 
 class Library:
@@ -103,7 +102,9 @@ def _argument(x: Tensor | float | None) -> object:
 
 
 def load() -> Library:
-    """Load the library, after compiling it if the cache has none for this machine.
+    """Load the library: an installed wheel's, else one compiled for this machine.
+
+    Both are kept in the cache, and made if it has none.
 
     A cached library is loaded only if it matches its checksum file, which is written only after a
     separate process has loaded and used the library. A damaged library is compiled again; one that
@@ -113,35 +114,45 @@ def load() -> Library:
         BuildError: There is no compiler, it fails, or its result cannot be stored or loaded.
     """
     try:
+        if (given := _prebuilt()) is not None:
+            content = hashlib.sha256(given.read_bytes()).hexdigest()[:16]
+            return _load(content, partial(shutil.copyfile, given))
         compiler = shlex.split(os.environ.get("CC", "cc"))
         if not compiler or shutil.which(compiler[0]) is None:
             raise BuildError(f"no C compiler ({compiler[0] if compiler else 'CC is empty'})")
-        return _load(compiler)
+        return _load(key(compiler), partial(compile_library, compiler))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         # No writable directory, an invalid command line in CC, or a compiler that hangs.
         raise BuildError(str(error)) from error
 
 
-def _load(compiler: list[str]) -> Library:
-    path = _directory() / f"steps-{_key(compiler)}.so"
+def _prebuilt() -> Path | None:
+    """Return the library for this processor that the wheel has; None if there is no whole one."""
+    level = LEVELS.get(torch.backends.cpu.get_cpu_capability())
+    path = prebuilt(level) if level is not None else None
+    if path is None or not path.exists():
+        return None
+    if checksum_file(path).read_bytes() == checksum(path.read_bytes()):
+        return path
+    log.warning("%s differs from its checksum and is not used: install the wheel again", path.name)
+    return None
+
+
+def _load(name: str, make: Callable[[Path], object]) -> Library:
+    path = _directory() / f"steps-{name}.so"
     if path.exists():
         if (problem := _problem(path)) is None:
             return Library(path)
-        log.warning("the compiled library %s is compiled again: it %s", path, problem)
+        log.warning("the native library %s is made again: it %s", path, problem)
     with TemporaryDirectory() as folder:
         made = Path(folder) / path.name
-        _compile(compiler, made)
+        make(made)
         _try(made)
         try:
             _store(made.read_bytes(), path)
         except OSError:  # no home directory, or a full one: use it for this process only
             return Library(made)
         return Library(path)
-
-
-def _compile(compiler: list[str], made: Path) -> None:
-    files = [str(x) for x in SOURCES if x.suffix == ".c"]
-    _run([*compiler, *FLAGS, *files, "-o", str(made), *LINK])
 
 
 def _problem(path: Path) -> str | None:
@@ -156,18 +167,12 @@ def _problem(path: Path) -> str | None:
             raise BuildError(f"{place.name} belongs to somebody else")
         if hasattr(os, "getuid") and info.st_mode & 0o022:
             return f"could be changed by others (mode {stat.S_IMODE(info.st_mode):o} of {place})"
-    beside = _checksum_file(path)
+    beside = checksum_file(path)
     if not beside.exists():
         return "has no checksum beside it"
-    return None if beside.read_bytes() == _line(path.read_bytes()) else "differs from its checksum"
-
-
-def _checksum_file(path: Path) -> Path:
-    return path.with_suffix(".sha256")
-
-
-def _line(library: bytes) -> bytes:
-    return f"{hashlib.sha256(library).hexdigest()}\n".encode()
+    return (
+        None if beside.read_bytes() == checksum(path.read_bytes()) else "differs from its checksum"
+    )
 
 
 def _try(made: Path) -> None:
@@ -183,7 +188,7 @@ def _try(made: Path) -> None:
         cwd=root,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=_SECONDS,
+        timeout=SECONDS,
         check=False,
     )
     if done.returncode:
@@ -215,8 +220,8 @@ def _store(library: bytes, path: Path) -> None:
     if not path.parent.is_dir():
         writing.make_directory(path.parent)
     writing.restrict(path.parent)
-    writing.delete(_checksum_file(path))
-    for place, data in ((path, library), (_checksum_file(path), _line(library))):
+    writing.delete(checksum_file(path))
+    for place, data in ((path, library), (checksum_file(path), checksum(library))):
         part = place.with_name(f"{place.name}.{os.getpid()}.tmp")
         try:
             writing.write_new(part, data, 0o600)
@@ -225,21 +230,3 @@ def _store(library: bytes, path: Path) -> None:
             with contextlib.suppress(OSError):
                 writing.delete(part)
             raise
-
-
-def _key(compiler: list[str]) -> str:
-    """Return a hash of everything that affects the compiled library, the processor included."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_bytes().splitlines() if cpuinfo.exists() else []
-    known = [line for line in lines if line.startswith((b"flags", b"model", b"Features"))][:4]
-    machine = [platform.machine(), platform.processor(), "" if known else platform.node()]
-    parts = [*FLAGS, *LINK, *machine, *compiler]
-    told = [*(x.read_bytes() for x in SOURCES), *known, _run([*compiler, "--version"])]
-    return hashlib.sha256(b"\0".join([*told, *(part.encode() for part in parts)])).hexdigest()[:16]
-
-
-def _run(command: list[str]) -> bytes:
-    done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False)
-    if done.returncode:
-        raise BuildError(f"{command[0]} fails: {done.stderr.decode(errors='replace').strip()}")
-    return done.stdout
