@@ -242,6 +242,13 @@ def oracle_of(model: EncoderDecoder) -> Oracle | TransformerOracle:
     return oracle
 
 
+def loss_of(objective, model, batch, keys):
+    """The loss of a batch by an objective, as an update computes it."""
+    task = objective.prepare(model, batch, keys)
+    with keyed(task.keys):
+        return task.loss(model.follow(*vars(task.batch).values()))
+
+
 def follow(model: EncoderDecoder, batch: Batch, seed: int = 0, *, number: int = 0) -> Followed:
     """The model along the targets of a batch; in training mode with the draws of a seed."""
     with keyed(entry_keys(seed, 1, batch.num_sentences, number=number)):

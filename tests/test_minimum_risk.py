@@ -8,7 +8,7 @@ from itertools import product
 
 import pytest
 import torch
-from conftest import PAD, tiny_model, tiny_transformer
+from conftest import PAD, loss_of, tiny_model, tiny_transformer
 from recorded import checksums
 from runs import composed, go, run_new, template_pairs, write_corpus
 from sacrebleu.metrics import BLEU, CHRF
@@ -111,7 +111,7 @@ def exact(model, batch, own, candidates):
 def assert_exact(model, batch, cfg, candidates):
     total, found = gradient(model, batch, cfg)
     keys = draw_keys(3, 5, batch.num_sentences, 1)
-    loss = objective_of(cfg).loss(model, batch, keys)
+    loss = loss_of(objective_of(cfg), model, batch, keys)
     model.zero_grad()
     nats, mixed = exact(model, batch, cfg.objective, candidates)
     mixed.backward()

@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from conftest import PAD, follow, random_batch, tiny_model, tiny_transformer
+from conftest import PAD, follow, loss_of, random_batch, tiny_model, tiny_transformer
 from recorded import checksums
 from runs import composed, go, run_new, template_pairs, write_corpus
 
@@ -107,7 +107,7 @@ def test_two_passes_of_a_model_give_what_numpy_says(make, objective, shares):
     name_sites(model)
     kind, targets = build(objective, config(objective), ()), batch.tgt[batch.tgt_mask]
     keys = draw_keys(0, 1, len(SIZES), passes=2)
-    loss = kind.loss(model, batch, keys)
+    loss = loss_of(kind, model, batch, keys)
     cut = kind.cutoff(batch, keys[:, 1])
     z = [
         model.logits(follow(model, one, number=number).t).detach().numpy()

@@ -41,19 +41,22 @@ def accumulated_gradient(
     tokens = int(batch.tgt_mask.sum())
     while True:
         model.zero_grad(set_to_none=True)
-        loss = None
+        task = followed = loss = None
         total = torch.zeros((), device=batch.src.device)
         with OutOfMemory() as oom:
             cut = keys.tensor_split(boundaries(len(keys), parts))
-            for part, own in zip(split(batch, parts), cut, strict=True):
-                with autocast(part.src.device, cfg.trainer.precision):
-                    loss = objective.loss(model, part, own)
+            for sentences, own in zip(split(batch, parts), cut, strict=True):
+                task = objective.prepare(model, sentences, own)
+                part = task.batch
+                with keyed(task.keys), autocast(part.src.device, cfg.trainer.precision):
+                    followed = model.follow(part.src, part.src_mask, part.tgt, part.tgt_mask)
+                    loss = task.loss(followed)
                 loss = replace(loss, sentences=batch.num_sentences, tokens=tokens)
                 loss.objective(cfg.trainer.normalize).backward()
                 total += loss.total
             return Gradient(total, tokens, parts, shortage)
         # Free what the failed pass allocated before trying again.
-        loss = None
+        task = followed = loss = None
         shortage = oom.message
         free_failed_pass(batch.src.device)
         if cfg.trainer.on_out_of_memory is OnOutOfMemory.stop or parts == batch.num_sentences:

@@ -24,9 +24,10 @@ from seq2seq.decoding.sampling import SamplingRules, sample
 from seq2seq.decoding.search import SearchRules, beam_search
 from seq2seq.decoding.translate import search_rules
 from seq2seq.model import EncoderDecoder
+from seq2seq.model.protocols import Followed
 from seq2seq.run.errors import ConfigError
 from seq2seq.training.loss import Loss, log_probs
-from seq2seq.training.objective import follow
+from seq2seq.training.objective import Task
 
 Ids = tuple[int, ...]
 
@@ -43,8 +44,8 @@ class MinimumRisk:
     label_smoothing: float
     passes = 1
 
-    def loss(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Loss:
-        """See `Objective`; `total` is that of the references."""
+    def prepare(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Task:
+        """See `Objective`: the references, then all candidates, with the draws of their source."""
         references = [
             tuple(row[real].tolist()) for row, real in zip(batch.tgt, batch.tgt_mask, strict=True)
         ]
@@ -53,39 +54,41 @@ class MinimumRisk:
             found = [[ids, *more] for ids, more in zip(references, found, strict=True)]
         found = [[*dict.fromkeys(each)] for each in found]
 
-        # The references, then all candidates; all of a sentence have the same dropout masks.
-        sizes = [len(each) for each in found]
-        at = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
-        rows = torch.cat([torch.arange(len(sizes)), at]).to(keys.device)
+        at = torch.arange(len(found)).repeat_interleave(torch.tensor([*map(len, found)]))
+        rows = torch.cat([torch.arange(len(found)), at]).to(keys.device)
         sides = pad_ids([*references, *chain.from_iterable(found)], PAD)
         tgt, tgt_mask = (side.to(keys.device) for side in sides)
-        followed = follow(
-            model, Batch(batch.src[rows], batch.src_mask[rows], tgt, tgt_mask), keys[rows, 0]
-        )
-        targets, size = tgt[tgt_mask], sum(map(len, references))
+        seen = Batch(batch.src[rows], batch.src_mask[rows], tgt, tgt_mask)
+        costs = self.costs(references, found)
+        return Task(seen, keys[rows, 0], lambda followed: self.loss(model, followed, seen, costs))
+
+    def loss(
+        self, model: EncoderDecoder, followed: Followed, seen: Batch, costs: Sequence[Tensor]
+    ) -> Loss:
+        """Return the loss, given the costs of each sentence; its `total` is of the references."""
+        targets, mask = seen.tgt[seen.tgt_mask], seen.tgt_mask
+        count, size = len(costs), int(mask[: len(costs)].sum())
         total, smoothed = model.output_loss(followed.t[:size], targets[:size], self.label_smoothing)
 
         # log p of every candidate, and the risk
-        of_candidates = tgt_mask[len(sizes) :]
         log_p = log_probs(model, followed.t[size:], targets[size:])
-        grid = log_p.new_zeros(of_candidates.shape).masked_scatter(of_candidates, log_p)
-        costs = self.costs(references, found)
+        grid = log_p.new_zeros(mask[count:].shape).masked_scatter(mask[count:], log_p)
+        of_sentences = grid.sum(dim=1).split([*map(len, costs)])
         risks = [
             expected_cost(log_p, cost.to(log_p), self.own.sharpness)
-            for log_p, cost in zip(grid.sum(dim=1).split(sizes), costs, strict=True)
+            for log_p, cost in zip(of_sentences, costs, strict=True)
         ]
         risk, weight = torch.stack(risks).sum(), self.own.weight
         mixed = weight * smoothed + (1 - weight) * risk
-        return Loss(total, mixed, batch.num_sentences, size)
+        return Loss(total, mixed, count, size)
 
     def candidates(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> list[list[Ids]]:
         """Search or sample translations without dropout; samples are drawn by keys (B,)."""
         training = model.training
         model.eval()
         try:
-            # In full precision, so that batch mates hardly ever change a candidate; and older
-            # versions of torch would reuse, below, what autocast converts here without a gradient.
-            with torch.inference_mode(), torch.autocast(batch.src.device.type, enabled=False):
+            # In full precision, so that batch mates hardly ever change a candidate.
+            with torch.inference_mode():
                 source, stepper = (batch.src, batch.src_mask), model.for_search()
                 if self.own.candidates is Candidates.samples:
                     found = sample(stepper, *source, keys.tolist(), SamplingRules(self.rules))

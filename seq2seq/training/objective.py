@@ -4,7 +4,7 @@ Minimum risk is in `minimum_risk.py`. Builders get their own config, the whole c
 vocabularies.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -22,24 +22,27 @@ from seq2seq.model.protocols import Followed
 from seq2seq.training.loss import SLICE_BYTES, Loss, loss_along
 
 
+@dataclass(frozen=True)
+class Task:
+    """What a model follows, and the loss of what it followed."""
+
+    batch: Batch
+    keys: Tensor  # (B') of its draws
+    loss: Callable[[Followed], Loss]
+
+
 class Objective(Protocol):
     """What an update minimizes."""
 
     passes: int  # over the same sentences, with other draws
 
-    def loss(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Loss:
-        """Return the loss of a batch, given the keys (B, passes) of its sentences' draws."""
+    def prepare(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Task:
+        """Return the task of a batch, given the keys (B, passes) of its sentences' draws."""
 
 
 def draw_keys(seed: int, update: int, count: int, passes: int) -> Tensor:
     """Return the keys (count, passes) of the sentences of an update; see `draws.entry_keys`."""
     return torch.stack([entry_keys(seed, update, count, number=n) for n in range(passes)], dim=1)
-
-
-def follow(model: EncoderDecoder, batch: Batch, keys: Tensor) -> Followed:
-    """Run a model along the targets of a batch with the draws of keys (B,)."""
-    with keyed(keys):
-        return model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,13 @@ class Likelihood:
     label_smoothing: float
     passes = 1
 
-    def loss(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Loss:
+    def prepare(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Task:
         """See `Objective`."""
-        followed = follow(model, batch, keys[:, 0])
-        return loss_along(model, followed, batch, self.label_smoothing)
+        return Task(
+            batch,
+            keys[:, 0],
+            lambda followed: loss_along(model, followed, batch, self.label_smoothing),
+        )
 
 
 @builds(LikelihoodConfig)
@@ -83,11 +89,15 @@ class Agreement:
         self.shares, self.label_smoothing = shares, label_smoothing
         self.cutoff = Cutoff(cutoff)
 
-    def loss(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Loss:
+    def prepare(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Task:
         """See `Objective`; both passes are computed together."""
         again = self.cutoff(batch, keys[:, 1])
         pairs = zip(vars(batch).values(), vars(again).values(), strict=True)
-        followed = follow(model, Batch(*map(torch.cat, pairs)), keys.T.flatten())
+        both = Batch(*map(torch.cat, pairs))
+        return Task(both, keys.T.flatten(), lambda followed: self.loss(model, followed, batch))
+
+    def loss(self, model: EncoderDecoder, followed: Followed, batch: Batch) -> Loss:
+        """Return the loss of a batch; `followed` are both of its passes."""
         assert not followed.losses
         t_1, t_2 = followed.t.chunk(2)
         targets = batch.tgt[batch.tgt_mask]
