@@ -120,7 +120,7 @@ def test_commands_take_a_selector(run, script, tmp_path):
     assert rows == [str(sweep), f"{sweep}@last2"]
     page = script("report", f"{sweep}@last2", "--sentences", "1")
     assert page.code == 0, page
-    found = data_of((sweep / "report.html").read_text("utf-8"))["runs"][0]
+    found = data_of((sweep / "report-last2.html").read_text("utf-8"))["runs"][0]
     assert found["name"] == "tiny@last2"
     assert found["scores"] == found["lengths"] == [], "those of the run are of its best weights"
     assert_fails(script("decode", f"{sweep}@last9", stdin=line), 4, "asks for 9 checkpoints")

@@ -133,7 +133,14 @@ def test_the_end_shows_scores_samples_and_pictures(trained):
     assert f" {saved['BLEU']['value']:.2f} " in rows["BLEU"]
     labels = [line.split(" ")[0] for line in trained.out[7:] if line]
     gold = ["attention", "alignment", ""]
-    assert labels == ["No", *gold, *["source", "output", "reference"] * 3, *["heatmap"] * 2, "run"]
+    assert labels == [
+        "No",
+        *gold,
+        "note",
+        *["source", "output", "reference"] * 3,
+        *["heatmap"] * 2,
+        "run",
+    ]
     references = (trained.run / "corpus/test.target").read_text("utf-8").splitlines()
     shown = [line[11:] for line in trained.out if line.startswith("reference")]
     assert shown == references[:3]
