@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from conftest import FAMILY, oracle_of, random_pairs, tiny_model, tiny_transformer
 from runs import ROOT, assert_fails
 from test_search import RULES, random_sources, search
@@ -64,6 +65,13 @@ def test_a_wide_beam_is_exhaustion_over_mixed_probabilities(name, of_logs):
         log_probs, alpha = scores[h.ids]
         np.testing.assert_allclose(h.token_log_probs, log_probs, rtol=0, atol=TOLERANCE)
         np.testing.assert_allclose(h.alpha, alpha, rtol=0, atol=TOLERANCE)
+
+
+def test_probabilities_that_underflow_are_mixed_in_full():
+    log_probs = torch.tensor([[[0.0, -150.0, -200.0]], [[-120.0, 0.0, -210.0]]])
+    found = Mixture([0.25, 0.75], of_logs=False).logits([*log_probs])
+    wanted = np.log(np.einsum("m,mrk->rk", [0.25, 0.75], np.exp(log_probs.double().numpy())))
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
 
 
 @pytest.mark.parametrize("of_logs", [False, True])

@@ -1,5 +1,6 @@
 """Ensembles: several models, each with its own state, whose predictions are mixed into one."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -25,15 +26,21 @@ class Mixture:
 
     def logits(self, log_probs: Sequence[Tensor]) -> Tensor:
         """Return the logits of the mixture from log p_m (any, K_y) of each member."""
-        stacked = torch.stack(list(log_probs))
-        w = stacked.new_tensor(self.weights)[:, None, None]
-        return (w * stacked).sum(dim=0) if self.of_logs else (w.log() + stacked).logsumexp(dim=0)
+        if self.of_logs:
+            return self.mean(log_probs)
+        p = self.mean([log_p.exp() for log_p in log_probs])
+        if p.amin() >= torch.finfo(p.dtype).tiny:
+            return p.log_()
+        # Some p has underflowed: three times slower, and exact.
+        terms = zip(self.weights, log_probs, strict=True)
+        return torch.stack([log_p + math.log(w) for w, log_p in terms]).logsumexp(dim=0)
 
-    def alpha(self, alphas: Sequence[Tensor]) -> Tensor:
-        """Return the weighted mean of the members' attention."""
-        return torch.stack([w * alpha for w, alpha in zip(self.weights, alphas, strict=True)]).sum(
-            0
-        )
+    def mean(self, values: Sequence[Tensor]) -> Tensor:
+        """Return the weighted mean of a value of each member."""
+        total = torch.zeros_like(values[0])
+        for w, value in zip(self.weights, values, strict=True):
+            total.add_(value, alpha=w)
+        return total
 
 
 class Ensemble(nn.Module):
@@ -57,7 +64,7 @@ class Ensemble(nn.Module):
         ]
         return Followed(
             t=self.mixture.logits(log_probs),
-            weights=lambda: self.mixture.alpha([followed.alpha for followed in every]),
+            weights=lambda: self.mixture.mean([followed.alpha for followed in every]),
         )
 
     def logits(self, t: Tensor) -> Tensor:
@@ -96,5 +103,5 @@ class EnsembleStepper:
         pairs = zip(self.members, state.states, strict=True)
         predictions, states = zip(*(m.step(y, s) for m, s in pairs), strict=True)
         logits = self.mixture.logits([prediction.log_probs() for prediction in predictions])
-        alpha = self.mixture.alpha([prediction.alpha for prediction in predictions])
+        alpha = self.mixture.mean([prediction.alpha for prediction in predictions])
         return LogitsPrediction(logits, alpha), EnsembleState(states)
