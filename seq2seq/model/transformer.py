@@ -212,7 +212,7 @@ class DecoderLayer(nn.Module):
             now = torch.cat([past[0], now[0]], dim=2), torch.cat([past[1], now[1]], dim=2)
         x = of_self.after(x, self.self_attention(seen, now, causal=past is None))
         # The hypotheses of a sentence query its source as if they were its positions.
-        query = of_attention.before(x).reshape(len(mask), -1, x.shape[-1])
+        query = of_attention.before(x).reshape(mask.shape[0], -1, x.shape[-1])
         x = of_attention.after(x, self.attention(query, source, mask).view_as(x))
         return of_network.after(x, self.feed_forward(of_network.before(x))), now, query
 
