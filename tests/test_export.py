@@ -22,9 +22,11 @@ from conftest import (
 from runs import assert_fails, environment, template_pairs
 
 import seq2seq
+from seq2seq.cli.export import main as export
 from seq2seq.config.schema import (
     Activation,
     Attend,
+    CorpusConfig,
     GatedConfig,
     LSTMConfig,
     MinGRUConfig,
@@ -33,9 +35,15 @@ from seq2seq.config.schema import (
     StackedDecoderConfig,
     StackedEncoderConfig,
     StateWord,
+    TargetOrder,
     Tied,
 )  # fmt: skip
+from seq2seq.export.bundle import Bundle, special
+from seq2seq.export.ctranslate2 import save
 from seq2seq.export.onnx import graphs
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import ConfigError
+from seq2seq.run.naming import NamedRun
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="exports need the extra `export`")
 pytest.importorskip("onnxscript", reason="exports need the extra `export`")
@@ -104,9 +112,7 @@ def test_graphs_agree_with_torch(make):
 def exported_to_onnx(run, tmp_path_factory) -> Path:
     """The shared run, exported."""
     out = tmp_path_factory.mktemp("exported") / "new" / "onnx"
-    from seq2seq.cli.export import main
-
-    main([str(run), str(out), "--format", "onnx"])
+    export([str(run), str(out), "--format", "onnx"])
     return out
 
 
@@ -131,11 +137,6 @@ def test_forty_lines_translate_as_decode_does_at_beam_1(run, onnx):
 )
 def test_ctranslate2_scores_as_torch_does(changes, layers_run, tmp_path, monkeypatch):
     """The run lends its vocabularies; weights are random and all alive."""
-    from seq2seq.export.bundle import Bundle
-    from seq2seq.export.ctranslate2 import save
-    from seq2seq.run.directory import RunDir
-    from seq2seq.run.naming import NamedRun
-
     bundle = Bundle(NamedRun(layers_run))
     size = len(bundle.target)
     own = tiny_transformer(3, vocab=size, **changes).float()
@@ -164,6 +165,25 @@ def test_ctranslate2_scores_as_torch_does(changes, layers_run, tmp_path, monkeyp
         [forced] = bundle.pretrained.force([(line, "Le petit chat dort.")])
         expected = forced.candidates[0].token_log_probs
         np.testing.assert_allclose(scored.log_probs, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("reason", "changes"),
+    [
+        ("it writes targets from right to left", {"target_order": TargetOrder.right_to_left}),
+        ("tags select", {"corpora": [CorpusConfig(target_language=x) for x in ("fr", "de")]}),
+        ("it carries placeholders over", {"placeholders": ["url"]}),
+    ],
+)
+def test_ctranslate2_refuses_what_it_would_decode_wrongly(reason, changes, layers_run, tmp_path):
+    bundle = Bundle(NamedRun(layers_run))
+    assert bundle.special is None
+    cfg = bundle.pretrained.config
+    cfg.data = replace(cfg.data, **changes)
+    bundle.special = special(cfg, *bundle.pretrained.tokenizers)
+    with pytest.raises(ConfigError, match=f"cannot translate with this model: {reason}"):
+        save(bundle, RunDir(tmp_path))
+    assert not any(tmp_path.iterdir())
 
 
 def test_ctranslate2_knows_only_transformers(script, run, tmp_path):

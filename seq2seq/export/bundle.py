@@ -3,12 +3,11 @@
 from typing import Any
 
 from seq2seq.config.compose import load_run_config
-from seq2seq.config.schema import Backend, Device
-from seq2seq.data.placeholders import CarryingTokenizer
+from seq2seq.config.schema import Backend, Config, Device, TargetOrder
 from seq2seq.data.prepare import TOKENIZERS
 from seq2seq.data.subword_vocabulary import SentencePieceTokenizer
 from seq2seq.data.tags import tag_ids
-from seq2seq.data.tokenizer import EOS, PAD, UNK, RightToLeft
+from seq2seq.data.tokenizer import EOS, PAD, UNK, RightToLeft, Tokenizer
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translate import search_rules
 from seq2seq.model.encoder_decoder import EncoderDecoder
@@ -20,11 +19,11 @@ DESCRIPTION = "export.json"
 
 
 class Bundle:
-    """A run to export, its model in plain torch on the CPU.
+    """A run to export, its model in reference torch on the CPU.
 
     Attributes:
         model: The model; the weights are those that the run's name selects.
-        plain: Whether SentencePiece alone turns text to ids and back, as a decoder elsewhere needs.
+        special: What a decoder elsewhere would get wrong in silence, such as tags; None if nothing.
     """
 
     def __init__(self, named: NamedRun) -> None:
@@ -36,8 +35,7 @@ class Bundle:
         self.model = self.pretrained.model
         source, target = self.pretrained.tokenizers
         self.target = target.left_to_right if isinstance(target, RightToLeft) else target
-        self._sides = [x for x in (source, self.target) if isinstance(x, SentencePieceTokenizer)]
-        self.plain = len(self._sides) == 2 and not isinstance(source, CarryingTokenizer)
+        self.special = special(cfg, source, self.target)
 
     def write(self, out: RunDir, about: dict[str, Any]) -> None:
         """Write the vocabularies and the description, with entries of the format's own."""
@@ -63,9 +61,25 @@ class Bundle:
             ),
             "special": {"pad": PAD, "unk": UNK, "eos": EOS},
             "target_order": cfg.data.target_order.name,
-            # Before SentencePiece: by side, whether to apply NFC, and which characters to replace.
-            "nfc": [side.composes for side in self._sides],
-            "replace": [{chr(k): v for k, v in side.escapes.items()} for side in self._sides],
+            # Before SentencePiece: whether to apply NFC, and characters to replace; after it, back.
+            "nfc": getattr(source, "composes", False),
+            "replace": [
+                {chr(k): v for k, v in getattr(source, "escapes", {}).items()},
+                {v: chr(k) for k, v in getattr(self.target, "escapes", {}).items()},
+            ],
             "decode": limits
             | {"forbidden": forbidden, "max_source_tokens": cfg.decode.max_source_tokens},
         }
+
+
+def special(cfg: Config, source: Tokenizer, target: Tokenizer) -> str | None:
+    """Return `Bundle.special` of a config and its vocabularies."""
+    if cfg.data.target_order is not TargetOrder.left_to_right:
+        return "it writes targets from right to left"
+    if cfg.data.tags:
+        return "tags select its target language"
+    if cfg.data.placeholders:
+        return "it carries placeholders over"
+    if not all(isinstance(side, SentencePieceTokenizer) for side in (source, target)):
+        return "its vocabularies are not SentencePiece's"
+    return None

@@ -36,10 +36,13 @@ def save(bundle: Bundle, out: RunDir) -> None:
     """Write the model of a run for CTranslate2, with its vocabularies.
 
     Raises:
-        ConfigError: it is not a Transformer.
+        ConfigError: it is not a Transformer, or needs more than SentencePiece around it.
     """
     from ctranslate2 import specs
 
+    if bundle.special is not None:
+        what = f"CTranslate2 cannot translate with this model: {bundle.special}"
+        raise ConfigError("config", what, "Use --format onnx or --format model.")
     encoder, decoder = bundle.model.encoder, bundle.model.decoder
     for part, known in ((encoder, SelfAttentionEncoder), (decoder, TransformerDecoder)):
         if part.__class__ is not known:

@@ -61,10 +61,10 @@ def save(bundle: Bundle, out: RunDir) -> None:
         out.write(f"{name}.onnx", graph.model)
     names = {k: {"inputs": v.inputs, "outputs": v.outputs} for k, v in found.items()}
     bundle.write(out, names)
-    if bundle.plain:
+    if bundle.special is None:
         out.write(DECODER, Path(__file__).with_name(DECODER).read_bytes())
     else:
-        log.warning("%s is left out: it needs plain SentencePiece vocabularies", DECODER)
+        log.warning("%s is left out, as it cannot decode this model: %s", DECODER, bundle.special)
 
 
 @torch.no_grad()

@@ -235,10 +235,11 @@ class Positions(nn.Module):
     def forward(self, first: int, count: int, like: Tensor) -> Tensor:
         """Return the vectors (count, d) of positions from `first` on."""
         if self.learned is None:
-            if len(self._table) < first + count or self._table.device != like.device:
+            table = self._table  # another thread may replace it by a shorter one
+            if len(table) < first + count or table.device != like.device:
                 most = 1 << (first + count).bit_length()
-                self._table = sinusoids(most, self.width).to(like.device)
-            return self._table[first : first + count].to(like.dtype)
+                self._table = table = sinusoids(most, self.width).to(like.device)
+            return table[first : first + count].to(like.dtype)
         places = torch.arange(first, first + count, device=like.device)
         # Positions beyond the longest training sentence use the last vector.
         return self.learned[places.clamp_max(len(self.learned) - 1)]
