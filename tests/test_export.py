@@ -38,9 +38,9 @@ from seq2seq.config.schema import (
     TargetOrder,
     Tied,
 )  # fmt: skip
+from seq2seq.export import onnx
 from seq2seq.export.bundle import Bundle, special
 from seq2seq.export.ctranslate2 import save
-from seq2seq.export.onnx import graphs
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError
 from seq2seq.run.naming import NamedRun
@@ -75,27 +75,46 @@ MEMBERS |= {
         tiny_model, cell=MinGRUConfig(), decoder=StackedDecoderConfig(attend=Attend.top)
     ),
 }
-SLOW = {f"stacked, {name}": partial(tiny_model, decoder=cfg) for name, cfg in STACKED.items()}
+MEMBERS |= {f"stacked, {name}": partial(tiny_model, decoder=cfg) for name, cfg in STACKED.items()}
+QUICK = {"additive", "transformer"}
+
+
+def translated(directory, lines) -> list[str]:
+    """What the decoder of an export writes."""
+    text = "".join(f"{line}\n" for line in lines).encode()
+    done = subprocess.run(
+        [sys.executable, directory / "decode_onnx.py"], check=True, capture_output=True, input=text,
+        env=environment(PYTHONUTF8="1"),
+    )  # fmt: skip
+    return done.stdout.decode().splitlines()
 
 
 @pytest.mark.parametrize(
     "make",
-    [*(pytest.param(make, id=name) for name, make in MEMBERS.items())]
-    + [pytest.param(make, id=name, marks=pytest.mark.slow) for name, make in SLOW.items()],
+    [
+        pytest.param(make, id=name, marks=() if name in QUICK else pytest.mark.slow)
+        for name, make in MEMBERS.items()
+    ],
 )
-def test_graphs_agree_with_torch(make):
-    """Ragged sources of other sizes than those traced, along the same random words."""
-    exported = graphs(make().float())
-    model, batch = make().float(), random_batch(3)
-    sessions = {name: onnxruntime.InferenceSession(x.model) for name, x in exported.items()}
+def test_members_compute_and_translate_as_torch_does(make, run, tmp_path):
+    """The run lends its vocabularies; sources are ragged and of other sizes than those traced."""
+    bundle = Bundle(NamedRun(run))
+    model, bundle.model = (make(3, vocab=len(bundle.target)).float() for _ in range(2))
+    cfg = bundle.pretrained.config
+    cfg.decode = replace(cfg.decode, beam_size=1, max_ratio=1.0, extra_steps=2)
+    onnx.save(bundle, RunDir(tmp_path))
+    sessions = {
+        name: onnxruntime.InferenceSession(tmp_path / f"{name}.onnx") for name in ("begin", "step")
+    }
 
-    def run(name, **inputs):
-        outputs = sessions[name].run(None, {key: np.asarray(x) for key, x in inputs.items()})
-        return dict(zip(exported[name].outputs, outputs, strict=True))
+    def outputs_of(name, **inputs):
+        names = [output.name for output in sessions[name].get_outputs()]
+        found = sessions[name].run(None, {key: np.asarray(x) for key, x in inputs.items()})
+        return dict(zip(names, found, strict=True))
 
-    rng = np.random.default_rng(0)
+    batch, rng = random_batch(3), np.random.default_rng(0)
     y = torch.full((batch.num_sentences,), PAD)
-    found = run("begin", src=batch.src, mask=batch.src_mask)
+    found = outputs_of("begin", src=batch.src, mask=batch.src_mask)
     held = {key: x for key, x in found.items() if key.startswith("state.")}
     with torch.no_grad():
         state = model.begin(batch.src, batch.src_mask)
@@ -104,11 +123,15 @@ def test_graphs_agree_with_torch(make):
             np.testing.assert_allclose(found["log_probs"], prediction.log_probs(), atol=1e-4)
             np.testing.assert_allclose(found["alpha"], prediction.alpha, atol=1e-4)
             y = torch.tensor(rng.integers(2, VOCAB, batch.num_sentences))
-            found = run("step", y=y, **held)
+            found = outputs_of("step", y=y, **held)
             held |= {k.removeprefix("next."): x for k, x in found.items() if "state." in k}
 
+    bundle.pretrained.model = model
+    lines = [source for source, _ in template_pairs(200, seed=5)]
+    assert translated(tmp_path, lines) == [x.text for x in bundle.pretrained.translate(lines)]
 
-@pytest.fixture(scope="module", name="onnx")
+
+@pytest.fixture(scope="module", name="exported")
 def exported_to_onnx(run, tmp_path_factory) -> Path:
     """The shared run, exported."""
     out = tmp_path_factory.mktemp("exported") / "new" / "onnx"
@@ -116,18 +139,16 @@ def exported_to_onnx(run, tmp_path_factory) -> Path:
     return out
 
 
-def test_forty_lines_translate_as_decode_does_at_beam_1(run, onnx):
+def test_forty_lines_translate_as_decode_does_at_beam_1(run, exported):
     names = {"begin.onnx", "step.onnx", "export.json", "decode_onnx.py"}
-    assert {path.name for path in onnx.iterdir()} == names | {"source.model", "target.model"}
+    assert {path.name for path in exported.iterdir()} == names | {"source.model", "target.model"}
     sentences = [source for source, _ in template_pairs(200, seed=5)]
     sentences += ["", " ", "The  cat\u2581sees \u00e9 e\u0301 ?"]
-    done = subprocess.run(
-        [sys.executable, onnx / "decode_onnx.py"], check=True, capture_output=True,
-        input="".join(f"{line}\n" for line in sentences).encode(), env=environment(PYTHONUTF8="1"),
-    )  # fmt: skip
     model = seq2seq.load(run, ["decode.beam_size=1"])
-    assert done.stdout.decode().splitlines() == [x.text for x in model.translate(sentences)]
-    assert b"seq2seq" not in (onnx / "decode_onnx.py").read_bytes()
+    assert translated(exported, sentences) == [x.text for x in model.translate(sentences)]
+    decoder = (exported / "decode_onnx.py").read_text("utf-8")
+    assert "seq2seq" not in decoder
+    assert len(decoder.splitlines()) <= 40
 
 
 @pytest.mark.parametrize(

@@ -205,8 +205,9 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
 
     Args:
         run: A run directory, as printed by `train.py`; `RUN@best`, `RUN@last`, `RUN@update-12000`
-            for this checkpoint, `RUN@last5` for the mean of the newest five. `RUN_A+RUN_B`, or a
-            list, is an ensemble.
+            for this checkpoint, `RUN@last5` for the mean of the newest five; `hf:NAME` or
+            `hf:NAME@REVISION` for a model on the Hugging Face Hub. `RUN_A+RUN_B`, or a list, is an
+            ensemble.
         overrides: For example `decode.beam_size=12`; settings fixed by the checkpoint are refused.
 
     Raises:

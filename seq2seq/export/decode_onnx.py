@@ -17,7 +17,7 @@ limits, eos = about["decode"], about["special"]["eos"]
 hidden, shown = (str.maketrans(table) for table in about["replace"])
 
 
-def run(graph, **inputs):  # type: ignore[no-untyped-def]
+def run(graph: InferenceSession, **inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Return the outputs of a graph by name; the next state is named like the one before."""
     names = [output.name.removeprefix("next.") for output in graph.get_outputs()]
     return dict(zip(names, graph.run(None, inputs), strict=True))
@@ -28,7 +28,8 @@ for line in sys.stdin:
     ids = source.encode(unicodedata.normalize("NFC", text) if about["nfc"] else text)
     src = np.array([[*ids[: limits["max_source_tokens"]], eos]])
     shortest, longest = (int(limits[name] * src.size) for name in ("min_ratio", "max_ratio"))
-    found, words = run(begin, src=src, mask=src >= 0), []
+    words: list[int] = []
+    found = run(begin, src=src, mask=src >= 0)
     state = {name: x for name, x in found.items() if name.startswith("state.")}
     while ids and eos not in words and len(words) < max(1, longest + limits["extra_steps"]):
         found["log_probs"][0, limits["forbidden"] + [eos] * (len(words) < shortest)] = -np.inf
@@ -36,4 +37,4 @@ for line in sys.stdin:
         found = run(step, y=np.array(words[-1:]), **state)
         state |= {name: x for name, x in found.items() if name in state}
     written = "".join(target.id_to_piece(words)).replace("</s>", "").replace("<unk>", " \u2047 ")
-    print(" ".join(written.replace("\u2581", " ").split()).translate(shown))  # noqa: T201
+    sys.stdout.write(" ".join(written.replace("\u2581", " ").split()).translate(shown) + "\n")
