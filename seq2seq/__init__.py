@@ -3,7 +3,7 @@
 import seq2seq
 
 model = seq2seq.load("outputs/quickstart/...")
-[translation] = model.translate(["The small cat sleeps."])
+translation = model.translate("The small cat sleeps.")
 """
 
 from __future__ import annotations  # an old Python must be able to read this

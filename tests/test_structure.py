@@ -180,6 +180,7 @@ def test_only_builders_know_the_schema_in_the_model():
         "scripts.evaluate",
         "scripts.augment",
         "scripts.rerank",
+        "scripts.export",
         "scripts.score",
         "scripts.check_authors_code",
         "seq2seq.cli.console",

@@ -69,10 +69,10 @@ class SentencePieceTokenizer:
         if (p.pad_id(), p.unk_id(), p.eos_id(), p.bos_id()) != (PAD, UNK, EOS, -1):
             raise RunDirError(where, "has other special ids than ours", _RESTORE)
         with self._text():  # detects a damaged piece now, not during decoding
-            self._composes = compose or _E_ACUTE[0] in p.normalize(_E_ACUTE[1])
+            self.composes = compose or _E_ACUTE[0] in p.normalize(_E_ACUTE[1])
             pieces = {*p.id_to_piece(list(range(len(self))))}
         # Vocabularies of 0.1.0, or of text without these characters, lack the noncharacters.
-        self._escapes = {key: char for key, char in _RESERVED.items() if char in pieces}
+        self.escapes = {key: char for key, char in _RESERVED.items() if char in pieces}
 
     def __len__(self) -> int:
         return int(self._processor.get_piece_size())
@@ -96,7 +96,7 @@ class SentencePieceTokenizer:
             rows = self._processor.encode(self._prepared(texts), return_type="offset_mapping")
         found = []
         for text, row in zip(texts, rows, strict=True):
-            at = places_before_composing(text) if self._composes else range(len(text) + 1)
+            at = places_before_composing(text) if self.composes else range(len(text) + 1)
             spans = (Span(at[start], at[end]) for start, end in row["offsets"])
             found.append([*map(Token, row["ids"], row["pieces"], spans)])
         return found
@@ -117,8 +117,8 @@ class SentencePieceTokenizer:
 
     def _prepared(self, texts: Sequence[str]) -> list[str]:
         """Return texts for the library; apart from NFC, each character stays one character."""
-        shown = ("" if is_blank(text) else text.translate(self._escapes) for text in texts)
-        return [*map(composed, shown)] if self._composes else list(shown)
+        shown = ("" if is_blank(text) else text.translate(self.escapes) for text in texts)
+        return [*map(composed, shown)] if self.composes else list(shown)
 
     @contextmanager
     def _text(self) -> Iterator[None]:

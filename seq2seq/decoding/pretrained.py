@@ -1,9 +1,12 @@
 """A trained run as one object: raw text in, translations out."""
 
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar, overload
 
 import torch
 
@@ -27,8 +30,14 @@ from seq2seq.training.checkpoint import load_weights
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _NO_CUDA = "no CUDA device was found"
 _OTHER_DEVICE = "Use device=cpu or device=auto."
+
+# A fork lacks the other threads, and would wait for them forever in its first parallel loop.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 class Pretrained:
@@ -64,23 +73,41 @@ class Pretrained:
         attention = self.config.attention
         return getattr(attention, "layer", None), getattr(attention, "head", None)
 
+    @overload
+    def translate(
+        self, sentences: str | Request, target_language: str | None = None
+    ) -> Translation: ...
+
+    @overload
     def translate(
         self, sentences: Sequence[str | Request], target_language: Languages = None
-    ) -> list[Translation]:
+    ) -> list[Translation]: ...
+
+    def translate(
+        self,
+        sentences: str | Request | Sequence[str | Request],
+        target_language: Languages = None,
+    ) -> Translation | list[Translation]:
         """Translate sentences: text, score and alignment of each, in order.
 
         model = seq2seq.load("outputs/quickstart/...")
-        [t] = model.translate(["The small cat sleeps."])
+        t = model.translate("The small cat sleeps.")
         t.text, t.score, t.alignment
         [t] = model.translate([seq2seq.Request("The small cat sleeps.", prefix="La petite")])
 
         Args:
-            sentences: Any number of sentences or requests.
+            sentences: One sentence or request, or a list of them.
             target_language: As for `stream`.
+
+        Returns:
+            One translation, or a list.
 
         Raises:
             UsageError: As for `stream`, or the numbers of languages and sentences differ.
         """
+        if isinstance(sentences, str | Request):
+            [translation] = self.translate([sentences], target_language)
+            return translation
         if not isinstance(target_language, str | None) and len(target_language) != len(sentences):
             what = f"{len(target_language)} for {len(sentences)} sentences"
             raise UsageError("target language", what, "Give one for all, or one for each.")
@@ -105,9 +132,11 @@ class Pretrained:
             target_language: One for all lines or a list with one per line, for a model of several.
 
         Raises:
-            UsageError: the model has several target languages and none is given, or lacks this one.
+            UsageError: a line is neither text nor a request; the model has several target languages
+                and none is given, or lacks this one.
         """
         parts, cfg = (self.model, self.tokenizers), self.config.decode
+        lines = _checked("lines", lines, lambda x: isinstance(x, str | Request), _LINES)
         tags = tagging(self.config.data, self.tokenizers, target_language)
         return translate(*parts, lines, cfg, ready, maps=maps, tags=tags)
 
@@ -127,10 +156,48 @@ class Pretrained:
             pairs: Any number of source and target sentences; results come in their order.
             maps: As for `stream`.
             target_language: As for `stream`.
+
+        Raises:
+            UsageError: As for `stream`, or a pair is not two strings.
         """
         tags = tagging(self.config.data, self.tokenizers, target_language)
         parts, cfg = (self.model, self.tokenizers), self.config.decode
+        if isinstance(pairs, tuple) and _is_pair(pairs):
+            raise UsageError("pairs", "are a single pair", _PAIRS)
+        pairs = _checked("pairs", pairs, _is_pair, _PAIRS)
         return force(*parts, pairs, cfg, maps=maps, tags=tags)
+
+
+_LINES = "Give a list of strings or of `Request`s; `translate` also takes a single one."
+_PAIRS = "Give a list: [(source, target), ...]."
+
+
+def _is_pair(value: object) -> bool:
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == 2
+        and all(isinstance(side, str) for side in value)
+    )
+
+
+def _checked(
+    name: str, values: Iterable[T], is_valid: Callable[[object], bool], fix: str
+) -> Iterator[T]:
+    """Return the values one by one.
+
+    Raises:
+        UsageError: they are text, bytes or nothing to go through; later, one of them is invalid.
+    """
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
+        raise UsageError(name, f"are a single {type(values).__name__}", fix)
+
+    def each() -> Iterator[T]:
+        for number, value in enumerate(values, 1):
+            if not is_valid(value):
+                raise UsageError(f"{name}, number {number}", f"is {value!r:.60}", fix)
+            yield value
+
+    return each()
 
 
 def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) -> Pretrained:
@@ -138,8 +205,9 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
 
     Args:
         run: A run directory, as printed by `train.py`; `RUN@best`, `RUN@last`, `RUN@update-12000`
-            for this checkpoint, `RUN@last5` for the mean of the newest five. `RUN_A+RUN_B`, or a
-            list, is an ensemble.
+            for this checkpoint, `RUN@last5` for the mean of the newest five; `hf:NAME` or
+            `hf:NAME@REVISION` for a model on the Hugging Face Hub. `RUN_A+RUN_B`, or a list, is an
+            ensemble.
         overrides: For example `decode.beam_size=12`; settings fixed by the checkpoint are refused.
 
     Raises:

@@ -265,8 +265,9 @@ class FixedContext(SoftAttention):
 
     def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
         """Attend to the end of the source, whatever the query."""
-        last, K = source.mask.sum(dim=1) - 1, len(query) // len(source.mask)
-        alpha = nn.functional.one_hot(last, source.mask.shape[1]).to(query.dtype)
+        last, K = source.mask.sum(dim=1) - 1, query.shape[0] // source.mask.shape[0]
+        places = torch.arange(source.mask.shape[1], device=last.device)
+        alpha = (places == last[:, None]).to(query.dtype)
         c = pick(source.values, last)
         c, alpha = (x.repeat_interleave(K, dim=0) if K > 1 else x for x in (c, alpha))
         return Attended(c, alpha)
@@ -283,7 +284,7 @@ def masked_softmax(energy: Tensor, mask: Tensor) -> Tensor:
 
 def by_sentence(rows: Tensor, source: Source) -> Tensor:
     """Return rows (R, ...) as (B, K, ...)."""
-    split: Tensor = rows.unflatten(0, (len(source.mask), -1))
+    split: Tensor = rows.unflatten(0, (source.mask.shape[0], -1))
     return split
 
 
@@ -296,7 +297,7 @@ def expectation(alpha: Tensor, source: Source) -> Tensor:
 def dot_products(query: Tensor, source: Source) -> Tensor:
     """Return the dot products of keys with queries (R, n), as (B, K, Tx)."""
     # With K = 1, as in training, use vectors: a one-column matrix is summed in another order.
-    alone = len(query) == len(source.keys)
+    alone = query.shape[0] == source.keys.shape[0]
     asked = query[..., None] if alone else by_sentence(query, source).mT  # (B, n, K)
     energy: Tensor = torch.bmm(source.keys, asked.to(source.keys.dtype)).mT
     return energy

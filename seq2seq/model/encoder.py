@@ -88,4 +88,4 @@ def gates_along(
 
 def pick(values: Tensor, positions: Tensor) -> Tensor:
     """Return the values (B, d) at one position (B,) of each sentence, from (B, Tx, d)."""
-    return values[torch.arange(len(values), device=values.device), positions]
+    return values[torch.arange(values.shape[0], device=values.device), positions]

@@ -140,6 +140,6 @@ def rewards_to_go(log_p: Tensor, mask: Tensor, discount: float) -> tuple[Tensor,
 
 def _at(source: Source, positions: Tensor) -> Tensor:
     """Return the values at positions (R,) of their sentences, (R, d)."""
-    values, K = source.values, len(positions) // len(source.mask)
-    rows = torch.arange(len(values), device=values.device)
+    values, K = source.values, positions.shape[0] // source.mask.shape[0]
+    rows = torch.arange(values.shape[0], device=values.device)
     return values[rows.repeat_interleave(K) if K > 1 else rows, positions]

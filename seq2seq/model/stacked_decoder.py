@@ -117,7 +117,7 @@ class StackedDecoder(ReadoutDecoder):
         """Return s_0 of each sentence and layer, with one hypothesis each."""
         s_0 = self.start(memory)
         layers = tuple(cell.begin(s_0) for cell in (self.unit, *self.upper))
-        fed = s_0.new_zeros(len(s_0), self.fed_size) if self.fed_size else None
+        fed = s_0.new_zeros(s_0.shape[0], self.fed_size) if self.fed_size else None
         return StackedState(self.attention.prepare(memory), layers, fed)
 
     def step(self, y: Tensor, state: StackedState) -> tuple[LogitsPrediction, StackedState]:

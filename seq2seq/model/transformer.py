@@ -212,7 +212,7 @@ class DecoderLayer(nn.Module):
             now = torch.cat([past[0], now[0]], dim=2), torch.cat([past[1], now[1]], dim=2)
         x = of_self.after(x, self.self_attention(seen, now, causal=past is None))
         # The hypotheses of a sentence query its source as if they were its positions.
-        query = of_attention.before(x).reshape(len(mask), -1, x.shape[-1])
+        query = of_attention.before(x).reshape(mask.shape[0], -1, x.shape[-1])
         x = of_attention.after(x, self.attention(query, source, mask).view_as(x))
         return of_network.after(x, self.feed_forward(of_network.before(x))), now, query
 
@@ -235,10 +235,11 @@ class Positions(nn.Module):
     def forward(self, first: int, count: int, like: Tensor) -> Tensor:
         """Return the vectors (count, d) of positions from `first` on."""
         if self.learned is None:
-            if len(self._table) < first + count or self._table.device != like.device:
+            table = self._table  # another thread may replace it by a shorter one
+            if len(table) < first + count or table.device != like.device:
                 most = 1 << (first + count).bit_length()
-                self._table = sinusoids(most, self.width).to(like.device)
-            return self._table[first : first + count].to(like.dtype)
+                self._table = table = sinusoids(most, self.width).to(like.device)
+            return table[first : first + count].to(like.dtype)
         places = torch.arange(first, first + count, device=like.device)
         # Positions beyond the longest training sentence use the last vector.
         return self.learned[places.clamp_max(len(self.learned) - 1)]

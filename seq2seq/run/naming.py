@@ -1,8 +1,10 @@
-"""Parses the names of models on a command line: RUN, RUN@last5, RUN_A+RUN_B@update-12000."""
+"""Parses names of models: RUN, RUN@last5, RUN_A+RUN_B@update-12000, hf:NAME@REVISION."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from seq2seq.run import hub
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ def named_runs(text: str) -> list[NamedRun]:
 
 
 def _named_run(text: str) -> NamedRun:
+    if (named := hub.NAME.fullmatch(text)) is not None and not Path(text).exists():
+        return NamedRun(hub.fetched(*named.groups()))
     parts = re.fullmatch(r"(.+)@([^/@]*)", text, re.DOTALL)
     if parts is None or Path(text).exists():
         return NamedRun(Path(text))

@@ -5,6 +5,7 @@ decodes a run decodes it. Of the data config only the languages are kept; paths 
 """
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,23 @@ def export(run: RunDir, cfg: Config) -> Path:
         PlatformError: the export cannot be written; an older one stays untouched.
     """
     best, weights = best_weights(run)
+    config = public_config(cfg)
+    files = {"model.safetensors": weights, "config.yaml": config.encode()}
+    name = f"checkpoints/{best.parent.name}"
+    old = run.path(MODEL) / name
+    if old.exists() and verify_directory(old) is None and read_directory(old) == files:
+        return run.path(MODEL)
+    with run.replace_tree(MODEL) as model:
+        fill(model, config, read_directory(run.path(TOKENIZERS)), name, weights)
+    log.info("exported %s", run.path(MODEL))
+    return run.path(MODEL)
+
+
+def public_config(cfg: Config) -> str:
+    """Return a config as YAML, without the corpora and paths of its run."""
     nowhere: dict[str, Any] = {"train": [], "validation": [], "test": []}
     corpora = [replace(corpus, **nowhere) for corpus in cfg.data.corpora]
-    config = to_yaml(
+    return to_yaml(
         replace(
             cfg,
             data=replace(cfg.data, root="", corpora=corpora, **nowhere),
@@ -46,14 +61,13 @@ def export(run: RunDir, cfg: Config) -> Path:
             init=InitConfig(),
         )
     )
+
+
+def fill(
+    model: RunDir, config: str, tokenizers: Mapping[str, bytes], name: str, weights: bytes
+) -> None:
+    """Write what decoding needs into an empty directory; `name` is that of the checkpoint."""
+    model.write("config.yaml", config)
+    model.commit_directory(TOKENIZERS, tokenizers)
     files = {"model.safetensors": weights, "config.yaml": config.encode()}
-    name = f"checkpoints/{best.parent.name}"
-    old = run.path(MODEL) / name
-    if old.exists() and verify_directory(old) is None and read_directory(old) == files:
-        return run.path(MODEL)
-    with run.replace_tree(MODEL) as model:
-        model.write("config.yaml", config)
-        model.commit_directory(TOKENIZERS, read_directory(run.path(TOKENIZERS)))
-        model.commit_directory(name, files, about=origins(model))
-    log.info("exported %s", run.path(MODEL))
-    return run.path(MODEL)
+    model.commit_directory(name, files, about=origins(model))

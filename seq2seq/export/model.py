@@ -1,0 +1,144 @@
+"""A trained model as a directory to publish: what `seq2seq.load` needs, and a model card.
+
+The card (`README.md`) has the header that the Hugging Face Hub reads, and a hub repository with
+these files is loaded by `hf:NAME`.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tabulate import tabulate
+
+from seq2seq.config.compose import load_run_config
+from seq2seq.config.schema import Config, Device
+from seq2seq.data.prepare import REPORT, TOKENIZERS
+from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.evaluation.test_set import Results, read_results
+from seq2seq.report.of_run import SCORES
+from seq2seq.run.checksums import read_checksummed, read_directory
+from seq2seq.run.directory import CONFIG, RunDir
+from seq2seq.run.errors import printable
+from seq2seq.run.naming import NamedRun
+from seq2seq.run.reading import expected
+from seq2seq.training.checkpoint import directory_of, pack
+from seq2seq.training.export import fill, public_config
+
+CARD = "README.md"
+
+
+def save(named: NamedRun, out: RunDir, license_name: str | None) -> None:
+    """Write the model that a name selects, with its card.
+
+    Args:
+        named: A trained run, or a model.
+        out: An empty directory.
+        license_name: As the Hub abbreviates it, such as `apache-2.0`.
+
+    Raises:
+        RunDirError: the run is damaged.
+    """
+    run = RunDir.open(named.path)
+    cfg = load_run_config(run.checked(CONFIG))
+    model = Pretrained(run, replace(cfg, device=Device.cpu), named.selector)
+    weights = dict(model.model.named_parameters())
+    name = directory_of(out, model.update).relative_to(out.root).as_posix()
+    tokenizers = read_directory(run.path(TOKENIZERS))
+    fill(out, public_config(cfg), tokenizers, name, pack(weights))
+
+    size = sum(weight.numel() for weight in weights.values())
+    # The saved scores are those of the best weights.
+    scored = named.selector is None and run.path(SCORES).exists()
+    results = read_results(run.checked(SCORES)) if scored else None
+    lines = [*_header(cfg, results, license_name), *_about(cfg, model, size)]
+    lines += [*_data(run), *_scores(results), *_limits(cfg, results, license_name)]
+    out.write(CARD, "\n".join(map(printable, lines)) + "\n")
+
+
+def _header(cfg: Config, results: Results | None, license_name: str | None) -> Iterator[str]:
+    """Yield what the Hub reads."""
+    languages = [language for direction in cfg.data.directions for language in direction]
+    known = [language for language in languages if re.fullmatch("[a-z]{2,3}", language)]
+    header: dict[str, Any] = {"language": [*dict.fromkeys(known)], "pipeline_tag": "translation"}
+    header |= {"library_name": "seq2seq"} | ({"license": license_name} if license_name else {})
+    if results is not None:
+        metrics = [
+            {"type": name.lower(), "value": round(score.value, 2)}
+            for name, score in results.scores.items()
+            if name in ("BLEU", "chrF", "TER")
+        ]
+        tested = {"name": f"test set of {cfg.name}", "type": cfg.name}
+        result = {"task": {"type": "translation"}, "dataset": tested, "metrics": metrics}
+        header["model-index"] = [{"name": cfg.name, "results": [result]}]
+    yield from ("---", *yaml.safe_dump(header, sort_keys=False).splitlines(), "---", "")
+
+
+def _about(cfg: Config, model: Pretrained, size: int) -> Iterator[str]:
+    directions = ", ".join(f"{source} to {target}" for source, target in cfg.data.directions)
+    parts = (
+        f"{cfg.encoder.name} encoder, {cfg.decoder.name} decoder, {cfg.attention.name} attention"
+    )
+    yield from (f"# {cfg.name}", "")
+    yield f"Translates {directions}: {parts}, {size:,} parameters, after {model.update:,} updates."
+    yield from (
+        "",
+        "    import seq2seq",
+        "",
+        '    model = seq2seq.load("hf:NAME")  # or a directory',
+    )
+    yield from ('    print(model.translate("...").text)', "")
+
+
+def _data(run: RunDir) -> Iterator[str]:
+    """Yield the corpora, if this is a run; their directories are private."""
+    path = run.path(REPORT)
+    if not path.exists():
+        return
+    report = read_checksummed(path)
+    with expected(path):
+        rows = [
+            [split, _public(each["name"]), f"{each['lines']:,}"]
+            for split in ("train", "validation", "test")
+            for each in report[split]["inputs"]
+        ]
+        kept = sum(count for *_, count in report["train"]["blocks"])
+    yield from ("## Data", "", *_table(rows, ["split", "input", "lines"]), "")
+    yield from (f"{kept:,} training pairs are left after the filters.", "")
+
+
+def _public(name: str) -> str:
+    return Path(name).name if Path(name).is_absolute() else name
+
+
+def _scores(results: Results | None) -> Iterator[str]:
+    yield from ("## Scores", "")
+    if results is None:
+        yield from ("These weights have not been evaluated.", "")
+        return
+    rows = [
+        [name, f"{score.value:.2f}", score.interval or "", score.signature.replace("|", r"\|")]
+        for name, score in results.scores.items()
+    ]
+    yield from _table(rows, ["metric", "value", "95% interval", "signature"])
+    yield from ("", f"On the {results.sentences:,} sentences of the test set.", "")
+
+
+def _limits(cfg: Config, results: Results | None, license_name: str | None) -> Iterator[str]:
+    yield from ("## Limits", "")
+    longest, most = cfg.data.max_words, cfg.decode.max_source_tokens
+    yield "- It translates sentence by sentence, without context."
+    yield f"- It was trained on sentences of up to {longest} words; longer ones come out worse."
+    yield f"- Of a source, only the first {most} tokens are read."
+    yield "- It can leave out, repeat or invent content, most of all in text unlike its corpus."
+    if results is not None and results.note:
+        yield f"- {results.note}."
+    if license_name is None:
+        yield "- No license was given."
+
+
+def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> list[str]:
+    text = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
+    return str(text).splitlines()
