@@ -74,7 +74,7 @@ class Pretrained:
         return getattr(attention, "layer", None), getattr(attention, "head", None)
 
     @overload
-    def translate(
+    def translate(  # type: ignore[overload-overlap] # a str is a sequence of str
         self, sentences: str | Request, target_language: str | None = None
     ) -> Translation: ...
 

@@ -44,12 +44,10 @@ def save(bundle: Bundle, out: RunDir) -> None:
         what = f"CTranslate2 cannot translate with this model: {bundle.special}"
         raise ConfigError("config", what, "Use --format onnx or --format model.")
     encoder, decoder = bundle.model.encoder, bundle.model.decoder
-    for part, known in ((encoder, SelfAttentionEncoder), (decoder, TransformerDecoder)):
-        if part.__class__ is not known:
-            what = f"CTranslate2 has no {part.__class__.__name__}, only Transformers"
-            raise ConfigError("config", what, "Use --format onnx.")
-    assert isinstance(encoder, SelfAttentionEncoder)
-    assert isinstance(decoder, TransformerDecoder)
+    if not isinstance(encoder, SelfAttentionEncoder):
+        raise unknown(encoder)
+    if not isinstance(decoder, TransformerDecoder):
+        raise unknown(decoder)
 
     # Encoder and decoder
     kinds = [_kind(stack, stack.layers) for stack in (encoder, decoder)]
@@ -80,6 +78,12 @@ def save(bundle: Bundle, out: RunDir) -> None:
     spec.optimize()
     spec.save(str(out.root))
     bundle.write(out, {})
+
+
+def unknown(part: object) -> ConfigError:
+    """Return the error of a part that CTranslate2 does not have."""
+    what = f"CTranslate2 has no {type(part).__name__}, only Transformers"
+    return ConfigError("config", what, "Use --format onnx.")
 
 
 def _kind(stack: Stack, layers: Sequence[EncoderLayer | DecoderLayer]) -> dict[str, Any]:
