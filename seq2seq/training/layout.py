@@ -18,6 +18,10 @@ LAYOUT = {
         "loss, nats per target token": _lines("train/loss$", "validation/loss$"),
         "validation BLEU": _lines("validation/bleu$"),
         "validation chrF": _lines("validation/chrf$"),
+        "validation exact match": _lines("validation/exact_match$"),
+        "validation error rates": _lines(
+            "validation/character_error_rate$", "validation/symbol_error_rate$"
+        ),
         "validation BLEU by direction": _lines("bleu/"),
         "validation loss by source tokens": _lines("loss_by_length/"),
     },
