@@ -134,7 +134,7 @@ def score_all(
     sources, references = text
     tokenizer = cfg.evaluate.bleu_tokenizer
     scores = _by_direction(
-        lambda language, *texts: score(*texts, tokenizer, language),
+        lambda language, ours, theirs: score(ours, theirs, tokenizer, language),
         directions,
         (hypotheses, references),
     )
@@ -148,7 +148,7 @@ def score_all(
         second = second_pass(rows, len(sources), cfg.decode)
         known = again(rows, second) if second else [hypotheses[row] for row in rows]
         known_scores = _by_direction(
-            lambda language, *texts: score_bleu(*texts, tokenizer, language),
+            lambda language, ours, theirs: score_bleu(ours, theirs, tokenizer, language),
             [directions[row] for row in rows],
             (known, [references[row] for row in rows]),
         )

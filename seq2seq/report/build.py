@@ -187,7 +187,7 @@ def _sentences(
     for reference, direction, *found in bar:
         yield {
             "reference": printable_line(reference),
-            "found": [*_candidates(reference, *found, splitter)],
+            "found": [*_candidates(splitter, reference, *found)],
             "languages": dict(zip(SIDES, map(_language, direction), strict=True)),
         }
 
@@ -198,11 +198,11 @@ def _language(code: str) -> str | None:
 
 
 def _candidates(
+    split: Splitter | None,
     reference: str,
     beam: Translation,
     greedy: Translation,
     forced: Translation,
-    split: Splitter | None,
 ) -> Iterator[dict[str, Any]]:
     from sacrebleu.metrics import CHRF
 

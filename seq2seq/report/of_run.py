@@ -40,9 +40,6 @@ FILES = (
 )
 """Files of a run to link to."""
 
-_UNITS = {"words": "Tokens", "characters": "Characters"}
-"""Names of the pieces of a vocabulary, by kind."""
-
 MAX_POINTS = 200
 """Maximum points of a curve: a screen shows no more."""
 
@@ -69,7 +66,6 @@ def describe_run(
     lengths = read_length_bleu(run) if has[LENGTH_BLEU] else None
     return {
         "name": printable(name),
-        "unit": _UNITS.get(model.config.tokenizer.name, "Subwords"),
         "facts": [[fact, printable(text)] for fact, text in _facts(run, model, rows)],
         "scores": [] if results is None else _scores(results),
         "warning": None if results is None or results.note is None else printable(results.note),
