@@ -19,9 +19,8 @@ LAYOUT = {
         "validation BLEU": _lines("validation/bleu$"),
         "validation chrF": _lines("validation/chrf$"),
         "validation exact match": _lines("validation/exact_match$"),
-        "validation error rates": _lines(
-            "validation/character_error_rate$", "validation/symbol_error_rate$"
-        ),
+        "validation character error rate": _lines("validation/character_error_rate$"),
+        "validation symbol error rate": _lines("validation/symbol_error_rate$"),
         "validation BLEU by direction": _lines("bleu/"),
         "validation loss by source tokens": _lines("loss_by_length/"),
     },
