@@ -1,4 +1,4 @@
-"""Score translations: BLEU, also tokenised, chrF and TER, each with its signature.
+"""Score translations: BLEU, also tokenised, chrF and TER, each with its signature; error rates.
 
 With one RUN, translates the run's test set. With several, tests whether the others differ from the
 first by more than chance. With --hypotheses, scores any pair of files. With --by-length, shows BLEU
@@ -100,14 +100,16 @@ def main() -> None:
 
 def score_files(args: argparse.Namespace) -> "Results":
     """Score one file against another."""
+    from seq2seq.evaluation.error_rates import score_exactness
     from seq2seq.evaluation.scoring import score
     from seq2seq.evaluation.test_set import Results
 
     first, *others = args.reference
     hypotheses, references = columns(args.hypotheses, first)
     more = [columns(args.hypotheses, path)[1] for path in others]
-    scores = score(hypotheses, references, args.tokenizer, args.language, more)
-    return Results(**vars(scores))
+    scores = score(hypotheses, references, args.tokenizer, args.language, more).scores
+    exactness = score_exactness(hypotheses, [references, *more]).scores
+    return Results(sentences=len(references), scores={**scores, **exactness}, exact=True)
 
 
 def score_runs(args: argparse.Namespace) -> tuple[str, Any]:

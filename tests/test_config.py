@@ -195,7 +195,10 @@ WRONG = [
     ("model=null", "model is None, not a group. Write model.KEY=VALUE."),
     ("optimizer=adam", "optimizer is 'adam', not a group. Write optimizer.KEY=VALUE."),
     ("scheduler.name=cosin", "scheduler.name is 'cosin'. Choose one of: constant, plateau, "),
-    ("tokenizer.name=null", "tokenizer.name is None. Choose one of: words, sentencepiece; others"),
+    (
+        "tokenizer.name=null",
+        "tokenizer.name is None. Choose one of: words, sentencepiece, characters; others",
+    ),
 ]
 
 

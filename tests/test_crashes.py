@@ -36,7 +36,7 @@ def cycle(made: Toy, say) -> None:
         made.save(step)
         say(f"saved {step}")
         if step != 3:
-            checkpoint.mark_best(made.run, made.state.progress, "bleu")
+            checkpoint.mark_best(made.run, made.state.progress.best_update, "bleu", 1.0)
             say(f"marked {step}")
         checkpoint.prune(made.run, keep=2)
 

@@ -11,7 +11,8 @@ from test_tokenizer import corpus, text_of
 from test_warm_start import LIKE_TINY, SHORT
 
 import seq2seq
-from seq2seq.config.schema import PieceModel, SentencePieceConfig, WordsConfig
+from seq2seq.config.schema import CharactersConfig, PieceModel, SentencePieceConfig, WordsConfig
+from seq2seq.data.character_vocabulary import Characters
 from seq2seq.data.prepare import load_tokenizers, prepare
 from seq2seq.data.subword_vocabulary import Subwords
 from seq2seq.data.tokenizer import UNK
@@ -24,7 +25,7 @@ from seq2seq.training.checkpoint import best_weights, directory_of
 pytestmark = pytest.mark.e2e
 
 ORIGIN_SYMBOLS = ["<2de>"]
-PLAIN = {"words": ".", "bpe": "o", "unigram": "."}
+PLAIN = {"words": ".", "bpe": "o", "unigram": ".", "characters": "o"}
 
 
 def symbols_of(kind: str) -> list[str]:
@@ -37,6 +38,8 @@ def learnt(kind: str):
     """The kind of vocabulary, one whose config names more symbols, and what it learnt."""
     if kind == "words":
         make = lambda own: Words(WordsConfig(vocab_size=100, symbols=own))  # noqa: E731
+    elif kind == "characters":
+        make = lambda own: Characters(CharactersConfig(symbols=own))  # noqa: E731
     else:
         make = lambda own: Subwords(  # noqa: E731
             SentencePieceConfig(kind=PieceModel[kind], vocab_size=150, symbols=own)
@@ -45,7 +48,7 @@ def learnt(kind: str):
     return make(symbols_of(kind)), data
 
 
-@pytest.mark.parametrize("kind", ["bpe", "unigram", "words"])
+@pytest.mark.parametrize("kind", PLAIN)
 def test_a_vocabulary_grows_at_its_end_and_cuts_old_text_as_before(kind):
     (vocabulary, data), symbols, plain = learnt(kind), symbols_of(kind), PLAIN[kind]
     old = vocabulary.load(data, 0, "en", "v")

@@ -12,8 +12,15 @@ from runs import begin, composed, locked, template_pairs, write_corpus
 from test_tokenizer import corpus
 
 from seq2seq.config.compose import to_config
-from seq2seq.config.schema import DecodeConfig, PieceModel, SentencePieceConfig, WordsConfig
+from seq2seq.config.schema import (
+    CharactersConfig,
+    DecodeConfig,
+    PieceModel,
+    SentencePieceConfig,
+    WordsConfig,
+)
 from seq2seq.config.schema.placeholders import patterns_of
+from seq2seq.data.character_vocabulary import Characters
 from seq2seq.data.pair import Pair
 from seq2seq.data.placeholders import CarryingTokenizer, Placeholders, placeholders_of
 from seq2seq.data.prepare import load_pairs, load_text, load_tokenizers, prepare
@@ -99,7 +106,7 @@ def test_symbols_of_both_kinds_do_not_meet():
 
 # Tokens -----------------------------------------------------------------------------------------
 
-KINDS = ["bpe", "words"]
+KINDS = ["bpe", "words", "characters"]
 VOCABULARY = 130
 
 
@@ -109,12 +116,14 @@ def tokenizers(kind: str):
     symbols = FOUND.symbols
     if kind == "words":
         vocabulary = Words(WordsConfig(vocab_size=VOCABULARY, symbols=symbols))
+    elif kind == "characters":
+        vocabulary = Characters(CharactersConfig(joint=True, symbols=symbols))
     else:
         cfg = {"kind": PieceModel.bpe, "vocab_size": VOCABULARY, "joint": True}
         vocabulary = Subwords(SentencePieceConfig(symbols=symbols, **cfg))
     data = vocabulary.learn(corpus(), ["en", "fr"], ["a", "b"])
     plain = [vocabulary.load(data[i], i, code, "v") for i, code in enumerate(["en", "fr"])]
-    assert [*map(len, plain)] == [VOCABULARY] * 2
+    assert kind == "characters" or [*map(len, plain)] == [VOCABULARY] * 2
     return (CarryingTokenizer(*plain, FOUND), plain[1]), tuple(plain)
 
 
@@ -169,7 +178,7 @@ RULES = {
 
 
 def translated(kind: str, lines, cfg: DecodeConfig, size: int = 50):
-    model = tiny_model(3, vocab=VOCABULARY, scale=1.0)
+    model = tiny_model(3, vocab=len(tokenizers(kind)[0][1]), scale=1.0)
     rules = SimpleNamespace(**vars(cfg) | {"batch_sentences": size})
     return list(translate(model, tokenizers(kind)[0], lines, DecodeConfig(**vars(rules))))
 
@@ -177,7 +186,13 @@ def translated(kind: str, lines, cfg: DecodeConfig, size: int = 50):
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     ("kind", "rules", "count"),
-    [("bpe", "beam", 250), ("words", "beam", 250), ("bpe", "samples", 60), ("words", "greedy", 60)],
+    [
+        ("bpe", "beam", 250),
+        ("words", "beam", 250),
+        ("characters", "beam", 60),
+        ("bpe", "samples", 60),
+        ("words", "greedy", 60),
+    ],
 )
 def test_each_text_is_in_each_translation_once(kind, rules, count):
     """A model of random weights drops, repeats and invents symbols."""
@@ -209,7 +224,8 @@ def test_each_text_is_in_each_translation_once(kind, rules, count):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_given_translation_has_the_symbols_of_its_source(kind):
-    model, (carrying, plain) = tiny_model(3, vocab=VOCABULARY), tokenizers(kind)
+    carrying, plain = tokenizers(kind)
+    model = tiny_model(3, vocab=len(plain[0]))
     pairs = [("See 12 https://x.y and 7", "https://x.y 7 voir 8"), ("Zoe", "le chat")]
     masked = [
         ("See <number1> <url1> and <number2>", "<url1> <number2> voir 8"),
@@ -267,7 +283,7 @@ def test_what_a_search_left_out_is_put_where_it_is_attended_to(ids, attends, pla
 # In a run ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("tokenizer", ["words", "sentencepiece"])
+@pytest.mark.parametrize("tokenizer", ["words", "sentencepiece", "characters"])
 def test_a_run_learns_symbols_and_keeps_what_is_scored_as_it_is(tmp_path, tokenizer):
     pairs = [(f"{a} 1{i}", f"{b} 1{i}") for i, (a, b) in enumerate(template_pairs(60))]
     names = write_corpus(tmp_path / "corpus", pairs, held_out=10)

@@ -18,6 +18,7 @@ import seq2seq
 from seq2seq.alignment.measures import measure
 from seq2seq.alignment.words import to_words
 from seq2seq.decoding.translation import Candidate, Translation
+from seq2seq.evaluation.error_rates import NAMES
 from seq2seq.evaluation.test_set import read_results
 from seq2seq.report.build import build
 from seq2seq.report.page import page
@@ -199,7 +200,7 @@ def test_the_summary_is_that_of_the_run(run, data):
     [shown] = data["runs"]
     scores = json.loads((run / "scores.json").read_text("utf-8"))["scores"]
     assert {s["name"]: s["value"] for s in shown["scores"]} == {
-        name: score["value"] for name, score in scores.items()
+        name: score["value"] for name, score in scores.items() if name not in NAMES.values()
     }
     points = json.loads((run / "fidelity.json").read_text("utf-8"))["points"]
     assert [(p["point"], p["here"], p["paper"], p["authors"]) for p in data["fidelity"]] == [

@@ -37,15 +37,18 @@ ZERO = [0.0] * 8
 GOOD = [5.0, 9.0, 8.0, 8.5, 8.9, 1.0, 0.5, 0.0]
 
 
-def run_of(losses, bleus, select: SelectBy = SelectBy.bleu) -> tuple[Progress, Config, list[str]]:
+def run_of(
+    losses, bleus, select: SelectBy = SelectBy.bleu, exactness=({},) * 8
+) -> tuple[Progress, Config, list[str]]:
     """Take in validations until patience is over; what the log says of each."""
     trainer = TrainerConfig(select_by=select, patience=3, max_updates=1000)
     cfg = Config(trainer=trainer, scheduler=PlateauConfig(patience=1))
     progress, said = Progress(), []
-    for loss, bleu in zip(losses, bleus, strict=True):
+    for loss, bleu, others in zip(losses, bleus, exactness, strict=True):
         progress.update += 10
         noise = 2.0 if select is SelectBy.chrf else 1.0
-        best = selection.take(progress, Validated(loss, bleu, chrf=2 * bleu, noise=noise), cfg)
+        result = Validated(loss, bleu, chrf=2 * bleu, noise=noise, exactness=others)
+        best = selection.take(progress, result, cfg)
         said.append(selection.verdict(progress, trainer, best=best))
         if selection.limits_reached(progress, trainer):
             break

@@ -8,7 +8,8 @@ from conftest import draws_of
 from runs import begin, composed, locked, template_pairs, write_corpus
 from test_tokenizer import corpus, text_of
 
-from seq2seq.config.schema import PieceModel, SentencePieceConfig, WordsConfig
+from seq2seq.config.schema import CharactersConfig, PieceModel, SentencePieceConfig, WordsConfig
+from seq2seq.data.character_vocabulary import Characters
 from seq2seq.data.prepare import lengths_of, load_tokenizers, prepare
 from seq2seq.data.sampling import Sampler
 from seq2seq.data.subword_vocabulary import Subwords, VocabularyTooLargeError
@@ -19,7 +20,7 @@ from seq2seq.run.errors import ConfigError
 SYMBOLS = ["<2de>", "<2d", "[a,\"b']", "\u00bd", "__\u6f22__", "<2de>x"]
 """One begins as another does, one would be folded, one has what a list is written with."""
 
-KINDS = ["bpe", "unigram", "words"]
+KINDS = ["bpe", "unigram", "words", "characters"]
 
 
 @cache
@@ -27,6 +28,8 @@ def learnt(kind: str, joint: bool = False):
     """Source and target vocabularies of text that has a single one of the symbols, once."""
     if kind == "words":
         vocabulary = Words(WordsConfig(vocab_size=1000, symbols=SYMBOLS))
+    elif kind == "characters":
+        vocabulary = Characters(CharactersConfig(joint=joint, symbols=SYMBOLS))
     else:
         changes = {"kind": PieceModel[kind], "vocab_size": 200, "joint": joint}
         vocabulary = Subwords(SentencePieceConfig(symbols=SYMBOLS, **changes))

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.plugin_event_accumulator import (
     EventAccumulator as ServerAccumulator,
 )
 
+from seq2seq.evaluation.error_rates import NAMES
 from seq2seq.run.directory import RunDir
 from seq2seq.training import checkpoint
 from seq2seq.training.board import Board
@@ -237,6 +238,7 @@ def test_each_line_of_a_chart_has_a_colour_of_its_own(run, chart):
     """TensorBoard colours by run: no two lines of a chart are of one run."""
     [(_, patterns)] = [charts[chart] for charts in LAYOUT.values() if chart in charts]
     tags = [*metrics_of(run), "bleu/en-fr", "bleu/en-de", "gates/decoder_1_z_low"]
+    tags += [f"validation/{by.name}" for by in NAMES]  # where they suit the task
     tags = [tag for tag in tags if any(re.match(pattern, tag) for pattern in patterns)]
     assert len({line_of(tag) for tag in tags}) == len(tags) > 0
 

@@ -44,7 +44,7 @@ class Toy:
             self.update()
         checkpoint.save(self.run, self.state)
         if best:
-            checkpoint.mark_best(self.run, self.state.progress, "bleu")
+            checkpoint.mark_best(self.run, self.state.progress.best_update, "bleu", 1.0)
 
     def tensors(self) -> list[list[float]]:
         model, optimizer = self.state.model, self.state.optimizer.state_dict()["state"]

@@ -1,7 +1,8 @@
 """Filters the training pairs, and counts exactly what was dropped and why.
 
 Only training pairs are filtered: every pair of the validation and test sets is decoded and scored.
-Length limits are in words; `lengths.py` converts characters of unspaced scripts to words.
+Length limits are in words, to which `lengths.py` converts characters of unspaced scripts; or in
+characters, if the vocabulary is of them.
 """
 
 import logging
@@ -25,8 +26,8 @@ REASONS = {
     "bad_line": ("unreadable", "cannot be read and were skipped", "Look at data.train."),
     "empty": ("empty", "have an empty side", "Look at data.train."),
     "too_long": (
-        "longer than {max_words} words",
-        "are longer than {max_words} words, or {max_characters:g} characters without spaces",
+        "longer than {max_words} {unit}",
+        "are longer than {limit}",
         "Raise data.max_words to keep them.",
     ),
     "ratio": (
@@ -68,6 +69,7 @@ class FilterSummary:
     shown: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in REASONS})
     # Of kept pairs, for source and target: the unit of lengths, their mean and maximum.
     lengths: dict[str, dict[str, Any]] = field(default_factory=dict)
+    unit: str = "words"  # of `max_words`
 
     def drop(self, reason: str, pair: Pair | DataError) -> None:
         """Count the last pair read as dropped."""
@@ -77,10 +79,16 @@ class FilterSummary:
         if len(self.shown[reason]) < NUM_SHOWN:
             self.shown[reason].append(f"{self.read} ({_shown(pair)})")
 
+    @property
+    def limit(self) -> str:
+        """The maximum length, as shown in warnings."""
+        converted = f", or {CHARACTERS_PER_WORD * self.max_words:g} characters without spaces"
+        return f"{self.max_words} {self.unit}{converted if self.unit == 'words' else ''}"
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for `data_report.json`."""
         values = asdict(self)
-        del values["shown"]
+        del values["shown"], values["unit"]
         dropped: dict[str, int] = values.pop("dropped")
         return values | dropped
 
@@ -122,6 +130,8 @@ def keep(
     seen: set[bytes] = set()  # 16 bytes per pair
     first_bad: DataError | None = None
     tallies = [Tally(length) for length in lengths]
+    if lengths[0].in_characters:
+        summary.unit = "characters"
     for pair in pairs:
         summary.read += 1
         if isinstance(pair, DataError) and cfg.on_bad_line is OnBadLine.error:
@@ -179,8 +189,8 @@ def _judge(summary: FilterSummary, where: str, first_bad: DataError | None) -> N
             logger.warning("%s: %d of %d pairs %s. %s", where, count, summary.read, what, first)
         elif count > DROP_WARNING * (summary.read - summary.beyond_limit):
             text = "%s: %d of %d pairs %s, and were dropped, such as %s. %s"
-            values = vars(summary) | {"max_characters": CHARACTERS_PER_WORD * summary.max_words}
-            what, shown = what.format(**values), ", ".join(summary.shown[reason])
+            what = what.format(limit=summary.limit, max_ratio=summary.max_ratio)
+            shown = ", ".join(summary.shown[reason])
             logger.warning(text, where, count, summary.read, what, shown, fix)
     if summary.copies > COPY_WARNING * summary.read:
         what = "have the same text as source and target"

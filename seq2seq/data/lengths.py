@@ -62,10 +62,19 @@ class Length:
 
     def unit(self, sample: Iterable[str]) -> Unit:
         """Return the unit in which lengths of such texts are counted."""
+        if self.in_characters:
+            return "characters"
         texts = (text[:SAMPLE_CHARACTERS] for text in islice(sample, SAMPLE))
         return length_unit(self.language, "\n".join(texts))
 
+    @property
+    def in_characters(self) -> bool:
+        """Whether all texts are counted in characters, for limits, too."""
+        return self.words is count_characters
+
     def _has_spaces(self, text: str) -> bool:
+        if self.in_characters:
+            return True
         if not self._spaced or _UNSPACED_BLOCKS.search(text) is None:
             return self._spaced
         return language_is_spaced(self.language, text)
@@ -94,6 +103,7 @@ class Tally:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values: the unit of lengths, their mean and maximum."""
         unit = self._length.unit(self._sample)
-        scale = CHARACTERS_PER_WORD if unit == "characters" else 1
+        converted = unit == "characters" and not self._length.in_characters
+        scale = CHARACTERS_PER_WORD if converted else 1
         mean = scale * self._sum / max(1, self._count)
         return {"unit": unit, "mean": round(mean, 2), "longest": round(scale * self._longest)}

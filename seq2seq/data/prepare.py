@@ -1,7 +1,7 @@
 """Prepares a corpus for training: filtered text, vocabularies and ids, all inside the run.
 
 corpus/SPLIT.source, .target   text, one sentence per line (and .links of the embedded corpus)
-tokenizers/                    source.model, target.model (or .words), manifest
+tokenizers/                    source.model, target.model (or .words, .characters), manifest
 tokens/SPLIT.SIDE.ids, .ends   ids as int32, row ends as int64, both with end symbols
 data_report.json               counts of pairs read, kept and dropped; checksums; written last
 """
@@ -19,8 +19,19 @@ from typing import Any, cast
 import numpy as np
 
 from seq2seq.config.registry import build
-from seq2seq.config.schema import Config, DataConfig, Direction, TargetOrder, all_symbols
-from seq2seq.data import subword_vocabulary, word_vocabulary  # noqa: F401 - they register
+from seq2seq.config.schema import (
+    CharactersConfig,
+    Config,
+    DataConfig,
+    Direction,
+    TargetOrder,
+    all_symbols,
+)
+from seq2seq.data import (  # noqa: F401 - they register
+    character_vocabulary,
+    subword_vocabulary,
+    word_vocabulary,
+)
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.filters import FilterSummary, HeldOut, keep
 from seq2seq.data.lengths import Length
@@ -39,6 +50,7 @@ from seq2seq.data.tokenizer import (
     VocabularyKind,
     composed,
 )
+from seq2seq.data.words import Splitter, word_spans
 from seq2seq.run.checksums import (
     MANIFEST,
     entries_of,
@@ -405,6 +417,11 @@ def lengths_of(cfg: Config, direction: Direction | None = None) -> tuple[Length,
     languages = direction or cfg.data.directions[0]
     source, target = (Length(language, count(language)) for language in languages)
     return source, target
+
+
+def splitter_of(cfg: Config) -> Splitter | None:
+    """Return what splits text into the words that pictures show; None if they show characters."""
+    return None if isinstance(cfg.tokenizer, CharactersConfig) else word_spans
 
 
 def check_data(run: RunDir) -> None:

@@ -59,6 +59,7 @@ class FileSummary:
     byte_order_marks: int = 0  # 1 if the file began with one; dropped
     control_characters: int = 0  # lines with control characters other than tabs; kept
     header_lines: int = 0  # of a table: 1 if the first line names the languages; part of `lines`
+    left_out: int = 0  # entries of a dictionary that are not plain words
     origin: dict[str, Any] | None = None  # how `decoding/augment.py` made the file, if it did
     # Languages it may be in, the likeliest first: they help to guess a wrong encoding.
     languages: Sequence[str] = field(default=(), compare=False)

@@ -1,7 +1,8 @@
 """Text to ids and back: the interfaces of vocabularies, and what all kinds share.
 
 Words, the paper's choice, are in `word_vocabulary.py`, SentencePiece's subwords in
-`subword_vocabulary.py`. The registry builds a `VocabularyKind` from `cfg.tokenizer`.
+`subword_vocabulary.py`, characters in `character_vocabulary.py`. The registry builds a
+`VocabularyKind` from `cfg.tokenizer`.
 """
 
 import re
@@ -22,7 +23,7 @@ PAD, UNK, EOS = 0, 1, 2
 SPACE = "\u2581"
 
 # White space that would break a line of output.
-_BREAKS = str.maketrans(dict.fromkeys("\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029", " "))
+LINE_BREAKS = str.maketrans(dict.fromkeys("\t\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029", " "))
 
 
 class Token(NamedTuple):
@@ -163,7 +164,7 @@ def surface(pieces: Sequence[str]) -> tuple[str, list[Span]]:
     """
     text, ends = "", [0]
     for piece in pieces:
-        written = re.sub(" +", " ", piece.replace(SPACE, " ").translate(_BREAKS))
+        written = re.sub(" +", " ", piece.replace(SPACE, " ").translate(LINE_BREAKS))
         text += written[1:] if text[-1:] in ("", " ") and written[:1] == " " else written
         ends.append(len(text))
     text = text.rstrip(" ")

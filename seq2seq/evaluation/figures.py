@@ -14,7 +14,7 @@ import numpy as np
 from seq2seq.alignment.heatmap import Weights, plot_alignment, printable_line, to_png
 from seq2seq.alignment.words import Spans, group_pieces, merge_words
 from seq2seq.config.schema import Config
-from seq2seq.data.prepare import load_tokenizers
+from seq2seq.data.prepare import load_tokenizers, splitter_of
 from seq2seq.data.tokenizer import RightToLeft
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import END
@@ -143,7 +143,7 @@ def heatmap_png(
 ) -> bytes:
     """Draw attention (target tokens, source tokens) in the layout of the paper's Fig. 3."""
     columns, rows = source.tokens, target.tokens
-    if cfg.evaluate.heatmap_words:
+    if cfg.evaluate.heatmap_words and splitter_of(cfg):
         columns, source_groups = _words(source)
         rows, target_groups = _words(target)
         alpha = merge_words(alpha, source_groups, target_groups)

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, DecodeConfig, Direction
-from seq2seq.data.prepare import SIDES, directions_of, load_text
+from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
 from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.tokenizer import composed
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
 from seq2seq.evaluation import by_length
 from seq2seq.evaluation.attention import GOLD, AttentionScores, Tally, align_test_set
+from seq2seq.evaluation.error_rates import are_shown
 from seq2seq.evaluation.significance import Comparison, compare
 from seq2seq.evaluation.test_set import (
     TRANSLATIONS,
@@ -144,7 +145,7 @@ class TestedRun:
             return AttentionScores(attention=results.attention, alignment=results.alignment)
         if own:
             return align_test_set(self.run, self.model)
-        tally = Tally()
+        tally = Tally(splitter_of(self.config))
         pairs = zip(*self.text, strict=True)
         for translation in self.model.force(pairs, target_language=self.languages):
             tally.add(translation)
@@ -172,4 +173,5 @@ def compare_runs(runs: Mapping[str, TestedRun]) -> Mapping[str, Comparison]:
     systems = {name: run.translations() for name, run in runs.items()}
     cfg = first.config
     _, language = direction_to(cfg.data, first.target_language)
-    return compare(systems, first.text[1], cfg.evaluate.bleu_tokenizer, language)
+    sources = first.text[0] if are_shown(cfg) else ()
+    return compare(systems, first.text[1], cfg.evaluate.bleu_tokenizer, language, sources)

@@ -31,6 +31,9 @@ _SAMPLE = 100
 
 log = logging.getLogger(__name__)
 
+References = Sequence[Sequence[str | None]]
+"""Lists of references, one per line each; None where a line has fewer than others."""
+
 SAMPLES = 1000
 """Bootstrap samples for an interval."""
 
@@ -102,7 +105,7 @@ def score(
         scores[LOWER_CASED] = lower
         metrics["chrF++"] = CHRF(word_order=2)
     for name, metric in metrics.items():
-        scores[name] = _score(metric, hypotheses, references, *more)
+        scores[name] = score_by(metric, hypotheses, references, *more)
     return Scores(len(references), scores)
 
 
@@ -135,7 +138,7 @@ def score_bleu(
     for each in (references, *more_references):
         check_lines(hypotheses, each)
     metric = bleu_metric(tokenizer, language, references)
-    scores = {"BLEU": _score(metric, hypotheses, references, *more_references)}
+    scores = {"BLEU": score_by(metric, hypotheses, references, *more_references)}
     if language and language_is_spaced(language, sample_of(references)):
         scores[TOKENISED] = tokenised_bleu(hypotheses, references, language, *more_references)
     return Scores(len(references), scores)
@@ -161,7 +164,7 @@ def tokenised_bleu(
     tokens = [[" ".join(moses.words(line)) for line in lines] for lines in texts]
     # force: otherwise sacreBLEU warns that the text looks tokenised.
     metric = BLEU(tokenize="none", smooth_method="none", force=True, lowercase=lowercase)
-    found = _score(metric, *tokens)
+    found = score_by(metric, *tokens)
     rules = f"tokens:moses-{language}.{version('sacremoses')}"
     return replace(found, signature=f"{rules}|{found.signature}")
 
@@ -249,13 +252,13 @@ def check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
         raise DataError("scoring", "no sentences", "Give at least one.")
 
 
-def _score(metric: Any, hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
+def score_by(metric: Any, hypotheses: Sequence[str], *references: Sequence[str | None]) -> Score:
     """Score like `bootstrap`, but with a signature that leaves out the interval."""
     found = bootstrap(metric, hypotheses, *references)
     return replace(found, signature=str(metric.get_signature()))
 
 
-def bootstrap(metric: Any, hypotheses: Sequence[str], *references: Sequence[str]) -> Score:
+def bootstrap(metric: Any, hypotheses: Sequence[str], *references: Sequence[str | None]) -> Score:
     """Score with a sacreBLEU metric and a 95% interval, both described by the signature."""
     found = metric.corpus_score(list(hypotheses), [list(lines) for lines in references])
     signature = metric.get_signature()
@@ -268,7 +271,7 @@ def bootstrap(metric: Any, hypotheses: Sequence[str], *references: Sequence[str]
 
 
 def interval(
-    metric: Any, hypotheses: Sequence[str], *references: Sequence[str]
+    metric: Any, hypotheses: Sequence[str], *references: Sequence[str | None]
 ) -> tuple[str, float, float]:
     """Return the seed of the bootstrap samples and the bounds of a 95% interval.
 
@@ -290,7 +293,7 @@ def interval(
 def paired_test(
     systems: Mapping[str, Sequence[str]],
     metrics: Mapping[str, Any],
-    references: Sequence[str],
+    references: References,
     kind: str,
     samples: int = 0,  # 0: sacreBLEU's default
 ) -> tuple[dict[str, str], dict[str, Any]]:
@@ -307,7 +310,9 @@ def paired_test(
     before = logger.level
     logger.setLevel(logging.WARNING)
     try:
-        test = PairedTest(named, metrics, [list(references)], test_type=kind, n_samples=samples)
+        test = PairedTest(
+            named, metrics, [*map(list, references)], test_type=kind, n_samples=samples
+        )
         signatures, results = test()
     finally:
         logger.setLevel(before)

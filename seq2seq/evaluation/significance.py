@@ -5,12 +5,14 @@ Both ask how often a difference as large arises by chance: among test sets resam
 randomisation, Riezler & Maxwell 2005).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from seq2seq.cli.console import table
+from seq2seq.evaluation.error_rates import by_source, metrics
 from seq2seq.evaluation.scoring import (
+    References,
     bleu_metric,
     check_lines,
     interval,
@@ -51,6 +53,7 @@ def compare(
     references: Sequence[str],
     tokenizer: str | None = None,
     language: str = "",
+    sources: Sequence[str] = (),
 ) -> dict[str, Comparison]:
     """Compare systems with the first of them by BLEU, chrF and TER, on detokenised text.
 
@@ -62,6 +65,7 @@ def compare(
         references: References of the sentences that all systems translated.
         tokenizer: sacreBLEU's tokenizer for BLEU; None for the default of the language.
         language: Code of the language.
+        sources: The sentences; if given, also compare exact match and error rates.
 
     Raises:
         DataError: different numbers of lines, or none.
@@ -70,17 +74,36 @@ def compare(
     """
     for lines in systems.values():
         check_lines(lines, references)
+
+    def of_words() -> dict[str, Any]:
+        bleu = {"BLEU": bleu_metric(tokenizer, language, references)}
+        return bleu | word_free_metrics(language, references)
+
+    found = _compared(systems, [references], of_words)
+    if not sources:
+        return found
+    grouped = {name: by_source(sources, lines, references) for name, lines in systems.items()}
+    outputs = {name: lines for name, (lines, _) in grouped.items()}
+    answers = next(iter(grouped.values()))[1]
+    exact = _compared(outputs, answers, lambda: {m.name: m for m in metrics().values()})
+    return exact | found
+
+
+def _compared(
+    systems: Mapping[str, Sequence[str]],
+    references: References,
+    make: Callable[[], dict[str, Any]],
+) -> dict[str, Comparison]:
     # p-values and scores
     signatures, results = {}, {}
     for test, kind in TESTS.items():
         # New metrics for each test: sacreBLEU writes its settings into their signatures.
-        bleu = {"BLEU": bleu_metric(tokenizer, language, references)}
-        metrics = bleu | word_free_metrics(language, references)
-        signatures[test], results[test] = paired_test(systems, metrics, references, kind)
+        own = make()
+        signatures[test], results[test] = paired_test(systems, own, references, kind)
     # Intervals
     limits = {
-        name: [interval(metric, lines, references)[1:] for lines in systems.values()]
-        for name, metric in metrics.items()
+        name: [interval(metric, lines, *references)[1:] for lines in systems.values()]
+        for name, metric in own.items()
     }
     return {
         metric: Comparison(

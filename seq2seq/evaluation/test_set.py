@@ -10,18 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from seq2seq.config.schema import Config, DecodeConfig, Direction
+from seq2seq.config.schema import Config, DecodeConfig, Direction, SelectBy
 from seq2seq.data.placeholders import tokens_of
 from seq2seq.data.tags import rows_of
 from seq2seq.data.tokenizer import UNK, Tokenizer
 from seq2seq.evaluation.attention import AttentionScores
+from seq2seq.evaluation.error_rates import NAMES, are_shown, by_source, score_exactness
 from seq2seq.evaluation.scoring import Score, Scores, score, score_bleu
 from seq2seq.run.errors import RunDirError
 from seq2seq.run.jsonable import from_json
 from seq2seq.run.reading import expected, read_json, read_lines_of
 
-LEAST_BLEU, MOST_REPEATING, FLAT = 2.0, 0.3, 0.9
-"""Below, above and above: BLEU, share of translations that repeat, entropy of its greatest."""
+LEAST_BLEU, MOST_ERRORS, MOST_REPEATING, FLAT = 2.0, 75.0, 0.3, 0.9
+"""BLEU below, and above: character error rate, share of translations that repeat, entropy of its
+greatest."""
 
 _REPEATED = re.compile(r"(?:^|\s)(\S+(?:\s\S+){0,4}?)(?:\s\1){2,}(?=\s|$)|(\S{1,8}?)\2{4,}")
 """One to five words three times in a row, or, without spaces, a few characters five times."""
@@ -38,9 +40,17 @@ class Results(AttentionScores):
     scores: Mapping[str, Score]
     no_unknown: Scores | None = None  # "No UNK"; without scores if that is no sentence
     note: str | None = None  # why a model is not worth reading yet
+    exact: bool = False  # whether exact match and error rates are shown, too
+
+    @property
+    def shown(self) -> Mapping[str, Score]:
+        """The scores that suit the task, the main ones first."""
+        extra = {k: s for k, s in self.scores.items() if k.endswith((*NAMES.values(),))}
+        others = {k: s for k, s in self.scores.items() if k not in extra}
+        return extra | others if self.exact else others
 
     def __str__(self) -> str:
-        lines = [Scores(self.sentences, self.scores).as_table()]
+        lines = [Scores(self.sentences, self.shown).as_table()]
         if self.no_unknown is not None:
             lines.append(f"No UNK     {self._describe(self.no_unknown)}")
         note = [f"note       {self.note}"] if self.note else []
@@ -122,40 +132,62 @@ def score_all(
         directions: Of each sentence.
     """
     sources, references = text
-    scores = _by_direction(cfg, score, hypotheses, references, directions)
-    rows, no_unknown = known_rows(tokenizers, sources, references), Scores(0, {})
+    tokenizer = cfg.evaluate.bleu_tokenizer
+    scores = _by_direction(
+        lambda language, ours, theirs: score(ours, theirs, tokenizer, language),
+        directions,
+        (hypotheses, references),
+    )
+    scores |= _by_direction(
+        lambda _, *texts: score_exactness(*by_source(*texts)),
+        directions,
+        (sources, hypotheses, references),
+    )
+    rows, known_scores = known_rows(tokenizers, sources, references), {}
     if rows:
         second = second_pass(rows, len(sources), cfg.decode)
         known = again(rows, second) if second else [hypotheses[row] for row in rows]
-        own, of = [references[row] for row in rows], [directions[row] for row in rows]
-        no_unknown = _by_direction(cfg, score_bleu, known, own, of)
-    bleu = fmean(s.value for name, s in scores.scores.items() if name.split(" ")[-1] == "BLEU")
-    note = not_learnt(bleu, hypotheses, attention)
-    return Results(**vars(scores), no_unknown=no_unknown, note=note, **vars(attention))
+        known_scores = _by_direction(
+            lambda language, ours, theirs: score_bleu(ours, theirs, tokenizer, language),
+            [directions[row] for row in rows],
+            (known, [references[row] for row in rows]),
+        )
+    metric = NAMES[SelectBy.character_error_rate] if are_shown(cfg) else "BLEU"
+    values = [s.value for name, s in scores.items() if f" {name}".endswith(f" {metric}")]
+    note = not_learnt(fmean(values), hypotheses, attention, metric)
+    return Results(
+        sentences=len(references),
+        scores=scores,
+        no_unknown=Scores(len(rows), known_scores),
+        note=note,
+        exact=are_shown(cfg),
+        **vars(attention),
+    )
 
 
 def _by_direction(
-    cfg: Config,
-    by: Callable[..., Scores],
-    hypotheses: Sequence[str],
-    references: Sequence[str],
-    directions: Sequence[Direction],
-) -> Scores:
-    """Score each direction with what suits its target language; `en-de BLEU` where several are."""
+    by: Callable[..., Scores], directions: Sequence[Direction], columns: Sequence[Sequence[str]]
+) -> dict[str, Score]:
+    """Score each direction, given its target language and texts; `en-de BLEU` if there are more."""
     scores: dict[str, Score] = {}
     rows_by_direction = rows_of(directions)
     for direction, rows in rows_by_direction.items():
-        texts = ([column[row] for row in rows] for column in (hypotheses, references))
-        found = by(*texts, cfg.evaluate.bleu_tokenizer, direction[1]).scores
+        found = by(direction[1], *([column[row] for row in rows] for column in columns)).scores
         of = f"{'-'.join(direction)} " if len(rows_by_direction) > 1 else ""
         scores |= {f"{of}{name}": each for name, each in found.items()}
-    return Scores(len(references), scores)
+    return scores
 
 
-def not_learnt(bleu: float, hypotheses: Sequence[str], attention: AttentionScores) -> str | None:
-    """Return a sentence about a model that has not learnt to translate yet; None of any other."""
+def not_learnt(
+    value: float, hypotheses: Sequence[str], attention: AttentionScores, metric: str = "BLEU"
+) -> str | None:
+    """Return a sentence about a model that has not learnt to translate yet; None of any other.
+
+    `value` is its BLEU or its error rate.
+    """
+    poor = value < LEAST_BLEU if metric == "BLEU" else value > MOST_ERRORS
     repeating = sum(_REPEATED.search(text) is not None for text in hypotheses) / len(hypotheses)
-    signs = [f"BLEU is {bleu:.2f}"] if bleu < LEAST_BLEU else []
+    signs = [f"{metric} is {value:.2f}"] if poor else []
     signs += [f"{repeating:.0%} of its translations repeat words"] * (repeating > MOST_REPEATING)
     if not signs:
         return None

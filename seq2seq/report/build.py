@@ -8,9 +8,9 @@ from typing import Any
 
 from seq2seq.alignment.heatmap import printable_line
 from seq2seq.config.schema import Direction
-from seq2seq.data.prepare import SIDES, directions_of, lengths_of, load_text
+from seq2seq.data.prepare import SIDES, directions_of, lengths_of, load_text, splitter_of
 from seq2seq.data.tags import tagging
-from seq2seq.data.words import is_blank
+from seq2seq.data.words import Splitter, is_blank
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
@@ -182,11 +182,12 @@ def _sentences(
         model.force(zip(lines, references, strict=True), target_language=languages),
         strict=True,
     )
+    splitter = splitter_of(model.config)
     bar = tqdm(results, total=len(lines), unit=" sentences", disable=None)
     for reference, direction, *found in bar:
         yield {
             "reference": printable_line(reference),
-            "found": [*_candidates(reference, *found)],
+            "found": [*_candidates(splitter, reference, *found)],
             "languages": dict(zip(SIDES, map(_language, direction), strict=True)),
         }
 
@@ -197,7 +198,11 @@ def _language(code: str) -> str | None:
 
 
 def _candidates(
-    reference: str, beam: Translation, greedy: Translation, forced: Translation
+    split: Splitter | None,
+    reference: str,
+    beam: Translation,
+    greedy: Translation,
+    forced: Translation,
 ) -> Iterator[dict[str, Any]]:
     from sacrebleu.metrics import CHRF
 
@@ -209,4 +214,5 @@ def _candidates(
             pieces = translation.soft_alignment(i)
             if i:  # layers and heads only for the first, to keep the page small
                 pieces = replace(pieces, maps={})
-            yield describe(label, pieces, candidate.score, None if translation is forced else chrf)
+            shown = None if translation is forced else chrf
+            yield describe(label, pieces, candidate.score, shown, split)

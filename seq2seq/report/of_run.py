@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from seq2seq.config.schema import Config, WordsConfig
+from seq2seq.config.schema import Config, SelectBy
 from seq2seq.data.prepare import REPORT
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.evaluation.by_length import LENGTH_BLEU, read_length_bleu
@@ -24,7 +24,7 @@ SCORES = "scores.json"
 
 CURVES = {
     **{"training": "train/loss", "validation": "validation/loss"},
-    **{"bleu": "validation/bleu", "chrf": "validation/chrf"},
+    **{by.name: f"validation/{by.name}" for by in SelectBy if by is not SelectBy.loss},
 }
 
 FILES = (
@@ -108,7 +108,7 @@ def _facts(run: RunDir, model: Pretrained, rows: Sequence[Row]) -> list[tuple[st
     """Return the main facts about a run, in the same order for every run."""
     cfg = model.config
     sizes = " and ".join(f"{len(tokenizer):,}" for tokenizer in model.tokenizers)
-    kind = "words" if isinstance(cfg.tokenizer, WordsConfig) else "subwords"
+    kind = {"words": "words", "characters": "units"}.get(cfg.tokenizer.name, "subwords")
     count = sum(p.numel() for p in model.model.parameters())
     pairs = "unknown"
     if run.path(REPORT).exists() or run.path("corpus").exists():  # not in an exported model
@@ -141,7 +141,7 @@ def _origin(run: RunDir) -> list[tuple[str, str]]:
 def _scores(results: Results) -> list[dict[str, Any]]:
     return [
         {"name": printable(name)} | to_json(replace(score, signature=printable(score.signature)))
-        for name, score in results.scores.items()
+        for name, score in results.shown.items()
     ]
 
 

@@ -153,7 +153,9 @@ function charts() {
   const curve = (key, name, dashed) => (run, r) =>
     [{ run: r, label: label(r, name, true), dashed, points: run.curves[key] }];
   const loss = [...each(curve("training", "training", true)), ...each(curve("validation", "validation"))];
-  const scores = [...each(curve("bleu", "BLEU")), ...each(curve("chrf", "chrF", true))];
+  const scores = [...each(curve("bleu", "BLEU")), ...each(curve("chrf", "chrF", true)),
+    ...["exact_match", "character_error_rate", "symbol_error_rate"]
+      .flatMap((key) => each(curve(key, key.replaceAll("_", " "))))];
   const bins = [...new Map(data.runs.flatMap((run) => run.lengths).sort((a, b) => a.first - b.first)
     .map((b) => [b.first, b.label])).values()];
   const lengths = each((run, r) => [{ run: r, label: label(r, "test set"),

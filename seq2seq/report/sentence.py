@@ -14,6 +14,7 @@ import numpy as np
 from seq2seq.alignment.heatmap import Weights, printable, printable_line
 from seq2seq.alignment.measures import measure
 from seq2seq.alignment.words import SoftAlignment, to_words
+from seq2seq.data.words import Splitter, word_spans
 from seq2seq.report.page import frame, page
 
 Ranked = Sequence[tuple[SoftAlignment, float]]
@@ -27,7 +28,11 @@ MAX_HEIGHT = 900
 
 
 def describe(
-    label: str, pieces: SoftAlignment, score: float, chrf: float | None = None
+    label: str,
+    pieces: SoftAlignment,
+    score: float,
+    chrf: float | None = None,
+    split: Splitter | None = word_spans,
 ) -> dict[str, Any]:
     """Return the JSON-compatible values that a page shows of a candidate.
 
@@ -36,8 +41,9 @@ def describe(
         pieces: Its attention between pieces.
         score: Its score in the search.
         chrf: Its chrF against the reference.
+        split: Splits text into words; None shows pieces instead.
     """
-    words = to_words(pieces)
+    words = pieces if split is None else to_words(pieces, split)
     measures = measure(words.weights, ended=words.ended)
     covered = None if measures.uncovered is None else 1 - measures.uncovered
     return {

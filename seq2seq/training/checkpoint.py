@@ -58,7 +58,7 @@ class Progress:
     seconds: float = 0.0  # spent in updates, over all restarts
     validated: int = 0  # the update of the last validation
     best_update: int = 0
-    best_score: float | None = None  # higher is better: BLEU, or minus the loss
+    best_score: float | None = None  # higher is better: BLEU, 100 - error rate, minus the loss
     waiting: int = 0  # validations since the best one
     reductions: int = 0  # times a plateau lowered the rate
     plateau_waiting: int = 0
@@ -236,9 +236,9 @@ def save(run: RunDir, state: TrainingState) -> Path:
         raise PlatformError(error.where, what, error.fix) from error
 
 
-def mark_best(run: RunDir, progress: Progress, metric: str) -> None:
+def mark_best(run: RunDir, update: int, metric: str, value: float | None) -> None:
     """Record which checkpoint is the best so far."""
-    best = {"update": progress.best_update, "metric": metric, "value": progress.best_score}
+    best = {"update": update, "metric": metric, "value": value}
     run.write_json(BEST, with_checksum(best))
 
 

@@ -15,7 +15,13 @@ CURVES = {
         "train/loss": "training (dropout on)",
         "validation/loss": "validation",
     },
-    "validation BLEU, chrF": {"validation/bleu": "BLEU", "validation/chrf": "chrF"},
+    "validation scores": {
+        "validation/bleu": "BLEU",
+        "validation/chrf": "chrF",
+        "validation/exact_match": "exact match",
+        "validation/character_error_rate": "character error rate",
+        "validation/symbol_error_rate": "symbol error rate",
+    },
 }
 """Curves of each chart, by the label of its y-axis."""
 

@@ -59,6 +59,7 @@ class Validated:
     chrf: float = 0.0
     noise: float = 1.0  # scores of the selecting metric below this are chance
     directions: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # BLEU, chrF
+    exactness: Mapping[str, float] = field(default_factory=dict)  # by setting of `select_by`
 
 
 class Monitor:
@@ -182,15 +183,17 @@ class Monitor:
         """Log a validation, its verdict, and some translations beside their references."""
         values = {"validation/loss": result.loss, "validation/bleu": result.bleu}
         values["validation/chrf"] = result.chrf
+        values |= {f"validation/{name}": value for name, value in result.exactness.items()}
         values |= {f"loss_by_length/{k}": loss for k, loss in result.loss_by_length.items()}
         directions = result.directions if len(result.directions) > 1 else {}
         for name, (bleu, chrf) in directions.items():
             values |= {f"bleu/{name}": bleu, f"chrf/{name}": chrf}
         self._record(values)
         with self._harmless("validation report"):
-            text = "validation after update %s: loss %.3f nats/token, BLEU %.2f, chrF %.2f  (%s)"
-            scores = (result.loss, result.bleu, result.chrf)
-            log.info(text, f"{self.progress.update:,}", *scores, verdict)
+            text = "validation after update %s: loss %.3f nats/token, %s  (%s)"
+            scores = {"BLEU": result.bleu, "chrF": result.chrf, **result.exactness}
+            shown = ", ".join(f"{k.replace('_', ' ')} {x:.2f}" for k, x in scores.items())
+            log.info(text, f"{self.progress.update:,}", result.loss, shown, verdict)
             for name, both in directions.items():
                 log.info("  %s: BLEU %.2f, chrF %.2f", name, *both)
         if self.board.on:

@@ -1,19 +1,20 @@
 """Selects the best validation, decides when training ends, and words both for the log.
 
-Until a score is above chance (`Validated.noise`), BLEU and chrF are noise and the loss decides in
-their place: it distinguishes a slow start, which may continue, from training that has stalled.
+Until a score is above chance (`Validated.noise`), it is noise and the loss decides in its place: it
+distinguishes a slow start, which may continue, from training that has stalled.
 """
 
 import math
 
 from seq2seq.config.schema import Config, PlateauConfig, SelectBy, TrainerConfig
+from seq2seq.evaluation.error_rates import NAMES, higher_better
 from seq2seq.training.checkpoint import Progress
 from seq2seq.training.monitor import Validated
 
 GAIN = 1e-4
 """Relative decrease of the loss that resets patience; less counts as no progress."""
 
-_METRICS = {"bleu": "BLEU", "chrf": "chrF"}
+_METRICS = {"bleu": "BLEU", "chrf": "chrF", **{by.name: name for by, name in NAMES.items()}}
 
 
 def take(progress: Progress, result: Validated, cfg: Config) -> bool:
@@ -37,11 +38,13 @@ def take(progress: Progress, result: Validated, cfg: Config) -> bool:
 
 
 def _score(progress: Progress, result: Validated, select_by: SelectBy) -> float:
-    """Return the score to maximize: minus the loss or, always above that, BLEU or chrF."""
-    found = {SelectBy.loss: -result.loss, SelectBy.bleu: result.bleu, SelectBy.chrf: result.chrf}
-    if by_loss(progress) and found[select_by] < result.noise:
-        return -result.loss
-    return found[select_by]
+    """Return the score to maximize: minus the loss or, always above that, the selecting metric.
+
+    Of an error rate, it is 100 minus the rate.
+    """
+    found = {"loss": -result.loss, "bleu": result.bleu, "chrf": result.chrf, **result.exactness}
+    score = higher_better(select_by, found[select_by.name])
+    return -result.loss if by_loss(progress) and score < result.noise else score
 
 
 def by_loss(progress: Progress) -> bool:
@@ -52,6 +55,14 @@ def by_loss(progress: Progress) -> bool:
 def metric_of(progress: Progress, cfg: TrainerConfig) -> str:
     """Return the metric by which the best so far was chosen."""
     return SelectBy.loss.name if by_loss(progress) else cfg.select_by.name
+
+
+def best_value(progress: Progress, cfg: TrainerConfig) -> float | None:
+    """Return the best value of `metric_of`; of the loss, its negative."""
+    score = progress.best_score
+    if score is None or by_loss(progress):
+        return score
+    return round(higher_better(cfg.select_by, score), 10)  # 7.25, not 7.249999999999986
 
 
 def verdict(progress: Progress, cfg: TrainerConfig, *, best: bool) -> str:
@@ -69,13 +80,13 @@ def verdict(progress: Progress, cfg: TrainerConfig, *, best: bool) -> str:
 
 
 def _best(progress: Progress, cfg: TrainerConfig) -> str:
-    if progress.best_score is None:
+    if (found := best_value(progress, cfg)) is None:
         return "no validation has a finite loss, so the newest checkpoint serves"
     metric = metric_of(progress, cfg)
     noise = (
         "" if metric == cfg.select_by.name else f" (no {_METRICS[cfg.select_by.name]} above noise)"
     )
-    value = f"{abs(progress.best_score):.{3 if by_loss(progress) else 2}f}"
+    value = f"{abs(found):.{3 if by_loss(progress) else 2}f}"
     return f"best {metric} {value} after update {progress.best_update:,}{noise}"
 
 

@@ -108,7 +108,7 @@ class Trainer:
             # A limit is reached: validate the last update.
             if self.progress.validated != self.progress.update:
                 self._validate()
-            self.monitor.close(best=self.progress.best_score)
+            self.monitor.close(best=selection.best_value(self.progress, self.cfg.trainer))
         except Interrupted:  # the state is that of the last complete update
             self._stop()
         except UserError:
@@ -290,8 +290,9 @@ class Trainer:
             checkpoint.prune(self.run, self.cfg.trainer.keep_checkpoints)
 
     def _mark_best(self) -> None:
-        metric = selection.metric_of(self.progress, self.cfg.trainer)
-        checkpoint.mark_best(self.run, self.progress, metric)
+        read = (self.progress, self.cfg.trainer)
+        metric, value = selection.metric_of(*read), selection.best_value(*read)
+        checkpoint.mark_best(self.run, self.progress.best_update, metric, value)
 
     def _save(self) -> None:
         check_weights(self.run, self.state)

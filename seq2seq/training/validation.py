@@ -1,6 +1,6 @@
 """Validation during training: loss, BLEU and chrF on the validation set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
@@ -17,6 +17,7 @@ from seq2seq.data.tags import rows_of, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.translate import translate
 from seq2seq.evaluation.by_length import bin_of, label_of
+from seq2seq.evaluation.error_rates import NAMES, are_shown, higher_better, measure
 from seq2seq.evaluation.scoring import bleu, chrf, sample_of
 from seq2seq.model import EncoderDecoder
 from seq2seq.run.errors import MemoryLimitError
@@ -50,7 +51,8 @@ def validate(
 ) -> Validated | None:
     """Score a model on the validation set: loss over all pairs, BLEU and chrF of translations.
 
-    Of several directions BLEU and chrF are the means of theirs.
+    With a vocabulary of characters, or if they select the best, also exact match and error rates.
+    Of several directions, scores are the means of theirs.
     Returns None if a stop was requested meanwhile.
     """
     model.eval()
@@ -74,15 +76,25 @@ def validate(
     finally:
         model.train()
     scores: dict[str, tuple[float, float]] = {}
-    noise = []
+    noise, exactness = [], []
     for direction, rows in rows_of(directions).items():
         texts, own = [translations[i].text for i in rows], tuple(references[i] for i in rows)
         score = bleu(texts, own, cfg.evaluate.bleu_tokenizer, direction[1])
         scores["-".join(direction)] = score, chrf(texts, own)
         noise.append(noise_level(own, cfg, direction[1]))
+        if are_shown(cfg):
+            exactness.append(measure([lines[i] for i in rows], texts, own))
     means = [fmean(column) for column in zip(*scores.values(), strict=True)]
     return Validated(
-        loss, means[0], translations, references, by_length, means[1], fmean(noise), scores
+        loss,
+        means[0],
+        translations,
+        references,
+        by_length,
+        means[1],
+        fmean(noise),
+        scores,
+        {key: fmean(each[key] for each in exactness) for key in (exactness or [{}])[0]},
     )
 
 
@@ -90,16 +102,23 @@ def validate(
 _bleu, _chrf = cache(bleu), cache(chrf)
 
 
+@cache
+def _exactness(outputs: tuple[str, ...], references: tuple[str, ...]) -> Mapping[str, float]:
+    return measure([*map(str, range(len(outputs)))], outputs, references)
+
+
 def noise_level(references: tuple[str, ...], cfg: Config, language: str) -> float:
     """Return the score below which translations are no better than those of other sentences.
 
     It is estimated from references against shifted references. By this measure word BLEU is below
-    1; chrF and character BLEU are well above.
+    1; chrF and character BLEU are well above. Of an error rate, it is that of 100 minus the rate.
     """
-    tokenizer = cfg.evaluate.bleu_tokenizer
+    tokenizer, by = cfg.evaluate.bleu_tokenizer, cfg.trainer.select_by
     others = (*references[1:], *references[:1])
     level = 0.0
-    if cfg.trainer.select_by is SelectBy.chrf:
+    if by in NAMES:
+        level = higher_better(by, _exactness(others, references)[by.name])
+    elif by is SelectBy.chrf:
         level = _chrf(others, references)
     elif unspaced_script(language, sample_of(references)):
         level = _bleu(others, references, tokenizer, language)

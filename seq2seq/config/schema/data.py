@@ -25,6 +25,17 @@ class GrammarConfig:
     max_words: int = number(3, 60, default=20)  # longest English sentence, in words
 
 
+@dataclass(kw_only=True)
+class DictionaryConfig:
+    """The CMU Pronouncing Dictionary: how its words are divided, and written."""
+
+    seed: int = at_least(0, default=1)  # determines the split of each word
+    # Share of the words in the validation set, and in the test set
+    held_out: float = number(0, 0.4, default=0.03, open_ends="low")
+    # Keep the stress of vowels (AH0, AH1, AH2); most publications drop it, which leaves 39 phonemes
+    stress: bool = False
+
+
 # How to treat a training pair with an unreadable line
 OnBadLine = StrEnum("OnBadLine", "error skip")
 
@@ -62,7 +73,7 @@ class DataConfig:
     target_language: str = "fr"
     root: str = "."  # directory that relative file names start from
     # `[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]` (a pinned
-    # commit: `hub:NAME@COMMIT:CONFIG`), or `[sacrebleu:NAME+NAME]`
+    # commit: `hub:NAME@COMMIT:CONFIG`), `[sacrebleu:NAME+NAME]`, or `[cmudict]`
     train: list[str] = field(default_factory=lambda: ["hub:wmt/wmt14:fr-en"])
     validation: list[str] = field(default_factory=lambda: ["sacrebleu:wmt12+wmt13"])
     test: list[str] = field(default_factory=lambda: ["sacrebleu:wmt14/full"])
@@ -74,7 +85,8 @@ class DataConfig:
     # by size, a large value is uniform (Arivazhagan et al. 2019, arXiv:1907.05019)
     temperature: float = number(0, default=1.0, open_ends="low")
     # Training pairs with a longer side are dropped; 50 is RNNsearch-50's (4.2). Counts the words of
-    # `tokenizer: words` or, with subwords, space-separated words; without the end symbol.
+    # `tokenizer: words`, space-separated words with subwords, or the characters of
+    # `tokenizer: characters`; without the end symbol.
     max_words: int = at_least(1, default=50)
     # Training pairs whose longer side has over this many times the words of the other are dropped.
     # The paper has no such filter: no pair of at most 50 words exceeds 50.
@@ -90,6 +102,7 @@ class DataConfig:
     # 2016, Agreement on Target-bidirectional Neural Machine Translation)
     target_order: TargetOrder = TargetOrder.left_to_right
     grammar: GrammarConfig = field(default_factory=GrammarConfig)
+    cmudict: DictionaryConfig = field(default_factory=DictionaryConfig)
     # Texts to carry over unchanged: `url`, `email`, `number`, `tag`, or `name=PATTERN` with a
     # Python regular expression. If two match at the same place, the first wins.
     placeholders: list[str] = field(default_factory=list)
@@ -228,3 +241,39 @@ class SentencePieceConfig:
     def check(self, config: Any) -> None:
         """Check that symbols can occur in text."""
         check_symbols(all_symbols(config))
+
+
+# What has an id: characters as readers see them, or what stands between spaces
+Units = StrEnum("Units", "characters tokens")
+
+
+@option("tokenizer")
+@dataclass(kw_only=True)
+class CharactersConfig:
+    """The characters of the training text, spaces included, or the tokens between its spaces.
+
+    For spelling, pronunciation, transliteration, inflection, dates. Lengths (`data.max_words`,
+    BLEU by length) are then in characters without spaces.
+    """
+
+    name: str = "characters"
+    # A character is an extended grapheme cluster: a letter with its marks, an emoji sequence, a
+    # syllable of Hangul. `tokens` is for text such as phonemes: `HH AH L OW`
+    source: Units = Units.characters
+    target: Units = Units.characters
+    joint: bool = False  # one vocabulary for both sides
+    min_count: int = at_least(1, default=1)  # rarer ones are unknown
+    # Ids per vocabulary, special ones included: the most frequent ones; null is all
+    vocab_size: int | None = number(4, 1_000_000, default=None)
+    # Texts that are never split, [<2de>, <2fr>]; each has an id, right after the special ones
+    symbols: list[str] = field(default_factory=list)
+
+    def check(self, config: Any) -> None:
+        """Check that symbols can occur in text, and that sides fit a joint vocabulary."""
+        check_symbols(symbols := all_symbols(config))
+        if self.joint and self.source is not self.target:
+            what = f"tokenizer.joint=true with source={self.source}, target={self.target}"
+            raise ConfigError("config", what, "Set both to the same.")
+        if self.vocab_size is not None and self.vocab_size < 4 + len(symbols):
+            small = f"tokenizer.vocab_size={self.vocab_size} has no place for characters"
+            raise ConfigError("config", small, f"Use {4 + len(symbols)} or more, or null.")

@@ -96,8 +96,9 @@ Precision = StrEnum("Precision", "fp32 bf16")
 BatchOrder = StrEnum("BatchOrder", "shortest_first shuffled")
 # How to treat an update that runs out of memory
 OnOutOfMemory = StrEnum("OnOutOfMemory", "stop split")
-# The validation metric that selects the best checkpoint; the loss until a BLEU has reached 1
-SelectBy = StrEnum("SelectBy", "loss bleu chrf")
+# The validation metric that selects the best checkpoint; the loss until it is above noise, such as
+# a BLEU of 1. Of error rates, the lowest is the best.
+SelectBy = StrEnum("SelectBy", "loss bleu chrf exact_match character_error_rate symbol_error_rate")
 
 
 @dataclass(kw_only=True)
