@@ -18,6 +18,8 @@ from seq2seq.run.errors import RunDirError, UsageError
 
 SPEED = "train/tokens_per_second"
 METRICS = ("BLEU", "BLEU, lower-cased tokenised", "chrF")
+RATES = ("exact match", "character error rate", "symbol error rate")
+"""Recorded if the run has them, but not in the table."""
 
 
 def main() -> None:
@@ -100,7 +102,7 @@ def line_of(path: Path) -> dict[str, Any]:
         "test": {
             name: [score.value, score.low, score.high, score.signature]
             for name, score in scores.items()
-            if name in METRICS
+            if name in (*METRICS, *RATES)
         },
         "sha256": hashlib.sha256(run.path("run.json").read_bytes()).hexdigest(),
     }
