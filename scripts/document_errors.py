@@ -106,7 +106,7 @@ def _shell_texts(call: ast.Call, scope: Scope) -> list[str]:
     match call:
         case ast.Call(func=ast.Name(id="command"), args=words):  # as after an install
             return list(map(" ".join, product(["seq2seq"], *(texts(w, scope) for w in words))))
-        case ast.Call(func=ast.Name(id="assignment"), args=[ast.Constant(value=key), value]):
+        case ast.Call(func=ast.Name(id="assignment"), args=[ast.Constant(value=str(key)), value]):
             return [f"{key}=<{hole(value)}>"]
         case ast.Call(func=ast.Attribute(attr="quote"), args=[text]):
             return texts(text, scope)

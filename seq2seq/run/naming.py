@@ -96,7 +96,8 @@ def assignment(key: str, value: object) -> str:
     """Return `key=value` in Hydra's grammar, with quotation marks where it needs them."""
     text = str(value)
     if not _PLAIN.fullmatch(text):
-        text = re.sub(r'(\\*)("|\Z)', lambda end: 2 * end[1] + (end[2] and rf"\{end[2]}"), text)
+        special = r'(\\*)("|\$\{|\Z)'  # as backslashes are doubled in front of these alone
+        text = re.sub(special, lambda end: 2 * end[1] + (end[2] and rf"\{end[2]}"), text)
         text = f'"{text}"'
     return f"{key}={text}"
 
@@ -126,7 +127,7 @@ def _is_module(program: Path) -> bool:
 
 
 def _named_run(text: str) -> NamedRun:
-    parts = re.fullmatch(r"(.+)@([^/@]*)", text, re.DOTALL)
+    parts = re.fullmatch(r"(.+)@([^/@+]*)", text, re.DOTALL)
     if parts is None or expanded(text).exists():
         return NamedRun(run_path(text))
     return NamedRun(run_path(parts[1]), parts[2])
