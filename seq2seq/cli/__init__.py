@@ -2,6 +2,7 @@
 
 COMMANDS = {
     "train": ("seq2seq.cli.train", "train a model, or resume; then translate and score"),
+    "fetch": ("seq2seq.cli.fetch", "download a public corpus, checked by checksums"),
     "decode": ("seq2seq.cli.decode", "translate lines of text"),
     "evaluate": ("seq2seq.cli.evaluate", "score runs, or files: BLEU, chrF, TER; compare runs"),
     "report": ("seq2seq.cli.report", "write report.html, with interactive attention"),
