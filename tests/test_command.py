@@ -22,6 +22,7 @@ from seq2seq.config.compose import CONFIGS, load_run_config, offer_options, to_c
 from seq2seq.config.describe import help_text
 from seq2seq.config.registry import groups
 from seq2seq.config.schema import Config
+from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError, RunDirError, UsageError
 from seq2seq.run.naming import assignment, command, command_name, run_path, run_paths
@@ -349,3 +350,20 @@ def test_a_preset_of_ones_own_is_swept_and_a_failed_start_leaves_nothing(tmp_pat
     assert done.returncode == 3, done.stderr
     assert b"tokenizer.vocab_size=9000 is too large" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+# From Python ------------------------------------------------------------------------------------
+
+
+def test_N1_a_text_is_one_sentence_and_a_list_is_several(monkeypatch):
+    stream = staticmethod(lambda lines, **_: iter([line.upper() for line in lines]))
+    monkeypatch.setattr(Pretrained, "stream", stream)
+    model = Pretrained.__new__(Pretrained)
+    assert model.translate("a cat") == "A CAT"
+    assert model.translate(["a cat", "b"]) == ["A CAT", "B"]
+
+
+@pytest.mark.parametrize("pairs", ["ab", ("ab", "cd"), [("a",)], ["a", "b"]])
+def test_N1_forced_scoring_refuses_what_is_not_pairs(pairs):
+    with pytest.raises(UsageError, match="needs pairs of texts"):
+        Pretrained.__new__(Pretrained).force(pairs)

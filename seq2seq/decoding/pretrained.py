@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -67,23 +67,36 @@ class Pretrained:
         attention = self.config.attention
         return getattr(attention, "layer", None), getattr(attention, "head", None)
 
+    @overload
+    def translate(  # type: ignore[overload-overlap]
+        self, sentences: str | Request, target_language: str | None = None
+    ) -> Translation: ...
+
+    @overload
     def translate(
         self, sentences: Sequence[str | Request], target_language: Languages = None
-    ) -> list[Translation]:
-        """Translate sentences: text, score and alignment of each, in order.
+    ) -> list[Translation]: ...
+
+    def translate(
+        self, sentences: str | Request | Sequence[str | Request], target_language: Languages = None
+    ) -> Translation | list[Translation]:
+        """Translate one sentence, or several: text, score and alignment of each, in order.
 
         model = seq2seq.load("outputs/quickstart/...")
-        [t] = model.translate(["The small cat sleeps."])
+        t = model.translate("The small cat sleeps.")
         t.text, t.score, t.alignment
         [t] = model.translate([seq2seq.Request("The small cat sleeps.", prefix="La petite")])
 
         Args:
-            sentences: Any number of sentences or requests.
+            sentences: A sentence or request, which gives one translation, or a list of them.
             target_language: As for `stream`.
 
         Raises:
             UsageError: As for `stream`, or the numbers of languages and sentences differ.
         """
+        if isinstance(sentences, str | Request):
+            [only] = self.stream([sentences], target_language=target_language)
+            return only
         if not isinstance(target_language, str | None) and len(target_language) != len(sentences):
             what = f"{len(target_language)} for {len(sentences)} sentences"
             raise UsageError("target language", what, "Give one for all, or one for each.")
@@ -130,7 +143,13 @@ class Pretrained:
             pairs: Any number of source and target sentences; results come in their order.
             maps: As for `stream`.
             target_language: As for `stream`.
+
+        Raises:
+            UsageError: As for `stream`, or these are no pairs.
         """
+        texts = pairs if isinstance(pairs, Sequence) else ()
+        if any(isinstance(pair, str) or len(pair) != 2 for pair in texts):
+            raise UsageError("force", "needs pairs of texts", "Give [(source, target), ...].")
         tags = tagging(self.config.data, self.tokenizers, target_language)
         parts, cfg = (self.model, self.tokenizers), self.config.decode
         return force(*parts, pairs, cfg, maps=maps, tags=tags)
