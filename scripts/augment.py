@@ -1,55 +1,8 @@
-"""Make training pairs from monolingual text: a run translates it, and bad pairs are dropped.
-
-OUTPUT holds pairs.source, pairs.target and report.json, and appears when all is done. If killed,
-run the same command again: it resumes, and ends with the same bytes.
-"""
-
-import argparse
-import math
-from pathlib import Path
+"""The same as `seq2seq augment`, in a checkout that is not installed."""
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import RUN, TARGET_LANGUAGE, option_parser, run_script, show
-
-NUMBERS = {
-    "drop": (0.0, "noise in sources: chance that a word is left out; 0.1 is usual"),
-    "blank": (0.0, "chance that another becomes <BLANK>; 0.1"),
-    "swap": (0, "words change places by at most so many; 3"),
-    "max-perplexity": (math.inf, "of a token; what is less probable is left out"),
-    "max-overlap": (1.0, "share of the words of a translation that stand in the line, too"),
-    "max-ratio": (math.inf, "of the lengths of both sides in words"),
-}
-
-
-def parse() -> argparse.Namespace:
-    """Read the command line."""
-    parser = option_parser(__doc__)
-    parser.add_argument("run", help=RUN)
-    parser.add_argument("--input", type=Path, required=True, help="text, plain, .gz or .xz")
-    parser.add_argument("--output", type=Path, required=True, help="a new directory")
-    side = "the side of the pairs that is translated (default: source, back-translation)"
-    parser.add_argument("--synthetic", choices=("source", "target"), default="source", help=side)
-    parser.add_argument("--tag", default="", help="in front of every source: <BT>")
-    parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
-    for name, (default, what) in NUMBERS.items():
-        kind = type(default)
-        parser.add_argument(f"--{name}", type=kind, default=default, metavar="X", help=what)
-    parser.add_argument("--keep-duplicates", action="store_true", help="of lines")
-    overrides = "decode.sample=true, decode.seed=2, decode.beam_size=1, ..."
-    parser.add_argument("overrides", nargs="*", help=overrides)
-    return parser.parse_intermixed_args()
-
-
-def main() -> None:
-    """Translate, or resume, and print a summary."""
-    args = vars(parse())
-    import seq2seq  # torch takes seconds; --help does not need it
-    from seq2seq.decoding.augment import AugmentRules, augment
-
-    run, overrides, text, output = (args.pop(k) for k in ("run", "overrides", "input", "output"))
-    rules = AugmentRules(**args)
-    show(f"{augment(seq2seq.load(run, overrides), text, output, rules)}: {output}")
-
+from seq2seq.cli.augment import main
+from seq2seq.cli.console import run_script
 
 if __name__ == "__main__":
     run_script(main)

@@ -1,4 +1,4 @@
-"""Measure speed: `benchmark.py train`, `members` or `decode RUN`.
+"""Measure speed: `benchmark.py train`, `members`, `decode RUN` or `startup RUN`.
 
 Contestants take turns in one process, round by round, and the median round counts. A peer's program
 also takes a turn in each round.
@@ -23,6 +23,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import checkout  # noqa: F401
 from seq2seq.cli.console import option_parser, output_stream, run_script, table
 from seq2seq.run.errors import PlatformError, UsageError
+from seq2seq.run.naming import run_path
 
 if TYPE_CHECKING:
     from bench import Size, Training
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("what", choices=["train", "members", "decode"])
-    parser.add_argument("run", nargs="?", type=Path, help="decode: a trained run")
+    parser.add_argument("what", choices=["train", "members", "decode", "startup"])
+    parser.add_argument("run", nargs="?", type=run_path, help="decode, startup: a trained run")
     parser.add_argument("--sizes", default="medium", help="train: small,medium,paper")
     parser.add_argument("--vocabulary", default="8000", help="train, members: 8000,30000")
     parser.add_argument(
@@ -54,24 +55,25 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--against", type=Path, help="script of a peer, which needs --data")
     parser.add_argument("--peer-updates", type=int, default=30, help="of the peer, a round")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     # Some members cannot run on the fused kernels alone.
     backend = "auto" if args.what == "members" else "fused"
     args.ways = args.ways or f"{backend} fp32,{backend} bf16"
     if args.against and not args.data:
         raise UsageError("--against", "the peer reads text", "Give --data, too.")
-    if args.what == "decode" and not args.run:
-        raise UsageError("decode", "no run to decode with", "Give RUN, as train.py prints it.")
+    if args.what in ("decode", "startup") and not args.run:
+        raise UsageError(args.what, "no run to decode with", "Give RUN.")
     return args
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Measure and print a table."""
-    args = parse()
+    args = parse(argv)
     import torch
 
     torch.set_num_threads(args.threads)
-    rows = {"train": train, "members": members, "decode": decode}[args.what](args)
+    measure = {"train": train, "members": members, "decode": decode, "startup": startup}
+    rows = measure[args.what](args)
     with output_stream(None) as output:
         names = list(dict.fromkeys(name for row in rows for name in row))
         cells = ([shown(row.get(name, "")) for name in names] for row in rows)
@@ -251,6 +253,26 @@ def decode(args: argparse.Namespace) -> list[Row]:
         row = {"beam": int(case[0]), "way": case[1]} | figures(rate, "sentences/s")
         row["pieces/s"] = round(median(rate) * pieces / len(texts), 1)
         rows.append(row | {"BLEU": round(bleu(texts, references, *language), 2)})
+    return rows
+
+
+def startup(args: argparse.Namespace) -> list[Row]:
+    """Time whole processes: the help, and the translation of one line."""
+    import resource
+    import time
+
+    rows: list[Row] = []
+    for words in (["--help"], ["decode", str(args.run)]):
+        times: list[tuple[float, float]] = []
+        for _ in range(args.rounds):
+            begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+            command = [sys.executable, "-m", "seq2seq", *words]
+            subprocess.run(command, input=b"One line.\n", stdout=subprocess.DEVNULL, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            times.append((time.perf_counter() - begun, used))
+        wall, cpu = (round(median(column), 2) for column in zip(*times, strict=True))
+        rows.append({"command": f"seq2seq {words[0]}", "seconds": wall, "CPU seconds": cpu})
     return rows
 
 

@@ -6,6 +6,7 @@ probabilities, distributions, alignments and every gradient from the file's. Exi
 relative deviation is above 1e-5.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from groundhog import Reference
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Compare and print."""
     parser = option_parser(__doc__)
     parser.add_argument("files", type=Path, nargs="+", help=".npz files of the authors' numbers")
-    files = parser.parse_args().files
+    files = parser.parse_args(argv).files
     from groundhog import MEASURE, TOLERANCE, compute, deviations, fitting, read_reference
     from seq2seq.config.schema import Backend
 

@@ -5,7 +5,7 @@ ratio is that of comment-only lines to lines of code.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import checkout  # noqa: F401
@@ -16,9 +16,9 @@ _BLOCK = re.compile(r"/\*.*?\*/", re.S)
 CODE = (".py", ".c", ".h", ".js", ".css", ".sh")
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Count and print."""
-    option_parser(__doc__).parse_args()
+    option_parser(__doc__).parse_args(argv)
     rooms = sorted(path for path in (ROOT / "seq2seq").iterdir() if path.is_dir())
     parts = {f"seq2seq/{room.name}": [*files(room)] for room in rooms}
     parts["seq2seq"] = [*(ROOT / "seq2seq").glob("*.py")]

@@ -7,7 +7,7 @@ stands for a value that the program fills in.
 import ast
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -81,6 +81,8 @@ def texts(node: ast.expr, scope: Scope, depth: int = 0) -> list[str]:
             return [text]
         case ast.JoinedStr(values=parts):
             return list(map("".join, product(*(texts(part, scope, depth) for part in parts))))
+        case ast.Call() if found := _shell_texts(node, scope):
+            return found
         case ast.IfExp(body=body, orelse=orelse):
             return [*texts(body, scope, depth), *texts(orelse, scope, depth)]
         case ast.FormattedValue(value=value, conversion=conversion):
@@ -97,6 +99,18 @@ def texts(node: ast.expr, scope: Scope, depth: int = 0) -> list[str]:
             if any(not re.fullmatch("<[^<>]*>", text) for text in found):
                 return [text for text in dict.fromkeys(found) if text != "<None>"]
     return [f"<{hole(node)}>"]
+
+
+def _shell_texts(call: ast.Call, scope: Scope) -> list[str]:
+    """Return the possible texts of a call that makes a part of a command line; else none."""
+    match call:
+        case ast.Call(func=ast.Name(id="command"), args=words):  # as after an install
+            return list(map(" ".join, product(["seq2seq"], *(texts(w, scope) for w in words))))
+        case ast.Call(func=ast.Name(id="assignment"), args=[ast.Constant(value=str(key)), value]):
+            return [f"{key}=<{hole(value)}>"]
+        case ast.Call(func=ast.Attribute(attr="quote"), args=[text]):
+            return texts(text, scope)
+    return []
 
 
 def hole(node: ast.AST) -> str:
@@ -208,9 +222,9 @@ def exit_codes() -> str:
     return table(rows, ["Code", "Class", "Meaning"], style="github")
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Write the page."""
-    option_parser(__doc__).parse_args()
+    option_parser(__doc__).parse_args(argv)
     with output_stream(PAGE) as file:
         file.write(page().encode())
 

@@ -8,13 +8,15 @@ once.
 import argparse
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import RUN, option_parser, run_script, show, table
+from seq2seq.cli.console import ONE_RUN, option_parser, run_script, show, table
 from seq2seq.run.errors import RunDirError, UsageError
+from seq2seq.run.naming import run_path
 
 SPEED = "train/tokens_per_second"
 METRICS = ("BLEU", "BLEU, lower-cased tokenised", "chrF")
@@ -22,9 +24,9 @@ RATES = ("exact match", "character error rate", "symbol error rate")
 """Recorded if the run has them, but not in the table."""
 
 
-def main() -> None:
+def main(argv: Sequence[str]) -> None:
     """Add and print."""
-    args = parse()
+    args = parse(argv)
     from seq2seq.run.writing import append  # --help does not need it
 
     ledger = read(args.ledger)
@@ -38,12 +40,12 @@ def main() -> None:
     show(as_table(ledger))
 
 
-def parse() -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
     parser.add_argument("ledger", type=Path, metavar="LEDGER", help="a file, which may be new")
-    parser.add_argument("runs", type=Path, nargs="*", metavar="RUN", help=RUN)
-    return parser.parse_args()
+    parser.add_argument("runs", type=run_path, nargs="*", metavar="RUN", help=ONE_RUN)
+    return parser.parse_args(argv)
 
 
 def read(ledger: Path) -> list[dict[str, Any]]:

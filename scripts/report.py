@@ -1,69 +1,8 @@
-"""Write a report of one run, or of several side by side, as one self-contained HTML file.
-
-It has settings compared to the paper, learning curves, scores, BLEU by source length, and
-translations of the test set with interactive attention: of every hypothesis of the beam, of greedy
-search, and of the reference (forced decoding).
-"""
-
-import argparse
-from pathlib import Path
+"""The same as `seq2seq report`, in a checkout that is not installed."""
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import (
-    WORDS,
-    option_parser,
-    output_stream,
-    run_script,
-    runs_and_overrides,
-    show,
-)
-from seq2seq.run.errors import UsageError
-from seq2seq.run.naming import named_runs
-
-
-def parse() -> argparse.Namespace:
-    """Read the command line."""
-    parser = option_parser(__doc__)
-    parser.add_argument("words", nargs="+", metavar="RUN | KEY=VALUE", help=WORDS)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        help="the file (default: report.html in RUN; of several, report-OTHERS.html in the first)",
-    )
-    parser.add_argument(
-        "--sentences", type=int, default=50, help="of the test set, evenly spread (default: 50)"
-    )
-    parser.add_argument(
-        "--hypotheses", type=int, default=5, help="of each beam (default: 5, or all)"
-    )
-    args = parser.parse_intermixed_args()
-    args.runs, args.overrides = runs_and_overrides(args.words)
-    check(args)
-    return args
-
-
-def check(args: argparse.Namespace) -> None:
-    """Refuse invalid arguments."""
-    if not args.runs:
-        raise UsageError("report.py", "nothing to report on", "Give RUN.")
-    if together := [text for text in args.runs if len(named_runs(text)) > 1]:
-        raise UsageError(together[0], "is an ensemble", "Name its runs one by one.")
-    for name in ("sentences", "hypotheses"):
-        if getattr(args, name) < 1:
-            raise UsageError(f"--{name}", "less than one", "Give 1 or more.")
-
-
-def main() -> None:
-    """Write the report and print its path."""
-    args = parse()
-    from seq2seq.report.build import build, default_path  # torch takes seconds
-
-    path = args.output or default_path(args.runs)
-    text = build(args.runs, args.overrides, args.sentences, args.hypotheses, path.parent)
-    with output_stream(path) as file:
-        file.write(text.encode())
-    show(f"report  {path}")
-
+from seq2seq.cli.console import run_script
+from seq2seq.cli.report import main
 
 if __name__ == "__main__":
     run_script(main)

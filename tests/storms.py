@@ -261,11 +261,11 @@ def leftovers(root: Path) -> list[Path]:
 
 
 def difference(root: Path, other: Path) -> str | None:
-    """What `scripts/compare_runs.py` says of two runs; None if they are equal."""
-    from runs import module_of  # the zygote has no need of pytest
+    """What `seq2seq compare` says of two runs; None if they are equal."""
+    from seq2seq.cli.compare_runs import compare  # the zygote imports it when it is needed
+    from seq2seq.run.directory import RunDir
 
-    script = module_of("compare_runs")
-    return script.compare(script.RunDir.open(root), script.RunDir.open(other))
+    return compare(RunDir.open(root), RunDir.open(other))
 
 
 def inside(marks: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from runs import module_of, run_job  # noqa: E402
 
-import train  # noqa: E402
+from seq2seq.cli import train  # noqa: E402
 from seq2seq.cli.console import run_script  # noqa: E402
 
 LIBRARIES = [sys.prefix, sys.base_prefix, str(ROOT), *sys.path]
@@ -95,7 +95,7 @@ def evaluate(run: str) -> None:
 
 def script(name: str, *args: str) -> None:
     sys.argv = [f"scripts/{name}.py", *args]
-    SCRIPTS[name].main()
+    SCRIPTS[name].main(args)
 
 
 def lengths(run: str) -> None:
@@ -142,7 +142,7 @@ def attempt(name: str, run: str) -> tuple[int, str, float]:
     signal.alarm(60)  # a hang ends this process, and with it the test
     armed = True
     try:
-        run_script(lambda: ACTIONS[name](run))
+        run_script(lambda _: ACTIONS[name](run))
     except SystemExit as exit_:
         code = int(exit_.code or 0)
     finally:

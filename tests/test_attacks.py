@@ -21,7 +21,7 @@ from strangers import forge, write_config
 from toys import toy
 
 import seq2seq
-import train
+from seq2seq.cli import train
 from seq2seq.cli.console import Printable, output_stream, show
 from seq2seq.decoding.search import Hypothesis
 from seq2seq.decoding.translate import _candidate

@@ -43,7 +43,7 @@ from seq2seq.export.bundle import Bundle, special
 from seq2seq.export.ctranslate2 import save
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError
-from seq2seq.run.naming import NamedRun
+from seq2seq.run.models import NamedRun
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="exports need the extra `export`")
 pytest.importorskip("onnxscript", reason="exports need the extra `export`")

@@ -14,7 +14,7 @@ import pytest
 import strangers
 from runs import copy_of, run_here, run_job
 
-import train
+from seq2seq.cli import train
 from seq2seq.run.errors import UserError, one_line
 
 pytestmark = pytest.mark.e2e

@@ -21,7 +21,7 @@ from seq2seq.run import requirements
 from seq2seq.run.errors import PlatformError, one_line
 
 EARLY = ["train.py", "scripts/checkout.py", "seq2seq/__init__.py", "seq2seq/run/errors.py"]
-EARLY += ["seq2seq/run/requirements.py"]
+EARLY += [f"seq2seq/{x}.py" for x in ("run/requirements", "__main__", "cli/__init__", "cli/main")]
 
 
 def left(capsys) -> str:
@@ -99,14 +99,14 @@ def test_hydra_starts_where_argparse_checks_help_texts(monkeypatch):
         get_args_parser()
 
 
-SCRIPTS = ["train", "scripts/checkout", "scripts/decode", "scripts/evaluate", "scripts/verify"]
+SCRIPTS = ["scripts/checkout", "scripts/decode", "scripts/evaluate", "scripts/verify"]
 SCRIPTS += ["scripts/compare_runs", "scripts/check_authors_code"]
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_L11_versions_are_compared_before_anything_else_is_imported(name):
     body = ast.parse((ROOT / f"{name}.py").read_text("utf-8")).body
-    own = name in ("train", "scripts/checkout")
+    own = name == "scripts/checkout"
     call = "leave_if_too_old()" if own else "import checkout"
     at = [i for i, node in enumerate(body) if call in ast.unparse(node)]
     before = {ast.unparse(node) for node in body[: at[0]] if isinstance(node, ast.ImportFrom)}
@@ -115,6 +115,18 @@ def test_L11_versions_are_compared_before_anything_else_is_imported(name):
     assert all(text.startswith("from seq2seq.run.requirements import ") for text in ours)
     names = {a.name for node in body[: at[0]] if isinstance(node, ast.Import) for a in node.names}
     assert names <= set(sys.stdlib_module_names)
+
+
+def test_L11_a_command_compares_versions_before_it_is_imported():
+    """`train.py`, `seq2seq` and `python -m seq2seq` all go through here."""
+    tree = ast.parse((ROOT / "seq2seq/cli/main.py").read_text("utf-8"))
+    tops = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    ours = {name for name in tops if name.startswith("seq2seq")}
+    assert ours == {"seq2seq.cli", "seq2seq.run.requirements"}
+    run = next(node for node in tree.body if getattr(node, "name", "") == "run")
+    calls = [ast.unparse(node.func) for node in ast.walk(run) if isinstance(node, ast.Call)]
+    assert calls.index("leave_if_too_old") < calls.index("import_module")
+    assert 'run("train", sys.argv[1:])' in (ROOT / "train.py").read_text("utf-8")
 
 
 # CUDA

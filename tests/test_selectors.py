@@ -14,7 +14,7 @@ from toys import flip, folder, toy
 import seq2seq
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
-from seq2seq.run.naming import NamedRun, named_runs
+from seq2seq.run.models import NamedRun, named_runs
 from seq2seq.training import checkpoint
 
 UPDATES = (2, 4, 7)

@@ -162,7 +162,7 @@ def signalled(
     else:
         assert code == code_of_signal, (phase, code, child.err)
         assert signal.Signals(number).name in child.error
-        assert f"Continue with: python train.py resume={root.name}" in child.error
+        assert f"Continue with: python {ROOT}/train.py resume={root.name}" in child.error
         saved = child.error.startswith(f"stopped: {root.name}: saved at update ")
         assert saved or ends == "stopped", child.error
     return child, took

@@ -41,6 +41,11 @@ MISTAKES = {
         1,
         "error: config: trainer.clip_norm=0.0 is out of range. Use (0, inf).",
     ),
+    "a preset without its plus": (
+        ["experiment=quickstart"],
+        1,
+        "error: config: a preset is added with a plus. Type +experiment=quickstart.",
+    ),
     "a run that is there": (
         ["run_dir=old"],
         4,
@@ -132,7 +137,7 @@ def test_a_stop_that_was_asked_for_ends_the_whole_sweep(tmp_path):
     assert done.returncode == 75
     assert not errors(done)
     [line] = [line for line in done.stderr.splitlines() if line.startswith("stopped: ")]
-    assert "Continue with: python train.py resume=" in line
+    assert f"Continue with: python {ROOT}/train.py resume=" in line
     assert (tmp_path / "sweep" / "0" / "checkpoints").exists()
     assert not (tmp_path / "sweep" / "1").exists()
 
@@ -147,10 +152,6 @@ COMPOSING = {
     ),
     "seed.x=3": "unknown key 'seed.x'. 'seed' is a value, not a group.",
     "hydra.run.dirr=3": "unknown key 'hydra.run.dirr'. Did you mean 'hydra.run.dir'?",
-    "experiment=debug": (
-        "Could not override 'experiment'. No match in the defaults list. "
-        "Write +experiment=NAME, with the plus."
-    ),
     "scheduler=platau": (
         "In 'config': Could not find 'scheduler/platau'. "
         "Available: constant, cosine, cosine_short, inverse_sqrt, linear, plateau."
@@ -160,10 +161,10 @@ COMPOSING = {
         "Write key=value; quote a value with commas, brackets or letters beyond ASCII."
     ),
     "~model.hiden": (
-        "Could not delete from config. 'model.hiden' does not exist. See python train.py --help."
+        "Could not delete from config. 'model.hiden' does not exist. See seq2seq train --help."
     ),
     "model=3": "a group was given something else than a name. Write it as in model=small.",
-    "data.root=a,b": ("Ambiguous value for argument 'data.root=a,b'. See python train.py --help."),
+    "data.root=a,b": ("Ambiguous value for argument 'data.root=a,b'. See seq2seq train --help."),
 }
 
 

@@ -23,7 +23,7 @@ from hydra import compose, initialize_config_dir
 from runs import ROOT, assert_fails, composed, config_of, copy_of, environment, run_here, tiny_run
 from safetensors.torch import load_file, save
 
-import train
+from seq2seq.cli import train
 from seq2seq.cli.stages import summary
 from seq2seq.config.compose import load_run_config, to_config, to_yaml
 from seq2seq.data.prepare import load_tokenizers

@@ -28,7 +28,8 @@ from seq2seq.run.errors import (
     printable,
 )
 from seq2seq.run.memory import ADVICE, is_out_of_memory
-from seq2seq.run.naming import named_runs
+from seq2seq.run.models import named_runs
+from seq2seq.run.naming import command_name, expanded
 from seq2seq.run.signals import EXIT_CODES, set_alarm, signals_named
 from seq2seq.run.writing import explained
 
@@ -37,9 +38,12 @@ _GRACE = 3  # seconds to finish writing a line before a signal ends the script a
 _BLOCK = 1 << 16  # bytes read at once; the capacity of a pipe on Linux
 
 
+ONE_RUN = "run directory; NAME: the newest run in outputs/NAME; latest: the newest of all"
+"""Help text of the argument that names a run."""
+
 RUN = (
-    "run directory, as train.py prints it; RUN@best, RUN@last, RUN@update-12000: this checkpoint; "
-    "RUN@last5: the mean of the newest five; RUN_A+RUN_B: an ensemble"
+    f"{ONE_RUN}; RUN@best, RUN@last, RUN@update-12000: this checkpoint; RUN@last5: the mean of the "
+    "newest five; RUN_A+RUN_B: an ensemble"
 )
 """Help text of the argument that names a model."""
 
@@ -51,13 +55,18 @@ WORDS = f"{RUN}; overrides: decode.beam_size=12, device=cpu"
 
 
 def runs_and_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Separate runs, even with `=` in their paths, from overrides such as `decode.beam_size=12`."""
-    overrides = [
-        word
-        for word in words
-        if "=" in word and not all(run.path.exists() for run in named_runs(word))
-    ]
-    return [word for word in words if word not in overrides], overrides
+    """Separate runs, even with `=` in their paths, from overrides such as `decode.beam_size=12`.
+
+    Names of runs are replaced by their paths.
+    """
+    runs, overrides = [], []
+    for word in words:
+        named = named_runs(word)
+        if "=" in word and not all(run.path.exists() for run in named):
+            overrides.append(word)
+        else:
+            runs.append("+".join(map(str, named)))
+    return runs, overrides
 
 
 class Interrupt:
@@ -112,7 +121,7 @@ LEVELS, FIGURES = ("pieces", "words", "blanks"), ("png", "svg", "pdf")
 
 def option_parser(description: str | None) -> argparse.ArgumentParser:
     """Return a command line parser that refuses repeated options."""
-    parser = argparse.ArgumentParser(description=description)
+    parser = argparse.ArgumentParser(prog=command_name(), description=description)
     for action in (None, "store"):
         parser.register("action", action, _Once)
     return parser
@@ -145,17 +154,22 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
         "pieces of the vocabulary; words, marks and apostrophes cut off; or what stands between "
         "spaces, for tokenised text",
     )
-    parser.add_argument("--heatmaps", type=Path, metavar="DIRECTORY", help="draw every line in it")
+    parser.add_argument(
+        "--heatmaps", type=expanded, metavar="DIRECTORY", help="draw every line in it"
+    )
     parser.add_argument(
         "--figure", "--picture", choices=FIGURES, default=FIGURES[0], help="format of heatmaps"
     )
 
 
-def run_script(main: Callable[[], None]) -> None:
-    """Run a script's main function and exit with the documented code.
+def run_script(
+    main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None
+) -> None:
+    """Run the main function of a command or script and exit with the documented code.
 
-    Every script accepts `--extension MODULE`, for runs made with one. A closed pipe (`| head`) or a
-    signal ends it quietly; `SEQ2SEQ_DEBUG=1` shows tracebacks.
+    Arguments are by default those of the process. Every command accepts `--extension MODULE`, for
+    runs made with one. A closed pipe (`| head`) or a signal ends it quietly; `SEQ2SEQ_DEBUG=1`
+    shows tracebacks.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Printable())
@@ -164,8 +178,7 @@ def run_script(main: Callable[[], None]) -> None:
         signal.signal(number, signal.SIG_DFL)
     interrupt.install()
     try:
-        sys.argv[1:] = load_extensions(sys.argv[1:])
-        main()
+        main(load_extensions(sys.argv[1:] if arguments is None else arguments))
     except UserError as error:
         if os.environ.get(_DEBUG):
             raise
@@ -175,7 +188,7 @@ def run_script(main: Callable[[], None]) -> None:
             sys.exit(interrupt.code)
         if os.environ.get(_DEBUG):
             raise
-        name = Path(sys.argv[0]).name
+        name = command_name()
         if is_out_of_memory(error):
             sys.exit(print_error(MemoryLimitError(name, "out of memory", ADVICE)))
         sys.exit(print_error(internal_error(name, error, f"{_DEBUG}=1 in front")))
@@ -355,3 +368,8 @@ def show(text: str) -> None:
     """
     with output_stream(None) as output:
         output.write(escaped(f"{text}\n"))
+
+
+def tell(text: str) -> None:
+    """Write text to standard error; control characters are escaped."""
+    sys.stderr.write(escaped(f"{text}\n").decode())

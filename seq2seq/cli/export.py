@@ -11,7 +11,8 @@ from pathlib import Path
 
 from seq2seq.cli.console import RUN, option_parser, show
 from seq2seq.run.errors import PlatformError, UsageError
-from seq2seq.run.naming import NamedRun, named_runs
+from seq2seq.run.models import NamedRun, named_runs
+from seq2seq.run.naming import expanded
 
 FORMATS = ("model", "onnx", "ctranslate2")
 
@@ -20,7 +21,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
     parser.add_argument("run", help=RUN)
-    parser.add_argument("out", type=Path, metavar="OUT", help="directory to make")
+    parser.add_argument("out", type=expanded, metavar="OUT", help="directory to make")
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("--license", metavar="NAME", help="for the model card, such as apache-2.0")
     return parser.parse_args(argv)

@@ -62,6 +62,7 @@ from seq2seq.evaluation.test_set import (
 )
 from seq2seq.fidelity import compare
 from seq2seq.run import crash
+from seq2seq.run.checkpoints import updates
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, UserError
 from seq2seq.run.jsonable import to_json
@@ -70,7 +71,7 @@ from seq2seq.run.provenance import note_restart
 from seq2seq.run.reading import read_lines_of
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.run.writing import explained
-from seq2seq.training.checkpoint import load_some, updates
+from seq2seq.training.checkpoint import load_some
 from seq2seq.training.export import export
 from seq2seq.training.selection import closing_line
 from seq2seq.training.trainer import Trainer, stopped

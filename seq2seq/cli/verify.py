@@ -1,93 +1,38 @@
-"""Verifies the files of a run by their checksums.
+"""Check a run: compare every file that any computation reads with its checksum, a line each.
 
-Logs, metrics and figures are not covered: nothing is computed from them.
+This detects damage, not tampering: whoever writes a directory also writes its checksums.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+import argparse
+from collections.abc import Sequence
 
-from seq2seq.config.compose import load_run_config
-from seq2seq.data.prepare import REPORT, TOKENIZERS
-from seq2seq.run.checksums import (
-    CHECKSUMS,
-    MANIFEST,
-    RECORDS,
-    check_file,
-    entries_of,
-    read_checksummed,
-)
-from seq2seq.run.directory import CONFIG, RunDir
-from seq2seq.run.errors import RunDirError, UntrustedError
-from seq2seq.run.provenance import RECORD as PROVENANCE
-from seq2seq.run.reading import MAX_JSON_BYTES, parse_json, read_bytes
-from seq2seq.training.checkpoint import BEST, STATE, check_origins, directory_of, updates
-from seq2seq.training.export import MODEL
-from seq2seq.training.warm_start import ORIGIN
-
-SINGLE = (PROVENANCE, BEST, *RECORDS)
-"""Files that contain their own checksum."""
+from seq2seq.cli.console import ONE_RUN, option_parser, show
+from seq2seq.run.errors import RunDirError
+from seq2seq.run.naming import run_path
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One file of a run and what is wrong with it, None if it is intact."""
-
-    path: Path
-    problem: str | None
-
-
-def inspect(run: RunDir) -> Iterator[Finding]:
-    """Check every file of a run that any computation reads, each once."""
-    for path, check in _checks(run):
-        try:
-            check()
-        except (RunDirError, UntrustedError) as error:
-            where = "" if str(error.where) == str(path) else f"{error.where}: "
-            yield Finding(path, f"{where}{error.what}")
-        else:
-            yield Finding(path, None)
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = option_parser(__doc__)
+    parser.add_argument("run", type=run_path, help=ONE_RUN)
+    parser.add_argument("--quiet", action="store_true", help="only what is damaged")
+    return parser.parse_args(argv)
 
 
-def _checks(run: RunDir) -> Iterator[tuple[Path, Callable[[], object]]]:
-    # Single files, recorded files, directories with a manifest, the exported run inside this one.
-    yield run.path(CONFIG), lambda: load_run_config(run.checked(CONFIG))
-    for path in map(run.path, SINGLE):
-        if path.exists() or path.name in _expected(run):
-            yield path, partial(read_checksummed, path)
-    for record in map(run.path, RECORDS):
-        yield from _listed(record)
-    for manifest in (run.path(name) / MANIFEST for name in (TOKENIZERS, ORIGIN)):
-        if manifest.parent.exists():
-            yield manifest, partial(entries_of, manifest)
-            yield from _listed(manifest)
-    for directory in (directory_of(run, update) for update in updates(run)):
-        yield directory / MANIFEST, partial(check_origins, run, directory)
-        yield from _listed(directory / MANIFEST)
-    if run.path(MODEL).exists():
-        yield from _checks(RunDir(run.path(MODEL)))
+def main(argv: Sequence[str]) -> None:
+    """Print a line per file; exit with 4 if one is damaged."""
+    args = parse(argv)
+    from seq2seq.cli.inspection import inspect
+    from seq2seq.run.directory import RunDir
 
-
-def _listed(manifest: Path) -> Iterator[tuple[Path, Callable[[], object]]]:
-    """Yield the files of a manifest, if it can be read."""
-    with contextlib.suppress(RunDirError, UntrustedError):
-        for name, entry in entries_of(manifest).items():
-            if manifest.name == MANIFEST or name not in (CONFIG, PROVENANCE):  # already checked
-                yield manifest.parent / name, partial(check_file, manifest.parent / name, entry)
-
-
-def _expected(run: RunDir) -> set[str]:
-    """Return the names of `SINGLE` that this run must have; an exported model has none."""
-    names = set()
-    with contextlib.suppress(RunDirError, UntrustedError):  # reported by other checks
-        if run.path("tokens").exists():
-            names |= {PROVENANCE, REPORT}
-            if read_checksummed(run.path(PROVENANCE)).get("format", 1) >= 2:
-                names.add(CHECKSUMS)
-        for update in updates(run)[-1:]:
-            state = directory_of(run, update) / STATE
-            if parse_json(read_bytes(state, MAX_JSON_BYTES), state).get("best_update"):
-                names.add(Path(BEST).name)
-    return names
+    damaged = count = 0
+    for finding in inspect(RunDir.open(args.run)):
+        count += 1
+        damaged += finding.problem is not None
+        if finding.problem or not args.quiet:
+            state = f"DAMAGED  {finding.problem}" if finding.problem else "ok"
+            show(f"{finding.path.relative_to(args.run)}  {state}")
+    if damaged:
+        raise RunDirError(
+            args.run, f"{damaged} of {count} files are damaged", "Restore them from a copy."
+        )

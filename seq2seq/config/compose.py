@@ -1,12 +1,12 @@
 """Converts YAML files and the command line to the dataclasses of `schema/`.
 
 Everything passes through `to_config()`: values composed by Hydra and values saved by a run, which
-`load_run_config()` reads. No other part of the package sees Hydra or OmegaConf.
+`load_run_config()` reads. No other part of the package sees Hydra or OmegaConf. Hydra is imported
+where it is needed: decoding, which only reads saved values, starts sooner without it.
 """
 
 import difflib
 import logging
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
@@ -14,10 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
@@ -30,15 +26,23 @@ from seq2seq.config import upgrade
 from seq2seq.config.extensions import load_extensions
 from seq2seq.config.registry import groups
 from seq2seq.config.schema import Config
+from seq2seq.config.schema.ranges import interval
 from seq2seq.run.errors import ConfigError, RunDirError, UntrustedError
 from seq2seq.run.jsonable import to_json
+from seq2seq.run.naming import command
 from seq2seq.run.plain_yaml import read_plain_yaml
+
+_ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = next(path for path in (_ROOT.parent / "configs", _ROOT / "configs") if path.is_dir())
+"""The YAML files, in a checkout and in an installed package."""
 
 MAX_NUMBER = 10**15
 """The largest integer accepted, so that arithmetic stays within 64 bits."""
 
 _NAME = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(\.|$))[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """The name of a run: a valid directory name on every system."""
+
+_HOME = re.compile(r"^([^=~]+=)~(?=/|$)")
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +71,25 @@ DEFAULTS = {
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:
-    """Load extensions, register every option with Hydra, and return arguments in its grammar."""
+    """Load extensions, register every option with Hydra, and return arguments in its grammar.
+
+    Raises:
+        ConfigError: a preset is named without its plus.
+        UsageError: an extension cannot be imported.
+    """
     others = load_extensions(arguments)
     offer_options()
-    return [upgrade.current_spelling(argument) for argument in others]
+    for argument in others:
+        if argument.startswith("experiment="):
+            raise ConfigError("config", "a preset is added with a plus", f"Type +{argument}.")
+    # Most shells expand `~` in front of a word only.
+    return [_HOME.sub(rf"\1{Path.home()}", upgrade.current_spelling(text)) for text in others]
 
 
 def offer_options() -> None:
     """Store the defaults of every option in Hydra's config store, which backs the YAML files."""
+    from hydra.core.config_store import ConfigStore
+
     store, base = ConfigStore.instance(), Config()
     settings = to_json(base)
     for group, options in groups().items():
@@ -87,10 +102,10 @@ def offer_options() -> None:
 
 
 def composed(overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the unchecked values that Hydra composes from `configs/` and overrides."""
-    root = Path(__file__).resolve().parents[1]
-    configs = next(path for path in (root.parent / "configs", root / "configs") if path.is_dir())
-    with initialize_config_dir(str(configs), version_base="1.3"):
+    """Return the unchecked values that Hydra composes from `CONFIGS` and overrides."""
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         arguments = command_line(overrides)
         return settings_of(compose("config", arguments), arguments)
 
@@ -185,6 +200,11 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
 def _parsed(overrides: Sequence[str]) -> DictConfig:
     """Parse `key=value` texts with Hydra's grammar, so that `no` stays text and null is null."""
     tree = OmegaConf.create()
+    if not overrides:
+        return tree
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     for text in overrides:
         try:
             [item] = OverridesParser.create().parse_overrides([text])
@@ -201,15 +221,12 @@ def _check_ranges(config: Config) -> None:
     for key, f, value in _leaves(config):
         if "low" not in f.metadata or value is None:
             continue
-        low, high, open_ends = (f.metadata[k] for k in ("low", "high", "open"))
+        low, high, allowed = f.metadata["low"], f.metadata["high"], interval(f.metadata)
         if isinstance(value, int) and value > MAX_NUMBER:
             raise ConfigError("config", f"{key}={value} is too large", f"Use {MAX_NUMBER} or less.")
-        left = "(" if open_ends in ("low", "both") or low == -math.inf else "["
-        right = ")" if open_ends in ("high", "both") or high == math.inf else "]"
-        ends = (low if left == "[" else None, high if right == "]" else None)
+        ends = (low if allowed[0] == "[" else None, high if allowed[-1] == "]" else None)
         if not (low < value < high or value in ends):  # in this form, NaN fails
-            fix = f"Use {left}{low:g}, {high:g}{right}."
-            raise ConfigError("config", f"{key}={value} is out of range", fix)
+            raise ConfigError("config", f"{key}={value} is out of range", f"Use {allowed}.")
 
 
 def _check_together(config: Config) -> None:
@@ -285,6 +302,25 @@ def flatten(config: Config) -> dict[str, Any]:
     return {key: to_json(value) for key, _, value in _leaves(config)}
 
 
+def changed(config: Config) -> dict[str, Any]:
+    """Return what differs from the defaults of the chosen options: `{dotted key: plain value}`."""
+    found: dict[str, Any] = {}
+    defaults = Config()
+    for f in fields(config):
+        own: Any = getattr(config, f.name)
+        default: Any = getattr(defaults, f.name)
+        if not is_dataclass(own):
+            found |= {f.name: to_json(own)} if own != default else {}
+            continue
+        kind: Any = type(own)
+        if kind is not type(default):
+            found[f.name] = vars(own)["name"]  # as in `cell=lstm`
+            default = kind()
+        before = {key: value for key, _, value in _leaves(default)}
+        found |= {f"{f.name}.{k}": to_json(x) for k, _, x in _leaves(own) if x != before[k]}
+    return found
+
+
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
     for f in fields(config):
         value = getattr(config, f.name)
@@ -308,6 +344,8 @@ def composing_error(error: Exception) -> ConfigError:
     The first line of Hydra's message states the problem; for a misspelt key, the underlying
     exception has the full key and its siblings.
     """
+    from hydra.errors import MissingConfigException, OverrideParseException
+
     cause = error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         node = cause.parent_node
@@ -315,15 +353,15 @@ def composing_error(error: Exception) -> ConfigError:
         return _unknown_key(cause, known)
     if isinstance(error, OverrideParseException):
         fix = "Write key=value; quote a value with commas, brackets or letters beyond ASCII."
+        if odd := re.search(r"[^ -~]|[~&;#<>^`!]", error.override.partition("=")[2]):
+            fix = f"Quote the value, as it has {odd[0]!r}: 'KEY=\"VALUE\"'."
         return ConfigError("config", f"cannot read override {error.override!r}", fix)
     if is_about_a_group(error):
         what, fix = "a group was given something else than a name", "Write it as in model=small."
         return ConfigError("config", what, fix)
-    what, fix = str(error).splitlines()[0], "See python train.py --help."
+    what, fix = str(error).splitlines()[0], f"See {command('train', '--help')}."
     if isinstance(error, MissingConfigException) and error.options:
         fix = f"Available: {', '.join(error.options)}."
-    elif "'experiment'" in what and "No match in the defaults list" in what:
-        fix = "Write +experiment=NAME, with the plus."
     return ConfigError("config", what, fix)
 
 

@@ -8,7 +8,6 @@ Nothing is replaced: unreadable text is an error that names its line.
 import gzip
 import hashlib
 import io
-import logging
 import lzma
 import os
 import re
@@ -25,8 +24,6 @@ from seq2seq.data.encodings import form_of, likeliest
 from seq2seq.run.checksums import read_checksummed
 from seq2seq.run.errors import DataError, PlatformError, UserError
 from seq2seq.run.reading import expected
-
-logger = logging.getLogger(__name__)
 
 # Longer lines are refused, so that an archive of zeros cannot fill the memory.
 MAX_LINE_BYTES = 64 * 1024 * 1024
@@ -145,9 +142,6 @@ def scan_parallel(
 
     `languages` are those of source and target, if known.
     """
-    with open_regular(source) as one, open_regular(target) as other:
-        if os.path.sameopenfile(one.fileno(), other.fileno()):
-            logger.warning("%s is both source and target: the model would learn to copy", source)
     src_summary = FileSummary(source.name, languages=languages)
     tgt_summary = FileSummary(target.name, languages=languages[::-1])
     summaries += [src_summary, tgt_summary]
@@ -201,8 +195,10 @@ def open_unchanged(path: Path, summary: FileSummary) -> Iterator[io.FileIO]:
             raise DataError(path, what, "Let nothing write to it, and start again.")
 
 
-def open_regular(path: Path) -> io.FileIO:
+def open_regular(path: Path, advice: str = "Check the name.") -> io.FileIO:
     """Open a regular file to read bytes, unbuffered; a pipe or device could hang.
+
+    `advice` says what to do if there is none.
 
     Raises:
         DataError: there is no such file, or it is not a regular file.
@@ -215,7 +211,7 @@ def open_regular(path: Path) -> io.FileIO:
             raise DataError(path, what, "Name a file.")
         return path.open("rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError):
-        raise DataError(path, "no such file", "Check the name and data.root.") from None
+        raise DataError(path, "no such file", advice) from None
     except PermissionError:
         raise PlatformError(path, "may not be read", "Change its permissions.") from None
     except (OSError, ValueError) as error:  # a loop of links, a name too long, a NUL in it

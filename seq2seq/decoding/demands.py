@@ -14,6 +14,7 @@ from seq2seq.decoding.repeats import Repeats
 from seq2seq.decoding.request import Request
 from seq2seq.decoding.ruled import Demands, Rule
 from seq2seq.run.errors import DataError
+from seq2seq.run.naming import command
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Rulebook:
         asks = request.prefix or request.required or request.forbidden
         if asks and isinstance(self._target, RightToLeft):
             reversed_ = "a right-to-left model keeps to no prefix and no words"
-            raise DataError(where, reversed_, "Let it score: scripts/rerank.py.")
+            raise DataError(where, reversed_, f"Let it score: {command('rerank')}.")
         if asks and self._carrying:
             carrying = "a model with data.placeholders keeps to no prefix and no words"
             raise DataError(where, carrying, "Leave them out.")

@@ -3,12 +3,14 @@
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, Device, Mean
@@ -25,7 +27,8 @@ from seq2seq.model.ensemble import Decodable, Ensemble, Mixture
 from seq2seq.run.checksums import MANIFEST, entries_of
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError, PlatformError, RunDirError, UsageError
-from seq2seq.run.naming import named_runs
+from seq2seq.run.models import named_runs
+from seq2seq.run.naming import command
 from seq2seq.training.checkpoint import load_weights
 
 log = logging.getLogger(__name__)
@@ -204,7 +207,7 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
     """Load a trained run, or several as an ensemble with the settings of the first.
 
     Args:
-        run: A run directory, as printed by `train.py`; `RUN@best`, `RUN@last`, `RUN@update-12000`
+        run: A run directory, its name or `latest`; `RUN@best`, `RUN@last`, `RUN@update-12000`
             for this checkpoint, `RUN@last5` for the mean of the newest five; `hf:NAME` or
             `hf:NAME@REVISION` for a model on the Hugging Face Hub. `RUN_A+RUN_B`, or a list, is an
             ensemble.
@@ -230,7 +233,7 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
     for member, config in zip(runs, configs, strict=True):
         if config.data.target_order is not first.data.target_order:
             order = f"writes {config.data.target_order}, {runs[0].root} does not"
-            raise RunDirError(member.root, order, "Let it score: scripts/rerank.py.")
+            raise RunDirError(member.root, order, f"Let it score: {command('rerank')}.")
     if first.threads is not None:
         torch.set_num_threads(first.threads)
 
@@ -264,8 +267,28 @@ def new_model(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDe
 
 def outline(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDecoder:
     """Build a model on the meta device: names and shapes of its weights, without memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Undrawn():
         return _build(cfg, tokenizers)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Leaves initial weights undrawn: on the meta device there are none.
+
+    Drawing from a normal distribution there makes torch import its compiler, which takes seconds.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        own = getattr(func, "__module__", None) == "torch.nn.init"
+        if own or func in (Tensor.normal_, Tensor.uniform_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def _build(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDecoder:

@@ -25,7 +25,7 @@ from seq2seq.evaluation.test_set import (
 )
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DataError
-from seq2seq.run.naming import NamedRun, named_runs
+from seq2seq.run.models import NamedRun, named_runs
 
 Columns = tuple[list[str], list[str]]
 """Source sentences and their references."""

@@ -13,7 +13,7 @@ from seq2seq.decoding.translate import search_rules
 from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.run.checksums import read_directory
 from seq2seq.run.directory import RunDir
-from seq2seq.run.naming import NamedRun
+from seq2seq.run.models import NamedRun
 
 DESCRIPTION = "export.json"
 

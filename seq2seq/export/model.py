@@ -19,12 +19,14 @@ from seq2seq.data.prepare import REPORT, TOKENIZERS
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.evaluation.test_set import Results, read_results
 from seq2seq.report.of_run import SCORES
+from seq2seq.run.checkpoints import directory_of
 from seq2seq.run.checksums import read_checksummed, read_directory
-from seq2seq.run.directory import CONFIG, RunDir
+from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
-from seq2seq.run.naming import NamedRun
+from seq2seq.run.models import NamedRun
+from seq2seq.run.naming import CONFIG
 from seq2seq.run.reading import expected
-from seq2seq.training.checkpoint import directory_of, pack
+from seq2seq.training.checkpoint import pack
 from seq2seq.training.export import fill, public_config
 
 CARD = "README.md"

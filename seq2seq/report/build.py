@@ -20,7 +20,7 @@ from seq2seq.report.page import page
 from seq2seq.report.sentence import describe
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
-from seq2seq.run.naming import NamedRun, named_runs
+from seq2seq.run.models import NamedRun, named_runs
 from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import expected
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,10 +29,10 @@ from seq2seq.run.checksums import (
 )
 from seq2seq.run.errors import PlatformError, RunDirError, UntrustedError
 from seq2seq.run.lock import RunLock
+from seq2seq.run.naming import CONFIG, assignment, other_names
 from seq2seq.run.reading import COPY_BACK, NOT_ALLOWED, RESTORE, RUN_AGAIN, check_tree
 from seq2seq.run.writing import explained
 
-CONFIG = "config.yaml"
 _ASIDE = ".old-"
 _TEMPORARY = re.compile(r"\.(tmp|trash|old)-")
 
@@ -63,9 +64,8 @@ class RunDir:
         ours = (root / "run.json").exists()  # otherwise config.yaml may be a user's own
         if config.exists() and (run.has_data() or not ours):
             run.unlock()
-            raise RunDirError(
-                root, "already holds a run", f"Continue it with resume={root}, or name another."
-            )
+            fix = f"Continue it with {shlex.quote(assignment('resume', root))}, or name another."
+            raise RunDirError(root, "already holds a run", fix)
         return run
 
     @classmethod
@@ -85,7 +85,7 @@ class RunDir:
             raise PlatformError(where, "may not be read", "Change its permissions.") from None
         except (OSError, ValueError):
             what = "holds no run (no config.yaml)"
-            raise RunDirError(root, what, "Name a run directory.") from None
+            raise RunDirError(root, what, other_names(root)) from None
         return cls(root)
 
     def has_data(self) -> bool:
@@ -136,6 +136,13 @@ class RunDir:
     def unlock(self) -> None:
         """Release the lock before the process ends."""
         self._lock.release()
+
+    def discard(self) -> None:
+        """Delete the run, and the directories above it that are empty then."""
+        self.unlock()
+        with explained(self.root):
+            writing.delete_directory(self.root)
+            writing.delete_empty(self.root.parent)
 
     def write(self, name: str, data: bytes | str) -> Path:
         """Write a file, atomically replacing an older one."""

@@ -8,8 +8,9 @@ import functools
 import re
 from pathlib import Path
 
-from seq2seq.run.directory import CONFIG, RunDir
+from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError, RunDirError
+from seq2seq.run.naming import CONFIG
 
 NAME = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?")
 

@@ -1,5 +1,6 @@
 """The lock of a run: only one process at a time may change it."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -38,10 +39,11 @@ class RunLock:
         with explained(self.path):
             descriptor = writing.open_lock(self.path)
         if not _lock(descriptor, self.path):
-            owner = _owner(descriptor)
-            os.close(descriptor)
-            what = f"in use by {owner}"
-            raise RunDirError(self.path.parent, what, "Wait for it, or stop it first.")
+            owner = _owner(descriptor)  # waits, and so outlasts an `is_locked` elsewhere
+            if not _lock(descriptor, self.path):
+                os.close(descriptor)
+                what = f"in use by {owner}"
+                raise RunDirError(self.path.parent, what, "Wait for it, or stop it first.")
         self._descriptor = descriptor
         if hasattr(os, "register_at_fork"):  # a child that keeps it open would hold the lock
             os.register_at_fork(after_in_child=self.release)
@@ -55,6 +57,19 @@ class RunLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds a lock file; False where that cannot be found out."""
+    from filelock import lock_descriptor
+
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return not lock_descriptor(descriptor, blocking=False)
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _lock(descriptor: int, path: Path) -> bool:

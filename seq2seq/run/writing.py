@@ -136,6 +136,12 @@ def delete_directory(path: Path) -> None:
         shutil.rmtree(path)
 
 
+def delete_empty(path: Path) -> None:
+    """Delete a directory, and those above it, while they are empty."""
+    with contextlib.suppress(OSError):
+        os.removedirs(path)
+
+
 def sync_directory(directory: Path) -> None:
     """Sync the names in a directory to disk: a rename is only durable after this."""
     if hasattr(os, "O_DIRECTORY"):  # Windows cannot open directories, and syncs names by itself

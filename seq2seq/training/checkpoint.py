@@ -17,20 +17,28 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.config.compose import MAX_NUMBER
+from seq2seq.run.checkpoints import (
+    BEST,
+    DIRECTORY,
+    best_update,
+    directory_of,
+    update_of,
+    updates,
+)
 from seq2seq.run.checksums import (
     MANIFEST,
     MAX_FILE_BYTES,
     NewerVersionError,
     entry_of_file,
-    read_checksummed,
     read_directory,
     read_manifest,
     verify_directory,
     with_checksum,
 )
-from seq2seq.run.directory import CONFIG, RunDir
+from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError, RunDirError
 from seq2seq.run.jsonable import from_json, to_json
+from seq2seq.run.naming import CONFIG
 from seq2seq.run.plain_yaml import MAX_CONFIG_BYTES
 from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import RESTORE, parse_json, read_bytes
@@ -38,13 +46,10 @@ from seq2seq.training.averaging import WeightAverage
 
 log = logging.getLogger(__name__)
 
-DIRECTORY = "checkpoints"
-BEST = f"{DIRECTORY}/best.json"
 MODEL, AVERAGE = "model.safetensors", "average.safetensors"
 OPTIMIZER, STATE = "optimizer.safetensors", "state.json"
 ORIGINS = ("data_report.json", "tokenizers/source.*", "tokenizers/target.*")
 """The files that the weights depend on, besides the config."""
-_NAME = re.compile(r"(?:update|step)-(\d{8})")  # 0.1.0 called them step-NNNNNNNN
 
 
 @dataclass
@@ -92,23 +97,6 @@ class TrainingState:
 # Which checkpoints there are ----------------------------------------------------------------------
 
 
-def updates(run: RunDir) -> list[int]:
-    """Return the updates at which there are checkpoints, oldest first."""
-    found = [_NAME.fullmatch(path.name) for path in run.path(DIRECTORY).glob("*")]
-    return sorted({int(match.group(1)) for match in found if match})
-
-
-def directory_of(run: RunDir, update: int) -> Path:
-    """Return the directory of the checkpoint of an update."""
-    new, old = (run.path(f"{DIRECTORY}/{word}-{update:08d}") for word in ("update", "step"))
-    return old if old.is_dir() and not new.is_dir() else new
-
-
-def update_of(path: Path) -> int:
-    """Return the update of a checkpoint directory."""
-    return int(path.name.rpartition("-")[2])
-
-
 def newest(run: RunDir) -> Path | None:
     """Return the newest checkpoint that verifies; warn about damaged ones and skip them.
 
@@ -128,19 +116,6 @@ def newest(run: RunDir) -> Path | None:
             f"Restore one from a copy. To train again from the start: rm -r {run.path(DIRECTORY)}",
         )
     return None
-
-
-def best_update(run: RunDir) -> int | None:
-    """Return the update of the best checkpoint, if one is recorded."""
-    if not run.path(BEST).exists():
-        return None
-    try:
-        best = read_checksummed(run.path(BEST))
-    except RunDirError as error:
-        log.warning("%s is damaged (%s)", error.where, error.what)
-        return None
-    update = best.get("update", best.get("step"))  # the name in 0.1.0
-    return update if isinstance(update, int) and 0 <= update <= MAX_NUMBER else None
 
 
 def selected(run: RunDir, selector: str) -> list[int]:
@@ -371,7 +346,9 @@ def _allocate(model: nn.Module) -> None:
     for module in model.modules():
         for name, outlined in list(module.named_parameters(recurse=False)):
             if outlined not in made:
-                made[outlined] = nn.Parameter(torch.empty_like(outlined, device="cpu"))
+                # Not `empty_like`, which for the meta device imports torch's compiler: a second.
+                empty = torch.empty(outlined.shape, dtype=outlined.dtype)
+                made[outlined] = nn.Parameter(empty)
             setattr(module, name, made[outlined])
 
 

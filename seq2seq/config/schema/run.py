@@ -26,10 +26,10 @@ class LoggingConfig:
     """What is logged in training; nothing here changes the weights."""
 
     every: int = at_least(1, default=50)  # updates between log lines
-    tensorboard: bool = True
+    tensorboard: bool = True  # write curves and pictures for it
     # Validation translations shown in TensorBoard, the first `heatmaps` of them with a heatmap
     samples: int = at_least(0, default=8)
-    heatmaps: int = at_least(0, default=2)
+    heatmaps: int = at_least(0, default=2)  # heatmaps in TensorBoard per validation
 
 
 @dataclass(kw_only=True)
@@ -47,7 +47,7 @@ class InitConfig:
     parts: list[str] | None = None
     # Files of word vectors, in the text format of word2vec and GloVe; as wide as the embeddings
     source_vectors: str | None = None
-    target_vectors: str | None = None
+    target_vectors: str | None = None  # the same for the target side
 
     def check(self, _config: Any) -> None:
         """Check that parts and new pieces are given with a run."""
@@ -65,10 +65,10 @@ Device = StrEnum("Device", "auto cpu cuda mps")
 class Config:
     """All settings. The defaults are the paper's RNNsearch; groups of type `Any` have options."""
 
-    name: str = "rnnsearch"
+    name: str = "rnnsearch"  # of the run: it goes into outputs/NAME
     # The paper that a preset of another model follows, and where it differs; for `fidelity.md`
     follows: str = ""
-    seed: int = at_least(0, default=1)
+    seed: int = at_least(0, default=1)  # of weights, order and dropout
     device: Device = Device.auto
     # CPU threads; null leaves torch's choice. Results are exact only at an equal number.
     threads: int | None = number(1, 1024, default=None)

@@ -16,10 +16,10 @@ class AdadeltaConfig:
     """Zeiler's rule, the paper's B.2."""
 
     name: str = "adadelta"
-    lr: float = number(0, default=1.0, open_ends="low")
+    lr: float = number(0, default=1.0, open_ends="low")  # learning rate
     rho: float = number(0, 1, default=0.95, open_ends="both")  # 0.95 is B.2; torch's default is 0.9
     eps: float = number(0, default=1e-6, open_ends="low")  # 1e-6 is B.2
-    weight_decay: float = at_least(0, default=0.0)
+    weight_decay: float = at_least(0, default=0.0)  # an L2 penalty
 
 
 @option("optimizer")
@@ -28,11 +28,11 @@ class AdamConfig:
     """Adam with decoupled weight decay."""
 
     name: str = "adam"
-    lr: float = number(0, default=0.001, open_ends="low")
-    beta1: float = share(0.9)
-    beta2: float = share(0.98)
-    eps: float = number(0, default=1e-8, open_ends="low")
-    weight_decay: float = at_least(0, default=0.0)
+    lr: float = number(0, default=0.001, open_ends="low")  # learning rate
+    beta1: float = share(0.9)  # decay of the mean of gradients
+    beta2: float = share(0.98)  # decay of the mean of their squares
+    eps: float = number(0, default=1e-8, open_ends="low")  # added to the denominator
+    weight_decay: float = at_least(0, default=0.0)  # decoupled
 
 
 @option("scheduler")
@@ -49,8 +49,8 @@ class PlateauConfig:
     """Multiply the rate by `factor` after `patience` validations without a better score."""
 
     name: str = "plateau"
-    factor: float = number(0, 1, default=0.5, open_ends="both")
-    patience: int = at_least(0, default=1)
+    factor: float = number(0, 1, default=0.5, open_ends="both")  # multiplies the learning rate
+    patience: int = at_least(0, default=1)  # validations without progress before it does
     min_factor: float = number(0, 1, default=0.01)  # lower limit, relative to `lr`
 
 
@@ -124,7 +124,7 @@ class TrainerConfig:
     freeze: list[str] = field(default_factory=list)
     # Factors of the learning rate, by such names: {encoder: 0.1}; matching factors are multiplied
     lr_factors: dict[str, float] | None = None
-    label_smoothing: float = share(0.0)
+    label_smoothing: float = share(0.0)  # share of probability for other words
     precision: Precision = Precision.fp32
     # Stop, or compute the gradient in parts of the batch, halved until they fit. The gradient is
     # the same up to rounding, so such a run is not exact: metrics name every update that was split.
@@ -135,7 +135,7 @@ class TrainerConfig:
     # averaging, Izmailov et al. 2018, arXiv:1803.05407; 0.75 there); null is off
     swa_start: float | None = number(0, 1, default=None, open_ends="high")
     max_updates: int = at_least(1, default=288_000)  # 288,000 for RNNsearch-50 (Table 2)
-    max_epochs: int | None = at_least(1, default=None)
+    max_epochs: int | None = at_least(1, default=None)  # passes over the corpus; null sets no limit
     # Stop after n minutes of this process; the run can be resumed (exit code 75)
     max_minutes: float | None = number(0, default=None, open_ends="low")
     # Updates between validations; a checkpoint is written at each

@@ -20,7 +20,7 @@ class LayersConfig:
     """A stack of layers; its width is `model.hidden_size`."""
 
     has_cells: ClassVar = False
-    layers: int = size(6)
+    layers: int = size(6)  # pairs of sub-layers
     inner_size: int = size(2048)  # d_ff, of the feed-forward networks
     norm: Norm = Norm.post
     activation: Activation = Activation.relu
@@ -37,7 +37,7 @@ class SelfAttentionConfig(LayersConfig):
     """Every word attends to all words of the source (3.1)."""
 
     name: str = "self_attention"
-    heads: int = size(8)
+    heads: int = size(8)  # of each attention sub-layer
 
     def check(self, config: Any) -> None:
         """Check that the sizes match."""
@@ -68,7 +68,7 @@ class LayersAttentionConfig:
     """
 
     name: str = "layers"
-    heads: int = size(8)
+    heads: int = size(8)  # of each attention sub-layer
     layer: int | None = number(1, 1000, default=None)  # the first is 1; null: the last
     head: int | None = number(1, 1000, default=None)  # the first is 1; null: the mean of all
 

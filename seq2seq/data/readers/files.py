@@ -28,6 +28,8 @@ _PARQUET_ROWS = 1000  # read at a time
 def read_parallel_files(place: Place) -> Pairs:
     """Read two text files; line n of one translates line n of the other."""
     source, target = (_openable(place, name) for name in place.names)
+    if source.samefile(target):
+        logger.warning("%s is both source and target: the model would learn to copy", source)
     # File names that suggest swapped sides are only a hint, so warn.
     languages = place.languages
     named = [_language_in_name(path, languages) for path in (source, target)]
@@ -121,7 +123,7 @@ def _text(value: object, where: str) -> str:
 
 def _openable(place: Place, name: str) -> Path:
     path = place.path(name)
-    open_regular(path).close()
+    open_regular(path, "Check the name and data.root.").close()
     return path
 
 

@@ -1,0 +1,31 @@
+"""Print the settings of a run as YAML, defaults and those of older versions included.
+
+With --diff, prints only what differs from the defaults, as words for a command line.
+"""
+
+import json
+import shlex
+from collections.abc import Sequence
+
+from seq2seq.cli.console import ONE_RUN, option_parser, show
+from seq2seq.run.naming import CONFIG, assignment, run_path
+
+
+def main(argv: Sequence[str]) -> None:
+    """Print."""
+    parser = option_parser(__doc__)
+    parser.add_argument("run", type=run_path, help=ONE_RUN)
+    parser.add_argument("--diff", action="store_true", help="only what differs from the defaults")
+    args = parser.parse_args(argv)
+    from seq2seq.config.compose import changed, load_run_config, to_yaml
+    from seq2seq.run.directory import RunDir
+
+    config = load_run_config(RunDir.open(args.run).checked(CONFIG))
+    if not args.diff:
+        show(to_yaml(config).rstrip())
+        return
+    words = (
+        assignment(key, value) if isinstance(value, str) else f"{key}={json.dumps(value)}"
+        for key, value in changed(config).items()
+    )
+    show("\n".join(map(shlex.quote, words)))

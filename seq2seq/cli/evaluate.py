@@ -1,0 +1,145 @@
+"""Score translations: BLEU, also tokenised, chrF and TER, each with its signature; error rates.
+
+With one RUN, translates the run's test set. With several, tests whether the others differ from the
+first by more than chance. With --hypotheses, scores any pair of files. With --by-length, shows BLEU
+by source length for one or several runs, as a table and a plot; with --attention, statistics of
+their attention, as a table and in words.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seq2seq.cli.console import (
+    TARGET_LANGUAGE,
+    WORDS,
+    option_parser,
+    output_stream,
+    runs_and_overrides,
+    show,
+)
+from seq2seq.data.text import read_parallel
+from seq2seq.run.errors import UsageError
+from seq2seq.run.jsonable import to_json
+from seq2seq.run.naming import expanded
+
+if TYPE_CHECKING:
+    from seq2seq.evaluation.test_set import Results
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = option_parser(__doc__)
+    parser.add_argument("words", nargs="*", metavar="RUN | KEY=VALUE", help=WORDS)
+    parser.add_argument(
+        "--source", type=expanded, help="translate this file instead of the test set"
+    )
+    parser.add_argument(
+        "--reference",
+        type=expanded,
+        action="append",
+        help="its reference translations; several with --hypotheses: again, one file each",
+    )
+    parser.add_argument("--hypotheses", type=expanded, help="score this file, translate nothing")
+    parser.add_argument(
+        "--tokenizer", help="BLEU's, without RUN (default: what suits the language or the script)"
+    )
+    parser.add_argument(
+        "--language",
+        default="",
+        help="of the files, without RUN: adds the tokenised BLEU where words have spaces",
+    )
+    parser.add_argument(
+        "--target-language",
+        metavar="CODE",
+        help=f"{TARGET_LANGUAGE}; of its test set, only that part",
+    )
+    parser.add_argument("--by-length", type=expanded, metavar="PNG", help="BLEU by source length")
+    parser.add_argument(
+        "--attention",
+        action="store_true",
+        help="error rate against gold links, shift, entropy, coverage, order; along the references",
+    )
+    parser.add_argument("--json", type=expanded, help="write the scores to this file, too")
+    args = parser.parse_intermixed_args(argv)
+    args.runs, args.overrides = runs_and_overrides(args.words)
+    check(args)
+    return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse incompatible arguments."""
+    shown = args.by_length or args.attention
+    shown = shown or args.target_language
+    if args.hypotheses and (args.words or args.source or shown or not args.reference):
+        raise UsageError("--hypotheses", "scores a file against --reference", "Give just these.")
+    if not args.hypotheses and not args.runs:
+        raise UsageError("evaluate", "nothing to score", "Give RUN, or --hypotheses.")
+    if not args.hypotheses and bool(args.source) != bool(args.reference):
+        raise UsageError("--source", "needs --reference, and it needs --source", "Give both.")
+    if not args.hypotheses and len(args.reference or ()) > 1:
+        what = "is given several times, which is for --hypotheses"
+        raise UsageError("--reference", what, "Translate with `seq2seq decode` first.")
+    if args.attention and args.by_length:
+        raise UsageError("--attention", "is another table than --by-length", "Give one of them.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Score and print."""
+    args = parse(argv)
+    if args.hypotheses:
+        results = score_files(args)
+        text, values = str(results), to_json(results)
+    else:
+        text, values = score_runs(args)
+    if args.json:
+        with output_stream(args.json) as file:
+            file.write(json.dumps(values, indent=2, ensure_ascii=False).encode())
+    show(text)
+
+
+def score_files(args: argparse.Namespace) -> "Results":
+    """Score one file against another."""
+    from seq2seq.evaluation.error_rates import score_exactness
+    from seq2seq.evaluation.scoring import score
+    from seq2seq.evaluation.test_set import Results
+
+    first, *others = args.reference
+    hypotheses, references = columns(args.hypotheses, first)
+    more = [columns(args.hypotheses, path)[1] for path in others]
+    scores = score(hypotheses, references, args.tokenizer, args.language, more).scores
+    exactness = score_exactness(hypotheses, [references, *more]).scores
+    return Results(sentences=len(references), scores={**scores, **exactness}, exact=True)
+
+
+def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
+    """Score the translations of the runs; return the text to show, and the numbers."""
+    from seq2seq.alignment.heatmap import to_png
+    from seq2seq.evaluation import attention, by_length, significance  # torch takes seconds
+    from seq2seq.evaluation.runs import TestedRun, compare_runs, named
+
+    given = columns(args.source, args.reference[0]) if args.source else None
+    runs = [TestedRun(name, args.overrides, given, args.target_language) for name in args.runs]
+    if args.by_length:
+        lengths = {name: run.by_length() for name, run in named(runs).items()}
+        bins = {name: found.bins for name, found in lengths.items()}
+        with output_stream(args.by_length) as file:
+            figure = by_length.plot_length_bleu(bins, by_length.unit_of(lengths.values()))
+            file.write(to_png(figure))
+        return by_length.as_table(lengths), to_json(lengths)
+    if args.attention:
+        scores = {name: run.attention() for name, run in named(runs).items()}
+        return attention.as_table(scores), to_json(scores)
+    if len(runs) > 1:
+        comparisons = compare_runs(named(runs))
+        return significance.as_table(comparisons), to_json(comparisons)
+    results = runs[0].results()
+    return str(results), to_json(results)
+
+
+def columns(source: Path, target: Path) -> tuple[list[str], list[str]]:
+    """Read two files with the same number of lines."""
+    pairs = list(read_parallel(source, target))
+    return [src for src, _ in pairs], [tgt for _, tgt in pairs]

@@ -1,0 +1,40 @@
+"""The command `seq2seq`: finds a command in the table and imports its module.
+
+An older Python must be able to parse this module.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from seq2seq.cli import COMMANDS
+from seq2seq.run.requirements import leave_if_too_old
+
+
+def main() -> None:
+    """Run the command that the command line names."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in COMMANDS:
+        run(name, arguments)
+        return
+    from seq2seq.cli import overview
+    from seq2seq.cli.console import run_script
+
+    run_script(overview.main, [name, *arguments])
+
+
+def run(name: str, arguments: Sequence[str]) -> None:
+    """Run a command of the table."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback before there is a handler
+    leave_if_too_old()
+    command = import_module(COMMANDS[name][0]).main
+    if name == "train":  # has something to save, so it handles signals and errors itself
+        command(arguments)
+        return
+    from seq2seq.cli.console import run_script
+
+    run_script(command, arguments)

@@ -1,0 +1,64 @@
+"""Write a report of one run, or of several side by side, as one self-contained HTML file.
+
+It has settings compared to the paper, learning curves, scores, BLEU by source length, and
+translations of the test set with interactive attention: of every hypothesis of the beam, of greedy
+search, and of the reference (forced decoding).
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from seq2seq.cli.console import (
+    WORDS,
+    option_parser,
+    output_stream,
+    runs_and_overrides,
+    show,
+)
+from seq2seq.run.errors import UsageError
+from seq2seq.run.models import named_runs
+from seq2seq.run.naming import expanded
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = option_parser(__doc__)
+    parser.add_argument("words", nargs="+", metavar="RUN | KEY=VALUE", help=WORDS)
+    parser.add_argument(
+        "--output",
+        type=expanded,
+        help="the file (default: report.html in RUN; of several, report-OTHERS.html in the first)",
+    )
+    parser.add_argument(
+        "--sentences", type=int, default=50, help="of the test set, evenly spread (default: 50)"
+    )
+    parser.add_argument(
+        "--hypotheses", type=int, default=5, help="of each beam (default: 5, or all)"
+    )
+    args = parser.parse_intermixed_args(argv)
+    args.runs, args.overrides = runs_and_overrides(args.words)
+    check(args)
+    return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse invalid arguments."""
+    if not args.runs:
+        raise UsageError("report", "nothing to report on", "Give RUN.")
+    if together := [text for text in args.runs if len(named_runs(text)) > 1]:
+        raise UsageError(together[0], "is an ensemble", "Name its runs one by one.")
+    for name in ("sentences", "hypotheses"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name}", "less than one", "Give 1 or more.")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Write the report and print its path."""
+    args = parse(argv)
+    from seq2seq.report.build import build, default_path  # torch takes seconds
+
+    path = args.output or default_path(args.runs)
+    text = build(args.runs, args.overrides, args.sentences, args.hypotheses, path.parent)
+    with output_stream(path) as file:
+        file.write(text.encode())
+    show(f"report  {path}")

@@ -1,0 +1,88 @@
+"""Rerank n-best lists with models that score the translations of another.
+
+With --tune, tunes the weights of the features on lists of validation sentences, and writes them to
+the file that reranking reads. Features: the score of the search, the length, and the
+log-probability by each model.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from seq2seq.cli.console import ONE_RUN, option_parser, output_stream, show
+from seq2seq.run.models import run_paths
+from seq2seq.run.naming import expanded
+
+SCORERS = {
+    "forward": "translates in the same direction, such as one with data.target_order=right_to_left",
+    "reverse": "translates in the opposite direction",
+    "language_model": "of the target: trained on a source that is . for every sentence",
+}
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = option_parser(__doc__)
+    parser.add_argument("nbest", type=expanded, help="of decode --format jsonl, or nbest")
+    parser.add_argument("--source", type=expanded, help="what was translated, for --format nbest")
+    for name, what in SCORERS.items():
+        option = f"--{name.replace('_', '-')}"
+        text = f"{ONE_RUN}, that {what}; may stand twice"
+        parser.add_argument(
+            option, type=run_paths, metavar="RUN", action="append", default=[], help=text
+        )
+    several = "of models that have several; --reverse writes the source language"
+    parser.add_argument("--target-language", metavar="CODE", help=several)
+    parser.add_argument("--source-language", metavar="CODE", help=several)
+    parser.add_argument(
+        "--weights", type=expanded, required=True, help="JSON, read, or written by --tune"
+    )
+    parser.add_argument(
+        "--tune", type=expanded, metavar="REFERENCE", help="find weights for this text"
+    )
+    parser.add_argument("--output", type=expanded, help="whole or absent (default: stdout)")
+    parser.add_argument(
+        "--format",
+        choices=("text", "jsonl"),
+        default="text",
+        help="jsonl: all, with their features",
+    )
+    parser.add_argument("overrides", nargs="*", help="decode.batch_sentences=32, device=cpu, ...")
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Score, tune if requested, and choose."""
+    args = parse(argv)
+    import seq2seq  # torch takes seconds; --help does not need it
+    from seq2seq.data.text import read_lines
+    from seq2seq.decoding.rerank import SCORE, Scorer, add_scores, read_nbest, read_weights, tune
+    from seq2seq.evaluation.scoring import bleu_metric
+
+    lists = read_nbest(args.nbest, args.source)
+    for scorer in Scorer:
+        language = args.source_language if scorer is Scorer.reverse else args.target_language
+        for run in getattr(args, scorer):
+            model = seq2seq.load(run, args.overrides)
+            add_scores(lists, scorer, model, language if model.config.data.tags else None)
+    if args.tune:
+        references = list(read_lines(args.tune))
+        metric = bleu_metric(references=references)
+        weights = tune(lists, references, metric)
+        texts = {"before": {SCORE: 1.0}, "after": weights}
+        bleu = {
+            name: metric.corpus_score([own.best(w) for own in lists], [references]).score
+            for name, w in texts.items()
+        }
+        values = {"weights": weights, "bleu": bleu, "signature": str(metric.get_signature())}
+        with output_stream(args.weights) as file:
+            file.write(json.dumps(values, indent=2).encode())
+        show(f"BLEU {bleu['before']:.2f} -> {bleu['after']:.2f}: {args.weights}")
+        return
+    weights = read_weights(args.weights, lists)
+    with output_stream(args.output) as output:
+        for own in lists:
+            line = own.best(weights)
+            if args.format == "jsonl":
+                line = json.dumps(own.as_dict(weights), ensure_ascii=False)
+            output.write(f"{line}\n".encode())

@@ -1,0 +1,186 @@
+"""Score given translations (forced decoding): log-probability, perplexity and alignment.
+
+Without --format, prints totals over all pairs; with one, writes every pair, and totals to stderr.
+With --reverse, combines the links of two runs of opposite directions. --level sets the unit of
+tokens: log-probabilities of a word and attention to it are sums over its pieces, attention from it
+is their mean.
+"""
+
+import argparse
+import collections
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from seq2seq.alignment.links import SYMMETRISATIONS, GoldLinks, alignment_errors, pharaoh, read_gold
+from seq2seq.cli.console import (
+    RUN,
+    TARGET_LANGUAGE,
+    add_attention_options,
+    interrupt,
+    option_parser,
+    output_stream,
+    table,
+    tell,
+)
+from seq2seq.data.pair import Links
+from seq2seq.data.text import read_parallel
+from seq2seq.run.errors import UsageError
+from seq2seq.run.jsonable import to_json
+from seq2seq.run.models import run_paths
+from seq2seq.run.naming import expanded
+
+if TYPE_CHECKING:
+    from seq2seq.decoding.pretrained import Pretrained
+    from seq2seq.decoding.translation import Translation
+
+Pairs = Sequence[tuple[str, str]]
+Gold = Sequence[GoldLinks | None]
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = option_parser(__doc__)
+    parser.add_argument("run", type=run_paths, help=RUN)
+    parser.add_argument("--source", type=expanded, required=True, help="text, plain, .gz or .xz")
+    parser.add_argument("--target", type=expanded, required=True, help="its translations")
+    parser.add_argument("--output", type=expanded, help="whole or absent (default: stdout)")
+    parser.add_argument(
+        "--format",
+        choices=("tsv", "jsonl", "pharaoh", "npz"),
+        help="tsv: log-probability, tokens, perplexity of a token; jsonl: also of each token, and "
+        "attention, as decode writes it; pharaoh: links 0-0 1-2, source-target; npz: for NumPy",
+    )
+    parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
+    add_attention_options(parser)
+    parser.add_argument(
+        "--gold", type=expanded, help="gold links, Pharaoh or NAACL: adds the alignment error rate"
+    )
+    parser.add_argument(
+        "--reverse", type=run_paths, metavar="RUN", help="of the opposite direction"
+    )
+    parser.add_argument(
+        "--symmetrise",
+        choices=SYMMETRISATIONS,
+        default="grow-diag-final-and",
+        help="how --reverse combines the links of both",
+    )
+    parser.add_argument("--json", type=expanded, help="write the totals to this file, too")
+    parser.add_argument("overrides", nargs="*", help="decode.batch_sentences=32, device=cpu, ...")
+    args = parser.parse_intermixed_args(argv)
+    if args.level in (None, "pieces") and (args.gold or args.reverse):
+        option = "--gold" if args.gold else "--reverse"
+        raise UsageError(option, "links words", "Add --level words, or --level blanks.")
+    if args.reverse and (args.format not in (None, "pharaoh") or args.heatmaps):
+        raise UsageError("--reverse", "gives links alone", "Use --format pharaoh.")
+    return args
+
+
+def main(argv: Sequence[str]) -> None:
+    """Score."""
+    args = parse(argv)
+    pairs = list(read_parallel(args.source, args.target))
+    gold = gold_links(args, pairs)
+    import seq2seq  # torch takes seconds; --help does not need it
+
+    model = seq2seq.load(args.run, args.overrides)
+    text, values = (both_ways if args.reverse else one_way)(args, model, pairs, gold)
+    if args.json:
+        with output_stream(args.json) as file:
+            file.write(json.dumps(values, indent=2, ensure_ascii=False).encode())
+    if args.format:
+        tell(text)
+        return
+    with output_stream(args.output) as output:
+        output.write(f"{text}\n".encode())
+
+
+def gold_links(args: argparse.Namespace, pairs: Pairs) -> Gold:
+    """Read the gold links of all pairs, if given."""
+    from seq2seq.decoding.formats import splitter
+
+    split = splitter(args.level)
+    if args.gold is None or split is None:
+        return [None] * len(pairs)
+    return read_gold(args.gold, [(len(split(src)), len(split(tgt))) for src, tgt in pairs])
+
+
+def one_way(
+    args: argparse.Namespace, model: "Pretrained", pairs: Pairs, gold: Gold
+) -> tuple[str, Any]:
+    """Score all pairs, write and draw them if requested; return text and numbers."""
+    from seq2seq.decoding.formats import draw_along, splitter, write
+    from seq2seq.evaluation.attention import Tally
+    from seq2seq.run.directory import RunDir
+
+    tally = Tally(splitter(args.level), model.shown)
+    maps = args.format == "npz" or args.gold is not None
+    forced = model.force(pairs, maps=maps, target_language=args.target_language)
+    found = tally.along(forced, gold)
+    if args.heatmaps:
+        drawn = RunDir(args.heatmaps), args.figure, args.level, model.config
+        found = draw_along(found, *drawn)
+    if args.format is None:
+        collections.deque(found, maxlen=0)
+    else:
+        with output_stream(args.output) as output:
+            write(output, found, args.format, args.level, interrupt.held)
+    scores = tally.scores()
+    return str(scores), to_json(scores)
+
+
+def both_ways(
+    args: argparse.Namespace, forward: "Pretrained", pairs: Pairs, gold: Gold
+) -> tuple[str, Any]:
+    """Combine the links of two runs, write them if requested; return text and numbers."""
+    import seq2seq
+
+    # The second run must translate in the opposite direction.
+    backward = seq2seq.load(args.reverse, args.overrides)
+    from seq2seq.data.tags import direction_to
+
+    direction = direction_to(forward.config.data, args.target_language)
+    wanted, back = direction[::-1], backward.config.data.directions
+    if wanted not in back:
+        what = f"translates {', '.join(map('-'.join, back))}"
+        raise UsageError(args.reverse, what, f"Name a run of {'-'.join(wanted)}.")
+
+    there = forward.force(pairs, target_language=direction[1])
+    swapped = ((tgt, src) for src, tgt in pairs)
+    back_again = backward.force(swapped, target_language=direction[0])
+    rows = list(combined(args, zip(there, back_again, strict=True)))
+    if args.format:
+        with output_stream(args.output) as output:
+            for row in rows:
+                output.write(f"{pharaoh(row[-1]) if row else ''}\n".encode())
+
+    # Number of links of each set, and their agreement with gold links.
+    headers = ["", "links", *(["error rate", "precision", "recall"] if args.gold else [])]
+    counts, scores, cells = {}, {}, []
+    scored = [(row, links) for row, links in zip(rows, gold, strict=True) if row and links]
+    for i, name in enumerate(("forward", "backward", args.symmetrise)):
+        counts[name] = sum(len(row[i]) for row in rows if row)
+        found = alignment_errors([row[i] for row, _ in scored], [links for _, links in scored])
+        rates = (found.error_rate, found.precision, found.recall) if args.gold else ()
+        cells.append([name, f"{counts[name]:,}", *(f"{rate:.1%}" for rate in rates)])
+        scores[name] = found
+    values = {"links": counts, "pairs": sum(row is not None for row in rows)}
+    return table(cells, headers, "lr"), values | (
+        {"alignment": to_json(scores)} if args.gold else {}
+    )
+
+
+def combined(
+    args: argparse.Namespace, both: Iterable[tuple["Translation", "Translation"]]
+) -> Iterator[tuple[Links, Links, Links] | None]:
+    """Yield the links of each pair by both runs, and combined; None if words cannot be found."""
+    from seq2seq.decoding.formats import links
+
+    for number, (ahead, behind) in enumerate(both, start=1):
+        there = links(ahead, number, args.level)
+        back = None if there is None else links(behind, number, args.level)
+        if there is None or back is None:
+            yield None
+            continue
+        back = tuple((i, j) for j, i in back)
+        yield there, back, SYMMETRISATIONS[args.symmetrise](there, back)
