@@ -43,7 +43,7 @@ ONE_RUN = "run directory; NAME: the newest run in outputs/NAME; latest: the newe
 
 RUN = (
     f"{ONE_RUN}; RUN@best, RUN@last, RUN@update-12000: this checkpoint; RUN@last5: the mean of the "
-    "newest five; RUN_A+RUN_B: an ensemble"
+    "newest five; RUN_A+RUN_B: an ensemble; hf:NAME: a model of the Hugging Face Hub"
 )
 """Help text of the argument that names a model."""
 
