@@ -171,8 +171,8 @@ def test_a_running_run_is_seen(tmp_path, capsys):
     run = RunDir.create(tmp_path / "a" / "b")
     run.write("config.yaml", to_yaml(composed("debug")))
     for state in ("running", "unprepared"):
-        runs.main([str(tmp_path)])
-        assert state in capsys.readouterr().out
+        runs.main([str(tmp_path), "--json"])
+        assert json.loads(capsys.readouterr().out)["state"] == state
         run.unlock()
 
 
@@ -283,6 +283,7 @@ def test_mistakes_are_answered(words, message):
     ("line", "words"),
     [
         ("seq2seq de", ["decode"]),
+        ("seq2seq co", ["config", "compare"]),
         ("seq2seq decode ", ["latest", "figure2", "mine"]),
         ("seq2seq decode mi", ["mine"]),
         ("seq2seq train +exp", ["+experiment="]),
