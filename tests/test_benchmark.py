@@ -63,7 +63,7 @@ def test_the_script_trains_and_decodes(monkeypatch, tmp_path_factory, tmp_path):
     ("arguments", "line"),
     [
         (["train", "--sizes", "huge"], "--sizes: 'huge' is no size. Take some of small, medium, "),
-        (["decode"], "decode: no run to decode with. Give RUN, as train.py prints it."),
+        (["decode"], "decode: no run to decode with. Give RUN."),
         (["train", "--against", "peer.py"], "--against: the peer reads text. Give --data, too."),
     ],
 )

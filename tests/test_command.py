@@ -363,9 +363,3 @@ def test_N1_a_text_is_one_sentence_and_a_list_is_several(monkeypatch):
     model = Pretrained.__new__(Pretrained)
     assert model.translate("a cat") == "A CAT"
     assert model.translate(["a cat", "b"]) == ["A CAT", "B"]
-
-
-@pytest.mark.parametrize("pairs", ["ab", ("ab", "cd"), [("a",)], ["a", "b"]])
-def test_N1_forced_scoring_refuses_what_is_not_pairs(pairs):
-    with pytest.raises(UsageError, match="needs pairs of texts"):
-        Pretrained.__new__(Pretrained).force(pairs)

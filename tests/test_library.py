@@ -87,7 +87,7 @@ def test_threads_share_a_model(layers_run):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_O17_a_fork_translates_after_threads_have_run(model, expected):
+def test_a_fork_translates_after_threads_have_run(model, expected):
     torch.set_num_threads(2)
     try:
         assert texts(model) == expected  # starts the threads that a fork lacks
@@ -108,6 +108,6 @@ def test_O17_a_fork_translates_after_threads_have_run(model, expected):
     assert os.waitstatus_to_exitcode(ended[1]) == 0
 
 
-def test_O17_a_spawned_process_gets_the_model(model, expected):
+def test_a_spawned_process_gets_the_model(model, expected):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(texts, (model,)) == expected

@@ -19,6 +19,7 @@ from seq2seq.config.compose import RESUME_KEYS, load_run_config
 from seq2seq.config.schema import Config, Device, Precision, SelectBy
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.decoding.translation import Translation
+from seq2seq.evaluation.error_rates import NAMES, RATES
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DivergedError, RepeatedError
 from seq2seq.run.reading import read_json
@@ -382,7 +383,9 @@ def test_N6_a_worthless_validation_is_never_the_best(
     root, cfg, monkeypatch, select, loss, score, shown
 ):
     """It counts for early stopping, and metrics stay JSON; a good one before it stays the best."""
-    results = [Validated(2.0, 5.0), *[Validated(loss, score, [NOTHING], ["b"])] * 9]
+    exactness = {by.name: 100 - score if by in RATES else score for by in NAMES}
+    worthless = Validated(loss, score, [NOTHING], ["b"], exactness=exactness)
+    results = [Validated(2.0, 5.0, exactness=dict.fromkeys(exactness, 5.0)), *[worthless] * 9]
     results_of = iter(results)
     monkeypatch.setattr(trainer, "validate", lambda *_: next(results_of))
     run = go(root, changed(cfg, validate_every=2, patience=2, select_by=select))

@@ -364,7 +364,7 @@ def test_runs_of_other_sources_are_refused(run, script, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["decode.beam_size=2"], 2, "report.py: nothing to report on"),
+        (["decode.beam_size=2"], 2, "report: nothing to report on"),
         (["RUN", "--sentences", "0"], 2, "--sentences: less than one"),
         (["RUN", "--hypotheses", "0"], 2, "--hypotheses: less than one"),
         (["none"], 4, "none: holds no run"),

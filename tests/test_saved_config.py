@@ -225,7 +225,8 @@ def test_M2_what_the_checkpoint_fixes_is_refused_by_name_and_value(saved, key):
     error = refusal(saved, key, LATER_KEYS)
     assert error is not None, "it was accepted"
     if isinstance(error, ConfigError):  # other keys would have to change as well
-        together = ("trainer.batch_tokens", "trainer.lr_factors", "init.parts", "init.new_pieces")
+        together = ("trainer.swa_start",)
+        together += ("trainer.batch_tokens", "trainer.lr_factors", "init.parts", "init.new_pieces")
         together += ("data.corpora", "data.temperature", "data.placeholders")
         assert key in together or key.endswith(".name")
         return

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save
 from toys import FILES, Toy, cut, flip, folder, loaded, toy, weights_of
 
 import seq2seq
-from seq2seq.cli.verify import inspect
+from seq2seq.cli.inspection import inspect
 from seq2seq.config.compose import load_run_config
 from seq2seq.data.prepare import REPORT, check_data
 from seq2seq.run.checksums import (

@@ -62,6 +62,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="error rate against gold links, shift, entropy, coverage, order; along the references",
     )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="with --hypotheses: exact match, character and symbol error rate, too; runs show them "
+        "where they suit the task",
+    )
     parser.add_argument("--json", type=expanded, help="write the scores to this file, too")
     args = parser.parse_intermixed_args(argv)
     args.runs, args.overrides = runs_and_overrides(args.words)
@@ -110,8 +116,9 @@ def score_files(args: argparse.Namespace) -> "Results":
     hypotheses, references = columns(args.hypotheses, first)
     more = [columns(args.hypotheses, path)[1] for path in others]
     scores = score(hypotheses, references, args.tokenizer, args.language, more).scores
-    exactness = score_exactness(hypotheses, [references, *more]).scores
-    return Results(sentences=len(references), scores={**scores, **exactness}, exact=True)
+    if args.exact:
+        scores = {**scores, **score_exactness(hypotheses, [references, *more]).scores}
+    return Results(sentences=len(references), scores=scores)
 
 
 def score_runs(args: argparse.Namespace) -> tuple[str, Any]:

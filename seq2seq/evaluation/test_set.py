@@ -40,14 +40,13 @@ class Results(AttentionScores):
     scores: Mapping[str, Score]
     no_unknown: Scores | None = None  # "No UNK"; without scores if that is no sentence
     note: str | None = None  # why a model is not worth reading yet
-    exact: bool = False  # whether exact match and error rates are shown, too
 
     @property
     def shown(self) -> Mapping[str, Score]:
-        """The scores that suit the task, the main ones first."""
+        """The scores; exact match and error rates, which only some tasks have, come first."""
         extra = {k: s for k, s in self.scores.items() if k.endswith((*NAMES.values(),))}
         others = {k: s for k, s in self.scores.items() if k not in extra}
-        return extra | others if self.exact else others
+        return extra | others
 
     def __str__(self) -> str:
         lines = [Scores(self.sentences, self.shown).as_table()]
@@ -138,11 +137,12 @@ def score_all(
         directions,
         (hypotheses, references),
     )
-    scores |= _by_direction(
-        lambda _, *texts: score_exactness(*by_source(*texts)),
-        directions,
-        (sources, hypotheses, references),
-    )
+    if are_shown(cfg):
+        scores |= _by_direction(
+            lambda _, *texts: score_exactness(*by_source(*texts)),
+            directions,
+            (sources, hypotheses, references),
+        )
     rows, known_scores = known_rows(tokenizers, sources, references), {}
     if rows:
         second = second_pass(rows, len(sources), cfg.decode)
@@ -160,7 +160,6 @@ def score_all(
         scores=scores,
         no_unknown=Scores(len(rows), known_scores),
         note=note,
-        exact=are_shown(cfg),
         **vars(attention),
     )
 
