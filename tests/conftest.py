@@ -246,7 +246,8 @@ def loss_of(objective, model, batch, keys):
     """The loss of a batch by an objective, as an update computes it."""
     task = objective.prepare(model, batch, keys)
     with keyed(task.keys):
-        return task.loss(model.follow(*vars(task.batch).values()))
+        part = task.batch
+        return task.loss(model.follow(part.src, part.src_mask, part.tgt, part.tgt_mask))
 
 
 def follow(model: EncoderDecoder, batch: Batch, seed: int = 0, *, number: int = 0) -> Followed:

@@ -15,7 +15,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from seq2seq.alignment.heatmap import printable_line, to_png
 from seq2seq.cli.console import Printable, show
 from seq2seq.config.compose import load_run_config
-from seq2seq.config.schema import Config, DecodeConfig, SentencePieceConfig, Stage
+from seq2seq.config.schema import (
+    Config,
+    DecodeConfig,
+    GuidedAlignmentConfig,
+    SentencePieceConfig,
+    Stage,
+)
 from seq2seq.data.mixture import mixture
 from seq2seq.data.prepare import (
     SIDES,
@@ -73,6 +79,7 @@ from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.run.writing import explained
 from seq2seq.training.checkpoint import load_some
 from seq2seq.training.export import export
+from seq2seq.training.links import TokenLinks
 from seq2seq.training.selection import closing_line
 from seq2seq.training.trainer import Trainer, stopped
 from seq2seq.training.validation import TrainingData
@@ -190,9 +197,11 @@ def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
         texts = (load_text(run, "train", "source"), load_text(run, "train", "target"))
     sizes = [count for _, count in load_blocks(run, cfg, "train")]
     weights = [corpus.weight for corpus in cfg.data.corpora] or [1.0]
+    guided = isinstance(cfg.objective, GuidedAlignmentConfig)
     data = TrainingData(
         train=load_pairs(run, "train", tokenizers),
         texts=texts,
+        links=TokenLinks(run, cfg, tokenizers) if guided else None,
         mixture=mixture(sizes, weights, cfg.data.temperature),
         validation=load_pairs(run, "validation", tokenizers),
         validation_source=load_text(run, "validation", "source"),

@@ -1,7 +1,7 @@
 """Batches: padding, and the order of the pairs in an epoch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ class Batch:
     src_mask: Tensor  # (B, Tx)  bool, True on real tokens
     tgt: Tensor  # (B, Ty)
     tgt_mask: Tensor  # (B, Ty)
+    links: Tensor | None = None  # (B, Ty, Tx) bool, linked tokens, for guided alignment
 
     @property
     def num_sentences(self) -> int:
@@ -38,8 +39,12 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Copy to a device."""
-        moved = (t.to(device, non_blocking=True) for t in vars(self).values())
-        return Batch(*moved)
+        return self.each(lambda t: t.to(device, non_blocking=True))
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        """Change every tensor, sentences first."""
+        given = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+        return replace(self, **{name: change(tensor) for name, tensor in given.items()})
 
 
 def pad_ids(rows: Sequence[npt.ArrayLike], pad: int) -> tuple[Tensor, Tensor]:

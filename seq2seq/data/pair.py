@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-# Word links (source word, target word), as indices from 0 into `words.split_words`.
+# Word links (source word, target word), as indices from 0 into `words.split_words` or, depending on
+# `data.link_level`, the strings between spaces.
 Links = tuple[tuple[int, int], ...]
 
 
@@ -10,7 +11,7 @@ Links = tuple[tuple[int, int], ...]
 class Pair:
     """A source sentence and its translation, without line ends.
 
-    `links` is the gold word alignment; only the embedded corpus has it.
+    `links` is the gold word alignment of the embedded corpus, or what `data.links` gives.
     """
 
     src: str

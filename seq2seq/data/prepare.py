@@ -1,6 +1,6 @@
 """Prepares a corpus for training: filtered text, vocabularies and ids, all inside the run.
 
-corpus/SPLIT.source, .target   text, one sentence per line (and .links of the embedded corpus)
+corpus/SPLIT.source, .target   text, one sentence per line (and .links, if there are any)
 tokenizers/                    source.model, target.model (or .words, .characters), manifest
 tokens/SPLIT.SIDE.ids, .ends   ids as int32, row ends as int64, both with end symbols
 data_report.json               counts of pairs read, kept and dropped; checksums; written last
@@ -24,6 +24,7 @@ from seq2seq.config.schema import (
     Config,
     DataConfig,
     Direction,
+    GuidedAlignmentConfig,
     TargetOrder,
     all_symbols,
 )
@@ -39,6 +40,7 @@ from seq2seq.data.mixture import mixture
 from seq2seq.data.pair import Pair
 from seq2seq.data.placeholders import CarryingTokenizer, placeholders_of
 from seq2seq.data.readers import Place, scan_pairs
+from seq2seq.data.readers.links import with_links
 from seq2seq.data.store import IdStore, TextStore
 from seq2seq.data.tags import tag_ids
 from seq2seq.data.text import strict
@@ -124,6 +126,11 @@ def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
     parts, directions = cfg.data.parts, cfg.data.directions
     places = {split: _places(cfg.data, split) for split in SPLITS}
     scans = {split: [scan_pairs(place) for place in places[split]] for split in SPLITS}
+    if cfg.data.links is not None:
+        scans["train"] = [with_links(scans["train"][0], places["train"][0], cfg.data.links)]
+    elif isinstance(cfg.objective, GuidedAlignmentConfig) and cfg.data.train != ["embedded"]:
+        what = "objective=guided_alignment needs the word links of the training pairs"
+        raise ConfigError("config", what, "Give data.links=FILE.")
 
     # Validation and test sets first, so that training pairs need not be remembered.
     report: dict[str, Any] = {}

@@ -133,6 +133,7 @@ def without_paths(cfg: Config) -> Config:
     data = replace(
         cfg.data,
         root=without_directories(cfg.data.root),
+        links=_short(cfg.data.links),
         corpora=[replace(corpus, **_files(corpus)) for corpus in cfg.data.corpora],
         **_files(cfg.data),
     )

@@ -105,7 +105,7 @@ def read(values: Values) -> dict[str, float]:
 def some_of(batch: Batch, count: int) -> Batch:
     """Return at most `count` sentences, evenly spaced in the batch, which is sorted by length."""
     step = -(-batch.num_sentences // count)
-    return Batch(*(tensor[::step] for tensor in vars(batch).values()))
+    return batch.each(lambda tensor: tensor[::step])
 
 
 def _saturation(probes: Probes) -> Iterator[tuple[str, Tensor]]:

@@ -56,7 +56,7 @@ def public_config(cfg: Config) -> str:
     return to_yaml(
         replace(
             cfg,
-            data=replace(cfg.data, root="", corpora=corpora, **nowhere),
+            data=replace(cfg.data, root="", links=None, corpora=corpora, **nowhere),
             evaluate=replace(cfg.evaluate, heatmap_font=None),
             init=InitConfig(),
         )

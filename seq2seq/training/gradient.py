@@ -1,6 +1,7 @@
 """The gradient of a batch: forward, loss and backward, in one or several parts."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -75,9 +76,8 @@ def split(batch: Batch, parts: int) -> list[Batch]:
     """Split a batch into equal parts, each only as wide as its own longest sentences."""
     if parts == 1:
         return [batch]
-    at = boundaries(batch.num_sentences, parts)
-    cut = zip(*(tensor.tensor_split(at) for tensor in vars(batch).values()), strict=True)
-    return [_trimmed(Batch(*tensors)) for tensors in cut]
+    at = [0, *boundaries(batch.num_sentences, parts), batch.num_sentences]
+    return [_part(batch, slice(*ends)) for ends in pairwise(at)]
 
 
 def boundaries(count: int, parts: int) -> list[int]:
@@ -92,7 +92,9 @@ def sentence_losses(model: EncoderDecoder, batch: Batch, keys: Tensor, cfg: Conf
     return losses
 
 
-def _trimmed(batch: Batch) -> Batch:
-    tx, ty = (int(mask.sum(dim=1).max()) for mask in (batch.src_mask, batch.tgt_mask))
-    sides = batch.src[:, :tx], batch.src_mask[:, :tx], batch.tgt[:, :ty], batch.tgt_mask[:, :ty]
-    return Batch(*sides)
+def _part(batch: Batch, rows: slice) -> Batch:
+    own = batch.each(lambda tensor: tensor[rows])
+    tx, ty = (int(mask.sum(dim=1).max()) for mask in (own.src_mask, own.tgt_mask))
+    links = None if own.links is None else own.links[:, :ty, :tx]
+    sides = own.src[:, :tx], own.src_mask[:, :tx], own.tgt[:, :ty], own.tgt_mask[:, :ty]
+    return Batch(*sides, links)

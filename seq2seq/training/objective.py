@@ -1,4 +1,4 @@
-"""Training objectives: likelihood, and the agreement of two passes (R-Drop, SimCut).
+"""Training objectives: likelihood, guided alignment, the agreement of two passes (R-Drop, SimCut).
 
 Minimum risk is in `minimum_risk.py`. Builders get their own config, the whole config, and the
 vocabularies.
@@ -12,7 +12,13 @@ import torch
 from torch import Tensor
 
 from seq2seq.config.registry import builds
-from seq2seq.config.schema import Config, LikelihoodConfig, RDropConfig, SimCutConfig
+from seq2seq.config.schema import (
+    Config,
+    GuidedAlignmentConfig,
+    LikelihoodConfig,
+    RDropConfig,
+    SimCutConfig,
+)
 from seq2seq.data.batching import Batch
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.model import EncoderDecoder
@@ -68,6 +74,42 @@ def likelihood(_own: LikelihoodConfig, cfg: Config, _tokenizers: Sequence[Tokeni
 
 
 @dataclass(frozen=True)
+class GuidedAlignment:
+    """S - weight sum_i sum_j a_ij log alpha_ij, over the target tokens i that have links.
+
+    a_ij is 1/n for each of the n source tokens linked to token i: Chen et al. 2016, Guided
+    Alignment Training for Topic-Aware Neural Machine Translation (arXiv:1607.01628). alpha is the
+    one that figures show: in a Transformer one head or the mean of a layer, Garg et al. 2019,
+    Jointly Learning to Align and Translate with Transformer Models (arXiv:1909.02074).
+    """
+
+    weight: float
+    label_smoothing: float
+    passes = 1
+
+    def prepare(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Task:
+        """See `Objective`."""
+        return Task(batch, keys[:, 0], lambda followed: self.loss(model, followed, batch))
+
+    def loss(self, model: EncoderDecoder, followed: Followed, batch: Batch) -> Loss:
+        """Return the loss; the cross entropy of links and alpha is its `extra`."""
+        assert batch.links is not None
+        alpha, links = followed.alpha[batch.tgt_mask], batch.links[batch.tgt_mask]  # (N, Tx)
+        log_alpha = alpha.clamp_min(torch.finfo(alpha.dtype).tiny).log()
+        shares = links.to(alpha) / links.sum(dim=1, keepdim=True).clamp_min(1)
+        extra = -self.weight * (shares * log_alpha).sum()
+        return replace(loss_along(model, followed, batch, self.label_smoothing), extra=extra)
+
+
+@builds(GuidedAlignmentConfig)
+def guided_alignment(
+    own: GuidedAlignmentConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]
+) -> GuidedAlignment:
+    """Build it; `links.py` gives batches their links."""
+    return GuidedAlignment(own.weight, cfg.trainer.label_smoothing)
+
+
+@dataclass(frozen=True)
 class Shares:
     """The coefficients of the losses S and the divergences of two passes.
 
@@ -93,7 +135,7 @@ class Agreement:
         """See `Objective`; both passes are computed together."""
         again = self.cutoff(batch, keys[:, 1])
         pairs = zip(vars(batch).values(), vars(again).values(), strict=True)
-        both = Batch(*map(torch.cat, pairs))
+        both = Batch(*(torch.cat(pair) for pair in pairs if pair[0] is not None))
         return Task(both, keys.T.flatten(), lambda followed: self.loss(model, followed, batch))
 
     def loss(self, model: EncoderDecoder, followed: Followed, batch: Batch) -> Loss:

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from seq2seq.config.registry import build
@@ -236,7 +237,8 @@ class Trainer:
     def _batch(self, rows: Sequence[int]) -> Batch:
         """Make a batch on the CPU."""
         if self.data.texts is None:
-            return self.data.train.batch(rows, PAD)
+            batch, links = self.data.train.batch(rows, PAD), self.data.links
+            return batch if links is None else replace(batch, links=links.of(rows, batch))
         # Subword sampling: a new random segmentation by the sentences' keys; each side is a site.
         keys = entry_keys(self.cfg.seed, self.progress.update + 1, len(rows)).tolist()
         sides = []

@@ -23,6 +23,7 @@ from seq2seq.model import EncoderDecoder
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.signals import StopRequest
+from seq2seq.training.links import TokenLinks
 from seq2seq.training.loss import sentence_losses
 from seq2seq.training.monitor import Validated
 
@@ -38,6 +39,8 @@ class TrainingData:
     train: TokenizedPairs
     texts: tuple[Sequence[str], Sequence[str]] | None
     """Training text, source and target; only needed for subword sampling."""
+    links: TokenLinks | None
+    """Only needed for guided alignment."""
     mixture: Mixture | None
     validation: TokenizedPairs
     validation_source: Sequence[str]

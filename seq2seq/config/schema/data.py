@@ -41,6 +41,8 @@ OnBadLine = StrEnum("OnBadLine", "error skip")
 
 # The order in which the tokens of a target are written
 TargetOrder = StrEnum("TargetOrder", "left_to_right right_to_left")
+# What the numbers in a file of links count, as `--level` of the scripts
+LinkLevel = StrEnum("LinkLevel", "words blanks")
 Direction = tuple[str, str]
 """Source and target language."""
 
@@ -103,6 +105,10 @@ class DataConfig:
     target_order: TargetOrder = TargetOrder.left_to_right
     grammar: GrammarConfig = field(default_factory=GrammarConfig)
     cmudict: DictionaryConfig = field(default_factory=DictionaryConfig)
+    # File with the word links of each training pair, for `objective=guided_alignment`: Pharaoh's
+    # `0-0 1-2`, a line per pair before any filter. The embedded corpus has its own.
+    links: str | None = None
+    link_level: LinkLevel = LinkLevel.words  # or the strings between spaces of tokenised text
     # Texts to carry over unchanged: `url`, `email`, `number`, `tag`, or `name=PATTERN` with a
     # Python regular expression. If two match at the same place, the first wins.
     placeholders: list[str] = field(default_factory=list)
@@ -142,6 +148,9 @@ class DataConfig:
         if not self.corpora and self.temperature != 1:
             alone = f"data.temperature={self.temperature:g} is for several corpora"
             raise ConfigError("config", alone, "Name them in data.corpora.")
+        if self.links is not None and self.corpora:
+            what = "data.links is for a single corpus, and data.corpora has several"
+            raise ConfigError("config", what, "Leave one of them out.")
         self._check_languages(config.tokenizer.name)
 
     def _check_languages(self, tokenizer: str) -> None:

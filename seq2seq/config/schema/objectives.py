@@ -47,6 +47,30 @@ class SimCutConfig:
         _check_attention(config)
 
 
+@option("objective")
+@dataclass(kw_only=True)
+class GuidedAlignmentConfig:
+    """Likelihood, and attention that follows given word links (arXiv:1607.01628, 1909.02074)."""
+
+    name: str = "guided_alignment"
+    # Weight of the cross entropy, in nats, between the links of `data.links` and the attention
+    weight: float = at_least(0, default=0.1)
+
+    def check(self, config: Any) -> None:
+        """Check that links can be matched with tokens, and that there is attention to guide."""
+        data, attention = config.data, config.attention.name
+        unfit = {
+            f"attention={attention}": attention in ("hard", "fixed"),
+            "tokenizer.sampling": getattr(config.tokenizer, "sampling", 0.0) > 0,
+            "data.corpora": bool(data.corpora),
+            "data.placeholders": bool(data.placeholders),
+            "data.target_order=right_to_left": data.target_order == "right_to_left",
+        }
+        for setting in (setting for setting, given in unfit.items() if given):
+            what = f"objective=guided_alignment does not go together with {setting}"
+            raise ConfigError("config", what, "Leave one of them out.")
+
+
 # Where candidates come from: the beam, or samples of the model
 Candidates = StrEnum("Candidates", "beam samples")
 
