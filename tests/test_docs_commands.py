@@ -32,7 +32,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
-from runs import ROOT, environment, module_of, template_pairs
+from runs import ROOT, composed, copy_of, environment, module_of, run_new, template_pairs
 
 from seq2seq.cli import COMMANDS
 from seq2seq.config import registry
@@ -69,6 +69,8 @@ SAMPLE = ["docs/reliability.md"]
 # What pages assume ------------------------------------------------------------------------------
 
 STEMS = "all train dev val test test_2016_flickr mono talk text news bible mine a b v t"
+SIZES = {"all": 1100, "train": 120, "mono": 40, "bible": 40}
+"""Lines of the files that are more than tried on."""
 LANGUAGES = ("en", "fr", "de", "cs", "gd", "yor", "swa", "ipa")
 CORPORA = "PATH DIRECTORY GENERAL MINE MULTI30K SWA YOR path/to/corpus"
 """Directories that hold these files."""
@@ -78,20 +80,20 @@ SMALL = [
     "threads=1",
     "tokenizer.vocab_size=null",
     "data.grammar.train_pairs=200",
-    "data.grammar.validation_pairs=20",
-    "data.grammar.test_pairs=20",
+    "data.grammar.validation_pairs=12",
+    "data.grammar.test_pairs=12",
     "model.embedding_size=16",
     "model.hidden_size=16",
     "model.align_size=16",
     "model.readout_size=8",
     "trainer.max_updates=60",
-    "trainer.validate_every=30",
+    "trainer.validate_every=60",
     "trainer.checkpoint_every=10",
     "trainer.validation_sentences=8",
     "evaluate.heatmaps=[1]",
 ]
 """Added to every training command that is run."""
-LONGER = ["trainer.max_updates=70"]
+LONGER = ["device=cpu", "threads=1", "trainer.max_updates=70"]
 """The same where a run of `RUNS` is resumed."""
 
 BACK = ["data.source_language=fr", "data.target_language=en"]
@@ -124,11 +126,11 @@ def write_files(work: Path) -> None:
     """Write parallel text under every name that pages use, and link what a checkout has."""
     pairs = template_pairs(1100)
     for stem in STEMS.split():
-        size = {"all": 1100, "train": 120}.get(stem, 40)
+        size = SIZES.get(stem, 12)
         for language in LANGUAGES:
             lines = [pair[language != "en"] for pair in pairs[:size]]
             (work / f"{stem}.{language}").write_text("\n".join([*lines, ""]), "utf-8")
-    (work / "talk.links").write_text("0-0 1-1\n" * 40)
+    (work / "talk.links").write_text("0-0 1-1\n" * 12)
     (work / "path/to").mkdir(parents=True)
     for name in CORPORA.split():
         (work / name).symlink_to(work)
@@ -461,3 +463,46 @@ def test_a_wrong_command_is_found(command, what, work):
     text = command if command[0] in "<`" else f"    {command}"
     found = "\n".join(problems(blocks(f"A page.\n\n{text}\n"), work))
     assert what in found
+
+
+# Running them -----------------------------------------------------------------------------------
+
+
+@functools.cache
+def trained(base: Path, *changes: str) -> Path:
+    """A run of `own_corpus` on the files of `write_files`, made once."""
+    work = base / "docs_corpus"
+    if not work.exists():
+        work.mkdir()
+        write_files(work)
+    cfg = composed("own_corpus", [*SMALL, f"data.root={work}", *changes])
+    return run_new(base / "docs_runs" / str(trained.cache_info().misses), cfg).root
+
+
+def put_runs(text: str, work: Path, base: Path) -> None:
+    """Copy the runs that a page names into a directory, and one for `latest`."""
+    for name, changes in RUNS.items():
+        if re.search(rf"\b{name}\b", text):
+            copy_of(trained(base, *changes), work / name)
+    if "latest" in text:
+        copy_of(trained(base), work / "outputs/mine/2026-01-01")
+
+
+def runnable(page: str) -> bool:
+    return any(not block.mark for block in blocks((ROOT / page).read_text("utf-8")))
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[] if page in SAMPLE else [pytest.mark.slow])
+        for page in filter(runnable, PAGES)
+    ],
+)
+def test_commands_of_a_page_run(page, work, tmp_path_factory):
+    text = (ROOT / page).read_text("utf-8")
+    put_runs(re.sub(r"\[(\w+) \.\.\.\]", r"\1_B", text), work, tmp_path_factory.getbasetemp())
+    commands, stderr, code = shell(work, script(blocks(text), run=True))
+    assert code == 0, stderr[-4000:]
+    assert commands

@@ -354,6 +354,22 @@ def test_no_word_of_the_old_private_language():
     assert not {p: words for p, words in found.items() if words}
 
 
+# Pages ------------------------------------------------------------------------------------------
+
+
+def test_every_page_is_reached_from_the_first_or_from_the_menu():
+    docs = ROOT / "docs"
+    menu = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.M)
+    waiting, reached = [docs / "index.md", *(docs / page for page in menu)], set()
+    while waiting:
+        page = waiting.pop().resolve()
+        if page not in reached:
+            reached.add(page)
+            links = re.findall(r"\]\(([^)#\s]+\.md)", page.read_text("utf-8"))
+            waiting += [page.parent / link for link in links if "://" not in link]
+    assert set(docs.rglob("*.md")) - reached == set()
+
+
 # Nothing is patched onto modules ----------------------------------------------------------------
 
 
