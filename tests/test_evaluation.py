@@ -10,6 +10,8 @@ from strangers import forge
 import seq2seq
 from seq2seq.alignment.measures import Measures
 from seq2seq.cli import stages
+from seq2seq.data.pair import Pair
+from seq2seq.data.placeholders import placeholders_of
 from seq2seq.data.tokenizer import UNK, Token
 from seq2seq.data.words import Span
 from seq2seq.evaluation.attention import AttentionScores, GoldAlignment
@@ -20,6 +22,7 @@ from seq2seq.evaluation.test_set import (
     not_learnt,
     read_results,
     score_all,
+    score_unseen,
     second_pass,
 )
 from seq2seq.run.directory import RunDir
@@ -104,6 +107,36 @@ def test_no_unk_is_scored_on_its_own_sentences():
     assert score_all(*nothing, None, *others).no_unknown == Scores(0, {})
 
 
+@pytest.mark.parametrize("placeholders", [[], ["number"]])
+def test_sentences_of_the_training_data_are_scored_apart(placeholders, tmp_path):
+    """Two sources are in the training data; then none or all of them are, or there is no data."""
+    cfg = composed("debug", [f"data.placeholders={placeholders}"])
+    sources = ["a cat 12 .", "the dog sees .", "the cat", "a house at 9 ."]
+    references = ["un chat 12 .", "le chien voit .", "le chat", "une maison rouge a 9 ."]
+    hypotheses = ["un chat 12 .", "un chien voit .", "le chat", "une maison verte a 9 ."]
+    rest = (sources, references), hypotheses, [("en", "fr")] * 4
+    assert score_unseen(cfg, RunDir(tmp_path), *rest) is None
+    symbols = placeholders_of(cfg)
+
+    def train_on(*rows):
+        pairs = [
+            Pair("the dog sees a cat .", "x"),
+            *(Pair(sources[i], references[i]) for i in rows),
+        ]
+        pairs = pairs if symbols is None else map(symbols.pair, pairs)
+        (tmp_path / "corpus").mkdir(exist_ok=True)
+        text = "".join(f"{pair.src}\n" for pair in pairs)
+        (tmp_path / "corpus/train.source").write_text(text, "utf-8")
+        return score_unseen(cfg, RunDir(tmp_path), *rest)
+
+    assert train_on() == Scores(4, {})
+    assert train_on(3, 0, 2, 1, 1) == Scores(0, {})
+    found = train_on(2, 0)
+    assert (found.sentences, list(found.scores)) == (2, ["BLEU", "BLEU, tokenised"])
+    chosen = [[texts[1], texts[3]] for texts in (hypotheses, references)]
+    assert found.scores["BLEU"].value == bleu(*chosen, "13a") != bleu(hypotheses, references, "13a")
+
+
 SCORES = {"BLEU": Score(20.0, "s"), "TER": Score(5.0, "t", 4.0, 6.0)}
 
 
@@ -119,14 +152,17 @@ def test_results_say_what_the_second_column_is(known, line, tmp_path):
     gold = GoldAlignment(0.25, 0.5, 1.0, 0.75, 0.875, 1200, 3)
     measures = Measures(0.5, 0.25, 0.125, 0.0, 0.3, 0.75, None)
     plain = Results(sentences=1200, scores=SCORES)
-    results = replace(plain, no_unknown=known, attention=measures, alignment=gold)
+    results = replace(plain, no_unknown=known, attention=measures, alignment=gold, unseen=known)
     table = Scores(1200, SCORES).as_table()
     shown = str(results).splitlines()
     assert "\n".join(shown[:3]) == table
     assert shown[3].startswith(f"No UNK     {line}")
-    assert shown[4].startswith("attention  entropy 0.50 nats (25% of log length)")
-    assert shown[5].startswith("alignment  error rate 25.0%, ")
-    assert shown[6:] == [" " * 11 + gold.advice]
+    assert shown[4].startswith(
+        f"Unseen     {line.replace('has an unknown word', 'is in the training data')}"
+    )
+    assert shown[5].startswith("attention  entropy 0.50 nats (25% of log length)")
+    assert shown[6].startswith("alignment  error rate 25.0%, ")
+    assert shown[7:] == [" " * 11 + gold.advice]
     assert str(plain) == table
     (tmp_path / "scores.json").write_text(json.dumps(to_json(results)))
     assert read_results(tmp_path / "scores.json") == results
@@ -171,3 +207,21 @@ def test_unknown_words_on_either_side_make_a_second_column(run, tmp_path, monkey
     assert results["no_unknown"]["scores"]["BLEU"]["value"] == value
     assert results["scores"]["BLEU"]["value"] != value
     assert "No UNK     18 of 20 sentences: BLEU " in stages.summary(own)
+
+
+@pytest.mark.e2e
+def test_test_sentences_planted_in_the_training_data_are_counted(run, script, tmp_path):
+    """By the stage and by the command; the exported model has no training data."""
+    own = RunDir.open(copy_of(run, tmp_path / "own"))
+    sources, training = (own.path(f"corpus/{split}.source") for split in ("test", "train"))
+    lines = training.read_text("utf-8").splitlines()
+    lines[7], lines[90] = (sources.read_text("utf-8").splitlines()[row] for row in (3, 11))
+    training.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+    forge(own.root)
+    with locked(own):
+        stages.evaluate(config_of(own.root), own, StopRequest())
+    assert read_results(own.path("scores.json")).unseen.sentences == 18
+    assert b"\nUnseen     18 of 20 sentences: BLEU " in script("evaluate", own.root).out
+    given = ("--source", sources, "--reference", own.path("corpus/test.target"))
+    assert b"Unseen" in script("evaluate", own.root, *given).out
+    assert b"Unseen" not in script("evaluate", own.root / "model", *given).out

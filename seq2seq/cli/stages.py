@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -64,6 +65,7 @@ from seq2seq.evaluation.test_set import (
     read_results,
     saved_lines,
     score_all,
+    score_unseen,
     second_pass,
 )
 from seq2seq.fidelity import compare
@@ -301,12 +303,13 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, dict[str, LengthBleu]]:
     tokenizers, text = load_tokenizers(run, cfg), (sources, references)
     rows = rows_of(directions := directions_of(run, cfg, "test"))
     results = score_all(cfg, tokenizers, text, hypotheses, again, align(cfg, run), directions)
+    unseen = score_unseen(cfg, run, text, hypotheses, directions)
     by_length = {}
     for direction, own in rows.items():
         name = cfg.name if len(rows) == 1 else "-".join(direction)
         src, hyp, ref = ([column[i] for i in own] for column in (sources, hypotheses, references))
         by_length[name] = score_by_length(cfg, src, hyp, ref, direction)
-    return results, by_length
+    return replace(results, unseen=unseen), by_length
 
 
 def align(cfg: Config, run: RunDir) -> AttentionScores:

@@ -1,7 +1,7 @@
 """Results of trained runs for `scripts/evaluate.py`: saved ones if valid, else computed anew."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from seq2seq.evaluation.test_set import (
     read_results,
     saved_lines,
     score_all,
+    score_unseen,
 )
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DataError
@@ -126,8 +127,9 @@ class TestedRun:
         attention = AttentionScores()
         if self.given is None and self.run.checked(GOLD).exists():
             attention = align_test_set(self.run, self.model)
-        texts = (self.text, self.translate())
-        return score_all(self.config, tokenizers, *texts, again, attention, self.directions)
+        cfg, texts, directions = self.config, (self.text, self.translate()), self.directions
+        results = score_all(cfg, tokenizers, *texts, again, attention, directions)
+        return replace(results, unseen=score_unseen(cfg, self.run, *texts, directions))
 
     def by_length(self) -> by_length.LengthBleu:
         """Return BLEU by source length."""

@@ -1,7 +1,8 @@
 """What is measured on a test set, as `scores.json` holds it and as it is shown.
 
 "No UNK" is the second column of the paper's Table 1: only the sentences without an unknown word
-in source and reference, translated without emitting one.
+in source and reference, translated without emitting one. "Unseen" are the sentences whose source is
+not in the training data.
 """
 
 import re
@@ -11,12 +12,14 @@ from pathlib import Path
 from statistics import fmean
 
 from seq2seq.config.schema import Config, DecodeConfig, Direction, SelectBy
-from seq2seq.data.placeholders import tokens_of
+from seq2seq.data.pair import Pair
+from seq2seq.data.placeholders import placeholders_of, tokens_of
 from seq2seq.data.tags import rows_of
 from seq2seq.data.tokenizer import UNK, Tokenizer
 from seq2seq.evaluation.attention import AttentionScores
 from seq2seq.evaluation.error_rates import NAMES, are_shown, by_source, score_exactness
 from seq2seq.evaluation.scoring import Score, Scores, score, score_bleu
+from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
 from seq2seq.run.jsonable import from_json
 from seq2seq.run.reading import expected, read_json, read_lines_of
@@ -32,6 +35,10 @@ TRANSLATIONS = "decode/test.txt"
 """What the decode stage of a run writes: a line for each sentence of its test set."""
 
 
+TRAINING = "corpus/train.source"
+"""The source side of the training data of a run; an exported model has none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Results(AttentionScores):
     """All scores of a test set; attention is that of runs with gold links, along the references."""
@@ -39,6 +46,7 @@ class Results(AttentionScores):
     sentences: int
     scores: Mapping[str, Score]
     no_unknown: Scores | None = None  # "No UNK"; without scores if that is no sentence
+    unseen: Scores | None = None  # without scores if that is no sentence, or every one
     note: str | None = None  # why a model is not worth reading yet
 
     @property
@@ -51,20 +59,22 @@ class Results(AttentionScores):
     def __str__(self) -> str:
         lines = [Scores(self.sentences, self.shown).as_table()]
         if self.no_unknown is not None:
-            lines.append(f"No UNK     {self._describe(self.no_unknown)}")
+            lines.append(f"No UNK     {self._describe(self.no_unknown, 'has an unknown word')}")
+        if self.unseen is not None:
+            lines.append(f"Unseen     {self._describe(self.unseen, 'is in the training data')}")
         note = [f"note       {self.note}"] if self.note else []
         return "\n".join([*lines, *self.lines(), *note])
 
-    def _describe(self, known: Scores) -> str:
-        if known.sentences == self.sentences:
-            return "no sentence has an unknown word, so the scores are the same"
-        if not known.sentences:
-            return "every sentence has an unknown word, so there is no score"
+    def _describe(self, some: Scores, others: str) -> str:
+        if some.sentences == self.sentences:
+            return f"no sentence {others}, so the scores are the same"
+        if not some.sentences:
+            return f"every sentence {others}, so there is no score"
         text = "; ".join(
             f"{name} {s.value:.2f}{f' [{s.interval}]' if s.interval else ''}"
-            for name, s in known.scores.items()
+            for name, s in some.scores.items()
         )
-        return f"{known.sentences:,} of {self.sentences:,} sentences: {text}"
+        return f"{some.sentences:,} of {self.sentences:,} sentences: {text}"
 
 
 def read_results(path: Path) -> Results:
@@ -147,11 +157,7 @@ def score_all(
     if rows:
         second = second_pass(rows, len(sources), cfg.decode)
         known = again(rows, second) if second else [hypotheses[row] for row in rows]
-        known_scores = _by_direction(
-            lambda language, ours, theirs: score_bleu(ours, theirs, tokenizer, language),
-            [directions[row] for row in rows],
-            (known, [references[row] for row in rows]),
-        )
+        known_scores = _bleu_of_rows(cfg, rows, known, references, directions)
     metric = NAMES[SelectBy.character_error_rate] if are_shown(cfg) else "BLEU"
     values = [s.value for name, s in scores.items() if f" {name}".endswith(f" {metric}")]
     note = not_learnt(fmean(values), hypotheses, attention, metric)
@@ -161,6 +167,43 @@ def score_all(
         no_unknown=Scores(len(rows), known_scores),
         note=note,
         **vars(attention),
+    )
+
+
+def score_unseen(
+    cfg: Config,
+    run: RunDir,
+    text: tuple[Sequence[str], Sequence[str]],
+    hypotheses: Sequence[str],
+    directions: Sequence[Direction],
+) -> Scores | None:
+    """Score the sentences whose source is not in the training data of a run, if it has its data."""
+    if not run.path(TRAINING).exists():
+        return None
+    sources, references = text
+    if (placeholders := placeholders_of(cfg)) is not None:  # the training data has symbols
+        sources = [placeholders.pair(Pair(*pair)).src for pair in zip(*text, strict=True)]
+    seen = {*sources}.intersection(read_lines_of(run.checked(TRAINING)))
+    rows = [i for i, source in enumerate(sources) if source not in seen]
+    if len(rows) in (0, len(sources)):
+        return Scores(len(rows), {})
+    ours = [hypotheses[row] for row in rows]
+    return Scores(len(rows), _bleu_of_rows(cfg, rows, ours, references, directions))
+
+
+def _bleu_of_rows(
+    cfg: Config,
+    rows: Sequence[int],
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    directions: Sequence[Direction],
+) -> dict[str, Score]:
+    """Score the translations of some rows by BLEU only."""
+    tokenizer = cfg.evaluate.bleu_tokenizer
+    return _by_direction(
+        lambda language, ours, theirs: score_bleu(ours, theirs, tokenizer, language),
+        [directions[row] for row in rows],
+        (hypotheses, [references[row] for row in rows]),
     )
 
 
