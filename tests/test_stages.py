@@ -135,6 +135,7 @@ def test_the_end_shows_scores_samples_and_pictures(trained):
     gold = ["attention", "alignment", ""]
     assert labels == [
         "No",
+        "Unseen",
         *gold,
         "note",
         *["source", "output", "reference"] * 3,
