@@ -72,7 +72,7 @@ STEMS = "all train dev val test test_2016_flickr mono talk text news bible mine 
 SIZES = {"all": 1100, "train": 120, "mono": 40, "bible": 40}
 """Lines of the files that are more than tried on."""
 LANGUAGES = ("en", "fr", "de", "cs", "gd", "yor", "swa", "ipa")
-CORPORA = "PATH DIRECTORY GENERAL MINE MULTI30K SWA YOR path/to/corpus"
+CORPORA = "PATH DIRECTORY GENERAL MINE MULTI30K SWA YOR path/to/corpus data/multi30k"
 """Directories that hold these files."""
 
 SMALL = [
@@ -89,6 +89,7 @@ SMALL = [
     "trainer.max_updates=60",
     "trainer.validate_every=60",
     "trainer.checkpoint_every=10",
+    "trainer.keep_checkpoints=6",
     "trainer.validation_sentences=8",
     "evaluate.heatmaps=[1]",
 ]
@@ -131,7 +132,8 @@ def write_files(work: Path) -> None:
             lines = [pair[language != "en"] for pair in pairs[:size]]
             (work / f"{stem}.{language}").write_text("\n".join([*lines, ""]), "utf-8")
     (work / "talk.links").write_text("0-0 1-1\n" * 12)
-    (work / "path/to").mkdir(parents=True)
+    for parent in ("path/to", "data"):
+        (work / parent).mkdir(parents=True)
     for name in CORPORA.split():
         (work / name).symlink_to(work)
     for name in ("train.py", "scripts", "docs", "Makefile", "constraints.txt", "pyproject.toml"):
