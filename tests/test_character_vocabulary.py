@@ -144,7 +144,6 @@ def test_the_stages_run_with_characters(spelling_run):
     assert report["train"]["lengths"]["source"]["unit"] == "characters"
     assert report["test"]["unwritable"] == {"lines": 1, "first_line": 1, "first": "\u00c9"}
     scores = json.loads((spelling_run / "scores.json").read_text("utf-8"))
-    assert scores["exact"] is True
     assert {"exact match", "character error rate", "symbol error rate"} < {*scores["scores"]}
     assert len(list((spelling_run / "heatmaps").glob("*.png"))) == 2
     lines = map(json.loads, (spelling_run / "metrics.jsonl").read_text("utf-8").splitlines())
