@@ -139,6 +139,7 @@ def spelling_run(tmp_path_factory) -> Path:
     return run_new(root / "run", composed("debug", changes)).root
 
 
+@pytest.mark.e2e
 def test_the_stages_run_with_characters(spelling_run):
     report = json.loads((spelling_run / "data_report.json").read_text("utf-8"))
     assert report["train"]["lengths"]["source"]["unit"] == "characters"

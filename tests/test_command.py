@@ -113,6 +113,7 @@ NAMES += ["~/x", "Gl\u00fcck", "#1", "(x)", "[a]", "{a: b}", "$HOME", "x  y", " 
 NAMES += [r"a\"b", "a\nb", "k=v", "%s", "a;b", "`x`", "!x", "a:b", "@last", "--help"]
 
 
+@pytest.mark.e2e
 def test_a_printed_command_can_be_pasted_back_whatever_the_name():
     offer_options()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):

@@ -428,6 +428,7 @@ def problems(page: Sequence[Block], work: Path) -> Iterator[str]:
             yield f"{line}: {' '.join(words)}: {said.getvalue()}"
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of_a_page_are_right(page, work):
     assert list(problems(blocks((ROOT / page).read_text("utf-8")), work)) == []
