@@ -37,9 +37,9 @@ class NativeLibraries(BuildHookInterface):  # type: ignore[misc] # hatchling is 
         for level in own["LEVELS"].values():
             library = self.made / own["prebuilt"](level).name
             own["compile_library"](compiler, library, level)
-            data = library.read_bytes()
-            own["checksum_file"](library).write_bytes(own["checksum"](data))
-            for path in (library, own["checksum_file"](library)):
+            data, beside = library.read_bytes(), own["checksum_file"](library)
+            beside.write_bytes(own["checksum"](data))
+            for path in (library, beside):
                 build_data["force_include"][str(path)] = str(NATIVE / "prebuilt" / path.name)
             found = re.findall(rb"GLIBC_(\d+)\.(\d+)", data)
             needed += [(int(major), int(minor)) for major, minor in found]

@@ -77,8 +77,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse incompatible arguments."""
-    shown = args.by_length or args.attention
-    shown = shown or args.target_language
+    shown = args.by_length or args.attention or args.target_language
     if args.hypotheses and (args.words or args.source or shown or not args.reference):
         raise UsageError("--hypotheses", "scores a file against --reference", "Give just these.")
     if not args.hypotheses and not args.runs:
