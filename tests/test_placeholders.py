@@ -28,7 +28,7 @@ from seq2seq.data.subword_vocabulary import Subwords
 from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.data.word_vocabulary import Words
 from seq2seq.decoding.carried import Carried
-from seq2seq.decoding.demands import Rulebook
+from seq2seq.decoding.constraints import ConstraintBuilder
 from seq2seq.decoding.forced import force
 from seq2seq.decoding.request import Request
 from seq2seq.decoding.search import Hypothesis
@@ -318,8 +318,8 @@ def test_tags_of_languages_are_no_placeholders():
 def test_requests_are_refused_where_texts_are_carried_over():
     """Mending might break a prefix, or a required word apart."""
     (_, target), _ = tokenizers("bpe")
-    rulebook = Rulebook(target, DecodeConfig(), carrying=True)
-    assert rulebook.asked(Request("a"), 1) is None
+    builder = ConstraintBuilder(target, DecodeConfig(), carrying=True)
+    assert builder.build(Request("a"), 1) is None
     for request in (Request("a", prefix="b"), Request("a", required=[["b"]])):
         with pytest.raises(DataError, match="keeps to no prefix"):
-            rulebook.asked(request, 1)
+            builder.build(request, 1)

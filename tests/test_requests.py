@@ -5,7 +5,7 @@ import re
 
 import pytest
 from runs import assert_fails, composed
-from test_rules import keeps
+from test_constraints import keeps
 
 import seq2seq
 from seq2seq import Request

@@ -14,7 +14,7 @@ import numpy as np
 
 from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.decoding.automaton import Automaton, PieceTexts
-from seq2seq.decoding.ruled import Mask
+from seq2seq.decoding.constrained import Mask
 
 MOST = 30
 """Maximal number of required phrases: each is one bit of a 31-bit number."""
@@ -38,17 +38,17 @@ class Phrase:
 
 
 class Phrases:
-    """The `ruled.Goal` of a sentence.
+    """The `constrained.Goal` of a sentence.
 
     Args:
         pieces: The pieces of the vocabulary.
         required: The alternatives of each required phrase.
         forbidden: The forbidden texts.
-        before: The opening of the translation, to which the rule does not apply.
+        before: The prefix of the translation, to which the rule does not apply.
         unknown: Whether the unknown symbol may be emitted.
     """
 
-    gives_way = False
+    soft = False
 
     def __init__(
         self,
@@ -77,14 +77,14 @@ class Phrases:
         self._before = before
         self.start: State = self._automaton.step(0, before)
 
-    def breaks(self, spelt: str) -> bool:
-        """Return whether the opening of a translation contains a forbidden phrase.
+    def breaks(self, partial: str) -> bool:
+        """Return whether the prefix of a translation contains a forbidden phrase.
 
         Args:
-            spelt: The beginning of a last word to complete; if empty, the last word has ended.
+            partial: The beginning of a last word to complete; if empty, the last word has ended.
         """
-        now, mark = self._automaton.step(0, self._before + spelt)
-        at_end = 0 if spelt else self._automaton.at_end[now]
+        now, mark = self._automaton.step(0, self._before + partial)
+        at_end = 0 if partial else self._automaton.at_end[now]
         return bool((mark | at_end) & _FORBIDDEN)
 
     def allowed(self, state: State, left: int) -> Mask:

@@ -6,19 +6,19 @@ from typing import ClassVar
 
 import numpy as np
 
-from seq2seq.decoding.ruled import Mask
+from seq2seq.decoding.constrained import Mask
 
 Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """A `ruled.Rule` whose state is the pieces so far; other rules take precedence."""
+    """A `constrained.Rule` whose state is the pieces so far; other rules take precedence."""
 
     size: int  # n
     num_pieces: int
     first: Sequence[int] = ()  # pieces that the translation begins with
-    gives_way: ClassVar[bool] = True
+    soft: ClassVar[bool] = True
 
     @property
     def start(self) -> Ids:

@@ -66,7 +66,7 @@ class Filling(Protocol):
         symbol is not chosen where it is `too_early` (B,).
         """
 
-    def go_on(self, rows: Sequence[int]) -> None:
+    def keep(self, rows: Sequence[int]) -> None:
         """Keep these sentences and, of their chosen continuations, those that have not ended."""
 
 
@@ -100,7 +100,7 @@ class BestWords:
         token = best.words.view(len(candidates), -1).gather(1, index)
         return total.masked_fill(~allowed, -torch.inf), parent, token
 
-    def go_on(self, rows: Sequence[int]) -> None:
+    def keep(self, rows: Sequence[int]) -> None:
         """Do nothing: there is no state."""
 
 
@@ -206,7 +206,7 @@ class _Search:
         self.total = total[rows].gather(1, order)
         before = (rows[:, None] * self.slots + parent[rows].gather(1, order)).flatten()
         self.y = token[rows].gather(1, order).flatten()
-        self.filling.go_on(alive_rows)
+        self.filling.keep(alive_rows)
         self.state = self.state.select(rows, slots, before)
         if len(alive_rows) < len(self.open):
             self.first_end, self.width = self.first_end[rows], self.width[rows]

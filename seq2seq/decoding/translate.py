@@ -14,13 +14,13 @@ from seq2seq.data.tags import UNTAGGED, Tagging
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.carried import Carried, carried
 from seq2seq.decoding.chunks import Ids, always, in_chunks
-from seq2seq.decoding.demands import Asked, Rulebook
+from seq2seq.decoding.constrained import ConstrainedBeams, Constraints
+from seq2seq.decoding.constraints import ConstraintBuilder, LineConstraints
 from seq2seq.decoding.forced import has_maps, ranking_of, with_maps, without_tag
-from seq2seq.decoding.opening import Opening
+from seq2seq.decoding.minimum_bayes_risk import by_utility
+from seq2seq.decoding.prefix import Prefix
 from seq2seq.decoding.ranking import Floats
 from seq2seq.decoding.request import Request
-from seq2seq.decoding.risk import by_utility
-from seq2seq.decoding.ruled import Demands, RuledBeams
 from seq2seq.decoding.sampling import SamplingRules, sample
 from seq2seq.decoding.search import Hypothesis, SearchRules, beam_search
 from seq2seq.decoding.translation import END, Candidate, Translation, in_reading_order
@@ -46,7 +46,7 @@ def translate(  # noqa: PLR0913 - all options of a line meet here
 ) -> Iterator[Translation]:
     """Yield one translation per line, in order; lines are read in chunks as they are `ready`.
 
-    A request that cannot be met is an error (`demands.py`).
+    A request that cannot be met is an error (`constraints.py`).
 
     `in_chunks` explains how long and empty lines are handled, `Pretrained.stream` explains `ready`
     and `maps`. `tags` give the language that each line is translated to; `first` is the number of
@@ -59,25 +59,26 @@ def translate(  # noqa: PLR0913 - all options of a line meet here
     carrying = isinstance(source, CarryingTokenizer)
     wide = replace(cfg, n_best=cfg.beam_size) if carrying and not cfg.sample else cfg
     # Prepare the weights for search once, not per batch.
-    rulebook, asked = Rulebook(target, cfg, carrying=carrying), dict[int, Asked]()
     searcher, forbidden = for_search(model, cfg), tags.forbidden
-    search = partial(search_batch, model, searcher, cfg=wide, asked=asked, forbidden=forbidden)
+    builder = ConstraintBuilder(target, cfg, carrying=carrying)
+    by_line: dict[int, LineConstraints] = {}
+    search = partial(search_batch, model, searcher, cfg=wide, by_line=by_line, forbidden=forbidden)
     maps = maps and has_maps(model)
 
     def sources() -> Iterator[tuple[str]]:
         for number, line in enumerate(lines, first):
             request = Request(line) if isinstance(line, str) else line
-            if (wanted := rulebook.asked(request, number)) is not None:
-                asked[number] = wanted
+            if (constraints := builder.build(request, number)) is not None:
+                by_line[number] = constraints
             yield (request.source,)
 
     results = in_chunks(sources(), (source,), search, cfg, ready, tags.of_line, first)
     for number, ((line,), (src,), found) in enumerate(results, first):
-        wanted = asked.pop(number, None)
-        if found == [] and wanted is not None:
+        constraints = by_line.pop(number, None)
+        if found == [] and constraints is not None:
             what = "no translation was found that does all that is asked of it"
-            raise DataError(wanted.where, what, "Ask for less.")
-        opening = wanted.opening if wanted else None
+            raise DataError(constraints.where, what, "Ask for less.")
+        prefix = constraints.prefix if constraints else None
         copied = src.written if cfg.replace_unknown else None
         hypotheses: Iterable[Hypothesis] = found or ()
         tag = tags.of_line(number)
@@ -87,7 +88,7 @@ def translate(  # noqa: PLR0913 - all options of a line meet here
         if maps:
             hypotheses = with_maps(model, [*ids, EOS], hypotheses)
         hypotheses = map(partial(without_tag, size=len(tag)), hypotheses)
-        every = (_candidate(target, h, copied, own, opening) for h in hypotheses)
+        every = (_candidate(target, h, copied, own, prefix) for h in hypotheses)
         candidates = tuple(every) if cfg.sample else _distinct(every, cfg.n_best)
         if cfg.mbr is not None:
             candidates = by_utility(candidates, cfg.mbr, uniform=cfg.sample)
@@ -109,21 +110,21 @@ def search_batch(
     batch: Sequence[Ids],
     numbers: Sequence[int],
     cfg: DecodeConfig,
-    asked: MutableMapping[int, Asked],
+    by_line: MutableMapping[int, LineConstraints],
     forbidden: Sequence[int] = (),
 ) -> list[list[Hypothesis]]:
     """Search or sample translations of source ids; the only place that calls the search.
 
-    The samples of a line depend on its number. Lines with demands (`asked`, by number) are searched
-    apart from the others; their demands are then dropped from `asked`, all but what writes the
-    text. No translation contains a forbidden id.
+    The samples of a line depend on its number. Lines with constraints (`by_line`, by number) are
+    searched apart from the others; their constraints are then dropped from `by_line`, all but what
+    writes the text. No translation contains a forbidden id.
     """
-    ruled = [i for i, number in enumerate(numbers) if number in asked]
-    if 0 < len(ruled) < len(batch):
+    constrained = [i for i, number in enumerate(numbers) if number in by_line]
+    if 0 < len(constrained) < len(batch):
         found: list[list[Hypothesis]] = [[]] * len(batch)
-        for part in ([i for i in range(len(batch)) if i not in {*ruled}], ruled):
+        for part in ([i for i in range(len(batch)) if i not in {*constrained}], constrained):
             some = [batch[i] for i in part], [numbers[i] for i in part]
-            own = search_batch(model, searcher, *some, cfg, asked, forbidden)
+            own = search_batch(model, searcher, *some, cfg, by_line, forbidden)
             for i, hypotheses in zip(part, own, strict=True):
                 found[i] = hypotheses
         return found
@@ -132,11 +133,11 @@ def search_batch(
     rules = search_rules(cfg)
     rules = replace(rules, forbidden=(*rules.forbidden, *forbidden))
     with autocast(device, cfg.precision):
-        if ruled:
-            demands = [asked[number].demands for number in numbers]
+        if constrained:
+            constraints = [by_line[number].constraints for number in numbers]
             for number in numbers:  # free megabytes of tables that no other batch needs
-                asked[number] = replace(asked[number], demands=Demands())
-            beams = RuledBeams(rules, demands, cfg.beam_groups, cfg.diversity)
+                by_line[number] = replace(by_line[number], constraints=Constraints())
+            beams = ConstrainedBeams(rules, constraints, cfg.beam_groups, cfg.diversity)
             return beam_search(searcher, src, mask, rules, beams)
         if not cfg.sample:
             return beam_search(searcher, src, mask, rules)
@@ -177,11 +178,11 @@ def _candidate(
     h: Hypothesis,
     copied: Sequence[str] | None,
     own: Carried | None = None,
-    opening: Opening | None = None,
+    prefix: Prefix | None = None,
 ) -> Candidate:
     """Write a hypothesis as text; source tokens in `copied` replace its unknown words.
 
-    An opening is written as given.
+    A prefix is written as given.
     """
     words = h.ids[:-1] if h.finished else h.ids
     pieces = target.pieces(words)
@@ -189,11 +190,11 @@ def _candidate(
         alpha = h.alpha.copy()
         alpha[:, list(own.places.values()) if own else []] = 0  # these are already in the text
         pieces = replace_unknown(words, pieces, alpha, copied)
-    if opening is not None:
-        pieces = opening.restored(pieces)
+    if prefix is not None:
+        pieces = prefix.restored(pieces)
     text, spans = target.write(pieces)
-    if opening is not None:
-        text, spans = opening.rewritten(text, spans)
+    if prefix is not None:
+        text, spans = prefix.rewritten(text, spans)
     if own is not None:
         pieces, text, spans = own.restored(words, pieces, text, spans)
     candidate = Candidate(

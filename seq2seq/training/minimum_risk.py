@@ -19,7 +19,7 @@ from seq2seq.config.registry import builds
 from seq2seq.config.schema import Candidates, Config, MinimumRiskConfig
 from seq2seq.data.batching import Batch, pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
-from seq2seq.decoding.risk import sentence_score
+from seq2seq.decoding.minimum_bayes_risk import sentence_score
 from seq2seq.decoding.sampling import SamplingRules, sample
 from seq2seq.decoding.search import SearchRules, beam_search
 from seq2seq.decoding.translate import search_rules

@@ -17,10 +17,10 @@ from seq2seq.data.batching import pad_ids
 from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK, Token, surface
 from seq2seq.data.word_vocabulary import WordTokenizer
 from seq2seq.data.words import Span
-from seq2seq.decoding.demands import Rulebook
+from seq2seq.decoding.constrained import ConstrainedBeams, Constraints
+from seq2seq.decoding.constraints import ConstraintBuilder
 from seq2seq.decoding.forced import force_ids
 from seq2seq.decoding.request import Request
-from seq2seq.decoding.ruled import Demands, RuledBeams
 from seq2seq.decoding.sampling import SamplingRules, sample
 from seq2seq.decoding.search import beam_search
 from seq2seq.decoding.translate import translate
@@ -75,11 +75,11 @@ def keeps(text: str, request: Request) -> bool:
     )
 
 
-def ruled(model, source, rules, demands: Demands, groups=1, diversity=0.0):
+def constrained_search(model, source, rules, constraints: Constraints, groups=1, diversity=0.0):
     src, mask = pad_ids([source], PAD)
     with torch.no_grad():
         [found] = beam_search(
-            model, src, mask, rules, RuledBeams(rules, [demands], groups, diversity)
+            model, src, mask, rules, ConstrainedBeams(rules, [constraints], groups, diversity)
         )
     return found
 
@@ -121,7 +121,7 @@ def test_a_wide_beam_is_exhaustion_over_what_keeps_the_constraints(kind, asked):
     """Whatever pieces spell the words. Longer translations are not compared."""
     target, longest = Toy(SPELLED[kind]), 4
     request = Request("", **asked)
-    demands = Rulebook(target, DecodeConfig()).asked(request, 1).demands
+    constraints = ConstraintBuilder(target, DecodeConfig()).build(request, 1).constraints
     rules = replace(EVERY, beam_size=700, max_ratio=2.0)
     for seed, make in enumerate((tiny_model, tiny_transformer)):
         model = make(seed, vocab=len(target))
@@ -133,7 +133,11 @@ def test_a_wide_beam_is_exhaustion_over_what_keeps_the_constraints(kind, asked):
             if keeps(target.write(target.pieces(ids[:-1]))[0], request)
         }
         assert 0 < len(scores) < len(every)
-        found = [h for h in ruled(model, source, rules, demands) if len(h.ids) <= longest]
+        found = [
+            h
+            for h in constrained_search(model, source, rules, constraints)
+            if len(h.ids) <= longest
+        ]
         assert [h.ids for h in found] == sorted(scores, key=scores.get, reverse=True)
         assert [h.log_prob for h in found] == pytest.approx(
             [scores[h.ids] for h in found], abs=TOLERANCE
@@ -220,7 +224,7 @@ def test_a_word_that_may_be_completed_is_cut_as_the_model_likes():
     texts = {ids: target.write(target.pieces(ids[:-1]))[0] for ids in every}
     for complete, pattern in ((True, "x hou.*"), (False, "x hou( .*)?")):
         request = Request("", "x hou", complete)
-        demands = Rulebook(target, DecodeConfig()).asked(request, 1).demands
+        constraints = ConstraintBuilder(target, DecodeConfig()).build(request, 1).constraints
         scores = {
             ids: log_p.sum()
             for ids, (log_p, _) in every.items()
@@ -228,7 +232,7 @@ def test_a_word_that_may_be_completed_is_cut_as_the_model_likes():
             and ids[:1] == (8,)
             and (complete or ids[1:3] == (4, 6))
         }
-        found = [h.ids for h in ruled(model, source, rules, demands)]
+        found = [h.ids for h in constrained_search(model, source, rules, constraints)]
         assert found == sorted(scores, key=scores.get, reverse=True)
         assert any(texts[ids].startswith("x house") for ids in found) == complete
 
@@ -238,9 +242,9 @@ def test_what_is_required_takes_the_steps_that_it_needs():
     target = Toy(SPELLED["subwords"])
     model = tiny_model(2, vocab=len(target))
     request = Request("", "ab", required=[["aab"], ["bb"], ["a b a"]], forbidden=["ab b"])
-    demands = Rulebook(target, DecodeConfig()).asked(request, 1).demands
+    constraints = ConstraintBuilder(target, DecodeConfig()).build(request, 1).constraints
     rules = replace(EVERY, beam_size=3, max_ratio=0.1)
-    for h in ruled(model, [3, 4, EOS], rules, demands):
+    for h in constrained_search(model, [3, 4, EOS], rules, constraints):
         ids = h.ids[:-1] if h.finished else h.ids
         assert keeps(target.write(target.pieces(ids))[0], request)
 
@@ -296,10 +300,10 @@ def test_a_way_that_ends_nowhere_is_named():
 
 def test_an_unlikely_forbidden_word_is_no_error():
     """One that cannot be written anyway, or that goes on after the prefix."""
-    rulebook = Rulebook(Toy(SPELLED["subwords"]), DecodeConfig())
-    assert rulebook.asked(Request("a", forbidden=["xyz"]), 1) is not None
-    assert rulebook.asked(Request("a", "b a", True, forbidden=["a"]), 1) is not None
-    assert rulebook.asked(Request("a"), 1) is None
+    builder = ConstraintBuilder(Toy(SPELLED["subwords"]), DecodeConfig())
+    assert builder.build(Request("a", forbidden=["xyz"]), 1) is not None
+    assert builder.build(Request("a", "b a", True, forbidden=["a"]), 1) is not None
+    assert builder.build(Request("a"), 1) is None
 
 
 # Repeats, scores, groups ------------------------------------------------------------------------
@@ -314,19 +318,19 @@ def repeats(ids, size: int) -> bool:
 def test_no_sequence_of_pieces_stands_twice(size):
     target, longest = Toy(["▁a", "▁b"]), 7
     cfg = DecodeConfig(no_repeat_ngram=size)
-    demands = Rulebook(target, cfg).asked(Request(""), 1).demands
+    constraints = ConstraintBuilder(target, cfg).build(Request(""), 1).constraints
     model = tiny_model(size, vocab=len(target))
     [source] = random_sources(1, [longest], len(target))
     rules = replace(EVERY, beam_size=700, max_ratio=1.0)
     every = exhaustion(model, source, len(target), longest)
     scores = {i: log_p.sum() for i, (log_p, _) in every.items() if not repeats(i, size)}
     assert len(scores) < len(every)
-    found = ruled(model, source, rules, demands)
+    found = constrained_search(model, source, rules, constraints)
     assert [h.ids for h in found] == sorted(scores, key=scores.get, reverse=True)
     # What is asked for comes first.
     request = Request("", "b b b b", required=[["a a a a"]])
-    demands = Rulebook(target, cfg).asked(request, 1).demands
-    for h in ruled(model, source, replace(rules, beam_size=2), demands):
+    constraints = ConstraintBuilder(target, cfg).build(request, 1).constraints
+    for h in constrained_search(model, source, replace(rules, beam_size=2), constraints):
         assert keeps(target.write(target.pieces(h.ids[:-1] if h.finished else h.ids))[0], request)
 
 
@@ -400,7 +404,7 @@ def test_groups_of_the_beam_are_the_algorithm_of_the_paper(groups, strength):
         model = tiny_model(seed, vocab=6, scale=1.0)
         [source] = random_sources(seed, [4], 6)
         expected = diverse(model, source, rules, groups, strength)
-        found = ruled(model, source, rules, Demands(), groups, strength)
+        found = constrained_search(model, source, rules, Constraints(), groups, strength)
         assert {h.ids: h.log_prob for h in found} == pytest.approx(expected, abs=TOLERANCE)
         check_forced(model, source, found)
         [plain] = search(model, [source], rules)
@@ -429,15 +433,19 @@ def test_settings_of_the_search_reach_it():
 def test_mates_of_a_batch_do_not_reach_the_hypotheses():
     """Of `search_batch`'s two parts; scores and attention as the model has them along the ids."""
     target = Toy(SPELLED["subwords"])
-    rulebook = Rulebook(target, DecodeConfig())
+    builder = ConstraintBuilder(target, DecodeConfig())
     asked = [{"required": [["ab"]]}, {"forbidden": ["b"]}, {"prefix": "b"}, {"prefix": "a b a b"}]
-    demands = [rulebook.asked(Request("", **each), 1).demands for each in asked]
+    constraints = [builder.build(Request("", **each), 1).constraints for each in asked]
     model = tiny_model(6, vocab=len(target))
     sources = [source for source, _ in random_pairs(3, vocab=len(target))]
     sources = [[3 + word % 5 for word in source[:-1]] + [EOS] for source in sources]
     src, mask = pad_ids(sources, PAD)
     with torch.no_grad():
-        together = beam_search(model, src, mask, EVERY, RuledBeams(EVERY, demands, 1, 0.0))
-    for source, own, found in zip(sources, demands, together, strict=True):
-        assert [h.ids for h in ruled(model, source, EVERY, own)] == [h.ids for h in found]
+        together = beam_search(
+            model, src, mask, EVERY, ConstrainedBeams(EVERY, constraints, 1, 0.0)
+        )
+    for source, own, found in zip(sources, constraints, together, strict=True):
+        assert [h.ids for h in constrained_search(model, source, EVERY, own)] == [
+            h.ids for h in found
+        ]
         check_forced(model, source, found)

@@ -8,25 +8,25 @@ from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.tokenizer import UNK, RightToLeft, Tokenizer
 from seq2seq.data.words import joins
 from seq2seq.decoding.automaton import PieceTexts
-from seq2seq.decoding.opening import Opening, opening_of
+from seq2seq.decoding.constrained import Constraints, Rule
 from seq2seq.decoding.phrases import MOST, NEVER, Phrase, Phrases
+from seq2seq.decoding.prefix import Prefix, prefix_of
 from seq2seq.decoding.repeats import Repeats
 from seq2seq.decoding.request import Request
-from seq2seq.decoding.ruled import Demands, Rule
 from seq2seq.run.errors import DataError
 from seq2seq.run.naming import command
 
 
 @dataclass(frozen=True)
-class Asked:
+class LineConstraints:
     """The constraints on the translations of a line."""
 
-    demands: Demands
-    opening: Opening | None
+    constraints: Constraints
+    prefix: Prefix | None
     where: str  # for errors
 
 
-class Rulebook:
+class ConstraintBuilder:
     """Converts requests to rules.
 
     Args:
@@ -42,7 +42,7 @@ class Rulebook:
     def _texts(self) -> PieceTexts:
         return PieceTexts(self._target)
 
-    def asked(self, request: Request, number: int) -> Asked | None:
+    def build(self, request: Request, number: int) -> LineConstraints | None:
         """Return the constraints on the line with this number; None if plain search suffices.
 
         Raises:
@@ -51,27 +51,27 @@ class Rulebook:
         cfg, where = self._cfg, request.where or f"line {number}"
         self._check(request, where)
         rules: list[Rule] = []
-        opening, goal, steps = None, None, 0
+        prefix, goal, steps = None, None, 0
         if request.prefix:
             given, complete = request.prefix, request.complete_last_word
-            opening = opening_of(given, self._target, self._texts, complete=complete)
-        if opening is not None:
-            steps = len(opening.ids) + len(opening.spelt)
-            if len(opening.ids) > cfg.max_source_tokens:
-                what = f"a prefix of {len(opening.ids)} tokens is above decode.max_source_tokens"
+            prefix = prefix_of(given, self._target, self._texts, complete=complete)
+        if prefix is not None:
+            steps = len(prefix.ids) + len(prefix.partial)
+            if len(prefix.ids) > cfg.max_source_tokens:
+                what = f"a prefix of {len(prefix.ids)} tokens is above decode.max_source_tokens"
                 raise DataError(where, f"{what}={cfg.max_source_tokens}", "Shorten it.")
         if request.required or request.forbidden:
-            phrases = self._phrases(request, opening, where)
+            phrases = self._phrases(request, prefix, where)
             rules, goal = [phrases], phrases if request.required else None
             steps += phrases.missing(phrases.start)
-        if opening is not None and opening.rule is not None:
-            rules.append(opening.rule)
-        first = opening.ids if opening is not None else ()
+        if prefix is not None and prefix.rule is not None:
+            rules.append(prefix.rule)
+        first = prefix.ids if prefix is not None else ()
         if cfg.no_repeat_ngram is not None:
             rules.append(Repeats(cfg.no_repeat_ngram, len(self._target), first))
-        if opening is None and not rules and cfg.beam_groups == 1:
+        if prefix is None and not rules and cfg.beam_groups == 1:
             return None
-        return Asked(Demands(first, rules, goal, steps + 1), opening, where)
+        return LineConstraints(Constraints(first, rules, goal, steps + 1), prefix, where)
 
     def _check(self, request: Request, where: str) -> None:
         """Refuse requests that these settings do not support."""
@@ -89,7 +89,7 @@ class Rulebook:
             both = "required words and decode.beam_groups do not go together"
             raise DataError(where, both, "Leave one of them out.")
 
-    def _phrases(self, request: Request, opening: Opening | None, where: str) -> Phrases:
+    def _phrases(self, request: Request, prefix: Prefix | None, where: str) -> Phrases:
         """Encode the phrases of a request and check that a text can satisfy all of them."""
         required = []
         for alternatives in request.required:
@@ -107,10 +107,10 @@ class Rulebook:
             self._texts,
             required,
             [phrase.text for phrase in forbidden if phrase is not None],
-            before="".join(map(self._texts.of, opening.pieces if opening else ())),
+            before="".join(map(self._texts.of, prefix.pieces if prefix else ())),
             unknown=not self._cfg.replace_unknown,
         )
-        if opening is not None and phrases.breaks(opening.spelt):
+        if prefix is not None and phrases.breaks(prefix.partial):
             raise DataError(where, "the prefix has a forbidden word", "Change one of them.")
         if phrases.missing(phrases.start) == NEVER:
             what = "no text has all that is required and nothing that is forbidden"

@@ -10,7 +10,7 @@ from test_translate import PLAIN
 
 import seq2seq
 from seq2seq.config.schema import Utility
-from seq2seq.decoding.risk import sentence_score
+from seq2seq.decoding.minimum_bayes_risk import sentence_score
 
 METRICS = {"bleu": BLEU(effective_order=True), "chrf": CHRF()}
 

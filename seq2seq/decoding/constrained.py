@@ -26,7 +26,7 @@ class Rule(Protocol):
     """A constraint on hypotheses."""
 
     @property
-    def gives_way(self) -> bool:
+    def soft(self) -> bool:
         """Whether the rule is ignored where it would leave no piece."""
 
     @property
@@ -51,7 +51,7 @@ class Goal(Rule, Protocol):
 
 
 @dataclass(frozen=True)
-class Demands:
+class Constraints:
     """The constraints on the translations of a sentence."""
 
     first: Sequence[int] = ()  # forced first pieces; rules do not apply to them
@@ -65,7 +65,7 @@ class Demands:
         for rule, state in zip(self.rules, states, strict=True):
             if (own := rule.allowed(state, left)) is not None:
                 both = mask & own
-                mask = both if both.any() or not rule.gives_way else mask
+                mask = both if both.any() or not rule.soft else mask
         return mask
 
 
@@ -79,7 +79,7 @@ class Option(NamedTuple):
     late: bool = False  # the model would end here, but this comes no nearer to the goal
 
 
-def share_out(
+def allocate(
     options: Iterable[Option], width: int, taken: Mapping[int, int], price: float
 ) -> list[Option]:
     """Allocate beam slots round-robin over banks of options with equally many missing pieces.
@@ -103,7 +103,7 @@ def share_out(
 
 
 @dataclass
-class _Held:
+class _Live:
     """A live hypothesis."""
 
     states: Sequence[Any]  # the states of the rules
@@ -114,36 +114,43 @@ class _Held:
 class _Beam:
     """The live hypotheses of a sentence."""
 
-    demands: Demands
+    constraints: Constraints
     last_step: int
     widths: list[int]  # open slots of each group
-    held: list[_Held]
+    live: list[_Live]
 
 
-class RuledBeams:
-    """A `search.Filling` with demands, or with groups (Vijayakumar et al. 2016, arXiv:1610.02424).
+class ConstrainedBeams:
+    """A `search.Filling` with constraints, or with diverse groups.
+
+    Groups are those of Vijayakumar et al. 2016, Diverse Beam Search (arXiv:1610.02424).
 
     Args:
         rules: The rules for all sentences.
-        demands: The demands of each sentence.
+        constraints: The constraints of each sentence.
         groups: Number of beam groups; with several, there are no goals.
         diversity: Penalty on a word for each time that an earlier group has chosen it.
     """
 
     def __init__(
-        self, rules: SearchRules, demands: Sequence[Demands], groups: int, diversity: float
+        self, rules: SearchRules, constraints: Sequence[Constraints], groups: int, diversity: float
     ) -> None:
-        self.rules, self.demands, self.groups, self.diversity = rules, demands, groups, diversity
+        self.rules, self.constraints, self.groups, self.diversity = (
+            rules,
+            constraints,
+            groups,
+            diversity,
+        )
         self.beams: list[_Beam] = []
         self.step = 0
 
     def steps(self, bounds: Sequence[tuple[int, int]]) -> Sequence[int]:
-        """Return the upper bounds, raised to what the demands need."""
+        """Return the upper bounds, raised to what the constraints need."""
         beam, groups = self.rules.beam_size, range(self.groups)
-        for demands, (_, high) in zip(self.demands, bounds, strict=True):
+        for constraints, (_, high) in zip(self.constraints, bounds, strict=True):
             widths = [beam // len(groups) + (i < beam % len(groups)) for i in groups]
-            held = [_Held([rule.start for rule in demands.rules], groups)]
-            self.beams.append(_Beam(demands, max(high, demands.steps), widths, held))
+            live = [_Live([rule.start for rule in constraints.rules], groups)]
+            self.beams.append(_Beam(constraints, max(high, constraints.steps), widths, live))
         return [beam.last_step for beam in self.beams]
 
     def choose(
@@ -164,9 +171,9 @@ class RuledBeams:
         helpful = [
             (i * slots + slot, token)
             for i, beam in enumerate(self.beams)
-            if (goal := beam.demands.goal) is not None
-            for slot, held in enumerate(beam.held)
-            for token in goal.helpful(held.states[0])
+            if (goal := beam.constraints.goal) is not None
+            for slot, live in enumerate(beam.live)
+            for token in goal.helpful(live.states[0])
         ]
         if helpful:
             at = torch.tensor(helpful, device=total.device)
@@ -177,8 +184,8 @@ class RuledBeams:
         # Allocate the slots.
         chosen = []
         for i, beam in enumerate(self.beams):
-            own = slice(i * slots, i * slots + len(beam.held))
-            chosen.append(self._share_out(beam, found[own], would_end[own]))
+            own = slice(i * slots, i * slots + len(beam.live))
+            chosen.append(self._allocate(beam, found[own], would_end[own]))
         self.step += 1
         size = max(1, *map(len, chosen))
         filled = [[*own, *[Option(-np.inf, 0, 0)] * (size - len(own))] for own in chosen]
@@ -197,15 +204,15 @@ class RuledBeams:
         base[list(self.rules.forbidden)] = False
         for i, (beam, early) in enumerate(zip(self.beams, too_early, strict=True)):
             base[self.rules.eos] = not early
-            for row, held in enumerate(beam.held, start=i * slots):
-                if self.step < len(beam.demands.first):
-                    mask[row, beam.demands.first[self.step]] = True
+            for row, live in enumerate(beam.live, start=i * slots):
+                if self.step < len(beam.constraints.first):
+                    mask[row, beam.constraints.first[self.step]] = True
                 else:
                     left = beam.last_step - self.step - 1
-                    mask[row] = beam.demands.allowed(held.states, base, left)
+                    mask[row] = beam.constraints.allowed(live.states, base, left)
         return mask
 
-    def _share_out(
+    def _allocate(
         self, beam: _Beam, found: Sequence[dict[int, float]], would_end: Sequence[bool]
     ) -> list[Option]:
         """Choose the continuations of a sentence, and hold those that do not end."""
@@ -216,32 +223,32 @@ class RuledBeams:
             if total > -np.inf
         ]
         taken: Counter[int] = Counter()
-        chosen, held = [], []
+        chosen, live = [], []
         for group, width in enumerate(beam.widths):
-            own = [option for option in options if group in beam.held[option.slot].groups]
-            own = share_out(own, width, taken, self.diversity)
+            own = [option for option in options if group in beam.live[option.slot].groups]
+            own = allocate(own, width, taken, self.diversity)
             taken.update(option.token for option in own)
             for option in own:
                 if option.token == self.rules.eos:
                     beam.widths[group] -= 1
                 else:
-                    states = beam.held[option.slot].states
-                    if self.step >= len(beam.demands.first):
-                        pairs = zip(beam.demands.rules, states, strict=True)
+                    states = beam.live[option.slot].states
+                    if self.step >= len(beam.constraints.first):
+                        pairs = zip(beam.constraints.rules, states, strict=True)
                         states = [rule.after(state, option.token) for rule, state in pairs]
-                    held.append(_Held(states, [group]))
+                    live.append(_Live(states, [group]))
             chosen += own
-        beam.held = held
+        beam.live = live
         return chosen
 
     def _option(self, beam: _Beam, slot: int, would_end: bool, token: int, total: float) -> Option:
-        goal = beam.demands.goal
-        if goal is None or self.step < len(beam.demands.first):
+        goal = beam.constraints.goal
+        if goal is None or self.step < len(beam.constraints.first):
             return Option(total, slot, token)
-        state = beam.held[slot].states[0]
+        state = beam.live[slot].states[0]
         missing, before = goal.missing(goal.after(state, token)), goal.missing(state)
         return Option(total, slot, token, missing, late=would_end and 0 < before <= missing)
 
-    def go_on(self, rows: Sequence[int]) -> None:
+    def keep(self, rows: Sequence[int]) -> None:
         """Keep these sentences."""
         self.beams = [self.beams[row] for row in rows]

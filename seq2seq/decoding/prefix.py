@@ -14,18 +14,18 @@ import numpy as np
 from seq2seq.data.tokenizer import SPACE, Tokenizer, surface
 from seq2seq.data.words import Span, joins
 from seq2seq.decoding.automaton import PieceTexts
-from seq2seq.decoding.ruled import Mask, Rule
+from seq2seq.decoding.constrained import Mask, Rule
 
 
 @dataclass(frozen=True)
-class Opening:
+class Prefix:
     """The beginning of a translation."""
 
     text: str
     ids: Sequence[int]  # forced
     pieces: Sequence[str]  # of the ids, unknown ones as in the text
     spans: Sequence[Span]  # in the text
-    spelt: str  # the word to complete after the ids, with a space in front; may be empty
+    partial: str  # the word to complete after the ids, with a space in front; may be empty
     rule: Rule | None  # for the pieces that follow
 
     def restored(self, pieces: Sequence[str]) -> list[str]:
@@ -36,18 +36,16 @@ class Opening:
         """Return the text written by a vocabulary with its beginning as given, and the spans."""
         forced = len(self.ids)
         end = spans[forced - 1].end if forced else 0
-        if self.spelt:
+        if self.partial:
             start = spans[forced].start
-            end = start + (text[start : start + 1] == " ") + len(self.spelt.lstrip())
+            end = start + (text[start : start + 1] == " ") + len(self.partial.lstrip())
         shift, floor = len(self.text) - end, self.spans[-1].end if forced else 0
         moved = [Span(*(max(at + shift, floor) for at in span)) for span in spans[forced:]]
         return self.text + text[end:], [*self.spans, *moved]
 
 
-def opening_of(
-    text: str, target: Tokenizer, texts: PieceTexts, *, complete: bool
-) -> Opening | None:
-    """Return the opening for a text; None if the text has no tokens.
+def prefix_of(text: str, target: Tokenizer, texts: PieceTexts, *, complete: bool) -> Prefix | None:
+    """Return the prefix that a text is; None if the text has no tokens.
 
     Args:
         text: Spaces around it are ignored, except that one at the end ends the last word.
@@ -60,7 +58,7 @@ def opening_of(
     [tokens] = target.tokens([text])
     if not tokens:
         return None
-    forced, spelt = len(tokens), ""
+    forced, partial = len(tokens), ""
     rule: Rule | None = WordEnd(texts) if joins(text[-1]) else None
     if complete:
         begin = max(
@@ -69,22 +67,22 @@ def opening_of(
         rest = "".join(texts.of(token.piece) for token in tokens[begin:]).rstrip(" ")
         completion = Completion(rest, texts)
         if completion.next[0]:
-            forced, spelt, rule = begin, rest, completion
+            forced, partial, rule = begin, rest, completion
     head = tokens[:forced]
-    return Opening(
+    return Prefix(
         text=text,
         ids=[token.id for token in head],
         pieces=[token.piece for token in head],
         spans=[token.span for token in head],
-        spelt=spelt,
+        partial=partial,
         rule=rule,
     )
 
 
 class WordEnd:
-    """A `ruled.Rule`: the first piece begins a new word. Its state: whether that piece came."""
+    """A `Rule`: the first piece begins a new word. Its state is whether that piece came."""
 
-    gives_way = False
+    soft = False
     start = False
 
     def __init__(self, texts: PieceTexts) -> None:
@@ -100,27 +98,27 @@ class WordEnd:
 
 
 class Completion:
-    """A `ruled.Rule`: pieces spell the beginning of a word, then continue freely.
+    """A `constrained.Rule`: pieces spell the beginning of a word, then continue freely.
 
-    Its state is the number of characters spelt.
+    Its state is the number of characters spelled.
     """
 
-    gives_way = False
+    soft = False
     start = 0
 
-    def __init__(self, spelt: str, texts: PieceTexts) -> None:
+    def __init__(self, partial: str, texts: PieceTexts) -> None:
         self._texts = texts.texts
-        self.next: list[list[int]] = [[] for _ in spelt]
-        """By number of characters spelt: the pieces from which the rest can still be spelt."""
+        self.next: list[list[int]] = [[] for _ in partial]
+        """By number of characters spelled: the pieces from which the rest can still be spelled."""
         longest = texts.codes.shape[1]
         ids: dict[str, list[int]] = {}
         for i, text in enumerate(texts.texts):
             if text:
                 ids.setdefault(text, []).append(i)
-        for at in reversed(range(len(spelt))):
-            whole = [text for text in ids if text.startswith(spelt[at:])]
-            part = (end for end in range(at + 1, min(len(spelt), at + longest)) if self.next[end])
-            parts = [spelt[at:end] for end in part]
+        for at in reversed(range(len(partial))):
+            whole = [text for text in ids if text.startswith(partial[at:])]
+            part = (end for end in range(at + 1, min(len(partial), at + longest)) if self.next[end])
+            parts = [partial[at:end] for end in part]
             self.next[at] = [i for text in whole + parts for i in ids.get(text, ())]
 
     def allowed(self, state: int, left: int) -> Mask | None:
