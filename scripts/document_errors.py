@@ -41,12 +41,13 @@ class Scope:
     constants: dict[str, ast.expr]  # upper-case names of all modules
 
     def values(self, name: str, line: int) -> list[tuple[ast.expr, "Scope"]]:
-        """Return a name's possible values: its last unconditional assignment and later ones."""
+        """Return the values that a name may have at a line: what was assigned to it last."""
         found: list[tuple[ast.expr, Scope]] = []
-        for statement in self.function.body if self.function else []:
-            for node in ast.walk(statement):
-                if getattr(node, "lineno", line) < line and (value := _assigned(node, name)):
-                    found = [*([] if node is statement else found), (value, self)]
+        for statement in _before(self.function.body if self.function else [], line):
+            assigned = [value for node in ast.walk(statement) if (value := _assigned(node, name))]
+            found = [*((value, self) for value in assigned), *found]
+            if _assigned(statement, name):  # in any case
+                break
         if not found and self.function and name in _parameters(self.function):
             # Arguments passed by callers in this module.
             place, own = _parameters(self.function).index(name), self.function
@@ -56,6 +57,27 @@ class Scope:
                     values = [named[name]] if name in named else call.args[place : place + 1]
                     found += [(value, replace(self, function=caller)) for value in values]
         return found or ([(self.constants[name], self)] if name in self.constants else [])
+
+
+def _before(block: Sequence[ast.stmt], line: int) -> Iterator[ast.AST]:
+    """Yield what runs before a line, last first; of branches only the one that the line is in."""
+    for statement in reversed(block):
+        if (statement.end_lineno or line) < line:
+            yield statement
+        elif statement.lineno < line:
+            for own in _blocks(statement):
+                if own and own[0].lineno <= line <= (own[-1].end_lineno or line):
+                    yield from _before(own, line)
+            yield from (n for n in ast.iter_child_nodes(statement) if isinstance(n, ast.expr))
+
+
+def _blocks(statement: ast.AST) -> Iterator[list[ast.stmt]]:
+    """Yield the blocks of a compound statement."""
+    for part in ("body", "orelse", "finalbody"):
+        yield getattr(statement, part, [])
+    for part in ("handlers", "cases"):
+        for inner in getattr(statement, part, []):
+            yield from _blocks(inner)
 
 
 def _parameters(function: ast.FunctionDef) -> list[str]:

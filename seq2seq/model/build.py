@@ -90,8 +90,8 @@ def tie(model: EncoderDecoder, *, with_source: bool) -> None:
         tied.append((model.encoder.embedding.E, "source embeddings"))
     for layer, name in tied:
         if layer.weight.shape != words.E.weight.shape:
-            shapes = (" x ".join(map(str, part.weight.shape)) for part in (layer, words.E))
-            what = f"model.tied: the {name} are {{}}, the target embeddings {{}}".format(*shapes)
+            own, others = (" x ".join(map(str, part.weight.shape)) for part in (words.E, layer))
+            what = f"model.tied: the {name} are {others}, the target embeddings {own}"
             raise ConfigError("config", what, "Make the sizes equal, or use model.tied=none.")
         layer.weight = words.E.weight
     words.tied = True
