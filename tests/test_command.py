@@ -342,7 +342,7 @@ def test_a_preset_of_ones_own_is_swept_and_a_failed_start_leaves_nothing(tmp_pat
     preset = "# @package _global_\ndefaults: [debug]\nname: own\nstages: [tokenize]\n"
     (tmp_path / "mine/experiment/own.yaml").write_text(preset)
     words = ["-m", "seq2seq", "train", "--config-dir", "mine", "+experiment=own"]
-    done = call(*words, "seed=1,2", "-m", cwd=tmp_path, timeout=300, PYTHONPATH=str(ROOT))
+    done = call(*words, "-m", "seed=1,2", cwd=tmp_path, timeout=300, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     made = sorted((tmp_path / "outputs").glob("own/*/*/config.yaml"))
     assert [load_run_config(path).seed for path in made] == [1, 2]
