@@ -263,6 +263,18 @@ def test_the_table_of_commands_is_in_the_help_and_each_has_a_script_or_needs_non
 
 
 @pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("CHANGELOG.md", r"^## (\d\S*) \(\d{4}-\d\d-\d\d\)$"),
+        ("CITATION.cff", r"^version: (.+)$"),
+    ],
+)
+def test_the_version_is_the_newest_of_the_changelog_and_the_one_to_cite(name, line):
+    found = re.search(line, (ROOT / name).read_text("utf-8"), re.MULTILINE)
+    assert found[1] == seq2seq.__version__
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["decod"], "unknown command 'decod'. Did you mean decode?"),
