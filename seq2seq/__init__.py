@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from seq2seq.decoding.pretrained import Pretrained
     from seq2seq.decoding.request import Request
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Request", "load"]
 
 

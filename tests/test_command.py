@@ -263,6 +263,18 @@ def test_the_table_of_commands_is_in_the_help_and_each_has_a_script_or_needs_non
 
 
 @pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("CHANGELOG.md", r"^## (\d\S*) \(\d{4}-\d\d-\d\d\)$"),
+        ("CITATION.cff", r"^version: (.+)$"),
+    ],
+)
+def test_the_version_is_the_newest_of_the_changelog_and_the_one_to_cite(name, line):
+    found = re.search(line, (ROOT / name).read_text("utf-8"), re.MULTILINE)
+    assert found[1] == seq2seq.__version__
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["decod"], "unknown command 'decod'. Did you mean decode?"),
@@ -342,7 +354,7 @@ def test_a_preset_of_ones_own_is_swept_and_a_failed_start_leaves_nothing(tmp_pat
     preset = "# @package _global_\ndefaults: [debug]\nname: own\nstages: [tokenize]\n"
     (tmp_path / "mine/experiment/own.yaml").write_text(preset)
     words = ["-m", "seq2seq", "train", "--config-dir", "mine", "+experiment=own"]
-    done = call(*words, "seed=1,2", "-m", cwd=tmp_path, timeout=300, PYTHONPATH=str(ROOT))
+    done = call(*words, "-m", "seed=1,2", cwd=tmp_path, timeout=300, PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     made = sorted((tmp_path / "outputs").glob("own/*/*/config.yaml"))
     assert [load_run_config(path).seed for path in made] == [1, 2]

@@ -124,6 +124,19 @@ def test_several_references_are_for_given_translations(script, run):
     assert_fails(script("evaluate", run, *files), 2, "--reference: is given several times")
 
 
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        (["--exact"], "Leave it out: scores of RUN have them where they suit its task."),
+        (["--language", "fr"], "Leave it out: RUN knows its languages."),
+        (["--tokenizer", "char"], "Add evaluate.bleu_tokenizer=char."),
+    ],
+)
+def test_what_is_for_files_is_refused_beside_a_run(run, script, words, fix):
+    message = f"{words[0]}: is for --hypotheses. {fix}"
+    assert_fails(script("evaluate", run, *words), 2, message)
+
+
 @pytest.mark.parametrize("ending", [b"\n", b""])
 def test_D4_invalid_utf8_is_named_by_its_line(run, script, ending):
     result = script("decode", run, stdin=b"the cat .\nthe dog .\ncaf\xe9 ." + ending)

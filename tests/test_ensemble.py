@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILY, oracle_of, random_pairs, tiny_model, tiny_transformer
-from runs import ROOT, assert_fails
+from runs import ROOT, assert_fails, config_of, copy_of
 from test_search import RULES, random_sources, search
 from test_translate import PLAIN, STRANGE, assert_same
 
 import seq2seq
+from seq2seq.config.compose import to_yaml
 from seq2seq.decoding.forced import force_ids
 from seq2seq.decoding.ranking import Ranking
+from seq2seq.evaluation import runs as tested
 from seq2seq.model.ensemble import Ensemble, Mixture
+from seq2seq.run.directory import RunDir
 
 TOLERANCE = 1e-5  # scores are float32
 VOCAB = 5
@@ -117,11 +120,25 @@ def test_commands_take_an_ensemble(run, script, tmp_path):
     assert [row.split()[0] for row in result.out.decode().splitlines() if name in row]
 
 
+def test_beside_an_ensemble_runs_are_named_by_their_paths():
+    """Alone, by the setting in which they differ."""
+    both = [str(ROOT / "tests/formats/0.1.0" / name) for name in ("additive", "words")]
+    runs = [tested.TestedRun(name, (), None) for name in (*both, "+".join(both))]
+    assert list(tested.named(runs)) == [run.name for run in runs]
+    assert not {*tested.named(runs[:2])} & {*both}
+
+
 @pytest.mark.e2e
-def test_what_is_no_ensemble_is_named(run, script):
+def test_what_is_no_ensemble_is_named(run, script, tmp_path):
     other = ROOT / "tests/formats/0.1.0/words"
     vocabularies = f"{other}/tokenizers: these vocabularies are not those of {run}/tokenizers"
     assert_fails(script("decode", f"{run}+{other}", stdin=b"a\n"), 4, vocabularies)
+    carrying, cfg = RunDir(copy_of(run, tmp_path / "carrying")), config_of(run)
+    cfg.data.placeholders = ["url"]
+    carrying.write("config.yaml", to_yaml(cfg))
+    carrying.record("config.yaml")
+    placeholders = f"{carrying.root}: its data.placeholders are not those of {run}"
+    assert_fails(script("decode", f"{run}+{carrying.root}", stdin=b"a\n"), 4, placeholders)
     for weights, code, message in (
         ("[1,1]", 1, "decode.weights=[1.0, 1.0] are 2 for 1 runs. Give one for each."),
         ("[1,0]", 1, "decode.weights=[1.0, 0.0] are not all above 0"),

@@ -92,6 +92,7 @@ def test_the_command_line_takes_it(home, run, script):
     result = script("decode", "hf:me/tiny", "device=cpu", stdin="\n".join(LINES).encode())
     assert result.code == 0
     assert result.out.decode().splitlines() == texts(run)
+    assert b"/model.safetensors  ok\n" in script("verify", "hf:me/tiny").out
 
 
 def test_an_interrupted_download_is_copied_again(run, home):

@@ -268,6 +268,13 @@ def test_other_languages_than_the_vocabularies_are_said(run, tmp_path, config, c
     assert said == (source == "de")
 
 
+@pytest.mark.parametrize("order", ["right_to_left", "left_to_right"])
+def test_targets_in_the_other_order_are_warned_of(run, tmp_path, config, caplog, order):
+    begin(tmp_path / "new", config(run, f"data.target_order={order}"))
+    said = f"writes left_to_right, and this run {order}: its decoder" in caplog.text
+    assert said == (order == "right_to_left")
+
+
 @pytest.mark.parametrize("form", ["an exported model", "a run of 0.1.0"])
 def test_origins_in_other_forms(run, tmp_path, corpus, form):
     if form == "an exported model":

@@ -7,14 +7,15 @@ import json
 import shlex
 from collections.abc import Sequence
 
-from seq2seq.cli.console import ONE_RUN, option_parser, show
-from seq2seq.run.naming import CONFIG, assignment, run_path
+from seq2seq.cli.console import RUN_OR_MODEL, option_parser, show
+from seq2seq.run.models import run_directory
+from seq2seq.run.naming import CONFIG, assignment
 
 
 def main(argv: Sequence[str]) -> None:
     """Print."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", type=run_path, help=ONE_RUN)
+    parser.add_argument("run", type=run_directory, help=RUN_OR_MODEL)
     parser.add_argument("--diff", action="store_true", help="only what differs from the defaults")
     args = parser.parse_args(argv)
     from seq2seq.config.compose import changed, load_run_config, to_yaml

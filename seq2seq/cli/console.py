@@ -41,9 +41,14 @@ _BLOCK = 1 << 16  # bytes read at once; the capacity of a pipe on Linux
 ONE_RUN = "run directory; NAME: the newest run in outputs/NAME; latest: the newest of all"
 """Help text of the argument that names a run."""
 
+_HUB = "hf:NAME: a model of the Hugging Face Hub"
+
+RUN_OR_MODEL = f"{ONE_RUN}; {_HUB}"
+"""Help text of the argument of `run_directory`."""
+
 RUN = (
     f"{ONE_RUN}; RUN@best, RUN@last, RUN@update-12000: this checkpoint; RUN@last5: the mean of the "
-    "newest five; RUN_A+RUN_B: an ensemble; hf:NAME: a model of the Hugging Face Hub"
+    f"newest five; RUN_A+RUN_B: an ensemble; {_HUB}"
 )
 """Help text of the argument that names a model."""
 

@@ -44,12 +44,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--hypotheses", type=expanded, help="score this file, translate nothing")
     parser.add_argument(
-        "--tokenizer", help="BLEU's, without RUN (default: what suits the language or the script)"
+        "--tokenizer",
+        help="BLEU's, with --hypotheses (default: what suits the language or the script)",
     )
     parser.add_argument(
         "--language",
         default="",
-        help="of the files, without RUN: adds the tokenised BLEU where words have spaces",
+        help="of the files, with --hypotheses: adds the tokenised BLEU where words have spaces",
     )
     parser.add_argument(
         "--target-language",
@@ -87,8 +88,22 @@ def check(args: argparse.Namespace) -> None:
     if not args.hypotheses and len(args.reference or ()) > 1:
         what = "is given several times, which is for --hypotheses"
         raise UsageError("--reference", what, "Translate with `seq2seq decode` first.")
+    if args.runs:
+        check_settings_of_runs(args)
     if args.attention and args.by_length:
         raise UsageError("--attention", "is another table than --by-length", "Give one of them.")
+
+
+def check_settings_of_runs(args: argparse.Namespace) -> None:
+    """Refuse what is for files: a run has it in its settings."""
+    fixes = {
+        "--tokenizer": args.tokenizer and f"Add evaluate.bleu_tokenizer={args.tokenizer}.",
+        "--language": args.language and "Leave it out: RUN knows its languages.",
+        "--exact": args.exact and "Leave it out: scores of RUN have them where they suit its task.",
+    }
+    for option, fix in fixes.items():
+        if fix:
+            raise UsageError(option, "is for --hypotheses", fix)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -6,15 +6,15 @@ This detects damage, not tampering: whoever writes a directory also writes its c
 import argparse
 from collections.abc import Sequence
 
-from seq2seq.cli.console import ONE_RUN, option_parser, show
+from seq2seq.cli.console import RUN_OR_MODEL, option_parser, show
 from seq2seq.run.errors import RunDirError
-from seq2seq.run.naming import run_path
+from seq2seq.run.models import run_directory
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", type=run_path, help=ONE_RUN)
+    parser.add_argument("run", type=run_directory, help=RUN_OR_MODEL)
     parser.add_argument("--quiet", action="store_true", help="only what is damaged")
     return parser.parse_args(argv)
 

@@ -82,6 +82,7 @@ def command_line(arguments: Sequence[str]) -> list[str]:
     for argument in others:
         if argument.startswith("experiment="):
             raise ConfigError("config", "a preset is added with a plus", f"Type +{argument}.")
+    others.sort(key=lambda text: text not in ("-m", "--multirun"))  # Hydra: not between overrides
     # Most shells expand `~` in front of a word only.
     return [_HOME.sub(rf"\1{Path.home()}", upgrade.current_spelling(text)) for text in others]
 

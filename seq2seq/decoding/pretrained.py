@@ -227,6 +227,9 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
         if config.data.tags != first.data.tags:
             unlike = f"its target languages are not those of {runs[0].root}"
             raise RunDirError(other.root, unlike, "Name runs of the same directions.")
+        if config.data.placeholders != first.data.placeholders:
+            unlike = f"its data.placeholders are not those of {runs[0].root}"
+            raise RunDirError(other.root, unlike, "Name runs with the same placeholders.")
     if (weights := first.decode.weights) is not None and len(weights) != len(runs):
         what = f"decode.weights={weights} are {len(weights)} for {len(runs)} runs"
         raise ConfigError("config", what, "Give one for each.")

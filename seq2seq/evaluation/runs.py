@@ -155,10 +155,11 @@ class TestedRun:
 
 
 def named(runs: Sequence[TestedRun]) -> Mapping[str, TestedRun]:
-    """Return runs by names that distinguish them."""
-    names = by_length.run_names([run.run.root for run in runs])
-    pairs = zip(names, runs, strict=True)
-    return {name if run.is_plain else run.name: run for name, run in pairs}
+    """Return runs by names that distinguish them: as typed if any is more than a run."""
+    names = [run.name for run in runs]
+    if all(run.is_plain for run in runs):
+        names = by_length.run_names([run.run.root for run in runs])
+    return dict(zip(names, runs, strict=True))
 
 
 def compare_runs(runs: Mapping[str, TestedRun]) -> Mapping[str, Comparison]:

@@ -35,10 +35,15 @@ def run_paths(text: str) -> str:
     return "+".join(map(str, named_runs(text)))
 
 
-def _named_run(text: str) -> NamedRun:
+def run_directory(text: str) -> Path:
+    """Return the path of the run or of the model of the Hub that a text names."""
     if (named := hub.NAME.fullmatch(text)) is not None and not Path(text).exists():
-        return NamedRun(hub.fetched(*named.groups()))
+        return hub.fetched(*named.groups())
+    return run_path(text)
+
+
+def _named_run(text: str) -> NamedRun:
     parts = re.fullmatch(r"(.+)@([^/@+]*)", text, re.DOTALL)
-    if parts is None or expanded(text).exists():
-        return NamedRun(run_path(text))
+    if parts is None or hub.NAME.fullmatch(text) or expanded(text).exists():
+        return NamedRun(run_directory(text))
     return NamedRun(run_path(parts[1]), parts[2])

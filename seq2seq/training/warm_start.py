@@ -105,7 +105,7 @@ def read_origin(cfg: Config) -> Origin | None:
             (logging.INFO, f"weights of {name}, update {update:,}: {in_short(taken, rest)}"),
             (logging.INFO, f"weights drawn anew: {in_short(rest, taken)}"),
             *((logging.INFO, note) for note in [other] if note),
-            *((logging.WARNING, note) for note in _other_languages(cfg, its)),
+            *((logging.WARNING, note) for note in _other_text(cfg, its)),
         ],
     )
 
@@ -169,9 +169,13 @@ def _taken(cfg: Config, its: nn.Module, own: nn.Module) -> set[str]:
     return names
 
 
-def _other_languages(cfg: Config, its: Config) -> list[str]:
-    """Return a warning if the vocabularies were learnt on other languages."""
+def _other_text(cfg: Config, its: Config) -> list[str]:
+    """Return warnings if the origin was trained on other languages, or in the other order."""
     ours, others = (", ".join(map("-".join, c.data.directions)) for c in (cfg, its))
-    if ours == others:
-        return []
-    return [f"the vocabularies were learnt on {others}, and this run is {ours}"]
+    notes = []
+    if ours != others:
+        notes.append(f"the vocabularies were learnt on {others}, and this run is {ours}")
+    if (order := its.data.target_order) is not cfg.data.target_order:
+        unlike = f"writes {order.value}, and this run {cfg.data.target_order.value}"
+        notes.append(f"init.run: {cfg.init.run} {unlike}: its decoder has much to unlearn")
+    return notes
