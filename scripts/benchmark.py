@@ -88,7 +88,7 @@ def train(args: argparse.Namespace) -> list[Row]:
     from bench import SIZES, Size
 
     if unknown := {*args.sizes.split(",")} - {*SIZES}:
-        fix = f"Take some of {', '.join(SIZES)}."
+        fix = f"Choose from {', '.join(SIZES)}."
         raise UsageError("--sizes", f"{min(unknown)!r} is no size", fix)
     cases = product(args.sizes.split(","), args.vocabulary.split(","))
     sizes = [Size(name, *SIZES[name], int(words)) for name, words in cases]

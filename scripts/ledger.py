@@ -56,7 +56,7 @@ def read(ledger: Path) -> list[dict[str, Any]]:
         return []
     lines = [parse_json(line.encode(), ledger) for line in read_lines_of(ledger)]
     if any("sha256" not in line for line in lines):
-        raise UsageError(str(ledger), "is no ledger", "Name a new file.")
+        raise UsageError(str(ledger), "is not a ledger", "Name a new file.")
     return lines
 
 

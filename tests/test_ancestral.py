@@ -168,7 +168,7 @@ def test_lines_are_sampled_whatever_the_batch(run, script):
     ):
         assert [c.text for c in t.candidates] == [greedy.text] * 3
     assert_fails(
-        script("decode", run, "decode.top_k=3", stdin=b"a\n"), 1, "decode.top_k is for samples"
+        script("decode", run, "decode.top_k=3", stdin=b"a\n"), 1, "decode.top_k needs sampling"
     )
 
 

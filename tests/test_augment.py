@@ -239,7 +239,7 @@ def test_what_does_not_go_on_is_one_line(run, model, text, tmp_path, monkeypatch
     other.write_bytes(gzip.compress(b"the cat\n"))
     change = "Name a new directory, or delete this one."
     for directory in (part, output):
-        was = f"{directory}: was made with"
+        was = f"{directory}: was written with"
         fails(2, f"{was} decode.seed=1, and now it is 2. {change}", load(run, "decode.seed=2"))
         fails(2, f"{was} rules.tag=, and now it is <BT>. {change}", tag="<BT>")
         fails(2, f"{was} model.sha256=", load(f"{run}@update-120"))
@@ -254,7 +254,7 @@ def test_what_does_not_go_on_is_one_line(run, model, text, tmp_path, monkeypatch
             augment(model, text, output)
     assert augment(model, text, output).written == len(pairs_in(output))
     (output / "report.json").unlink()
-    fails(2, f"{output}: is there, without report.json. Name a new directory.")
+    fails(2, f"{output}: exists, but has no report.json. Name a new directory.")
 
 
 @pytest.mark.e2e

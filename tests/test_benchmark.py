@@ -62,7 +62,7 @@ def test_the_script_trains_and_decodes(monkeypatch, tmp_path_factory, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["train", "--sizes", "huge"], "--sizes: 'huge' is no size. Take some of small, medium, "),
+        (["train", "--sizes", "huge"], "--sizes: 'huge' is no size. Choose from small, medium, "),
         (["decode"], "decode: no run to decode with. Give RUN."),
         (["train", "--against", "peer.py"], "--against: the peer reads text. Give --data, too."),
     ],

@@ -213,7 +213,7 @@ def test_a_misspelt_key_of_a_file_is_refused_with_the_nearest():
 
 
 def test_a_value_that_is_to_be_given_and_is_not_is_named():
-    assert refused({"data": {"limit": "???"}}) == "missing value 'data.limit'. Give it."
+    assert refused({"data": {"limit": "???"}}) == "missing value 'data.limit'. Set it."
 
 
 def test_what_is_not_given_is_the_default():
@@ -313,7 +313,10 @@ def test_N7_what_is_out_of_range_stops_before_data_is_read(change, text):
             "trainer.lr_factors: 0 for encoder is out of range. Use (0, inf), or trainer.freeze.",
         ),
         (["init.parts=[encoder]"], "init.parts is given and init.run is not. Give both."),
-        (["evaluate.heatmaps=[2,0]"], "evaluate.heatmaps=[2, 0] names no sentence. 1 is first."),
+        (
+            ["evaluate.heatmaps=[2,0]"],
+            "evaluate.heatmaps=[2, 0] is not a sentence number. 1 is first.",
+        ),
         (
             ["evaluate.examples=[figure3]", "data.source_language=de"],
             "evaluate.examples=[figure3] is English-French, data is de-fr. Use evaluate.examples=[",
@@ -393,7 +396,7 @@ TRANSFORMER = ["decoder=transformer", "attention=layers", "model.embedding_size=
         ),
         (
             ["decoder=stacked", "decoder.input_feeding=true"],
-            "decoder.input_feeding needs decoder.attend=top, and it is between. Set one of them.",
+            "decoder.input_feeding needs decoder.attend=top, and it is between. Change one",
         ),
         (
             ["cell=min_gru"],

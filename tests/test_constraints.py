@@ -268,13 +268,13 @@ def test_members_of_an_ensemble_keep_to_it_together():
 @pytest.mark.parametrize(
     ("asked", "changes", "message"),
     [
-        ({"required": [["ab"], ["c", "ac"]]}, {}, "the target vocabulary cannot write 'c' or 'ac'"),
-        ({"required": [["ab"]], "forbidden": ["ab"]}, {}, "no text has all that is required"),
-        ({"required": [["a b"]], "forbidden": ["b"]}, {}, "no text has all that is required"),
+        ({"required": [["ab"], ["c", "ac"]]}, {}, "the target vocabulary cannot spell 'c' or 'ac'"),
+        ({"required": [["ab"]], "forbidden": ["ab"]}, {}, "no text has all required words"),
+        ({"required": [["a b"]], "forbidden": ["b"]}, {}, "no text has all required words"),
         ({"prefix": "b a", "forbidden": ["a"]}, {}, "the prefix has a forbidden word"),
         ({"required": [[""]]}, {}, "an empty word is required or forbidden"),
         ({"required": [["a"]] * 31}, {}, "more than 30 words are required"),
-        ({"prefix": "a"}, {"sample": True}, "samples keep to no prefix and no words"),
+        ({"prefix": "a"}, {"sample": True}, "sampling supports no prefix and no word constraints"),
         ({"required": [["a"]]}, {"beam_groups": 2, "diversity": 1.0}, "required words and decode."),
         ({"prefix": "a b a"}, {"max_source_tokens": 2}, "a prefix of 3 tokens is above decode.max"),
     ],

@@ -141,7 +141,7 @@ def test_what_is_no_ensemble_is_named(run, script, tmp_path):
     assert_fails(script("decode", f"{run}+{carrying.root}", stdin=b"a\n"), 4, placeholders)
     for weights, code, message in (
         ("[1,1]", 1, "decode.weights=[1.0, 1.0] are 2 for 1 runs. Give one for each."),
-        ("[1,0]", 1, "decode.weights=[1.0, 0.0] are not all above 0"),
+        ("[1,0]", 1, "decode.weights=[1.0, 0.0] must all be above 0"),
     ):
         assert_fails(
             script("decode", run, f"decode.weights={weights}", stdin=b"a\n"), code, message

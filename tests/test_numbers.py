@@ -270,7 +270,7 @@ def test_N1_a_state_that_is_not_finite_is_not_saved(root, cfg, monkeypatch, what
 
     with (
         hooked(monkeypatch, lambda _: None, _step=move),
-        pytest.raises(DivergedError, match="is not finite after update 3, so it is not saved"),
+        pytest.raises(DivergedError, match="is not finite after update 3, so it was not saved"),
     ):
         go(root, cfg)
     assert checkpoint.updates(RunDir(root)) == [1, 2]

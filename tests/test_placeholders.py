@@ -83,9 +83,9 @@ def test_a_pair_learns_symbols_for_what_both_sides_have(source, target, src, tgt
 @pytest.mark.parametrize(
     ("placeholders", "message"),
     [
-        ("[urls]", "'urls' is no known kind. Known are url, email, number, tag; give others as"),
-        ("['x1=a']", "'x1=a' is no known kind"),
-        ("['x=(']", "'x=(' is no regular expression (missing ), unterminated subpattern"),
+        ("[urls]", "'urls' is not a known kind. Known: url, email, number, tag; give others as"),
+        ("['x1=a']", "'x1=a' is not a known kind"),
+        ("['x=(']", "'x=(' is not a valid regular expression (missing ), unterminated subpattern"),
         ("[url,'url=x']", "'url' is given twice. Join"),
     ],
 )
@@ -321,5 +321,5 @@ def test_requests_are_refused_where_texts_are_carried_over():
     builder = ConstraintBuilder(target, DecodeConfig(), carrying=True)
     assert builder.build(Request("a"), 1) is None
     for request in (Request("a", prefix="b"), Request("a", required=[["b"]])):
-        with pytest.raises(DataError, match="keeps to no prefix"):
+        with pytest.raises(DataError, match="supports no prefix"):
             builder.build(request, 1)

@@ -133,17 +133,17 @@ def test_wrong_lines_end_it_or_are_empty(run, script, tmp_path):
     passed = script(*args, "--on-bad-line", "empty")
     assert [bool(line) for line in passed.out.decode().split("\n")[:-1]] == [True, False, True]
     path.write_text("the cat .\nthe dog .\trequired=\u732b\n", "utf-8")
-    assert_fails(script(*args), 3, f"{path}:2: the target vocabulary cannot write '\u732b'")
+    assert_fails(script(*args), 3, f"{path}:2: the target vocabulary cannot spell '\u732b'")
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["beam_groups=2"], "decode.beam_groups=2 and decode.diversity=0 do not go together"),
-        (["diversity=0.5"], "decode.beam_groups=1 and decode.diversity=0.5 do not go together"),
+        (["beam_groups=2"], "decode.beam_groups=2 and decode.diversity=0 cannot be combined"),
+        (["diversity=0.5"], "decode.beam_groups=1 and decode.diversity=0.5 cannot be combined"),
         (["beam_groups=11", "diversity=1"], "decode.beam_groups=11 is above decode.beam_size=10"),
-        (["sample=true", "no_repeat_ngram=3"], "decode.no_repeat_ngram is for a search"),
-        (["sample=true", "beam_groups=2", "diversity=1"], "decode.beam_groups is for a search"),
+        (["sample=true", "no_repeat_ngram=3"], "decode.no_repeat_ngram is for beam search"),
+        (["sample=true", "beam_groups=2", "diversity=1"], "decode.beam_groups is for beam search"),
     ],
 )
 def test_settings_that_do_not_go_together(changes, message):

@@ -176,4 +176,4 @@ def test_attention_of_several_runs_is_one_table(run, monkeypatch, tmp_path):
     refused = run_here(monkeypatch, "evaluate", linked, "--attention")
     assert_fails(refused, 4, f"{linked}/scores.json: has unexpected content")
     refused = run_here(monkeypatch, "evaluate", run, "--attention", "--by-length", "a.png")
-    assert_fails(refused, 2, "--attention: is another table than --by-length. Give one of them.")
+    assert_fails(refused, 2, "--attention: cannot be combined with --by-length. Give one of them.")

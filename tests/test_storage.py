@@ -79,7 +79,9 @@ def test_S9_checkpoints_that_changed_places_are_refused(tmp_path):
     first.rename(tmp_path / "first")
     second.rename(first)
     (tmp_path / "first").rename(second)
-    with pytest.raises(RunDirError, match=r"update-00000002: is of update 1\. Restore"):
+    with pytest.raises(
+        RunDirError, match=r"update-00000002: is the checkpoint of update 1\. Restore"
+    ):
         loaded(made.run.root)
 
 

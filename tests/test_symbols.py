@@ -115,13 +115,13 @@ def test_sampled_cuts_leave_symbols_whole(kind):
 @pytest.mark.parametrize(
     ("symbols", "message"),
     [
-        ("[a b]", "'a b' is empty, or has a blank or a sign of pieces"),
+        ("[a b]", "'a b' is empty, or has a space or the piece marker U+2581"),
         ("['']", "'' is empty, or"),
         ("['a\u200bb']", "'a\\u200bb' is empty, or"),
         ("['\u2581a']", "'\u2581a' is empty, or"),
-        ("['<unk>']", "'<unk>' is special already"),
+        ("['<unk>']", "'<unk>' is already special"),
         ("['<a>','<b>','<a>']", "'<a>' is given twice"),
-        ("['\u0301a']", "has a mark apart from its letter"),
+        ("['\u0301a']", "has a combining mark without its letter"),
     ],
 )
 @pytest.mark.parametrize("tokenizer", ["words", "sentencepiece"])

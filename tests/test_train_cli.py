@@ -163,7 +163,7 @@ COMPOSING = {
     "~model.hiden": (
         "Could not delete from config. 'model.hiden' does not exist. See seq2seq train --help."
     ),
-    "model=3": "a group was given something else than a name. Write it as in model=small.",
+    "model=3": "a group needs a name. Write, for example, model=small.",
     "data.root=a,b": ("Ambiguous value for argument 'data.root=a,b'. See seq2seq train --help."),
 }
 

@@ -164,7 +164,7 @@ MISMATCHES = {
     "the attention": (
         ["attention=dot"],
         "{run} has attention=additive, not attention=dot. Give its settings, or name in init.parts "
-        "what of it to take.",
+        "what to take from it.",
     ),
     "a size": (
         ["model.hidden_size=32"],
@@ -181,7 +181,7 @@ MISMATCHES = {
     "the vocabulary": (
         ["tokenizer.vocab_size=100", "tokenizer.joint=true"],
         "{run} has tokenizer.joint=false tokenizer.vocab_size=120, not tokenizer.joint=true "
-        "tokenizer.vocab_size=100. Give its settings, as its vocabularies serve.",
+        "tokenizer.vocab_size=100. Use its settings: its vocabularies are taken over.",
     ),
     "another kind of vocabulary": (
         ["tokenizer=words"],
@@ -189,17 +189,17 @@ MISMATCHES = {
     ),
     "parts of other sizes": (
         ["model.hidden_size=32", "init.parts=[encoder,decoder.embedding]"],
-        "{run} has others of encoder.backward_unit, encoder.forward_unit "
+        "{run} has other encoder.backward_unit, encoder.forward_unit "
         "(encoder.backward_unit.U.weight: (24, 24), not (32, 32)). "
-        "Name in init.parts what of it to take.",
+        "Name in init.parts what to take from it.",
     ),
     "parts that are not there": (
         ["encoder=stacked", "init.parts=[encoder]"],
-        "{run} has others of encoder.backward_unit, encoder.forward_unit, encoder.layers (",
+        "{run} has other encoder.backward_unit, encoder.forward_unit, encoder.layers (",
     ),
     "no such part": (
         ["init.parts=[encoder,decodr]"],
-        "init.parts: 'decodr' is the name of no weight. Known are decoder.",
+        "init.parts: 'decodr' matches no weight. Known: decoder.",
     ),
 }
 
@@ -364,10 +364,10 @@ def test_shared_weights_go_by_all_their_names():
 
 WRONG_NAMES = {
     "trainer.freeze=[encodr]": (
-        "trainer.freeze: 'encodr' is the name of no weight. Known are decoder.C_o, decoder.U_o, "
+        "trainer.freeze: 'encodr' matches no weight. Known: decoder.C_o, decoder.U_o, "
     ),
     "trainer.lr_factors={decoder.unit.x:2}": (
-        "trainer.lr_factors: 'decoder.unit.x' is the name of no weight. Known are "
+        "trainer.lr_factors: 'decoder.unit.x' matches no weight. Known: "
     ),
     "trainer.freeze=[encoder,decoder]": (
         "trainer.freeze leaves nothing to train. Name fewer weights."
@@ -430,11 +430,11 @@ BAD_VECTORS = {
     "too narrow, after a header": (as_text(numbered(["the"], 3), "1 3\n"), "txt:2: has 3 numbers"),
     "a short line": (
         as_text(numbered(["x"])) + as_text(numbered(["the"], 15)),
-        "vectors.txt:2: has 15 numbers, and model.embedding_size is 16. Mend the line.",
+        "vectors.txt:2: has 15 numbers, and model.embedding_size is 16. Fix the line.",
     ),
-    "no number": ("the" + " 0.1" * 15 + " x\n", "txt:1: has something else than finite numbers"),
-    "not finite": ("the" + " 0.1" * 15 + " nan\n", "txt:1: has something else than finite numbers"),
-    "other words": (as_text(numbered(["zzz"])), "has a vector for no token of the vocabulary"),
+    "no number": ("the" + " 0.1" * 15 + " x\n", "txt:1: has values that are not finite numbers"),
+    "not finite": ("the" + " 0.1" * 15 + " nan\n", "txt:1: has values that are not finite numbers"),
+    "other words": (as_text(numbered(["zzz"])), "has no vector for any token of the vocabulary"),
     "nothing": ("", "holds no vectors"),
 }
 

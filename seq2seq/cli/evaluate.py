@@ -80,18 +80,20 @@ def check(args: argparse.Namespace) -> None:
     """Refuse incompatible arguments."""
     shown = args.by_length or args.attention or args.target_language
     if args.hypotheses and (args.words or args.source or shown or not args.reference):
-        raise UsageError("--hypotheses", "scores a file against --reference", "Give just these.")
+        raise UsageError(
+            "--hypotheses", "needs --reference, and nothing else", "Give only these two."
+        )
     if not args.hypotheses and not args.runs:
         raise UsageError("evaluate", "nothing to score", "Give RUN, or --hypotheses.")
     if not args.hypotheses and bool(args.source) != bool(args.reference):
-        raise UsageError("--source", "needs --reference, and it needs --source", "Give both.")
+        raise UsageError("--source", "and --reference go together", "Give both.")
     if not args.hypotheses and len(args.reference or ()) > 1:
         what = "is given several times, which is for --hypotheses"
         raise UsageError("--reference", what, "Translate with `seq2seq decode` first.")
     if args.runs:
         check_settings_of_runs(args)
     if args.attention and args.by_length:
-        raise UsageError("--attention", "is another table than --by-length", "Give one of them.")
+        raise UsageError("--attention", "cannot be combined with --by-length", "Give one of them.")
 
 
 def check_settings_of_runs(args: argparse.Namespace) -> None:

@@ -155,7 +155,7 @@ def to_config(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str] = ()
     try:
         config = _typed(raw, overrides)
     except MissingMandatoryValue as error:
-        raise ConfigError("config", f"missing value {error.full_key!r}", "Give it.") from None
+        raise ConfigError("config", f"missing value {error.full_key!r}", "Set it.") from None
     except ConfigKeyError as error:
         known = [f.name for f in fields(error.object_type)] if error.object_type else []
         raise _unknown_key(error, known) from None
@@ -260,7 +260,7 @@ def load_run_config(
     """
     saved = read_plain_yaml(path)
     if not _NAME.fullmatch(str(saved.get("name"))):
-        what, fix = "holds a name that no run can have", "Restore the file from a copy."
+        what, fix = "holds a name that no run may have", "Restore the file from a copy."
         raise UntrustedError(path, what, fix)
     saved = upgrade.upgrade(path, saved, {f.name for f in fields(Config)})
     try:
@@ -358,7 +358,7 @@ def composing_error(error: Exception) -> ConfigError:
             fix = f"Quote the value, as it has {odd[0]!r}: 'KEY=\"VALUE\"'."
         return ConfigError("config", f"cannot read override {error.override!r}", fix)
     if is_about_a_group(error):
-        what, fix = "a group was given something else than a name", "Write it as in model=small."
+        what, fix = "a group needs a name", "Write, for example, model=small."
         return ConfigError("config", what, fix)
     what, fix = str(error).splitlines()[0], f"See {command('train', '--help')}."
     if isinstance(error, MissingConfigException) and error.options:

@@ -192,7 +192,7 @@ def open_unchanged(path: Path, summary: FileSummary) -> Iterator[io.FileIO]:
         after = os.fstat(file.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             what = f"was changed while it was read ({before.st_size} bytes, then {after.st_size})"
-            raise DataError(path, what, "Let nothing write to it, and start again.")
+            raise DataError(path, what, "Make sure that nothing writes to it, and start again.")
 
 
 def open_regular(path: Path, advice: str = "Check the name.") -> io.FileIO:

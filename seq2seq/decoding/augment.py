@@ -300,11 +300,11 @@ def _recorded(directory: Path, settings: dict[str, Any]) -> AugmentReport:
     """Return the report of a directory; its settings must be these."""
     path = directory / REPORT
     if not path.exists():
-        raise UsageError(directory, "is there, without report.json", "Name a new directory.")
+        raise UsageError(directory, "exists, but has no report.json", "Name a new directory.")
     with expected(path):
         report = from_json(AugmentReport, read_checksummed(path))
     for key in sorted(settings.keys() | report.settings.keys()):
         if (before := report.settings.get(key)) != (now := settings.get(key)):
-            what = f"was made with {key}={before}, and now it is {now}"
+            what = f"was written with {key}={before}, and now it is {now}"
             raise UsageError(directory, what, "Name a new directory, or delete this one.")
     return report

@@ -77,16 +77,16 @@ class ConstraintBuilder:
         """Refuse requests that these settings do not support."""
         asks = request.prefix or request.required or request.forbidden
         if asks and isinstance(self._target, RightToLeft):
-            reversed_ = "a right-to-left model keeps to no prefix and no words"
-            raise DataError(where, reversed_, f"Let it score: {command('rerank')}.")
+            reversed_ = "a right-to-left model supports no prefix and no word constraints"
+            raise DataError(where, reversed_, f"Use it to rescore: {command('rerank')}.")
         if asks and self._carrying:
-            carrying = "a model with data.placeholders keeps to no prefix and no words"
+            carrying = "a model with data.placeholders supports no prefix and no word constraints"
             raise DataError(where, carrying, "Leave them out.")
         if asks and self._cfg.sample:
-            sampled = "samples keep to no prefix and no words"
+            sampled = "sampling supports no prefix and no word constraints"
             raise DataError(where, sampled, "Leave decode.sample out.")
         if self._cfg.beam_groups > 1 and request.required:
-            both = "required words and decode.beam_groups do not go together"
+            both = "required words and decode.beam_groups cannot be combined"
             raise DataError(where, both, "Leave one of them out.")
 
     def _phrases(self, request: Request, prefix: Prefix | None, where: str) -> Phrases:
@@ -97,7 +97,7 @@ class ConstraintBuilder:
             required.append([phrase for phrase in known if phrase is not None])
             if not required[-1]:
                 strange = (
-                    f"the target vocabulary cannot write {' or '.join(map(repr, alternatives))}"
+                    f"the target vocabulary cannot spell {' or '.join(map(repr, alternatives))}"
                 )
                 raise DataError(where, strange, "Require another form.")
         if len(required) > MOST:
@@ -113,7 +113,7 @@ class ConstraintBuilder:
         if prefix is not None and phrases.breaks(prefix.partial):
             raise DataError(where, "the prefix has a forbidden word", "Change one of them.")
         if phrases.missing(phrases.start) == NEVER:
-            what = "no text has all that is required and nothing that is forbidden"
+            what = "no text has all required words and no forbidden one"
             raise DataError(where, what, "Change one of them.")
         return phrases
 

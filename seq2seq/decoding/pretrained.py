@@ -236,7 +236,7 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
     for member, config in zip(runs, configs, strict=True):
         if config.data.target_order is not first.data.target_order:
             order = f"writes {config.data.target_order}, {runs[0].root} does not"
-            raise RunDirError(member.root, order, f"Let it score: {command('rerank')}.")
+            raise RunDirError(member.root, order, f"Use it to rescore: {command('rerank')}.")
     if first.threads is not None:
         torch.set_num_threads(first.threads)
 

@@ -91,8 +91,10 @@ def read_nbest(path: Path, source: Path | None = None) -> list[NBest]:
                 place, score, text = line.split("\t")
                 lists[int(place)].add(text, float(score))
         except (ValueError, LookupError, TypeError):
-            fix = "Write it by decode.py --format jsonl, or by --format nbest and name --source."
-            raise DataError(f"{path}:{number}", "is not of an n-best list", fix) from None
+            fix = (
+                "Write it with decode.py --format jsonl, or with --format nbest and give --source."
+            )
+            raise DataError(f"{path}:{number}", "is not part of an n-best list", fix) from None
     return list(lists.values())
 
 

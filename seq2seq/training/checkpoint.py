@@ -367,7 +367,9 @@ def check_origins(run: RunDir, path: Path) -> None:
     manifest = read_manifest(path / MANIFEST)
     about = manifest.get("about", {})
     if (update := about.get("update", update_of(path))) != update_of(path):
-        raise RunDirError(path, f"is of update {update}", "Restore the name of the directory.")
+        raise RunDirError(
+            path, f"is the checkpoint of update {update}", "Restore the name of the directory."
+        )
     found = origins(run)
     if CONFIG in manifest["files"]:
         about[CONFIG] = manifest["files"][CONFIG].get("sha256")

@@ -136,7 +136,7 @@ def check_weights(run: RunDir, state: TrainingState) -> None:
         if not bool(tensor.isfinite().all()):
             what = f"{name} is not finite after update {update}"
             path = _record(run, update, update, {"update": update, "what": what})
-            raise DivergedError(run.root, f"{what}, so it is not saved", f"See {path}; {_LOWER}")
+            raise DivergedError(run.root, f"{what}, so it was not saved", f"See {path}; {_LOWER}")
 
 
 def _tensors(state: TrainingState) -> Iterator[tuple[str, Tensor]]:

@@ -46,8 +46,8 @@ def fill_embeddings(
         weight = embeddings[side].weight
         found = read_vectors(path, tokenizers[side], weight.shape[1])
         if not found:
-            what = "has a vector for no token of the vocabulary"
-            raise DataError(path, what, "Are they of this language?")
+            what = "has no vector for any token of the vocabulary"
+            raise DataError(path, what, "Are they for this language?")
         weight[list(found)] = weight.new_tensor(list(found.values()))
         log.info("%s: vectors for %d of %d tokens", path.name, len(found), len(tokenizers[side]))
 
@@ -88,7 +88,7 @@ def _rows(path: Path, size: int) -> Iterator[tuple[int, str, list[str]]]:
         if count < size or (is_first and count > size):  # later tokens may contain spaces
             what = f"has {count} numbers, and model.embedding_size is {size}"
             fix = f"Set model.embedding_size={count}, or name vectors of this size."
-            raise DataError(f"{path}:{number}", what, fix if is_first else "Mend the line.")
+            raise DataError(f"{path}:{number}", what, fix if is_first else "Fix the line.")
         is_first = False
         yield number, " ".join(fields[:-size]), fields[-size:]
 
@@ -99,5 +99,5 @@ def _numbers(texts: list[str], where: str) -> list[float]:
     except ValueError:
         numbers = [math.nan]
     if not all(map(math.isfinite, numbers)):
-        raise DataError(where, "has something else than finite numbers", "Mend the line.")
+        raise DataError(where, "has values that are not finite numbers", "Fix the line.")
     return numbers

@@ -73,14 +73,14 @@ def read_origin(cfg: Config) -> Origin | None:
     run, selector = RunDir.open(named[0].path), named[0].selector
     its = load_run_config(run.checked(CONFIG))
     if other := _other_settings(cfg, its, ["tokenizer"]):
-        raise ConfigError("config", other, "Give its settings, as its vocabularies serve.")
+        raise ConfigError("config", other, "Use its settings: its vocabularies are taken over.")
     if lost := [symbol for symbol in all_symbols(its) if symbol not in all_symbols(cfg)]:
         unlike = f"init.run: {cfg.init.run} protects {lost[0]}, and this run does not"
         raise ConfigError(
             "config", unlike, "Give its tokenizer.symbols and data.placeholders, too."
         )
     if (other := _other_settings(cfg, its, _PARTS)) and cfg.init.parts is None:
-        fix = "Give its settings, or name in init.parts what of it to take."
+        fix = "Give its settings, or name in init.parts what to take from it."
         raise ConfigError("config", other, fix)
 
     # Its weights, restricted to those that the new model takes.
@@ -164,8 +164,8 @@ def _taken(cfg: Config, its: nn.Module, own: nn.Module) -> set[str]:
     if wrong:
         there, here = (has.get(wrong[0], "none") for has in shapes)
         parts = in_short(wrong, names - {*wrong})
-        what = f"init.run: {cfg.init.run} has others of {parts} ({wrong[0]}: {there}, not {here})"
-        raise ConfigError("config", what, "Name in init.parts what of it to take.")
+        what = f"init.run: {cfg.init.run} has other {parts} ({wrong[0]}: {there}, not {here})"
+        raise ConfigError("config", what, "Name in init.parts what to take from it.")
     return names
 
 

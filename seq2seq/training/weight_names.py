@@ -30,8 +30,8 @@ def matching(model: nn.Module, patterns: Sequence[str], key: str) -> set[str]:
         meant = {first for name, first in names.items() if means(pattern, name)}
         if not meant:
             known = sorted({".".join(name.split(".")[:2]) for name in names})
-            what = f"{key}: {pattern!r} is the name of no weight"
-            raise ConfigError("config", what, f"Known are {', '.join(known)}, and all below.")
+            what = f"{key}: {pattern!r} matches no weight"
+            raise ConfigError("config", what, f"Known: {', '.join(known)}, and all below.")
         found |= meant
     return found
 

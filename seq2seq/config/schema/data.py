@@ -141,7 +141,7 @@ class DataConfig:
             lacking = f"data.placeholders needs symbols, and tokenizer={name} has none"
             raise ConfigError("config", lacking, "Choose another.")
         if self.placeholders and self.target_order is TargetOrder.right_to_left:
-            what = "data.placeholders and data.target_order=right_to_left do not go together"
+            what = "data.placeholders and data.target_order=right_to_left cannot be combined"
             raise ConfigError("config", what, "Leave one of them out.")
         if self.grammar.min_words > self.grammar.max_words:
             raise ConfigError("config", "data.grammar.min_words is above max_words", "Swap them.")
@@ -174,7 +174,7 @@ class DataConfig:
                 raise ConfigError("config", outside, "Use (0, inf), or leave the corpus out.")
         sides = zip(*self.directions, strict=True)
         if tokenizer == "words" and any(len({*side}) > 1 for side in sides):
-            mixed = "tokenizer=words has the rules of one language a side, data.corpora has several"
+            mixed = "tokenizer=words has one language per side, data.corpora several"
             raise ConfigError("config", mixed, "Use tokenizer=sentencepiece.")
 
 
@@ -183,15 +183,15 @@ def check_symbols(symbols: Sequence[str]) -> None:
     for i, symbol in enumerate(symbols):
         wrong = None
         if symbol in ("<pad>", "<unk>", "</s>"):
-            wrong = "is special already"
+            wrong = "is already special"
         elif symbol in symbols[:i]:
             wrong = "is given twice"
         elif not symbol or " " in symbol or not symbol.isprintable() or {*symbol} & {*_OF_PIECES}:
-            wrong = "is empty, or has a blank or a sign of pieces"
+            wrong = "is empty, or has a space or the piece marker U+2581"
         elif not unicodedata.is_normalized("NFC", f"e{symbol}"):
-            wrong = "has a mark apart from its letter"
+            wrong = "has a combining mark without its letter"
         if wrong is not None:
-            fix = "Give distinct texts such as <2de>, without blanks."
+            fix = "Give distinct texts such as <2de>, without spaces."
             raise ConfigError("config", f"tokenizer.symbols: {symbol!r} {wrong}", fix)
 
 

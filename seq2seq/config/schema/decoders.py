@@ -34,4 +34,4 @@ class StackedDecoderConfig:
         """Check that input feeding is used with attention of the top layer."""
         if self.input_feeding and self.attend is not Attend.top:
             what = f"decoder.input_feeding needs decoder.attend=top, and it is {self.attend.name}"
-            raise ConfigError("config", what, "Set one of them.")
+            raise ConfigError("config", what, "Change one of them.")

@@ -90,15 +90,17 @@ class DecodeConfig:
             raise ConfigError("config", what, "Set one of them to false.")
         cuts = {"temperature": self.temperature != 1.0, "top_k": self.top_k, "top_p": self.top_p}
         for name in (name for name, given in cuts.items() if given and not self.sample):
-            unused = f"decode.{name} is for samples"
+            unused = f"decode.{name} needs sampling"
             raise ConfigError("config", unused, "Add decode.sample=true.")
         if self.sample and (self.no_repeat_ngram or self.beam_groups > 1):
             key = "no_repeat_ngram" if self.no_repeat_ngram else "beam_groups"
-            raise ConfigError("config", f"decode.{key} is for a search", "Leave decode.sample out.")
+            raise ConfigError(
+                "config", f"decode.{key} is for beam search", "Leave decode.sample out."
+            )
         if (self.beam_groups > 1) != (self.diversity > 0):
             what = f"decode.beam_groups={self.beam_groups} and decode.diversity={self.diversity:g}"
             alone = "Set both or none, as in decode.beam_groups=4 decode.diversity=0.5."
-            raise ConfigError("config", f"{what} do not go together", alone)
+            raise ConfigError("config", f"{what} cannot be combined", alone)
         if self.beam_groups > self.beam_size:
             what = f"decode.beam_groups={self.beam_groups} is above decode.beam_size"
             raise ConfigError("config", f"{what}={self.beam_size}", "Widen the beam.")
@@ -106,8 +108,8 @@ class DecodeConfig:
             alone = f"decode.mbr={self.mbr} has nothing to choose from with decode.n_best=1"
             raise ConfigError("config", alone, "Raise decode.n_best.")
         if not all(0 < weight < math.inf for weight in self.weights or ()):
-            idle = f"decode.weights={self.weights} are not all above 0"
-            raise ConfigError("config", idle, "Leave a run out that is to have no weight.")
+            idle = f"decode.weights={self.weights} must all be above 0"
+            raise ConfigError("config", idle, "Leave out runs that should have no weight.")
 
 
 # Named sets of example sentences; `figure3` is English-French
@@ -132,8 +134,8 @@ class EvaluateConfig:
     def check(self, config: Any) -> None:
         """Check that the sentences to draw can exist."""
         if any(number < 1 for number in self.heatmaps):
-            what = f"evaluate.heatmaps={self.heatmaps} names no sentence"
-            raise ConfigError("config", what, "1 is first.")
+            what = f"evaluate.heatmaps={self.heatmaps} is not a sentence number"
+            raise ConfigError("config", what, "Sentences count from 1.")
         languages = ["-".join(direction) for direction in config.data.directions]
         if Examples.figure3 in self.examples and "en-fr" not in languages:
             what = f"evaluate.examples=[figure3] is English-French, data is {', '.join(languages)}"

@@ -67,7 +67,7 @@ class GuidedAlignmentConfig:
             "data.target_order=right_to_left": data.target_order == "right_to_left",
         }
         for setting in (setting for setting, given in unfit.items() if given):
-            what = f"objective=guided_alignment does not go together with {setting}"
+            what = f"objective=guided_alignment cannot be combined with {setting}"
             raise ConfigError("config", what, "Leave one of them out.")
 
 

@@ -32,16 +32,16 @@ def patterns_of(placeholders: Sequence[str]) -> dict[str, str]:
         kind, own = parts.groups() if parts else ("", None)
         pattern = KINDS.get(kind) if own is None else own
         if pattern is None:
-            fix = f"Known are {', '.join(KINDS)}; give others as name=PATTERN, in letters a-z."
-            raise ConfigError("config", f"data.placeholders: {text!r} is no known kind", fix)
+            fix = f"Known: {', '.join(KINDS)}; give others as name=PATTERN, in letters a-z."
+            raise ConfigError("config", f"data.placeholders: {text!r} is not a known kind", fix)
         if kind in found:
             twice = f"data.placeholders: {kind!r} is given twice"
             raise ConfigError("config", twice, "Join its patterns by |.")
         try:
             found[kind] = re.compile(pattern).pattern
         except re.error as error:
-            wrong = f"data.placeholders: {text!r} is no regular expression ({error})"
-            raise ConfigError("config", wrong, "Mend it.") from None
+            wrong = f"data.placeholders: {text!r} is not a valid regular expression ({error})"
+            raise ConfigError("config", wrong, "Fix it.") from None
     return found
 
 

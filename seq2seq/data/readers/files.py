@@ -186,10 +186,10 @@ def _json_pair(line: str, place: Place, where: str) -> Pair:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
         what = f"not JSON ({error})"
-        raise DataError(where, what, "Write one whole object a line.") from None
+        raise DataError(where, what, "Write one whole object per line.") from None
     if not isinstance(row, dict):
         what = f"expected an object, found {type(row).__name__}"
-        raise DataError(where, what, "Write one object a line, no list around them.")
+        raise DataError(where, what, "Write one object per line, without a list around them.")
     return pair_of_row(row, place, where)
 
 

@@ -101,5 +101,5 @@ def _not_empty(pairs: Pairs, where: str) -> Pairs:
         raise DataError(where, "holds no sentence pair", "Give a file with at least one.")
     count = max(len(pair.src), len(pair.tgt)) if isinstance(pair, Pair) else 0
     if number == 1 and count > LONGEST_ALONE:
-        what = f"holds a single line of {count:,} characters"
-        raise DataError(where, what, "Write one sentence a line, each ended by a line feed.")
+        what = f"has a single line of {count:,} characters"
+        raise DataError(where, what, "Write one sentence per line, each ending with a line feed.")

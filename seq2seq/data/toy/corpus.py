@@ -57,7 +57,7 @@ def generate(
     if not SHORTEST <= min_words <= max_words <= LONGEST:
         raise ConfigError(
             "data.grammar",
-            f"min_words={min_words}, max_words={max_words} is no range of lengths",
+            f"min_words={min_words}, max_words={max_words} is not a range of lengths",
             f"Use {SHORTEST} <= min_words <= max_words <= {LONGEST}.",
         )
     digest = hashlib.blake2b(f"{seed} {split} {min_words} {max_words}".encode(), digest_size=8)
