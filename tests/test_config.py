@@ -315,7 +315,7 @@ def test_N7_what_is_out_of_range_stops_before_data_is_read(change, text):
         (["init.parts=[encoder]"], "init.parts is given and init.run is not. Give both."),
         (
             ["evaluate.heatmaps=[2,0]"],
-            "evaluate.heatmaps=[2, 0] is not a sentence number. 1 is first.",
+            "evaluate.heatmaps=[2, 0] is not a sentence number. Sentences count from 1.",
         ),
         (
             ["evaluate.examples=[figure3]", "data.source_language=de"],

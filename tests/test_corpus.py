@@ -171,7 +171,7 @@ def test_a_corpus_of_one_endless_line_is_named(tmp_path, split):
     write(tmp_path / "a.en", b"The cat sleeps. " * 70)
     write(tmp_path / "a.fr", b"Le chat dort. " * 70)
     cfg = config(tmp_path, "a.en", "a.fr", validation=["a.en", "a.fr"], test=["a.en", "a.fr"])
-    wanted = "a.en, a.fr: has a single line of 1,120 characters. Write one sentence a line"
+    wanted = "a.en, a.fr: has a single line of 1,120 characters. Write one sentence per line"
     fails(DataError, wanted, pairs_of, cfg, split)
     if split == "train":
         fails(DataError, wanted, kept_of, cfg)

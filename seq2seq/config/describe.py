@@ -139,12 +139,20 @@ def _settings(
             enum = next((t for t in (f.type, *get_args(f.type)) if isinstance(t, EnumType)), None)
             meaning = _meanings(config).get(f.name, "")
             if enum is not None and enum.__name__ in (names := _names(enum.__module__)):
-                meaning = f"{meaning}. {names[enum.__name__]}".removeprefix(". ")
+                meaning = _sentences(names[enum.__name__], meaning)
             found.append(Setting(f"{prefix}{f.name}", _default(f), _kind(f), meaning))
         if isinstance(inner, type):
             number = "" if inner is f.type else "N."
             found += _settings(inner, f"{prefix}{f.name}.{number}")
     return found
+
+
+def _sentences(*texts: str) -> str:
+    """Join descriptions: of several, each is a sentence."""
+    given = [text for text in texts if text]
+    if len(given) < 2:
+        return "".join(given)
+    return " ".join(f"{text[0].upper()}{text[1:].removesuffix('.')}." for text in given)
 
 
 def _default(f: Field[Any]) -> object:
@@ -156,7 +164,7 @@ def _default(f: Field[Any]) -> object:
 def _kind(f: Field[Any]) -> str:
     """Return the type of a field in words, with its range or choices."""
     types = [t for t in get_args(f.type) or (f.type,) if t is not NoneType]
-    kind: Any = next((t for t in (get_origin(f.type), *types) if t in _TYPES), None)
+    kind: Any = next((t for t in (*map(get_origin, (f.type, *types)), *types) if t in _TYPES), None)
     enum = next((t for t in types if isinstance(t, EnumType)), None)
     text = _TYPES.get(kind, "")
     if enum is not None:

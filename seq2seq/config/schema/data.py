@@ -108,7 +108,7 @@ class DataConfig:
     # File with the word links of each training pair, for `objective=guided_alignment`: Pharaoh's
     # `0-0 1-2`, a line per pair before any filter. The embedded corpus has its own.
     links: str | None = None
-    link_level: LinkLevel = LinkLevel.words  # or the strings between spaces of tokenised text
+    link_level: LinkLevel = LinkLevel.words  # `blanks`: strings between spaces
     # Texts to carry over unchanged: `url`, `email`, `number`, `tag`, or `name=PATTERN` with a
     # Python regular expression. If two match at the same place, the first wins.
     placeholders: list[str] = field(default_factory=list)

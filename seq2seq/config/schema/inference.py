@@ -54,8 +54,8 @@ class DecodeConfig:
     # samples, which may be equal
     n_best: int = number(1, 100_000, default=1)
     batch_sentences: int = number(1, 100_000, default=32)  # sentences translated together
-    # Compute dtype of matmuls; `bf16` is faster where the hardware supports it, and has 8 bits of
-    # precision. Probabilities of the chosen words are computed in float32.
+    # `bf16` is faster where the hardware supports it, and has 8 bits of precision. Probabilities of
+    # the chosen words are computed in float32.
     precision: Precision = Precision.fp32
     # Longer sources, and those above 131,072 characters, are cut with a warning; so are given
     # translations in forced decoding.
