@@ -3,8 +3,10 @@
 SentencePiece can sample, too, but not reproducibly: its generator is seeded anew in every process,
 so neither a resumed run nor a second one would see the same pieces.
 
-BPE-dropout (Provilkov et al. 2020) skips each merge with some probability. For a unigram model,
-p(segmentation) ~ exp(rate * sum of its pieces' log probabilities) (Kudo 2018).
+BPE-dropout (Provilkov et al. 2020) skips each merge with some probability, and at the next step
+offers it again. SentencePiece's own sampler does not: at rate 0.1 it makes sequences 1.4 times as
+long, and the paper's rule 1.2 times (Multi30k, 5,000 pieces). For a unigram model, p(segmentation)
+~ exp(rate * sum of its pieces' log probabilities) (Kudo 2018).
 """
 
 import heapq
@@ -76,9 +78,10 @@ class Sampler:
 
 
 class BpeCutter:
-    """BPE-dropout: each merge is skipped with probability `rate`.
+    """BPE-dropout: at each step, each merge is skipped with probability `rate`.
 
-    The number of merges until the next skip is drawn at once, so most words, in which no merge is
+    The best merge that is not skipped is done; the next step offers all the others again. The
+    number of merges until the next skip is drawn at once, so most words, in which no merge is
     skipped, cost one lookup.
     """
 
@@ -111,7 +114,7 @@ class BpeCutter:
             return 0
         return int(math.log(1 - draw()) / math.log(1 - self._rate))
 
-    def _left_out(self, draw: Draw) -> bool:
+    def _is_skipped(self, draw: Draw) -> bool:
         self._until_next -= 1
         if self._until_next >= 0:
             return False
@@ -119,7 +122,7 @@ class BpeCutter:
         return True
 
     def _merge(self, word: str, draw: Draw | None) -> tuple[list[int], int]:
-        """Merge letters, best pair first; with draws, some merges are skipped.
+        """Merge letters, best pair first; with draws, some merges are skipped at each step.
 
         Returns:
             The ids, and the number of merges considered.
@@ -127,6 +130,7 @@ class BpeCutter:
         parts = list(word)  # "" once merged into the part before
         after = list(range(1, len(word) + 1))  # start of the next part
         queue: list[tuple[float, int, int, str]] = []
+        skipped: list[tuple[float, int, int, str]] = []  # at this step
 
         def offer(left: int, right: int) -> None:
             if left >= 0 and right < len(parts):
@@ -139,16 +143,20 @@ class BpeCutter:
             offer(left, left + 1)
         count = 0
         while queue:
-            _, left, right, merged = heapq.heappop(queue)
+            merge = heapq.heappop(queue)
+            _, left, right, merged = merge
             if not parts[left] or not parts[right] or parts[left] + parts[right] != merged:
                 continue  # one of them has been merged elsewhere
             count += 1
-            if draw is not None and self._left_out(draw):
+            if draw is not None and self._is_skipped(draw):
+                skipped.append(merge)
                 continue
             parts[left], parts[right] = merged, ""
             after[left] = after[right]
             offer(next((i for i in range(left - 1, -1, -1) if parts[i]), -1), left)
             offer(left, after[left])
+            while skipped:
+                heapq.heappush(queue, skipped.pop())
         return [self._pieces.get(p, (self._unknown, 0.0))[0] for p in parts if p], count
 
 
