@@ -1,7 +1,7 @@
-"""Make training pairs from monolingual text: a run translates it, and bad pairs are dropped.
+"""Make training pairs from monolingual text: translate it with a run and drop bad pairs.
 
-OUTPUT holds pairs.source, pairs.target and report.json, and appears when all is done. If killed,
-run the same command again: it resumes, and ends with the same bytes.
+OUTPUT, a directory with pairs.source, pairs.target and report.json, appears when all is done. If
+interrupted, run the same command again: it resumes and ends with the same bytes.
 """
 
 import argparse
@@ -13,31 +13,33 @@ from seq2seq.run.models import run_paths
 from seq2seq.run.naming import expanded
 
 NUMBERS = {
-    "drop": (0.0, "noise in sources: chance that a word is left out; 0.1 is usual"),
-    "blank": (0.0, "chance that another becomes <BLANK>; 0.1"),
-    "swap": (0, "words change places by at most so many; 3"),
-    "max-perplexity": (math.inf, "of a token; what is less probable is left out"),
-    "max-overlap": (1.0, "share of the words of a translation that stand in the line, too"),
-    "max-ratio": (math.inf, "of the lengths of both sides in words"),
+    "drop": (0.0, "noise in the source: probability of dropping a word (typically 0.1)"),
+    "blank": (0.0, "noise: probability of replacing a word by <BLANK> (0.1)"),
+    "swap": (0, "noise: move words by at most X places (3)"),
+    "max-perplexity": (math.inf, "drop translations with a higher perplexity per token"),
+    "max-overlap": (1.0, "drop pairs that share a larger fraction of words (copies)"),
+    "max-ratio": (math.inf, "drop pairs whose lengths in words differ by a larger factor"),
 }
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", type=run_paths, help=RUN)
-    parser.add_argument("--input", type=expanded, required=True, help="text, plain, .gz or .xz")
-    parser.add_argument("--output", type=expanded, required=True, help="a new directory")
-    side = "the side of the pairs that is translated (default: source, back-translation)"
+    parser.add_argument("run", type=run_paths, metavar="RUN", help=RUN)
+    parser.add_argument(
+        "--input", type=expanded, required=True, help="monolingual text, plain, .gz or .xz"
+    )
+    parser.add_argument("--output", type=expanded, required=True, help="directory to create")
+    side = "the side of the pairs that is synthetic (default: source, back-translation)"
     parser.add_argument("--synthetic", choices=("source", "target"), default="source", help=side)
-    parser.add_argument("--tag", default="", help="in front of every source: <BT>")
+    parser.add_argument("--tag", default="", help="word to put before every source, such as <BT>")
     parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
     for name, (default, what) in NUMBERS.items():
         kind = type(default)
         parser.add_argument(f"--{name}", type=kind, default=default, metavar="X", help=what)
-    parser.add_argument("--keep-duplicates", action="store_true", help="of lines")
-    overrides = "decode.sample=true, decode.seed=2, decode.beam_size=1, ..."
-    parser.add_argument("overrides", nargs="*", help=overrides)
+    parser.add_argument("--keep-duplicates", action="store_true", help="keep repeated lines")
+    overrides = "settings, such as decode.sample=true decode.seed=2"
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=overrides)
     return parser.parse_intermixed_args(argv)
 
 

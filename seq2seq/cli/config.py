@@ -15,7 +15,7 @@ from seq2seq.run.naming import CONFIG, assignment
 def main(argv: Sequence[str]) -> None:
     """Print."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", type=run_directory, help=RUN_OR_MODEL)
+    parser.add_argument("run", type=run_directory, metavar="RUN", help=RUN_OR_MODEL)
     parser.add_argument("--diff", action="store_true", help="only what differs from the defaults")
     args = parser.parse_args(argv)
     from seq2seq.config.compose import changed, load_run_config, to_yaml

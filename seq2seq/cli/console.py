@@ -38,24 +38,24 @@ _GRACE = 3  # seconds to finish writing a line before a signal ends the script a
 _BLOCK = 1 << 16  # bytes read at once; the capacity of a pipe on Linux
 
 
-ONE_RUN = "run directory; NAME: the newest run in outputs/NAME; latest: the newest of all"
+ONE_RUN = "a run: latest, its directory, or its NAME (the newest in outputs/NAME)"
 """Help text of the argument that names a run."""
 
-_HUB = "hf:NAME: a model of the Hugging Face Hub"
+_HUB = "hf:NAME (a model on the Hugging Face Hub)"
 
-RUN_OR_MODEL = f"{ONE_RUN}; {_HUB}"
+RUN_OR_MODEL = f"{ONE_RUN}, or {_HUB}"
 """Help text of the argument of `run_directory`."""
 
 RUN = (
-    f"{ONE_RUN}; RUN@best, RUN@last, RUN@update-12000: this checkpoint; RUN@last5: the mean of the "
-    f"newest five; RUN_A+RUN_B: an ensemble; {_HUB}"
+    f"{ONE_RUN}, or {_HUB}. RUN@best, RUN@last and RUN@update-12000 select a checkpoint, RUN@last5 "
+    "the mean of the newest five; RUN_A+RUN_B is an ensemble"
 )
 """Help text of the argument that names a model."""
 
-TARGET_LANGUAGE = "what to translate to, with a run that was trained for several languages"
+TARGET_LANGUAGE = "language to translate into, for a multilingual run"
 """Help text of `--target-language`."""
 
-WORDS = f"{RUN}; overrides: decode.beam_size=12, device=cpu"
+WORDS = f"{RUN}. KEY=VALUE overrides a setting, such as decode.beam_size=12"
 """Help text of the arguments that `runs_and_overrides` reads."""
 
 

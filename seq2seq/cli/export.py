@@ -20,8 +20,8 @@ FORMATS = ("model", "onnx", "ctranslate2")
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", help=RUN)
-    parser.add_argument("out", type=expanded, metavar="OUT", help="directory to make")
+    parser.add_argument("run", metavar="RUN", help=RUN)
+    parser.add_argument("out", type=expanded, metavar="OUT", help="directory to create")
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("--license", metavar="NAME", help="for the model card, such as apache-2.0")
     return parser.parse_args(argv)

@@ -14,11 +14,15 @@ from seq2seq.run.naming import assignment, command, expanded
 def main(argv: Sequence[str]) -> None:
     """Download and say how to train on it, or list."""
     parser = option_parser(__doc__)
-    parser.add_argument("name", nargs="?", help="of a corpus")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the corpus")
     parser.add_argument(
-        "directory", nargs="?", type=expanded, help="where its files go (default: data/NAME)"
+        "directory",
+        nargs="?",
+        type=expanded,
+        metavar="DIRECTORY",
+        help="where to put the files (default: data/NAME)",
     )
-    parser.add_argument("--mirror", metavar="URL", help="a directory with the same files")
+    parser.add_argument("--mirror", metavar="URL", help="download from here instead")
     args = parser.parse_args(argv)
     if args.name is None:
         rows = [

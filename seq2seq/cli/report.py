@@ -27,13 +27,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--output",
         type=expanded,
-        help="the file (default: report.html in RUN; of several, report-OTHERS.html in the first)",
+        help="output (default: report.html in RUN, report-OTHERS.html in the first of several)",
     )
     parser.add_argument(
-        "--sentences", type=int, default=50, help="of the test set, evenly spread (default: 50)"
+        "--sentences",
+        type=int,
+        default=50,
+        help="number of test sentences, evenly spread (default: 50)",
     )
     parser.add_argument(
-        "--hypotheses", type=int, default=5, help="of each beam (default: 5, or all)"
+        "--hypotheses", type=int, default=5, help="hypotheses per sentence (default: 5)"
     )
     args = parser.parse_intermixed_args(argv)
     args.runs, args.overrides = runs_and_overrides(args.words)

@@ -1,53 +1,67 @@
-"""Rerank n-best lists with models that score the translations of another.
+"""Rerank n-best lists with other models.
 
-With --tune, tunes the weights of the features on lists of validation sentences, and writes them to
-the file that reranking reads. Features: the score of the search, the length, and the
-log-probability by each model.
+Features are the search score, the length and the log-probability of each model. With --tune, their
+weights are tuned on the n-best lists of validation sentences and written to --weights; without it,
+they are read from there.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
 
-from seq2seq.cli.console import ONE_RUN, option_parser, output_stream, show
+from seq2seq.cli.console import option_parser, output_stream, show
 from seq2seq.run.models import run_paths
 from seq2seq.run.naming import expanded
 
 SCORERS = {
-    "forward": "translates in the same direction, such as one with data.target_order=right_to_left",
-    "reverse": "translates in the opposite direction",
-    "language_model": "of the target: trained on a source that is . for every sentence",
+    "forward": "model of the same direction, such as one with data.target_order=right_to_left",
+    "reverse": "model of the opposite direction",
+    "language_model": "language model of the target: a run trained with . as every source sentence",
 }
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("nbest", type=expanded, help="of decode --format jsonl, or nbest")
-    parser.add_argument("--source", type=expanded, help="what was translated, for --format nbest")
+    parser.add_argument(
+        "nbest",
+        type=expanded,
+        metavar="NBEST",
+        help="n-best lists from decode, --format jsonl or nbest",
+    )
+    parser.add_argument(
+        "--source", type=expanded, help="the source text, if NBEST is in --format nbest"
+    )
     for name, what in SCORERS.items():
         option = f"--{name.replace('_', '-')}"
-        text = f"{ONE_RUN}, that {what}; may stand twice"
+        text = f"{what}; may be repeated"
         parser.add_argument(
             option, type=run_paths, metavar="RUN", action="append", default=[], help=text
         )
-    several = "of models that have several; --reverse writes the source language"
+    several = "language of multilingual models; --reverse translates into the source language"
     parser.add_argument("--target-language", metavar="CODE", help=several)
     parser.add_argument("--source-language", metavar="CODE", help=several)
     parser.add_argument(
-        "--weights", type=expanded, required=True, help="JSON, read, or written by --tune"
+        "--weights", type=expanded, required=True, metavar="JSON", help="file of feature weights"
     )
     parser.add_argument(
-        "--tune", type=expanded, metavar="REFERENCE", help="find weights for this text"
+        "--tune",
+        type=expanded,
+        metavar="REFERENCE",
+        help="tune the weights for these reference translations",
     )
-    parser.add_argument("--output", type=expanded, help="whole or absent (default: stdout)")
+    parser.add_argument(
+        "--output", type=expanded, help="output file, written only when complete (default: stdout)"
+    )
     parser.add_argument(
         "--format",
         choices=("text", "jsonl"),
         default="text",
-        help="jsonl: all, with their features",
+        help="text: the best of each list; jsonl: all, with features",
     )
-    parser.add_argument("overrides", nargs="*", help="decode.batch_sentences=32, device=cpu, ...")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as device=cpu"
+    )
     return parser.parse_intermixed_args(argv)
 
 

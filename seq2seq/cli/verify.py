@@ -14,8 +14,8 @@ from seq2seq.run.models import run_directory
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", type=run_directory, help=RUN_OR_MODEL)
-    parser.add_argument("--quiet", action="store_true", help="only what is damaged")
+    parser.add_argument("run", type=run_directory, metavar="RUN", help=RUN_OR_MODEL)
+    parser.add_argument("--quiet", action="store_true", help="list only damaged files")
     return parser.parse_args(argv)
 
 
