@@ -336,7 +336,8 @@ def _run(request: dict[str, Any]) -> None:
         os.chdir(request["cwd"])
         sys.argv = [str(ROOT / "train.py"), *request["argv"]]
         for name, *arguments in request["hooks"]:
-            HOOKS[name](folder, *arguments)
+            hook = HOOKS.get(name) or getattr(importlib.import_module("ranks"), name)
+            hook(folder, *arguments)
         runpy.run_path(sys.argv[0], run_name="__main__")
         code = 0
     except SystemExit as ended:

@@ -80,6 +80,7 @@ from seq2seq.run.reading import read_lines_of
 from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.run.writing import explained
 from seq2seq.training.checkpoint import load_some
+from seq2seq.training.distributed import ALONE, World
 from seq2seq.training.export import export
 from seq2seq.training.links import TokenLinks
 from seq2seq.training.selection import closing_line
@@ -142,8 +143,8 @@ def _give_up(logger: logging.Logger, file: logging.Handler, _record: logging.Log
     logger.warning("train.log gets no more of this run: %s", sys.exc_info()[1])
 
 
-def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
-    """Run the stages of a config, in order.
+def run_stages(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> None:
+    """Run the stages of a config, in order; of several processes, only the first runs all of them.
 
     Raises:
         StoppedError: stopped by a signal. During `tokenize`, signals end the process at once: C++
@@ -158,10 +159,12 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     # Record the differences from the paper; again for every job, as a resumed run may decode with
     # other settings.
     fidelity = compare(cfg)
-    run.write("fidelity.md", fidelity.as_markdown())
-    run.write_json("fidelity.json", fidelity.as_dict())
+    if world.leads:
+        run.write("fidelity.md", fidelity.as_markdown())
+        run.write_json("fidelity.json", fidelity.as_dict())
 
-    for stage in (stage for stage in Stage if stage in cfg.stages):
+    stages = [stage for stage in Stage if stage in cfg.stages]
+    for stage in stages if world.leads else {*stages} & {Stage.train}:
         log.info("== %s", stage.name)
         if stage is Stage.tokenize:
             prepare(run, cfg)
@@ -170,28 +173,37 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest) -> None:
             log.info("%s", fidelity.count())
         with stop.installed():
             try:
-                _STAGES[stage](cfg, run, stop)
+                if stage is Stage.train:
+                    train(cfg, run, stop, world)
+                else:
+                    _STAGES[stage](cfg, run, stop)
             except Interrupted:
                 raise stopped(run, stop, f"interrupted in stage {stage.name}") from None
 
 
-def train(cfg: Config, run: RunDir, stop: StopRequest) -> None:
+def train(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> None:
     """Train, or resume training, on the tokenized corpus of the run; export the best weights."""
     # Verify the data, and warn if versions or hardware differ from the last start.
+    if world.leads:
+        with stop.interruptible():
+            check_data(run)
+        for difference in note_restart(run, cfg, world.size):
+            log.warning("from here on not bit-exact: %s", difference)
+        world.tell("prepared")
+    else:
+        world.told("prepared")
     with stop.interruptible():
-        check_data(run)
-    for difference in note_restart(run, cfg):
-        log.warning("from here on not bit-exact: %s", difference)
-    with stop.interruptible():
-        trainer = trainer_of(cfg, run, stop)
+        trainer = trainer_of(cfg, run, stop, world)
+    world.log_shares(cfg, trainer.device)
     keep_freed_memory()
     begun_at = trainer.progress.update
     progress = trainer.fit()
-    log.info("%s", closing_line(progress, cfg.trainer, begun_at=begun_at))
-    export(run, load_run_config(run.checked("config.yaml")))
+    if world.leads:
+        log.info("%s", closing_line(progress, cfg.trainer, begun_at=begun_at))
+        export(run, load_run_config(run.checked("config.yaml")))
 
 
-def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
+def trainer_of(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> Trainer:
     """Load what training needs; changes nothing on disk."""
     tokenizers = load_tokenizers(run, cfg)
     texts = None  # needed only if subwords are sampled for each update
@@ -218,7 +230,7 @@ def trainer_of(cfg: Config, run: RunDir, stop: StopRequest) -> Trainer:
         fill_embeddings(model, cfg, tokenizers)
     count = sum(p.numel() for p in model.parameters())
     log.info("model: %s parameters on %s", f"{count:,}", next(model.parameters()).device)
-    return Trainer(model, data, cfg, run, stop)
+    return Trainer(model, data, cfg, run, stop, world)
 
 
 def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
@@ -325,7 +337,6 @@ def align(cfg: Config, run: RunDir) -> AttentionScores:
 
 
 _STAGES: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {
-    Stage.train: train,
     Stage.decode: decode,
     Stage.evaluate: evaluate,
 }

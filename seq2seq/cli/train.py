@@ -42,7 +42,16 @@ from seq2seq.config.compose import (
 from seq2seq.config.describe import help_text
 from seq2seq.config.schema import Config, Device, Stage
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import InternalError, StoppedError, UserError, print_error
+from seq2seq.run.errors import (
+    InternalError,
+    PlatformError,
+    RunDirError,
+    StoppedError,
+    UsageError,
+    UserError,
+    print_error,
+)
+from seq2seq.run.jsonable import to_json
 from seq2seq.run.models import run_paths
 from seq2seq.run.naming import CONFIG, OUTPUTS, expanded, run_path
 from seq2seq.run.provenance import provenance, record
@@ -89,16 +98,14 @@ def run_job(raw: DictConfig) -> None:
 
     A stop that was asked for ends the whole sweep.
     """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        return run_rank(raw)
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
     named = sweeping or raw.run_dir is not None or raw.resume is not None
     try:
         check_command_line(sys.argv)
-        if raw.resume is not None:
-            cfg, run = reopen(run_path(str(raw.resume)), hydra_config.overrides.task)
-        else:
-            sweep_dir = Path(hydra_config.runtime.output_dir) if sweeping else None
-            cfg, run = begin(raw, hydra_config.overrides.task, sweep_dir)
+        cfg, run = begin_or_reopen(raw)
         from seq2seq.cli import stages  # imports torch, which takes seconds
 
         with nullcontext() if named else discarded_on_failure(run), stages.recorded(run):
@@ -113,7 +120,57 @@ def run_job(raw: DictConfig) -> None:
         sys.exit(exit_code)
 
 
-def begin(raw: DictConfig, typed: Sequence[str], sweep_dir: Path | None) -> tuple[Config, RunDir]:
+def run_rank(raw: DictConfig) -> None:
+    """Run one of the processes that torchrun started: rank 0 makes the run, the others join it."""
+    from seq2seq.cli import stages
+    from seq2seq.training.distributed import join
+
+    try:
+        world = join()
+    except UserError as error:
+        sys.exit(print_error(error))
+    try:
+        check_command_line(sys.argv)
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise UsageError("--multirun", "is for one process", "Start each run by torchrun.")
+        if world.leads:
+            cfg, run = begin_or_reopen(raw, world.size)
+            world.tell("run", [str(run.root.resolve()), to_json(cfg)])
+            named = raw.run_dir is not None or raw.resume is not None
+            with nullcontext() if named else discarded_on_failure(run), stages.recorded(run):
+                stages.run_stages(cfg, run, StopRequest(), world)
+            show(stages.summary(run))
+        else:
+            root, values = world.told("run")
+            with world.followed():
+                stages.run_stages(to_config(values), joined(Path(root)), StopRequest(), world)
+    except UserError as error:
+        sys.exit(world.leave(error))
+
+
+def joined(root: Path) -> RunDir:
+    """Open the run that rank 0 has made or reopened."""
+    try:
+        return RunDir.open(root)
+    except RunDirError:
+        what, fix = "cannot be seen from here", "Use a file system that all hosts share."
+        raise PlatformError(root, what, fix) from None
+
+
+def begin_or_reopen(raw: DictConfig, processes: int = 1) -> tuple[Config, RunDir]:
+    """Make the run of a composed config, or continue one."""
+    hydra_config = HydraConfig.get()
+    typed = hydra_config.overrides.task
+    if raw.resume is not None:
+        return reopen(run_path(str(raw.resume)), typed, processes)
+    sweeping = hydra_config.mode is RunMode.MULTIRUN
+    sweep_dir = Path(hydra_config.runtime.output_dir) if sweeping else None
+    return begin(raw, typed, sweep_dir, processes)
+
+
+def begin(
+    raw: DictConfig, typed: Sequence[str], sweep_dir: Path | None, processes: int
+) -> tuple[Config, RunDir]:
     """Check the composed config and make its run directory."""
     # Everything that can be wrong with the config is said before anything is made.
     cfg = to_config(settings_of(raw, typed))
@@ -125,7 +182,7 @@ def begin(raw: DictConfig, typed: Sequence[str], sweep_dir: Path | None) -> tupl
     root = sweep_dir or OUTPUTS / cfg.name / now
     # The directory is locked from here on.
     run = RunDir.create(root if raw.run_dir is None else expanded(str(raw.run_dir)))
-    save(run, cfg, origin)
+    save(run, cfg, origin, processes)
     return cfg, run
 
 
@@ -140,7 +197,7 @@ def discarded_on_failure(run: RunDir) -> Iterator[None]:
         raise
 
 
-def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
+def reopen(root: Path, overrides: list[str], processes: int) -> tuple[Config, RunDir]:
     """Continue a run with its own config; only `RESUME_KEYS` may change once there is data."""
     run = RunDir.open(root)
     changes = [text for text in overrides if not text.startswith("resume=")]
@@ -151,7 +208,7 @@ def reopen(root: Path, overrides: list[str]) -> tuple[Config, RunDir]:
     lasting = [text for text in changes if not is_within(text.partition("=")[0], RESUME_KEYS)]
     if lasting and not run.has_data():
         changed = load_run_config(run.path(CONFIG), lasting, None)
-        save(run, changed, origin_of(changed))
+        save(run, changed, origin_of(changed), processes)
     return cfg, run
 
 
@@ -166,13 +223,13 @@ def origin_of(cfg: Config) -> "Origin | None":
     return read_origin(cfg)
 
 
-def save(run: RunDir, cfg: Config, origin: "Origin | None") -> None:
+def save(run: RunDir, cfg: Config, origin: "Origin | None", processes: int) -> None:
     """Write the record and the config of a run, and what it begins with."""
     from seq2seq.cli.stages import logging_to  # imports torch, as `provenance` does
     from seq2seq.training.warm_start import keep
 
     with logging_to(run.path("train.log")):  # it says what the recurrences run as
-        record(run, provenance(cfg) | keep(run, origin))
+        record(run, provenance(cfg, processes=processes) | keep(run, origin))
     run.write(CONFIG, to_yaml(cfg))  # last: with it the directory is a run
     run.record(CONFIG)
 

@@ -48,9 +48,11 @@ class IdStore:
             raise RunDirError(self._where, f"row {row + 1} has an unknown id", _RESTORE)
         return ids
 
-    def lengths(self) -> Lengths:
-        """Return the number of ids of every row."""
-        return np.diff(self._ends, prepend=0)
+    def lengths(self, rows: Lengths | None = None) -> Lengths:
+        """Return the number of ids of some rows, by default of every row."""
+        if rows is None:
+            return np.diff(self._ends, prepend=0)
+        return self._ends[rows] - np.where(rows > 0, self._ends[rows - 1], 0)
 
     def counts(self) -> Lengths:
         """Return how often each id of the vocabulary occurs."""

@@ -28,8 +28,8 @@ _DIRECTORIES = re.compile(
 """A path from the root, a home, a Windows drive or host, up to the last slash."""
 
 
-def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
-    """Return versions, threads, device and command of this process."""
+def provenance(cfg: Config, command: list[str] | None = None, processes: int = 1) -> dict[str, Any]:
+    """Return versions, threads, device and command of this process, one of several."""
     import torch
 
     import seq2seq
@@ -40,6 +40,7 @@ def provenance(cfg: Config, command: list[str] | None = None) -> dict[str, Any]:
         "seq2seq": seq2seq.__version__,
         "python": ".".join(map(str, sys.version_info[:3])),
         "packages": {name: version(name) for name in PACKAGES},
+        "processes": processes,
         "threads": cfg.threads if cfg.threads is not None else torch.get_num_threads(),
         "device": pick_device(cfg.device).type,
         "steps": _steps(),
@@ -89,7 +90,7 @@ def record(run: RunDir, found: dict[str, Any]) -> None:
     run.record(RECORD)
 
 
-def note_restart(run: RunDir, cfg: Config) -> list[str]:
+def note_restart(run: RunDir, cfg: Config, processes: int = 1) -> list[str]:
     """Return how this process differs from the last one of a run, and record it if it does.
 
     Only what can change the last bit of a sum is compared.
@@ -100,13 +101,14 @@ def note_restart(run: RunDir, cfg: Config) -> list[str]:
     # Compare the last start with this one.
     path = run.path(RECORD)
     kept = read_checksummed(path)
-    now = provenance(cfg)
+    now = provenance(cfg, processes=processes)
     with expected(path):
         last = ([*kept["restarts"]] or [kept])[-1]
         differences = [
             printable(f"{name} {before} -> {after}")
             for name, before, after in (
                 ("torch", last["packages"]["torch"], now["packages"]["torch"]),
+                ("processes", last.get("processes", 1), now["processes"]),
                 ("threads", last["threads"], now["threads"]),
                 ("device", last["device"], now["device"]),
                 ("steps", last.get("steps", "torch"), now["steps"]),

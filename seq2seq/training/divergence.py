@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -16,9 +17,10 @@ from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import seed_others
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import DivergedError, PlatformError, RunDirError
+from seq2seq.run.errors import DivergedError, PlatformError, RunDirError, UserError
 from seq2seq.run.jsonable import to_json
 from seq2seq.training.checkpoint import TrainingState
+from seq2seq.training.distributed import ALONE, World
 from seq2seq.training.gradient import sentence_losses
 
 log = logging.getLogger(__name__)
@@ -32,6 +34,8 @@ gradient of norm about 1, and clipping at a thousandth of the paper's 1 still ma
 MAX_EXPLOSIONS = 20
 """The number of explosions in a row that ends training: clipped, they are mere noise."""
 _LOWER = "in a new run lower optimizer.lr or trainer.clip_norm."
+SHARED = ("source_ids", "target_ids", "loss")
+"""Entries of a record that each process knows of its own sentences."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,11 @@ class Step:
     """An update in progress."""
 
     number: int  # the first is 1
-    keys: Tensor  # (B,) the keys of its sentences' random draws
+    keys: Tensor  # (B, passes) the keys of its sentences' random draws
     rows: Sequence[int]  # rows of the training corpus, from 0
-    batch: Batch
+    batch: Batch | None  # of several processes, the share of this one; None: it is empty
+    sizes: Sequence[int] = ()  # target tokens, tokens of both sides, and these with padding
+    is_finite: Tensor | None = None  # ()  bool, of several processes: of this share
 
 
 class Guard:
@@ -51,10 +57,13 @@ class Guard:
         run: The run directory, for the record of the batch.
         model: The model in training mode, with the clipped gradients of the update.
         cfg: The whole config.
+        world: The processes, each with its own share of an update.
     """
 
-    def __init__(self, run: RunDir, model: EncoderDecoder, cfg: Config) -> None:
-        self.run, self.model, self.cfg = run, model, cfg
+    def __init__(
+        self, run: RunDir, model: EncoderDecoder, cfg: Config, world: World = ALONE
+    ) -> None:
+        self.run, self.model, self.cfg, self.world = run, model, cfg, world
 
     def check(self, step: Step, *, loss: float, norm: float, explosions: int) -> int:
         """Return the number of explosions in a row, this update included.
@@ -81,10 +90,10 @@ class Guard:
             raise self._diverged(step, what, norm)
         return explosions + 1
 
-    def _diverged(self, step: Step, what: str, norm: float) -> DivergedError:
+    def _diverged(self, step: Step, what: str, norm: float) -> UserError:
         # The loss of each sentence, recomputed with the random draws of the update.
-        seed_others(self.cfg.seed, step.number)
-        losses = sentence_losses(self.model, step.batch, step.keys, self.cfg)
+        shares = self.world.gather(self._share(step))
+        losses = [*chain(*(share["loss"] for share in shares))]
         # The gradient norm of each parameter, as before clipping.
         scale = norm / self.cfg.trainer.clip_norm
         scale = max(1.0, scale) if math.isfinite(scale) else 1.0  # not finite: nothing was clipped
@@ -93,19 +102,19 @@ class Guard:
             for name, parameter in self.model.named_parameters()
             if parameter.grad is not None
         }
-        batch, lines = step.batch, [row + 1 for row in step.rows]
+        lines = [row + 1 for row in step.rows]
         record = {
             "update": step.number,
             "what": what,
             "seed": self.cfg.seed,
             "lines": lines,
             **{side: self._text(side, step.rows) for side in SIDES},
-            "source_ids": _ids(batch.src, batch.src_mask),
-            "target_ids": _ids(batch.tgt, batch.tgt_mask),
-            "loss": losses,
+            **{key: [*chain(*(share[key] for share in shares))] for key in SHARED},
             "gradient_norm": norms,
         }
-        path = _record(self.run, step.number - 1, step.number, record)
+        path = "its record"
+        if self.world.leads:
+            path = _record(self.run, step.number - 1, step.number, record)
         # The origin: a sentence if the loss is not finite, else a parameter.
         line = next((n for n, x in zip(lines, losses, strict=True) if not math.isfinite(x)), None)
         name = next((name for name, x in norms.items() if not math.isfinite(x)), None)
@@ -114,8 +123,23 @@ class Guard:
             where = "" if line is None else f", line {line} of corpus/train.source"
         elif name is not None:
             where = f", first in {name}"
-        what = f"{what} (batch of {batch.num_sentences}{where})"
-        return DivergedError(self.run.root, what, f"Look at {path}; {_LOWER}")
+        wrong = [rank for rank, share in enumerate(shares) if not share["finite"]]
+        where += f", on rank {wrong[0]}" if wrong and len(shares) > 1 else ""
+        what = f"{what} (batch of {len(lines)}{where})"
+        return self.world.together(DivergedError(self.run.root, what, f"Look at {path}; {_LOWER}"))
+
+    def _share(self, step: Step) -> dict[str, Any]:
+        """Return what this process adds to the record."""
+        finite = step.is_finite is None or bool(step.is_finite)
+        if (batch := step.batch) is None:
+            return {"finite": finite, **{key: [] for key in SHARED}}
+        seed_others(self.cfg.seed, step.number)
+        return {
+            "finite": finite,
+            "source_ids": _ids(batch.src, batch.src_mask),
+            "target_ids": _ids(batch.tgt, batch.tgt_mask),
+            "loss": sentence_losses(self.model, batch, step.keys[:, 0], self.cfg),
+        }
 
     def _text(self, side: str, rows: Sequence[int]) -> list[str] | None:
         try:

@@ -27,9 +27,18 @@ class Gradient:
 
 
 def accumulated_gradient(
-    model: EncoderDecoder, objective: Objective, batch: Batch, keys: Tensor, parts: int, cfg: Config
+    model: EncoderDecoder,
+    objective: Objective,
+    batch: Batch | None,
+    keys: Tensor,
+    parts: int,
+    cfg: Config,
+    whole: tuple[int, int] | None = None,
 ) -> Gradient:
     """Compute the gradient of a batch, part by part, and leave it in the parameters.
+
+    Of several processes, each computes that of its own share of the batch, which may be None;
+    `whole` are the sentences and the target tokens of all shares.
 
     Losses are sums over words, divided by the divisor of the whole batch, and sentences draw by
     their keys (B, passes), so any number of parts gives the same gradient up to rounding. If memory
@@ -38,21 +47,25 @@ def accumulated_gradient(
     Raises:
         MemoryError: out of memory with `stop`, or with a single sentence per part.
     """
+    if batch is None:
+        assert whole is not None
+        model.zero_grad(set_to_none=True)
+        return Gradient(torch.zeros((), device=keys.device), whole[1], parts=0)
     parts, shortage = min(parts, batch.num_sentences), None
-    tokens = int(batch.tgt_mask.sum())
+    sentences, tokens = whole or (batch.num_sentences, int(batch.tgt_mask.sum()))
     while True:
         model.zero_grad(set_to_none=True)
         task = followed = loss = None
         total = torch.zeros((), device=batch.src.device)
         with OutOfMemory() as oom:
             cut = keys.tensor_split(boundaries(len(keys), parts))
-            for sentences, own in zip(split(batch, parts), cut, strict=True):
-                task = objective.prepare(model, sentences, own)
+            for some, own in zip(split(batch, parts), cut, strict=True):
+                task = objective.prepare(model, some, own)
                 part = task.batch
                 with keyed(task.keys), autocast(part.src.device, cfg.trainer.precision):
                     followed = model.follow(part.src, part.src_mask, part.tgt, part.tgt_mask)
                     loss = task.loss(followed)
-                loss = replace(loss, sentences=batch.num_sentences, tokens=tokens)
+                loss = replace(loss, sentences=sentences, tokens=tokens)
                 loss.objective(cfg.trainer.normalize).backward()
                 total += loss.total
             return Gradient(total, tokens, parts, shortage)

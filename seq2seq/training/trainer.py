@@ -3,10 +3,14 @@
 import contextlib
 import logging
 import math
+import signal
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NoReturn
+
+import numpy as np
+from torch import Tensor
 
 from seq2seq.config.registry import build
 from seq2seq.config.schema import Config, OnOutOfMemory
@@ -23,8 +27,9 @@ from seq2seq.run.signals import Interrupted, StopRequest
 from seq2seq.training import checkpoint, minimum_risk, selection  # noqa: F401 - one registers
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
+from seq2seq.training.distributed import ALONE, Attempt, FlatGradient, LostError, World
 from seq2seq.training.divergence import Guard, Step, check_weights
-from seq2seq.training.gradient import accumulated_gradient, free_failed_pass
+from seq2seq.training.gradient import Gradient, accumulated_gradient, free_failed_pass
 from seq2seq.training.monitor import Monitor, UpdateStats
 from seq2seq.training.objective import Objective, draw_keys
 from seq2seq.training.optim import (
@@ -40,6 +45,16 @@ from seq2seq.training.validation import TrainingData, validate
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Agreed:
+    """The gradient of all shares, which is in the parameters, and what else is true of them."""
+
+    total: Tensor  # ()  loss, nats summed over target tokens, without smoothing
+    split: int  # the most parts in which a share was computed for lack of memory; 0: none was
+    stop: bool = False  # a process is to stop
+    own_is_finite: Tensor | None = None  # ()  bool; of several processes
+
+
 class Trainer:
     """Trains a model until a limit, a stop request, or early stopping.
 
@@ -49,12 +64,20 @@ class Trainer:
         cfg: The whole config.
         run: The directory for checkpoints and logs; existing checkpoints are resumed from.
         stop: Polled between updates and between validation batches.
+        world: The processes that train together; each takes its share of every batch.
     """
 
     def __init__(
-        self, model: EncoderDecoder, data: TrainingData, cfg: Config, run: RunDir, stop: StopRequest
+        self,
+        model: EncoderDecoder,
+        data: TrainingData,
+        cfg: Config,
+        run: RunDir,
+        stop: StopRequest,
+        world: World = ALONE,
     ) -> None:
         self.model, self.data, self.cfg, self.run, self.stop = model, data, cfg, run, stop
+        self.world = world
         self.device = next(model.parameters()).device
         self.objective: Objective = build(cfg.objective, cfg, data.tokenizers)
         freeze(model, cfg.trainer.freeze)
@@ -69,9 +92,11 @@ class Trainer:
             checkpoint.load(run, newest, self.state)
             log.info("continuing from %s", newest)
         self.progress = self.state.progress
-        self.guard = Guard(run, model, cfg)
+        self.guard = Guard(run, model, cfg, world)
+        self.flat = FlatGradient(model, world) if world.size > 1 else None
         minutes = cfg.trainer.max_minutes
         self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+        self.monitor: Monitor | None = None  # only the process that leads has one
 
     def fit(self) -> Progress:
         """Train, and return the final progress.
@@ -84,43 +109,56 @@ class Trainer:
         """
         # Refuse to repeat a failure; then start logging.
         crash.refuse_repeated(self.run, self.progress.update)
-        self.monitor = Monitor(
-            self.run,
-            self.cfg,
-            self.progress,
-            self.model,
-            last_update=self.last_update,
-            deadline=self.deadline,
-        )
+        self.world.check_equal(self.model, self.progress.update)
+        self.monitor = None
+        if self.world.leads:
+            self.monitor = Monitor(
+                self.run,
+                self.cfg,
+                self.progress,
+                self.model,
+                last_update=self.last_update,
+                deadline=self.deadline,
+            )
         warn_of_warmup(self.cfg.scheduler, self.last_update)
         try:
-            # Updates, with validations and checkpoints in between
-            self._catch_up()
-            for rows in self._batches():
-                with OutOfMemory() as oom:
-                    self._update(rows)
-                if oom:
-                    raise self._too_large(rows)
-                if self.progress.update % self.cfg.trainer.validate_every == 0:
-                    self._validate()
-                elif self.progress.update % self.cfg.trainer.checkpoint_every == 0:
-                    self._save()
-                if self.stop.exit_code is not None or self._late():
-                    self._stop()
-            # A limit is reached: validate the last update.
-            if self.progress.validated != self.progress.update:
-                self._validate()
-            self.monitor.close(best=selection.best_value(self.progress, self.cfg.trainer))
+            self._train()
         except Interrupted:  # the state is that of the last complete update
             self._stop()
+        except LostError:  # like an interrupt, it comes before the weights change
+            if self.progress.update:
+                self._save()
+            raise
         except UserError:
             raise
         except Exception as error:
             crash.mark(error, self.progress.update)
             raise
         finally:
-            self.monitor.close()
+            if self.monitor:
+                self.monitor.close()
         return self.progress
+
+    def _train(self) -> None:
+        """Make updates, with validations and checkpoints in between, until a limit is reached."""
+        self._catch_up()
+        for rows in self._batches():
+            with OutOfMemory() as oom:
+                stop = self._update(rows)
+            if oom:
+                raise self._too_large(rows)
+            if self.progress.update % self.cfg.trainer.validate_every == 0:
+                self._validate()
+            elif self.progress.update % self.cfg.trainer.checkpoint_every == 0:
+                self._save()
+            # Alone, this process need not wait for the next update to hear of a stop.
+            if stop or (self.world.size == 1 and self._is_to_stop()):
+                self._stop()
+        # A limit is reached: validate the last update.
+        if self.progress.validated != self.progress.update:
+            self._validate()
+        if self.monitor:
+            self.monitor.close(best=selection.best_value(self.progress, self.cfg.trainer))
 
     def _catch_up(self) -> None:
         """Finish what an interrupted process left undone after its last update."""
@@ -140,7 +178,7 @@ class Trainer:
         """
         cfg, progress = self.cfg.trainer, self.progress
         while not selection.limits_reached(progress, cfg):
-            with self.stop.interruptible():
+            with self.world.interruptible(self.stop):
                 plan = self._plan(progress.epoch)
             while progress.batch < len(plan):
                 if selection.limits_reached(progress, cfg):
@@ -171,35 +209,29 @@ class Trainer:
 
     # An update ----------------------------------------------------------------------------------
 
-    def _update(self, rows: Sequence[int]) -> None:
-        """Make one update; the state does not change until the gradient has been checked."""
+    def _update(self, rows: Sequence[int]) -> bool:
+        """Make one update; the state does not change until the gradient has been checked.
+
+        Returns whether all processes are to stop.
+        """
         cfg, progress = self.cfg.trainer, self.progress
         start = time.perf_counter()
         number = progress.update + 1
         rate = self._set_rate(number)
 
         # Batch and gradient: the only long part, which a stop request may interrupt.
-        with self.stop.interruptible():
-            batch = self._batch(rows)
-            sizes = batch.count_tokens(), batch.num_cells
-            # A sentence's draws depend on (seed, update, place in the batch) alone, not on
-            # anything between updates, on restarts, or on the number of parts.
-            keys = draw_keys(self.cfg.seed, number, len(rows), self.objective.passes)
-            keys = keys.to(self.device)
-            step = Step(number, keys[:, 0], rows, batch.to(self.device))
-            waited = time.perf_counter() - start
-            seed_others(self.cfg.seed, number)
-            parts = self.cfg.trainer.accumulate
-            gradient = accumulated_gradient(
-                self.model, self.objective, step.batch, keys, parts, self.cfg
-            )
-        if gradient.shortage is not None:
-            text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
-            log.warning(text, number, gradient.shortage, gradient.parts)
+        attempt = Attempt(self.world, self.stop)
+        step = attempt(lambda: self._share(rows, number))
+        waited = time.perf_counter() - start
+        target_tokens, *sizes = self.world.sums(step.sizes if step else [0, 0, 0])
+        gradient = attempt(lambda: self._gradient(step, target_tokens))
+        agreed = self._agree(attempt, gradient, rows)
+        assert step is not None
+        step = replace(step, is_finite=agreed.own_is_finite)
 
         # Clip, check, and only then change the weights.
         norm = clip_gradients(self.model, cfg.clip_norm)
-        total = gradient.total.item()  # waits for the device
+        total = agreed.total.item()  # waits for the device
         progress.explosions = self.guard.check(
             step, loss=total, norm=norm, explosions=progress.explosions
         )
@@ -211,16 +243,82 @@ class Trainer:
         seconds = time.perf_counter() - start
         progress.update = number
         progress.batch += 1
-        progress.words += gradient.tokens
+        progress.words += target_tokens
         progress.seconds += seconds
         clipped = norm > cfg.clip_norm
         stats = UpdateStats(
-            total, gradient.tokens, norm, clipped, exploded, rate, seconds, waited, *sizes
+            total, target_tokens, norm, clipped, exploded, rate, seconds, waited, *sizes
         )
-        self.monitor.update(stats, step.batch)
-        if gradient.shortage is not None:
-            progress.updates_in_parts += 1
-            self.monitor.in_parts(gradient.parts)
+        progress.updates_in_parts += bool(agreed.split)
+        if self.monitor:
+            # What is shown of a batch does not depend on the number of processes.
+            whole = self.world.size == 1 or number % self.cfg.logging.every
+            batch = step.batch if whole else self._batch(rows, number).to(self.device)
+            self.monitor.update(stats, batch)
+            if agreed.split:
+                self.monitor.in_parts(agreed.split)
+        return agreed.stop
+
+    def _entries(self, rows: Sequence[int], rank: int | None) -> slice:
+        """Return the entries of a batch that a rank computes; without a rank, all of them."""
+        if rank is None or self.world.size == 1:
+            return slice(None)
+        pairs, places = self.data.train, np.array(rows)
+        return self.world.share(pairs.src.lengths(places) + pairs.tgt.lengths(places), rank)
+
+    def _share(self, rows: Sequence[int], number: int) -> Step:
+        """Make this process's share of a batch, and the keys of its draws."""
+        own = self._entries(rows, self.world.rank)
+        # A sentence's draws depend on (seed, update, place in the batch) alone, not on anything
+        # between updates, on restarts, or on the number of parts or processes.
+        keys = draw_keys(self.cfg.seed, number, len(rows), self.objective.passes)[own]
+        keys = keys.to(self.device)
+        if not len(keys):
+            return Step(number, keys, rows, None, [0, 0, 0])
+        batch = self._batch(rows, number, own)
+        sizes = int(batch.tgt_mask.sum()), batch.count_tokens(), batch.num_cells
+        return Step(number, keys, rows, batch.to(self.device), sizes)
+
+    def _gradient(self, step: Step | None, target_tokens: int) -> Gradient:
+        """Compute the gradient of a share, of a batch with so many target tokens in all."""
+        assert step is not None
+        seed_others(self.cfg.seed, step.number)
+        return accumulated_gradient(
+            self.model,
+            self.objective,
+            step.batch,
+            step.keys,
+            self.cfg.trainer.accumulate,
+            self.cfg,
+            (len(step.rows), target_tokens),
+        )
+
+    def _agree(self, attempt: Attempt, gradient: Gradient | None, rows: Sequence[int]) -> Agreed:
+        """Sum the gradients of all shares, unless a process has to give up.
+
+        Raises:
+            Interrupted: a process was interrupted.
+            MemoryLimitError: a process ran out of memory.
+        """
+        split = 0
+        if gradient is not None and gradient.shortage is not None:
+            split = gradient.parts
+            text = "update %d: out of memory (%s); computed in %d parts, so this run is not exact"
+            log.warning(text, self.progress.update + 1, gradient.shortage, split)
+        if self.flat is None:
+            assert gradient is not None
+            return Agreed(gradient.total, split)
+        short = (self.world.rank + 1) * bool(attempt.shortage)
+        stop, interrupted, short, split, *present = self.world.highest(
+            [self._is_to_stop(), attempt.interrupted, short, split, *self.flat.present()]
+        )
+        if interrupted:
+            raise Interrupted
+        if short:
+            raise self.world.together(self._too_large(rows, short - 1))
+        assert gradient is not None
+        total = self.flat.add_(gradient.total, present)
+        return Agreed(total, split, stop=bool(stop), own_is_finite=self.flat.own_is_finite)
 
     def _set_rate(self, number: int) -> float:
         factor = rate_factor(
@@ -234,14 +332,14 @@ class Trainer:
             group["lr"] = rate * group.get(LR_FACTOR, 1.0)
         return rate
 
-    def _batch(self, rows: Sequence[int]) -> Batch:
-        """Make a batch on the CPU."""
+    def _batch(self, rows: Sequence[int], number: int, own: slice = slice(None)) -> Batch:
+        """Make the batch of an update, or some of its entries, on the CPU."""
+        count, rows = len(rows), rows[own]
         if self.data.texts is None:
             batch, links = self.data.train.batch(rows, PAD), self.data.links
             return batch if links is None else replace(batch, links=links.of(rows, batch))
         # Subword sampling: a new random segmentation by the sentences' keys; each side is a site.
-        keys = entry_keys(self.cfg.seed, self.progress.update + 1, len(rows)).tolist()
-        sides = []
+        keys, sides = entry_keys(self.cfg.seed, number, count)[own].tolist(), []
         for site, texts in enumerate(self.data.texts):
             streams = [stream(fold(key, site)) for key in keys]
             sample = self.data.tokenizers[site].sample
@@ -252,12 +350,12 @@ class Trainer:
         return collate(list(zip(*sides, strict=True)), PAD)
 
     def _step(self, number: int) -> None:
-        with self.monitor.moving(number):
+        with self.monitor.moving(number) if self.monitor else contextlib.nullcontext():
             self.state.optimizer.step()
         if self.state.average is not None:
             self.state.average.update(self.model, number)
 
-    def _too_large(self, rows: Sequence[int]) -> MemoryLimitError:
+    def _too_large(self, rows: Sequence[int], rank: int | None = None) -> MemoryLimitError:
         """Free the memory of the failed update; return an error that names what to lower."""
         free_failed_pass(self.device)
         self.model.zero_grad(set_to_none=True)
@@ -265,10 +363,13 @@ class Trainer:
         key = "batch_tokens" if cfg.batch_sentences is None else "batch_sentences"
         lower = f"trainer.{key} (now {getattr(cfg, key)}) or data.max_words in a new run."
         split = "Resume with trainer.on_out_of_memory=split, or lower "
+        number = self.progress.update + 1
+        where = "" if rank is None else f" on rank {rank}"
+        own = self._entries(rows, rank)
+        size = shape(self._batch(rows, number, own), rows[own], "corpus/train.source")
         return MemoryLimitError(
             self.run.root,
-            f"out of memory at update {self.progress.update + 1} with "
-            + shape(self._batch(rows), rows, "corpus/train.source"),
+            f"out of memory at update {number}{where} with {size}",
             f"{split if cfg.on_out_of_memory is OnOutOfMemory.stop else 'Lower '}{lower}",
         )
 
@@ -278,12 +379,14 @@ class Trainer:
         """Score the averaged weights, remember the best, and write a checkpoint."""
         average = self.state.average
         lent = average.applied(self.model) if average else contextlib.nullcontext()
-        with lent, self.stop.interruptible():  # in this order: an interrupt still restores weights
-            result = validate(self.model, self.data, self.cfg, self.stop)
+        with lent:  # an interrupt still restores the weights
+            result = validate(self.model, self.data, self.cfg, self.stop, self.world)
         if result is None:
             self._stop()  # the next run validates again
 
         best = selection.take(self.progress, result, self.cfg)
+        if self.monitor is None:
+            return
         self.monitor.validation(
             result, verdict=selection.verdict(self.progress, self.cfg.trainer, best=best)
         )
@@ -295,25 +398,33 @@ class Trainer:
     def _mark_best(self) -> None:
         read = (self.progress, self.cfg.trainer)
         metric, value = selection.metric_of(*read), selection.best_value(*read)
-        checkpoint.mark_best(self.run, self.progress.best_update, metric, value)
+        if self.world.leads:
+            checkpoint.mark_best(self.run, self.progress.best_update, metric, value)
 
     def _save(self) -> None:
+        if self.monitor is None:
+            return
         check_weights(self.run, self.state)
         self.monitor.flush()
         checkpoint.save(self.run, self.state)
         checkpoint.prune(self.run, self.cfg.trainer.keep_checkpoints)
 
-    def _late(self) -> bool:
-        return time.monotonic() > self.deadline
+    def _is_to_stop(self) -> bool:
+        return self.stop.exit_code is not None or time.monotonic() > self.deadline
 
     def _stop(self) -> NoReturn:
-        """Save the last complete update and raise `StoppedError`."""
+        """Save the last complete update and raise `StoppedError`, in all processes."""
+        if self.world.size > 1:  # not all have received the signal
+            [number] = self.world.highest([self.stop.signal or 0])
+            self.stop = StopRequest()
+            self.stop.signal = signal.Signals(number) if number else None
         if self.progress.update:
             self._save()
             what = f"saved at update {self.progress.update}"
         else:
             what = "stopped before its first update was done"
-        raise stopped(self.run, self.stop, what, self.cfg.trainer.max_minutes)
+        error = stopped(self.run, self.stop, what, self.cfg.trainer.max_minutes)
+        raise self.world.together(error)
 
 
 def stopped(

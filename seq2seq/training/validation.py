@@ -6,16 +6,17 @@ from functools import cache
 from itertools import chain
 from statistics import fmean
 
-import torch
 from torch import Tensor
 
 from seq2seq.config.schema import Config, Direction, SelectBy
 from seq2seq.data.batching import TokenizedPairs, shape
 from seq2seq.data.languages import unspaced_script
 from seq2seq.data.mixture import Mixture
+from seq2seq.data.store import Lengths
 from seq2seq.data.tags import rows_of, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.translate import translate
+from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.by_length import bin_of, label_of
 from seq2seq.evaluation.error_rates import NAMES, are_shown, higher_better, measure
 from seq2seq.evaluation.scoring import bleu, chrf, sample_of
@@ -23,6 +24,7 @@ from seq2seq.model import EncoderDecoder
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.signals import StopRequest
+from seq2seq.training.distributed import ALONE, Attempt, World
 from seq2seq.training.links import TokenLinks
 from seq2seq.training.loss import sentence_losses
 from seq2seq.training.monitor import Validated
@@ -49,50 +51,108 @@ class TrainingData:
     tokenizers: tuple[Tokenizer, Tokenizer]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The validation sentences that are translated."""
+
+    directions: Sequence[Direction]
+    lines: Sequence[str]
+    references: Sequence[str]
+
+
 def validate(
-    model: EncoderDecoder, data: TrainingData, cfg: Config, stop: StopRequest
+    model: EncoderDecoder,
+    data: TrainingData,
+    cfg: Config,
+    stop: StopRequest,
+    world: World = ALONE,
 ) -> Validated | None:
     """Score a model on the validation set: loss over all pairs, BLEU and chrF of translations.
 
     With a vocabulary of characters, or if they select the best, also exact match and error rates.
-    Of several directions, scores are the means of theirs.
+    Of several directions, scores are the means of theirs. Several processes share the sentences;
+    all return the same scores, each with its own translations, those of the first lines first.
     Returns None if a stop was requested meanwhile.
     """
+    limit, directions = cfg.trainer.validation_sentences, data.validation_directions
+    rows = sorted(chain(*(rows[:limit] for rows in rows_of(directions).values())))
+    columns = (directions, data.validation_source, data.validation_references)
+    shown = Shown(*([column[row] for row in rows] for column in columns))
+
+    # The share of this process, which a stop request may interrupt
+    attempt = Attempt(world, stop)
     model.eval()
     try:
-        loss, by_length = validation_loss(model, data.validation, cfg, stop)
-        limit, directions = cfg.trainer.validation_sentences, data.validation_directions
-        shown = sorted(chain(*(rows[:limit] for rows in rows_of(directions).values())))
-        directions = [directions[row] for row in shown]
-        lines, references = (
-            [texts[row] for row in shown]
-            for texts in (data.validation_source, data.validation_references)
-        )
-        tags = tagging(cfg.data, data.tokenizers, [target for _, target in directions])
-        rules = replace(cfg.decode, beam_size=cfg.trainer.validation_beam, n_best=1)
-        rules = replace(rules, sample=False, mbr=None)
-        translations = []
-        for translation in translate(model, data.tokenizers, lines, rules, tags=tags):
-            if stop.exit_code is not None:
-                return None
-            translations.append(translation)
+        share = attempt(lambda: _share(model, data, shown, cfg, stop, world))
     finally:
         model.train()
+    if attempt.shortage:
+        raise MemoryError(attempt.shortage)
+    [stopped] = world.highest([share is None])
+    if stopped or share is None:
+        return None
+
+    # The loss and the translations of all
+    losses, translations = share
+    nats: list[float] = world.add_(losses).tolist()
+    texts = [*chain(*world.gather([translation.text for translation in translations]))]
+    with world.interruptible(stop):
+        return _scored(nats, texts, translations, data.validation, shown, cfg)
+
+
+def _share(
+    model: EncoderDecoder,
+    data: TrainingData,
+    shown: Shown,
+    cfg: Config,
+    stop: StopRequest,
+    world: World,
+) -> tuple[Tensor, list[Translation]] | None:
+    """Return the losses (N,) of the process's pairs, others 0, and its translations."""
+    losses = validation_losses(model, data.validation, cfg, stop, world)
+    if stop.exit_code is not None:
+        return None
+    tags = tagging(cfg.data, data.tokenizers, [target for _, target in shown.directions])
+    rules = replace(cfg.decode, beam_size=cfg.trainer.validation_beam, n_best=1)
+    rules = replace(rules, sample=False, mbr=None)
+    count, translations = len(shown.lines), []
+    start, end = (count * rank // world.size for rank in (world.rank, world.rank + 1))
+    own = shown.lines[start:end]
+    for each in translate(model, data.tokenizers, own, rules, tags=tags, first=start + 1):
+        if stop.exit_code is not None:
+            return None
+        translations.append(each)
+    return losses, translations
+
+
+def _scored(
+    nats: Sequence[float],
+    texts: Sequence[str],
+    translations: Sequence[Translation],
+    pairs: TokenizedPairs,
+    shown: Shown,
+    cfg: Config,
+) -> Validated:
+    """Return the result of a validation, given the loss of each pair and all translations."""
+    order = _by_length(pairs)
+    ends = 2 if cfg.data.tags else 1  # that are not of the text: the end symbol, and a tag
+    src, tgt = (side.lengths()[order].tolist() for side in (pairs.src, pairs.tgt))
+    by_length = loss_by_length(nats, [n - ends for n in src], tgt)
     scores: dict[str, tuple[float, float]] = {}
     noise, exactness = [], []
-    for direction, rows in rows_of(directions).items():
-        texts, own = [translations[i].text for i in rows], tuple(references[i] for i in rows)
-        score = bleu(texts, own, cfg.evaluate.bleu_tokenizer, direction[1])
-        scores["-".join(direction)] = score, chrf(texts, own)
+    for direction, rows in rows_of(shown.directions).items():
+        outputs, own = [texts[i] for i in rows], tuple(shown.references[i] for i in rows)
+        score = bleu(outputs, own, cfg.evaluate.bleu_tokenizer, direction[1])
+        scores["-".join(direction)] = score, chrf(outputs, own)
         noise.append(noise_level(own, cfg, direction[1]))
         if are_shown(cfg):
-            exactness.append(measure([lines[i] for i in rows], texts, own))
+            exactness.append(measure([shown.lines[i] for i in rows], outputs, own))
     means = [fmean(column) for column in zip(*scores.values(), strict=True)]
     return Validated(
-        loss,
+        sum(nats) / max(1, sum(tgt)),
         means[0],
         translations,
-        references,
+        shown.references,
         by_length,
         means[1],
         fmean(noise),
@@ -128,35 +188,34 @@ def noise_level(references: tuple[str, ...], cfg: Config, language: str) -> floa
     return min(max(LEAST_NOISE, 1.2 * level), MOST_NOISE)
 
 
-def validation_loss(
-    model: EncoderDecoder, pairs: TokenizedPairs, cfg: Config, stop: StopRequest
-) -> tuple[float, dict[str, float]]:
-    """Return the loss without smoothing in nats per target token, end symbols included.
+def validation_losses(
+    model: EncoderDecoder, pairs: TokenizedPairs, cfg: Config, stop: StopRequest, world: World
+) -> Tensor:
+    """Return the loss (N,) without smoothing in nats of each pair, shortest targets first.
 
-    Returns:
-        The loss over all pairs, and by source length (see `loss_by_length`).
+    Several processes take turns with the batches; the losses of the others' are 0.
     """
-    device = next(model.parameters()).device
-    losses: list[Tensor] = []
-    order = pairs.tgt.lengths().argsort(kind="stable").tolist()  # to minimize padding
+    weight = next(model.parameters())
+    losses, order = weight.new_zeros(len(pairs), requires_grad=False), _by_length(pairs)
     size = cfg.decode.batch_sentences
-    for start in range(0, len(order), size):
+    for start in range(world.rank * size, len(order), world.size * size):
         if stop.exit_code is not None:
             break
-        rows = order[start : start + size]
-        batch = pairs.batch(rows, PAD).to(device)
+        rows = order[start : start + size].tolist()
+        batch = pairs.batch(rows, PAD).to(weight.device)
         with OutOfMemory() as oom:
-            losses.append(sentence_losses(model, batch))
+            losses[start : start + size] = sentence_losses(model, batch)
         if oom:
             raise MemoryLimitError(
                 "validation",
                 f"out of memory with {shape(batch, rows, 'corpus/validation.source')}",
                 f"Resume with a decode.batch_sentences below {size}.",
             )
-    nats: list[float] = torch.cat(losses).tolist() if losses else []  # waits for the device, once
-    ends = 2 if cfg.data.tags else 1  # that are not of the text: the end symbol, and a tag
-    src, tgt = (side.lengths()[order[: len(nats)]].tolist() for side in (pairs.src, pairs.tgt))
-    return sum(nats) / max(1, sum(tgt)), loss_by_length(nats, [n - ends for n in src], tgt)
+    return losses.cpu()  # waits for the device, once
+
+
+def _by_length(pairs: TokenizedPairs) -> Lengths:
+    return pairs.tgt.lengths().argsort(kind="stable")  # to minimize padding
 
 
 def loss_by_length(
