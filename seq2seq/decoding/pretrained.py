@@ -19,6 +19,7 @@ from seq2seq.data.tags import Languages, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.chunks import always
 from seq2seq.decoding.forced import TextPair, force
+from seq2seq.decoding.processes import in_processes
 from seq2seq.decoding.request import Request
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
@@ -123,6 +124,7 @@ class Pretrained:
         *,
         maps: bool = False,
         target_language: Languages = None,
+        processes: int | None = None,
     ) -> Iterator[Translation]:
         """Translate lines as they come, in order.
 
@@ -133,13 +135,17 @@ class Pretrained:
             maps: Whether candidates get the attention of every layer and head in `maps`, if the
                 model has layers or heads.
             target_language: One for all lines or a list with one per line, for a model of several.
+            processes: Translate in this many new processes, on a CPU.
 
         Raises:
+            PlatformError: a process was killed.
             UsageError: a line is neither text nor a request; the model has several target languages
                 and none is given, or lacks this one.
         """
         parts, cfg = (self.model, self.tokenizers), self.config.decode
         lines = _checked("lines", lines, lambda x: isinstance(x, str | Request), _LINES)
+        if processes is not None:
+            return in_processes(self, lines, ready, processes, maps=maps, languages=target_language)
         tags = tagging(self.config.data, self.tokenizers, target_language)
         return translate(*parts, lines, cfg, ready, maps=maps, tags=tags)
 
