@@ -159,7 +159,6 @@ def trainings_of(
 ) -> "list[Training]":
     """Build each model for each backend and precision, on one corpus."""
     from bench import Training, batches_of, drawn_pairs, pieces_of, stored
-    from seq2seq.config.schema import Device
     from seq2seq.decoding.pretrained import pick_device
     from seq2seq.run.memory import keep_freed_memory
 
@@ -169,7 +168,7 @@ def trainings_of(
         pairs = pieces_of(source, words), pieces_of(target, words)
     corpus = stored(pairs, words, directory)
     keep_freed_memory()  # as in train.py
-    device, ways = pick_device(Device.auto), args.ways.split(",")
+    device, ways = pick_device("auto"), args.ways.split(",")
     return [
         Training(cfg, way, words, batches_of(corpus, cfg.trainer), device)
         for cfg, way in product(configs, ways)

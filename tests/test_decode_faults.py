@@ -322,11 +322,12 @@ def test_D7_a_disk_that_fills_up_leaves_the_old_file_whole(start, tmp_path):
 # D8, D14: input that takes its time ---------------------------------------------------------------
 
 
-def test_D8_D14_a_terminal_is_waited_for_and_each_line_answered(start, expected):
+@pytest.mark.parametrize("words", [[], ["--processes", "2"]])
+def test_D8_D14_a_terminal_is_waited_for_and_each_line_answered(start, expected, words):
     """Nobody types for a while, then one line after another, each when the last was answered."""
     user, terminal = pty.openpty()
     with closing(user, terminal):
-        child = start(stdin=terminal, stdout=PIPE)
+        child = start(*words, stdin=terminal, stdout=PIPE)
         assert not select.select([child.output], [], [], 0.7)[0]
         assert os.waitpid(child.pid, os.WNOHANG) == (0, 0), "it waits"
         delays = []

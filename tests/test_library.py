@@ -14,7 +14,7 @@ import torch
 
 import seq2seq
 from seq2seq.decoding.translation import Translation
-from seq2seq.run.errors import UsageError
+from seq2seq.run.errors import RunDirError, UsageError
 
 pytestmark = pytest.mark.e2e
 
@@ -111,3 +111,11 @@ def test_a_fork_translates_after_threads_have_run(model, expected):
 def test_a_spawned_process_gets_the_model(model, expected):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         assert pool.apply(texts, (model,)) == expected
+
+
+def test_an_error_of_a_spawned_process_arrives(tmp_path):
+    """A pool hangs if an error cannot be rebuilt from its pickle."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        loaded = pool.map_async(seq2seq.load, [str(tmp_path / "nonexistent")])
+        with pytest.raises(RunDirError, match=r"nonexistent: holds no run"):
+            loaded.get(timeout=120)

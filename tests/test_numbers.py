@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from seq2seq.cli import stages
 from seq2seq.config.compose import RESUME_KEYS, load_run_config
-from seq2seq.config.schema import Config, Device, Precision, SelectBy
+from seq2seq.config.schema import Config, Precision, SelectBy
 from seq2seq.data.prepare import load_tokenizers
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.error_rates import NAMES, RATES
@@ -358,7 +358,7 @@ def test_N3_an_infinite_gradient_under_autocast_stops(root, cfg, monkeypatch, de
     So Inf is as wrong as without autocast, and ends the training as N1 does.
     """
     half = changed(cfg, precision=Precision.bf16)
-    half.device = Device(device)
+    half.device = device
 
     def poison(trainer: Trainer) -> None:
         if trainer.progress.update == 3:

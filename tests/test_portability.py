@@ -10,7 +10,6 @@ import pytest
 import torch
 from runs import ROOT, call, composed, run_new
 
-from seq2seq.config.schema import Device
 from seq2seq.decoding import pretrained
 from seq2seq.kernels.native import build
 from seq2seq.kernels.native.compiler import BuildError
@@ -85,9 +84,9 @@ def test_what_a_compiler_without_openmp_says_is_passed_on(tmp_path, monkeypatch)
 
 def test_an_apple_gpu_is_taken_where_torch_has_it_and_named_where_not(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    assert pretrained.pick_device(Device.mps) == torch.device("mps")
+    assert pretrained.pick_device("mps") == torch.device("mps")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(PlatformError) as caught:
-        pretrained.pick_device(Device.mps)
+        pretrained.pick_device("mps")
     wanted = "error: device: torch finds no Apple GPU (MPS). Use device=cpu or device=auto."
     assert one_line(caught.value) == wanted

@@ -15,10 +15,10 @@ import torch
 from hydra._internal.utils import get_args_parser
 from runs import ROOT
 
-from seq2seq.config.schema import Device
+from seq2seq.config.compose import to_config
 from seq2seq.decoding import pretrained
 from seq2seq.run import requirements
-from seq2seq.run.errors import PlatformError, one_line
+from seq2seq.run.errors import ConfigError, PlatformError, one_line
 
 EARLY = ["train.py", "scripts/checkout.py", "seq2seq/__init__.py", "seq2seq/run/errors.py"]
 EARLY += [f"seq2seq/{x}.py" for x in ("run/requirements", "__main__", "cli/__init__", "cli/main")]
@@ -161,7 +161,7 @@ OLD_DRIVER = (
 def test_L11_cuda_absent_or_driver_too_old(monkeypatch, told, problem):
     no_cuda(monkeypatch, *told)
     with pytest.raises(PlatformError) as caught:
-        pretrained.pick_device(Device.cuda)
+        pretrained.pick_device("cuda")
     fix = "Use device=cpu or device=auto."
     assert one_line(caught.value) == f"error: device: {problem}. {fix}"
 
@@ -173,16 +173,38 @@ def test_L11_a_device_that_does_not_answer(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(pretrained, "torch", SimpleNamespace(**vars(torch) | {"zeros": zeros}))
     with pytest.raises(PlatformError, match=r"^device: CUDA cannot .*are busy\)\. Use device=cpu"):
-        pretrained.pick_device(Device.cuda)
+        pretrained.pick_device("cuda")
+
+
+def test_a_device_by_its_number(monkeypatch):
+    """Row O16 of the users' reports."""
+    for name, value in (("is_available", True), ("device_count", 2), ("set_device", None)):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+    monkeypatch.setattr(
+        pretrained, "torch", SimpleNamespace(**vars(torch) | {"zeros": lambda *_, **__: None})
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert pretrained.pick_device("cuda:1") == torch.device("cuda", 1)
+    assert pretrained.visible_devices() == " (CUDA_VISIBLE_DEVICES=4,6)"
+    with pytest.raises(
+        PlatformError, match=r"no cuda:2, only 2 from cuda:0 \(CUDA_VISIBLE_DEVICES=4,6\)"
+    ):
+        pretrained.pick_device("cuda:2")
+
+
+@pytest.mark.parametrize("wrong", ["cuda:", "gpu", "cuda:-1", "cpu:0"])
+def test_what_is_not_a_device(wrong):
+    with pytest.raises(ConfigError, match=r"is not a device\. Use auto, cpu, cuda, cuda:1 or mps"):
+        to_config({"device": wrong})
 
 
 def test_L11_auto_takes_the_cpu_and_says_why(monkeypatch, caplog):
     monkeypatch.setattr(logging.getLogger("seq2seq"), "propagate", True)
     no_cuda(monkeypatch)
-    assert pretrained.pick_device(Device.auto).type == "cpu"
+    assert pretrained.pick_device("auto").type == "cpu"
     assert not caplog.records  # a machine without CUDA is nothing to speak of
     no_cuda(monkeypatch, OLD_DRIVER)
-    assert pretrained.pick_device(Device.auto).type == "cpu"
+    assert pretrained.pick_device("auto").type == "cpu"
     [record] = caplog.records
     assert record.getMessage().startswith("device=auto takes the CPU: CUDA cannot be used (CUDA in")
     assert "\n" not in record.getMessage()

@@ -1,5 +1,6 @@
 """What a user sees who types something wrong: one line, the right exit code, nothing else."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_a_stop_that_was_asked_for_ends_the_whole_sweep(tmp_path):
     done = train(
         tmp_path,
         "--multirun",
-        "seed=1,2",
+        "seed=1,2,3",
         "+experiment=debug",
         "trainer.max_minutes=0.0001",
         "data.grammar.train_pairs=60",
@@ -136,8 +137,13 @@ def test_a_stop_that_was_asked_for_ends_the_whole_sweep(tmp_path):
     )
     assert done.returncode == 75
     assert not errors(done)
-    [line] = [line for line in done.stderr.splitlines() if line.startswith("stopped: ")]
-    assert f"Continue with: python {ROOT}/train.py resume=" in line
+    stop, *left = [line for line in done.stderr.splitlines() if line.startswith("stopped: ")]
+    assert f"Continue with: python {ROOT}/train.py resume=" in stop
+    assert [re.search("not started, .*: (seed=.*)", line)[1] for line in left] == [
+        f"seed={seed} +experiment=debug trainer.max_minutes=0.0001 data.grammar.train_pairs=60. "
+        "Start the sweep again with the same hydra.sweep.dir and on_existing=resume."
+        for seed in (2, 3)
+    ]
     assert (tmp_path / "sweep" / "0" / "checkpoints").exists()
     assert not (tmp_path / "sweep" / "1").exists()
 

@@ -150,6 +150,23 @@ class _Once(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """Add the number of processes that translate."""
+
+    def number(text: str) -> int:
+        try:
+            return int(text)
+        except ValueError:
+            raise UsageError("--processes", f"{text!r} is not a number", "Use 1 or more.") from None
+
+    parser.add_argument(
+        "--processes",
+        type=number,
+        metavar="N",
+        help="translate in N processes on this machine's CPU, with a thread each (or `threads`)",
+    )
+
+
 def add_attention_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of scripts that write attention."""
     parser.add_argument(

@@ -12,6 +12,7 @@ from seq2seq.cli.console import (
     RUN,
     TARGET_LANGUAGE,
     add_attention_options,
+    add_processes,
     input_stream,
     interrupt,
     option_parser,
@@ -50,6 +51,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "pharaoh: links 0-0 1-2 of the best, source-target; npz: tokens and attention for NumPy",
     )
     parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
+    add_processes(parser)
     add_attention_options(parser)
     parser.add_argument(
         "--on-bad-line",
@@ -94,6 +96,7 @@ def main(argv: Sequence[str]) -> None:
         ready,
         maps=args.format == "npz",
         target_language=args.target_language,
+        processes=args.processes,
     )
     # Draw and write translations one by one, as they are finished.
     if args.heatmaps:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from seq2seq.cli.console import (
     TARGET_LANGUAGE,
     WORDS,
+    add_processes,
     option_parser,
     output_stream,
     runs_and_overrides,
@@ -69,6 +70,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="with --hypotheses: exact match, character and symbol error rate, too; runs show them "
         "where they suit the task",
     )
+    add_processes(parser)
     parser.add_argument("--json", type=expanded, help="write the scores to this file, too")
     args = parser.parse_intermixed_args(argv)
     args.runs, args.overrides = runs_and_overrides(args.words)
@@ -144,7 +146,8 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
     from seq2seq.evaluation.runs import TestedRun, compare_runs, named
 
     given = columns(args.source, args.reference[0]) if args.source else None
-    runs = [TestedRun(name, args.overrides, given, args.target_language) for name in args.runs]
+    options = (args.overrides, given, args.target_language, args.processes)
+    runs = [TestedRun(name, *options) for name in args.runs]
     if args.by_length:
         lengths = {name: run.by_length() for name, run in named(runs).items()}
         bins = {name: found.bins for name, found in lengths.items()}

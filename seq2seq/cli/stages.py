@@ -35,7 +35,7 @@ from seq2seq.data.prepare import (
     prepare,
 )
 from seq2seq.data.tags import rows_of, tagging
-from seq2seq.decoding.pretrained import Pretrained, new_model
+from seq2seq.decoding.pretrained import Pretrained, new_model, visible_devices
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.attention import GOLD, AttentionScores, align_test_set
@@ -229,7 +229,9 @@ def trainer_of(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
             load_some(run.path(ORIGIN), model)
         fill_embeddings(model, cfg, tokenizers)
     count = sum(p.numel() for p in model.parameters())
-    log.info("model: %s parameters on %s", f"{count:,}", next(model.parameters()).device)
+    device = next(model.parameters()).device
+    visible = "" if device.type == "cpu" else visible_devices()
+    log.info("model: %s parameters on %s%s", f"{count:,}", device, visible)
     return Trainer(model, data, cfg, run, stop, world)
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Both have to be set before the libraries that read them are imported.
 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us
@@ -22,10 +22,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seq2seq import __version__
+from seq2seq.cli import sweep
 from seq2seq.cli.console import check_command_line, show
 from seq2seq.config.compose import (
     CONFIGS,
@@ -40,9 +41,11 @@ from seq2seq.config.compose import (
     to_yaml,
 )
 from seq2seq.config.describe import help_text
-from seq2seq.config.schema import Config, Device, Stage
+from seq2seq.config.extensions import load_extensions
+from seq2seq.config.schema import Config, Stage
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import (
+    ConfigError,
     InternalError,
     PlatformError,
     RunDirError,
@@ -57,6 +60,7 @@ from seq2seq.run.naming import CONFIG, OUTPUTS, expanded, run_path
 from seq2seq.run.provenance import provenance, record
 from seq2seq.run.requirements import lazy_help_texts
 from seq2seq.run.signals import StopRequest
+from seq2seq.run.writing import delete_empty
 
 if TYPE_CHECKING:
     from seq2seq.training.warm_start import Origin
@@ -67,9 +71,10 @@ def main(argv: Sequence[str]) -> None:
     typed = list(sys.argv)
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")  # type: ignore[untyped-decorator]
-    def job(raw: DictConfig) -> None:
+    def job(raw: DictConfig) -> float | None:
         sys.argv[:] = typed  # as a run records it, with its extensions
-        run_job(raw)
+        load_extensions(typed)  # a launcher may run this in another process
+        return run_job(raw)
 
     try:
         arguments = command_line(argv)
@@ -80,44 +85,69 @@ def main(argv: Sequence[str]) -> None:
     except UserError as error:
         sys.exit(print_error(error))
     sys.argv[1:] = arguments
+    launcher = next((word for word in arguments if word.startswith("hydra/launcher=")), "")
+    if launcher:
+        sweep.leave_signals_to_jobs()
     try:
         with lazy_help_texts():
             job()
-    except UserError as error:  # of a sweep's job, which has reported it; the others have run
-        sys.exit(error.exit_code)
-    except (HydraException, OmegaConfBaseException) as error:  # composing failed
-        sys.exit(print_error(composing_error(error)))
-    except ValueError as error:
-        if not is_about_a_group(error):
+    except Exception as error:
+        if (code := reported(error, launcher)) is None:
             raise
-        sys.exit(print_error(composing_error(error)))
+        sys.exit(code)
 
 
-def run_job(raw: DictConfig) -> None:
-    """Run one job; in a sweep errors go on to Hydra, which starts the next job.
+def reported(error: Exception, launcher: str) -> int | None:
+    """Print what Hydra raised, in one line, and return the exit code; None if it is a bug."""
+    if isinstance(error, UserError):  # of a sweep's job, which has reported it; the others have run
+        if "submitit" in launcher:  # in a log of its own
+            print_error(error)
+        return sweep.first_stop(error.exit_code)
+    if isinstance(error, HydraException | OmegaConfBaseException) or is_about_a_group(error):
+        return print_error(composing_error(error))
+    if not launcher:
+        return None
+    what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    fix = "See train.log of its jobs; on_existing=resume goes on with the same hydra.sweep.dir."
+    return print_error(PlatformError("sweep", what, fix))
 
-    A stop that was asked for ends the whole sweep.
+
+def run_job(raw: DictConfig) -> float | None:
+    """Run one job and return its score; in a sweep errors go on to Hydra, which starts the next.
+
+    A stop ends the sweep: the jobs left are named instead of started.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         return run_rank(raw)
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
     named = sweeping or raw.run_dir is not None or raw.resume is not None
+    job_dir = Path(hydra_config.runtime.output_dir)
     try:
+        if sweeping:
+            sweep.refuse_after_stop(job_dir, hydra_config.overrides.task)
         check_command_line(sys.argv)
         cfg, run = begin_or_reopen(raw)
         from seq2seq.cli import stages  # imports torch, which takes seconds
 
-        with nullcontext() if named else discarded_on_failure(run), stages.recorded(run):
-            stages.run_stages(cfg, run, StopRequest())
-        show(stages.summary(run))
+        try:
+            if cfg.stages:
+                with nullcontext() if named else discarded_on_failure(run), stages.recorded(run):
+                    stages.run_stages(cfg, run, StopRequest())
+                show(stages.summary(run))
+        finally:
+            run.unlock()  # the process may live on, as a worker of a sweep
         if sweeping:
             stages.draw_sweep(run.root.parent)
+        return sweep.selected_score(run)
     except UserError as error:
         exit_code = print_error(error)
-        if sweeping and not isinstance(error, StoppedError):
-            raise
-        sys.exit(exit_code)
+        if not sweeping:
+            sys.exit(exit_code)
+        if isinstance(error, StoppedError):
+            sweep.note_stop(error)
+            delete_empty(job_dir)  # Hydra makes it for a job that is not started, too
+        raise
 
 
 def run_rank(raw: DictConfig) -> None:
@@ -137,11 +167,15 @@ def run_rank(raw: DictConfig) -> None:
             cfg, run = begin_or_reopen(raw, world.size)
             world.tell("run", [str(run.root.resolve()), to_json(cfg)])
             named = raw.run_dir is not None or raw.resume is not None
+            if not cfg.stages:
+                return
             with nullcontext() if named else discarded_on_failure(run), stages.recorded(run):
                 stages.run_stages(cfg, run, StopRequest(), world)
             show(stages.summary(run))
         else:
             root, values = world.told("run")
+            if not values["stages"]:
+                return
             with world.followed():
                 stages.run_stages(to_config(values), joined(Path(root)), StopRequest(), world)
     except UserError as error:
@@ -171,19 +205,44 @@ def begin_or_reopen(raw: DictConfig, processes: int = 1) -> tuple[Config, RunDir
 def begin(
     raw: DictConfig, typed: Sequence[str], sweep_dir: Path | None, processes: int
 ) -> tuple[Config, RunDir]:
-    """Check the composed config and make its run directory."""
+    """Check the composed config, and make its run directory or open one that it has begun.
+
+    Where all is done, no stage is left.
+    """
     # Everything that can be wrong with the config is said before anything is made.
     cfg = to_config(settings_of(raw, typed))
     check_device(cfg)
     if cfg.init.run is not None:  # the record has the path that a name stands for
         cfg = replace(cfg, init=replace(cfg.init, run=run_paths(cfg.init.run)))
-    origin = origin_of(cfg)
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     root = sweep_dir or OUTPUTS / cfg.name / now
+    root = root if raw.run_dir is None else expanded(str(raw.run_dir))
     # The directory is locked from here on.
-    run = RunDir.create(root if raw.run_dir is None else expanded(str(raw.run_dir)))
+    if continues(raw) and RunDir(root).has_data():
+        run, done = sweep.continued(root, cfg)
+        if done:
+            show(f"run        {root}: all is done")
+        return (replace(cfg, stages=[]) if done else cfg), run
+    origin = origin_of(cfg)
+    run = RunDir.create(root)
     save(run, cfg, origin, processes)
     return cfg, run
+
+
+def continues(raw: DictConfig) -> bool:
+    """Return whether a run that is there shall be continued.
+
+    Raises:
+        ConfigError: not a valid value, or the directory is another one at each start.
+    """
+    if raw.on_existing not in ("error", "resume"):
+        unknown = f"on_existing={raw.on_existing} is not one of its values"
+        raise ConfigError("config", unknown, "Use error or resume.")
+    sweep_dir: Any = OmegaConf.to_container(HydraConfig.get().sweep, resolve=False)
+    if raw.on_existing == "resume" and raw.run_dir is None and "${now:" in sweep_dir["dir"]:
+        what = "on_existing=resume needs a directory that is the same at each start"
+        raise ConfigError("config", what, "Give run_dir, or hydra.sweep.dir for a sweep.")
+    return bool(raw.on_existing == "resume")
 
 
 @contextmanager
@@ -236,7 +295,7 @@ def save(run: RunDir, cfg: Config, origin: "Origin | None", processes: int) -> N
 
 def check_device(cfg: Config) -> None:
     """Look for a GPU before any work, if one is asked for by name."""
-    if cfg.device in (Device.cuda, Device.mps) and cfg.stages != [Stage.tokenize]:
+    if cfg.device not in ("auto", "cpu") and cfg.stages != [Stage.tokenize]:
         from seq2seq.decoding.pretrained import pick_device
 
         pick_device(cfg.device)

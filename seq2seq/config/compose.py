@@ -42,6 +42,7 @@ MAX_NUMBER = 10**15
 _NAME = re.compile(r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(\.|$))[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """The name of a run: a valid directory name on every system."""
 
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
 _HOME = re.compile(r"^([^=~]+=)~(?=/|$)")
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ _LIMITS = "max_updates max_epochs max_minutes patience keep_checkpoints on_out_o
 RESUME_KEYS = (*LATER_KEYS, "stages", "logging", *(f"trainer.{x}" for x in _LIMITS.split()))
 """Settings that a resumed run may change; the first two limits also move the end of a schedule."""
 
-COMMAND_ONLY = ("run_dir", "resume")
+COMMAND_ONLY = ("run_dir", "resume", "on_existing")
 """Keys of `configs/config.yaml` that locate a run and do not configure it."""
 
 DEFAULTS = {
@@ -235,6 +236,9 @@ def _check_together(config: Config) -> None:
     if not _NAME.fullmatch(config.name):
         what = f"name={config.name!r} is not a valid name"
         raise ConfigError("config", what, "Use up to 100 of A-Z a-z 0-9 . _ -")
+    if not _DEVICE.fullmatch(config.device):
+        fix = "Use auto, cpu, cuda, cuda:1 or mps."
+        raise ConfigError("config", f"device={config.device!r} is not a device", fix)
     if not config.stages:
         raise ConfigError("config", "stages is empty", "Name at least one.")
     for f in fields(config):
@@ -260,8 +264,8 @@ def load_run_config(
     """
     saved = read_plain_yaml(path)
     if not _NAME.fullmatch(str(saved.get("name"))):
-        what, fix = "holds a name that no run may have", "Restore the file from a copy."
-        raise UntrustedError(path, what, fix)
+        what, restore = "holds a name that no run may have", "Restore the file from a copy."
+        raise UntrustedError(path, what, restore)
     saved = upgrade.upgrade(path, saved, {f.name for f in fields(Config)})
     try:
         config = to_config(saved)
@@ -276,15 +280,26 @@ def load_run_config(
     if isinstance(beam := OmegaConf.select(_parsed(overrides), "decode.beam_size"), int):
         saved.setdefault("decode", {})["n_best"] = min(config.decode.n_best, max(beam, 1))
     changed = to_config(saved, overrides)
-    if may_change is None:
-        return changed
-    before, now = flatten(config), flatten(changed)
-    for key in sorted(before.keys() | now.keys()):
-        free = is_within(key, may_change)
-        if before.get(key) != now.get(key) and not free:
+    if may_change is not None:
+        check_unchanged(path, config, changed, may_change)
+    return changed
+
+
+def check_unchanged(
+    path: Path, saved: Config, wanted: Config, may_change: Sequence[str]
+) -> list[str]:
+    """Return the keys in which a config differs from the saved one.
+
+    Raises:
+        RunDirError: one of them is not within `may_change`.
+    """
+    before, now = flatten(saved), flatten(wanted)
+    differing = [k for k in sorted(before.keys() | now.keys()) if before.get(k) != now.get(k)]
+    for key in differing:
+        if not is_within(key, may_change):
             what = f"{key} is {before.get(key)!r} in this run, not {now.get(key)!r}"
             raise RunDirError(path, what, f"Only {', '.join(may_change)} may change.")
-    return changed
+    return differing
 
 
 def is_within(key: str, names: Sequence[str]) -> bool:

@@ -36,6 +36,7 @@ translate the test set and score it, in a new directory below outputs/.
 
   run_dir=DIRECTORY         where the run goes (default: outputs/NAME/TIME)
   resume=RUN                continue a run, given by its path, its name or latest
+  on_existing=resume        with run_dir: start, continue, or do nothing if all is done
   -m, --multirun            one run for each combination of values: seed=1,2,3
   --config-dir DIRECTORY    presets of your own: DIRECTORY/experiment/NAME.yaml
   --extension MODULE        load a module that adds options

@@ -208,6 +208,7 @@ class VocabularyTooLargeError(DataError):
             f"tokenizer.vocab_size={asked} is too large for {text}; at most {largest}",
             f"Set tokenizer.vocab_size={largest} or less, or null for as many as the text gives.",
         )
+        self.args = (asked, largest, text)  # from which pickle and copy rebuild it
 
 
 class AlphabetTooLargeError(ConfigError):
@@ -220,6 +221,7 @@ class AlphabetTooLargeError(ConfigError):
             f"tokenizer.vocab_size={asked} is smaller than the alphabet of the corpus",
             f"Use {smallest} or more, or lower tokenizer.character_coverage.",
         )
+        self.args = (asked, smallest)
 
 
 def train_sentencepiece(

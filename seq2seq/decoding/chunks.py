@@ -21,6 +21,7 @@ from seq2seq.run.memory import OutOfMemory
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 Texts = tuple[str, ...]
 """One item: a sentence to translate, or a sentence and its translation."""
@@ -82,7 +83,11 @@ def in_chunks(
     Raises:
         MemoryLimitError: a batch does not fit in memory.
     """
-    for chunk in _chunks(enumerate(items, first), cfg.batch_sentences, ready):
+
+    def size(item: tuple[int, Texts]) -> int:
+        return sum(map(len, item[1]))
+
+    for chunk in chunks_of(enumerate(items, first), size, cfg, ready):
         # Tokenize each side.
         sides = [[texts[side] for _, texts in chunk] for side in range(len(tokenizers))]
         cut = tokens_of(tokenizers, [[text[:LINE_CHARACTERS] for text in own] for own in sides])
@@ -105,16 +110,16 @@ def in_chunks(
             yield texts, tokens, result
 
 
-def _chunks(
-    items: Iterable[tuple[int, Texts]], batch_sentences: int, ready: Callable[[], bool]
-) -> Iterator[list[tuple[int, Texts]]]:
-    """Group numbered items into chunks."""
-    chunk: list[tuple[int, Texts]] = []
+def chunks_of(
+    items: Iterable[T], size: Callable[[T], int], cfg: DecodeConfig, ready: Callable[[], bool]
+) -> Iterator[list[T]]:
+    """Group items into chunks; `size` returns the characters of one."""
+    chunk: list[T] = []
     characters = 0
-    for number, texts in items:
-        chunk.append((number, texts))
-        characters += sum(map(len, texts))
-        full = len(chunk) == batch_sentences * CHUNK_BATCHES or characters >= CHUNK_CHARACTERS
+    for item in items:
+        chunk.append(item)
+        characters += size(item)
+        full = len(chunk) == cfg.batch_sentences * CHUNK_BATCHES or characters >= CHUNK_CHARACTERS
         if full or not ready():
             yield chunk
             chunk, characters = [], 0

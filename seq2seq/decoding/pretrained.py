@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from seq2seq.config.compose import load_run_config
-from seq2seq.config.schema import Config, Device, Mean
+from seq2seq.config.schema import Config, Mean
 from seq2seq.data.prepare import TOKENIZERS, load_tokenizers
 from seq2seq.data.tags import Languages, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.chunks import always
 from seq2seq.decoding.forced import TextPair, force
+from seq2seq.decoding.processes import in_processes
 from seq2seq.decoding.request import Request
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
@@ -123,6 +124,7 @@ class Pretrained:
         *,
         maps: bool = False,
         target_language: Languages = None,
+        processes: int | None = None,
     ) -> Iterator[Translation]:
         """Translate lines as they come, in order.
 
@@ -133,13 +135,17 @@ class Pretrained:
             maps: Whether candidates get the attention of every layer and head in `maps`, if the
                 model has layers or heads.
             target_language: One for all lines or a list with one per line, for a model of several.
+            processes: Translate in this many new processes, on a CPU.
 
         Raises:
+            PlatformError: a process was killed.
             UsageError: a line is neither text nor a request; the model has several target languages
                 and none is given, or lacks this one.
         """
         parts, cfg = (self.model, self.tokenizers), self.config.decode
         lines = _checked("lines", lines, lambda x: isinstance(x, str | Request), _LINES)
+        if processes is not None:
+            return in_processes(self, lines, ready, processes, maps=maps, languages=target_language)
         tags = tagging(self.config.data, self.tokenizers, target_language)
         return translate(*parts, lines, cfg, ready, maps=maps, tags=tags)
 
@@ -299,37 +305,49 @@ def _build(cfg: Config, tokenizers: tuple[Tokenizer, Tokenizer]) -> EncoderDecod
     return build_model(cfg, num_source=source, num_target=target, pad=PAD)
 
 
-def pick_device(device: Device) -> torch.device:
+def pick_device(device: str) -> torch.device:
     """Return the device of a config; `auto` logs why CUDA cannot be used.
 
     Raises:
         PlatformError: CUDA or MPS was requested and is missing or does not work.
     """
-    if device is Device.cpu:
+    if device == "cpu":
         return torch.device("cpu")
-    if device is Device.mps:
+    if device == "mps":
         if not torch.backends.mps.is_available():
             raise PlatformError("device", "torch finds no Apple GPU (MPS)", _OTHER_DEVICE)
         return torch.device("mps")
-    problem = _cuda_problem()
+    cuda = "cuda" if device == "auto" else device
+    problem = _cuda_problem(cuda)
     if problem is None:
-        return torch.device("cuda")
-    if device is Device.cuda:
+        if ":" in cuda:
+            torch.cuda.set_device(cuda)  # where Triton's kernels run
+        return torch.device(cuda)
+    if device != "auto":
         raise PlatformError("device", problem, _OTHER_DEVICE)
     if problem != _NO_CUDA:
         log.warning("device=auto takes the CPU: %s", problem)
     return torch.device("cpu")
 
 
-def _cuda_problem() -> str | None:
+def visible_devices() -> str:
+    """Return what the environment says of CUDA devices, for the log: they are counted from 0."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible})"
+
+
+def _cuda_problem(device: str) -> str | None:
     """Return why CUDA does not work (no device, old driver, device in use), or None if it does."""
     with warnings.catch_warnings(record=True) as caught:  # how torch reports an old driver
         warnings.simplefilter("always")
         if not torch.cuda.is_available():
             reasons = [str(warning.message).split(" (Triggered")[0] for warning in caught]
             return f"CUDA cannot be used ({' '.join(reasons[0].split())})" if reasons else _NO_CUDA
+    number, count = torch.device(device).index, torch.cuda.device_count()
+    if number is not None and number >= count:
+        return f"there is no {device}, only {count} from cuda:0{visible_devices()}"
     try:
-        torch.zeros(1, device="cuda")
+        torch.zeros(1, device=device)
     except RuntimeError as error:  # torch raises it for every driver error
         first, *_ = str(error).splitlines() or [type(error).__name__]
         return f"CUDA cannot be used ({first})"

@@ -44,6 +44,7 @@ class TestedRun:
     overrides: Sequence[str]
     given: Columns | None  # None: its own test set
     target_language: str | None = None  # of `given`; of its own test set no other sentence counts
+    processes: int | None = None  # that translate
 
     @cached_property
     def is_plain(self) -> bool:
@@ -105,7 +106,8 @@ class TestedRun:
 
     def translate(self) -> list[str]:
         """Translate the sources."""
-        found = self.model.stream(self.text[0], target_language=self.languages)
+        sources, languages = self.text[0], self.languages
+        found = self.model.stream(sources, target_language=languages, processes=self.processes)
         return [translation.text for translation in found]
 
     def translations(self) -> list[str]:

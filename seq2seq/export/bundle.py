@@ -3,7 +3,7 @@
 from typing import Any
 
 from seq2seq.config.compose import load_run_config
-from seq2seq.config.schema import Backend, Config, Device, TargetOrder
+from seq2seq.config.schema import Backend, Config, TargetOrder
 from seq2seq.data.prepare import TOKENIZERS
 from seq2seq.data.subword_vocabulary import SentencePieceTokenizer
 from seq2seq.data.tags import tag_ids
@@ -29,7 +29,7 @@ class Bundle:
     def __init__(self, named: NamedRun) -> None:
         self._run = RunDir.open(named.path)
         cfg = load_run_config(self._run.checked("config.yaml"))
-        cfg.model.backend, cfg.device = Backend.reference, Device.cpu
+        cfg.model.backend, cfg.device = Backend.reference, "cpu"
         self.pretrained = Pretrained(self._run, cfg, named.selector)
         assert isinstance(self.pretrained.model, EncoderDecoder)
         self.model = self.pretrained.model

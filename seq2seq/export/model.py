@@ -14,7 +14,7 @@ import yaml
 from tabulate import tabulate
 
 from seq2seq.config.compose import load_run_config
-from seq2seq.config.schema import Config, Device
+from seq2seq.config.schema import Config
 from seq2seq.data.prepare import REPORT, TOKENIZERS
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.evaluation.test_set import Results, read_results
@@ -45,7 +45,7 @@ def save(named: NamedRun, out: RunDir, license_name: str | None) -> None:
     """
     run = RunDir.open(named.path)
     cfg = load_run_config(run.checked(CONFIG))
-    model = Pretrained(run, replace(cfg, device=Device.cpu), named.selector)
+    model = Pretrained(run, replace(cfg, device="cpu"), named.selector)
     weights = dict(model.model.named_parameters())
     name = directory_of(out, model.update).relative_to(out.root).as_posix()
     tokenizers = read_directory(run.path(TOKENIZERS))

@@ -57,10 +57,6 @@ class InitConfig:
                 raise ConfigError("config", what, "Give both.")
 
 
-# Where tensors live; auto takes CUDA if available
-Device = StrEnum("Device", "auto cpu cuda mps")
-
-
 @dataclass(kw_only=True)
 class Config:
     """All settings. The defaults are the paper's RNNsearch; groups of type `Any` have options."""
@@ -69,7 +65,7 @@ class Config:
     # The paper that a preset of another model follows, and where it differs; for `fidelity.md`
     follows: str = ""
     seed: int = at_least(0, default=1)  # of weights, order and dropout
-    device: Device = Device.auto
+    device: str = "auto"  # cpu, cuda, cuda:N or mps; auto takes CUDA if available
     # CPU threads; null leaves torch's choice. Results are exact only at an equal number.
     threads: int | None = number(1, 1024, default=None)
     stages: list[Stage] = field(default_factory=lambda: list(Stage))
