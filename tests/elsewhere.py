@@ -73,6 +73,9 @@ if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     take_away()
     call("train.py", "+experiment=debug", f"run_dir={run}", *overrides)
-    call("train.py", f"resume={run}")  # this process has it already
+    directory = importlib.import_module("seq2seq.run.directory").RunDir.open(Path(run))
+    directory.lock()
+    call("train.py", f"resume={run}")
+    directory.unlock()
     call("scripts/decode.py", run)
     call("scripts/evaluate.py", run)
