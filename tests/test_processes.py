@@ -73,7 +73,7 @@ def test_a_killed_process_is_one_line(run, script, monkeypatch):
 
     monkeypatch.setattr(processes, "translate", killed)
     result = script("decode", run, *SMALL, "--processes", "2", stdin=TEXT)
-    assert_fails(result, 5, "processes: a process has died (exit code -9)", "use fewer processes")
+    assert_fails(result, 5, "processes: a process has died (exit code -9)", "fewer processes")
 
 
 def test_no_process_outlives_its_reader(run):

@@ -123,7 +123,11 @@ class Characters:
         self.cfg = cfg
 
     def learn(
-        self, texts: Sequence[Sequence[str]], languages: Sequence[str], names: Sequence[str]
+        self,
+        texts: Sequence[Sequence[str]],
+        languages: Sequence[str],
+        names: Sequence[str],
+        workers: int = 1,
     ) -> list[bytes]:
         """Take the units of each text, or of all texts, one per line.
 

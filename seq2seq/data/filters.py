@@ -6,19 +6,22 @@ characters, if the vocabulary is of them.
 """
 
 import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 from seq2seq.config.schema import DataConfig, OnBadLine
 from seq2seq.data.lengths import CHARACTERS_PER_WORD, Length, Tally
 from seq2seq.data.pair import Pair
 from seq2seq.data.words import count_words, is_blank
 from seq2seq.run.errors import DataError, printable
+from seq2seq.run.workers import chunked, mapped
 
 logger = logging.getLogger(__name__)
+
+R = TypeVar("R")
 
 # Reasons to drop a pair, in the order of the checks; the first that applies counts. Each has its
 # texts for the log, for warnings, and the fix.
@@ -110,6 +113,7 @@ def keep(
     cfg: DataConfig,
     summary: FilterSummary,
     lengths: tuple[Length, Length] = (Length("", count_words), Length("", count_words)),
+    workers: int = 1,
 ) -> Iterator[Pair]:
     """Yield the training pairs that pass all filters, in order; limits are inclusive.
 
@@ -122,28 +126,36 @@ def keep(
         cfg: The limits.
         summary: Counts every pair.
         lengths: Measure the length of source and target.
+        workers: Processes that do it; pairs are read further ahead then.
 
     Raises:
         DataError: at an unreadable pair, depending on `on_bad_line`; at the end, if nothing was
             kept.
     """
-    seen: set[bytes] = set()  # 16 bytes per pair
+    seen: set[bytes] | None = set() if cfg.drop_duplicates else None  # 16 bytes per pair
     first_bad: DataError | None = None
     tallies = [Tally(length) for length in lengths]
     if lengths[0].in_characters:
         summary.unit = "characters"
-    for pair in pairs:
+
+    def full() -> bool:
+        return cfg.limit is not None and summary.kept >= cfg.limit
+
+    def measured(pair: Pair | DataError) -> tuple[float, float] | str:
+        return _words_or_reason(pair, cfg, lengths)
+
+    for pair, found in _each(pairs, measured, full, workers):
         summary.read += 1
         if isinstance(pair, DataError) and cfg.on_bad_line is OnBadLine.error:
             raise pair
         summary.copies += isinstance(pair, Pair) and pair.src == pair.tgt
         # Keep reading beyond the limit: line counts can only be compared at the end.
-        if cfg.limit is not None and summary.kept >= cfg.limit:
+        if full():
             summary.beyond_limit += 1
         elif isinstance(pair, DataError):
             first_bad = first_bad or pair
             summary.drop("bad_line", pair)
-        elif isinstance(found := _words_or_reason(pair, cfg, lengths, seen), str):
+        elif isinstance(found := _unless_repeated(found, pair, seen), str):
             summary.drop(found, pair)
         else:
             summary.kept += 1
@@ -155,10 +167,38 @@ def keep(
     _judge(summary, ", ".join(cfg.train), first_bad)
 
 
+def _each(
+    pairs: Iterable[Pair | DataError],
+    measured: Callable[[Pair | DataError], R | str],
+    full: Callable[[], bool],
+    workers: int,
+) -> Iterator[tuple[Pair | DataError, R | str]]:
+    """Yield each pair with what `measured` returns, or with "" once `full` is true."""
+    if workers == 1:
+        yield from ((pair, "" if full() else measured(pair)) for pair in pairs)
+        return
+    waiting: deque[list[Pair | DataError]] = deque()
+
+    def sent() -> Iterator[list[Pair | DataError]]:
+        for chunk in chunked(pairs, _size):
+            waiting.append(chunk)
+            yield [] if full() else chunk
+
+    for found in mapped(lambda chunk: [*map(measured, chunk)], sent(), workers):
+        chunk = waiting.popleft()
+        yield from zip(chunk, found or [""] * len(chunk), strict=True)
+
+
+def _size(pair: Pair | DataError) -> int:
+    return 0 if isinstance(pair, DataError) else len(pair.src) + len(pair.tgt)
+
+
 def _words_or_reason(
-    pair: Pair, cfg: DataConfig, lengths: tuple[Length, Length], seen: set[bytes]
+    pair: Pair | DataError, cfg: DataConfig, lengths: tuple[Length, Length]
 ) -> tuple[float, float] | str:
-    """Return the reason to drop a pair, or its lengths; a kept pair is added to `seen`."""
+    """Return the reason to drop a pair, or its lengths."""
+    if isinstance(pair, DataError):
+        return "bad_line"
     if is_blank(pair.src) or is_blank(pair.tgt):
         return "empty"
     # Characters first: counting the words of an endless line would double its memory.
@@ -169,11 +209,16 @@ def _words_or_reason(
         return "too_long"
     if max(words) > cfg.max_ratio * min(words):
         return "ratio"
-    if cfg.drop_duplicates:
-        if (digest := digest_of(pair)) in seen:
-            return "duplicate"
-        seen.add(digest)
     return words
+
+
+def _unless_repeated(found: R | str, pair: Pair, seen: set[bytes] | None) -> R | str:
+    """Return what was found, or that the pair repeats one in `seen`; adds it."""
+    if seen is None or isinstance(found, str):
+        return found
+    known = (digest := digest_of(pair)) in seen
+    seen.add(digest)
+    return "duplicate" if known else found
 
 
 def _judge(summary: FilterSummary, where: str, first_bad: DataError | None) -> None:

@@ -41,7 +41,7 @@ from seq2seq.data.pair import Pair
 from seq2seq.data.placeholders import CarryingTokenizer, placeholders_of
 from seq2seq.data.readers import Place, scan_pairs
 from seq2seq.data.readers.links import with_links
-from seq2seq.data.store import IdStore, TextStore
+from seq2seq.data.store import IdStore, Lengths, TextStore
 from seq2seq.data.tags import tag_ids
 from seq2seq.data.text import strict
 from seq2seq.data.tokenizer import (
@@ -53,6 +53,7 @@ from seq2seq.data.tokenizer import (
     composed,
 )
 from seq2seq.data.words import Splitter, word_spans
+from seq2seq.run import workers
 from seq2seq.run.checksums import (
     MANIFEST,
     entries_of,
@@ -75,7 +76,7 @@ REPORT = "data_report.json"
 TOKENIZERS = "tokenizers"
 MAX_VOCABULARY_BYTES = 1 << 26  # 60 times that of the paper's 30,000 words
 
-_CHUNK = 10_000  # lines encoded at once
+_MOST_WORKERS = 16  # more would wait for the reader
 _RESTORE = "Restore it from a copy."
 _UNWRITABLE_WARNING = 0.1  # fraction of the lines of a split
 
@@ -102,15 +103,15 @@ def prepare(run: RunDir, cfg: Config) -> None:
             _grow_vocabularies(run, cfg)
 
     # Ids for training and validation; the test set is tokenized when it is decoded.
-    tokenizers = _load_vocabularies(run, cfg)
+    tokenizers, processes = _load_vocabularies(run, cfg), _workers(cfg)
     tags = tag_ids(cfg.data.tags, tokenizers[0])
     for split in SPLITS:
         texts = _to_learn(run, cfg, split)
         if split != "test":
             before = [([tags[d]] if tags else [], n) for _, d, n in report[split]["blocks"]]
-            _write_ids(run, f"{split}.{SIDES[0]}", texts[0], tokenizers[0], before)
-            _write_ids(run, f"{split}.{SIDES[1]}", texts[1], tokenizers[1])
-        report[split]["unwritable"] = _unwritable(split, texts[1], tokenizers[1])
+            _write_ids(run, f"{split}.{SIDES[0]}", texts[0], tokenizers[0], processes, before)
+            _write_ids(run, f"{split}.{SIDES[1]}", texts[1], tokenizers[1], processes)
+        report[split]["unwritable"] = _unwritable(split, texts[1], tokenizers[1], processes)
     report["vocabularies"] = [len(tokenizer) for tokenizer in tokenizers]
     written = sorted(p for name in ("corpus", "tokens") for p in run.path(name).iterdir())
     report["files"] = {p.relative_to(run.root).as_posix(): entry_of_file(p) for p in written}
@@ -146,7 +147,7 @@ def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
 
     summaries = [FilterSummary(part.max_words, part.max_ratio) for part in parts]
     lengths = (lengths_of(cfg, (part.source_language, part.target_language)) for part in parts)
-    kept = map(keep, scans["train"], parts, summaries, lengths)
+    kept = map(keep, scans["train"], parts, summaries, lengths, repeat(_workers(cfg)))
     passing: Iterable[Pair] = chain.from_iterable(kept)
     passing = tqdm(passing, unit=" pairs", desc="reading", disable=None)
     for pairs in held_out.values():
@@ -234,7 +235,8 @@ def _learn_vocabularies(run: RunDir, cfg: Config) -> None:
     """Learn the vocabularies from both sides of the filtered training set."""
     kind = _kind(cfg)
     texts = [load_text(run, "train", side) for side in SIDES]
-    learnt = kind.learn(texts, cfg.data.directions[0], _text_names(cfg.data))
+    about = (cfg.data.directions[0], _text_names(cfg.data), _workers(cfg))
+    learnt = kind.learn(texts, *about)
     names = [f"{side}.{kind.ending}" for side in SIDES]
     run.commit_directory(TOKENIZERS, dict(zip(names, learnt, strict=True)))
 
@@ -268,7 +270,7 @@ def _unknown(
     counts: Counter[str] = Counter()
     if most:
         stream = iter(lines)
-        while chunk := [*islice(stream, _CHUNK)]:
+        while chunk := [*islice(stream, workers.CHUNK)]:
             rows = tokenizer.tokens(chunk)
             unknown = (token.piece for row in rows for token in row if token.id == UNK)
             counts.update(part for piece in unknown for part in kind.parts(piece))
@@ -299,9 +301,18 @@ def _write_ids(
     name: str,
     text: Sequence[str],
     tokenizer: Tokenizer,
+    processes: int,
     before: Sequence[tuple[list[int], int]] = (),
 ) -> None:
     """Write the ids of a side; `before` lists (ids, n): ids to put before each of n lines."""
+
+    def encoded(chunk: tuple[Sequence[str], Sequence[list[int]]]) -> tuple[bytes, Lengths]:
+        texts, beginnings = chunk
+        pairs = zip(beginnings, tokenizer.encode(texts), strict=True)
+        rows = [[*beginning, *row, EOS] for beginning, row in pairs]
+        ids = np.concatenate(rows).astype(np.int32).tobytes()
+        return ids, np.cumsum([len(row) for row in rows], dtype=np.int64)
+
     end = 0
     beginnings = chain.from_iterable(
         repeat(ids, count) for ids, count in before or [([], len(text))]
@@ -311,24 +322,33 @@ def _write_ids(
         run.stream(f"tokens/{name}.ends") as ends_file,
         tqdm(total=len(text), unit=" lines", desc=name, disable=None) as bar,
     ):
-        for start in range(0, len(text), _CHUNK):
-            encoded = tokenizer.encode(text[start : start + _CHUNK])
-            rows = [[*next(beginnings), *row, EOS] for row in encoded]
-            ends = end + np.cumsum([len(row) for row in rows], dtype=np.int64)
-            ids_file.write(np.concatenate(rows).astype(np.int32).tobytes())
-            ends_file.write(ends.tobytes())
-            end = int(ends[-1])
-            bar.update(len(rows))
+        chunks = ((lines, [*islice(beginnings, len(lines))]) for lines in _chunks(text))
+        for ids, ends in workers.mapped(encoded, chunks, processes):
+            ids_file.write(ids)
+            ends_file.write((end + ends).tobytes())
+            end += int(ends[-1])
+            bar.update(len(ends))
 
 
-def _unwritable(split: str, text: Sequence[str], tokenizer: Tokenizer) -> dict[str, Any]:
+def _chunks(text: Sequence[str]) -> Iterator[Sequence[str]]:
+    size = workers.CHUNK
+    return (text[start : start + size] for start in range(0, len(text), size))
+
+
+def _workers(cfg: Config) -> int:
+    return cfg.data.workers or min(_MOST_WORKERS, workers.number_of_cpus())
+
+
+def _unwritable(
+    split: str, text: Sequence[str], tokenizer: Tokenizer, processes: int
+) -> dict[str, Any]:
     """Count the target lines that no translation can equal, since ids cannot express them."""
+    lost = chain.from_iterable(workers.mapped(tokenizer.lost, _chunks(text), processes))
     count, first = 0, None
-    for start in range(0, len(text), _CHUNK):
-        lost = tokenizer.lost(text[start : start + _CHUNK])
-        found = [(start + i, what) for i, what in enumerate(lost, start=1) if what is not None]
-        count += len(found)
-        first = first or next(iter(found), None)
+    for number, what_is_lost in enumerate(lost, start=1):
+        if what_is_lost is not None:
+            count += 1
+            first = first or (number, what_is_lost)
     if first is None:
         return {"lines": 0}
     level = logging.WARNING if count > _UNWRITABLE_WARNING * len(text) else logging.INFO

@@ -138,7 +138,11 @@ class Subwords:
         self.cfg = cfg
 
     def learn(
-        self, texts: Sequence[Sequence[str]], languages: Sequence[str], names: Sequence[str]
+        self,
+        texts: Sequence[Sequence[str]],
+        languages: Sequence[str],
+        names: Sequence[str],
+        workers: int = 1,
     ) -> list[bytes]:
         """Learn a model from each text, or one from all of them.
 

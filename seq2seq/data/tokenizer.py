@@ -128,11 +128,15 @@ class VocabularyKind(Protocol):
     ending: str  # extension of its files: source.ENDING, target.ENDING
 
     def learn(
-        self, texts: Sequence[Sequence[str]], languages: Sequence[str], names: Sequence[str]
+        self,
+        texts: Sequence[Sequence[str]],
+        languages: Sequence[str],
+        names: Sequence[str],
+        workers: int = 1,
     ) -> Sequence[bytes]:
         """Learn from the training text of each side; return the contents of its file.
 
-        `names` name the texts in errors.
+        `names` name the texts in errors; the result is the same for any number of workers.
         """
         ...
 

@@ -26,6 +26,7 @@ from seq2seq.data.tokenizer import (
 )
 from seq2seq.data.words import Span, WordCounter, is_blank, word_spans
 from seq2seq.run.errors import DataError, RunDirError
+from seq2seq.run.workers import chunked, mapped
 
 # Special ids: y_0 and padding, the unknown word, the end symbol.
 NUM_SPECIAL = 3
@@ -258,7 +259,11 @@ class Words:
         self.cfg = cfg
 
     def learn(
-        self, texts: Sequence[Sequence[str]], languages: Sequence[str], names: Sequence[str]
+        self,
+        texts: Sequence[Sequence[str]],
+        languages: Sequence[str],
+        names: Sequence[str],
+        workers: int = 1,
     ) -> list[bytes]:
         """Take the most frequent words of each text, one per line.
 
@@ -267,12 +272,19 @@ class Words:
         Raises:
             DataError: there is no word.
         """
-        return [self._most_frequent(*side) for side in zip(texts, languages, strict=True)]
+        sides = zip(texts, languages, strict=True)
+        return [self._most_frequent(*side, workers) for side in sides]
 
-    def _most_frequent(self, lines: Iterable[str], language: str) -> bytes:
+    def _most_frequent(self, lines: Iterable[str], language: str, workers: int) -> bytes:
         cut, symbols = MarkedWords(language, self.cfg.symbols).cut, {*self.cfg.symbols}
-        words = (cut_word for line in lines for cut_word in cut(line))
-        counts = Counter(marked for word, marked, _ in words if word not in symbols)
+
+        def counted(chunk: Iterable[str]) -> Counter[str]:
+            words = (cut_word for line in chunk for cut_word in cut(line))
+            return Counter(marked for word, marked, _ in words if word not in symbols)
+
+        counts: Counter[str] = Counter()
+        for found in mapped(counted, chunked(lines, len), workers):
+            counts.update(found)
         if not counts:
             what = "no vocabulary could be learnt (no word)"
             raise DataError("tokenizer", what, "Give more text.")

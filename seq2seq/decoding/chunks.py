@@ -17,6 +17,7 @@ from seq2seq.data.tokenizer import EOS, Token, Tokenizer
 from seq2seq.data.words import Span
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
+from seq2seq.run.workers import chunked
 
 log = logging.getLogger(__name__)
 
@@ -114,17 +115,7 @@ def chunks_of(
     items: Iterable[T], size: Callable[[T], int], cfg: DecodeConfig, ready: Callable[[], bool]
 ) -> Iterator[list[T]]:
     """Group items into chunks; `size` returns the characters of one."""
-    chunk: list[T] = []
-    characters = 0
-    for item in items:
-        chunk.append(item)
-        characters += size(item)
-        full = len(chunk) == cfg.batch_sentences * CHUNK_BATCHES or characters >= CHUNK_CHARACTERS
-        if full or not ready():
-            yield chunk
-            chunk, characters = [], 0
-    if chunk:
-        yield chunk
+    return chunked(items, size, cfg.batch_sentences * CHUNK_BATCHES, CHUNK_CHARACTERS, ready)
 
 
 def _used(

@@ -144,9 +144,12 @@ class Pretrained:
         """
         parts, cfg = (self.model, self.tokenizers), self.config.decode
         lines = _checked("lines", lines, lambda x: isinstance(x, str | Request), _LINES)
-        if processes is not None:
-            return in_processes(self, lines, ready, processes, maps=maps, languages=target_language)
         tags = tagging(self.config.data, self.tokenizers, target_language)
+        if processes is not None:
+            whole = (*parts, self.config)
+            return in_processes(
+                whole, lines, ready, processes, maps=maps, languages=target_language
+            )
         return translate(*parts, lines, cfg, ready, maps=maps, tags=tags)
 
     def force(

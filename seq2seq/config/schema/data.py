@@ -98,6 +98,8 @@ class DataConfig:
     # drops the training pair and counts it in `data_report.json`. Nothing is ever replaced, and
     # the validation and test sets are always read strictly.
     on_bad_line: OnBadLine = OnBadLine.error
+    # Processes that filter and encode; null is one per CPU, at most 16. The result is the same.
+    workers: int | None = number(1, 1024, default=None)
     # Use only the first n training pairs, of each corpus; null for all
     limit: int | None = at_least(1, default=None)
     # `right_to_left` writes targets from their last token to their first, for reranking (Liu et al.
