@@ -87,6 +87,19 @@ def test_after_a_stop_no_job_starts_in_this_process(tmp_path, monkeypatch):
 
 
 @pytest.mark.e2e
+def test_seeds_share_corpus_and_vocabulary(tmp_path, monkeypatch, capsys):
+    """Row O14."""
+    monkeypatch.chdir(tmp_path)
+    words = ["-m", *SMALL, "stages=[tokenize]", "seed=1,2", "hydra.sweep.dir=sweep"]
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *words])
+    main(words)
+    assert capsys.readouterr().err.count(" pairs read, ") == 1
+    first, second = (tmp_path / "sweep" / number for number in "01")
+    for name in ("data_report.json", "tokenizers/source.model", "tokens/train.target.ids"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+@pytest.mark.e2e
 def test_the_same_line_starts_continues_and_says_that_all_is_done(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 

@@ -118,7 +118,8 @@ def run_job(raw: DictConfig) -> float | None:
     A stop ends the sweep: the jobs left are named instead of started.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        return run_rank(raw)
+        run_rank(raw)
+        return None
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
     named = sweeping or raw.run_dir is not None or raw.resume is not None
@@ -212,6 +213,8 @@ def begin(
     # Everything that can be wrong with the config is said before anything is made.
     cfg = to_config(settings_of(raw, typed))
     check_device(cfg)
+    if sweep_dir and cfg.data.prepared is None:
+        cfg = replace(cfg, data=replace(cfg.data, prepared=str(OUTPUTS / "prepared")))
     if cfg.init.run is not None:  # the record has the path that a name stands for
         cfg = replace(cfg, init=replace(cfg.init, run=run_paths(cfg.init.run)))
     now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")

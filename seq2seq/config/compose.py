@@ -52,7 +52,7 @@ LATER_KEYS = ("decode", "evaluate", *_SHOWN, "device", "threads")
 """Settings that decoding and evaluation may change; the checkpoint fixes all others."""
 
 _LIMITS = "max_updates max_epochs max_minutes patience keep_checkpoints on_out_of_memory"
-_OTHERS = ("stages", "logging", "data.workers")
+_OTHERS = ("stages", "logging", "data.workers", "data.prepared")
 RESUME_KEYS = (*LATER_KEYS, *_OTHERS, *(f"trainer.{x}" for x in _LIMITS.split()))
 """Settings that a resumed run may change; the first two limits also move the end of a schedule."""
 

@@ -41,6 +41,7 @@ from seq2seq.data.pair import Pair
 from seq2seq.data.placeholders import CarryingTokenizer, placeholders_of
 from seq2seq.data.readers import Place, scan_pairs
 from seq2seq.data.readers.links import with_links
+from seq2seq.data.shared import copy_files, locked, shared_directory
 from seq2seq.data.store import IdStore, Lengths, TextStore
 from seq2seq.data.tags import tag_ids
 from seq2seq.data.text import strict
@@ -66,7 +67,7 @@ from seq2seq.run.checksums import (
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError, RunDirError
 from seq2seq.run.progress import tqdm
-from seq2seq.run.reading import expected
+from seq2seq.run.reading import expected, read_json
 
 log = logging.getLogger(__name__)
 
@@ -84,14 +85,47 @@ _UNWRITABLE_WARNING = 0.1  # fraction of the lines of a split
 def prepare(run: RunDir, cfg: Config) -> None:
     """Read, filter and tokenize the corpus of a config into a run; does nothing if already done.
 
+    With `data.prepared`, the files come from there. That also brings back files that are missing.
+
     Raises:
         DataError: the corpus cannot be used.
         ConfigError: the vocabulary does not fit it.
+        RunDirError: files are missing, and the data now there is not that of the run.
     """
-    if run.path(REPORT).exists():
+    report, missing = run.path(REPORT), list[str]()
+    if done := report.exists():
+        names = entries_of(report) if cfg.data.prepared else ()
+        if not (missing := [name for name in names if not run.path(name).exists()]):
+            return
+    elif run.path("checkpoints").exists():  # a trained run must have had a report
+        raise RunDirError(report, "missing", _RESTORE)
+    if (shared := shared_directory(cfg)) is None:
+        if not done:
+            _make(run, cfg)
         return
-    if run.path("checkpoints").exists():  # a trained run must have had a report
-        raise RunDirError(run.path(REPORT), "missing", _RESTORE)
+    with locked(shared):
+        if not shared.path(REPORT).exists():
+            _make(shared, cfg)
+        log.info("prepared data: %s", shared.root)
+        _take(run, shared, missing)
+
+
+def _take(run: RunDir, shared: RunDir, missing: Sequence[str]) -> None:
+    """Copy shared data into a run, or just the files that it lacks."""
+    entries = entries_of(shared.path(REPORT))
+    if missing:
+        if entries_of(run.path(REPORT)) != entries:
+            what = f"lacks {missing[0]}, and {shared.root} has other data"
+            raise RunDirError(run.root, what, "Restore the sources or the file from a copy.")
+        copy_files(shared, run, missing)
+        return
+    run.commit_directory(TOKENIZERS, read_directory(shared.path(TOKENIZERS), MAX_VOCABULARY_BYTES))
+    copy_files(shared, run, entries)
+    run.write_json(REPORT, read_json(shared.path(REPORT)))  # last
+
+
+def _make(run: RunDir, cfg: Config) -> None:
+    """Prepare data in a directory."""
     for name in ("corpus", "tokens"):  # left by an interrupted attempt, maybe with other settings
         run.remove_directory(name)
     report = _read_corpus(run, cfg)

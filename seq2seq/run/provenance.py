@@ -136,6 +136,7 @@ def without_paths(cfg: Config) -> Config:
         cfg.data,
         root=without_directories(cfg.data.root),
         links=_short(cfg.data.links),
+        prepared=_short(cfg.data.prepared),
         corpora=[replace(corpus, **_files(corpus)) for corpus in cfg.data.corpora],
         **_files(cfg.data),
     )

@@ -100,6 +100,9 @@ class DataConfig:
     on_bad_line: OnBadLine = OnBadLine.error
     # Processes that filter and encode; null is one per CPU, at most 16. The result is the same.
     workers: int | None = number(1, 1024, default=None)
+    # Directory of prepared data that runs share by a checksum of settings and files; each has its
+    # own copy. Null is outputs/prepared in a sweep, and none otherwise.
+    prepared: str | None = None
     # Use only the first n training pairs, of each corpus; null for all
     limit: int | None = at_least(1, default=None)
     # `right_to_left` writes targets from their last token to their first, for reranking (Liu et al.
