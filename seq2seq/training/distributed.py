@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -34,10 +35,12 @@ from seq2seq.run.errors import (
     print_error,
 )
 from seq2seq.run.memory import ADVICE, OutOfMemory, is_out_of_memory
+from seq2seq.run.naming import CONFIG
 from seq2seq.run.signals import Interrupted, StopRequest
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+E = TypeVar("E", bound=UserError)
 
 SILENCE = 600.0
 """Seconds that processes wait for one that does not come to an exchange."""
@@ -45,6 +48,7 @@ ANSWER = 10.0
 """Seconds to answer a roll call, or for the leading process to pass on a message."""
 _SLICE = timedelta(seconds=0.25)
 """Time between two checks of signals and messages during a wait."""
+_RUN = "seq2seq/run"
 _SLICE_IS_OVER = "Operation timed out!"
 _RESUME = "Resume the run; any number of processes will do."
 
@@ -68,6 +72,7 @@ class World:
 
     def __init__(self, rank: int = 0, size: int = 1, store: Any = None) -> None:
         self.rank, self.size, self._store = rank, size, store
+        self._lasting = getattr(store, "underlying_store", store)  # without the prefix of a restart
         self._speaker = 0  # the rank that prints an error
         self._agreed = False  # the error was raised in every process, or is another's
 
@@ -153,6 +158,19 @@ class World:
             time.sleep(_SLICE.total_seconds())
         return json.loads(self._store.get(name))
 
+    def remember(self, root: Path) -> None:
+        """Note the directory of the run for a restart by torchrun, whose store outlives it."""
+        self._lasting.set(_RUN, str(root.resolve()))
+
+    def begun(self) -> Path | None:
+        """Return the run that the processes worked on before torchrun restarted them."""
+        if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
+            return None
+        if not self._lasting.check([_RUN]):
+            return None
+        root = Path(self._lasting.get(_RUN).decode())
+        return root if (root / CONFIG).exists() else None
+
     def _has(self, name: str) -> bool:
         try:
             return bool(self._store.check([name]))
@@ -213,7 +231,7 @@ class World:
 
     # Leaving -------------------------------------------------------------------------------------
 
-    def together(self, error: UserError) -> UserError:
+    def together(self, error: E) -> E:
         """Return an error that every process raises here; only the leading one will print it."""
         self._agreed = True
         return error
