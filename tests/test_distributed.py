@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -140,10 +141,10 @@ def test_X1_any_number_of_processes_computes_the_same(bench, alone, size, hooks)
 
 
 @pytest.mark.e2e
-def test_X3_X8_X10_L9_three_processes_agree_read_each_pair_once_and_one_writes(bench, alone):
+def test_X3_X8_X10_X15_L9_three_processes_agree_and_one_writes(bench, alone):
     """The same numbers everywhere; the shares of an update are its batch; rank 0 opens files."""
-    hooks = [DOUBLE, (None, ["tell_state"]), (None, ["tell_rows"]), (None, ["tell_writes"])]
-    ranks = bench.train(3, hooks=hooks)
+    told = ("tell_state", "tell_rows", "tell_writes", "tell_bytes")
+    ranks = bench.train(3, hooks=[DOUBLE, *((None, [name]) for name in told)])
     assert ranks.codes == [0] * 3, [child.err for child in ranks.children]
     assert_same(bench.root, alone)
 
@@ -156,6 +157,10 @@ def test_X3_X8_X10_L9_three_processes_agree_read_each_pair_once_and_one_writes(b
     read = [row for shares in updates for own in shares for row in own]
     size = len((bench.root / "corpus/train.source").read_text("utf-8").splitlines())
     assert sorted(read[:size]) == [*range(size)], "the first epoch"
+
+    counted = re.search(r"each sends ([\d,]+) bytes", ranks.children[0].err)
+    for sent in ranks.told("sent"):
+        assert np.median(sent) == pytest.approx(int(counted[1].replace(",", "")), rel=0.02)
 
     leader, *others = ranks.told("writes")
     assert sum(str(bench.root) in path or path.startswith("run") for path in leader) > 20
@@ -295,9 +300,12 @@ def test_X6_a_signal_to_one_or_all_stops_all(bench, both, ranks, mark):
 # torchrun itself ----------------------------------------------------------------------------------
 
 
+ONE_HOST = ("--standalone", "--nproc-per-node=2")
+
+
 def torchrun(bench: Bench, *words: str, **options) -> subprocess.Popen[str]:
     """`torchrun ... train.py +experiment=debug ...`, on the same corpus as the bench."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *words]
+    command = [sys.executable, "-m", "torch.distributed.run", *words]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     folder = bench.folder / "torchrun"
     folder.mkdir(exist_ok=True)
@@ -313,14 +321,16 @@ def begun(folder: Path, name: str) -> list[str]:
 
 @pytest.mark.slow
 def test_X11_after_a_kill_torchrun_starts_again_and_the_run_goes_on(bench, both):
-    process = torchrun(bench, "--max-restarts=2", *begun(bench.folder / "again", "again"))
+    process = torchrun(
+        bench, *ONE_HOST, "--max-restarts=2", *begun(bench.folder / "again", "again")
+    )
     root = bench.folder / "torchrun/again"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (root / "checkpoints/update-00000005").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     [child, *_] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(child), signal.SIGKILL)
-    _, err = process.communicate(timeout=240)
+    _, err = process.communicate(timeout=500)
     assert process.returncode == 0, err
     assert err.count("continuing from ") == 1
     assert difference(root, both) is None
@@ -336,7 +346,7 @@ def test_X12_two_nodes_on_the_loopback_address(bench, both):
     words += begun(bench.folder / "nodes", "nodes")
     nodes = [torchrun(bench, *words) for _ in range(2)]
     for node in nodes:
-        _, err = node.communicate(timeout=240)
+        _, err = node.communicate(timeout=500)
         assert node.returncode == 0, err
     assert difference(bench.folder / "torchrun/nodes", both) is None
 
@@ -344,13 +354,13 @@ def test_X12_two_nodes_on_the_loopback_address(bench, both):
 @pytest.mark.slow
 def test_X6_sigterm_to_torchrun_stops_the_run(bench, both):
     """torchrun passes it on and exits with 1; the run is saved once and goes on."""
-    process = torchrun(bench, *begun(bench.folder / "stopped", "stopped"))
+    process = torchrun(bench, *ONE_HOST, *begun(bench.folder / "stopped", "stopped"))
     root = bench.folder / "torchrun/stopped"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (root / "checkpoints/update-00000005").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=500)
     assert process.returncode == 1, err
     [line] = [line for line in err.splitlines() if line.startswith("stopped: ")]
     assert "(SIGTERM). Continue with: " in line

@@ -118,7 +118,8 @@ def run_job(raw: DictConfig) -> float | None:
     A stop ends the sweep: the jobs left are named instead of started.
     """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        return run_rank(raw)
+        run_rank(raw)
+        return None
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
     named = sweeping or raw.run_dir is not None or raw.resume is not None

@@ -23,6 +23,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from seq2seq.config.schema import Config
 from seq2seq.data.store import Lengths
@@ -299,32 +301,32 @@ class World:
         finally:
             logger.removeHandler(handler)
 
-    def log_shares(self, cfg: Config, device: torch.device) -> None:
-        """Log the processes with their devices, and what a batch is for each.
+    def log_shares(self, cfg: Config, device: torch.device, sent: int) -> None:
+        """Log the processes with their devices, and for each its share and the bytes it sends.
 
         Raises:
             PlatformError: two processes would use the same GPU.
         """
-        if self.size == 1:
-            return
         name = str(device)
         if device.type == "cuda":
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
             name = f"cuda:{torch.cuda.current_device()} ({torch.cuda.get_device_name()}), "
             name += f"CUDA_VISIBLE_DEVICES={visible}"
         local = os.environ.get("LOCAL_RANK", "?")
-        places = [*map(tuple, self.gather([socket.gethostname(), name, local]))]
+        every = self.gather([socket.gethostname(), name, local])
         trainer = cfg.trainer
         if trainer.batch_sentences is not None:
             whole, unit = trainer.batch_sentences, "sentences"
         else:
             whole, unit = trainer.batch_tokens or 0, "tokens"
-        text = "%d processes: a batch of %s %s is about %s for each"
-        log.info(text, self.size, f"{whole:,}", unit, f"{whole / self.size:,.0f}")
-        for rank, (host, where, local) in enumerate(places):
+        text = "%d processes: about %s of the %s %s of a batch each; each sends %s bytes per update"
+        share = f"{whole / self.size:,.0f}"
+        log.info(text, self.size, share, f"{whole:,}", unit, f"{sent:,}")
+        first: dict[tuple[str, str], int] = {}
+        for rank, (host, where, local) in enumerate(every):
             log.info("rank %d is local rank %s on %s: %s", rank, local, host, where)
-            if device.type == "cuda" and places.index(places[rank]) != rank:
-                what = f"and rank {places.index(places[rank])} have the same GPU, {where}"
+            if (other := first.setdefault((host, where), rank)) != rank and device.type == "cuda":
+                what = f"has the GPU of rank {other}, {where}"
                 fix = "Start as many processes as there are GPUs, or give device=cpu."
                 raise self.together(PlatformError(self._name(rank), what, fix))
 
@@ -416,7 +418,8 @@ class FlatGradient:
         self.world.add_(self.flat)
         for weight, view, somewhere in zip(self.weights, views, present, strict=True):
             weight.grad = view.view_as(weight) if somewhere else None
-        return loss[0]
+        summed: Tensor = loss.squeeze(0)
+        return summed
 
 
 # Joining ------------------------------------------------------------------------------------------
@@ -430,14 +433,14 @@ def join() -> World:
     """
     limit = timedelta(seconds=SILENCE)
     try:
-        store, rank, size = next(iter(dist.rendezvous("env://", timeout=limit)))
+        store, rank, size = next(rendezvous("env://", timeout=limit))
         cuda = torch.cuda.is_available() and dist.is_nccl_available()
         if cuda:
             local = int(os.environ.get("LOCAL_RANK", rank))
             torch.cuda.set_device(local % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         # Longer than our own limit, which names who is silent.
-        group = dist.PrefixStore("group", store)
+        group = PrefixStore("group", store)
         dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=2 * limit)
     except (ValueError, RuntimeError) as error:
         what = f"the processes do not find each other ({' '.join(str(error).split())[:200]})"
