@@ -169,6 +169,25 @@ def tell_rows(folder: Path) -> None:
     Trainer._entries = told
 
 
+def tell_bytes(folder: Path) -> None:
+    """Write down what this process sends in each sum of gradients, as the system counts it."""
+    from seq2seq.training.distributed import FlatGradient
+
+    add, sent = FlatGradient.add_, []
+
+    def written() -> int:
+        return int(Path("/proc/self/io").read_text().split("wchar: ")[1].split()[0])
+
+    def told(self: FlatGradient, *arguments: Any) -> Any:
+        before = written()
+        total = add(self, *arguments)
+        sent.append(written() - before)
+        (folder / "sent").write_text(json.dumps(sent))
+        return total
+
+    FlatGradient.add_ = told
+
+
 def fail(_: Path, what: str, update: int) -> None:
     """Fail in the gradient of an update."""
     import torch
@@ -188,7 +207,7 @@ def fail(_: Path, what: str, update: int) -> None:
                 case "memory":
                     raise torch.OutOfMemoryError("CUDA out of memory.")
                 case "hang":
-                    time.sleep(3600)
+                    time.sleep(6)
                 case "die":
                     os.kill(os.getpid(), 9)
                 case "loss":

@@ -1,14 +1,30 @@
 """Training in several processes: exact on any number of them, and all leave together."""
 
 import json
+import os
+import random
+import re
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
 from ranks import Ranks, run_ranks
-from runs import composed, run_new, template_pairs, tokenized_run, write_corpus
+from runs import (
+    ROOT,
+    composed,
+    environment,
+    run_new,
+    template_pairs,
+    tokenized_run,
+    write_corpus,
+)
 from storms import Zygote, difference
 
 from seq2seq.config.schema import Stage
@@ -76,6 +92,12 @@ def bench(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def both(bench) -> Path:
+    """Two processes, in float32."""
+    return bench.trained(2)
+
+
+@pytest.fixture(scope="module")
 def alone(bench) -> Path:
     """One process, in float64."""
     return bench.trained(1, hooks=[DOUBLE])
@@ -119,10 +141,10 @@ def test_X1_any_number_of_processes_computes_the_same(bench, alone, size, hooks)
 
 
 @pytest.mark.e2e
-def test_X3_X8_X10_L9_three_processes_agree_read_each_pair_once_and_one_writes(bench, alone):
+def test_X3_X8_X10_X15_L9_three_processes_agree_and_one_writes(bench, alone):
     """The same numbers everywhere; the shares of an update are its batch; rank 0 opens files."""
-    hooks = [DOUBLE, (None, ["tell_state"]), (None, ["tell_rows"]), (None, ["tell_writes"])]
-    ranks = bench.train(3, hooks=hooks)
+    told = ("tell_state", "tell_rows", "tell_writes", "tell_bytes")
+    ranks = bench.train(3, hooks=[DOUBLE, *((None, [name]) for name in told)])
     assert ranks.codes == [0] * 3, [child.err for child in ranks.children]
     assert_same(bench.root, alone)
 
@@ -136,6 +158,10 @@ def test_X3_X8_X10_L9_three_processes_agree_read_each_pair_once_and_one_writes(b
     size = len((bench.root / "corpus/train.source").read_text("utf-8").splitlines())
     assert sorted(read[:size]) == [*range(size)], "the first epoch"
 
+    counted = re.search(r"each sends ([\d,]+) bytes", ranks.children[0].err)
+    for sent in ranks.told("sent"):
+        assert np.median(sent) == pytest.approx(int(counted[1].replace(",", "")), rel=0.02)
+
     leader, *others = ranks.told("writes")
     assert sum(str(bench.root) in path or path.startswith("run") for path in leader) > 20
     for writes in others:
@@ -143,8 +169,8 @@ def test_X3_X8_X10_L9_three_processes_agree_read_each_pair_once_and_one_writes(b
 
 
 @pytest.mark.e2e
-def test_X2_the_same_number_of_processes_repeats_bit_for_bit(bench):
-    assert difference(bench.trained(2), bench.trained(2)) is None
+def test_X2_the_same_number_of_processes_repeats_bit_for_bit(bench, both):
+    assert difference(bench.trained(2), both) is None
 
 
 @pytest.mark.e2e
@@ -171,3 +197,171 @@ def test_X5_a_mean_of_means_is_noticed(bench, alone):
     """The division that other programs make is not what one process computes."""
     root = bench.trained(2, hooks=[DOUBLE, (None, ["mean_of_means"])])
     assert distances(root, alone)[1] > 1e-4
+
+
+# Leaving together ---------------------------------------------------------------------------------
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("what", "code", "parts"),
+    [
+        ("bug", 70, ["rank 1 of 2 on ", "ZeroDivisionError: a bug", "run/crash/"]),
+        ("memory", 8, ["run: out of memory at update 7 on rank 1 with ", " pairs of up to "]),
+        ("loss", 6, ["run: loss is nan at update 7 (batch of ", "on rank 1)"]),
+        ("gradient", 6, ["run: gradient norm is nan at update 7", ", first in ", "on rank 1)"]),
+        ("die", 5, ["rank 1 of 2 on ", "does not answer any more. Resume the run"]),
+        ("hang", 5, ["rank 1 of 2 on ", "does not answer for 3 s. Resume the run"]),
+    ],
+)
+def test_X7_one_process_fails_and_all_leave(bench, both, what, code, parts):
+    """Within 30 s, with one line that names the rank; resumed, nothing is lost by it."""
+    hooks = [(1, ["fail", what, 7]), (None, ["impatient", 3.0, 2.0])]
+    ranks = bench.train(2, hooks=hooks)
+    assert [*ranks.codes] == [code, -9 if what == "die" else code]
+    assert ranks.seconds < 30
+    [line] = ranks.lines
+    for part in parts:
+        assert part in line
+    failures = bench.root / "crash/failures.json"
+    assert failures.exists() == (code in (6, 70))
+    if what == "bug":
+        [trace] = bench.root.glob("crash/*.txt")
+        assert "raise ZeroDivisionError" in trace.read_text("utf-8")
+    if what in ("die", "memory"):
+        assert difference(bench.trained(2, root=bench.root), both) is None
+
+
+@pytest.mark.e2e
+def test_X3_a_run_goes_on_in_any_number_of_processes(bench, alone):
+    """Two, of which one dies; three, of which one dies; one. Each change is logged and recorded."""
+    sizes, root = (2, 3, 1), None
+    for size, update in zip(sizes, (7, 6, 0), strict=True):
+        hooks = [DOUBLE, (size - 1, ["fail", "die", update]), (None, ["impatient", 60.0, 2.0])]
+        ranks = bench.train(size, root=root, hooks=hooks if update else [DOUBLE])
+        root = bench.root
+        assert ranks.codes == ([5] * (size - 1) + [-9] if update else [0])
+        if size != 2:
+            changed = f"processes {5 - size if size == 3 else 3} -> {size} (the same batches and"
+            assert f"from here on not bit-exact: {changed}" in ranks.children[0].err
+    assert_same(root, alone)
+    restarts = json.loads((root / "run.json").read_text("utf-8"))["restarts"]
+    assert [restart["processes"] for restart in restarts] == [*sizes]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("count", [2, pytest.param(50, marks=pytest.mark.slow)])
+def test_X3_K1_any_rank_killed_anywhere(bench, both, alone, tally, count):
+    """In an update, a validation, a save: with as many processes the same bits, else the same."""
+    held = 0
+    for trial in range(count):
+        rng = random.Random(trial)
+        size, rank = (3, rng.randrange(3)) if trial % 2 else (2, rng.randrange(2))
+        double = [DOUBLE] * (size == 3)
+
+        def kill(children, rank=rank, rng=rng) -> None:
+            for _ in range(rng.randrange(5, 90)):
+                if children[rank].next_mark() is None:
+                    break
+            time.sleep(rng.uniform(0, 0.02))
+            children[rank].send(signal.SIGKILL)
+
+        hooks = [*double, (None, ["impatient", 60.0, 2.0])]
+        ranks = bench.train(size, hooks=hooks, then=kill, marks=(rank,))
+        root = bench.root
+        assert -9 in ranks.codes
+        if size == 2:
+            held += difference(bench.trained(2, root=root), both) is None
+        else:
+            assert_same(bench.trained(rng.choice([1, 2, 3]), root=root, hooks=double), alone)
+            held += 1
+    tally("X3", "SIGKILL to any rank at a random place, then resumed", held, count)
+    assert held == count
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("ranks", "mark"), [((1,), "+update"), ((0, 1), "+validation")])
+def test_X6_a_signal_to_one_or_all_stops_all(bench, both, ranks, mark):
+    """One checkpoint, the exit code of the signal, and the same result once resumed."""
+
+    def stop(children) -> None:
+        assert children[ranks[0]].until(mark, 2)
+        for rank in ranks:
+            children[rank].send(signal.SIGTERM)
+
+    found = bench.train(2, then=stop, marks=(ranks[0],))
+    assert found.codes == [143, 143], [child.err for child in found.children]
+    [line] = found.lines
+    assert line.startswith("stopped: run: saved at update ")
+    assert "(SIGTERM). Continue with: " in line
+    assert difference(bench.trained(2, root=bench.root), both) is None
+
+
+# torchrun itself ----------------------------------------------------------------------------------
+
+
+ONE_HOST = ("--standalone", "--nproc-per-node=2")
+
+
+def torchrun(bench: Bench, *words: str, **options) -> subprocess.Popen[str]:
+    """`torchrun ... train.py +experiment=debug ...`, on the same corpus as the bench."""
+    command = [sys.executable, "-m", "torch.distributed.run", *words]
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    folder = bench.folder / "torchrun"
+    folder.mkdir(exist_ok=True)
+    return subprocess.Popen(command, cwd=folder, env=environment(), **pipes, **options)
+
+
+def begun(folder: Path, name: str) -> list[str]:
+    """What makes in a folder the run that a bench trains."""
+    names = write_corpus(folder / "corpus", template_pairs(120), 8)
+    stages = ["stages=[tokenize,train]", "tokenizer.vocab_size=100", f"run_dir={name}"]
+    return [str(ROOT / "train.py"), "+experiment=debug", *names, *CHANGES, *stages]
+
+
+@pytest.mark.slow
+def test_X11_after_a_kill_torchrun_starts_again_and_the_run_goes_on(bench, both):
+    process = torchrun(
+        bench, *ONE_HOST, "--max-restarts=2", *begun(bench.folder / "again", "again")
+    )
+    root = bench.folder / "torchrun/again"
+    deadline = time.monotonic() + 300
+    while not (root / "checkpoints/update-00000005").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    [child, *_] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    _, err = process.communicate(timeout=500)
+    assert process.returncode == 0, err
+    assert err.count("continuing from ") == 1
+    assert difference(root, both) is None
+
+
+@pytest.mark.slow
+def test_X12_two_nodes_on_the_loopback_address(bench, both):
+    """Each is a torchrun with one process; they meet at an address."""
+    store = socket.create_server(("127.0.0.1", 0))
+    address = f"--rdzv-endpoint=127.0.0.1:{store.getsockname()[1]}"
+    store.close()
+    words = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=x12", address]
+    words += begun(bench.folder / "nodes", "nodes")
+    nodes = [torchrun(bench, *words) for _ in range(2)]
+    for node in nodes:
+        _, err = node.communicate(timeout=500)
+        assert node.returncode == 0, err
+    assert difference(bench.folder / "torchrun/nodes", both) is None
+
+
+@pytest.mark.slow
+def test_X6_sigterm_to_torchrun_stops_the_run(bench, both):
+    """torchrun passes it on and exits with 1; the run is saved once and goes on."""
+    process = torchrun(bench, *ONE_HOST, *begun(bench.folder / "stopped", "stopped"))
+    root = bench.folder / "torchrun/stopped"
+    deadline = time.monotonic() + 300
+    while not (root / "checkpoints/update-00000005").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=500)
+    assert process.returncode == 1, err
+    [line] = [line for line in err.splitlines() if line.startswith("stopped: ")]
+    assert "(SIGTERM). Continue with: " in line
+    assert difference(bench.trained(2, root=root), both) is None

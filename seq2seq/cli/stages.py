@@ -194,7 +194,8 @@ def train(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> 
         world.told("prepared")
     with stop.interruptible():
         trainer = trainer_of(cfg, run, stop, world)
-    world.log_shares(cfg, trainer.device)
+    if trainer.flat is not None:
+        world.log_shares(cfg, trainer.device, trainer.flat.bytes_sent)
     keep_freed_memory()
     begun_at = trainer.progress.update
     progress = trainer.fit()

@@ -165,7 +165,12 @@ def run_rank(raw: DictConfig) -> None:
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise UsageError("--multirun", "is for one process", "Start each run by torchrun.")
         if world.leads:
-            cfg, run = begin_or_reopen(raw, world.size)
+            begun = world.begun()
+            if begun is not None and raw.resume is None:
+                cfg, run = reopen(begun, [], world.size)
+            else:
+                cfg, run = begin_or_reopen(raw, world.size)
+            world.remember(run.root)
             world.tell("run", [str(run.root.resolve()), to_json(cfg)])
             named = raw.run_dir is not None or raw.resume is not None
             if not cfg.stages:

@@ -21,6 +21,7 @@ from seq2seq.run.reading import expected
 RECORD, FORMAT = "run.json", 2
 """Runs since format 2 have checksums of their results in `checksums.json`."""
 PACKAGES = ("torch", "sentencepiece", "sacremoses", "sacrebleu", "datasets", "numpy")
+_MEANING = {"processes": " (the same batches and draws; sums are rounded in another order)"}
 _DIRECTORIES = re.compile(
     r"""(?<![^\s=:,\['"])"""
     r"""(?:(?:~[^/\s]*)?/(?:[^/,\]'"\n]*/)*|(?:[A-Za-z]:|\\)[\\/](?:[^\\/,\]'"\n]*[\\/])*)"""
@@ -105,7 +106,7 @@ def note_restart(run: RunDir, cfg: Config, processes: int = 1) -> list[str]:
     with expected(path):
         last = ([*kept["restarts"]] or [kept])[-1]
         differences = [
-            printable(f"{name} {before} -> {after}")
+            printable(f"{name} {before} -> {after}{_MEANING.get(name, '')}")
             for name, before, after in (
                 ("torch", last["packages"]["torch"], now["packages"]["torch"]),
                 ("processes", last.get("processes", 1), now["processes"]),

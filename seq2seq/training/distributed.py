@@ -16,12 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from seq2seq.config.schema import Config
 from seq2seq.data.store import Lengths
@@ -34,10 +37,12 @@ from seq2seq.run.errors import (
     print_error,
 )
 from seq2seq.run.memory import ADVICE, OutOfMemory, is_out_of_memory
+from seq2seq.run.naming import CONFIG
 from seq2seq.run.signals import Interrupted, StopRequest
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+E = TypeVar("E", bound=UserError)
 
 SILENCE = 600.0
 """Seconds that processes wait for one that does not come to an exchange."""
@@ -45,6 +50,7 @@ ANSWER = 10.0
 """Seconds to answer a roll call, or for the leading process to pass on a message."""
 _SLICE = timedelta(seconds=0.25)
 """Time between two checks of signals and messages during a wait."""
+_RUN = "seq2seq/run"
 _SLICE_IS_OVER = "Operation timed out!"
 _RESUME = "Resume the run; any number of processes will do."
 
@@ -68,6 +74,7 @@ class World:
 
     def __init__(self, rank: int = 0, size: int = 1, store: Any = None) -> None:
         self.rank, self.size, self._store = rank, size, store
+        self._lasting = getattr(store, "underlying_store", store)  # without the prefix of a restart
         self._speaker = 0  # the rank that prints an error
         self._agreed = False  # the error was raised in every process, or is another's
 
@@ -153,6 +160,19 @@ class World:
             time.sleep(_SLICE.total_seconds())
         return json.loads(self._store.get(name))
 
+    def remember(self, root: Path) -> None:
+        """Note the directory of the run for a restart by torchrun, whose store outlives it."""
+        self._lasting.set(_RUN, str(root.resolve()))
+
+    def begun(self) -> Path | None:
+        """Return the run that the processes worked on before torchrun restarted them."""
+        if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
+            return None
+        if not self._lasting.check([_RUN]):
+            return None
+        root = Path(self._lasting.get(_RUN).decode())
+        return root if (root / CONFIG).exists() else None
+
     def _has(self, name: str) -> bool:
         try:
             return bool(self._store.check([name]))
@@ -213,7 +233,7 @@ class World:
 
     # Leaving -------------------------------------------------------------------------------------
 
-    def together(self, error: UserError) -> UserError:
+    def together(self, error: E) -> E:
         """Return an error that every process raises here; only the leading one will print it."""
         self._agreed = True
         return error
@@ -281,32 +301,32 @@ class World:
         finally:
             logger.removeHandler(handler)
 
-    def log_shares(self, cfg: Config, device: torch.device) -> None:
-        """Log the processes with their devices, and what a batch is for each.
+    def log_shares(self, cfg: Config, device: torch.device, sent: int) -> None:
+        """Log the processes with their devices, and for each its share and the bytes it sends.
 
         Raises:
             PlatformError: two processes would use the same GPU.
         """
-        if self.size == 1:
-            return
         name = str(device)
         if device.type == "cuda":
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
             name = f"cuda:{torch.cuda.current_device()} ({torch.cuda.get_device_name()}), "
             name += f"CUDA_VISIBLE_DEVICES={visible}"
         local = os.environ.get("LOCAL_RANK", "?")
-        places = [*map(tuple, self.gather([socket.gethostname(), name, local]))]
+        every = self.gather([socket.gethostname(), name, local])
         trainer = cfg.trainer
         if trainer.batch_sentences is not None:
             whole, unit = trainer.batch_sentences, "sentences"
         else:
             whole, unit = trainer.batch_tokens or 0, "tokens"
-        text = "%d processes: a batch of %s %s is about %s for each"
-        log.info(text, self.size, f"{whole:,}", unit, f"{whole / self.size:,.0f}")
-        for rank, (host, where, local) in enumerate(places):
+        text = "%d processes: about %s of the %s %s of a batch each; each sends %s bytes per update"
+        share = f"{whole / self.size:,.0f}"
+        log.info(text, self.size, share, f"{whole:,}", unit, f"{sent:,}")
+        first: dict[tuple[str, str], int] = {}
+        for rank, (host, where, local) in enumerate(every):
             log.info("rank %d is local rank %s on %s: %s", rank, local, host, where)
-            if device.type == "cuda" and places.index(places[rank]) != rank:
-                what = f"and rank {places.index(places[rank])} have the same GPU, {where}"
+            if (other := first.setdefault((host, where), rank)) != rank and device.type == "cuda":
+                what = f"has the GPU of rank {other}, {where}"
                 fix = "Start as many processes as there are GPUs, or give device=cpu."
                 raise self.together(PlatformError(self._name(rank), what, fix))
 
@@ -398,7 +418,8 @@ class FlatGradient:
         self.world.add_(self.flat)
         for weight, view, somewhere in zip(self.weights, views, present, strict=True):
             weight.grad = view.view_as(weight) if somewhere else None
-        return loss[0]
+        summed: Tensor = loss.squeeze(0)
+        return summed
 
 
 # Joining ------------------------------------------------------------------------------------------
@@ -412,14 +433,14 @@ def join() -> World:
     """
     limit = timedelta(seconds=SILENCE)
     try:
-        store, rank, size = next(iter(dist.rendezvous("env://", timeout=limit)))
+        store, rank, size = next(rendezvous("env://", timeout=limit))
         cuda = torch.cuda.is_available() and dist.is_nccl_available()
         if cuda:
             local = int(os.environ.get("LOCAL_RANK", rank))
             torch.cuda.set_device(local % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         # Longer than our own limit, which names who is silent.
-        group = dist.PrefixStore("group", store)
+        group = PrefixStore("group", store)
         dist.init_process_group(backend, store=group, rank=rank, world_size=size, timeout=2 * limit)
     except (ValueError, RuntimeError) as error:
         what = f"the processes do not find each other ({' '.join(str(error).split())[:200]})"

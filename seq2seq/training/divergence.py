@@ -17,7 +17,7 @@ from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import seed_others
 from seq2seq.run import crash
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import DivergedError, PlatformError, RunDirError, UserError
+from seq2seq.run.errors import DivergedError, PlatformError, RunDirError
 from seq2seq.run.jsonable import to_json
 from seq2seq.training.checkpoint import TrainingState
 from seq2seq.training.distributed import ALONE, World
@@ -90,7 +90,7 @@ class Guard:
             raise self._diverged(step, what, norm)
         return explosions + 1
 
-    def _diverged(self, step: Step, what: str, norm: float) -> UserError:
+    def _diverged(self, step: Step, what: str, norm: float) -> DivergedError:
         # The loss of each sentence, recomputed with the random draws of the update.
         shares = self.world.gather(self._share(step))
         losses = [*chain(*(share["loss"] for share in shares))]

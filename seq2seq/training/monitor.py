@@ -116,8 +116,8 @@ class Monitor:
             with self._harmless("update ratios"):
                 self.ratios = self.probe.ratios(before)
 
-    def update(self, stats: UpdateStats, batch: Batch) -> None:
-        """Add one update and its batch; write to the log every `logging.every` updates."""
+    def update(self, stats: UpdateStats, batch: Batch | None) -> None:
+        """Add one update; write to the log, and probe the batch, every `logging.every` updates."""
         # Checkpoints save the sums since the last log line, so a resumed run continues them.
         progress = self.progress
         progress.window_updates += 1
@@ -133,6 +133,7 @@ class Monitor:
         with self._harmless("progress bar"):
             self.bar.update()
         if progress.update % self.cfg.logging.every == 0:
+            assert batch is not None
             self._log(stats.lr, self._probed(batch))
 
     def _probed(self, batch: Batch) -> dict[str, float]:

@@ -252,8 +252,9 @@ class Trainer:
         progress.updates_in_parts += bool(agreed.split)
         if self.monitor:
             # What is shown of a batch does not depend on the number of processes.
-            whole = self.world.size == 1 or number % self.cfg.logging.every
-            batch = step.batch if whole else self._batch(rows, number).to(self.device)
+            batch = step.batch
+            if self.world.size > 1 and number % self.cfg.logging.every == 0:
+                batch = self._batch(rows, number).to(self.device)
             self.monitor.update(stats, batch)
             if agreed.split:
                 self.monitor.in_parts(agreed.split)

@@ -76,8 +76,11 @@ def validate(
     """
     limit, directions = cfg.trainer.validation_sentences, data.validation_directions
     rows = sorted(chain(*(rows[:limit] for rows in rows_of(directions).values())))
-    columns = (directions, data.validation_source, data.validation_references)
-    shown = Shown(*([column[row] for row in rows] for column in columns))
+    shown = Shown(
+        [directions[row] for row in rows],
+        [data.validation_source[row] for row in rows],
+        [data.validation_references[row] for row in rows],
+    )
 
     # The share of this process, which a stop request may interrupt
     attempt = Attempt(world, stop)
