@@ -89,25 +89,24 @@ def double(_: Path) -> None:
 
 def accumulate(_: Path, parts: int) -> None:
     """Compute every update in parts, which a resumed run could not change."""
-    from seq2seq.config.schema import TrainerConfig
-    from seq2seq.training.trainer import Trainer
+    from seq2seq.training import trainer
 
-    gradient = Trainer._gradient
-
-    def in_parts(self: Trainer, *arguments: Any) -> Any:
-        trainer: TrainerConfig = self.cfg.trainer
-        trainer.accumulate = parts
-        return gradient(self, *arguments)
-
-    Trainer._gradient = in_parts
+    gradient = trainer.accumulated_gradient
+    trainer.accumulated_gradient = lambda *given: gradient(*given[:4], parts, *given[5:])
 
 
 def mean_of_means(_: Path) -> None:
     """What many do: divide by the tokens of the own share, then take the mean over processes."""
-    from seq2seq.training.trainer import Trainer
+    from seq2seq.training import trainer
 
-    gradient = Trainer._gradient
-    Trainer._gradient = lambda self, step, _: gradient(self, step, 2 * step.sizes[0])
+    gradient = trainer.accumulated_gradient
+
+    def of_own_tokens(model: Any, objective: Any, batch: Any, *given: Any) -> Any:
+        *others, (sentences, _) = given
+        whole = sentences, 2 * int(batch.tgt_mask.sum()) if batch else 0
+        return gradient(model, objective, batch, *others, whole)
+
+    trainer.accumulated_gradient = of_own_tokens
 
 
 def tell_state(folder: Path) -> None:

@@ -12,7 +12,7 @@ import os
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from itertools import accumulate, pairwise
@@ -354,6 +354,11 @@ ALONE = World()
 class Attempt:
     """Work that a process may have to give up; the others hear of it at their next exchange.
 
+    with attempt():
+        ...  # is cut short if a stop request interrupts it, or memory runs out
+
+    One process alone raises what several catch.
+
     Args:
         world: The processes.
         stop: May interrupt the work.
@@ -363,23 +368,19 @@ class Attempt:
         self.world, self.stop = world, stop
         self.interrupted, self.shortage = False, ""
 
-    def __call__(self, work: Callable[[], T]) -> T | None:
-        """Return the result of the work; None if this or earlier work was given up.
-
-        One process alone raises what several catch.
-        """
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Surround the work."""
         if self.world.size == 1:
             with self.stop.interruptible():
-                return work()
-        if self.interrupted or self.shortage:
-            return None
+                yield
+            return
         try:
             with OutOfMemory() as oom, self.stop.interruptible():
-                return work()
+                yield
         except Interrupted:
             self.interrupted = True
         self.shortage = oom.message or ""
-        return None
 
 
 class FlatGradient:

@@ -121,8 +121,33 @@ class Trainer:
                 deadline=self.deadline,
             )
         warn_of_warmup(self.cfg.scheduler, self.last_update)
+        with self._saving():
+            # Updates, with validations and checkpoints in between
+            self._catch_up()
+            for rows in self._batches():
+                with OutOfMemory() as oom:
+                    stop = self._update(rows)
+                if oom:
+                    raise self._too_large(rows)
+                if self.progress.update % self.cfg.trainer.validate_every == 0:
+                    self._validate()
+                elif self.progress.update % self.cfg.trainer.checkpoint_every == 0:
+                    self._save()
+                # Alone, this process need not wait for the next update to hear of a stop.
+                if stop or (self.world.size == 1 and self._is_to_stop()):
+                    self._stop()
+            # A limit is reached: validate the last update.
+            if self.progress.validated != self.progress.update:
+                self._validate()
+            if self.monitor:
+                self.monitor.close(best=selection.best_value(self.progress, self.cfg.trainer))
+        return self.progress
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Save what an interrupt or the loss of another process would cost; note a bug."""
         try:
-            self._train()
+            yield
         except Interrupted:  # the state is that of the last complete update
             self._stop()
         except LostError:  # like an interrupt, it comes before the weights change
@@ -137,28 +162,6 @@ class Trainer:
         finally:
             if self.monitor:
                 self.monitor.close()
-        return self.progress
-
-    def _train(self) -> None:
-        """Make updates, with validations and checkpoints in between, until a limit is reached."""
-        self._catch_up()
-        for rows in self._batches():
-            with OutOfMemory() as oom:
-                stop = self._update(rows)
-            if oom:
-                raise self._too_large(rows)
-            if self.progress.update % self.cfg.trainer.validate_every == 0:
-                self._validate()
-            elif self.progress.update % self.cfg.trainer.checkpoint_every == 0:
-                self._save()
-            # Alone, this process need not wait for the next update to hear of a stop.
-            if stop or (self.world.size == 1 and self._is_to_stop()):
-                self._stop()
-        # A limit is reached: validate the last update.
-        if self.progress.validated != self.progress.update:
-            self._validate()
-        if self.monitor:
-            self.monitor.close(best=selection.best_value(self.progress, self.cfg.trainer))
 
     def _catch_up(self) -> None:
         """Finish what an interrupted process left undone after its last update."""
@@ -220,11 +223,17 @@ class Trainer:
         rate = self._set_rate(number)
 
         # Batch and gradient: the only long part, which a stop request may interrupt.
-        attempt = Attempt(self.world, self.stop)
-        step = attempt(lambda: self._share(rows, number))
+        attempt, step, gradient = Attempt(self.world, self.stop), None, None
+        with attempt():
+            step = self._share(rows, number)
         waited = time.perf_counter() - start
         target_tokens, *sizes = self.world.sums(step.sizes if step else [0, 0, 0])
-        gradient = attempt(lambda: self._gradient(step, target_tokens))
+        if step is not None:
+            with attempt():
+                seed_others(self.cfg.seed, number)
+                whole = len(rows), target_tokens
+                own = step.batch, step.keys, cfg.accumulate
+                gradient = accumulated_gradient(self.model, self.objective, *own, self.cfg, whole)
         agreed = self._agree(attempt, gradient, rows)
         assert step is not None
         step = replace(step, is_finite=agreed.own_is_finite)
@@ -279,20 +288,6 @@ class Trainer:
         batch = self._batch(rows, number, own)
         sizes = int(batch.tgt_mask.sum()), batch.count_tokens(), batch.num_cells
         return Step(number, keys, rows, batch.to(self.device), sizes)
-
-    def _gradient(self, step: Step | None, target_tokens: int) -> Gradient:
-        """Compute the gradient of a share, of a batch with so many target tokens in all."""
-        assert step is not None
-        seed_others(self.cfg.seed, step.number)
-        return accumulated_gradient(
-            self.model,
-            self.objective,
-            step.batch,
-            step.keys,
-            self.cfg.trainer.accumulate,
-            self.cfg,
-            (len(step.rows), target_tokens),
-        )
 
     def _agree(self, attempt: Attempt, gradient: Gradient | None, rows: Sequence[int]) -> Agreed:
         """Sum the gradients of all shares, unless a process has to give up.

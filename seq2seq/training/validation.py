@@ -83,10 +83,11 @@ def validate(
     )
 
     # The share of this process, which a stop request may interrupt
-    attempt = Attempt(world, stop)
+    attempt, share = Attempt(world, stop), None
     model.eval()
     try:
-        share = attempt(lambda: _share(model, data, shown, cfg, stop, world))
+        with attempt():
+            share = _share(model, data, shown, cfg, stop, world)
     finally:
         model.train()
     if attempt.shortage:
