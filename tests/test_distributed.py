@@ -10,11 +10,15 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
+import test_minimum_risk as risk
+import torch
+from conftest import FAMILY, TINY, random_batch, tiny_model
 from ranks import Ranks, run_ranks
 from runs import (
     ROOT,
@@ -26,9 +30,15 @@ from runs import (
     write_corpus,
 )
 from storms import Zygote, difference
+from test_guided_alignment import GUIDED, linked_batch
+from test_objective import SIZES
 
-from seq2seq.config.schema import Stage
+from seq2seq.config.registry import build
+from seq2seq.config.schema import Candidates, Config, Normalize, RDropConfig, SimCutConfig, Stage
+from seq2seq.model.draws import name_sites
 from seq2seq.training.distributed import World
+from seq2seq.training.gradient import accumulated_gradient
+from seq2seq.training.objective import draw_keys
 
 DOUBLE = (None, ["double"])
 
@@ -46,6 +56,48 @@ def test_X4_shares_are_the_batch_and_balanced(size):
         assert np.concatenate(parts).tolist() == lengths.tolist()
         for part in parts:
             assert abs(part.sum() - lengths.sum() / size) <= lengths.max()
+
+
+DROPPED = {"embedding_dropout": 0.3}
+OBJECTIVES = {
+    "rdrop": lambda: (tiny_model(2, **DROPPED), random_batch(2, SIZES), with_(RDropConfig())),
+    "simcut": lambda: (tiny_model(2, **DROPPED), random_batch(2, SIZES), with_(SimCutConfig())),
+    "hard": lambda: (tiny_model(3, attention=FAMILY["hard"]), random_batch(3, SIZES), TINY),
+    "guided": lambda: (tiny_model(4, **DROPPED), linked_batch(4), with_(GUIDED)),
+    "risk": lambda: (*risk.toy(tiny_model), risk.config(candidates=Candidates.samples, count=3)),
+}
+"""A model, a batch and a config for each loss that is more than a sum over tokens."""
+
+
+def with_(objective: object) -> Config:
+    return replace(TINY, objective=objective)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("normalize", [Normalize.none, Normalize.words, Normalize.sentences])
+def test_X1_every_objective_is_the_sum_of_its_shares(name, normalize):
+    model, batch, cfg = OBJECTIVES[name]()
+    cfg = replace(cfg, trainer=replace(cfg.trainer, normalize=normalize, label_smoothing=0.1))
+    letters = (risk.Letters(), risk.Letters())
+    objective = build(cfg.objective, cfg, letters if name == "risk" else ())
+    name_sites(model.train())
+    count, tokens = batch.num_sentences, int(batch.tgt_mask.sum())
+    keys = draw_keys(3, 5, count, objective.passes)
+
+    def gradient(part, own=slice(None), whole=None) -> dict[str, torch.Tensor]:
+        accumulated_gradient(model, objective, part, keys[own], 1, cfg, whole)
+        return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+    expected, found = gradient(batch), {}
+    lengths = (batch.src_mask.sum(dim=1) + batch.tgt_mask.sum(dim=1)).numpy()
+    for rank in range(4):
+        own = World(rank, 4).share(lengths, rank)
+        part = batch.each(lambda tensor, own=own: tensor[own]) if range(count)[own] else None
+        for n, grad in gradient(part, own, (count, tokens)).items():
+            found[n] = found.get(n, 0) + grad
+    assert found.keys() == expected.keys()
+    for n, grad in expected.items():
+        torch.testing.assert_close(found[n], grad, rtol=1e-9, atol=1e-12)
 
 
 # Whole trainings ----------------------------------------------------------------------------------
