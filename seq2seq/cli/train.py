@@ -209,7 +209,7 @@ def begin_or_reopen(raw: DictConfig, processes: int = 1) -> tuple[Config, RunDir
 
 
 def begin(
-    raw: DictConfig, typed: Sequence[str], sweep_dir: Path | None, processes: int
+    raw: DictConfig, typed: Sequence[str], sweep_dir: Path | None, processes: int = 1
 ) -> tuple[Config, RunDir]:
     """Check the composed config, and make its run directory or open one that it has begun.
 
