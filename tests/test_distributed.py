@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -355,13 +357,28 @@ def test_X6_a_signal_to_one_or_all_stops_all(bench, both, ranks, mark):
 ONE_HOST = ("--standalone", "--nproc-per-node=2")
 
 
-def torchrun(bench: Bench, *words: str, **options) -> subprocess.Popen[str]:
-    """`torchrun ... train.py +experiment=debug ...`, on the same corpus as the bench."""
-    command = [sys.executable, "-m", "torch.distributed.run", *words]
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+@contextmanager
+def torchrun(bench: Bench, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Start torchrun; yield it, and the file that its stderr goes to."""
     folder = bench.folder / "torchrun"
     folder.mkdir(exist_ok=True)
-    return subprocess.Popen(command, cwd=folder, env=environment(), **pipes, **options)
+    command = [sys.executable, "-m", "torch.distributed.run", *words]
+    path = folder / f"{len([*folder.iterdir()])}.err"
+    with path.open("wb") as err:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(), stderr=err, stdout=subprocess.DEVNULL
+        )
+        try:
+            yield process, path
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
 
 
 def begun(folder: Path, name: str) -> list[str]:
@@ -373,47 +390,40 @@ def begun(folder: Path, name: str) -> list[str]:
 
 @pytest.mark.slow
 def test_X11_after_a_kill_torchrun_starts_again_and_the_run_goes_on(bench, both):
-    process = torchrun(
-        bench, *ONE_HOST, "--max-restarts=2", *begun(bench.folder / "again", "again")
-    )
+    words = [*ONE_HOST, "--max-restarts=2", *begun(bench.folder / "again", "again")]
     root = bench.folder / "torchrun/again"
-    deadline = time.monotonic() + 300
-    while not (root / "checkpoints/update-00000005").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    [child, *_] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(child), signal.SIGKILL)
-    _, err = process.communicate(timeout=500)
-    assert process.returncode == 0, err
-    assert err.count("continuing from ") == 1
+    with torchrun(bench, *words) as (process, err):
+        wait_for(root / "checkpoints/update-00000005", process)
+        ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(ranks[-1]), signal.SIGKILL)
+        assert process.wait(500) == 0, err.read_text("utf-8")
+    assert err.read_text("utf-8").count("continuing from ") == 1
     assert difference(root, both) is None
 
 
 @pytest.mark.slow
 def test_X12_two_nodes_on_the_loopback_address(bench, both):
     """Each is a torchrun with one process; they meet at an address."""
-    store = socket.create_server(("127.0.0.1", 0))
-    address = f"--rdzv-endpoint=127.0.0.1:{store.getsockname()[1]}"
-    store.close()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}"
     words = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=x12", address]
     words += begun(bench.folder / "nodes", "nodes")
-    nodes = [torchrun(bench, *words) for _ in range(2)]
-    for node in nodes:
-        _, err = node.communicate(timeout=500)
-        assert node.returncode == 0, err
+    with torchrun(bench, *words) as (one, err), torchrun(bench, *words) as (other, _):
+        assert one.wait(500) == 0, err.read_text("utf-8")
+        assert other.wait(60) == 0
     assert difference(bench.folder / "torchrun/nodes", both) is None
 
 
 @pytest.mark.slow
 def test_X6_sigterm_to_torchrun_stops_the_run(bench, both):
     """torchrun passes it on and exits with 1; the run is saved once and goes on."""
-    process = torchrun(bench, *ONE_HOST, *begun(bench.folder / "stopped", "stopped"))
     root = bench.folder / "torchrun/stopped"
-    deadline = time.monotonic() + 300
-    while not (root / "checkpoints/update-00000005").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=500)
-    assert process.returncode == 1, err
-    [line] = [line for line in err.splitlines() if line.startswith("stopped: ")]
+    words = [*ONE_HOST, *begun(bench.folder / "stopped", "stopped")]
+    with torchrun(bench, *words) as (process, err):
+        wait_for(root / "checkpoints/update-00000005", process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(500) == 1
+    said = err.read_text("utf-8").splitlines()
+    [line] = [line for line in said if line.startswith("stopped: ")]
     assert "(SIGTERM). Continue with: " in line
     assert difference(bench.trained(2, root=root), both) is None
