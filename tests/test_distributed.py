@@ -10,11 +10,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.torch
+import test_minimum_risk as risk
+import torch
+from conftest import FAMILY, TINY, random_batch, tiny_model
 from ranks import Ranks, run_ranks
 from runs import (
     ROOT,
@@ -26,9 +32,15 @@ from runs import (
     write_corpus,
 )
 from storms import Zygote, difference
+from test_guided_alignment import GUIDED, linked_batch
+from test_objective import SIZES
 
-from seq2seq.config.schema import Stage
+from seq2seq.config.registry import build
+from seq2seq.config.schema import Candidates, Config, Normalize, RDropConfig, SimCutConfig, Stage
+from seq2seq.model.draws import name_sites
 from seq2seq.training.distributed import World
+from seq2seq.training.gradient import accumulated_gradient
+from seq2seq.training.objective import draw_keys
 
 DOUBLE = (None, ["double"])
 
@@ -46,6 +58,48 @@ def test_X4_shares_are_the_batch_and_balanced(size):
         assert np.concatenate(parts).tolist() == lengths.tolist()
         for part in parts:
             assert abs(part.sum() - lengths.sum() / size) <= lengths.max()
+
+
+DROPPED = {"embedding_dropout": 0.3}
+OBJECTIVES = {
+    "rdrop": lambda: (tiny_model(2, **DROPPED), random_batch(2, SIZES), with_(RDropConfig())),
+    "simcut": lambda: (tiny_model(2, **DROPPED), random_batch(2, SIZES), with_(SimCutConfig())),
+    "hard": lambda: (tiny_model(3, attention=FAMILY["hard"]), random_batch(3, SIZES), TINY),
+    "guided": lambda: (tiny_model(4, **DROPPED), linked_batch(4), with_(GUIDED)),
+    "risk": lambda: (*risk.toy(tiny_model), risk.config(candidates=Candidates.samples, count=3)),
+}
+"""A model, a batch and a config for each loss that is more than a sum over tokens."""
+
+
+def with_(objective: object) -> Config:
+    return replace(TINY, objective=objective)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("normalize", [Normalize.none, Normalize.words, Normalize.sentences])
+def test_X1_every_objective_is_the_sum_of_its_shares(name, normalize):
+    model, batch, cfg = OBJECTIVES[name]()
+    cfg = replace(cfg, trainer=replace(cfg.trainer, normalize=normalize, label_smoothing=0.1))
+    letters = (risk.Letters(), risk.Letters())
+    objective = build(cfg.objective, cfg, letters if name == "risk" else ())
+    name_sites(model.train())
+    count, tokens = batch.num_sentences, int(batch.tgt_mask.sum())
+    keys = draw_keys(3, 5, count, objective.passes)
+
+    def gradient(part, own=slice(None), whole=None) -> dict[str, torch.Tensor]:
+        accumulated_gradient(model, objective, part, keys[own], 1, cfg, whole)
+        return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+    expected, found = gradient(batch), {}
+    lengths = (batch.src_mask.sum(dim=1) + batch.tgt_mask.sum(dim=1)).numpy()
+    for rank in range(4):
+        own = World(rank, 4).share(lengths, rank)
+        part = batch.each(lambda tensor, own=own: tensor[own]) if range(count)[own] else None
+        for n, grad in gradient(part, own, (count, tokens)).items():
+            found[n] = found.get(n, 0) + grad
+    assert found.keys() == expected.keys()
+    for n, grad in expected.items():
+        torch.testing.assert_close(found[n], grad, rtol=1e-9, atol=1e-12)
 
 
 # Whole trainings ----------------------------------------------------------------------------------
@@ -303,13 +357,28 @@ def test_X6_a_signal_to_one_or_all_stops_all(bench, both, ranks, mark):
 ONE_HOST = ("--standalone", "--nproc-per-node=2")
 
 
-def torchrun(bench: Bench, *words: str, **options) -> subprocess.Popen[str]:
-    """`torchrun ... train.py +experiment=debug ...`, on the same corpus as the bench."""
-    command = [sys.executable, "-m", "torch.distributed.run", *words]
-    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+@contextmanager
+def torchrun(bench: Bench, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Start torchrun; yield it, and the file that its stderr goes to."""
     folder = bench.folder / "torchrun"
     folder.mkdir(exist_ok=True)
-    return subprocess.Popen(command, cwd=folder, env=environment(), **pipes, **options)
+    command = [sys.executable, "-m", "torch.distributed.run", *words]
+    path = folder / f"{len([*folder.iterdir()])}.err"
+    with path.open("wb") as err:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment(), stderr=err, stdout=subprocess.DEVNULL
+        )
+        try:
+            yield process, path
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    while not path.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
 
 
 def begun(folder: Path, name: str) -> list[str]:
@@ -321,47 +390,40 @@ def begun(folder: Path, name: str) -> list[str]:
 
 @pytest.mark.slow
 def test_X11_after_a_kill_torchrun_starts_again_and_the_run_goes_on(bench, both):
-    process = torchrun(
-        bench, *ONE_HOST, "--max-restarts=2", *begun(bench.folder / "again", "again")
-    )
+    words = [*ONE_HOST, "--max-restarts=2", *begun(bench.folder / "again", "again")]
     root = bench.folder / "torchrun/again"
-    deadline = time.monotonic() + 300
-    while not (root / "checkpoints/update-00000005").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    [child, *_] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(child), signal.SIGKILL)
-    _, err = process.communicate(timeout=500)
-    assert process.returncode == 0, err
-    assert err.count("continuing from ") == 1
+    with torchrun(bench, *words) as (process, err):
+        wait_for(root / "checkpoints/update-00000005", process)
+        ranks = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(ranks[-1]), signal.SIGKILL)
+        assert process.wait(500) == 0, err.read_text("utf-8")
+    assert err.read_text("utf-8").count("continuing from ") == 1
     assert difference(root, both) is None
 
 
 @pytest.mark.slow
 def test_X12_two_nodes_on_the_loopback_address(bench, both):
     """Each is a torchrun with one process; they meet at an address."""
-    store = socket.create_server(("127.0.0.1", 0))
-    address = f"--rdzv-endpoint=127.0.0.1:{store.getsockname()[1]}"
-    store.close()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"--rdzv-endpoint=127.0.0.1:{free.getsockname()[1]}"
     words = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=x12", address]
     words += begun(bench.folder / "nodes", "nodes")
-    nodes = [torchrun(bench, *words) for _ in range(2)]
-    for node in nodes:
-        _, err = node.communicate(timeout=500)
-        assert node.returncode == 0, err
+    with torchrun(bench, *words) as (one, err), torchrun(bench, *words) as (other, _):
+        assert one.wait(500) == 0, err.read_text("utf-8")
+        assert other.wait(60) == 0
     assert difference(bench.folder / "torchrun/nodes", both) is None
 
 
 @pytest.mark.slow
 def test_X6_sigterm_to_torchrun_stops_the_run(bench, both):
     """torchrun passes it on and exits with 1; the run is saved once and goes on."""
-    process = torchrun(bench, *ONE_HOST, *begun(bench.folder / "stopped", "stopped"))
     root = bench.folder / "torchrun/stopped"
-    deadline = time.monotonic() + 300
-    while not (root / "checkpoints/update-00000005").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=500)
-    assert process.returncode == 1, err
-    [line] = [line for line in err.splitlines() if line.startswith("stopped: ")]
+    words = [*ONE_HOST, *begun(bench.folder / "stopped", "stopped")]
+    with torchrun(bench, *words) as (process, err):
+        wait_for(root / "checkpoints/update-00000005", process)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(500) == 1
+    said = err.read_text("utf-8").splitlines()
+    [line] = [line for line in said if line.startswith("stopped: ")]
     assert "(SIGTERM). Continue with: " in line
     assert difference(bench.trained(2, root=root), both) is None

@@ -33,6 +33,7 @@ from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 from runs import ROOT, composed, copy_of, environment, module_of, run_new, template_pairs
+from torch.distributed.run import get_args_parser as run_args_parser
 
 from seq2seq.cli import COMMANDS
 from seq2seq.config import registry
@@ -221,6 +222,11 @@ python() {
   runs || return 0
   if [ "$1" = train.py ]; then trained "$PYTHON" "$@"; else "$PYTHON" "$@"; fi
 }
+torchrun() {
+  record torchrun "$@"
+  runs || return 0
+  trained "$PYTHON" -m torch.distributed.run "$@"
+}
 python3() { record python "$@"; }
 for tool in cd . git pip make tensorboard; do eval "$tool() { record $tool \"\$@\"; }"; done
 command_not_found_handle() { record "$@"; }
@@ -288,6 +294,11 @@ def check(words: Sequence[str]) -> None:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         for extra in re.findall(r"\[(.+?)\]", " ".join(arguments)):
             require(extra in extras["optional-dependencies"], f"no extra {extra}")
+    elif program == "torchrun":
+        asked = run_args_parser().parse_args(arguments)
+        require(asked.module or Path(asked.training_script).name == "train.py", "not a training")
+        command = asked.training_script_args
+        check_command("train", command[1:] if asked.module else command)
     elif program == "tensorboard":
         require(arguments[0] == "--logdir", "no --logdir")
     else:

@@ -209,7 +209,7 @@ def begin_or_reopen(raw: DictConfig, processes: int = 1) -> tuple[Config, RunDir
 
 
 def begin(
-    raw: DictConfig, typed: Sequence[str], sweep_dir: Path | None, processes: int
+    raw: DictConfig, typed: Sequence[str], sweep_dir: Path | None, processes: int = 1
 ) -> tuple[Config, RunDir]:
     """Check the composed config, and make its run directory or open one that it has begun.
 
@@ -264,7 +264,7 @@ def discarded_on_failure(run: RunDir) -> Iterator[None]:
         raise
 
 
-def reopen(root: Path, overrides: list[str], processes: int) -> tuple[Config, RunDir]:
+def reopen(root: Path, overrides: list[str], processes: int = 1) -> tuple[Config, RunDir]:
     """Continue a run with its own config; only `RESUME_KEYS` may change once there is data."""
     run = RunDir.open(root)
     changes = [text for text in overrides if not text.startswith("resume=")]
@@ -290,7 +290,7 @@ def origin_of(cfg: Config) -> "Origin | None":
     return read_origin(cfg)
 
 
-def save(run: RunDir, cfg: Config, origin: "Origin | None", processes: int) -> None:
+def save(run: RunDir, cfg: Config, origin: "Origin | None", processes: int = 1) -> None:
     """Write the record and the config of a run, and what it begins with."""
     from seq2seq.cli.stages import logging_to  # imports torch, as `provenance` does
     from seq2seq.training.warm_start import keep

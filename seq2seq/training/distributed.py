@@ -69,12 +69,14 @@ class World:
     Args:
         rank: Number of this process. Rank 0 leads: it alone writes files.
         size: Number of processes.
-        store: The store of torchrun.
+        store: The store of torchrun, anew after each restart.
+        lasting: The same, without what is forgotten at a restart.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1, store: Any = None) -> None:
-        self.rank, self.size, self._store = rank, size, store
-        self._lasting = getattr(store, "underlying_store", store)  # without the prefix of a restart
+    def __init__(
+        self, rank: int = 0, size: int = 1, store: Any = None, lasting: Any = None
+    ) -> None:
+        self.rank, self.size, self._store, self._lasting = rank, size, store, lasting
         self._speaker = 0  # the rank that prints an error
         self._agreed = False  # the error was raised in every process, or is another's
 
@@ -434,7 +436,10 @@ def join() -> World:
     """
     limit = timedelta(seconds=SILENCE)
     try:
-        store, rank, size = next(rendezvous("env://", timeout=limit))
+        lasting, rank, size = next(rendezvous("env://", timeout=limit))
+        # The store of torchrun outlives a restart, and so would what was said before it.
+        restarts = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        store = PrefixStore(f"restart-{restarts}", lasting)
         cuda = torch.cuda.is_available() and dist.is_nccl_available()
         if cuda:
             local = int(os.environ.get("LOCAL_RANK", rank))
@@ -447,6 +452,6 @@ def join() -> World:
         what = f"the processes do not find each other ({' '.join(str(error).split())[:200]})"
         fix = "Start with torchrun; see docs/scale.md."
         raise PlatformError("torch.distributed", what, fix) from None
-    world = World(rank, size, store)
+    world = World(rank, size, store, lasting)
     world.tell(f"host/{rank}", socket.gethostname())
     return world
