@@ -218,6 +218,22 @@ def pieces_of(file: Path, vocabulary: int) -> Rows:
     return [np.array([*ids, EOS], np.int32) for ids in processor.encode(lines)]
 
 
+def write_text(directory: Path, name: str, pairs: int, seed: int = 1) -> None:
+    """Write NAME.en and NAME.fr: words drawn by Zipf's law, a comma and a full stop a line."""
+    rng = np.random.default_rng(seed)
+    letters = np.array([*"abcdefghijklmnopqrstuvwxyz"])
+    sizes = rng.integers(2, 9, 50_000)
+    words = np.array(["".join(rng.choice(letters, size)) for size in sizes])
+    shares = 1 / np.arange(1, len(words) + 1)
+    for side in ("en", "fr"):
+        with (directory / f"{name}.{side}").open("w", encoding="utf-8") as file:
+            for start in range(0, pairs, 10_000):
+                count = min(10_000, pairs - start)
+                drawn = rng.choice(words, (count, 20), p=shares / shares.sum())
+                lines = (f"{' '.join(row[:9])}, {' '.join(row[9:])}.\n" for row in drawn)
+                file.writelines(lines)
+
+
 def stored(pairs: tuple[Rows, Rows], vocabulary: int, directory: Path) -> TokenizedPairs:
     """Write pairs to files, and open them as a run does."""
     sides = []

@@ -1,4 +1,4 @@
-"""Measure speed: `benchmark.py train`, `members`, `decode RUN` or `startup RUN`.
+"""Measure speed: `benchmark.py train`, `members`, `decode RUN`, `startup RUN` or `prepare`.
 
 Contestants take turns in one process, round by round, and the median round counts. A peer's program
 also takes a turn in each round.
@@ -35,7 +35,7 @@ Row = dict[str, Any]
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("what", choices=["train", "members", "decode", "startup"])
+    parser.add_argument("what", choices=["train", "members", "decode", "startup", "prepare"])
     parser.add_argument("run", nargs="?", type=run_path, help="decode, startup: a trained run")
     parser.add_argument("--sizes", default="medium", help="train: small,medium,paper")
     parser.add_argument("--vocabulary", default="8000", help="train, members: 8000,30000")
@@ -52,6 +52,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--lengths", default="captions", help="of drawn text: captions, full (50)")
     parser.add_argument("--data", type=Path, help="directory with train.LANGUAGE; otherwise drawn")
     parser.add_argument("--languages", default="en,fr", help="of --data, source first")
+    parser.add_argument("--pairs", type=int, default=200_000, help="prepare: drawn sentence pairs")
+    parser.add_argument("--workers", default="1,2", help="prepare: processes")
     parser.add_argument("--against", type=Path, help="script of a peer, which needs --data")
     parser.add_argument("--peer-updates", type=int, default=30, help="of the peer, a round")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
@@ -73,6 +75,7 @@ def main(argv: Sequence[str]) -> None:
 
     torch.set_num_threads(args.threads)
     measure = {"train": train, "members": members, "decode": decode, "startup": startup}
+    measure |= {"prepare": prepare}
     rows = measure[args.what](args)
     with output_stream(None) as output:
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -273,6 +276,60 @@ def startup(args: argparse.Namespace) -> list[Row]:
         wall, cpu = (round(median(column), 2) for column in zip(*times, strict=True))
         rows.append({"command": f"seq2seq {words[0]}", "seconds": wall, "CPU seconds": cpu})
     return rows
+
+
+def prepare(args: argparse.Namespace) -> list[Row]:
+    """Time the preparation of drawn text by vocabulary and number of workers, in turn.
+
+    The peak of memory is that of the reading process, above that of a corpus of 100 pairs.
+    """
+    from bench import write_text
+
+    rows: list[Row] = []
+    sizes = {"words": 30_001, "sentencepiece": 8000}
+    with TemporaryDirectory() as directory:
+        for pairs, name in ((args.pairs, "train"), (100, "few")):
+            write_text(Path(directory), name, pairs)
+        for tokenizer, size in sizes.items():
+            made = [f"tokenizer={tokenizer}", f"data.root={directory}"]
+            few = ["data.train=[few.en,few.fr]", "tokenizer.vocab_size=200"]
+            base = prepared([*made, *few])
+            made.append(f"tokenizer.vocab_size={size}")
+            counts = [int(count) for count in args.workers.split(",")]
+            rounds = [
+                [prepared([*made, f"data.workers={count}"]) for count in counts]
+                for _ in range(args.rounds)
+            ]
+            if len({row["checksum"] for each in rounds for row in each}) > 1:
+                what = f"{tokenizer}: the files differ between workers or rounds"
+                raise PlatformError("prepare", what, "Report it.")
+            for column, count in zip(zip(*rounds, strict=True), counts, strict=True):
+                seconds = median(row["seconds"] for row in column)
+                peak = max(row["MB"] for row in column) - base["MB"]
+                own = {"vocabulary": tokenizer, "workers": count, "pairs": args.pairs}
+                speed = {"seconds": round(seconds, 1), "pairs/s": round(args.pairs / seconds)}
+                rows.append({**own, **speed, "MB above 100 pairs": round(peak)})
+    return rows
+
+
+def prepared(words: Sequence[str]) -> Row:
+    """Prepare a corpus in a new process; return seconds, peak memory and a checksum."""
+    import time
+
+    with TemporaryDirectory() as directory:
+        command = [sys.executable, "-m", "seq2seq", "train", "+experiment=own_corpus"]
+        command += [f"data.{part}=[few.en,few.fr]" for part in ("validation", "test")]
+        command += ["data.target_language=fr", "stages=[tokenize]", f"run_dir={directory}/run"]
+        begun = time.perf_counter()
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen([*command, *words], stdout=quiet, stderr=quiet)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise PlatformError("prepare", f"exit code {process.returncode}", "Run it alone.")
+        report = json.loads(Path(directory, "run/data_report.json").read_bytes())
+        seconds = time.perf_counter() - begun
+        return {"seconds": seconds, "MB": used.ru_maxrss / 1024, "checksum": report["sha256"]}
 
 
 def shown(value: object) -> str:

@@ -24,6 +24,17 @@ def test_operations_are_those_of_the_equations():
     assert operations(cfg, words, batch) == pytest.approx(3 * 2 * forward / ty, rel=0.03)
 
 
+@pytest.mark.slow
+def test_the_script_prepares(monkeypatch, tmp_path):
+    options = ["--pairs", "12000", "--rounds", "1", "--json", tmp_path / "found.json"]
+    done = run_here(monkeypatch, "benchmark", "prepare", *options)
+    assert done.code == 0, done.err
+    rows = json.loads((tmp_path / "found.json").read_text("utf-8"))["rows"]
+    both = [(row["vocabulary"], row["workers"]) for row in rows]
+    assert both == [("words", 1), ("words", 2), ("sentencepiece", 1), ("sentencepiece", 2)]
+    assert all(row["pairs/s"] > 0 for row in rows)
+
+
 @pytest.mark.e2e
 def test_the_script_trains_and_decodes(monkeypatch, tmp_path_factory, tmp_path):
     monkeypatch.setattr("bench.SIZES", {"small": (8, 8)})

@@ -7,12 +7,14 @@ import copy
 import importlib.util
 import inspect
 import json
+import os
 import pickle
+import signal
 import sys
 
 import pytest
 import yaml
-from runs import ROOT
+from runs import ROOT, call
 from test_train_cli import errors, train
 
 from seq2seq.cli import sweep
@@ -184,3 +186,27 @@ def test_optuna_optimises_the_learning_rate_of_debug(tmp_path):
     assert len(scores) == 4
     assert found["best_value"] == max(scores)
     assert found["best_params"] == {"optimizer.lr": scores[max(scores)]}
+
+
+PARENT = """
+import multiprocessing, os, signal, time
+from seq2seq.cli.sweep import leave_signals_to_jobs
+
+worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+worker.start()
+leave_signals_to_jobs()
+os.kill(os.getpid(), signal.SIGINT)  # a terminal sends it to the workers, too
+assert worker.is_alive()
+os.kill(os.getpid(), signal.SIGTERM)
+worker.join(30)
+print(worker.exitcode, flush=True)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(60)
+"""
+
+
+@pytest.mark.e2e
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_signals_reach_the_workers_and_end_a_sweep_without_any(tmp_path):
+    done = call("-c", PARENT, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, b"%d\n" % -signal.SIGTERM)
