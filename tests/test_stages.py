@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from runs import ROOT, call
+from runs import ROOT, call, config_of
+
+from seq2seq.fidelity import compare
 
 pytestmark = pytest.mark.e2e
 
@@ -173,6 +175,13 @@ def test_the_log_has_plain_lines(trained):
     assert "warn" not in trained.result.stderr.decode().lower()
     saved = (trained.run / "train.log").read_text("utf-8").splitlines()
     assert [text.split(" INFO ", 1)[-1] for text in saved] == trained.log
+
+
+def test_N4_deviations_take_one_line_of_a_first_screen_that_is_short(trained):
+    first = next(i for i, text in enumerate(trained.log) if text.startswith("update "))
+    assert first < 12
+    found = [text for text in trained.log[:first] if "deviation" in text]
+    assert found == [compare(config_of(trained.run)).count()]
 
 
 def test_the_ledger_has_a_run_once_with_what_it_scored(trained, tmp_path):

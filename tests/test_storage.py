@@ -28,7 +28,7 @@ from seq2seq.run.checksums import (
     with_checksum,
 )
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import RunDirError, UserError
+from seq2seq.run.errors import RunDirError, UntrustedError, UserError
 from seq2seq.run.provenance import note_restart, provenance, record
 from seq2seq.training import checkpoint
 
@@ -447,6 +447,17 @@ def test_the_averaged_weights_of_the_best_are_used(tmp_path):
     made.save(3)
     assert weights_of(made) == (2, expected)
     assert expected != load_file(folder(made.run.root, 2) / "model.safetensors")["weight"].tolist()
+
+
+def test_decoding_does_not_read_the_optimizer_but_refuses_one_that_can_carry_code(tmp_path):
+    made = toy(tmp_path / "run")
+    made.save(1, best=True)
+    optimizer = folder(made.run.root, 1) / "optimizer.safetensors"
+    flip(optimizer, 800)
+    assert weights_of(made)[0] == 1
+    optimizer.write_bytes(b"\x80\x04pickle")
+    with pytest.raises(UntrustedError, match="a pickle"):
+        weights_of(made)
 
 
 @pytest.mark.parametrize("fault", ["missing", "damaged"])

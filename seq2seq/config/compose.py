@@ -195,7 +195,7 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
             fix = f"Choose one of: {', '.join(options)}; others need --extension MODULE."
             raise ConfigError("config", f"{group}.name is {name!r}", fix)
         schema[group] = OmegaConf.structured(options[name])
-    config = OmegaConf.to_object(OmegaConf.merge(schema, values))
+    config = OmegaConf.to_object(OmegaConf.unsafe_merge(schema, values))  # copies neither
     assert isinstance(config, Config)
     return config
 

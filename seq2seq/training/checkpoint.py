@@ -160,7 +160,7 @@ def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]
         if best is None:
             raise RunDirError(run.path(BEST), "missing", RESTORE)
         path = directory_of(run, best)
-        files = read_directory(path, limit)
+        return _for_decoding(path, limit)
     except NewerVersionError:
         raise
     except RunDirError as error:
@@ -172,12 +172,12 @@ def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]
             log.warning("%s cannot be read (%s); using %s", path, reason, fallback)
         elif len(updates(run)) > 1 and not run.path(BEST).exists():
             log.warning("%s: missing; using %s", run.path(BEST), fallback)
-        path, files = fallback, read_directory(fallback, limit)
-    return _for_decoding(path, files)
+        return _for_decoding(fallback, limit)
 
 
-def _for_decoding(path: Path, files: Mapping[str, bytes]) -> tuple[Path, bytes]:
+def _for_decoding(path: Path, limit: int) -> tuple[Path, bytes]:
     """Return the weights of a checkpoint to decode with; averaged ones if there are any."""
+    files = read_directory(path, limit, unread=[OPTIMIZER])  # half of its bytes
     name = AVERAGE if AVERAGE in files else MODEL
     return path / name, files.get(name, b"")
 
@@ -303,7 +303,7 @@ def load_weights(run: RunDir, model: nn.Module, selector: str | None = None) -> 
         chosen = iter([best_weights(run, limit)])
     else:
         paths = [directory_of(run, update) for update in selected(run, selector)]
-        chosen = (_for_decoding(path, read_directory(path, limit)) for path in paths)
+        chosen = (_for_decoding(path, limit) for path in paths)
         count = len(paths)
 
     # Read one at a time, so that memory holds a single checkpoint and the sum, in float64.
