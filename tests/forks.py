@@ -9,15 +9,20 @@ import ctypes
 import logging
 import os
 import resource
+import runpy
 import signal
+import subprocess
 import sys
+import tempfile
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from runs import module_of
+from runs import environment, module_of
 
 from seq2seq.cli.console import run_script
 
@@ -53,16 +58,47 @@ class Child:
         return self.errors.read_text("utf-8")
 
 
-def fork_script(
-    name: str,
-    *args: str | Path,
+def fork_script(name: str, *args: str | Path, **options: Any) -> Child:
+    """Start `python scripts/NAME.py ARGS`; the options are those of `fork`."""
+    main = module_of(name).main
+    return fork(lambda: run_script(main), f"scripts/{name}.py", *args, **options)
+
+
+def call_here(
+    script: Path, *args: str | Path, cwd: Path, stdin: bytes = b"", timeout: float = 120,
+    **changes: str,
+) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
+    """Do what `runs.call` does of a script, in a fork."""
+    import torch._dynamo  # as the first optimizer would, here for all children
+
+    assert torch._dynamo
+
+    def enter() -> None:
+        os.chdir(cwd)
+        os.environ.update(environment(**changes))
+        sys.path.insert(0, str(script.parent))
+
+    with tempfile.TemporaryDirectory() as folder:
+        given, out, errors = (Path(folder) / name for name in ("in", "out", "errors"))
+        given.write_bytes(stdin)
+        with given.open("rb") as source, out.open("wb") as target:
+            child = fork(
+                lambda: runpy.run_path(str(script), run_name="__main__"), str(script), *args,
+                stdin=source.fileno(), stdout=target.fileno(), errors=errors, before=enter,
+            )  # fmt: skip
+        code = child.wait(timeout)
+        return subprocess.CompletedProcess(args, code, out.read_bytes(), errors.read_bytes())
+
+
+def fork(
+    main: Callable[[], object],
+    *argv: str | Path,
     stdin: int,
     stdout: int,
     errors: Path,
     before: Callable[[], object] = lambda: None,
 ) -> Child:
-    """Start `python scripts/NAME.py ARGS` on open descriptors; `before` is called in the child."""
-    main = module_of(name).main
+    """Run something in a fork on open descriptors; `before` is called in the child."""
     errors.touch()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -82,13 +118,15 @@ def fork_script(
             for number, mode in enumerate(("r", "w", "w"))
         )
         logging.getLogger().handlers.clear()  # those of pytest
-        sys.argv = [f"scripts/{name}.py", *map(str, args)]
+        sys.argv = [*map(str, argv)]
         os.environ.pop("SEQ2SEQ_DEBUG", None)
         before()
-        run_script(main)
+        main()
         code = 0
     except SystemExit as exit_:
-        code = exit_.code if isinstance(exit_.code, int) else 1
+        code = exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    except Exception:
+        traceback.print_exc()
     finally:
         with contextlib.suppress(OSError):  # the script has said that its output is lost
             sys.stdout.flush()

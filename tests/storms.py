@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-UPDATES = 60
+UPDATES = 36
 
 # A run of seconds ---------------------------------------------------------------------------------
 

@@ -6,14 +6,15 @@ import functools
 import math
 import typing
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from functools import cache
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from runs import ROOT
+from runs import ROOT, hydra_values
 
-from seq2seq.config import compose, schema
+from seq2seq.config import schema
 from seq2seq.config.compose import (
     DEFAULTS,
     _check_ranges,
@@ -34,19 +35,13 @@ VARIANTS = [path for path in FILES if path not in PRESETS and path.parent != CON
 OPTIONS = {group: list(options) for group, options in groups().items()}
 
 
-@cache
-def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Composing takes Hydra a fifth of a second."""
-    return compose.composed(overrides)
-
-
 def composed(*overrides: str) -> dict[str, Any]:
-    return copy.deepcopy(_composed(overrides))
+    return copy.deepcopy(hydra_values(*overrides))
 
 
 @cache
 def _config(overrides: tuple[str, ...] = ()) -> Config:
-    return to_config(_composed(overrides))
+    return to_config(hydra_values(*overrides))
 
 
 def choices(turn: int) -> tuple[str, ...]:
@@ -96,6 +91,37 @@ def test_every_preset_composes():
     # As many files as names: none was overlooked, no two presets share a run directory.
     assert len(names) == len(PRESETS) >= 10
     assert {name: path.stem for name, path in names.items()} == {name: name for name in names}
+
+
+ODD = [
+    "name='130'",
+    "data.root='010'",
+    "data.source_language=no",
+    "data.target_language='null'",
+    "data.train=['naïve # : [x] \"y\" 漢', 'a	b', '~']",
+    "data.test=['  ', '- x', '!a', '&b', '2014-09-01']",
+    "evaluate.bleu_tokenizer='yes'",
+    "evaluate.heatmaps=[]",
+    "trainer.clip_norm=1e300",
+    "optimizer.eps=1e-300",
+    "data.limit=7",
+    "trainer.max_minutes=0.5",
+]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("preset", ["odd", *(path.stem for path in PRESETS)])
+def test_saved_config_reads_back_equal(tmp_path, preset):
+    config = to_config(composed(), ODD) if preset == "odd" else _config((f"+experiment={preset}",))
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(config), encoding="utf-8")
+    again = load_run_config(path)
+    assert again == config
+    assert to_yaml(again) == to_yaml(config)
+    flat = flatten(again)
+    for key, value in flatten(config).items():
+        assert type(flat[key]) is type(value), key
+        assert not isinstance(value, Enum), key
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forks import call_here
 from runs import ROOT, call, environment
 
 HERE = Path(__file__).parent
@@ -23,6 +24,8 @@ PARTS = {
 }
 """By the name of a run."""
 OPTIONS = ["--extension", "family_extension", "device=cpu", "threads=1"]
+FEW = ["data.grammar.validation_pairs=4", "data.grammar.test_pairs=4", "decode.beam_size=2"]
+FEW += ["decode.max_ratio=1", "evaluate.heatmaps=[]", "logging.tensorboard=false"]
 
 
 def trained(cwd: Path, name: str) -> list[str]:
@@ -32,7 +35,8 @@ def trained(cwd: Path, name: str) -> list[str]:
         "+experiment=debug",
         *PARTS[name.partition("-")[0]],
     ]
-    return [sys.executable, *command, f"run_dir={name}", "logging.tensorboard=false"]
+    command += [] if name == "outside" else ["stages=[tokenize,train]"]
+    return [sys.executable, *command, f"run_dir={name}", *FEW]
 
 
 def kill_after_a_checkpoint(cwd: Path, name: str) -> None:
@@ -60,8 +64,8 @@ def run(request, tmp_path_factory) -> Path:
 @pytest.mark.e2e
 @pytest.mark.parametrize("run", PARTS, indirect=True)
 def test_a_killed_run_comes_to_the_weights_of_one_that_was_not(run):
-    command = trained(run.parent, f"{run.name}-whole")
-    subprocess.run(command, cwd=run.parent, env=environment(), check=True)
+    _, *command = trained(run.parent, f"{run.name}-whole")
+    assert call_here(*map(Path, command[:1]), *command[1:], cwd=run.parent).returncode == 0
     weights = [
         sorted(root.glob("checkpoints/*-00000020/model.safetensors"))[0].read_bytes()
         for root in (run, run.with_name(f"{run.name}-whole"))
@@ -76,7 +80,7 @@ def test_it_translates_draws_and_says_what_it_is(run):
     options = ["--extension", "family_extension", "--format", "jsonl", "--heatmaps", "maps"]
     overrides = ["decode.beam_size=5", "decode.n_best=5"]
     text = b"The small red car sleeps.\n"
-    done = call(script, run.name, *options, *overrides, cwd=run.parent, stdin=text)
+    done = call_here(script, run.name, *options, *overrides, cwd=run.parent, stdin=text)
     assert done.returncode == 0, done.stderr.decode()
     found = json.loads(done.stdout)
     assert found["hypotheses"]
@@ -88,7 +92,7 @@ def test_it_translates_draws_and_says_what_it_is(run):
     assert len(list((run.parent / "maps").glob("*.png"))) == 1
     page = run.parent / "report.html"
     report = [run.name, "--extension", "family_extension", "--output", str(page)]
-    assert call(ROOT / "scripts/report.py", *report, cwd=run.parent).returncode == 0
+    assert call_here(ROOT / "scripts/report.py", *report, cwd=run.parent).returncode == 0
     assert page.stat().st_size > 10_000
     told = (run / "fidelity.md").read_text("utf-8")
     assert "cell coupled, not the paper's gated unit (A.1.1)" in told

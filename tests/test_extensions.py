@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forks import call_here
 from runs import ROOT, call
 
 from seq2seq.config import registry
@@ -82,12 +83,12 @@ def test_a_run_records_the_extension_it_was_made_with_and_asks_for_it(coupled):
     train, verify = ROOT / "train.py", ROOT / "scripts" / "verify.py"
     few = ["+experiment=debug", "stages=[tokenize]", "data.grammar.train_pairs=60", "run_dir=run"]
     named = ["--extension", "coupled_extension"]
-    assert call(train, *named, "cell=coupled", *few, cwd=coupled).returncode == 0
+    assert call_here(train, *named, "cell=coupled", *few, cwd=coupled).returncode == 0
     assert '"--extension",\n    "coupled_extension",' in (coupled / "run/run.json").read_text(
         "utf-8"
     )
-    assert call(verify, "run", *named, cwd=coupled).returncode == 0
-    assert call(train, "resume=run", *named, cwd=coupled).returncode == 0
+    assert call_here(verify, "run", *named, cwd=coupled).returncode == 0
+    assert call_here(train, "resume=run", *named, cwd=coupled).returncode == 0
     done = call(train, "resume=run", cwd=coupled)
     assert done.returncode == 4
     assert done.stderr == (

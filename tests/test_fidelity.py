@@ -6,13 +6,12 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
-from runs import ROOT, config_of, copy_of, tiny_run
+from runs import ROOT, composed, config_of, copy_of, hydra_values, tiny_run
 
 from seq2seq.cli import stages
-from seq2seq.config.compose import composed, flatten, preset, to_config
+from seq2seq.config.compose import flatten, to_config
 from seq2seq.config.registry import groups
 from seq2seq.config.schema import Config, GatedConfig
 from seq2seq.fidelity import AUTHORS, PAPER, Outcome, compare
@@ -21,16 +20,10 @@ from seq2seq.run.signals import StopRequest
 
 
 @cache
-def hydra_values(overrides: tuple[str, ...]) -> dict[str, Any]:
-    return composed(overrides)
-
-
-@cache
 def config(*overrides: str) -> Config:
     """The base config, changed; only choices of groups (`optimizer=adam`) need Hydra."""
     choices = [o for o in overrides if o[0] == "+" or o.partition("=")[0] in groups()]
-    values = hydra_values(tuple(choices))
-    return to_config(values, [o for o in overrides if o not in choices])
+    return to_config(hydra_values(*choices), [o for o in overrides if o not in choices])
 
 
 def deviations(cfg: Config) -> tuple[set[str], set[str]]:
@@ -152,12 +145,12 @@ def test_another_cell_claims_nothing_of_the_papers():
 def test_a_preset_of_another_model_says_which_paper_it_follows():
     said = {}
     for path in (ROOT / "configs/experiment").glob("*.yaml"):
-        text = compare(preset(path.stem)).as_markdown()
+        text = compare(composed(path.stem)).as_markdown()
         said[path.stem] = "The preset follows" in text
         assert said[path.stem] == ("Not the paper's model" in text), path.stem
     assert said["transformer_tiny"]
     assert not said["rnnencdec50"]
-    assert " Luong et al. 2015 (arXiv:1508.04025)." in compare(preset("luong")).as_markdown()
+    assert " Luong et al. 2015 (arXiv:1508.04025)." in compare(composed("luong")).as_markdown()
 
 
 # How it is shown --------------------------------------------------------------------------------

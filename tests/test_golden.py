@@ -116,9 +116,20 @@ def mode(compiled: bool) -> AbstractContextManager[object]:
     return nullcontext() if compiled else without_compiler()
 
 
+# Each with the native library; without it, where test_kernels.py has compared the two, a sample.
+SAMPLE = ("paper", "printed", "modern", "fixed", "hard", "bf16")
+MODES = [("compiled", True, ()), ("torch", False, pytest.mark.slow)]
+
+
 @pytest.mark.e2e
-@pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize(
+    ("name", "compiled"),
+    [
+        pytest.param(name, compiled, id=f"{name}-{mode}", marks=() if name in SAMPLE else marks)
+        for name in CONFIGS
+        for mode, compiled, marks in MODES
+    ],
+)
 def test_T8_weights_and_translations_after_12_updates_are_those_of_record(tmp_path, name, compiled):
     if compiled and native.library() is None:
         pytest.skip("no C compiler here")

@@ -25,7 +25,7 @@ SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "GITHU
 SECRETS += ("USER", "SSH_AUTH_SOCK", "OLDPWD", "DATABASE_URL", "SACREBLEU")
 MARK = "qzmarkerzq"
 SMALL = ["trainer.max_updates=4", "trainer.validate_every=2", "trainer.checkpoint_every=2"]
-SMALL += ["tokenizer.vocab_size=100", "evaluate.heatmaps=[1]", "threads=1"]
+SMALL += ["tokenizer.vocab_size=100", "evaluate.heatmaps=[1]", "threads=1", "decode.max_ratio=1"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def set_traps(folder: Path, canary: Path) -> None:
 @pytest.fixture(scope="module")
 def trapped(tmp_path_factory) -> Trapped:
     home = tmp_path_factory.mktemp(MARK)
-    corpus = write_corpus(home / "corpus", template_pairs(240))
+    corpus = write_corpus(home / "corpus", template_pairs(120), held_out=4)
     work, canary = home / "work", home / "canary"
     set_traps(work, canary)
     variables = {name: f"{MARK}-{name}" for name in SECRETS}

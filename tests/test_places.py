@@ -38,7 +38,7 @@ def race(micro: Micro, zygote: Zygote, base: Path, number: int) -> str | None:
     resuming = number % 2 == 1
     if resuming:
         child = micro.start_in(zygote, root, marks=True)
-        assert child.until("+update", rng.randrange(5, 50))
+        assert child.until("+update", rng.randrange(5, 30))
         child.send(signal.SIGKILL)
         child.wait()
         names[1] = rng.choice(["link", names[1]])

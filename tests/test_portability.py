@@ -8,6 +8,7 @@ from pathlib import Path
 import filelock
 import pytest
 import torch
+from forks import call_here
 from runs import ROOT, call, composed, run_new
 
 from seq2seq.decoding import pretrained
@@ -16,7 +17,8 @@ from seq2seq.kernels.native.compiler import BuildError
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError, one_line
 
-FEW = ["trainer.max_updates=8", "trainer.validate_every=4", "threads=1", "evaluate.heatmaps=[1]"]
+FEW = ["trainer.max_updates=4", "trainer.validate_every=2", "threads=1", "evaluate.heatmaps=[1]"]
+FEW += ["data.grammar.validation_pairs=4", "data.grammar.test_pairs=4", "decode.max_ratio=1"]
 SENTENCES = "The cat sleeps.\n\nThe small dog sees the bear.\n"
 
 
@@ -34,7 +36,7 @@ def test_a_run_where_only_windows_names_are_left(tmp_path):
     assert len(weights) > 2
     for name in (*weights, "decode/test.txt", "decode/test.jsonl", "scores.json"):
         assert (tmp_path / "run" / name).read_bytes() == (here / name).read_bytes(), name
-    plain = call(ROOT / "scripts/decode.py", "here", cwd=tmp_path, stdin=SENTENCES.encode())
+    plain = call_here(ROOT / "scripts/decode.py", "here", cwd=tmp_path, stdin=SENTENCES.encode())
     assert plain.stdout in done.stdout
     assert_fit_for_windows(tmp_path / "run")
 

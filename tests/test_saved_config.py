@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from runs import ROOT
-from test_config import PRESETS, _config, composed, leaves
+from test_config import _config, composed, leaves
 
 from seq2seq.config import schema, upgrade
 from seq2seq.config.compose import (
@@ -29,37 +29,6 @@ def saved(tmp_path) -> Path:
     path = tmp_path / "config.yaml"
     path.write_text(to_yaml(_config()), encoding="utf-8")
     return path
-
-
-ODD = [
-    "name='130'",
-    "data.root='010'",
-    "data.source_language=no",
-    "data.target_language='null'",
-    "data.train=['naïve # : [x] \"y\" 漢', 'a	b', '~']",
-    "data.test=['  ', '- x', '!a', '&b', '2014-09-01']",
-    "evaluate.bleu_tokenizer='yes'",
-    "evaluate.heatmaps=[]",
-    "trainer.clip_norm=1e300",
-    "optimizer.eps=1e-300",
-    "data.limit=7",
-    "trainer.max_minutes=0.5",
-]
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("preset", ["odd", *(path.stem for path in PRESETS)])
-def test_saved_config_reads_back_equal(tmp_path, preset):
-    config = to_config(composed(), ODD) if preset == "odd" else _config((f"+experiment={preset}",))
-    path = tmp_path / "config.yaml"
-    path.write_text(to_yaml(config), encoding="utf-8")
-    again = load_run_config(path)
-    assert again == config
-    assert to_yaml(again) == to_yaml(config)
-    flat = flatten(again)
-    for key, value in flatten(config).items():
-        assert type(flat[key]) is type(value), key
-        assert not isinstance(value, Enum), key
 
 
 TRICKS = {
@@ -183,6 +152,12 @@ FIXED = [
     for key in flatten(Config())
     if not any(key == free or key.startswith(f"{free}.") for free in LATER_KEYS)
 ]
+# The comparison is the same for all: the first of each group and of each kind of value shows it.
+SAMPLE = {
+    of: key
+    for key in reversed(FIXED)
+    for of in (key.partition(".")[0], type(flatten(Config())[key]))
+}
 
 
 def others(key: str, value: object) -> list[str]:
@@ -220,7 +195,10 @@ def refusal(saved: Path, key: str, may_change: tuple[str, ...]) -> UserError | N
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("key", FIXED)
+@pytest.mark.parametrize(
+    "key",
+    [pytest.param(key, marks=[] if key in SAMPLE.values() else pytest.mark.slow) for key in FIXED],
+)
 def test_M2_what_the_checkpoint_fixes_is_refused_by_name_and_value(saved, key):
     error = refusal(saved, key, LATER_KEYS)
     assert error is not None, "it was accepted"

@@ -76,9 +76,8 @@ class Writer:
     def file_writer(self) -> SimpleNamespace:
         return SimpleNamespace(add_summary=lambda *_: None)
 
-    def add_figure(self, tag: str, figure: object, _step: int) -> None:
+    def add_figure(self, tag: str, _figure: object, _step: int) -> None:
         self.figures.append(tag)
-        assert to_png(figure)
 
 
 @pytest.mark.parametrize("kind", TEXTS)

@@ -240,7 +240,7 @@ def test_K6_nothing_slow_holds_up_a_stop(micro, tmp_path, phase):
     mark, updates = {
         "first update": ("+gradient", 0),
         "validation": ("+validation", 6),
-        "decoding": ("+file decode/test.txt", 60),
+        "decoding": ("+file decode/test.txt", 0),
     }[phase]
     with micro.zygote() as zygote:
         slow = [["slow_attention", 0.5, updates]] if phase != "decoding" else [["slow_search", 60]]

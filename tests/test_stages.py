@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from forks import call_here
 from runs import ROOT, call, config_of
 
 from seq2seq.fidelity import compare
@@ -187,7 +188,7 @@ def test_N4_deviations_take_one_line_of_a_first_screen_that_is_short(trained):
 def test_the_ledger_has_a_run_once_with_what_it_scored(trained, tmp_path):
     ledger = tmp_path / "ledger.jsonl"
     for _ in range(2):
-        added = call(ROOT / "scripts/ledger.py", ledger, trained.run, cwd=tmp_path)
+        added = call_here(ROOT / "scripts/ledger.py", ledger, trained.run, cwd=tmp_path)
         assert added.returncode == 0, added.stderr.decode()
     [line] = map(json.loads, ledger.read_text("utf-8").splitlines())
     saved = json.loads((trained.run / "scores.json").read_text())["scores"]
@@ -204,7 +205,7 @@ def test_the_ledger_has_a_run_once_with_what_it_scored(trained, tmp_path):
 
 def test_resuming_a_finished_run_only_shows_it(trained):
     metrics = (trained.run / "metrics.jsonl").read_bytes()
-    result = call(ROOT / "train.py", "resume=run", cwd=trained.home)
+    result = call_here(ROOT / "train.py", "resume=run", cwd=trained.home)
     assert result.returncode == 0, result.stderr.decode()
     assert result.stdout == trained.result.stdout
     assert (trained.run / "metrics.jsonl").read_bytes() == metrics

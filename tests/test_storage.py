@@ -116,7 +116,7 @@ def refused(root: Path) -> UserError | None:
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("flips", [100, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("flips", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_S7_a_flipped_bit_in_any_file_is_seen(run, tmp_path, caplog, tally, flips):
     """By `verify.py`, and by whoever uses the run: an error, or a warning and another file."""
     root, names = damaging_a_run(run, tmp_path)
@@ -144,7 +144,7 @@ def test_S7_a_flipped_bit_in_any_file_is_seen(run, tmp_path, caplog, tally, flip
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("lengths", [8, pytest.param(64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("lengths", [4, pytest.param(64, marks=pytest.mark.slow)])
 def test_S6_every_file_cut_at_64_lengths_is_seen(run, tmp_path, tally, lengths):
     root, names = damaging_a_run(run, tmp_path)
     report = read_checksummed(root / REPORT)["files"]

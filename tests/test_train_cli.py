@@ -2,9 +2,11 @@
 
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forks import call_here
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -18,8 +20,12 @@ from seq2seq.config.compose import (
 from seq2seq.run.errors import one_line
 
 
-def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    done = call(ROOT / "train.py", *arguments, cwd=folder, timeout=300)
+def train(
+    folder: Path,
+    *arguments: str,
+    run: Callable[..., subprocess.CompletedProcess[bytes]] = call_here,
+) -> subprocess.CompletedProcess[str]:
+    done = run(ROOT / "train.py", *arguments, cwd=folder, timeout=300)
     out, err = done.stdout.decode(), done.stderr.decode()
     return subprocess.CompletedProcess(done.args, done.returncode, out, err)
 
@@ -62,7 +68,8 @@ def test_mistake_gives_one_line_and_its_exit_code(tmp_path, mistake):
     old = tmp_path / "old" / "config.yaml"
     old.parent.mkdir()
     old.write_text("name: old\n", encoding="utf-8")
-    done = train(tmp_path, *arguments)
+    run = call if mistake == "a misspelt key" else call_here
+    done = train(tmp_path, *arguments, run=run)
     assert done.returncode == code
     assert done.stdout == ""
     [line] = done.stderr.splitlines()
@@ -109,6 +116,7 @@ def test_figure2_trains_both_models_and_draws_them_on_one_plot(tmp_path):
         "trainer.max_updates=2",
         "logging.tensorboard=false",
         "decode.max_ratio=0.5",
+        "evaluate.heatmaps=[]",
         *(f"model.{size}_size=16" for size in ("hidden", "embedding", "align")),
     )
     assert done.returncode == 0, done.stderr

@@ -8,14 +8,15 @@ import statistics
 from pathlib import Path
 
 import pytest
-from runs import ROOT, call, composed, run_new
+from forks import call_here
+from runs import ROOT, composed, run_new
 
 from seq2seq.config.schema import Stage
 
 pytestmark = pytest.mark.e2e
 
 KANA = "".join(chr(code) for code in range(0x3042, 0x3094, 3))
-PAIRS = 5000
+PAIRS = 1000
 
 
 def kana_pairs(count: int, seed: int = 1) -> list[tuple[str, str]]:
@@ -56,7 +57,7 @@ def trained(corpus):
     """The command itself, in the directory of the files; smaller and shorter, and nothing else."""
     command = ["+experiment=own_corpus", "name=mine", "run_dir=run"]
     command += ["data.source_language=ja", "data.target_language=en"]
-    done = call(ROOT / "train.py", *command, *LIMITS, cwd=corpus)
+    done = call_here(ROOT / "train.py", *command, *LIMITS, cwd=corpus)
     assert done.returncode == 0, done.stderr.decode()
     return corpus / "run", done.stderr.decode(), done.stdout.decode()
 

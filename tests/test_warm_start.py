@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import PAD, TINY, VOCAB, batch_loss, random_batch, tiny_model, with_values
+from forks import call_here
 from recorded import checksums
 from runs import (
     ROOT,
     begin,
-    call,
     composed,
     config_of,
     copy_of,
@@ -463,13 +463,13 @@ def test_three_commands_on_other_data_and_another_rate(run, tmp_path, corpus):
     adapt += [f"init.run={run}", "optimizer.lr=0.001", "run_dir=new"]
     adapt += ["trainer.freeze=[encoder]", "trainer.lr_factors={decoder.attention:0.1}"]
     for wrong in ("attention=dot", "trainer.freeze=[x]", "init.source_vectors=x"):
-        refused = call(*adapt, wrong, cwd=tmp_path)
+        refused = call_here(*adapt, wrong, cwd=tmp_path)
         assert (refused.returncode, refused.stderr.count(b"\n")) == (
             3 if "vectors" in wrong else 1,
             1,
         )
     assert not (tmp_path / "new").exists()
-    done = call(*adapt, "stages=[tokenize,train]", cwd=tmp_path)
+    done = call_here(*adapt, "stages=[tokenize,train]", cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
     for line in ("weights drawn anew: none", f"vocabularies are those of {run}: none is learnt"):
         assert line in done.stderr.decode().splitlines()

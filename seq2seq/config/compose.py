@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -184,20 +185,29 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
             for split in splits:
                 if isinstance(each.get(split), str):
                     each[split] = [each[split]]  # `data.train=a.tsv` means the list of one
-    schema = OmegaConf.structured(Config)
     for group in (*groups(), *DEFAULTS, "init"):
         if not isinstance(given := values.setdefault(group, {}), dict):
             what, fix = f"{group} is {given!r}, not a group", f"Write {group}.KEY=VALUE."
             raise ConfigError("config", what, fix)
+    chosen, default = {}, Config()
     for group, options in groups().items():
-        name = values[group].get("name", schema[group].name)
+        name = values[group].get("name", getattr(default, group).name)
         if not isinstance(name, str) or name not in options:
             fix = f"Choose one of: {', '.join(options)}; others need --extension MODULE."
             raise ConfigError("config", f"{group}.name is {name!r}", fix)
-        schema[group] = OmegaConf.structured(options[name])
-    config = OmegaConf.to_object(OmegaConf.unsafe_merge(schema, values))  # copies neither
+        chosen[group] = options[name]
+    config = OmegaConf.to_object(OmegaConf.merge(_schema(*chosen.items()), values))
     assert isinstance(config, Config)
     return config
+
+
+@cache
+def _schema(*chosen: tuple[str, type]) -> DictConfig:
+    """The schema with a class for each group of options; OmegaConf is slow to make one."""
+    schema = OmegaConf.structured(Config)
+    for group, option in chosen:
+        schema[group] = OmegaConf.structured(option)
+    return schema
 
 
 def _parsed(overrides: Sequence[str]) -> DictConfig:
