@@ -379,7 +379,7 @@ def check_config(words: Sequence[str]) -> None:
         changes = [word for word in words if not word.startswith("resume=")]
         load_run_config(saved, changes, RESUME_KEYS)
         return
-    words = [word for word in words if not word.startswith("run_dir=")]
+    words = [word for word in words if not word.startswith(("run_dir=", "hydra."))]
     later = re.compile(r"(\w+\.[\w.]+|name|seed|threads)=")
     if not any(word.startswith("+data") for word in words):
         values = [word for word in words if later.match(word)]
