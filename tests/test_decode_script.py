@@ -43,7 +43,9 @@ def test_files_and_streams_give_the_same(run, expected, script, tmp_path):
     assert piped.out.decode().split("\n") == [t.text for t in expected] + [""]
     lines = script("decode", run, "--format", "jsonl", stdin=TEXT).out.decode().split("\n")
     assert lines.pop() == ""
-    own = [t.as_dict() | {"source": t.source.removesuffix("\r")} for t in expected]
+    model = seq2seq.load(run)
+    more = [{"source": t.source.removesuffix("\r"), "flags": model.flags(t)} for t in expected]
+    own = [t.as_dict() | own for t, own in zip(expected, more, strict=True)]
     assert [json.loads(line) for line in lines] == own
     filed = script("decode", run, "--input", tmp_path / "in.txt", "--output", tmp_path / "out.txt")
     assert (filed.code, filed.out) == (0, b"")
@@ -206,10 +208,11 @@ def test_files_are_scored_alike(run, script, tmp_path):
     read = script("evaluate", *files, "--language", "fr")
     assert own.code == given.code == read.code == 0
     assert own.out == given.out
-    *table, no_unknown, unseen = own.out.splitlines()
+    *table, no_unknown, unseen, flags = own.out.splitlines()
     assert table == read.out.splitlines()
     assert no_unknown == b"No UNK     no sentence has an unknown word, so the scores are the same"
     assert unseen == b"Unseen     no sentence is in the training data, so the scores are the same"
+    assert flags.startswith(b"Flags      ")
     plain = script("evaluate", *files).out.splitlines()
     assert [row.split()[0] for row in plain] == [b"metric", b"BLEU", b"chrF", b"TER"]
     exact = script("evaluate", *files, "--exact").out.splitlines()

@@ -109,7 +109,7 @@ def test_commands_take_an_ensemble(run, script, tmp_path):
     model = seq2seq.load([run, f"{run}@last"], [change])
     [own] = model.translate(PLAIN[:1])
     found = script("decode", name, change, "--format", "jsonl", stdin=PLAIN[0].encode())
-    assert json.loads(found.out) == own.as_dict()
+    assert json.loads(found.out) == own.as_dict() | {"flags": model.flags(own)}
     files = [tmp_path / "source", tmp_path / "target"]
     for path, text in zip(files, (PLAIN[0], own.text), strict=True):
         path.write_text(f"{text}\n", "utf-8")

@@ -53,7 +53,7 @@ def test_json_lines_are_the_librarys(run, script, model, files):
     done = script("score", run, *files, "--format", "jsonl")
     assert done.code == 0, done
     found = [json.loads(line) for line in done.out.decode().splitlines()]
-    assert found == [t.as_dict() for t in model.force(PAIRS)]
+    assert found == [t.as_dict() | {"flags": model.flags(t)} for t in model.force(PAIRS)]
     assert [len(f["hypotheses"]) for f in found] == [1, 0, 1, 1, 0]
     assert found[0]["hypotheses"][0]["text"] == PAIRS[0][1]
 
@@ -73,7 +73,7 @@ def test_sums_by_token_sentence_and_corpus(run, script, files, tmp_path):
     assert sums["perplexity"] > 1
     table = script("score", run, *files, "--format", "tsv").out.decode().split("\n")
     assert [bool(row) for row in table] == [True, False, True, True, False, False]
-    rows = [[float(x) for x in row.split("\t")] for row in table if row]
+    rows = [[float(x) for x in row.split("\t")[:3]] for row in table if row]
     assert sum(row[0] for row in rows) == pytest.approx(sums["log_prob"], abs=1e-4)
     assert sum(row[1] for row in rows) == sums["tokens"]
     for log_prob, count, perplexity in rows:
@@ -334,7 +334,8 @@ def test_decode_writes_links_arrays_and_words(run, script, model, tmp_path):
             rows = script("decode", run, *args, "--format", "jsonl", "--level", level, stdin=text)
             shown = [t if split is None else t.words(split) for t in found]
             assert [json.loads(row) for row in rows.out.splitlines()] == [
-                t.as_dict() for t in shown
+                own.as_dict() | {"flags": again.flags(t)}
+                for own, t in zip(shown, found, strict=True)
             ]
             done = script("decode", run, *args, "--format", "pharaoh", "--level", level, stdin=text)
             lines = done.out.decode().split("\n")

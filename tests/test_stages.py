@@ -40,6 +40,7 @@ PROMISED = [
     "train.log",
     "decode/test.txt",
     "decode/test.jsonl",
+    "decode/flags.json",
     "scores.json",
     "length_bleu.json",
     "length_bleu.png",
@@ -139,6 +140,7 @@ def test_the_end_shows_scores_samples_and_pictures(trained):
     assert labels == [
         "No",
         "Unseen",
+        "Flags",
         *gold,
         "note",
         *["source", "output", "reference"] * 3,

@@ -47,7 +47,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         choices=("text", "nbest", "jsonl", "pharaoh", "npz"),
         default="text",
         help="text: the best translation; nbest: line number, score, text, one hypothesis a line; "
-        "jsonl: tokens, scores and attention of every hypothesis, and whether it came to an end; "
+        "jsonl: tokens, scores, attention and end of every hypothesis, and flags of the first; "
         "pharaoh: links 0-0 1-2 of the best, source-target; npz: tokens and attention for NumPy",
     )
     parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
@@ -103,7 +103,7 @@ def main(argv: Sequence[str]) -> None:
         drawn = RunDir(args.heatmaps), args.figure, args.level, model.config
         found = draw_along(found, *drawn)
     with output_stream(args.output) as output:
-        write(output, found, args.format, args.level, interrupt.held)
+        write(output, found, args.format, args.level, model.flags, interrupt.held)
     if bad.first is not None:
         first = f"{bad.first.where}: {bad.first.what}"
         log.warning("%d bad lines gave empty ones; the first is %s", bad.count, first)

@@ -48,8 +48,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--format",
         choices=("tsv", "jsonl", "pharaoh", "npz"),
-        help="tsv: log-probability, tokens, perplexity of a token; jsonl: also of each token, and "
-        "attention, as decode writes it; pharaoh: links 0-0 1-2, source-target; npz: for NumPy",
+        help="tsv: log-probability, tokens, perplexity of a token, flags; jsonl: also of each "
+        "token, and attention, as decode writes it; pharaoh: links 0-0 1-2, source-target; npz: "
+        "for NumPy",
     )
     parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
     add_attention_options(parser)
@@ -124,7 +125,7 @@ def one_way(
         collections.deque(found, maxlen=0)
     else:
         with output_stream(args.output) as output:
-            write(output, found, args.format, args.level, interrupt.held)
+            write(output, found, args.format, args.level, model.flags, interrupt.held)
     scores = tally.scores()
     return str(scores), to_json(scores)
 

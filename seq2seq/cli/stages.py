@@ -1,6 +1,5 @@
 """The four stages of a run, in order; each reads what earlier ones wrote to the run directory."""
 
-import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +34,16 @@ from seq2seq.data.prepare import (
     prepare,
 )
 from seq2seq.data.tags import rows_of, tagging
+from seq2seq.decoding import formats
+from seq2seq.decoding.flags import (
+    MOST,
+    SAVED,
+    Flags,
+    Measures,
+    by_flag,
+    calibrated,
+    saved_flags,
+)
 from seq2seq.decoding.pretrained import Pretrained, new_model, visible_devices
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
@@ -239,6 +248,7 @@ def trainer_of(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
 def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Translate the test set with the best weights into `decode/test.txt` and `.jsonl`.
 
+    Before, the validation references give the limits of its flags.
     If some but not all of its sentences have unknown words, those without are translated again
     with the unknown symbol forbidden: the "No UNK" of Table 1.
     """
@@ -246,15 +256,19 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         model = Pretrained(run, cfg)
         lines, references = (load_text(run, "test", side) for side in SIDES)
         languages = [target for _, target in directions_of(run, cfg, "test")]
+        model.limits = limits_of(run, model)
 
     # The whole test set; both files appear, complete, after the last sentence.
+    flags = []
     with run.stream(TRANSLATIONS) as text, run.stream(DETAILS) as details:
         found = model.stream(lines, target_language=languages)
-        for translation in _decoded(found, len(lines), stop):
+        for number, translation in enumerate(_decoded(found, len(lines), stop), start=1):
+            flags.append(model.flags(translation))
             text.write(f"{translation.text}\n".encode())
-            line = json.dumps(translation.as_dict(), ensure_ascii=False)
+            line = formats.line(translation, number, "jsonl", None, lambda _: flags[-1])
             details.write(f"{line}\n".encode())
-    run.record(TRANSLATIONS, DETAILS)
+    run.write_json(SAVED, to_json(Flags(model.limits, by_flag(flags))))
+    run.record(TRANSLATIONS, DETAILS, SAVED)
 
     # "No UNK": the sentences without unknown words, unless the first pass suffices.
     rows = known_rows(model.tokenizers, lines, references)
@@ -267,6 +281,16 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
             for translation in _decoded(known, len(rows), stop):
                 text.write(f"{translation.text}\n".encode())
         run.record(NO_UNKNOWN)
+
+
+def limits_of(run: RunDir, model: Pretrained) -> Measures:
+    """Return the limits of flags, from the validation references, evenly spread if many."""
+    sources, references = (load_text(run, "validation", side) for side in SIDES)
+    some = slice(None, None, max(1, -(-len(sources) // MOST)))
+    languages = [target for _, target in directions_of(run, model.config, "validation")[some]]
+    pairs = zip(sources[some], references[some], strict=True)
+    found = model.force(pairs, target_language=languages)
+    return calibrated([model.measures(t) for t in found if t.candidates])
 
 
 def _decoded(found: Iterable[Translation], total: int, stop: StopRequest) -> Iterator[Translation]:
@@ -324,7 +348,7 @@ def score(cfg: Config, run: RunDir) -> tuple[Results, dict[str, LengthBleu]]:
         name = cfg.name if len(rows) == 1 else "-".join(direction)
         src, hyp, ref = ([column[i] for i in own] for column in (sources, hypotheses, references))
         by_length[name] = score_by_length(cfg, src, hyp, ref, direction)
-    return replace(results, unseen=unseen), by_length
+    return replace(results, unseen=unseen, flags=saved_flags(run)), by_length
 
 
 def align(cfg: Config, run: RunDir) -> AttentionScores:

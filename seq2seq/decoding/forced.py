@@ -13,7 +13,7 @@ from seq2seq.alignment.words import Maps
 from seq2seq.config.schema import DecodeConfig, LengthNorm
 from seq2seq.data.batching import collate
 from seq2seq.data.tags import UNTAGGED, Tagging
-from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
+from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.chunks import Ids, in_chunks
 from seq2seq.decoding.ranking import Ranking
 from seq2seq.decoding.search import Hypothesis
@@ -68,9 +68,11 @@ def force(
             finished=True,
             spans=tgt.spans,
             maps=found.maps,
+            unknown=UNK in tgt.ids,
         )
         candidate = in_reading_order(candidate, tokenizers[1])
-        yield Translation(source, (*src.written, END), (candidate,), src.spans)
+        tokens = (*src.written, END)
+        yield Translation(source, tokens, (candidate,), src.spans, UNK in src.ids)
 
 
 def ranking_of(cfg: DecodeConfig) -> Ranking:

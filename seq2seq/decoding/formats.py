@@ -6,7 +6,7 @@ All accept search results and forced decodings alike.
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, BinaryIO
 
@@ -32,6 +32,10 @@ LEVELS: Mapping[str, Splitter | None] = {
 """Granularity of tokens: vocabulary pieces, words of `data/words.py`, text between spaces."""
 
 
+Flagger = Callable[[Translation], Sequence[str]]
+"""Returns the flags of a translation: `Pretrained.flags`."""
+
+
 def splitter(level: str | None) -> Splitter | None:
     """Return what splits text at a level; None stands for pieces, the default of text formats."""
     return LEVELS[level or "pieces"]
@@ -48,6 +52,7 @@ def write(
     translations: Iterable[Translation],
     form: str,
     level: str | None,
+    flags: Flagger,
     held: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> None:
     """Write translations as `npz`, or in one of the forms of `line`.
@@ -58,13 +63,15 @@ def write(
         write_npz(file, (at_level(translation, level) for translation in translations))
         return
     for number, translation in enumerate(translations, start=1):
-        data = f"{line(translation, number, form, level)}\n".encode()
+        data = f"{line(translation, number, form, level, flags)}\n".encode()
         with held():
             file.write(data)
             file.flush()
 
 
-def line(translation: Translation, number: int, form: str, level: str | None) -> str:
+def line(
+    translation: Translation, number: int, form: str, level: str | None, flags: Flagger
+) -> str:
     """Return a translation as a line or, for `nbest`, as one line per candidate.
 
     An empty translation gives an empty line, except in `jsonl`.
@@ -73,12 +80,14 @@ def line(translation: Translation, number: int, form: str, level: str | None) ->
         translation: The translation.
         number: Number of its line, from 1.
         form: `text`, `nbest` (number, score, text), `tsv` (log-probability, number of tokens,
-            perplexity per token), `jsonl` (everything, with attention) or `pharaoh`.
+            perplexity per token, flags), `jsonl` (everything, with attention) or `pharaoh`.
         level: One of `LEVELS`, or None.
+        flags: Finds the flags of the best candidate.
     """
     match form:
         case "jsonl":
-            return json.dumps(at_level(translation, level).as_dict(), ensure_ascii=False)
+            values = at_level(translation, level).as_dict() | {"flags": flags(translation)}
+            return json.dumps(values, ensure_ascii=False)
         case "pharaoh":
             return pharaoh(links(translation, number, level) or ())
         case "nbest":
@@ -86,8 +95,8 @@ def line(translation: Translation, number: int, form: str, level: str | None) ->
             return "\n".join(rows)
         case "tsv":
             best = at_level(translation, level).candidates[:1]
-            rows = (f"{c.log_prob:.6f}\t{len(c.tokens)}\t{c.perplexity:.6f}" for c in best)
-            return "".join(rows)
+            rows = (f"{c.log_prob:.6f}\t{len(c.tokens)}\t{c.perplexity:.6f}\t" for c in best)
+            return "".join([*rows, ",".join(flags(translation))])
     return translation.text
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
@@ -14,10 +14,11 @@ from torch.overrides import TorchFunctionMode
 
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, Mean
-from seq2seq.data.prepare import TOKENIZERS, load_tokenizers
+from seq2seq.data.prepare import TOKENIZERS, load_tokenizers, splitter_of
 from seq2seq.data.tags import Languages, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.chunks import always
+from seq2seq.decoding.flags import FIXED, Measures, flagged, measures, saved_flags
 from seq2seq.decoding.forced import TextPair, force
 from seq2seq.decoding.processes import in_processes
 from seq2seq.decoding.request import Request
@@ -63,6 +64,7 @@ class Pretrained:
         model = outline(config, self.tokenizers)
         self.update = load_weights(run, model, selector)
         self.model: Decodable = model.to(pick_device(config.device)).eval()
+        self._root = run.root
 
     def join(self, others: Sequence["Pretrained"]) -> None:
         """Form an ensemble with other runs, in place."""
@@ -70,6 +72,12 @@ class Pretrained:
         weights = cfg.weights or [1.0] * len(members)
         mixture = Mixture([w / sum(weights) for w in weights], cfg.ensemble is Mean.log_probs)
         self.model = Ensemble(members, mixture).eval()
+
+    @cached_property
+    def limits(self) -> Measures:
+        """Limits beyond which a translation is flagged, by flag."""
+        saved = saved_flags(RunDir(self._root))
+        return saved.limits if saved else FIXED
 
     @property
     def shown(self) -> tuple[int | None, int | None]:
@@ -178,6 +186,24 @@ class Pretrained:
             raise UsageError("pairs", "are a single pair", _PAIRS)
         pairs = _checked("pairs", pairs, _is_pair, _PAIRS)
         return force(*parts, pairs, cfg, maps=maps, tags=tags)
+
+    def flags(self, translation: Translation, number: int = 0) -> list[str]:
+        """Return the flags of a candidate, which may be of `translate`, `stream` or `force`.
+
+        [t] = model.force([("The small cat sleeps.", "Le chat chat chat chat dort.")])
+        model.flags(t)  # ["improbable", "repeated"]
+
+        `decoding/flags.py` has their meanings. An empty line has none.
+        """
+        if not translation.candidates:
+            return []
+        return flagged(self.measures(translation, number), self.limits)
+
+    def measures(self, translation: Translation, number: int = 0) -> Measures:
+        """Return the measures of a candidate that flags are about."""
+        pieces, split = translation.soft_alignment(number), splitter_of(self.config)
+        unknown = translation.unknown or translation.candidates[number].unknown
+        return measures(pieces, split, unknown=unknown)
 
 
 _LINES = "Give a list of strings or of `Request`s; `translate` also takes a single one."

@@ -93,7 +93,7 @@ def translate(  # noqa: PLR0913 - all options of a line meet here
         if cfg.mbr is not None:
             candidates = by_utility(candidates, cfg.mbr, uniform=cfg.sample)
         tokens = (*src.written, END) if src.ids else ()
-        yield Translation(line, tokens, candidates, src.spans)
+        yield Translation(line, tokens, candidates, src.spans, UNK in src.ids)
 
 
 @torch.inference_mode()
@@ -207,6 +207,7 @@ def _candidate(
         finished=h.finished,
         spans=tuple(spans),
         maps=h.maps,
+        unknown=UNK in words,
     )
     return in_reading_order(candidate, target)
 

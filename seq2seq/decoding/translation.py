@@ -42,6 +42,7 @@ class Candidate:
     spans: tuple[Span, ...] | None = None
     maps: Maps = field(default_factory=dict)  # if requested and the model has layers or heads
     utility: float | None = None  # 0-100, if `decode.mbr` ordered the candidates
+    unknown: bool = False  # whether a token is the unknown symbol, even if it has been replaced
 
     @property
     def perplexity(self) -> float:
@@ -95,6 +96,7 @@ class Translation:
     source_tokens: tuple[str, ...]  # as in the line, even unknown ones; with the end symbol
     candidates: tuple[Candidate, ...]
     source_spans: tuple[Span, ...] | None = None  # see `Candidate.spans`
+    unknown: bool = False  # of the source; see `Candidate.unknown`
 
     @property
     def text(self) -> str:
@@ -145,7 +147,7 @@ class Translation:
             candidate = replace(candidate, alignment=weights, token_log_probs=words.log_probs)
             candidate = replace(candidate, maps=words.maps)
             candidates.append(candidate)
-        return Translation(self.source, tokens, tuple(candidates), spans)
+        return Translation(self.source, tokens, tuple(candidates), spans, self.unknown)
 
     def plot(
         self,

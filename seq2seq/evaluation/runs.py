@@ -1,6 +1,6 @@
 """Results of trained runs for `scripts/evaluate.py`: saved ones if valid, else computed anew."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +10,10 @@ from seq2seq.config.schema import Config, DecodeConfig, Direction
 from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
 from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.tokenizer import composed
+from seq2seq.decoding.flags import Flags, by_flag
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
+from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation import by_length
 from seq2seq.evaluation.attention import GOLD, AttentionScores, Tally, align_test_set
 from seq2seq.evaluation.error_rates import are_shown
@@ -104,16 +106,15 @@ class TestedRun:
         path = self.run.checked(name)  # a recorded file that is missing is an error
         return path if path.exists() else None
 
-    def translate(self) -> list[str]:
+    def translate(self) -> Iterator[Translation]:
         """Translate the sources."""
         sources, languages = self.text[0], self.languages
-        found = self.model.stream(sources, target_language=languages, processes=self.processes)
-        return [translation.text for translation in found]
+        return self.model.stream(sources, target_language=languages, processes=self.processes)
 
     def translations(self) -> list[str]:
         """Return the translations of the sources, saved ones if there are any."""
         if (path := self.saved(TRANSLATIONS)) is None:
-            return self.translate()
+            return [translation.text for translation in self.translate()]
         lines = saved_lines(path, len(load_text(self.run, "test", SIDES[0])))
         return [lines[row] for row in self._rows]
 
@@ -129,9 +130,12 @@ class TestedRun:
         attention = AttentionScores()
         if self.given is None and self.run.checked(GOLD).exists():
             attention = align_test_set(self.run, self.model)
-        cfg, texts, directions = self.config, (self.text, self.translate()), self.directions
+        found = [(t.text, self.model.flags(t)) for t in self.translate()]
+        texts, flags = (self.text, [text for text, _ in found]), by_flag(own for _, own in found)
+        cfg, directions = self.config, self.directions
         results = score_all(cfg, tokenizers, *texts, again, attention, directions)
-        return replace(results, unseen=score_unseen(cfg, self.run, *texts, directions))
+        unseen = score_unseen(cfg, self.run, *texts, directions)
+        return replace(results, unseen=unseen, flags=Flags(self.model.limits, flags))
 
     def by_length(self) -> by_length.LengthBleu:
         """Return BLEU by source length."""

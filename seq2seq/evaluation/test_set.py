@@ -16,6 +16,7 @@ from seq2seq.data.pair import Pair
 from seq2seq.data.placeholders import placeholders_of, tokens_of
 from seq2seq.data.tags import rows_of
 from seq2seq.data.tokenizer import UNK, Tokenizer
+from seq2seq.decoding.flags import Flags
 from seq2seq.evaluation.attention import AttentionScores
 from seq2seq.evaluation.error_rates import NAMES, are_shown, by_source, score_exactness
 from seq2seq.evaluation.scoring import Score, Scores, score, score_bleu
@@ -47,6 +48,7 @@ class Results(AttentionScores):
     scores: Mapping[str, Score]
     no_unknown: Scores | None = None  # "No UNK"; without scores if that is no sentence
     unseen: Scores | None = None  # without scores if that is no sentence, or every one
+    flags: Flags | None = None  # lines to look at
     note: str | None = None  # why a model is not worth reading yet
 
     @property
@@ -62,6 +64,8 @@ class Results(AttentionScores):
             lines.append(f"No UNK     {self._describe(self.no_unknown, 'has an unknown word')}")
         if self.unseen is not None:
             lines.append(f"Unseen     {self._describe(self.unseen, 'is in the training data')}")
+        if self.flags is not None:
+            lines.append(f"Flags      {self.flags.summary(self.sentences)}")
         note = [f"note       {self.note}"] if self.note else []
         return "\n".join([*lines, *self.lines(), *note])
 

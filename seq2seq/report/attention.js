@@ -144,7 +144,8 @@ class Panel {
       ["Entropy", usual ? fixed(found.entropy) : none, "nats; 0: each word attends to one place"],
       ["Coverage", found.coverage === null || !usual ? none : percent(found.coverage),
         "source words that get at least half a word\u2019s attention"],
-      ["chrF", fixed(found.chrf, 0), "against the reference, 0 to 100"]];
+      ["chrF", fixed(found.chrf, 0), "against the reference, 0 to 100"],
+      ["Flags", Object.keys(found.flags).join(", ") || none, Object.values(found.flags).join("; ")]];
     this.numbers.replaceChildren(...numbers.filter((row) => row[1] !== none).map(
       ([name, value, title]) => el("div", { title }, el("dt", {}, name), el("dd", {}, value))));
     this.figure.setAttribute("aria-label",

@@ -10,7 +10,7 @@ from seq2seq.alignment.heatmap import printable_line
 from seq2seq.config.schema import Direction
 from seq2seq.data.prepare import SIDES, directions_of, lengths_of, load_text, splitter_of
 from seq2seq.data.tags import tagging
-from seq2seq.data.words import Splitter, is_blank
+from seq2seq.data.words import is_blank
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
@@ -182,12 +182,11 @@ def _sentences(
         model.force(zip(lines, references, strict=True), target_language=languages),
         strict=True,
     )
-    splitter = splitter_of(model.config)
     bar = tqdm(results, total=len(lines), unit=" sentences", disable=None)
     for reference, direction, *found in bar:
         yield {
             "reference": printable_line(reference),
-            "found": [*_candidates(splitter, reference, *found)],
+            "found": [*_candidates(model, reference, *found)],
             "languages": dict(zip(SIDES, map(_language, direction), strict=True)),
         }
 
@@ -198,7 +197,7 @@ def _language(code: str) -> str | None:
 
 
 def _candidates(
-    split: Splitter | None,
+    model: Pretrained,
     reference: str,
     beam: Translation,
     greedy: Translation,
@@ -206,7 +205,7 @@ def _candidates(
 ) -> Iterator[dict[str, Any]]:
     from sacrebleu.metrics import CHRF
 
-    metric = CHRF()
+    metric, split = CHRF(), splitter_of(model.config)
     for translation, name in ((beam, "Beam"), (greedy, "Greedy"), (forced, "Reference")):
         for i, candidate in enumerate(translation.candidates):
             label = f"{name} {i + 1}" if translation is beam else name
@@ -215,4 +214,5 @@ def _candidates(
             if i:  # layers and heads only for the first, to keep the page small
                 pieces = replace(pieces, maps={})
             shown = None if translation is forced else chrf
-            yield describe(label, pieces, candidate.score, shown, split)
+            flags = model.flags(translation, i)
+            yield describe(label, pieces, candidate.score, shown, split, flags)

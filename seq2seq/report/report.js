@@ -199,7 +199,8 @@ function matcher(query, r) {
 class Item {
   constructor(sentence) {
     this.sentence = sentence;
-    const texts = sentence.runs.flatMap((run) => [run.reference, ...run.found.map((f) => f.text)]);
+    const texts = sentence.runs.flatMap((run) => [run.reference, ...run.found.map((f) => f.text),
+      ...Object.keys(run.found[0].flags).map((flag) => `flag:${flag}`)]);
     sentence.text = [sentence.source, ...texts].join("\n").toLocaleLowerCase();
     const { source } = sentence.runs[0].languages, id = `s${sentence.number}`;
     this.inside = el("div", { id: `${id}-attention`, hidden: true });
@@ -207,13 +208,16 @@ class Item {
       "aria-controls": this.inside.id, onclick: () => this.toggle() }, "Attention");
     const row = (name, text, lang, kind) => el("div", { class: kind }, el("dt", {}, name),
       el("dd", { dir: "auto", lang: lang ?? "" }, text));
-    const outputs = sentence.runs.map((run, r) =>
-      row(several ? runName(r) : "Output", run.found[0].text || "(nothing)", run.languages.target));
+    const outputs = sentence.runs.flatMap(({ found: [best], languages }, r) => {
+      const flags = Object.entries(best.flags).map(([flag, meaning]) => `${flag} (${meaning})`);
+      return [row(several ? runName(r) : "Output", best.text || "(nothing)", languages.target),
+        flags.length ? row("Flags", flags.join("; "), "en", "flags") : null];
+    });
     // Runs may translate into different languages.
     const references = new Map(sentence.runs.map((run) => [run.reference, run.languages.target]));
     this.node = el("article", { id, "aria-labelledby": `${id}-title` },
       el("header", {}, el("h3", { id: `${id}-title` }, `Sentence ${sentence.number}`), this.button),
-      el("dl", { class: "texts" }, row("Source", sentence.source, source), ...outputs,
+      el("dl", { class: "texts" }, row("Source", sentence.source, source), ...outputs.filter(Boolean),
         ...[...references].map(([text, lang]) => row("Reference", text, lang, "reference"))), this.inside);
   }
 
@@ -251,7 +255,8 @@ function translations() {
   update();
   return el("section", { "aria-labelledby": "translations" },
     el("h2", { id: "translations" }, "Translations"),
-    el("p", { class: "note" }, "Search finds text in source, reference and every translation; "
+    el("p", { class: "note" }, "Search finds text in source, reference and every translation, and "
+      + "flag: or a flag such as flag:long; "
       + "number, score, length, entropy, coverage and chrf take < and >. Length is that of the source."),
     el("div", { class: "tools" }, field("search", "Search", search), field("sort", "Sort by", sort), order,
       several ? field("of-run", "of run", which) : null, switches()),

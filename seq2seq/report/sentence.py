@@ -15,6 +15,7 @@ from seq2seq.alignment.heatmap import Weights, printable, printable_line
 from seq2seq.alignment.measures import measure
 from seq2seq.alignment.words import SoftAlignment, to_words
 from seq2seq.data.words import Splitter, word_spans
+from seq2seq.decoding.flags import MEANINGS
 from seq2seq.report.page import frame, page
 
 Ranked = Sequence[tuple[SoftAlignment, float]]
@@ -33,6 +34,7 @@ def describe(
     score: float,
     chrf: float | None = None,
     split: Splitter | None = word_spans,
+    flags: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the JSON-compatible values that a page shows of a candidate.
 
@@ -42,6 +44,7 @@ def describe(
         score: Its score in the search.
         chrf: Its chrF against the reference.
         split: Splits text into words; None shows pieces instead.
+        flags: Those of `decoding/flags.py`.
     """
     words = pieces if split is None else to_words(pieces, split)
     measures = measure(words.weights, ended=words.ended)
@@ -53,6 +56,7 @@ def describe(
         "entropy": _number(measures.entropy),
         "coverage": _number(covered),
         "chrf": _number(chrf),
+        "flags": {name: MEANINGS[name] for name in flags},
         "words": _level(words),
         "pieces": _level(pieces),
     }
