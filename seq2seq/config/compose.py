@@ -204,7 +204,7 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
 @cache
 def _schema(*chosen: tuple[str, type]) -> DictConfig:
     """The schema with a class for each group of options; OmegaConf is slow to make one."""
-    schema = OmegaConf.structured(Config)
+    schema: DictConfig = OmegaConf.structured(Config)
     for group, option in chosen:
         schema[group] = OmegaConf.structured(option)
     return schema
