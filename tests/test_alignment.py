@@ -141,6 +141,7 @@ def test_O3_pixels_of_the_png_are_the_weights(bad):
     np.testing.assert_allclose(cells(axes, 5, 7), expected, atol=1 / 128)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 9), (12, 11), (60, 60), (2, 300)])
 def test_O3_nothing_is_cut_off_and_no_margin_is_wide(rows, columns):
     labels = [f"word-{i}" for i in range(max(rows, columns))]

@@ -14,7 +14,7 @@ import zipfile
 import pytest
 from runs import copy_of, run_here, tiny_run
 from test_filters import data_config, pairs_of
-from test_structure import MODULES, imports, within
+from test_structure import imports, modules, within
 
 from seq2seq.run.errors import DataError, one_line
 
@@ -37,7 +37,7 @@ def writes(call: ast.Call) -> bool:
 
 
 def test_U11_no_module_unpacks():
-    for name, tree in MODULES.items():
+    for name, tree in modules().items():
         assert not unpacking(tree), name
         if any(within(found, "tarfile", "zipfile") for found in imports(tree)):
             assert name in UNPACKS_NOTHING

@@ -12,6 +12,7 @@ from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import PAD
 
 
+@pytest.mark.e2e
 def test_operations_are_those_of_the_equations():
     """Multiplications and additions of the paper's products, three times: backward has two each."""
     m, n, words, tx, ty = 24, 32, 50, 9, 7

@@ -157,6 +157,7 @@ def test_the_stages_run_with_characters(spelling_run):
     assert json.loads(first)["source_tokens"] == [*"x\u00e9bec▁dog", "</s>"]
 
 
+@pytest.mark.e2e
 def test_everything_that_decodes_works_with_characters(spelling_run):
     model = seq2seq.load(spelling_run, ["decode.replace_unknown=true", "decode.max_ratio=1"])
     # A given beginning, a required and a forbidden token

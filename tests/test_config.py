@@ -149,6 +149,7 @@ def test_every_option_is_chosen_by_name_and_has_the_defaults_of_its_class(group)
         assert getattr(with_option(group, name), group) == cls(name=name)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("path", VARIANTS, ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_a_file_of_a_group_holds_only_what_differs(path):
     own = OmegaConf.to_container(OmegaConf.load(path), resolve=False)

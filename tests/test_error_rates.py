@@ -96,6 +96,7 @@ def test_a_source_with_several_answers_counts_once():
     assert match.signature.startswith("nrefs:var|")
 
 
+@pytest.mark.e2e
 def test_systems_are_compared_by_them_too():
     sources, references = [f"w{i}" for i in range(40)] * 2, ["a b c", "a b"] * 20 + ["a b d"] * 40
     good = ["a b c" if i % 3 else "x" for i in range(40)] * 2

@@ -300,8 +300,14 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("language", PLAIN)
+@pytest.mark.parametrize(
+    ("language", "kind"),
+    [
+        pytest.param(language, kind, marks=() if turn % 4 == number else pytest.mark.slow)
+        for turn, language in enumerate(PLAIN)
+        for number, kind in enumerate(KINDS)
+    ],
+)
 def test_links_do_not_depend_on_the_spelling(language, kind):
     plain = chunks_of(language)
     assert len(plain) > 1

@@ -122,6 +122,7 @@ def assert_exact(model, batch, cfg, candidates):
     assert max(grad.abs().max() for grad in found.values()) > 1e-3
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("make", [tiny_model, tiny_transformer])
 @pytest.mark.parametrize(
     "own",

@@ -7,6 +7,7 @@ import ast
 import logging
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,17 +29,19 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+@cache
+def modules() -> dict[str, ast.Module]:
+    return {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
 
 
 def test_the_sources_were_found():
-    assert len(MODULES) == len(SOURCES) > 50
+    assert len(modules()) == len(SOURCES) > 50
     assert {
         "seq2seq",
         "seq2seq.config.compose",
         "seq2seq.data.toy.lexicon",
         "scripts.decode",
-    } <= {*MODULES}
+    } <= {*modules()}
 
 
 # Imports ----------------------------------------------------------------------------------------
@@ -53,7 +56,7 @@ def imports(tree: ast.AST) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, "relative import"
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            inner = names & set(MODULES)
+            inner = names & modules().keys()
             found |= inner if inner else {str(node.module)}
     return found
 
@@ -109,7 +112,7 @@ def offences(name: str, tree: ast.AST) -> set[str]:
 
 
 def test_imports_go_one_way():
-    found = {name: offences(name, tree) for name, tree in MODULES.items() if within(name, OURS)}
+    found = {name: offences(name, tree) for name, tree in modules().items() if within(name, OURS)}
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
@@ -127,13 +130,13 @@ def test_imports_go_one_way():
     ],
 )
 def test_a_wrong_import_is_found(name, line):
-    assert name in MODULES
+    assert name in modules()
     assert offences(name, ast.parse(line))
 
 
 def importers(*packages: str) -> set[str]:
     return {
-        name for name, tree in MODULES.items() if any(within(i, *packages) for i in imports(tree))
+        name for name, tree in modules().items() if any(within(i, *packages) for i in imports(tree))
     }
 
 
@@ -159,7 +162,7 @@ def cycles(graph: dict[str, set[str]]) -> list[set[str]]:
 
 
 def test_no_import_comes_back():
-    found = cycles({name: imports(tree) for name, tree in MODULES.items()})
+    found = cycles({name: imports(tree) for name, tree in modules().items()})
     assert not found
 
 
@@ -198,7 +201,7 @@ def test_help_needs_no_torch(script):
         top = ast.Module(
             [
                 n
-                for n in MODULES.get(name, ast.Module([], [])).body
+                for n in modules().get(name, ast.Module([], [])).body
                 if isinstance(n, ast.Import | ast.ImportFrom)
             ],
             [],
@@ -271,7 +274,7 @@ def printing(name: str) -> bool:
 
 
 def test_U12_no_strings_become_code_and_no_bytes_become_objects():
-    found = {name: forbidden(name, tree) for name, tree in MODULES.items()}
+    found = {name: forbidden(name, tree) for name, tree in modules().items()}
     assert not {name: wrong for name, wrong in found.items() if wrong}
 
 
@@ -380,14 +383,14 @@ def test_the_package_root_holds_no_module_of_its_own():
 def methods_of_modules() -> set[str]:
     """Names of the methods of every class of ours that is an nn.Module, and `forward`."""
     classes = [
-        n for tree in MODULES.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)
+        n for tree in modules().values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)
     ]
-    modules = {"nn.Module", "nn.Linear"}
+    kinds = {"nn.Module", "nn.Linear"}
     names = {"forward"}
     for _ in range(3):  # subclasses of subclasses
         for cls in classes:
-            if any(ast.unparse(base) in modules for base in cls.bases):
-                modules.add(cls.name)
+            if any(ast.unparse(base) in kinds for base in cls.bases):
+                kinds.add(cls.name)
                 names |= {node.name for node in cls.body if isinstance(node, ast.FunctionDef)}
     return names
 
@@ -412,5 +415,5 @@ def patches(tree: ast.AST, methods: set[str]) -> list[str]:
 def test_nothing_is_patched_onto_a_module():
     methods = methods_of_modules()
     assert {"follow", "step", "readout", "initialize"} <= methods
-    assert not [found for tree in MODULES.values() for found in patches(tree, methods)]
+    assert not [found for tree in modules().values() for found in patches(tree, methods)]
     assert patches(ast.parse("layer.forward = partial(f, layer)"), methods) == ["layer.forward"]

@@ -3,10 +3,12 @@
 Extensions register their own optimizers and schedules in the same way.
 """
 
+import inspect
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from types import MappingProxyType
 from typing import cast
@@ -92,9 +94,18 @@ def build_optimizer(
     return optimizer
 
 
+@cache
+def _lean(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
+    """Return the class without the decorators that import torch's compiler, a second's work."""
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict", "step")
+    methods = {name: inspect.unwrap(getattr(optimizer, name)) for name in names}
+    methods["step"] = torch.no_grad()(methods["step"])
+    return type(optimizer.__name__, (optimizer,), methods)
+
+
 @builds(AdadeltaConfig)
 def _adadelta(cfg: AdadeltaConfig, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.Adadelta(
+    return _lean(torch.optim.Adadelta)(
         weights, lr=cfg.lr, rho=cfg.rho, eps=cfg.eps, weight_decay=cfg.weight_decay, foreach=True
     )
 
@@ -102,7 +113,7 @@ def _adadelta(cfg: AdadeltaConfig, weights: Iterable[nn.Parameter]) -> torch.opt
 @builds(AdamConfig)
 def _adam(cfg: AdamConfig, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     betas = (cfg.beta1, cfg.beta2)
-    return torch.optim.AdamW(
+    return _lean(torch.optim.AdamW)(
         weights, lr=cfg.lr, betas=betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
     )
 
