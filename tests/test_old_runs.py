@@ -82,7 +82,9 @@ def test_M6_an_old_run_is_scored_as_before(run, tmp_path, monkeypatch):
     assert run_here(monkeypatch, "evaluate", run, "--json", scores).code == 0
     before, now = (numbers(json.loads(path.read_bytes())) for path in (run / scores.name, scores))
     assert {name: now.get(name) for name in before} == close(before)
-    assert all(re.search(r"lower-cased|chrF\+\+|^/unseen", name) for name in now.keys() - before)
+    assert all(
+        re.search(r"lower-cased|chrF\+\+|^/unseen|^/flags", name) for name in now.keys() - before
+    )
     pair = ["--source", run / "corpus/test.source", "--target", run / "corpus/test.target"]
     assert run_here(monkeypatch, "score", run, *pair, "--json", forced).code == 0
     assert numbers(json.loads(forced.read_bytes())) == close(numbers(expected(run)["forced"]))

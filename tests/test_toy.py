@@ -253,7 +253,7 @@ def test_splits_are_disjoint_on_both_sides():
 
 def test_what_cannot_be_made_is_refused(monkeypatch):
     for split, low, high in (("train", 2, 5), ("train", 9, 8), ("train", 3, 61), ("dev", 3, 5)):
-        with pytest.raises(ConfigError, match=r"no split 'dev'|no range of lengths"):
+        with pytest.raises(ConfigError, match=r"no split 'dev'|not a range of lengths"):
             generate(split, 1, seed=1, min_words=low, max_words=high)
     monkeypatch.setattr(corpus, "MAX_MISSES", 60)
     with pytest.raises(ConfigError, match=r"test has only \d+ of 100000 pairs of 3 to 3 words"):
