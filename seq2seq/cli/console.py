@@ -38,16 +38,16 @@ _GRACE = 3  # seconds to finish writing a line before a signal ends the script a
 _BLOCK = 1 << 16  # bytes read at once; the capacity of a pipe on Linux
 
 
-ONE_RUN = "a run: latest, its directory, or its NAME (the newest in outputs/NAME)"
+ONE_RUN = "a run: its directory, its NAME (the newest in outputs/NAME) or latest"
 """Help text of the argument that names a run."""
 
 _HUB = "hf:NAME (a model on the Hugging Face Hub)"
 
-RUN_OR_MODEL = f"{ONE_RUN}, or {_HUB}"
+RUN_OR_MODEL = f"{ONE_RUN}; or {_HUB}"
 """Help text of the argument of `run_directory`."""
 
 RUN = (
-    f"{ONE_RUN}, or {_HUB}. RUN@best, RUN@last and RUN@update-12000 select a checkpoint, RUN@last5 "
+    f"{ONE_RUN}; or {_HUB}. RUN@best, RUN@last and RUN@update-12000 select a checkpoint, RUN@last5 "
     "the mean of the newest five; RUN_A+RUN_B is an ensemble"
 )
 """Help text of the argument that names a model."""
@@ -172,12 +172,12 @@ def add_attention_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--level",
         choices=LEVELS,
-        help="tokens in jsonl, pharaoh and npz (default: pieces) and heatmaps (default: words): "
-        "pieces of the vocabulary; words, marks and apostrophes cut off; or what stands between "
-        "spaces, for tokenised text",
+        help="unit of tokens in jsonl, pharaoh and npz (default: pieces) and heatmaps (default: "
+        "words): pieces of the vocabulary; words, without punctuation and apostrophes attached; "
+        "blanks: strings between spaces, for tokenised text",
     )
     parser.add_argument(
-        "--heatmaps", type=expanded, metavar="DIRECTORY", help="draw every line in it"
+        "--heatmaps", type=expanded, metavar="DIRECTORY", help="draw a heatmap of each line in it"
     )
     parser.add_argument(
         "--figure", "--picture", choices=FIGURES, default=FIGURES[0], help="format of heatmaps"

@@ -1,7 +1,7 @@
 """Translate lines of text with a trained run.
 
-One line out for each line in, in order; an empty line gives an empty line. Typed or piped lines are
-translated as they arrive.
+Writes one line for each line read, in order; an empty line gives an empty line. Typed or piped
+lines are translated as they arrive.
 """
 
 import argparse
@@ -31,24 +31,27 @@ log = logging.getLogger("seq2seq.decode")
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", type=run_paths, help=RUN)
+    parser.add_argument("run", type=run_paths, metavar="RUN", help=RUN)
     parser.add_argument("--input", type=expanded, help="text, plain, .gz or .xz (default: stdin)")
     parser.add_argument(
         "--input-format",
         choices=FORMS,
         default=FORMS[0],
-        help="text: a sentence a line; tsv: after it, with tabs between, prefix=TEXT, "
-        "required=WORD|FORM, forbidden=WORD, complete_last_word=true; jsonl: the same names in an "
-        "object, the sentence being its source",
+        help="text: one sentence per line; tsv: a sentence, then any of prefix=TEXT, "
+        "required=WORD|FORM, forbidden=WORD, complete_last_word=true, separated by tabs; jsonl: an "
+        "object with source and the same names",
     )
-    parser.add_argument("--output", type=expanded, help="whole or absent (default: stdout)")
+    parser.add_argument(
+        "--output", type=expanded, help="output file, written only when complete (default: stdout)"
+    )
     parser.add_argument(
         "--format",
         choices=("text", "nbest", "jsonl", "pharaoh", "npz"),
         default="text",
-        help="text: the best translation; nbest: line number, score, text, one hypothesis a line; "
-        "jsonl: tokens, scores, attention and end of every hypothesis, and flags of the first; "
-        "pharaoh: links 0-0 1-2 of the best, source-target; npz: tokens and attention for NumPy",
+        help="text: the best translation; nbest: line number, score and text of each hypothesis; "
+        "jsonl: tokens, scores and attention of each hypothesis, and flags of the first; pharaoh: "
+        "word links of the best, source-target, such as 0-0 1-2; npz: tokens and attention for "
+        "NumPy",
     )
     parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
     add_processes(parser)
@@ -57,11 +60,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--on-bad-line",
         choices=("error", "empty"),
         default="error",
-        help="a line that is not UTF-8, holds a NUL or is not of the input format ends everything, "
-        "or gives an empty line and is counted on stderr",
+        help="at a line that is not UTF-8, has a NUL or does not fit the input format: stop, or "
+        "write an empty line and count it on stderr",
     )
     parser.add_argument(
-        "overrides", nargs="*", help="decode.beam_size=12, decode.n_best=5, device=cpu, ..."
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as decode.beam_size=12"
     )
     return parser.parse_intermixed_args(argv)
 

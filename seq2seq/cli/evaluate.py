@@ -1,9 +1,8 @@
-"""Score translations: BLEU, also tokenised, chrF and TER, each with its signature; error rates.
+"""Score translations: BLEU, chrF and TER with signatures and intervals; error rates.
 
-With one RUN, translates the run's test set. With several, tests whether the others differ from the
-first by more than chance. With --hypotheses, scores any pair of files. With --by-length, shows BLEU
-by source length for one or several runs, as a table and a plot; with --attention, statistics of
-their attention, as a table and in words.
+Translates the test set of a RUN; several are compared to the first with paired tests. With
+--hypotheses, scores files instead. --by-length shows BLEU by source length, as a table and a plot;
+--attention shows statistics of attention, as a table and in words.
 """
 
 import argparse
@@ -41,37 +40,42 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--reference",
         type=expanded,
         action="append",
-        help="its reference translations; several with --hypotheses: again, one file each",
+        help="reference translations of --source or --hypotheses; for the latter, may be repeated",
     )
-    parser.add_argument("--hypotheses", type=expanded, help="score this file, translate nothing")
+    parser.add_argument(
+        "--hypotheses", type=expanded, help="score this file instead of translating"
+    )
     parser.add_argument(
         "--tokenizer",
-        help="BLEU's, with --hypotheses (default: what suits the language or the script)",
+        help="sacreBLEU tokenizer for --hypotheses (default: by language or script)",
     )
     parser.add_argument(
         "--language",
         default="",
-        help="of the files, with --hypotheses: adds the tokenised BLEU where words have spaces",
+        help="language of --hypotheses; adds tokenised BLEU if words are separated by spaces",
     )
     parser.add_argument(
         "--target-language",
         metavar="CODE",
-        help=f"{TARGET_LANGUAGE}; of its test set, only that part",
+        help=f"{TARGET_LANGUAGE}; only that part of its test set is scored",
     )
-    parser.add_argument("--by-length", type=expanded, metavar="PNG", help="BLEU by source length")
+    parser.add_argument(
+        "--by-length", type=expanded, metavar="PNG", help="plot BLEU by source length"
+    )
     parser.add_argument(
         "--attention",
         action="store_true",
-        help="error rate against gold links, shift, entropy, coverage, order; along the references",
+        help="statistics of attention along the references: alignment error rate against gold "
+        "links, shift, entropy, coverage, order",
     )
     parser.add_argument(
         "--exact",
         action="store_true",
-        help="with --hypotheses: exact match, character and symbol error rate, too; runs show them "
-        "where they suit the task",
+        help="with --hypotheses: also exact match, character and symbol error rate (runs show them "
+        "where they suit the task)",
     )
     add_processes(parser)
-    parser.add_argument("--json", type=expanded, help="write the scores to this file, too")
+    parser.add_argument("--json", type=expanded, help="also write the scores to this file")
     args = parser.parse_intermixed_args(argv)
     args.runs, args.overrides = runs_and_overrides(args.words)
     check(args)

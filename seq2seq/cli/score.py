@@ -1,9 +1,8 @@
 """Score given translations (forced decoding): log-probability, perplexity and alignment.
 
-Without --format, prints totals over all pairs; with one, writes every pair, and totals to stderr.
-With --reverse, combines the links of two runs of opposite directions. --level sets the unit of
-tokens: log-probabilities of a word and attention to it are sums over its pieces, attention from it
-is their mean.
+Prints totals over all pairs; with --format, writes each pair, and the totals to stderr. --reverse
+combines the word links of two runs of opposite directions. --level sets the unit of tokens: for a
+word, log-probabilities and attention to it are summed over its pieces, attention from it averaged.
 """
 
 import argparse
@@ -41,33 +40,39 @@ Gold = Sequence[GoldLinks | None]
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", type=run_paths, help=RUN)
-    parser.add_argument("--source", type=expanded, required=True, help="text, plain, .gz or .xz")
+    parser.add_argument("run", type=run_paths, metavar="RUN", help=RUN)
+    parser.add_argument(
+        "--source", type=expanded, required=True, help="source text, plain, .gz or .xz"
+    )
     parser.add_argument("--target", type=expanded, required=True, help="its translations")
-    parser.add_argument("--output", type=expanded, help="whole or absent (default: stdout)")
+    parser.add_argument(
+        "--output", type=expanded, help="output file, written only when complete (default: stdout)"
+    )
     parser.add_argument(
         "--format",
         choices=("tsv", "jsonl", "pharaoh", "npz"),
-        help="tsv: log-probability, tokens, perplexity of a token, flags; jsonl: also of each "
-        "token, and attention, as decode writes it; pharaoh: links 0-0 1-2, source-target; npz: "
-        "for NumPy",
+        help="tsv: log-probability, number of tokens, perplexity per token, flags; jsonl: each "
+        "token and attention, as decode writes them; pharaoh: word links, source-target, such as "
+        "0-0 1-2; npz: tokens and attention for NumPy",
     )
     parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
     add_attention_options(parser)
     parser.add_argument(
-        "--gold", type=expanded, help="gold links, Pharaoh or NAACL: adds the alignment error rate"
+        "--gold", type=expanded, help="gold links, Pharaoh or NAACL; adds the alignment error rate"
     )
     parser.add_argument(
-        "--reverse", type=run_paths, metavar="RUN", help="of the opposite direction"
+        "--reverse", type=run_paths, metavar="RUN", help="a run of the opposite direction"
     )
     parser.add_argument(
         "--symmetrise",
         choices=SYMMETRISATIONS,
         default="grow-diag-final-and",
-        help="how --reverse combines the links of both",
+        help="how --reverse combines the links",
     )
-    parser.add_argument("--json", type=expanded, help="write the totals to this file, too")
-    parser.add_argument("overrides", nargs="*", help="decode.batch_sentences=32, device=cpu, ...")
+    parser.add_argument("--json", type=expanded, help="also write the totals to this file")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as device=cpu"
+    )
     args = parser.parse_intermixed_args(argv)
     if args.level in (None, "pieces") and (args.gold or args.reverse):
         option = "--gold" if args.gold else "--reverse"
