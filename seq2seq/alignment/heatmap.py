@@ -7,7 +7,7 @@ import contextlib
 import io
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from seq2seq.run.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 Weights = NDArray[np.floating[Any]]
 """Attention weights (Ty, Tx): row i is how target position i attends to the source; sums to 1."""
@@ -48,6 +49,14 @@ BASE_FONT = "DejaVu Sans"  # ships with matplotlib; Latin, Greek, Cyrillic, Arab
 BOX = "\u25a1"  # replaces characters that no font has
 SPACE = "\u2581"  # SentencePiece's mark of a space in front of a piece
 FLAT_NOTE = "flat attention, no alignment yet: train longer or add data"
+TEXT: dict[str, Any] = {
+    "color": "black",
+    "parse_math": False,  # or "$_$" crashes the plot and "$5 and $6" becomes a formula
+    "usetex": False,
+    "rotation_mode": "anchor",
+    "va": "center_baseline",  # one baseline for all labels, whatever their letters
+}
+"""Properties of every text; its family and size depend on the figure."""
 _JOINERS = "\u200c\u200d"  # affect the shape of letters
 _SPACES = "\u00a0\u1680\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 
@@ -94,22 +103,12 @@ def plot_alignment(
     head = [title, note or (FLAT_NOTE if is_flat(weights) else None)]
     head.append(f"white is {white:.2g}, the largest weight" if white < 1 else None)
     lines = [printable(line) for line in head if line]
-    texts = [*lines, *(_label(text) for text in (*src_labels, *tgt_labels))]
-    families, missing = _fonts(set("".join(texts)), font)
+    columns, rows = ([_label(text) for text in side] for side in (src_labels, tgt_labels))
+    families, missing = _fonts(set("".join([*lines, *columns, *rows])), font)
     boxes = dict.fromkeys(map(ord, missing), BOX)
-    texts = [text.translate(boxes) for text in texts]
-    heading, labels = "\n".join(texts[: len(lines)]), texts[len(lines) :]
-    columns, rows = labels[: len(src_labels)], labels[len(src_labels) :]
+    lines, columns, rows = ([x.translate(boxes) for x in part] for part in (lines, columns, rows))
     cell = _cell_inches(max(weights.shape))
-    style: dict[str, Any] = {
-        "family": families,
-        "size": FONT_RATIO * cell * 72,  # points
-        "color": "black",
-        "parse_math": False,  # or "$_$" crashes the plot and "$5 and $6" becomes a formula
-        "usetex": False,
-        "rotation_mode": "anchor",
-        "va": "center_baseline",  # one baseline for all labels, whatever their letters
-    }
+    style = TEXT | {"family": families, "size": FONT_RATIO * cell * 72}  # points
 
     # The map, one square cell per weight.
     figure = Figure(dpi=DPI, facecolor="white")
@@ -119,34 +118,47 @@ def plot_alignment(
         image, cmap=grey, vmin=0, vmax=white, interpolation="nearest", origin="upper"
     )
 
-    # Source on top, target on the left, a thin frame, no tick marks.
+    _add_labels(axes, columns, rows, style, cell)
+    style["size"] = max(style["size"], MIN_POINTS)
+    if lines:
+        axes.set_title("\n".join(lines), pad=6, **style | {"va": "baseline"})
+    bar = _add_scale(figure, shown, largest, style)
+
+    # The labels determine the size of the figure.
+    _fit(figure, axes, bar, width=cell * len(columns), height=cell * len(rows))
+    return figure
+
+
+def _add_labels(
+    axes: "Axes", columns: Sequence[str], rows: Sequence[str], style: Mapping[str, Any], cell: float
+) -> None:
+    """Label the source on top, the target on the left; a thin frame, no tick marks."""
     axes.xaxis.tick_top()
     axes.tick_params(length=0, pad=3)
     axes.tick_params(axis="x", pad=5)  # corners of tilted labels reach below their baseline
-    upright = style | {"ha": "center", "va": "baseline"}
+    upright = {**style, "ha": "center", "va": "baseline"}
     axes.set_xticks(range(len(columns)), columns, **upright)
     axes.set_yticks(range(len(rows)), rows, ha="right", **style)
     for label in _tilted(axes, cell):
         label.set(rotation=TILT, ha="left", va=style["va"])
     for spine in axes.spines.values():
         spine.set(linewidth=0.6, edgecolor="black")
-    style["size"] = max(style["size"], MIN_POINTS)
-    if heading:
-        axes.set_title(heading, pad=6, **style | {"va": "baseline"})
 
-    # The scale: its ends, its middle, and the largest weight.
+
+def _add_scale(
+    figure: "Figure", shown: "AxesImage", largest: float, style: Mapping[str, Any]
+) -> "Axes":
+    """Draw the scale: its ends, its middle, and the largest weight."""
     bar = figure.add_axes((0.0, 0.0, 1.0, 1.0), label="scale")
+    white = float(shown.get_clim()[1])
     figure.colorbar(shown, cax=bar, ticks=[0, white / 2, white], format="%.2g")
     bar.tick_params(length=2, width=0.6, labelsize=style["size"], color="black", labelcolor="black")
-    below = {"va": "top", "ha": "left", "rotation_mode": "default"}
-    bar.set_xlabel(f"max {largest:.2g}", x=0, labelpad=8, **style | below)
+    below = {**style, "va": "top", "ha": "left", "rotation_mode": "default"}
+    bar.set_xlabel(f"max {largest:.2g}", x=0, labelpad=8, **below)
     bar.spines["outline"].set(linewidth=0.6, edgecolor="black")
     for label in bar.get_yticklabels():
-        label.set_fontfamily(families)
-
-    # The labels determine the size of the figure.
-    _fit(figure, axes, bar, width=cell * len(columns), height=cell * len(rows))
-    return figure
+        label.set_fontfamily(style["family"])
+    return bar
 
 
 def is_flat(alpha: Weights) -> bool:

@@ -17,6 +17,7 @@ Queries are rows (R, n): the K hypotheses of the first sentence, which share its
 then those of the next. In training K is 1.
 """
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
@@ -28,7 +29,7 @@ from seq2seq.model.protocols import Attended, Layer, Memory, Source
 
 
 class SoftAttention(nn.Module):
-    """Weights alpha_i, which subclasses compute, and the expected annotation, Eq. (5)."""
+    """Attention whose context is a mean of annotations; as such, without weights of its own."""
 
     learned: ClassVar[bool] = True
     sequential: ClassVar[bool] = False
@@ -40,9 +41,13 @@ class SoftAttention(nn.Module):
     def initialize(self, scheme: Scheme) -> None:
         """Draw nothing: there are no weights."""
 
+
+class SingleHead(SoftAttention, ABC):
+    """Weights alpha_i, which subclasses compute, and the expected annotation, Eq. (5)."""
+
+    @abstractmethod
     def weigh(self, query: Tensor, source: Source) -> Tensor:
         """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
-        raise NotImplementedError
 
     def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
         """Attend with s_{i-1} (R, n)."""
@@ -50,7 +55,7 @@ class SoftAttention(nn.Module):
         return Attended(expectation(alpha, source), alpha)
 
 
-class AdditiveAttention(SoftAttention):
+class AdditiveAttention(SingleHead):
     """Alignment model and expected annotation, A.1.2 and Eqs. (5)-(6). No biases.
 
     e_ij     = v_a' tanh(W_a s_{i-1} + U_a h_j)
@@ -133,7 +138,7 @@ class CoverageAttention(AdditiveAttention):
         return Attended(expectation(alpha, source), alpha, covered)
 
 
-class DotAttention(SoftAttention):
+class DotAttention(SingleHead):
     """Dot product of query and key, optionally divided by sqrt(n). No parameters.
 
     k_j = h_fwd_j + h_bwd_j, because h_j has width 2n and the query n. `general` has a learned
@@ -156,7 +161,7 @@ class DotAttention(SoftAttention):
         return masked_softmax(energy, source.mask[:, None]).flatten(0, 1)
 
 
-class GeneralAttention(SoftAttention):
+class GeneralAttention(SingleHead):
     """Bilinear energy e_ij = s_{i-1}' U_a h_j, Luong et al. 2015."""
 
     def __init__(self, query: int, annotation: int, linear: Layer = nn.Linear) -> None:

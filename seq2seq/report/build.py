@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seq2seq.alignment.heatmap import printable_line
-from seq2seq.config.schema import Direction
+from seq2seq.config.schema import Config, Direction
 from seq2seq.data.prepare import SIDES, directions_of, lengths_of, load_text, splitter_of
 from seq2seq.data.tags import tagging
 from seq2seq.data.words import is_blank
@@ -73,29 +73,14 @@ def build(
     decoded: list[list[dict[str, Any]]] = []  # by run, by sentence
     for text, each, run, name in zip(texts, named, runs, _names(named), strict=True):
         model = load(text, overrides)
-        references = load_text(run, "test", SIDES[1])
-        with expected(run.path("corpus")):  # one reference per source
-            chosen = [references[i] for i in rows]
-        directions = directions_of(run, model.config, "test")
-        languages = [directions[i] for i in rows]
-        decoded.append(list(_sentences(model, lines, chosen, languages, n_best)))
+        decoded.append(_decoded(run, model, lines, rows, n_best))
         linked = directory is not None and directory.resolve() == run.root.resolve()
         scored = each.selector is None
         described.append(describe_run(run, name, model, scored=scored, linked=linked))
         configs.append(model.config)
 
     # The page lists sentences, each with the translations of every run.
-    length, _ = lengths_of(configs[0])
-    shown = [
-        {
-            "number": row + 1,
-            "source": printable_line(line),
-            "length": length(line),
-            "runs": list(in_runs),
-        }
-        for row, line, *in_runs in zip(rows, lines, *decoded, strict=True)
-        if all(in_run["found"] for in_run in in_runs)  # a broken model may give no translation
-    ]
+    shown = list(_by_sentence(configs[0], rows, lines, decoded))
     for about, by_run in zip(described, decoded, strict=True):
         about["layers"] = any(map(_maps, by_run))
     title = " and ".join(run["name"] for run in described)
@@ -107,6 +92,29 @@ def build(
         "withHeads": _limit_maps(shown),
     }
     return page(title, data, ("attention.js", "heads.js", "report.js"))
+
+
+def _decoded(
+    run: RunDir, model: Pretrained, lines: Sequence[str], rows: Sequence[int], n_best: int
+) -> list[dict[str, Any]]:
+    """Return what a run makes of some lines of its test set."""
+    references = load_text(run, "test", SIDES[1])
+    with expected(run.path("corpus")):  # one reference per source
+        chosen = [references[i] for i in rows]
+    directions = directions_of(run, model.config, "test")
+    languages = [directions[i] for i in rows]
+    return list(_sentences(model, lines, chosen, languages, n_best))
+
+
+def _by_sentence(
+    cfg: Config, rows: Sequence[int], lines: Sequence[str], decoded: Sequence[Sequence[Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yield each sentence with the translations of every run."""
+    length, _ = lengths_of(cfg)
+    for row, line, *in_runs in zip(rows, lines, *decoded, strict=True):
+        if all(in_run["found"] for in_run in in_runs):  # a broken model may give no translation
+            source = printable_line(line)
+            yield {"number": row + 1, "source": source, "length": length(line), "runs": in_runs}
 
 
 def _names(runs: Sequence[NamedRun]) -> list[str]:
