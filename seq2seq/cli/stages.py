@@ -208,6 +208,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> 
     keep_freed_memory()
     begun_at = trainer.progress.update
     progress = trainer.fit()
+    world.part()
     if world.leads:
         log.info("%s", closing_line(progress, cfg.trainer, begun_at=begun_at))
         export(run, load_run_config(run.checked("config.yaml")))

@@ -233,6 +233,11 @@ class World:
         kind = kinds.get(report["kind"], UserError)
         raise kind(where, report["what"], report["fix"], report["code"])
 
+    def part(self) -> None:
+        """Close the connections at the end of a training."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
     # Leaving -------------------------------------------------------------------------------------
 
     def together(self, error: E) -> E:
@@ -260,8 +265,8 @@ class World:
                     time.sleep(0.05)
             code = print_error(self._own(error) if self.rank else error)
             self.tell("left")
-        except (dist.DistError, LostError):  # the store is gone, too
-            return print_error(self._own(error))
+        except (dist.DistError, LostError):  # the store is gone, too, with the process that leads
+            return error.exit_code if self._agreed else print_error(self._own(error))
         return code
 
     def _own(self, error: UserError) -> UserError:
@@ -340,8 +345,8 @@ class World:
         """
         if self.size == 1:
             return
-        sums = [p.detach().double().sum() for p in model.parameters()]
-        states = self.gather([update, torch.stack(sums).tolist()])
+        bits = (p.detach().flatten().view(torch.int32) for p in model.parameters())
+        states = self.gather([update, torch.stack([each.sum() for each in bits]).tolist()])
         for rank, state in enumerate(states):
             if state != states[0]:
                 differs = f"has update {state[0]}, rank 0 has update {states[0][0]}"
