@@ -38,6 +38,11 @@ def refuse_after_stop(directory: Path, overrides: Sequence[str]) -> None:
         raise StoppedError(directory, what, fix, _stops[0])
 
 
+def forget_stops() -> None:
+    """Begin a sweep: a process may run several."""
+    _stops.clear()
+
+
 def note_stop(error: StoppedError) -> None:
     """Let no later job start in this process."""
     _stops.append(error.exit_code)

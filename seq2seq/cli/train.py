@@ -85,27 +85,28 @@ def main(argv: Sequence[str]) -> None:
     except UserError as error:
         sys.exit(print_error(error))
     sys.argv[1:] = arguments
-    launcher = next((word for word in arguments if word.startswith("hydra/launcher=")), "")
-    if launcher:
+    sweep.forget_stops()
+    plugins = [word for word in arguments if word.startswith(("hydra/launcher=", "hydra/sweeper="))]
+    if any(word.startswith("hydra/launcher=") for word in plugins):
         sweep.leave_signals_to_jobs()
     try:
         with lazy_help_texts():
             job()
     except Exception as error:
-        if (code := reported(error, launcher)) is None:
+        if (code := reported(error, plugins)) is None:
             raise
         sys.exit(code)
 
 
-def reported(error: Exception, launcher: str) -> int | None:
+def reported(error: Exception, plugins: Sequence[str]) -> int | None:
     """Print what Hydra raised, in one line, and return the exit code; None if it is a bug."""
     if isinstance(error, UserError):  # of a sweep's job, which has reported it; the others have run
-        if "submitit" in launcher:  # in a log of its own
+        if any("submitit" in word for word in plugins):  # in a log of its own
             print_error(error)
         return sweep.first_stop(error.exit_code)
     if isinstance(error, HydraException | OmegaConfBaseException) or is_about_a_group(error):
         return print_error(composing_error(error))
-    if not launcher:
+    if not plugins:
         return None
     what = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     fix = "See train.log of its jobs; on_existing=resume goes on with the same hydra.sweep.dir."
