@@ -390,7 +390,7 @@ def test_what_is_wrong_with_corpora_is_said_at_once(corpora, more, message):
 
 
 def test_words_have_the_rules_of_one_language():
-    with pytest.raises(ConfigError, match="tokenizer=words has the rules of one language a side"):
+    with pytest.raises(ConfigError, match="tokenizer=words has one language per side"):
         to_config({"data": {"corpora": TWO}})
     same = [{"train": "a.tsv"}, {"train": "b.tsv"}]
     cfg = to_config({"data": {"corpora": same, "train": ["c.tsv"]}})

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -118,8 +119,8 @@ def settings_of(raw: DictConfig, typed: Sequence[str]) -> dict[str, Any]:
     """Return composed values without `COMMAND_ONLY` keys and without settings of unused options.
 
     With `+experiment=quickstart encoder=self_attention`, the preset's `encoder.annotation_dropout`
-    is dropped, since a self-attention encoder does not have it. Keys typed on the command line are
-    kept, and checked.
+    is dropped, since a self-attention encoder does not have it. So is a null that is a value of
+    another option only. Keys typed on the command line are kept, and checked.
     """
     whole: Any = OmegaConf.to_container(raw, resolve=True)
     values = {str(key): value for key, value in whole.items() if key not in COMMAND_ONLY}
@@ -128,9 +129,16 @@ def settings_of(raw: DictConfig, typed: Sequence[str]) -> dict[str, Any]:
         given = values.get(group)
         if not isinstance(given, dict) or str(given.get("name")) not in options:
             continue  # `to_config` reports it
-        known = {name: {f.name for f in fields(config)} for name, config in options.items()}
-        for key in [*given]:
-            others = [name for name, keys in known.items() if key in keys]
+        nullable = {
+            name: {f.name: NoneType in get_args(f.type) for f in fields(config)}
+            for name, config in options.items()
+        }
+        for key, value in [*given.items()]:
+            others = [
+                name
+                for name, keys in nullable.items()
+                if key in keys and (value is not None or keys[key])
+            ]
             if others and given["name"] not in others and f"{group}.{key}" not in asked:
                 log.info("%s.%s of the preset is for %s: left out", group, key, ", ".join(others))
                 del given[key]
