@@ -446,3 +446,11 @@ def test_what_a_preset_says_of_another_option_is_left_out_and_what_is_typed_is_n
     typed = [*other, "encoder.annotation_dropout=0.1"]
     with pytest.raises(ConfigError, match=r"unknown key 'encoder\.annotation_dropout'"):
         preset("multi30k_en_fr", typed)
+
+
+def test_a_null_of_a_preset_is_dropped_where_the_option_takes_none():
+    assert preset("own_corpus").tokenizer.vocab_size is None
+    assert preset("own_corpus", ["tokenizer=words"]).tokenizer.vocab_size == 30_001
+    assert preset("own_corpus", ["tokenizer=characters"]).tokenizer.vocab_size is None
+    with pytest.raises(ConfigError, match=r"tokenizer\.vocab_size"):
+        preset("own_corpus", ["tokenizer=words", "tokenizer.vocab_size=null"])
