@@ -180,7 +180,7 @@ def test_the_log_has_plain_lines(trained):
     assert [text.split(" INFO ", 1)[-1] for text in saved] == trained.log
 
 
-def test_N4_deviations_take_one_line_of_a_first_screen_that_is_short(trained):
+def test_deviations_take_one_line_of_a_first_screen_that_is_short(trained):
     first = next(i for i, text in enumerate(trained.log) if text.startswith("update "))
     assert first < 12
     found = [text for text in trained.log[:first] if "deviation" in text]
