@@ -404,7 +404,9 @@ def test_D12_a_signal_while_decoding_leaves_whole_lines(start, run, tally, monke
     model = seq2seq.load(run, ["decode.batch_sentences=2"])
     found = model.translate(LINES)
     whole = {
-        form: as_bytes([output.line(t, n, form, "pieces") for n, t in enumerate(found, start=1)])
+        form: as_bytes(
+            [output.line(t, n, form, "pieces", model.flags) for n, t in enumerate(found, start=1)]
+        )
         for form in ("text", "jsonl")
     }
     monkeypatch.setattr(seq2seq, "load", lambda *_: model)

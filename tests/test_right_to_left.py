@@ -70,7 +70,7 @@ def test_heatmaps_show_the_words_of_the_text(runs, monkeypatch):
 def test_cuts_drawn_for_an_update_are_reversed_too(runs):
     run, cfg = RunDir(runs[1]), load_run_config(runs[1] / "config.yaml")
     assert cfg.tokenizer.sampling > 0
-    batch = trainer_of(cfg, run, StopRequest())._batch(range(8))
+    batch = trainer_of(cfg, run, StopRequest())._batch(range(8), 1)
     inner = load_tokenizers(RunDir(runs[0]), load_run_config(runs[0] / "config.yaml"))[1]
     for row in range(8):
         *ids, end = batch.tgt[row][batch.tgt_mask[row]].tolist()
@@ -131,4 +131,4 @@ def test_directions_do_not_mix(runs, script, tmp_path):
     left = copy_of(runs[1], tmp_path / "left")
     plain = copy_of(runs[0], tmp_path / "plain")
     failed = script("decode", f"{left}+{plain}", stdin=b"a\n")
-    assert_fails(failed, 4, f"{plain}: writes left_to_right, {left} does not. Let it score")
+    assert_fails(failed, 4, f"{plain}: writes left_to_right, {left} does not. Use it to rescore")

@@ -113,8 +113,9 @@ def test_commands_take_a_selector(run, script, tmp_path):
     }
     assert scores[""] == scores["@best"] != scores["@last2"]
     found = script("decode", f"{sweep}@last2", "--format", "jsonl", stdin=line)
-    [own] = seq2seq.load(f"{run}@last2").translate([line.decode().strip()])
-    assert json.loads(found.out) == own.as_dict()
+    model = seq2seq.load(f"{run}@last2")
+    own = model.translate(line.decode().strip())
+    assert json.loads(found.out) == own.as_dict() | {"flags": model.flags(own)}
     result = script("evaluate", sweep, f"{sweep}@last2", "--attention")
     rows = [row.split()[0] for row in result.out.decode().splitlines()[1:3]]
     assert rows == [str(sweep), f"{sweep}@last2"]

@@ -87,8 +87,8 @@ class CrashError(Exception):
 @pytest.mark.parametrize(
     ("place", "update", "kept"),
     [
-        ("_late", 2, None),
-        ("_late", 5, 4),
+        ("_is_to_stop", 2, None),
+        ("_is_to_stop", 5, 4),
         ("_save", 8, 6),
     ],
     ids=["no checkpoint yet", "one later", "at the end"],

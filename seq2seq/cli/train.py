@@ -244,14 +244,16 @@ def continues(raw: DictConfig) -> bool:
     Raises:
         ConfigError: not a valid value, or the directory is another one at each start.
     """
-    if raw.on_existing not in ("error", "resume"):
+    if raw.on_existing == "error":
+        return False
+    if raw.on_existing != "resume":
         unknown = f"on_existing={raw.on_existing} is not one of its values"
         raise ConfigError("config", unknown, "Use error or resume.")
     sweep_dir: Any = OmegaConf.to_container(HydraConfig.get().sweep, resolve=False)
-    if raw.on_existing == "resume" and raw.run_dir is None and "${now:" in sweep_dir["dir"]:
+    if raw.run_dir is None and "${now:" in sweep_dir["dir"]:
         what = "on_existing=resume needs a directory that is the same at each start"
         raise ConfigError("config", what, "Give run_dir, or hydra.sweep.dir for a sweep.")
-    return bool(raw.on_existing == "resume")
+    return True
 
 
 @contextmanager
