@@ -7,6 +7,7 @@ import copy
 import importlib.util
 import inspect
 import json
+import logging
 import os
 import pickle
 import signal
@@ -29,6 +30,16 @@ SMALL = ["+experiment=debug", "trainer.max_updates=2", "tokenizer.vocab_size=200
 SMALL += [f"data.grammar.{split}_pairs={n}" for split, n in (("train", 60), ("test", 4))]
 SMALL += ["data.grammar.validation_pairs=4", "stages=[tokenize,train]", "logging.tensorboard=false"]
 AT_ONCE = "trainer.max_minutes=0.00001"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """A training logs to its process's stderr, which here outlives it."""
+    root = logging.getLogger()
+    handlers, level = [*root.handlers], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 def classes(kind: type[UserError]) -> list[type[UserError]]:
