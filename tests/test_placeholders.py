@@ -187,8 +187,10 @@ def translated(kind: str, lines, cfg: DecodeConfig, size: int = 50):
 @pytest.mark.parametrize(
     ("kind", "rules", "count"),
     [
-        ("bpe", "beam", 250),
-        ("words", "beam", 250),
+        ("bpe", "beam", 60),
+        ("words", "beam", 60),
+        pytest.param("bpe", "beam", 250, marks=pytest.mark.slow),
+        pytest.param("words", "beam", 250, marks=pytest.mark.slow),
         ("characters", "beam", 60),
         ("bpe", "samples", 60),
         ("words", "greedy", 60),

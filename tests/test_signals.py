@@ -206,7 +206,7 @@ def test_K6_K8_T5_a_stop_in_every_phase(micro, tmp_path, tally, number, times):
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("count", [4, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(40, marks=pytest.mark.slow)])
 def test_K7_interrupted_once_and_twice(micro, tmp_path, tally, count):
     """Half of them once, in a step and in a save; half of them twice."""
 
