@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import option_parser, output_stream, run_script, table
+from seq2seq.cli.console import option_parser, output_stream, run_script, show, table
 from seq2seq.data.text import read_parallel
 from seq2seq.run.models import run_paths
 from seq2seq.run.naming import expanded
@@ -25,7 +25,7 @@ Pair = tuple[str, str]
 Plant = Callable[[int, Sequence[Pair], random.Random], str]
 
 LETTERS = 4
-"""A word that is dropped has at least so many."""
+"""Least number of letters of a word that is dropped."""
 
 
 def truncated(i: int, pairs: Sequence[Pair], _: random.Random) -> str:
@@ -96,7 +96,7 @@ def main(argv: Sequence[str]) -> None:
     }
     flags["the model's own"] = flags_of(model, model.stream(src for src, _ in rows))
     text, shares = summary(flags)
-    print(text)
+    show(text)
     if args.json:
         with output_stream(args.json) as file:
             values = {"limits": model.limits, "pairs": len(rows), "shares": shares}

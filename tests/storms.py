@@ -449,7 +449,7 @@ def slow_search(_: Path, seconds: float) -> None:
         translate.search_batch = slow
         decode(*arguments)
 
-    stages._STAGES[stages.Stage.decode] = decode_slowly
+    stages.decode = decode_slowly
 
 
 def slow_saves(_: Path, seconds: float) -> None:

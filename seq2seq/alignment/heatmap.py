@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,11 +103,9 @@ def plot_alignment(
     # Labels, and the fonts that have their characters.
     head = [title, note or (FLAT_NOTE if is_flat(weights) else None)]
     head.append(f"white is {white:.2g}, the largest weight" if white < 1 else None)
-    lines = [printable(line) for line in head if line]
-    columns, rows = ([_label(text) for text in side] for side in (src_labels, tgt_labels))
-    families, missing = _fonts(set("".join([*lines, *columns, *rows])), font)
-    boxes = dict.fromkeys(map(ord, missing), BOX)
-    lines, columns, rows = ([x.translate(boxes) for x in part] for part in (lines, columns, rows))
+    heading = [printable(line) for line in head if line]
+    labels = ([_label(text) for text in side] for side in (src_labels, tgt_labels))
+    families, (lines, columns, rows) = _with_fonts([heading, *labels], font)
     cell = _cell_inches(max(weights.shape))
     style = TEXT | {"family": families, "size": FONT_RATIO * cell * 72}  # points
 
@@ -127,6 +126,15 @@ def plot_alignment(
     # The labels determine the size of the figure.
     _fit(figure, axes, bar, width=cell * len(columns), height=cell * len(rows))
     return figure
+
+
+def _with_fonts(
+    parts: Sequence[Sequence[str]], font: str | None
+) -> tuple[list[str], list[list[str]]]:
+    """Return font families for texts, and the texts with a box for each character of none."""
+    families, missing = _fonts(set("".join(chain(*parts))), font)
+    boxes = dict.fromkeys(map(ord, missing), BOX)
+    return families, [[text.translate(boxes) for text in part] for part in parts]
 
 
 def _add_labels(

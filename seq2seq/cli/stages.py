@@ -173,6 +173,11 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
         run.write_json("fidelity.json", fidelity.as_dict())
 
     stages = [stage for stage in Stage if stage in cfg.stages]
+    actions: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {
+        Stage.train: partial(train, world=world),
+        Stage.decode: decode,
+        Stage.evaluate: evaluate,
+    }
     for stage in stages if world.leads else {*stages} & {Stage.train}:
         log.info("== %s", stage.name)
         if stage is Stage.tokenize:
@@ -182,10 +187,7 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
             log.info("%s", fidelity.count())
         with stop.installed():
             try:
-                if stage is Stage.train:
-                    train(cfg, run, stop, world)
-                else:
-                    _STAGES[stage](cfg, run, stop)
+                actions[stage](cfg, run, stop)
             except Interrupted:
                 raise stopped(run, stop, f"interrupted in stage {stage.name}") from None
 
@@ -362,12 +364,6 @@ def align(cfg: Config, run: RunDir) -> AttentionScores:
             "no alignment score: the words of no test sentence could be found in its pieces"
         )
     return found
-
-
-_STAGES: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {
-    Stage.decode: decode,
-    Stage.evaluate: evaluate,
-}
 
 
 def draw_sweep(directory: Path) -> None:

@@ -123,7 +123,6 @@ def run_job(raw: DictConfig) -> float | None:
         return None
     hydra_config = HydraConfig.get()
     sweeping = hydra_config.mode is RunMode.MULTIRUN
-    named = sweeping or raw.run_dir is not None or raw.resume is not None
     job_dir = Path(hydra_config.runtime.output_dir)
     try:
         if sweeping:
@@ -134,9 +133,8 @@ def run_job(raw: DictConfig) -> float | None:
 
         try:
             if cfg.stages:
-                with nullcontext() if named else discarded_on_failure(run), stages.recorded(run):
+                with summarized(run, raw):
                     stages.run_stages(cfg, run, StopRequest())
-                show(stages.summary(run))
         finally:
             run.unlock()  # the process may live on, as a worker of a sweep
         if sweeping:
@@ -173,12 +171,10 @@ def run_rank(raw: DictConfig) -> None:
                 cfg, run = begin_or_reopen(raw, world.size)
             world.remember(run.root)
             world.tell("run", [str(run.root.resolve()), to_json(cfg)])
-            named = raw.run_dir is not None or raw.resume is not None
             if not cfg.stages:
                 return
-            with nullcontext() if named else discarded_on_failure(run), stages.recorded(run):
+            with summarized(run, raw):
                 stages.run_stages(cfg, run, StopRequest(), world)
-            show(stages.summary(run))
         else:
             root, values = world.told("run")
             if not values["stages"]:
@@ -254,6 +250,18 @@ def continues(raw: DictConfig) -> bool:
         what = "on_existing=resume needs a directory that is the same at each start"
         raise ConfigError("config", what, "Give run_dir, or hydra.sweep.dir for a sweep.")
     return True
+
+
+@contextmanager
+def summarized(run: RunDir, raw: DictConfig) -> Iterator[None]:
+    """Record what a run logs, and show what came of it; a nameless one may be discarded."""
+    from seq2seq.cli import stages
+
+    sweeping = HydraConfig.get().mode is RunMode.MULTIRUN
+    named = sweeping or raw.run_dir is not None or raw.resume is not None
+    with nullcontext() if named else discarded_on_failure(run), stages.recorded(run):
+        yield
+    show(stages.summary(run))
 
 
 @contextmanager

@@ -303,8 +303,7 @@ def _unknown(
     """Return the `most` most frequent pieces that would let unknown parts of lines be written."""
     counts: Counter[str] = Counter()
     if most:
-        stream = iter(lines)
-        while chunk := [*islice(stream, workers.CHUNK)]:
+        for chunk in workers.chunked(lines, len):
             rows = tokenizer.tokens(chunk)
             unknown = (token.piece for row in rows for token in row if token.id == UNK)
             counts.update(part for piece in unknown for part in kind.parts(piece))

@@ -65,14 +65,8 @@ def translate(  # noqa: PLR0913 - all options of a line meet here
     search = partial(search_batch, model, searcher, cfg=wide, by_line=by_line, forbidden=forbidden)
     maps = maps and has_maps(model)
 
-    def sources() -> Iterator[tuple[str]]:
-        for number, line in enumerate(lines, first):
-            request = Request(line) if isinstance(line, str) else line
-            if (constraints := builder.build(request, number)) is not None:
-                by_line[number] = constraints
-            yield (request.source,)
-
-    results = in_chunks(sources(), (source,), search, cfg, ready, tags.of_line, first)
+    sources = _sources(lines, first, builder, by_line)
+    results = in_chunks(sources, (source,), search, cfg, ready, tags.of_line, first)
     for number, ((line,), (src,), found) in enumerate(results, first):
         constraints = by_line.pop(number, None)
         if found == [] and constraints is not None:
@@ -94,6 +88,20 @@ def translate(  # noqa: PLR0913 - all options of a line meet here
             candidates = by_utility(candidates, cfg.mbr, uniform=cfg.sample)
         tokens = (*src.written, END) if src.ids else ()
         yield Translation(line, tokens, candidates, src.spans, UNK in src.ids)
+
+
+def _sources(
+    lines: Iterable[str | Request],
+    first: int,
+    builder: ConstraintBuilder,
+    by_line: MutableMapping[int, LineConstraints],
+) -> Iterator[tuple[str]]:
+    """Yield the source of each line; put its constraints, if any, into `by_line`."""
+    for number, line in enumerate(lines, first):
+        request = Request(line) if isinstance(line, str) else line
+        if (constraints := builder.build(request, number)) is not None:
+            by_line[number] = constraints
+        yield (request.source,)
 
 
 @torch.inference_mode()
