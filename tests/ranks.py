@@ -95,6 +95,15 @@ def accumulate(_: Path, parts: int) -> None:
     trainer.accumulated_gradient = lambda *given: gradient(*given[:4], parts, *given[5:])
 
 
+def reduce(_: Path, precision: str) -> None:
+    """Sum gradients in this precision, which a resumed run could not change."""
+    from seq2seq.config.schema import Precision
+    from seq2seq.training import trainer
+
+    flat = trainer.FlatGradient
+    trainer.FlatGradient = lambda model, world, _: flat(model, world, Precision(precision))
+
+
 def mean_of_means(_: Path) -> None:
     """What many do: divide by the tokens of the own share, then take the mean over processes."""
     from seq2seq.training import trainer

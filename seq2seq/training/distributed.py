@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from seq2seq.config.schema import Config
+from seq2seq.config.schema import Config, Precision
 from seq2seq.data.store import Lengths
 from seq2seq.run.errors import (
     InternalError,
@@ -393,17 +393,20 @@ class Attempt:
 class FlatGradient:
     """The gradient of a model as one tensor, to be summed in one exchange."""
 
-    def __init__(self, model: nn.Module, world: World) -> None:
-        self.world = world
+    def __init__(self, model: nn.Module, world: World, precision: Precision) -> None:
+        self.world, self.precision = world, precision
         self.weights = [p for p in model.parameters() if p.requires_grad]
-        size = sum(p.numel() for p in self.weights) + 1  # the last number is the loss
-        self.flat = self.weights[0].new_zeros(size, requires_grad=False)
+        size = sum(p.numel() for p in self.weights)
+        self.flat = self.weights[0].new_zeros(size + 1, requires_grad=False)  # the loss is last
+        self.sent = self.flat
+        if precision is Precision.bf16:
+            self.sent = self.flat.new_zeros(size, dtype=torch.bfloat16)
         self.own_is_finite = torch.ones((), dtype=torch.bool)
 
     @property
     def bytes_sent(self) -> int:
         """Bytes that each process sends for an update: a ring passes everything around twice."""
-        return 2 * (self.world.size - 1) * self.flat.nbytes // self.world.size
+        return 2 * (self.world.size - 1) * self.sent.nbytes // self.world.size
 
     def present(self) -> list[int]:
         """Return which weights have a gradient here, as 0 and 1; without sentences, none has."""
@@ -423,11 +426,19 @@ class FlatGradient:
             weight.grad = None
         loss.copy_(total)
         self.own_is_finite = self.flat.sum().isfinite()  # not read unless the sum is not finite
-        self.world.add_(self.flat)
+        self._sum()
         for weight, view, somewhere in zip(self.weights, views, present, strict=True):
             weight.grad = view.view_as(weight) if somewhere else None
         summed: Tensor = loss.squeeze(0)
         return summed
+
+    def _sum(self) -> None:
+        if self.precision is Precision.fp32:
+            self.world.add_(self.flat)
+            return
+        self.sent.copy_(self.flat[:-1])
+        self.flat[:-1] = self.world.add_(self.sent)
+        self.world.add_(self.flat[-1:])  # the loss is a number that users read
 
 
 # Joining ------------------------------------------------------------------------------------------

@@ -93,7 +93,9 @@ class Trainer:
             log.info("continuing from %s", newest)
         self.progress = self.state.progress
         self.guard = Guard(run, model, cfg, world)
-        self.flat = FlatGradient(model, world) if world.size > 1 else None
+        self.flat = (
+            FlatGradient(model, world, cfg.trainer.reduce_precision) if world.size > 1 else None
+        )
         minutes = cfg.trainer.max_minutes
         self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
         self.monitor: Monitor | None = None  # only the process that leads has one

@@ -126,6 +126,8 @@ class TrainerConfig:
     lr_factors: dict[str, float] | None = None
     label_smoothing: float = share(0.0)  # share of probability for other words
     precision: Precision = Precision.fp32
+    # Precision of gradients as they are summed over processes; bf16 sends half the bytes
+    reduce_precision: Precision = Precision.fp32
     # Stop, or compute the gradient in parts of the batch, halved until they fit. The gradient is
     # the same up to rounding, so such a run is not exact: metrics name every update that was split.
     on_out_of_memory: OnOutOfMemory = OnOutOfMemory.stop
