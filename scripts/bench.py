@@ -248,5 +248,5 @@ def stored(pairs: tuple[Rows, Rows], vocabulary: int, directory: Path) -> Tokeni
 def batches_of(pairs: TokenizedPairs, cfg: TrainerConfig) -> Iterator[Batch]:
     """Yield the shuffled batches of an epoch, repeated forever."""
     assert cfg.batch_order is BatchOrder.shuffled
-    plan = plan_epoch(pairs.src.lengths(), pairs.tgt.lengths(), cfg, seed=1, epoch=0)
+    plan = plan_epoch(pairs.longest(), cfg, seed=1, epoch=0)
     return (pairs.batch(rows, PAD) for rows in itertools.cycle(plan))

@@ -1,5 +1,6 @@
 """The order in which pairs are drawn, padding, and the files that ids and text come from."""
 
+import tracemalloc
 from dataclasses import replace
 from itertools import chain, pairwise
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from seq2seq.config.schema import BatchOrder, TrainerConfig
+from seq2seq.data import batching
 from seq2seq.data.batching import collate, pad_ids, plan_epoch
 from seq2seq.data.store import IdStore, TextStore
 from seq2seq.run.errors import RunDirError
@@ -37,7 +39,7 @@ def lengths(count: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plan(cfg: TrainerConfig, count: int = 203, seed: int = 1, epoch: int = 0) -> list[list[int]]:
-    return plan_epoch(*lengths(count), cfg, seed=seed, epoch=epoch)
+    return [*plan_epoch(longest(count), cfg, seed=seed, epoch=epoch)]
 
 
 def longest(count: int = 203) -> np.ndarray:
@@ -156,13 +158,30 @@ def test_N4_no_batch_of_padding_only(tally):
             batch_sentences=None if by_tokens else int(rng.integers(1, 5)),
             pool_batches=int(rng.integers(1, 3)),
         )
-        plan_ = plan_epoch(src, tgt, cfg, seed=seed, epoch=0)
+        plan_ = plan_epoch(np.maximum(src, tgt), cfg, seed=seed, epoch=0)
         assert sorted(chain(*plan_)) == list(range(size))
         for rows in plan_:
             batch = collate([(np.full(src[i], 2), np.full(tgt[i], 2)) for i in rows], PAD)
             for mask in (batch.src_mask.numpy(), batch.tgt_mask.numpy()):
                 assert mask[:, 0].all(), (seed, src, tgt, cfg)
     tally("N4", "batch of padding only", count, count, "no such batch")
+
+
+@pytest.mark.parametrize("cfg", [BY_SENTENCES, BY_TOKENS], ids=["sentences", "tokens"])
+@pytest.mark.parametrize("count", [200_000, pytest.param(10_000_000, marks=pytest.mark.slow)])
+def test_X13_a_plan_is_small(cfg, count, monkeypatch):
+    """A list of a number per pair would take 36 bytes a pair; here it is four, at most ten."""
+    monkeypatch.setattr(batching, "_BLOCK", 1 << 12)
+    cfg = replace(cfg, batch_tokens=cfg.batch_tokens and 2000, pool_batches=20)
+    cfg = replace(cfg, batch_sentences=cfg.batch_sentences and 80)
+    long = longest(count).astype(np.int32)
+    tracemalloc.start()
+    made = plan_epoch(long, cfg, seed=1, epoch=0)
+    kept, peak = (size / count for size in tracemalloc.get_traced_memory())
+    tracemalloc.stop()
+    assert len(made) > count / 200
+    assert 4 < kept < 4.5, kept
+    assert peak < 10, peak
 
 
 # Files ------------------------------------------------------------------------------------------

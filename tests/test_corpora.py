@@ -87,7 +87,7 @@ def test_each_turn_through_a_corpus_has_an_order_of_its_own_unless_shuffled_once
 def test_batches_hold_what_is_drawn():
     lengths, mixed = np.random.default_rng(1).integers(1, 30, 100), mixture([90, 10], [1, 9])
     cfg = TrainerConfig(batch_sentences=8, pool_batches=3, reshuffle=True)
-    batches = plan_epoch(lengths, lengths, cfg, seed=2, epoch=5, mixture=mixed)
+    batches = plan_epoch(lengths, cfg, seed=2, epoch=5, mixture=mixed)
     assert sorted(chain(*batches)) == sorted(mixed.draw(seed=2, epoch=5, reshuffle=True))
     assert [*chain(*batches)] != sorted(chain(*batches))
 

@@ -27,7 +27,7 @@ def section(title: str) -> str:
 
 def test_the_matrix_has_every_row_once():
     wanted = [f"{letter}{n}" for letter, count in COUNTS.items() for n in range(1, count + 1)]
-    assert sorted(ROWS) == sorted([*wanted, *(f"X{n}" for n in (*range(1, 9), 10, 11, 12, 14, 15))])
+    assert sorted(ROWS) == sorted([*wanted, *(f"X{n}" for n in (*range(1, 9), *range(10, 16)))])
     assert all(re.search(rf"^\| .*\b{row}\b.* \|", MATRIX, re.M) for row in ROWS)
 
 

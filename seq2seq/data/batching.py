@@ -1,7 +1,8 @@
 """Batches: padding, and the order of the pairs in an epoch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,10 @@ from torch import Tensor
 from seq2seq.config.schema import BatchOrder, TrainerConfig
 from seq2seq.data.mixture import Mixture
 from seq2seq.data.store import IdStore, Lengths
+
+Rows = npt.NDArray[np.int32]
+
+_BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -75,66 +80,117 @@ class TokenizedPairs:
     def __len__(self) -> int:
         return len(self.src)
 
+    def longest(self) -> Lengths:
+        """Return the tokens of the longer side of every pair, (N,)."""
+        lengths = self.src.lengths()
+        return np.maximum(lengths, self.tgt.lengths(), out=lengths)
+
     def batch(self, rows: Sequence[int], pad: int) -> Batch:
         """Return some pairs as a batch."""
         return collate([(self.src[row], self.tgt[row]) for row in rows], pad)
 
 
+class Plan(Sequence[list[int]]):
+    """The batches of an epoch: lists of row numbers, made from one array as they are asked for.
+
+    Args:
+        rows: The rows of all batches.
+        ends: Where in `rows` each batch ends.
+    """
+
+    def __init__(self, rows: Rows, ends: Rows) -> None:
+        self._rows, self._ends = rows, ends
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> list[int]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[list[int]]: ...
+
+    def __getitem__(self, index: int | slice) -> list[int] | list[list[int]]:
+        """Return a batch, or some."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        start = self._ends[number - 1] if number else 0
+        rows: list[int] = self._rows[start : self._ends[number]].tolist()
+        return rows
+
+
 def plan_epoch(
-    src_lengths: Lengths,
-    tgt_lengths: Lengths,
+    longest: Lengths,
     cfg: TrainerConfig,
     *,
     seed: int,
     epoch: int,
     mixture: Mixture | None = None,
-) -> list[list[int]]:
-    """Return the batches of an epoch as lists of row numbers; a pure function of its arguments.
+) -> Plan:
+    """Plan the batches of an epoch; a pure function of its arguments.
 
     B.2: pairs are shuffled; each pool of `pool_batches` batches is sorted by the longer side and
     cut. The authors shuffle once for all epochs and yield a pool's batches shortest first. Without
     a mixture, each pair comes once.
+
+    Args:
+        longest: (N,) tokens of the longer side of each pair.
+        cfg: The sizes of batches and pools, and the order.
+        seed: The seed of the run.
+        epoch: From 0.
+        mixture: How often each corpus is drawn from.
     """
     rng = np.random.default_rng([seed, epoch if cfg.reshuffle else 0])
-    longest = np.maximum(src_lengths, tgt_lengths)
-    order = rng.permutation(len(longest))
+    order = rng.permutation(np.arange(len(longest), dtype=np.int32))
     if mixture is not None:
-        order = rng.permutation(mixture.draw(seed=seed, epoch=epoch, reshuffle=cfg.reshuffle))
-    batches: list[list[int]] = []
-    # Sort and cut each pool, and shuffle its batches if configured.
+        drawn = mixture.draw(seed=seed, epoch=epoch, reshuffle=cfg.reshuffle)
+        order = rng.permutation(drawn.astype(np.int32))
+    sizes: list[Rows] = []
+    # Sort and cut each pool in its place, and shuffle its batches if configured.
     for pool in _pools(order, longest, cfg):
         by_length = pool[np.argsort(longest[pool], kind="stable")]
-        cut = _cut(by_length, longest, cfg)
+        cut = np.split(by_length, _cuts(longest[by_length], cfg))
         if cfg.batch_order is BatchOrder.shuffled:
             cut = [cut[i] for i in rng.permutation(len(cut))]
-        batches += cut
-    return batches
+        pool[:] = np.concatenate(cut)
+        sizes.append(np.array([len(rows) for rows in cut], np.int32))
+    return Plan(order, np.cumsum(np.concatenate(sizes), dtype=np.int32))
 
 
-def _pools(order: Lengths, longest: Lengths, cfg: TrainerConfig) -> list[Lengths]:
+def _pools(order: Rows, longest: Lengths, cfg: TrainerConfig) -> Iterator[Rows]:
+    """Cut into pools of n sentences, or of n tokens of the longer side and a bit."""
     if cfg.batch_sentences is not None:
         size = cfg.batch_sentences * cfg.pool_batches
-        return [order[i : i + size] for i in range(0, len(order), size)]
+        yield from (order[i : i + size] for i in range(0, len(order), size))
+        return
     assert cfg.batch_tokens is not None
-    filled = np.cumsum(longest[order])  # a pool ends when its token budget is full
-    bounds = np.arange(1, filled[-1] // (cfg.batch_tokens * cfg.pool_batches) + 1)
-    cuts = np.searchsorted(filled, bounds * cfg.batch_tokens * cfg.pool_batches)
-    return [pool for pool in np.split(order, cuts) if len(pool)]
+    start = number = tokens = 0  # of the pool, and tokens so far
+    for begin in range(0, len(order), _BLOCK):
+        filled = tokens + np.cumsum(longest[order[begin : begin + _BLOCK]], dtype=np.int64)
+        tokens = int(filled[-1])
+        numbers = filled // (cfg.batch_tokens * cfg.pool_batches)
+        for end in (begin + np.flatnonzero(np.diff(numbers, prepend=number))).tolist():
+            if end > start:
+                yield order[start:end]
+            start = end
+        number = int(numbers[-1])
+    yield order[start:]
 
 
-def _cut(rows: Lengths, longest: Lengths, cfg: TrainerConfig) -> list[list[int]]:
-    """Cut rows, sorted by length, into batches of n sentences or padded tokens."""
+def _cuts(longest: Lengths, cfg: TrainerConfig) -> list[int]:
+    """Return where rows, sorted by length, are cut into batches of n sentences or padded tokens."""
     if cfg.batch_sentences is not None:
-        size = cfg.batch_sentences
-        return [rows[i : i + size].tolist() for i in range(0, len(rows), size)]
+        return [*range(cfg.batch_sentences, len(longest), cfg.batch_sentences)]
     assert cfg.batch_tokens is not None
-    batches: list[list[int]] = [[]]
-    for row in rows.tolist():
-        # Rows are sorted, so this one is the longest yet; a row over the budget stands alone.
-        if batches[-1] and (len(batches[-1]) + 1) * longest[row] > cfg.batch_tokens:
-            batches.append([])
-        batches[-1].append(row)
-    return batches
+    cuts, start = [], 0
+    while start < len(longest):
+        # Rows are sorted, so the last one is the longest; a row over the budget stands alone.
+        rows = longest[start : start + cfg.batch_tokens // int(longest[start]) + 1]
+        tokens = rows * np.arange(1, len(rows) + 1)
+        start += max(1, int(np.searchsorted(tokens, cfg.batch_tokens, side="right")))
+        cuts.append(start)
+    return cuts[:-1]
 
 
 def shape(batch: Batch, rows: Sequence[int], file: str) -> str:

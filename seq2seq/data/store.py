@@ -1,7 +1,7 @@
 """Token ids and text lines in memory-mapped files: a corpus need not fit in memory."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,7 +12,7 @@ from seq2seq.run.errors import RunDirError
 from seq2seq.run.reading import opened
 
 Ids = npt.NDArray[np.int32]
-Lengths = npt.NDArray[np.int64]
+Lengths = npt.NDArray[np.int32 | np.int64]
 
 _BLOCK = 1 << 22
 _RESTORE = "Restore it from a copy."
@@ -35,7 +35,8 @@ class IdStore:
         self._ids = _map(ids_file, np.dtype(np.int32))
         self._ends = _map(ends_file, np.dtype(np.int64))
         last = int(self._ends[-1]) if len(self._ends) else 0
-        if last != len(self._ids) or (self.lengths() < 1).any():
+        lengths = (part for _, part in self._blocks())
+        if last != len(self._ids) or any((part < 1).any() for part in lengths):
             raise RunDirError(ends_file, f"does not fit {ids_file.name}", _RESTORE)
 
     def __len__(self) -> int:
@@ -50,9 +51,18 @@ class IdStore:
 
     def lengths(self, rows: Lengths | None = None) -> Lengths:
         """Return the number of ids of some rows, by default of every row."""
-        if rows is None:
-            return np.diff(self._ends, prepend=0)
-        return self._ends[rows] - np.where(rows > 0, self._ends[rows - 1], 0)
+        if rows is not None:
+            return self._ends[rows] - np.where(rows > 0, self._ends[rows - 1], 0)
+        found = np.empty(len(self), np.int32)
+        for start, part in self._blocks():
+            found[start : start + _BLOCK] = part
+        return found
+
+    def _blocks(self) -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
+        """Yield lengths, block by block: those of 100 million rows are not held twice."""
+        for start in range(0, len(self._ends), _BLOCK):
+            before = self._ends[start - 1] if start else 0
+            yield start, np.diff(self._ends[start : start + _BLOCK], prepend=before)
 
     def counts(self) -> Lengths:
         """Return how often each id of the vocabulary occurs."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from seq2seq.config.registry import build
 from seq2seq.config.schema import Config, OnOutOfMemory
-from seq2seq.data.batching import Batch, collate, plan_epoch, shape
+from seq2seq.data.batching import Batch, Plan, collate, plan_epoch, shape
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import entry_keys, fold, seed_others, stream
@@ -191,10 +191,9 @@ class Trainer:
                 yield plan[progress.batch]
             progress.epoch, progress.batch = progress.epoch + 1, 0
 
-    def _plan(self, epoch: int) -> list[list[int]]:
-        lengths = self.data.train.src.lengths(), self.data.train.tgt.lengths()
-        seed, mixture = self.cfg.seed, self.data.mixture
-        return plan_epoch(*lengths, self.cfg.trainer, seed=seed, epoch=epoch, mixture=mixture)
+    def _plan(self, epoch: int) -> Plan:
+        longest, cfg, mixture = self.data.train.longest(), self.cfg, self.data.mixture
+        return plan_epoch(longest, cfg.trainer, seed=cfg.seed, epoch=epoch, mixture=mixture)
 
     def _last_update(self) -> int:
         """Return the update at which `max_updates` or `max_epochs` ends training, whichever first.
