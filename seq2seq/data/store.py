@@ -81,7 +81,10 @@ class TextStore(Sequence[str]):
     def __init__(self, path: Path) -> None:
         self._where = path
         self._bytes = _map(path, np.dtype(np.uint8))
-        self._ends = np.flatnonzero(self._bytes == ord("\n"))
+        # In blocks: a mask of all bytes would be as large as the corpus.
+        starts = range(0, len(self._bytes), _BLOCK)
+        found = (np.flatnonzero(self._bytes[i : i + _BLOCK] == ord("\n")) + i for i in starts)
+        self._ends = np.concatenate([np.empty(0, np.int64), *found])
         if len(self._bytes) and self._bytes[-1] != ord("\n"):
             raise RunDirError(path, "its last line has no end", _RESTORE)
 
