@@ -259,7 +259,12 @@ def test_a_run_that_has_hardly_learnt_is_told_so_first(run, tmp_path):
     (copy / "scores.json").write_text(json.dumps(results), "utf-8")
     forge(copy)
     [shown] = data_of(build([copy], [], sentences=1, n_best=1))["runs"]
-    assert (shown["warning"], shown["notes"]) == ("hardly learnt", [])
+    assert shown["warning"] == "hardly learnt"
+    same = "so the scores are the same."
+    assert shown["notes"] == [
+        f"No UNK: no sentence has an unknown word, {same}",
+        f"Unseen: no sentence is in the training data, {same}",
+    ]
     assert str(read_results(copy / "scores.json")).splitlines()[-1] == "note       hardly learnt"
 
 

@@ -58,12 +58,19 @@ class Results(AttentionScores):
         others = {k: s for k, s in self.scores.items() if k not in extra}
         return extra | others
 
+    @property
+    def subsets(self) -> Mapping[str, str]:
+        """The scores of some of the sentences, in words, by the name of the subset."""
+        found = {}
+        if self.no_unknown is not None:
+            found["No UNK"] = self._describe(self.no_unknown, "has an unknown word")
+        if self.unseen is not None:
+            found["Unseen"] = self._describe(self.unseen, "is in the training data")
+        return found
+
     def __str__(self) -> str:
         lines = [Scores(self.sentences, self.shown).as_table()]
-        if self.no_unknown is not None:
-            lines.append(f"No UNK     {self._describe(self.no_unknown, 'has an unknown word')}")
-        if self.unseen is not None:
-            lines.append(f"Unseen     {self._describe(self.unseen, 'is in the training data')}")
+        lines += [f"{name:<10} {text}" for name, text in self.subsets.items()]
         if self.flags is not None:
             lines.append(f"Flags      {self.flags.summary(self.sentences)}")
         note = [f"note       {self.note}"] if self.note else []

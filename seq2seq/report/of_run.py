@@ -152,8 +152,8 @@ def _rates(results: Results | None) -> Sequence[Sequence[float]]:
 
 
 def _notes(results: Results) -> list[str]:
-    """Return sentences on the measures of attention on the test set, with advice."""
-    notes = []
+    """Return sentences on subsets of the test set and on measures of attention, with advice."""
+    notes = [f"{name}: {text}." for name, text in results.subsets.items()]
     if (gold := results.alignment) is not None:
         rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
         notes.append(f"{rate} {gold.advice}")
