@@ -14,11 +14,19 @@ from runs import assert_fails
 import seq2seq
 from seq2seq.alignment import words
 from seq2seq.alignment.heatmap import FORMATS
-from seq2seq.alignment.links import grow_diag_final_and, intersection, read_links, union
+from seq2seq.alignment.links import (
+    alignment_errors,
+    grow_diag_final_and,
+    intersection,
+    read_links,
+    union,
+)
 from seq2seq.cli import console as cli
 from seq2seq.data.words import blank_spans, split_words
 from seq2seq.decoding.formats import LEVELS, at_level
 from seq2seq.decoding.translation import END
+from seq2seq.evaluation.aligners import align
+from seq2seq.run.directory import RunDir
 
 pytestmark = pytest.mark.e2e
 
@@ -249,6 +257,38 @@ def test_two_directions_are_put_together(run, back, script, files, tmp_path, how
     assert sums["links"]["forward"] == sum(map(len, map(str.split, there)))
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_aligners_stand_beside_attention(run, back, script, files, tmp_path, both, monkeypatch):
+    """On the sentences for which attention has links: not the wolf, whose words are lost."""
+    lost = {"map_words": lambda *a, real=words.map_words: None if "loup" in a[0] else real(*a)}
+    monkeypatch.setattr(words, *lost.popitem())
+    lines = ["0-0 1-1 2-2 3-3 4-4 5-5", "", "0-0", "0-0 1-1", ""]
+    (tmp_path / "gold").write_text("".join(f"{line}\n" for line in lines))
+    args = ("--level", "blanks", "--gold", tmp_path / "gold", "--json", tmp_path / "sums.json")
+    more = ("--reverse", back) if both else ()
+    done = script("score", run, *files, *args, *more, "--aligners", "--symmetrise", "union")
+    assert done.code == 0, done
+    values = json.loads((tmp_path / "sums.json").read_text())["aligners"]
+    pairs = [pair if all(map(str.strip, pair)) else ("", "") for pair in PAIRS]
+    aligned = align(RunDir(run), seq2seq.load(run).config, ("en", "fr"), pairs, blank_spans)
+    assert values["trained_on"] == aligned.trained_on > 100
+    own = ["forward", "backward", "union"]
+    if not both:
+        own = ["attention", "attention, a word later", "attention, a word earlier"]
+    rows = [re.split(r" {2,}", line) for line in done.out.decode().splitlines()[-9:]]
+    assert [row[0] for row in rows[:3]] == own
+    gold = [read_links(lines[n]) for n in (0, 2)]
+    for name in ("IBM-1", "HMM"):
+        ways = dict(zip(("forward", "backward"), aligned.links[name], strict=True))
+        ways["union"] = [*map(union, *ways.values())]
+        for way, links in ways.items():
+            expected = alignment_errors([links[0], links[2]], gold)
+            assert values["scores"][name][way] == pytest.approx(vars(expected))
+            rates = (f"{rate:.1%}" for rate in vars(expected).values())
+            count = [str(len(links[0]) + len(links[2]))] * both
+            assert [f"{name} {way}", *count, *rates] in rows
+
+
 # What cannot be done ----------------------------------------------------------------------------
 
 
@@ -259,6 +299,7 @@ def test_what_makes_no_sense_is_refused(run, script, files, tmp_path):
     assert_fails(fails(*gold), 2, "--gold: links words. Add --level words, or --level blanks.")
     assert_fails(fails("--reverse", run), 2, "--reverse: links words. Add --level words")
     words = ("--level", "words")
+    assert_fails(fails(*words, "--aligners"), 2, "--aligners: needs gold links to compare with.")
     for more in (("--format", "jsonl"), ("--heatmaps", tmp_path / "maps")):
         assert_fails(
             fails(*words, "--reverse", run, *more), 2, "--reverse: gives links alone. Use --format"

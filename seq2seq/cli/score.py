@@ -1,8 +1,9 @@
 """Score given translations (forced decoding): log-probability, perplexity and alignment.
 
 Prints totals over all pairs; with --format, writes each pair, and the totals to stderr. --reverse
-combines the word links of two runs of opposite directions. --level sets the unit of tokens: for a
-word, log-probabilities and attention to it are summed over its pieces, attention from it averaged.
+combines the word links of two runs of opposite directions; --aligners compares them to those of
+statistical aligners. --level sets the unit of tokens: for a word, log-probabilities and attention
+to it are summed over its pieces, attention from it averaged.
 """
 
 import argparse
@@ -11,7 +12,14 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from seq2seq.alignment.links import SYMMETRISATIONS, GoldLinks, alignment_errors, pharaoh, read_gold
+from seq2seq.alignment.links import (
+    SYMMETRISATIONS,
+    GoldLinks,
+    LinkScores,
+    alignment_errors,
+    pharaoh,
+    read_gold,
+)
 from seq2seq.cli.console import (
     RUN,
     TARGET_LANGUAGE,
@@ -26,15 +34,18 @@ from seq2seq.data.pair import Links
 from seq2seq.data.text import read_parallel
 from seq2seq.run.errors import UsageError
 from seq2seq.run.jsonable import to_json
-from seq2seq.run.models import run_paths
+from seq2seq.run.models import named_runs, run_paths
 from seq2seq.run.naming import expanded
 
 if TYPE_CHECKING:
     from seq2seq.decoding.pretrained import Pretrained
     from seq2seq.decoding.translation import Translation
+    from seq2seq.evaluation.attention import GoldAlignment
 
 Pairs = Sequence[tuple[str, str]]
 Gold = Sequence[GoldLinks | None]
+
+_RATES = ["error rate", "precision", "recall"]
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -61,13 +72,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--gold", type=expanded, help="gold links, Pharaoh or NAACL; adds the alignment error rate"
     )
     parser.add_argument(
+        "--aligners",
+        action="store_true",
+        help="with --gold: also the error rates of statistical aligners that are trained on the "
+        "run's corpus and this text: IBM-1, HMM, and fast_align and eflomal if installed",
+    )
+    parser.add_argument(
         "--reverse", type=run_paths, metavar="RUN", help="a run of the opposite direction"
     )
     parser.add_argument(
         "--symmetrise",
         choices=SYMMETRISATIONS,
         default="grow-diag-final-and",
-        help="how --reverse combines the links",
+        help="how --reverse and --aligners combine the links of both directions",
     )
     parser.add_argument("--json", type=expanded, help="also write the totals to this file")
     parser.add_argument(
@@ -77,6 +94,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if args.level in (None, "pieces") and (args.gold or args.reverse):
         option = "--gold" if args.gold else "--reverse"
         raise UsageError(option, "links words", "Add --level words, or --level blanks.")
+    if args.aligners and not args.gold:
+        raise UsageError("--aligners", "needs gold links to compare with", "Add --gold FILE.")
     if args.reverse and (args.format not in (None, "pharaoh") or args.heatmaps):
         raise UsageError("--reverse", "gives links alone", "Use --format pharaoh.")
     return args
@@ -132,7 +151,17 @@ def one_way(
         with output_stream(args.output) as output:
             write(output, found, args.format, args.level, model.flags, interrupt.held)
     scores = tally.scores()
-    return str(scores), to_json(scores)
+    text, values = str(scores), to_json(scores)
+    if args.aligners and (own := scores.alignment):
+        own_rows = [
+            ["attention", *_rates(own)],
+            ["attention, a word later", f"{own.later_error_rate:.1%}"],
+            ["attention, a word earlier", f"{own.earlier_error_rate:.1%}"],
+        ]
+        note, rows, values["aligners"] = baselines(args, model, pairs, gold, tally.aligned)
+        rows = [[name, *rates] for name, _, *rates in rows]
+        text = "\n".join([text, "", note, table([*own_rows, *rows], ["", *_RATES], "lr")])
+    return text, values
 
 
 def both_ways(
@@ -161,19 +190,60 @@ def both_ways(
                 output.write(f"{pharaoh(row[-1]) if row else ''}\n".encode())
 
     # Number of links of each set, and their agreement with gold links.
-    headers = ["", "links", *(["error rate", "precision", "recall"] if args.gold else [])]
+    scored = [n for n, (row, links) in enumerate(zip(rows, gold, strict=True)) if row and links]
     counts, scores, cells = {}, {}, []
-    scored = [(row, links) for row, links in zip(rows, gold, strict=True) if row and links]
     for i, name in enumerate(("forward", "backward", args.symmetrise)):
         counts[name] = sum(len(row[i]) for row in rows if row)
-        found = alignment_errors([row[i] for row, _ in scored], [links for _, links in scored])
-        rates = (found.error_rate, found.precision, found.recall) if args.gold else ()
-        cells.append([name, f"{counts[name]:,}", *(f"{rate:.1%}" for rate in rates)])
-        scores[name] = found
+        scores[name] = agreement([row[i] if row else () for row in rows], gold, scored)
+        cells.append([name, f"{counts[name]:,}", *(_rates(scores[name]) if args.gold else ())])
     values = {"links": counts, "pairs": sum(row is not None for row in rows)}
-    return table(cells, headers, "lr"), values | (
-        {"alignment": to_json(scores)} if args.gold else {}
+    values |= {"alignment": to_json(scores)} if args.gold else {}
+    note = []
+    if args.aligners:
+        first, more, values["aligners"] = baselines(args, forward, pairs, gold, scored)
+        note, cells = [first], cells + more
+    headers = ["", "links", *(_RATES if args.gold else [])]
+    return "\n".join([*note, table(cells, headers, "lr")]), values
+
+
+def agreement(links: Sequence[Links], gold: Gold, scored: Sequence[int]) -> LinkScores:
+    """Score the links of some of the pairs."""
+    wanted = [own for n in scored if (own := gold[n]) is not None]
+    return alignment_errors([links[n] for n in scored], wanted)
+
+
+def _rates(found: "LinkScores | GoldAlignment") -> list[str]:
+    return [f"{rate:.1%}" for rate in (found.error_rate, found.precision, found.recall)]
+
+
+def baselines(
+    args: argparse.Namespace, model: "Pretrained", pairs: Pairs, gold: Gold, scored: Sequence[int]
+) -> tuple[str, list[list[str]], Any]:
+    """Score the links of statistical aligners; return what they saw, table rows, and numbers."""
+    from seq2seq.data.tags import direction_to
+    from seq2seq.decoding.formats import splitter
+    from seq2seq.evaluation.aligners import align
+    from seq2seq.run.directory import RunDir
+
+    # The links of the aligners, trained on the text of the first run.
+    run, split = RunDir.open(named_runs(args.run)[0].path), splitter(args.level)
+    direction = direction_to(model.config.data, args.target_language)
+    assert split is not None  # `parse` refuses pieces
+    aligned = align(run, model.config, direction, pairs, split)
+    # Their agreement with the gold links of the pairs for which attention has links, too.
+    rows, scores = [], {}
+    for aligner, (forward, backward) in aligned.links.items():
+        both = map(SYMMETRISATIONS[args.symmetrise], forward, backward)
+        sets = {"forward": forward, "backward": backward, args.symmetrise: [*both]}
+        scores[aligner] = {way: agreement(links, gold, scored) for way, links in sets.items()}
+        for way, links in sets.items():
+            count = sum(len(links[n]) for n in scored)
+            rows.append([f"{aligner} {way}", f"{count:,}", *_rates(scores[aligner][way])])
+    note = (
+        f"aligners   trained on {aligned.trained_on:,} training pairs of the run and these "
+        f"{len(pairs):,}, in lower case"
     )
+    return note, rows, {"trained_on": aligned.trained_on, "scores": to_json(scores)}
 
 
 def combined(

@@ -149,6 +149,9 @@ class Tally:
     Args:
         split: Splits text into words, also for gold links; None counts pieces.
         shown: Layer and head, from 1, reported as the attention; None: the last, the mean.
+
+    Attributes:
+        aligned: Which of the sentences of `along`, from 0, were compared with gold links.
     """
 
     def __init__(
@@ -156,6 +159,7 @@ class Tally:
         split: Splitter | None = word_spans,
         shown: tuple[int | None, int | None] = (None, None),
     ) -> None:
+        self.aligned: list[int] = []
         self._split, self._shown = split, shown
         self._pairs = self._empty = self._tokens = 0
         self._log_prob = 0.0
@@ -169,15 +173,20 @@ class Tally:
         self, translations: Iterable[Translation], gold: Iterable[GoldLinks | None]
     ) -> Iterator[Translation]:
         """Add translations and yield them unchanged; see `add`."""
-        for translation, links in zip(translations, gold, strict=True):
-            self.add(translation, links)
+        for number, (translation, links) in enumerate(zip(translations, gold, strict=True)):
+            if self.add(translation, links):
+                self.aligned.append(number)
             yield translation
 
-    def add(self, translation: Translation, gold: GoldLinks | None = None) -> None:
-        """Add a sentence with attention between pieces, and its gold links between words."""
+    def add(self, translation: Translation, gold: GoldLinks | None = None) -> bool:
+        """Add a sentence with attention between pieces, and its gold links between words.
+
+        Returns:
+            Whether it could be compared with gold links.
+        """
         if not translation.candidates:
             self._empty += 1
-            return
+            return False
         tokens = translation.soft_alignment()
         if self._split is not None:
             tokens = to_words(tokens, self._split)
@@ -188,10 +197,10 @@ class Tally:
         self._measures.append(measure(tokens.weights, ended=tokens.ended))
         # Agreement with gold links, unshifted and shifted by a word.
         if gold is None or self._split is None:
-            return
+            return False
         if not tokens.matched:
             self._unmatched += 1
-            return
+            return False
         self._gold.append(gold)
         self._readings.append(
             [best_links(tokens.weights, shift, ended=tokens.ended) for shift in _SHIFTS]
@@ -201,6 +210,7 @@ class Tally:
             self._by_head.append(
                 [[best_links(head, ended=tokens.ended) for head in layer] for layer in all_heads]
             )
+        return True
 
     def attention(self) -> AttentionScores:
         """Return the measures, and the agreement with gold links if there are any."""
