@@ -27,6 +27,7 @@ from seq2seq.cli.console import (
     interrupt,
     option_parser,
     output_stream,
+    show,
     table,
     tell,
 )
@@ -51,7 +52,7 @@ _RATES = ["error rate", "precision", "recall"]
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", type=run_paths, metavar="RUN", help=RUN)
+    parser.add_argument("run", type=run_paths, nargs="?", metavar="RUN", help=RUN)
     parser.add_argument(
         "--source", type=expanded, required=True, help="source text, plain, .gz or .xz"
     )
@@ -70,6 +71,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add_attention_options(parser)
     parser.add_argument(
         "--gold", type=expanded, help="gold links, Pharaoh or NAACL; adds the alignment error rate"
+    )
+    parser.add_argument(
+        "--edit-gold",
+        type=expanded,
+        metavar="HTML",
+        help="instead of scoring, write a page on which to make gold links, or to correct those of "
+        "--gold, by mouse or keyboard; it saves them as Pharaoh",
     )
     parser.add_argument(
         "--aligners",
@@ -91,14 +99,27 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as device=cpu"
     )
     args = parser.parse_intermixed_args(argv)
-    if args.level in (None, "pieces") and (args.gold or args.reverse):
-        option = "--gold" if args.gold else "--reverse"
+    check(args)
+    return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """Refuse incompatible arguments."""
+    if args.edit_gold:
+        args.level = args.level or "words"
+        others = (args.run, args.overrides, args.format, args.heatmaps, args.output, args.json)
+        if any((*others, args.reverse, args.aligners)):
+            what = "scores nothing, it takes only --source, --target, --level and --gold"
+            raise UsageError("--edit-gold", what, "Leave out RUN and other options.")
+    elif not args.run:
+        raise UsageError("score", "nothing to score with", "Give RUN.")
+    if args.level in (None, "pieces") and (args.edit_gold or args.gold or args.reverse):
+        option = "--edit-gold" if args.edit_gold else "--gold" if args.gold else "--reverse"
         raise UsageError(option, "links words", "Add --level words, or --level blanks.")
     if args.aligners and not args.gold:
         raise UsageError("--aligners", "needs gold links to compare with", "Add --gold FILE.")
     if args.reverse and (args.format not in (None, "pharaoh") or args.heatmaps):
         raise UsageError("--reverse", "gives links alone", "Use --format pharaoh.")
-    return args
 
 
 def main(argv: Sequence[str]) -> None:
@@ -106,6 +127,9 @@ def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     pairs = list(read_parallel(args.source, args.target))
     gold = gold_links(args, pairs)
+    if args.edit_gold:
+        edit_gold(args, pairs, gold)
+        return
     import seq2seq  # torch takes seconds; --help does not need it
 
     model = seq2seq.load(args.run, args.overrides)
@@ -128,6 +152,19 @@ def gold_links(args: argparse.Namespace, pairs: Pairs) -> Gold:
     if args.gold is None or split is None:
         return [None] * len(pairs)
     return read_gold(args.gold, [(len(split(src)), len(split(tgt))) for src, tgt in pairs])
+
+
+def edit_gold(args: argparse.Namespace, pairs: Pairs, gold: Gold) -> None:
+    """Write a page on which to make gold links, and print its path."""
+    from seq2seq.decoding.formats import LEVELS
+    from seq2seq.report.gold import gold_page
+
+    split = LEVELS[args.level]
+    assert split is not None  # `check` refuses pieces
+    text = gold_page(f"{args.edit_gold.stem}.links", pairs, split, gold)
+    with output_stream(args.edit_gold) as file:
+        file.write(text.encode())
+    show(f"page  {args.edit_gold}")
 
 
 def one_way(
