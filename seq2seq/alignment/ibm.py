@@ -117,12 +117,13 @@ def arrange(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) 
         places, columns = np.nonzero(tgt)
         keys.append((src[columns] * vocabulary + tgt[places, columns][:, None]).ravel())
         starts = [0, *np.cumsum(np.count_nonzero(tgt, axis=1)).tolist()]
-        cells = slice(begin, begin := begin + len(keys[-1]))
-        groups.append(Group(members[columns], places, starts, cells, src.shape[1] - 1))
-    lexicon, entries = np.unique(np.concatenate(keys), return_inverse=True)
+        own = slice(begin, begin := begin + len(keys[-1]))
+        groups.append(Group(members[columns], places, starts, own, src.shape[1] - 1))
+    lexicon, cells = np.unique(np.concatenate(keys), return_inverse=True)
     lexicon_src, lexicon_tgt = np.divmod(lexicon, vocabulary)
-    entries = entries.astype(np.int32)
-    return Bitext(len(sources), groups, entries, lexicon_src, lexicon_tgt, vocabulary - 1)
+    return Bitext(
+        len(sources), groups, cells.astype(np.int32), lexicon_src, lexicon_tgt, vocabulary - 1
+    )
 
 
 def uniform(bitext: Bitext) -> Parameters:
@@ -199,9 +200,9 @@ def maximize(bitext: Bitext, now: Parameters, expected: Expected) -> Parameters:
     totals = np.bincount(bitext.lexicon_src, counts)
     # A word that is never linked may have lost all its counts to underflow.
     t = counts / np.maximum(totals, np.finfo(float).tiny)[bitext.lexicon_src]
-    s = now.s
-    for _ in range(_MM_STEPS if s is not None else 0):
-        s = _jump_weights(bitext, s, expected.moves)
+    if (s := now.s) is not None:
+        for _ in range(_MM_STEPS):
+            s = _jump_weights(bitext, s, expected.moves)
     return Parameters(t, s)
 
 
