@@ -10,6 +10,7 @@ from seq2seq.config.schema import Config, DecodeConfig, Direction
 from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
 from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.tokenizer import composed
+from seq2seq.data.words import is_blank
 from seq2seq.decoding.flags import Flags, by_flag
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
@@ -17,6 +18,8 @@ from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation import by_length
 from seq2seq.evaluation.attention import GOLD, AttentionScores, Tally, align_test_set
 from seq2seq.evaluation.error_rates import are_shown
+from seq2seq.evaluation.faithfulness import Faithfulness
+from seq2seq.evaluation.faithfulness_of_run import measure, saved, settings_of
 from seq2seq.evaluation.significance import Comparison, compare
 from seq2seq.evaluation.test_set import (
     TRANSLATIONS,
@@ -27,7 +30,7 @@ from seq2seq.evaluation.test_set import (
     score_unseen,
 )
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import DataError
+from seq2seq.run.errors import DataError, UsageError
 from seq2seq.run.models import NamedRun, named_runs
 
 Columns = tuple[list[str], list[str]]
@@ -158,6 +161,29 @@ class TestedRun:
         for translation in self.model.force(pairs, target_language=self.languages):
             tally.add(translation)
         return tally.attention()
+
+    def faithfulness(self, sentences: int) -> Faithfulness:
+        """Return the sheet of some sentences, evenly spread; a saved one if it is the same.
+
+        Raises:
+            UsageError: the name is that of an ensemble.
+        """
+        [named, *others] = named_runs(self.name)
+        if others:
+            raise UsageError(self.name, "is an ensemble", "Name its runs one by one.")
+        rows = spread([i for i, text in enumerate(self.text[0]) if not is_blank(text)], sentences)
+        lines, languages = ([column[i] for i in rows] for column in (self.text[0], self.languages))
+        settings = settings_of(named, self.model, lines)
+        own = self.run if self.given is None else None
+        if own is not None and (sheet := saved(own)) is not None and sheet.settings == settings:
+            return sheet
+        return measure(self.model, lines, languages, settings, own)
+
+
+def spread(rows: Sequence[int], limit: int) -> list[int]:
+    """Return at most `limit` rows, evenly spread over all."""
+    count = min(limit, len(rows))
+    return [rows[i * len(rows) // count] for i in range(count)]
 
 
 def named(runs: Sequence[TestedRun]) -> Mapping[str, TestedRun]:

@@ -1,8 +1,8 @@
-"""Changes attention weights at chosen steps; the context follows from the changed weights.
+"""Changes what a model attends to, or what it reads, without changing the model.
 
-Every user of a model (search, forced scoring, gradients) works on what `intervened` returns. The
-model itself is not touched: the copy shares its weights and runs on the readable code, because the
-kernels know no change.
+`intervened` changes attention weights at chosen steps; the context follows from the changed
+weights. `scaled` multiplies the embeddings of source words. Both return a copy that shares the
+weights, for search, forced scoring and gradients. Changed attention runs on the readable code.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,6 +21,7 @@ from seq2seq.model.transformer import (
     DecoderLayer,
     HeadsAttention,
     KeysValues,
+    Stack,
     TransformerDecoder,
     TransformerState,
 )
@@ -69,6 +70,32 @@ def with_parts(module: M, **parts: nn.Module) -> M:
     other = copy(module)
     other._modules = {**module._modules, **parts}
     return other
+
+
+def scaled(model: EncoderDecoder, factors: Tensor) -> EncoderDecoder:
+    """Return a model that reads f_j E x_j in place of E x_j, for one batch with factors (B, Tx).
+
+    0 erases a word. The derivative by f_j at f = 1 is gradient x input, summed over the embedding.
+    """
+    encoder = cast("nn.Module", model.encoder)
+    holder = encoder.words if isinstance(encoder, Stack) else encoder
+    changed = with_parts(holder, embedding=ScaledEmbedding(model.encoder.embedding, factors))
+    if isinstance(encoder, Stack):
+        changed = with_parts(encoder, words=changed)
+    return with_parts(model, encoder=changed)
+
+
+class ScaledEmbedding(nn.Module):
+    """A `WordEmbedding` of one batch whose vectors are multiplied by factors (B, Tx)."""
+
+    def __init__(self, embedding: nn.Module, factors: Tensor) -> None:
+        super().__init__()
+        self.embedding, self.factors = embedding, factors
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Embed ids (B, Tx) as (B, Tx, m)."""
+        embedded: Tensor = self.embedding(ids)
+        return embedded * self.factors[..., None].to(embedded.dtype)
 
 
 class ChangedAttention(nn.Module):
