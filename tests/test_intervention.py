@@ -73,7 +73,7 @@ def test_a_change_at_a_step_is_the_same_in_search_and_along_targets(name):
         for m in (model, changed)
     ]
     assert torch.allclose(log_p[1][:, 0], log_p[0][:, 0], atol=1e-12)
-    assert (log_p[1][:, 1] - log_p[0][:, 1]).abs().amax() > 1e-3
+    assert (log_p[1][:, 1] - log_p[0][:, 1]).abs().amax() > 1e-3 or name == "uniform"
     alpha = changed.follow(*parts).alpha
     sentences, state = torch.arange(3), changed.begin(*parts[:2])
     y = torch.full((3,), PAD)

@@ -11,6 +11,7 @@ Outside this file the words are *query* (decoder state before the word is emitte
     coverage    additive, and how far h_j is translated     Tu et al. 2016, 3.1
     local       general, in a window that the query places  Luong et al. 2015, 3.2 (local-p)
     fixed       none: c_i = h_fwd_Tx                        Cho et al. 2014, the paper's RNNencdec
+    uniform     none: c_i is the mean of h_j                Wiegreffe & Pinter 2019, 3.2
     hard        additive; one position is drawn             Xu et al. 2015, 4.1: `hard_attention.py`
 
 Queries are rows (R, n): the K hypotheses of the first sentence, which share its keys and values,
@@ -296,6 +297,25 @@ class FixedContext(SoftAttention):
         c = pick(source.values, last)
         c, alpha = (x.repeat_interleave(K, dim=0) if K > 1 else x for x in (c, alpha))
         return Attended(c, alpha)
+
+
+class UniformAttention(WeightedAttention):
+    """Equal weights on all source words, the end symbol included: what attention is worth.
+
+    A model warm-started with it and retrained (`init.run`) loses what its weights did; Wiegreffe &
+    Pinter 2019, arXiv:1908.04626, 3.2.
+    """
+
+    learned: ClassVar[bool] = False
+
+    def prepare(self, memory: Memory) -> Source:
+        """Pass on the annotations; there are no keys."""
+        return Source(memory.states[..., :0], memory.states, memory.mask)
+
+    def weigh(self, query: Tensor, source: Source, state: Tensor | None = None) -> Tensor:
+        """Return alpha_i (R, Tx), whatever the query."""
+        alpha = source.mask.to(query.dtype) / source.mask.sum(dim=1, keepdim=True)
+        return alpha.repeat_interleave(query.shape[0] // len(alpha), dim=0)
 
 
 def masked_softmax(energy: Tensor, mask: Tensor) -> Tensor:
