@@ -15,12 +15,13 @@ from conftest import (
     tiny_transformer,
 )
 from oracles import average
-from runs import assert_fails, copy_of, layers_run
+from runs import assert_fails, composed, copy_of, layers_run, run_new
 from torch import nn
 
 import seq2seq
 from seq2seq.config.schema import Norm
 from seq2seq.data.batching import collate
+from seq2seq.data.prepare import SIDES
 from seq2seq.data.tokenizer import EOS
 from seq2seq.evaluation import faithfulness_of_run
 from seq2seq.evaluation.counterfactual import EXCHANGES, counterfactuals, shuffled
@@ -33,7 +34,7 @@ from seq2seq.evaluation.erasure import (
     kendall,
     rollout,
 )
-from seq2seq.evaluation.faithfulness import LIMITS, reading
+from seq2seq.evaluation.faithfulness import LIMITS, Retrained, reading
 from seq2seq.evaluation.faithfulness_of_run import (
     SHEET,
     UNFINISHED,
@@ -392,11 +393,60 @@ def test_layers_and_heads_have_their_tables(tmp_path_factory, script, tmp_path):
 
 
 @pytest.mark.e2e
+def test_seeds_are_compared_along_the_references(run, script, tmp_path):
+    """Here with an earlier checkpoint in place of another seed."""
+    own, other = copy_of(run, tmp_path / "run"), f"{run}@update-120"
+    shown = script("evaluate", own, "--faithfulness", "--sentences", "4", "--seeds", other)
+    assert shown.code == 0, shown
+    lines, references = (
+        (own / f"corpus/test.{side}").read_text("utf-8").splitlines()[::5] for side in SIDES
+    )
+    pairs = list(zip(lines, references, strict=True))
+    both = [list(seq2seq.load(name).force(pairs)) for name in (own, other)]
+    apart = [
+        np.abs(a.astype(float) - b)[:-1].sum(axis=1) / 2
+        for a, b in zip(*([t.alignment for t in found] for found in both), strict=True)
+    ]
+    seeds = saved(RunDir(own)).seeds
+    assert seeds.runs == 2
+    assert seeds.distance == pytest.approx(np.concatenate(apart).mean())
+    assert seeds.distance > 0.01
+    assert f"Between 2 seeds {seeds.distance:.0%} of the weight" in shown.out.decode()
+
+
+@pytest.mark.slow
+def test_a_run_is_retrained_with_uniform_weights(run, script, tmp_path):
+    """As the page says; its BLEU is stated beside that of the run."""
+    names = [f"data.root={run.parent / 'tiny_corpus'}"]
+    for split, name in (("train", "train"), ("validation", "val"), ("test", "test")):
+        names.append(f"data.{split}=[{name}.en,{name}.fr]")
+    parts = "init.parts=[encoder,'decoder.[!a]*']"
+    changes = ["tokenizer.vocab_size=120", "tokenizer.sampling=0", "trainer.ema_decay=0.9"]
+    changes += ["attention=uniform", f"init.run={run}", parts, "trainer.freeze=[encoder]"]
+    changes += ["trainer.max_updates=4", "trainer.validate_every=10"]
+    flat = run_new(tmp_path / "flat", composed("debug", [*names, *changes])).root
+    own = copy_of(run, tmp_path / "run")
+    options = ["--faithfulness", "--sentences", "2", "--uniform"]
+    shown = script("evaluate", own, *options, flat)
+    assert shown.code == 0, shown
+    values = [
+        json.loads((each / "scores.json").read_text())["scores"]["BLEU"]["value"]
+        for each in (own, flat)
+    ]
+    assert saved(RunDir(own)).uniform == Retrained("flat", values[1], values[0] - values[1])
+    assert f"{values[1]:.1f} BLEU, {values[0] - values[1]:.1f} less" in shown.out.decode()
+    assert_fails(script("evaluate", own, *options, run), 2, "has attention=additive, not uniform")
+
+
+@pytest.mark.e2e
 def test_what_has_no_sheet_is_refused(run, script, tmp_path):
     for args, part in (
         ([f"{run}+{run}", "--faithfulness"], "is an ensemble"),
         ([run, "--faithfulness", "--attention"], "cannot be combined with --attention"),
         ([run, "--sentences", "3"], "--sentences: is for --faithfulness"),
+        ([run, "--seeds", run], "--seeds: is for --faithfulness"),
+        ([run, "--faithfulness", "--sentences", "0"], "--sentences: less than one"),
+        ([run, run, "--faithfulness", "--uniform", run], "of several runs"),
     ):
         assert_fails(script("evaluate", *args), 2, part)
     model = seq2seq.load(run)

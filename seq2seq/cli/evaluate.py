@@ -24,6 +24,7 @@ from seq2seq.cli.console import (
 from seq2seq.data.text import read_parallel
 from seq2seq.run.errors import UsageError
 from seq2seq.run.jsonable import to_json
+from seq2seq.run.models import run_paths
 from seq2seq.run.naming import expanded
 
 if TYPE_CHECKING:
@@ -82,6 +83,18 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="with --faithfulness: measure so many, evenly spread (default: 1000)",
     )
     parser.add_argument(
+        "--uniform",
+        metavar="RUN",
+        help="with --faithfulness: state the BLEU of RUN, retrained with attention=uniform",
+    )
+    parser.add_argument(
+        "--seeds",
+        metavar="RUN",
+        action="append",
+        help="with --faithfulness: compare the attention of RUN, trained from another seed; may be "
+        "repeated",
+    )
+    parser.add_argument(
         "--exact",
         action="store_true",
         help="with --hypotheses: also exact match, character and symbol error rate (runs show them "
@@ -115,8 +128,18 @@ def check(args: argparse.Namespace) -> None:
     if len(chosen) > 1:
         first, second = (f"--{option.replace('_', '-')}" for option in chosen[:2])
         raise UsageError(second, f"cannot be combined with {first}", "Give one of them.")
-    if args.sentences is not None and not (args.faithfulness and args.sentences > 0):
-        raise UsageError("--sentences", "is for --faithfulness, 1 or more", "Leave it out.")
+    check_faithfulness(args)
+
+
+def check_faithfulness(args: argparse.Namespace) -> None:
+    """Refuse options without what they belong to."""
+    for option in ("sentences", "uniform", "seeds"):
+        if getattr(args, option) is not None and not args.faithfulness:
+            raise UsageError(f"--{option}", "is for --faithfulness", "Leave it out.")
+    if args.sentences is not None and args.sentences < 1:
+        raise UsageError("--sentences", "less than one", "Give 1 or more.")
+    if (args.uniform or args.seeds) and len(args.runs) > 1:
+        raise UsageError("--faithfulness", "of several runs", "Give one for --uniform and --seeds.")
 
 
 def check_settings_of_runs(args: argparse.Namespace) -> None:
@@ -185,7 +208,11 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
         scores = {name: run.attention() for name, run in named(runs).items()}
         return attention.as_table(scores), to_json(scores)
     if args.faithfulness:
-        sheets = {name: r.faithfulness(args.sentences or 1000) for name, r in named(runs).items()}
+        uniform = TestedRun(run_paths(args.uniform), *options) if args.uniform else None
+        more = uniform, [run_paths(name) for name in args.seeds or ()]
+        sheets = {
+            k: run.faithfulness(args.sentences or 1000, *more) for k, run in named(runs).items()
+        }
         return faithfulness.as_text(sheets), to_json(sheets)
     if len(runs) > 1:
         comparisons = compare_runs(named(runs))

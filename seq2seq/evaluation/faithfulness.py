@@ -75,6 +75,23 @@ class Heads:
     agreement: Sequence[Sequence[float | None]]  # tau with integrated gradients
 
 
+@dataclass(frozen=True)
+class Retrained:
+    """Another run, retrained with uniform weights, on the whole test set."""
+
+    name: str
+    bleu: float
+    loss: float  # BLEU of the run itself minus its BLEU
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The attention of runs with other seeds along the references."""
+
+    runs: int  # the run itself included
+    distance: float  # total variation, mean over words and pairs of runs
+
+
 @dataclass(frozen=True, kw_only=True)
 class Faithfulness:
     """A sheet; None where nothing could be measured."""
@@ -88,6 +105,8 @@ class Faithfulness:
     erasure: Mapping[str, Mapping[str, Erased]]  # by ranking, by way; empty if none was asked
     agreement: Mapping[str, float | None]  # mean tau of attention with other rankings
     heads: Heads | None = None  # of a model with several
+    uniform: Retrained | None = None  # if such a run was given
+    seeds: Seeds | None = None  # if such runs were given
 
     def tables(self) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
         """Yield the headings and rows of each table."""
@@ -152,8 +171,8 @@ def reading(sheet: Faithfulness) -> str:
     """Return the sheet in a few sentences, with what it does not show."""
     if not sheet.words["all"]:
         return "There is no word to measure."
-    sentences = [*_of_weights(sheet), *_of_erasure(sheet), *_of_heads(sheet), LIMITS]
-    return " ".join(sentences)
+    parts = (_of_weights, _of_erasure, _of_heads, _of_other_runs)
+    return " ".join([*(sentence for part in parts for sentence in part(sheet)), LIMITS])
 
 
 def _of_weights(sheet: Faithfulness) -> Iterator[str]:
@@ -209,4 +228,18 @@ def _of_heads(sheet: Faithfulness) -> Iterator[str]:
         yield (
             f"{idle} of {len(shares)} heads could be uniform, one at a time, and "
             f"{NEEDLESS:.0%} or more of the words would stay."
+        )
+
+
+def _of_other_runs(sheet: Faithfulness) -> Iterator[str]:
+    if sheet.uniform is not None:
+        yield (
+            f"Retrained with uniform weights ({printable(sheet.uniform.name)}) it has "
+            f"{sheet.uniform.bleu:.1f} BLEU, {sheet.uniform.loss:.1f} less: that is what its "
+            "weights are worth."
+        )
+    if sheet.seeds is not None:
+        yield (
+            f"Between {sheet.seeds.runs} seeds {sheet.seeds.distance:.0%} of the weight is "
+            f"elsewhere; permuting moves {sheet.distance['permuted'] or 0:.0%} of it."
         )

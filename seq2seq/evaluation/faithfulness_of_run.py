@@ -7,6 +7,7 @@ which the seed draws. A run keeps what was measured so far, so an interrupted jo
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from seq2seq.data.batching import collate
 from seq2seq.data.tags import tagging
 from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK, Tokenizer
 from seq2seq.decoding.chunks import Ids, in_chunks
-from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.decoding.forced import TextPair, force
+from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import for_search, search_batch, search_rules
 from seq2seq.evaluation.counterfactual import EXCHANGES, counterfactuals
 from seq2seq.evaluation.erasure import (
@@ -38,9 +40,11 @@ from seq2seq.evaluation.faithfulness import (
     Erased,
     Faithfulness,
     Heads,
+    Seeds,
 )
 from seq2seq.model.draws import fold, stream
 from seq2seq.model.encoder_decoder import EncoderDecoder
+from seq2seq.model.ensemble import Ensemble
 from seq2seq.model.intervention import intervened
 from seq2seq.run import writing
 from seq2seq.run.directory import RunDir
@@ -80,14 +84,14 @@ def measure(
     settings: Mapping[str, Any],
     run: RunDir | None,
 ) -> Faithfulness:
-    """Measure, or continue an earlier job with the same settings; then save the sheet.
+    """Measure, or continue an earlier job with the same settings.
 
     Args:
         model: Of one run.
         lines: Source sentences.
         languages: What each is translated to.
         settings: See `settings_of`.
-        run: Keeps the progress and the sheet; None keeps neither.
+        run: Keeps the progress until `keep`; None does not.
 
     Raises:
         ConfigError: the model has no attention weights.
@@ -97,22 +101,27 @@ def measure(
         return summed(recorder.measure(lines, first=1), settings)
     run.lock()
     try:
-        # Block by block, from the last record on
         records = _begun(run, settings)
         with tqdm(total=len(lines), initial=len(records), unit=" sentences", disable=None) as bar:
             while block := lines[len(records) : len(records) + BLOCK]:
                 records += recorder.measure(block, first=len(records) + 1)
                 run.write_json(UNFINISHED, {"settings": settings, "records": records})
                 bar.update(len(block))
-        # Complete
-        sheet = summed(records, settings)
+    finally:
+        run.unlock()
+    return summed(records, settings)
+
+
+def keep(run: RunDir, sheet: Faithfulness) -> None:
+    """Save the sheet of a run; what led to it is no longer needed."""
+    run.lock()
+    try:
         run.write_json(SHEET, to_json(sheet))
         run.record(SHEET)
         with explained(run.path(UNFINISHED)):
             writing.delete(run.path(UNFINISHED))
     finally:
         run.unlock()
-    return sheet
 
 
 def _begun(run: RunDir, settings: Mapping[str, Any]) -> list[Record]:
@@ -134,6 +143,32 @@ def saved(run: RunDir) -> Faithfulness | None:
         return None
     with expected(path):
         return from_json(Faithfulness, read_json(path))
+
+
+def distance_between(
+    runs: Sequence[str],
+    pairs: Sequence[TextPair],
+    languages: Sequence[str],
+    overrides: Sequence[str],
+) -> Seeds:
+    """Return how far the attention of runs is apart along given translations.
+
+    Raises:
+        RunDirError: their vocabularies differ.
+    """
+    whole = load(runs, overrides)
+    tags, apart = tagging(whole.config.data, whole.tokenizers, languages), []
+    assert isinstance(whole.model, Ensemble)
+    forced = (
+        force(member, whole.tokenizers, pairs, whole.config.decode, tags=tags)
+        for member in whole.model.members
+    )
+    for of_runs in zip(*forced, strict=True):
+        if of_runs[0].candidates:
+            alphas = [translation.alignment[:-1].astype(np.float64) for translation in of_runs]
+            two = [np.abs(a - b).sum(axis=1) / 2 for a, b in combinations(alphas, 2)]
+            apart += np.mean(two, axis=0).tolist()
+    return Seeds(len(runs), float(np.mean(apart)))
 
 
 class Recorder:
