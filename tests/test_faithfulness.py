@@ -52,6 +52,7 @@ from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.model.intervention import intervened
 from seq2seq.model.protocols import Memory
+from seq2seq.report.of_run import describe_run
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError
 
@@ -334,15 +335,15 @@ def test_a_context_that_is_cut_off_is_not_needed(run):
     pretrained, lines = seq2seq.load(run), lines_of(run)[:8]
     needed = measured(pretrained, lines)
     assert max(needed.stays[name]["content"] for name in ("uniform", "permuted", "last")) < 0.6
-    assert reading(needed).startswith("Attention is needed")
+    assert reading(needed)[0].startswith("Attention is needed")
     decoder = pretrained.model.decoder
     with torch.no_grad():
         for layer in (decoder.C_o, decoder.unit.C, decoder.unit.C_z, decoder.unit.C_r):
             layer.weight.zero_()
     sheet = measured(pretrained, lines)
     assert {shares["all"] for shares in sheet.stays.values()} == {1.0}
-    assert reading(sheet).startswith("Attention is not needed: 100% of the model's words stay")
-    assert reading(sheet).endswith(LIMITS)
+    assert reading(sheet)[0].startswith("Attention is not needed: 100% of the model's words stay")
+    assert reading(sheet)[-1] == LIMITS
 
 
 # A run --------------------------------------------------------------------------------------------
@@ -390,6 +391,13 @@ def test_layers_and_heads_have_their_tables(tmp_path_factory, script, tmp_path):
     assert " of 4 heads could be uniform, one at a time" in shown
     sheet = saved(RunDir(own))
     assert np.shape(sheet.heads.stays) == np.shape(sheet.heads.agreement) == (2, 2)
+    parts = RunDir(own), "own", seq2seq.load(own)
+    found = describe_run(*parts, scored=True, linked=False)["faithfulness"]
+    assert found["reading"] == reading(sheet)
+    assert len(found["tables"]) == 6
+    curves = {line["label"]: line["values"] for line in found["curves"]["sufficiency"]}
+    assert curves["random"] == sheet.erasure["random"]["removed"].sufficiency.values
+    assert describe_run(*parts, scored=False, linked=False)["faithfulness"] is None
 
 
 @pytest.mark.e2e

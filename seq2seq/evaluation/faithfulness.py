@@ -155,7 +155,7 @@ def as_text(sheets: Mapping[str, Faithfulness]) -> str:
         tables = [table(rows, headings, "lr") for headings, rows in sheet.tables() if rows]
         tables[0] = f"{printable(name)}\n{tables[0]}" if len(sheets) > 1 else tables[0]
         parts += tables
-    readings = [f"{printable(name)}: {reading(sheet)}" for name, sheet in sheets.items()]
+    readings = [f"{printable(name)}: {' '.join(reading(s))}" for name, s in sheets.items()]
     return "\n\n".join([*parts, LEGEND, *readings])
 
 
@@ -167,12 +167,12 @@ def _cells(curve: Curve) -> list[str]:
     return [f"{value:.3f}" for value in (*curve.values, curve.area)]
 
 
-def reading(sheet: Faithfulness) -> str:
+def reading(sheet: Faithfulness) -> list[str]:
     """Return the sheet in a few sentences, with what it does not show."""
     if not sheet.words["all"]:
-        return "There is no word to measure."
+        return ["There is no word to measure."]
     parts = (_of_weights, _of_erasure, _of_heads, _of_other_runs)
-    return " ".join([*(sentence for part in parts for sentence in part(sheet)), LIMITS])
+    return [*(sentence for part in parts for sentence in part(sheet)), LIMITS]
 
 
 def _of_weights(sheet: Faithfulness) -> Iterator[str]:

@@ -10,7 +10,8 @@ from seq2seq.config.schema import Config, SelectBy
 from seq2seq.data.prepare import REPORT
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.evaluation.by_length import LENGTH_BLEU, read_length_bleu
-from seq2seq.evaluation.faithfulness import LEGEND, reading
+from seq2seq.evaluation.erasure import SHARES
+from seq2seq.evaluation.faithfulness import LEGEND, NAMES, reading
 from seq2seq.evaluation.faithfulness_of_run import saved
 from seq2seq.evaluation.test_set import Results, read_results
 from seq2seq.fidelity import compare
@@ -159,8 +160,20 @@ def _faithfulness(run: RunDir, model: Pretrained) -> dict[str, Any] | None:
     sheet = saved(run)
     if sheet is None or sheet.settings["update"] != model.update:
         return None
-    tables = [{"head": head, "rows": rows} for head, rows in sheet.tables() if rows]
-    return {"reading": reading(sheet), "legend": LEGEND, "tables": tables}
+    curves = {
+        kind: [
+            {"label": NAMES.get(ranking, ranking), "values": getattr(ways["removed"], kind).values}
+            for ranking, ways in sheet.erasure.items()
+        ]
+        for kind in ("comprehensiveness", "sufficiency")
+    }
+    return {
+        "reading": reading(sheet),
+        "legend": LEGEND,
+        "tables": [{"head": head, "rows": rows} for head, rows in sheet.tables() if rows],
+        "curves": curves,
+        "shares": [f"{share:.0%}" for share in SHARES],
+    }
 
 
 def _notes(results: Results) -> list[str]:
