@@ -42,6 +42,7 @@ from seq2seq.config.schema import (
     StackedDecoderConfig,
     Tied,
     TransformerDecoderConfig,
+    UniformConfig,
 )
 from seq2seq.data.batching import Batch, collate
 from seq2seq.kernels import native
@@ -54,6 +55,7 @@ from seq2seq.model.attention import (
     GeneralAttention,
     LocalAttention,
     MultiHeadAttention,
+    UniformAttention,
 )
 from seq2seq.model.draws import entry_keys, fold, keyed, stream
 from seq2seq.model.gated_unit import GatedUnit
@@ -87,6 +89,7 @@ FAMILY = {
     "hard, expectation": replace(HARD, inference=HardInference.expectation),
     "local": LocalConfig(window=1),
     "fixed": FixedConfig(),
+    "uniform": UniformConfig(),
 }
 """Every kind of attention; `multi_head` needs an even `align_size`."""
 
@@ -197,6 +200,8 @@ def attention_of(model: EncoderDecoder) -> tuple[str, float | None]:
             return ("dot" if scale == 1 else "scaled_dot"), None
         case FixedContext():
             return "fixed", None
+        case UniformAttention():
+            return "uniform", None
     raise AssertionError(model.decoder.attention)
 
 

@@ -137,6 +137,8 @@ class Oracle:
         """Return alpha (Tx,) and c: A.1.2, Eqs. (5), (6), or another kind; `past` is alpha_k<i."""
         if self.attention == "fixed":
             return np.array([0.0] * (len(h) - 1) + [1.0]), h[-1]
+        if self.attention == "uniform":
+            return np.ones(len(h)) / len(h), sum(h) / len(h)
         if self.attention == "multi_head":
             return self.attend_with_heads(s, h)
         if self.attention == "local":

@@ -52,7 +52,7 @@ def choices(turn: int) -> tuple[str, ...]:
         chosen["decoder"] = "transformer" if layers else "recurrent"
     if chosen["cell"] == "min_gru" or layers:  # which takes no context
         chosen["cell"] = "min_gru" if layers else "gated"
-    if chosen["attention"] in ("hard", "fixed"):
+    if chosen["attention"] in ("hard", "fixed", "uniform"):
         chosen["objective"] = "likelihood"
     if layers or chosen["encoder"] == "self_attention":
         chosen["model.embedding_size"] = "1000"
@@ -325,7 +325,7 @@ def test_N7_what_is_out_of_range_stops_before_data_is_read(change, text):
         ),
         (
             ["attention.name=fixed", "decode.replace_unknown=true"],
-            "decode.replace_unknown follows the attention, and attention=fixed has none",
+            "decode.replace_unknown cannot follow attention=fixed. Set it to false.",
         ),
         (
             ["attention.name=multi_head", "attention.heads=3"],

@@ -57,7 +57,7 @@ def expected(model: EncoderDecoder, pairs) -> dict[str, float]:
     for name, values in oracle.gates.items():
         found[f"{name}_low"] = np.mean(np.array(values) < 0.05)
         found[f"{name}_high"] = np.mean(np.array(values) > 0.95)
-    if attention_of(model)[0] != "fixed":
+    if attention_of(model)[0] not in ("fixed", "uniform"):
         found["attention/entropy"] = np.mean(entropies)
         found["attention/entropy_share"] = np.sum(entropies) / np.sum(greatest)
     return found

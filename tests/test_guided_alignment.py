@@ -61,7 +61,7 @@ def numpy_objective(oracle, batch):
 
 def members():
     for name, kind in FAMILY.items():
-        if not name.startswith(("fixed", "hard")):
+        if not name.startswith(("fixed", "hard", "uniform")):
             yield name, lambda kind=kind: tiny_model(1, attention=kind, align_size=6)
     for name in ("between, residual", "bottom", "fed"):
         yield name, lambda name=name: tiny_model(1, decoder=STACKED[name])

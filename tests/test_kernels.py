@@ -85,7 +85,7 @@ def compare(
 
 @pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES.keys())
 @pytest.mark.parametrize(("state_word", "reset"), READINGS)
-@pytest.mark.parametrize("kind", ["additive", "fixed"])
+@pytest.mark.parametrize("kind", ["additive", "fixed", "uniform"])
 def test_fused_equals_the_loops(kind, state_word, reset, sizes):
     fused, reference = pair(1, attention=FAMILY[kind], state_word=state_word, reset=reset)
     compare(fused, reference, random_batch(1, sizes), 1, kind)
@@ -106,7 +106,7 @@ def test_fused_equals_the_loops_with_dropout(reset):
     assert not torch.equal(costly(fused, batch, 3, 6)[0], found[0][0]), "no dropout was drawn"
 
 
-@pytest.mark.parametrize("kind", sorted(set(FAMILY) - {"additive", "fixed"}))
+@pytest.mark.parametrize("kind", sorted(set(FAMILY) - {"additive", "fixed", "uniform"}))
 def test_other_kinds_keep_the_loop_of_the_decoder_alone(kind):
     model = tiny_model(1, attention=FAMILY[kind], align_size=6, backend=Backend.auto)
     name, batch = type(model.decoder.attention).__name__, random_batch(1)

@@ -2,7 +2,8 @@
 
 Translates the test set of a RUN; several are compared to the first with paired tests. With
 --hypotheses, scores files instead. --by-length shows BLEU by source length, as a table and a plot;
---attention shows statistics of attention, as a table and in words.
+--attention shows statistics of attention, --faithfulness how far it may be believed, both as tables
+and in words.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from seq2seq.cli.console import (
 from seq2seq.data.text import read_parallel
 from seq2seq.run.errors import UsageError
 from seq2seq.run.jsonable import to_json
+from seq2seq.run.models import run_paths
 from seq2seq.run.naming import expanded
 
 if TYPE_CHECKING:
@@ -69,6 +71,30 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "links, shift, entropy, coverage, order",
     )
     parser.add_argument(
+        "--faithfulness",
+        action="store_true",
+        help="what the words depend on: counterfactual weights, erased source words and gradients; "
+        "minutes, kept in RUN and continued if interrupted",
+    )
+    parser.add_argument(
+        "--sentences",
+        type=int,
+        metavar="N",
+        help="with --faithfulness: measure so many, evenly spread (default: 1000)",
+    )
+    parser.add_argument(
+        "--uniform",
+        metavar="RUN",
+        help="with --faithfulness: state the BLEU of RUN, retrained with attention=uniform",
+    )
+    parser.add_argument(
+        "--seeds",
+        metavar="RUN",
+        action="append",
+        help="with --faithfulness: compare the attention of RUN, trained from another seed; may be "
+        "repeated",
+    )
+    parser.add_argument(
         "--exact",
         action="store_true",
         help="with --hypotheses: also exact match, character and symbol error rate (runs show them "
@@ -84,7 +110,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def check(args: argparse.Namespace) -> None:
     """Refuse incompatible arguments."""
-    shown = args.by_length or args.attention or args.target_language
+    shown = args.by_length or args.attention or args.faithfulness or args.target_language
     if args.hypotheses and (args.words or args.source or shown or not args.reference):
         raise UsageError(
             "--hypotheses", "needs --reference, and nothing else", "Give only these two."
@@ -98,8 +124,22 @@ def check(args: argparse.Namespace) -> None:
         raise UsageError("--reference", what, "Translate with `seq2seq decode` first.")
     if args.runs:
         check_settings_of_runs(args)
-    if args.attention and args.by_length:
-        raise UsageError("--attention", "cannot be combined with --by-length", "Give one of them.")
+    chosen = [o for o in ("by_length", "attention", "faithfulness") if getattr(args, o)]
+    if len(chosen) > 1:
+        first, second = (f"--{option.replace('_', '-')}" for option in chosen[:2])
+        raise UsageError(second, f"cannot be combined with {first}", "Give one of them.")
+    check_faithfulness(args)
+
+
+def check_faithfulness(args: argparse.Namespace) -> None:
+    """Refuse options without what they belong to."""
+    for option in ("sentences", "uniform", "seeds"):
+        if getattr(args, option) is not None and not args.faithfulness:
+            raise UsageError(f"--{option}", "is for --faithfulness", "Leave it out.")
+    if args.sentences is not None and args.sentences < 1:
+        raise UsageError("--sentences", "less than one", "Give 1 or more.")
+    if (args.uniform or args.seeds) and len(args.runs) > 1:
+        raise UsageError("--faithfulness", "of several runs", "Give one for --uniform and --seeds.")
 
 
 def check_settings_of_runs(args: argparse.Namespace) -> None:
@@ -146,7 +186,12 @@ def score_files(args: argparse.Namespace) -> "Results":
 def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
     """Score the translations of the runs; return the text to show, and the numbers."""
     from seq2seq.alignment.heatmap import to_png
-    from seq2seq.evaluation import attention, by_length, significance  # torch takes seconds
+    from seq2seq.evaluation import (
+        attention,
+        by_length,
+        faithfulness,
+        significance,
+    )  # torch: seconds
     from seq2seq.evaluation.runs import TestedRun, compare_runs, named
 
     given = columns(args.source, args.reference[0]) if args.source else None
@@ -162,6 +207,13 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
     if args.attention:
         scores = {name: run.attention() for name, run in named(runs).items()}
         return attention.as_table(scores), to_json(scores)
+    if args.faithfulness:
+        uniform = TestedRun(run_paths(args.uniform), *options) if args.uniform else None
+        more = uniform, [run_paths(name) for name in args.seeds or ()]
+        sheets = {
+            k: run.faithfulness(args.sentences or 1000, *more) for k, run in named(runs).items()
+        }
+        return faithfulness.as_text(sheets), to_json(sheets)
     if len(runs) > 1:
         comparisons = compare_runs(named(runs))
         return significance.as_table(comparisons), to_json(comparisons)

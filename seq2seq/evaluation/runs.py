@@ -10,6 +10,7 @@ from seq2seq.config.schema import Config, DecodeConfig, Direction
 from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
 from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.tokenizer import composed
+from seq2seq.data.words import is_blank
 from seq2seq.decoding.flags import Flags, by_flag
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
@@ -17,6 +18,15 @@ from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation import by_length
 from seq2seq.evaluation.attention import GOLD, AttentionScores, Tally, align_test_set
 from seq2seq.evaluation.error_rates import are_shown
+from seq2seq.evaluation.faithfulness import Faithfulness, Retrained
+from seq2seq.evaluation.faithfulness_of_run import (
+    distance_between,
+    keep,
+    measure,
+    saved,
+    settings_of,
+)
+from seq2seq.evaluation.scoring import score
 from seq2seq.evaluation.significance import Comparison, compare
 from seq2seq.evaluation.test_set import (
     TRANSLATIONS,
@@ -27,7 +37,7 @@ from seq2seq.evaluation.test_set import (
     score_unseen,
 )
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import DataError
+from seq2seq.run.errors import DataError, UsageError
 from seq2seq.run.models import NamedRun, named_runs
 
 Columns = tuple[list[str], list[str]]
@@ -159,6 +169,71 @@ class TestedRun:
             tally.add(translation)
         return tally.attention()
 
+    def faithfulness(
+        self, sentences: int, uniform: "TestedRun | None" = None, seeds: Sequence[str] = ()
+    ) -> Faithfulness:
+        """Return the sheet of some sentences, evenly spread; a saved one if it is the same.
+
+        Args:
+            sentences: How many at most.
+            uniform: A run that was retrained with uniform weights.
+            seeds: Names of runs with other seeds.
+
+        Raises:
+            UsageError: the name is that of an ensemble, or `uniform` is not such a run.
+        """
+        [named, *others] = named_runs(self.name)
+        if others:
+            raise UsageError(self.name, "is an ensemble", "Name its runs one by one.")
+        rows = spread([i for i, text in enumerate(self.text[0]) if not is_blank(text)], sentences)
+        lines, references, languages = (
+            [column[i] for i in rows] for column in (*self.text, self.languages)
+        )
+        settings = settings_of(named, self.model, lines)
+        own = self.run if self.given is None else None
+        sheet = saved(own) if own is not None else None
+        if sheet is None or sheet.settings != settings:
+            sheet = measure(self.model, lines, languages, settings, own)
+        if uniform is not None:
+            sheet = replace(sheet, uniform=self._retrained(uniform))
+        if seeds:
+            pairs, runs = list(zip(lines, references, strict=True)), [self.name, *seeds]
+            distance = distance_between(runs, pairs, languages, self.overrides)
+            sheet = replace(sheet, seeds=distance)
+        if own is not None:
+            keep(own, sheet)
+        return sheet
+
+    def check_text_of(self, other: "TestedRun") -> None:
+        """Check that another run is tested on the same text.
+
+        Raises:
+            DataError: it is not.
+        """
+        if other.text != self.text:
+            what = f"its test set is not that of {self.name}"
+            raise DataError(other.name, what, "Give --source and --reference, the same for all.")
+
+    def _retrained(self, other: "TestedRun") -> Retrained:
+        """Return what a run with uniform weights has lost."""
+        if (kind := other.config.attention.name) != "uniform":
+            what = f"has attention={kind}, not uniform"
+            raise UsageError(other.name, what, "Train it with attention=uniform init.run=RUN.")
+        self.check_text_of(other)
+        _, language = direction_to(self.config.data, self.target_language)
+        tokenizer = self.config.evaluate.bleu_tokenizer
+        own, its = (
+            score(run.translations(), self.text[1], tokenizer, language).scores["BLEU"].value
+            for run in (self, other)
+        )
+        return Retrained(other.run.root.resolve().name, its, own - its)
+
+
+def spread(rows: Sequence[int], limit: int) -> list[int]:
+    """Return at most `limit` rows, evenly spread over all."""
+    count = min(limit, len(rows))
+    return [rows[i * len(rows) // count] for i in range(count)]
+
 
 def named(runs: Sequence[TestedRun]) -> Mapping[str, TestedRun]:
     """Return runs by names that distinguish them: as typed if any is more than a run."""
@@ -176,9 +251,7 @@ def compare_runs(runs: Mapping[str, TestedRun]) -> Mapping[str, Comparison]:
     """
     first, *others = runs.values()
     for run in others:
-        if run.text != first.text:
-            what = f"its test set is not that of {first.name}"
-            raise DataError(run.name, what, "Give --source and --reference, the same for all.")
+        first.check_text_of(run)
     systems = {name: run.translations() for name, run in runs.items()}
     cfg = first.config
     _, language = direction_to(cfg.data, first.target_language)

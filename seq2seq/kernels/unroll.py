@@ -17,12 +17,12 @@ from seq2seq.kernels.packing import Packing, shifted
 from seq2seq.kernels.scan import project, scan
 from seq2seq.kernels.steps import Attending, Saved
 from seq2seq.model import recurrence
-from seq2seq.model.attention import AdditiveAttention, FixedContext
+from seq2seq.model.attention import AdditiveAttention, FixedContext, UniformAttention
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.protocols import Attention, Cell, Source
 from seq2seq.model.recurrence import Unrolled
 
-KNOWN = {AdditiveAttention, FixedContext}
+KNOWN = {AdditiveAttention, FixedContext, UniformAttention}
 """The attentions that run on kernels."""
 
 
@@ -38,7 +38,7 @@ def unroll(
     projected = project(unit, packing.pack(words))
     if isinstance(attention, AdditiveAttention):
         return _additive(unit, attention, projected, s_0, source, packing)
-    # Fixed context: its gate terms are added to those of the words before the loop.
+    # A context that is always the same: its gate terms are added to the words' before the loop.
     attended = attention(s_0, source)
     from_context = linear(attended.c, _into_gates(unit))  # (B, 3n)
     rows = packing.places // packing.num_steps  # sentence of each packed word

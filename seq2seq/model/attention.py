@@ -11,6 +11,7 @@ Outside this file the words are *query* (decoder state before the word is emitte
     coverage    additive, and how far h_j is translated     Tu et al. 2016, 3.1
     local       general, in a window that the query places  Luong et al. 2015, 3.2 (local-p)
     fixed       none: c_i = h_fwd_Tx                        Cho et al. 2014, the paper's RNNencdec
+    uniform     none: c_i is the mean of h_j                Wiegreffe & Pinter 2019, 3.2
     hard        additive; one position is drawn             Xu et al. 2015, 4.1: `hard_attention.py`
 
 Queries are rows (R, n): the K hypotheses of the first sentence, which share its keys and values,
@@ -42,20 +43,30 @@ class SoftAttention(nn.Module):
         """Draw nothing: there are no weights."""
 
 
-class SingleHead(SoftAttention, ABC):
-    """Weights alpha_i, which subclasses compute, and the expected annotation, Eq. (5)."""
+class WeightedAttention(SoftAttention, ABC):
+    """Weights alpha_i, which subclasses compute, and the expected annotation, Eq. (5).
+
+    The two halves are apart so that others may change the weights: `intervention.py`.
+    """
 
     @abstractmethod
-    def weigh(self, query: Tensor, source: Source) -> Tensor:
-        """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
+    def prepare(self, memory: Memory) -> Source:
+        """Project the states of the source, once per sentence."""
+
+    @abstractmethod
+    def weigh(self, query: Tensor, source: Source, state: Tensor | None = None) -> Tensor:
+        """Return alpha_i (R, Tx), or (R, h, Tx) of several heads, for s_{i-1} (R, n)."""
+
+    def attended(self, alpha: Tensor, source: Source, state: Tensor | None = None) -> Attended:
+        """Return the context of weights as `weigh` returns them."""
+        return Attended(expectation(alpha, source), alpha)
 
     def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
         """Attend with s_{i-1} (R, n)."""
-        alpha = self.weigh(query, source)
-        return Attended(expectation(alpha, source), alpha)
+        return self.attended(self.weigh(query, source, state), source, state)
 
 
-class AdditiveAttention(SingleHead):
+class AdditiveAttention(WeightedAttention):
     """Alignment model and expected annotation, A.1.2 and Eqs. (5)-(6). No biases.
 
     e_ij     = v_a' tanh(W_a s_{i-1} + U_a h_j)
@@ -80,7 +91,7 @@ class AdditiveAttention(SingleHead):
         """Compute U_a h_j, which does not depend on i (A.1.2, last paragraph)."""
         return Source(self.U_a(memory.states), memory.states, memory.mask)
 
-    def weigh(self, query: Tensor, source: Source) -> Tensor:
+    def weigh(self, query: Tensor, source: Source, state: Tensor | None = None) -> Tensor:
         """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
         return self.compare(query, source.keys[:, None], source)
 
@@ -126,19 +137,22 @@ class CoverageAttention(AdditiveAttention):
         fertility = self.max_fertility * torch.sigmoid(self.U_f(memory.states).squeeze(-1))
         return Source(self.U_a(memory.states), memory.states, memory.mask, fertility)
 
-    def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
-        """Attend with s_{i-1} (R, n), given C_{i-1} (R, Tx)."""
-        assert source.fertility is not None
+    def weigh(self, query: Tensor, source: Source, state: Tensor | None = None) -> Tensor:
+        """Return alpha_i (R, Tx) for s_{i-1} (R, n), given C_{i-1} (R, Tx)."""
         keys = source.keys[:, None]
         if state is not None:
             keys = keys + self.V_a(by_sentence(state, source)[..., None])
-        alpha = self.compare(query, keys, source)
+        return self.compare(query, keys, source)
+
+    def attended(self, alpha: Tensor, source: Source, state: Tensor | None = None) -> Attended:
+        """Return the context, and C_i (R, Tx)."""
+        assert source.fertility is not None
         added = (by_sentence(alpha, source) / source.fertility[:, None]).flatten(0, 1)
         covered = added if state is None else state + added
         return Attended(expectation(alpha, source), alpha, covered)
 
 
-class DotAttention(SingleHead):
+class DotAttention(WeightedAttention):
     """Dot product of query and key, optionally divided by sqrt(n). No parameters.
 
     k_j = h_fwd_j + h_bwd_j, because h_j has width 2n and the query n. `general` has a learned
@@ -155,13 +169,13 @@ class DotAttention(SingleHead):
         keys = memory.states.unflatten(-1, (-1, self.query_size)).sum(dim=-2)  # (B, Tx, n)
         return Source(keys, memory.states, memory.mask)
 
-    def weigh(self, query: Tensor, source: Source) -> Tensor:
+    def weigh(self, query: Tensor, source: Source, state: Tensor | None = None) -> Tensor:
         """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
         energy = self.scale * dot_products(query, source)
         return masked_softmax(energy, source.mask[:, None]).flatten(0, 1)
 
 
-class GeneralAttention(SingleHead):
+class GeneralAttention(WeightedAttention):
     """Bilinear energy e_ij = s_{i-1}' U_a h_j, Luong et al. 2015."""
 
     def __init__(self, query: int, annotation: int, linear: Layer = nn.Linear) -> None:
@@ -176,7 +190,7 @@ class GeneralAttention(SingleHead):
         """Compute U_a h_j."""
         return Source(self.U_a(memory.states), memory.states, memory.mask)
 
-    def weigh(self, query: Tensor, source: Source) -> Tensor:
+    def weigh(self, query: Tensor, source: Source, state: Tensor | None = None) -> Tensor:
         """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
         return masked_softmax(dot_products(query, source), source.mask[:, None]).flatten(0, 1)
 
@@ -202,7 +216,7 @@ class LocalAttention(GeneralAttention):
         super().initialize(scheme)
         draw_layers(scheme, self.W_p, self.v_p)
 
-    def weigh(self, query: Tensor, source: Source) -> Tensor:
+    def weigh(self, query: Tensor, source: Source, state: Tensor | None = None) -> Tensor:
         """Return alpha_i (R, Tx) for s_{i-1} (R, n)."""
         lengths = source.mask.sum(dim=1)[:, None, None]
         place = self.v_p(torch.tanh(self.W_p(query)))  # (R, 1)
@@ -216,7 +230,7 @@ class LocalAttention(GeneralAttention):
         return alpha.flatten(0, 1)
 
 
-class MultiHeadAttention(SoftAttention):
+class MultiHeadAttention(WeightedAttention):
     """Scaled dot products in several subspaces, Vaswani et al. 2017, 3.2.2. No biases.
 
     head_k = softmax((W_Q s_{i-1})_k' (W_K h_j)_k / sqrt(n'/heads)) (W_V h_j)_k
@@ -245,15 +259,22 @@ class MultiHeadAttention(SoftAttention):
         h = memory.states
         return Source(self.W_K(h), self.W_V(h), memory.mask)
 
-    def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
-        """Attend with s_{i-1} (R, n)."""
+    def weigh(self, query: Tensor, source: Source, state: Tensor | None = None) -> Tensor:
+        """Return the weights of each head (R, h, Tx) for s_{i-1} (R, n)."""
         q = by_sentence(self.W_Q(query).unflatten(-1, (self.heads, -1)), source)  # (B, K, H, n'/H)
-        k, v = (t.unflatten(-1, (self.heads, -1)) for t in (source.keys, source.values))
-        energy = self.scale * torch.einsum("bkhd,bthd->bkht", q, k)
-        alpha = masked_softmax(energy, source.mask[:, None, None])  # (B, K, H, Tx)
-        heads = torch.einsum("bkht,bthd->bkhd", alpha.to(v.dtype), v)
+        energy = self.scale * torch.einsum("bkhd,bthd->bkht", q, self._split(source.keys))
+        return masked_softmax(energy, source.mask[:, None, None]).flatten(0, 1)
+
+    def attended(self, alpha: Tensor, source: Source, state: Tensor | None = None) -> Attended:
+        """Return the context of weights (R, h, Tx)."""
+        v = self._split(source.values)
+        heads = torch.einsum("bkht,bthd->bkhd", by_sentence(alpha, source).to(v.dtype), v)
         c = self.W_O(heads.flatten(2).flatten(0, 1))
-        return Attended(c, alpha.mean(dim=2).flatten(0, 1), heads=alpha.flatten(0, 1))
+        return Attended(c, alpha.mean(dim=1), heads=alpha)
+
+    def _split(self, x: Tensor) -> Tensor:
+        heads: Tensor = x.unflatten(-1, (self.heads, -1))
+        return heads
 
 
 class FixedContext(SoftAttention):
@@ -276,6 +297,25 @@ class FixedContext(SoftAttention):
         c = pick(source.values, last)
         c, alpha = (x.repeat_interleave(K, dim=0) if K > 1 else x for x in (c, alpha))
         return Attended(c, alpha)
+
+
+class UniformAttention(WeightedAttention):
+    """Equal weights on all source words, the end symbol included: what attention is worth.
+
+    A model warm-started with it and retrained (`init.run`) loses what its weights did; Wiegreffe &
+    Pinter 2019, arXiv:1908.04626, 3.2.
+    """
+
+    learned: ClassVar[bool] = False
+
+    def prepare(self, memory: Memory) -> Source:
+        """Pass on the annotations; there are no keys."""
+        return Source(memory.states[..., :0], memory.states, memory.mask)
+
+    def weigh(self, query: Tensor, source: Source, state: Tensor | None = None) -> Tensor:
+        """Return alpha_i (R, Tx), whatever the query."""
+        alpha = source.mask.to(query.dtype) / source.mask.sum(dim=1, keepdim=True)
+        return alpha.repeat_interleave(query.shape[0] // len(alpha), dim=0)
 
 
 def masked_softmax(energy: Tensor, mask: Tensor) -> Tensor:

@@ -360,3 +360,9 @@ def hard(own: schema.HardConfig, cfg: Config, annotation: int, backend: Backend)
 def fixed(own: Any, cfg: Config, annotation: int, backend: Backend) -> Attention:
     """Build the context that never changes."""
     return attention.FixedContext(annotation)
+
+
+@builds(schema.UniformConfig)
+def uniform(own: Any, cfg: Config, annotation: int, backend: Backend) -> Attention:
+    """Build the attention to all words alike."""
+    return attention.UniformAttention(annotation)

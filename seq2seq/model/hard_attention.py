@@ -59,12 +59,10 @@ class HardAttention(AdditiveAttention, Drawing):
 
     def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
         """Attend with s_{i-1} (R, n)."""
-        alpha = self.weigh(query, source)
-        if not self.training and self.take_most_likely:
-            return Attended(_at(source, alpha.argmax(dim=-1)), alpha)
-        expected = expectation(alpha, source)
         if not self.training:
-            return Attended(expected, alpha)
+            return super().forward(query, source)
+        alpha = self.weigh(query, source)
+        expected = expectation(alpha, source)
         step = query.new_zeros(len(query), 1, dtype=torch.int64) if state is None else state
         position, soft = self.draw(alpha.detach(), step)
         c = torch.where(soft[:, None], expected, _at(source, position))
@@ -76,6 +74,12 @@ class HardAttention(AdditiveAttention, Drawing):
             self.baseline(query.detach()).squeeze(-1),
         )
         return Attended(c, alpha, step + 1, draw=Draw(drawn, self.losses))
+
+    def attended(self, alpha: Tensor, source: Source, state: Tensor | None = None) -> Attended:
+        """Return the context at test time."""
+        if self.take_most_likely:
+            return Attended(_at(source, alpha.argmax(dim=-1)), alpha)
+        return super().attended(alpha, source)
 
     def draw(self, alpha: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
         """Return a position (R,) for each row of alpha (R, Tx), and where to take the expectation.

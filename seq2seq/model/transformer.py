@@ -79,14 +79,16 @@ class HeadsAttention(nn.Module):
         if self.training and self.dropout.p:
             if mask is None:
                 mask = x.new_ones(x.shape[1], x.shape[1], dtype=torch.bool).tril()
-            alpha = self.dropout.of_weights(self.weights(x, past, mask))
-            c = alpha.to(past[1].dtype) @ past[1]
-        else:
-            q = self._split(self.W_Q(x))
-            with torch.autocast(x.device.type, enabled=False):  # in the dtype of `_split`
-                c = functional.scaled_dot_product_attention(
-                    q, *past, attn_mask=mask, is_causal=causal
-                )
+            return self.joined(self.dropout.of_weights(self.weights(x, past, mask)), past)
+        q = self._split(self.W_Q(x))
+        with torch.autocast(x.device.type, enabled=False):  # in the dtype of `_split`
+            c = functional.scaled_dot_product_attention(q, *past, attn_mask=mask, is_causal=causal)
+        out: Tensor = self.W_O(c.transpose(1, 2).flatten(2))
+        return out
+
+    def joined(self, alpha: Tensor, past: KeysValues) -> Tensor:
+        """Return the output (B, T, d) of all heads for weights (B, h, T, S)."""
+        c = alpha.to(past[1].dtype) @ past[1]
         out: Tensor = self.W_O(c.transpose(1, 2).flatten(2))
         return out
 

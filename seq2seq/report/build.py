@@ -15,6 +15,7 @@ from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.by_length import run_names
+from seq2seq.evaluation.runs import spread
 from seq2seq.report.of_run import describe_fidelity, describe_run
 from seq2seq.report.page import page
 from seq2seq.report.sentence import describe
@@ -65,7 +66,7 @@ def build(
     named = [run for text in texts for run in named_runs(str(text))]
     runs = [RunDir.open(each.path) for each in named]
     sources = _sources(runs)
-    rows = _spread([i for i, text in enumerate(sources) if not is_blank(text)], sentences)
+    rows = spread([i for i, text in enumerate(sources) if not is_blank(text)], sentences)
     lines = [sources[i] for i in rows]
 
     # Every run translates the same lines.
@@ -140,12 +141,6 @@ def _sources(runs: Sequence[RunDir]) -> list[str]:
             what = f"its test set has other source sentences than that of {first.root}"
             raise RunDirError(other.root, what, "Name runs with one test set.")
     return sources
-
-
-def _spread(rows: Sequence[int], limit: int) -> list[int]:
-    """Return at most `limit` rows, evenly spread over all."""
-    count = min(limit, len(rows))
-    return [rows[i * len(rows) // count] for i in range(count)]
 
 
 def _maps(in_run: dict[str, Any]) -> list[dict[str, Any]]:

@@ -10,6 +10,9 @@ from seq2seq.config.schema import Config, SelectBy
 from seq2seq.data.prepare import REPORT
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.evaluation.by_length import LENGTH_BLEU, read_length_bleu
+from seq2seq.evaluation.erasure import SHARES
+from seq2seq.evaluation.faithfulness import LEGEND, NAMES, reading
+from seq2seq.evaluation.faithfulness_of_run import saved
 from seq2seq.evaluation.test_set import Results, read_results
 from seq2seq.fidelity import compare
 from seq2seq.run.checksums import read_checksummed
@@ -72,6 +75,7 @@ def describe_run(
         "notes": [] if results is None else _notes(results),
         "files": [name for name in FILES if linked and run.path(name).exists()],
         "rates": _rates(results),
+        "faithfulness": _faithfulness(run, model) if scored else None,
         "shown": model.shown,
         "curves": curves,
         "lengths": [to_json(b) | {"label": b.label} for b in (lengths.bins if lengths else ())],
@@ -149,6 +153,27 @@ def _rates(results: Results | None) -> Sequence[Sequence[float]]:
     """Return the alignment error rates per layer: those of its heads, then of their mean."""
     heads = results.alignment.heads if results and results.alignment else None
     return heads.rates if heads else []
+
+
+def _faithfulness(run: RunDir, model: Pretrained) -> dict[str, Any] | None:
+    """Return the reading and the tables of the sheet, if there is one of this model."""
+    sheet = saved(run)
+    if sheet is None or sheet.settings["update"] != model.update:
+        return None
+    curves = {
+        kind: [
+            {"label": NAMES.get(ranking, ranking), "values": getattr(ways["removed"], kind).values}
+            for ranking, ways in sheet.erasure.items()
+        ]
+        for kind in ("comprehensiveness", "sufficiency")
+    }
+    return {
+        "reading": reading(sheet),
+        "legend": LEGEND,
+        "tables": [{"head": head, "rows": rows} for head, rows in sheet.tables() if rows],
+        "curves": curves,
+        "shares": [f"{share:.0%}" for share in SHARES],
+    }
 
 
 def _notes(results: Results) -> list[str]:

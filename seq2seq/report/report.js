@@ -53,6 +53,23 @@ function rates() {
         [`Layer ${l + 1}`, ...row.map((rate) => `${fixed(100 * rate, 1)}\u202f%`)])))] : []);
 }
 
+/** How far attention may be believed: of each run that was asked, the reading and the numbers. */
+function faithfulness() {
+  const curves = ({ curves, shares }) => Object.entries(curves).filter(([, lines]) => lines.length)
+    .map(([kind, lines]) => chart({ title: kind[0].toUpperCase() + kind.slice(1), bins: shares,
+      y: "loss of probability, words removed", x: "of the source words, first in the ranking",
+      series: lines.map(({ label, values }, run) => ({ run, label, points: values.map((v, i) => [i, v]) })) }));
+  const cards = data.runs.flatMap(({ faithfulness: sheet }, r) => sheet ? [el("div", { class: "card" },
+    several ? el("h3", {}, runName(r)) : null,
+    el("ul", { class: "advice" }, ...sheet.reading.map((text) => el("li", {}, text))),
+    el("details", {}, el("summary", {}, "Numbers"), el("p", { class: "note" }, sheet.legend),
+      ...sheet.tables.map(({ head, rows }) => table(head[0], head, rows, "numbers")),
+      el("div", { class: "charts" }, ...curves(sheet))))] : []);
+  return cards.length ? el("section", { "aria-labelledby": "faithfulness" },
+    el("h2", { id: "faithfulness" }, "How far to believe the attention"),
+    el("div", { class: "pair" }, ...cards)) : null;
+}
+
 function fidelity() {
   const rows = data.fidelity.filter((point) => point.differs.some(Boolean));
   const line = (point) => [
@@ -266,6 +283,6 @@ function translations() {
 app.append(el("header", { class: "top" },
   el("div", {}, el("p", { class: "note" }, several ? "Runs side by side" : "Report of a run"),
     el("h1", {}, isolated(data.title))), theme()));
-app.append(...[...warnings(), summary(), charts(), fidelity(), translations()].filter(Boolean));
+app.append(...[...warnings(), summary(), charts(), faithfulness(), fidelity(), translations()].filter(Boolean));
 const first = document.querySelector("article .more");
 if (first) first.click();

@@ -111,6 +111,23 @@ class FixedConfig:
 
     def check(self, config: Any) -> None:
         """Check that nothing needs attention weights."""
-        if config.decode.replace_unknown:
-            what = "decode.replace_unknown follows the attention, and attention=fixed has none"
-            raise ConfigError("config", what, "Set it to false.")
+        check_nothing_follows(config)
+
+
+@option("attention")
+@dataclass(kw_only=True)
+class UniformConfig:
+    """Equal weights, to measure what attention is worth, as in Wiegreffe & Pinter 2019, 3.2."""
+
+    name: str = "uniform"
+
+    def check(self, config: Any) -> None:
+        """Check that nothing needs attention weights."""
+        check_nothing_follows(config)
+
+
+def check_nothing_follows(config: Any) -> None:
+    """Check a config whose attention prefers no word."""
+    if config.decode.replace_unknown:
+        what = f"decode.replace_unknown cannot follow attention={config.attention.name}"
+        raise ConfigError("config", what, "Set it to false.")

@@ -60,7 +60,7 @@ class GuidedAlignmentConfig:
         """Check that links can be matched with tokens, and that there is attention to guide."""
         data, attention = config.data, config.attention.name
         unfit = {
-            f"attention={attention}": attention in ("hard", "fixed"),
+            f"attention={attention}": attention in ("hard", "fixed", "uniform"),
             "tokenizer.sampling": getattr(config.tokenizer, "sampling", 0.0) > 0,
             "data.corpora": bool(data.corpora),
             "data.placeholders": bool(data.placeholders),
