@@ -22,6 +22,7 @@ from seq2seq.alignment.links import read_links
 from seq2seq.config.schema import Config, Direction
 from seq2seq.data.pair import Links
 from seq2seq.data.prepare import SIDES, directions_of, load_text
+from seq2seq.data.tokenizer import composed
 from seq2seq.data.words import Splitter
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DataError, PlatformError
@@ -57,6 +58,9 @@ def align(
     Raises:
         RunDirError: the run has no text, as in an exported model.
     """
+    pairs = [
+        (composed(src), composed(tgt)) for src, tgt in pairs
+    ]  # NFC, in which the corpus may be
     encoded = _encoded(pairs, _training_pairs(run, cfg, direction, {*pairs}), split)
     sources, targets = ([pair[side] for pair in encoded] for side in range(2))
     forward, backward = ibm.align(sources, targets), ibm.align(targets, sources)
@@ -75,8 +79,8 @@ def _training_pairs(
     source, target = (load_text(run, "train", side) for side in SIDES)
     directions = directions_of(run, cfg, "train")
     for src, tgt, own in zip(source, target, directions, strict=True):
-        if own == direction and (src, tgt) not in without:
-            yield src, tgt
+        if own == direction and (pair := (composed(src), composed(tgt))) not in without:
+            yield pair
 
 
 def _encoded(pairs: Sequence[TextPair], more: Iterator[TextPair], split: Splitter) -> Encoded:
