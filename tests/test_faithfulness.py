@@ -115,7 +115,8 @@ def test_a_head_alone_is_uniform_at_one_word(name):
     model = tiny_transformer(2, norm=Norm.pre) if name == "transformer" else heads
     layers = 2 if name == "transformer" else 1
     batch = collate(random_pairs(3, ((5, 4), (3, 4))), PAD)
-    found = counterfactuals(model, batch, [1, 2], 0, [PAD])
+    parts = batch.src, batch.src_mask, batch.tgt, batch.tgt_mask
+    found, own = counterfactuals(model, batch, [1, 2], 0, [PAD]), model.follow(*parts).alpha
     places = [(layer, head) for layer in range(layers) for head in range(2)]
     assert found.words.shape == (2, 4, 1 + len(EXCHANGES) + len(places))
     for slot, place in enumerate(places, start=1 + len(EXCHANGES)):
@@ -124,16 +125,16 @@ def test_a_head_alone_is_uniform_at_one_word(name):
             def change(weights, mask, step, layer, at=(i, *place)):
                 weights = weights.clone()
                 if (step, layer) == at[:2]:
-                    weights[:, at[2]] = (mask / mask.sum(dim=-1, keepdim=True))[:, 0]
+                    weights[:, at[2]] = (mask.double() / mask.sum(dim=-1, keepdim=True))[:, 0]
                 return weights
 
             changed = intervened(model, change)
-            logits = changed.logits(
-                changed.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).t
-            )
-            logits = logits.view(2, 4, -1)[:, i]
+            followed = changed.follow(*parts)
+            logits = changed.logits(followed.t).view(2, 4, -1)[:, i]
             logits[:, PAD] = -torch.inf
             assert found.words[:, i, slot].tolist() == logits.argmax(dim=-1).tolist()
+            moved = (followed.alpha - own)[:, i].abs().sum(dim=-1) / 2
+            assert found.distance[:, i, slot] == pytest.approx(moved.numpy(), abs=1e-12)
 
 
 def with_factors(oracle, src, factors):
