@@ -164,7 +164,7 @@ def _percent(share: float | None) -> str:
 
 
 def _cells(curve: Curve) -> list[str]:
-    return [f"{value:.3f}" for value in (*curve.values, curve.area)]
+    return [f"{round(value, 3) + 0.0:.3f}" for value in (*curve.values, curve.area)]  # no -0.000
 
 
 def reading(sheet: Faithfulness) -> list[str]:
