@@ -73,14 +73,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--faithfulness",
         action="store_true",
-        help="what the words depend on: counterfactual weights, erased source words and gradients; "
-        "minutes, kept in RUN and continued if interrupted",
+        help="what the words depend on: counterfactual weights, erased source words, gradients; takes "
+        "minutes, is kept in RUN, and continues if interrupted",
     )
     parser.add_argument(
         "--sentences",
         type=int,
         metavar="N",
-        help="with --faithfulness: measure so many, evenly spread (default: 1000)",
+        help="with --faithfulness: number of sentences, evenly spread (default: 1000)",
     )
     parser.add_argument(
         "--uniform",

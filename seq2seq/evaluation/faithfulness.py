@@ -44,10 +44,10 @@ words ranked first (high: they matter); sufficiency: with them alone (low: they 
 the mean. Tau: Kendall's rank correlation over source words. Words are pieces of the vocabulary."""
 
 LIMITS = (
-    "This does not show whether a model could learn the task without attention: retrain to know. "
-    "An annotation holds more than its own word, so weight on it is not weight on that word alone. "
-    "Gradients are no ground truth either, and a sentence with words erased is one that the model "
-    "was not trained on."
+    "This does not show whether a model could learn the task without attention; only retraining "
+    "does. An annotation holds more than its own word, so weight on it is not weight on that word "
+    "alone. Gradients are no ground truth either, and the model was not trained on sentences with "
+    "words erased."
 )
 
 
