@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import ROOT, environment
 from test_steps import DEVICE, HAS_TRITON, INTERPRETED, WITHOUT, on_triton, triton_steps
 
 from seq2seq.kernels import gpu
@@ -237,3 +238,53 @@ def test_a_problem_is_one_line_and_torch_operations(problem, monkeypatch, caplog
     else:
         start = "torch operations run on cuda:1 instead of the Triton kernels: "
         assert (taken, caplog.messages) == (None, [start + problem])
+
+
+# The script -------------------------------------------------------------------------------------
+
+SCRIPT = ROOT / "scripts" / "gpu_check.sh"
+
+
+def run_script(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    with_python = environment(PYTHON=sys.executable)
+    return subprocess.run(
+        ["sh", SCRIPT, *words], env=with_python, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_the_script_runs_dry(tmp_path):
+    for language in ("en", "fr"):
+        lines = (f"{side} {number * 7919}\n" for number in range(300) for side in ("left", "right"))
+        (tmp_path / f"train.{language}").write_text("".join(lines), "utf-8")
+    peer = tmp_path / "joeynmt_side.py"
+    peer.write_text("print('{\"train_target_tokens_per_s\": 100}')\n", "utf-8")
+    done = run_script("--dry-run", peer, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
+    ways = [
+        f"{backend} {dtype}" for backend in ("fused", "reference") for dtype in ("fp32", "bf16")
+    ]
+    assert [(row[1].strip(), row[3].strip()) for row in rows] == [
+        ("size", "way"),
+        *((size, way) for size in ("small", "medium", "paper") for way in (*ways, peer.stem)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "line"),
+    [
+        (
+            ["--dry-run", "peer.py"],
+            2,
+            "a peer needs its data. Use scripts/gpu_check.sh [--dry-run]",
+        ),
+        (["absent.py", "."], 2, "absent.py is not a file. Give the script of the peer."),
+        ([__file__, "/proc"], 3, "/proc has no train.en. Give a directory with the peer's text."),
+    ],
+)
+def test_mistakes_in_the_script_are_one_line(words, code, line):
+    done = run_script(*words)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(f"error: gpu_check.sh: {line}")
+    assert done.stderr.count("\n") == 1
