@@ -198,6 +198,8 @@ def figures(rates: list[float], unit: str) -> Row:
 
 def peer(args: argparse.Namespace, size: "Size", field: str) -> Callable[[], float]:
     """Return a contestant that runs a peer's script, which times itself without its startup."""
+    import torch
+
     source, target = args.languages.split(",")
     options = {
         "data": args.data, "src": source, "tgt": target, "emb": size.embedding,
@@ -206,6 +208,7 @@ def peer(args: argparse.Namespace, size: "Size", field: str) -> Callable[[], flo
     }  # fmt: skip
     command = [sys.executable, str(args.against), args.what]
     command += [text for name, value in options.items() for text in (f"--{name}", str(value))]
+    command += ["--cuda"] if torch.cuda.is_available() else []
 
     def contest() -> float:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -228,7 +228,7 @@ torchrun() {
   trained "$PYTHON" -m torch.distributed.run "$@"
 }
 python3() { record python "$@"; }
-for tool in cd . git pip make tensorboard; do eval "$tool() { record $tool \"\$@\"; }"; done
+for tool in cd . git pip make sh tensorboard; do eval "$tool() { record $tool \"\$@\"; }"; done
 command_not_found_handle() { record "$@"; }
 """
 COMPOSING = 'cat() { command cat "$@" 2> /dev/null; }\n'  # of files that no command has made
@@ -285,7 +285,7 @@ def check(words: Sequence[str]) -> None:
         check_command("train", arguments[1:])
     elif program == "python" and arguments[0] == "-m":
         import_module(arguments[1])
-    elif program == "python":
+    elif program in ("python", "sh"):
         check_script(Path(arguments[0]), arguments[1:])
     elif program == "make":
         targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
@@ -315,7 +315,7 @@ def check_script(path: Path, arguments: Sequence[str]) -> None:
     if path.parts[0] in ("PEERS", "ONNX"):
         return
     require((ROOT / path).is_file(), f"{path} does not exist")
-    if path.parent.name == "scripts":
+    if path.parent.name == "scripts" and path.suffix == ".py":
         name = {"compare_runs": "compare"}.get(path.stem, path.stem)
         if name in COMMANDS:
             check_command(name, arguments)

@@ -1,7 +1,8 @@
 """The steps of recurrences as Triton kernels, for CUDA devices.
 
-torch for CUDA installs Triton, which needs a C compiler once, for its launch code. Without either,
-torch operations run, and a line is logged.
+torch for CUDA installs Triton, which needs a C compiler once, for its launch code. At the first use
+on a device, `verdict` compares all kernels with torch operations. If one of them fails or differs,
+or Triton or the compiler is missing, torch operations run, and a line is logged.
 """
 
 import functools
@@ -26,13 +27,18 @@ def steps_for(states: Tensor, dtype: torch.dtype) -> Steps | None:
 
 @functools.cache
 def steps_on(device: torch.device) -> Steps | None:
-    """Return the Triton steps if a first launch succeeds; tried once per device."""
+    """Return the Triton steps if all kernels equal torch operations; asked once per device."""
     try:
-        from seq2seq.kernels.gpu.steps import TRITON, try_out
-
-        try_out(device)
-    except (ImportError, OSError, RuntimeError) as error:
+        from seq2seq.kernels.gpu.steps import TRITON
+        from seq2seq.kernels.gpu.verdict import CheckError, problem
+    except ImportError as error:
         reason = str(error).partition("\n")[0]
         log.info("steps of recurrences run as torch's operations, not Triton's: %s", reason)
         return None
-    return TRITON
+    try:
+        found = problem(device)
+    except CheckError as error:
+        found = f"the check could not run: {error}"
+    if found is not None:
+        log.warning("torch operations run on %s instead of the Triton kernels: %s", device, found)
+    return TRITON if found is None else None

@@ -3,8 +3,6 @@
 import torch
 import triton
 from torch import Tensor
-from triton.errors import TritonError
-from triton.runtime import build
 
 from seq2seq.kernels.gpu import triton_kernels
 from seq2seq.kernels.matmul import PackedWeight
@@ -171,14 +169,3 @@ class TritonAttendBackward:
 
 TRITON = Steps(TritonUnit, TritonUnitBackward, TritonAttend, TritonAttendBackward)
 """The steps on Triton."""
-
-
-def try_out(device: torch.device) -> None:
-    """Launch a kernel once, so that a missing compiler or driver is found early."""
-    saved = Saved.empty(torch.ones(1, 1, device=device), reset_before=True)
-    s, drive = torch.ones(1, 1, device=device), torch.ones(1, 3, device=device)
-    unit = TritonUnit(saved, PackedWeight(torch.ones_like(s), s.dtype), None, reset_before=True)
-    try:
-        unit(drive, s, drive[:, 1:], slice(0, 1), torch.empty_like(s))
-    except (TritonError, build.subprocess.SubprocessError) as error:  # of the C compiler
-        raise RuntimeError(str(error)) from error

@@ -139,7 +139,7 @@ def _prebuilt() -> Path | None:
 
 
 def _load(name: str, make: Callable[[Path], object]) -> Library:
-    path = _directory() / f"steps-{name}.so"
+    path = directory() / f"steps-{name}.so"
     if path.exists():
         if (problem := _problem(path)) is None:
             return Library(path)
@@ -181,19 +181,31 @@ def _try(made: Path) -> None:
     Raises:
         BuildError: the process failed.
     """
-    root = Path(__file__).resolve().parents[3]  # `-c` imports from the working directory
-    command = [sys.executable, "-c", f"from {__name__} import test; test({str(made)!r})"]
-    done = subprocess.run(
-        command,
-        cwd=root,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    done = run_apart(f"from {__name__} import test; test({str(made)!r})")
     if done.returncode:
         what = f"ends a process that uses it ({done.returncode})"
         raise BuildError(f"the library made by the compiler {what}")
+
+
+def run_apart(statement: str) -> subprocess.CompletedProcess[str]:
+    """Run a statement of Python in a new process, which may crash.
+
+    Raises:
+        TimeoutError: The process hangs.
+    """
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", statement],
+            cwd=Path(__file__).resolve().parents[3],  # `-c` imports from the working directory
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(f"a process takes more than {SECONDS} seconds") from error
 
 
 def test(path: str) -> None:
@@ -207,7 +219,12 @@ def test(path: str) -> None:
     assert abs(loss.item() - math.log(64)) < 1e-5
 
 
-def _directory() -> Path:
+def directory() -> Path:
+    """Return the directory of what is made once per machine.
+
+    Raises:
+        BuildError: there is no home directory.
+    """
     cache = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(cache) if cache else Path.home() / ".cache") / "seq2seq"
@@ -217,16 +234,21 @@ def _directory() -> Path:
 
 def _store(library: bytes, path: Path) -> None:
     """Put a working library into the cache, its checksum last."""
+    writing.delete(checksum_file(path))
+    store(path, library)
+    store(checksum_file(path), checksum(library))
+
+
+def store(path: Path, data: bytes) -> None:
+    """Put a file into the cache, complete or not at all."""
     if not path.parent.is_dir():
         writing.make_directory(path.parent)
     writing.restrict(path.parent)
-    writing.delete(checksum_file(path))
-    for place, data in ((path, library), (checksum_file(path), checksum(library))):
-        part = place.with_name(f"{place.name}.{os.getpid()}.tmp")
-        try:
-            writing.write_new(part, data, 0o600)
-            writing.rename(part, place)
-        except OSError:
-            with contextlib.suppress(OSError):
-                writing.delete(part)
-            raise
+    part = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        writing.write_new(part, data, 0o600)
+        writing.rename(part, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            writing.delete(part)
+        raise
