@@ -73,8 +73,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--faithfulness",
         action="store_true",
-        help="what the words depend on: counterfactual weights, erased source words, gradients; takes "
-        "minutes, is kept in RUN, and continues if interrupted",
+        help="what the words depend on: counterfactual weights, erased source words, gradients; "
+        "takes minutes, is kept in RUN, and continues if interrupted",
     )
     parser.add_argument(
         "--sentences",
