@@ -1,0 +1,171 @@
+"""What a model answers: translations with their attention, and other words at a place.
+
+Translations come from the search of `decode`, so they are its translations. Only the quick ones,
+which a page shows first, are those of greedy search.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from seq2seq.data.batching import pad_ids
+from seq2seq.data.placeholders import CarryingTokenizer
+from seq2seq.data.prepare import splitter_of
+from seq2seq.data.tags import direction_to, tagging
+from seq2seq.data.tokenizer import EOS, PAD, RightToLeft
+from seq2seq.decoding.constrained import Constraints
+from seq2seq.decoding.constraints import ConstraintBuilder
+from seq2seq.decoding.forced import has_maps
+from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.decoding.request import Request
+from seq2seq.decoding.search import beam_search
+from seq2seq.decoding.translate import for_search, search_rules, translate
+from seq2seq.decoding.translation import Translation
+from seq2seq.model.protocols import Prediction, State, Stepper
+from seq2seq.play.alternatives import Fan, next_word
+from seq2seq.play.engine import AbandonedError, Answer, Wanted
+from seq2seq.report.build import html_languages
+from seq2seq.report.sentence import describe
+from seq2seq.training.precision import autocast
+
+NUM_ALTERNATIVES = 5
+
+
+@dataclass(frozen=True)
+class Question:
+    """A sentence, what its translation begins with, and the language to translate to."""
+
+    source: str
+    prefix: str = ""
+    language: str | None = None
+
+
+class Watched:
+    """A `Stepper` that stops when nobody waits for its result."""
+
+    def __init__(self, stepper: Stepper, wanted: Wanted) -> None:
+        self._stepper, self._wanted = stepper, wanted
+
+    def begin(self, src: Tensor, mask: Tensor) -> State:
+        """See `Stepper.begin`."""
+        return self._stepper.begin(src, mask)
+
+    def step(self, y: Tensor, state: Any) -> tuple[Prediction, State]:
+        """See `Stepper.step`."""
+        if not self._wanted():
+            raise AbandonedError
+        return self._stepper.step(y, state)
+
+
+class Answers:
+    """The answers of a model.
+
+    Args:
+        model: The model, with the settings of its search.
+        language: The target language of questions that name none.
+    """
+
+    def __init__(self, model: Pretrained, language: str | None) -> None:
+        self.model, self.language = model, language
+        self.cfg = model.config.decode
+        # Only what greedy search lacks is reset: it has one hypothesis, and draws nothing.
+        self.quick_cfg = replace(
+            self.cfg, beam_size=1, n_best=1, beam_groups=1, diversity=0.0, mbr=None,
+            sample=False, temperature=1.0, top_k=None, top_p=None,
+        )  # fmt: skip
+        self.maps = has_maps(model.model)
+        self._searcher = for_search(model.model, self.cfg)  # the weights do not change
+
+    @property
+    def can_force(self) -> bool:
+        """Whether translations can be made to begin with a text; see `ConstraintBuilder`."""
+        source, target = self.model.tokenizers
+        unable = isinstance(source, CarryingTokenizer) or isinstance(target, RightToLeft)
+        return not unable and not self.cfg.sample
+
+    def quick(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
+        """Translate by greedy search."""
+        return self._translate(questions, wanted, quick=True)
+
+    def full(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
+        """Translate as `decode` does."""
+        return self._translate(questions, wanted, quick=False)
+
+    def _translate(
+        self, questions: Sequence[Question], wanted: Wanted, *, quick: bool
+    ) -> list[Answer]:
+        model, languages = self.model, [self._language(q) for q in questions]
+        translations = translate(
+            model.model,
+            model.tokenizers,
+            map(_request, questions),
+            self.quick_cfg if quick else self.cfg,
+            maps=self.maps,
+            tags=tagging(model.config.data, model.tokenizers, _of_all(languages)),
+            searcher=Watched(self._searcher, wanted),
+        )
+        label = "Greedy" if quick else "Sample" if self.cfg.sample else "Beam"
+        return [
+            self._described(translation, language, label)
+            for translation, language in zip(translations, languages, strict=True)
+        ]
+
+    def _described(self, translation: Translation, language: str | None, label: str) -> Answer:
+        """Return a translation as the pictures of the report take it."""
+        split = splitter_of(self.model.config)
+        found = [
+            describe(
+                label if label == "Greedy" else f"{label} {i + 1}",
+                translation.soft_alignment(i),
+                candidate.score,
+                split=split,
+                flags=self.model.flags(translation, i),
+            )
+            for i, candidate in enumerate(translation.candidates)
+        ]
+        direction = direction_to(self.model.config.data, language)
+        return {"text": translation.text, "found": found, "languages": html_languages(direction)}
+
+    def _language(self, question: Question) -> str | None:
+        return question.language or self.language
+
+    def alternatives(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
+        """Return the most probable words after the beginning of a translation."""
+        return [{"alternatives": self._alternatives(question, wanted)} for question in questions]
+
+    def _alternatives(self, question: Question, wanted: Wanted) -> list[dict[str, Any]]:
+        model, cfg, (source, target) = self.model, self.cfg, self.model.tokenizers
+        [ids] = source.encode([question.source])
+        if not ids:
+            return []
+        tags = tagging(model.config.data, model.tokenizers, self._language(question))
+        # What decoding makes of the beginning: its pieces, and what may follow.
+        asked = ConstraintBuilder(target, cfg).build(_request(question), 1)
+        constraints, prefix = (asked.constraints, asked.prefix) if asked else (Constraints(), None)
+        device = next(model.model.parameters()).device
+        rules = replace(search_rules(cfg), beam_size=NUM_ALTERNATIVES, n_best=NUM_ALTERNATIVES)
+        rules = replace(rules, forbidden=(*rules.forbidden, *tags.forbidden))
+        ids = [*tags.of_line(1), *ids[: cfg.max_source_tokens], EOS]
+        src, mask = (tensor.to(device) for tensor in pad_ids([ids], PAD))
+        stepper = Watched(self._searcher, wanted)
+        with autocast(device, cfg.precision):
+            [found] = beam_search(stepper, src, mask, rules, Fan(rules, constraints, device))
+        # A word that begins with several of the pieces counts once.
+        at, split = len(constraints.first), splitter_of(model.config)
+        words: dict[str, dict[str, Any]] = {}
+        for h in found:
+            word = next_word(h, at, prefix, target, split)
+            words.setdefault(word["word"], word)
+        return sorted(words.values(), key=lambda word: -word["probability"])
+
+
+def _request(question: Question) -> Request:
+    return Request(question.source, question.prefix, where="sentence")
+
+
+def _of_all(languages: Sequence[str | None]) -> list[str] | None:
+    """Return the languages, or None if one is missing."""
+    given = [language for language in languages if language is not None]
+    return given if len(given) == len(languages) else None
