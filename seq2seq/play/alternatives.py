@@ -80,7 +80,7 @@ def next_word(
     start, end = spans[at].start, spans[last].end
     return {
         "word": printable_line(text[start:end].strip()),
-        "probability": round(math.exp(sum(h.token_log_probs[at : last + 1])), 4),
+        "probability": round(math.exp(sum(h.token_log_probs[at : last + 1])), 6),
         "prefix": text[:end],
         "text": printable_line(text),
     }

@@ -23,11 +23,16 @@ from seq2seq.decoding.request import Request
 from seq2seq.decoding.search import beam_search
 from seq2seq.decoding.translate import for_search, search_rules, translate
 from seq2seq.decoding.translation import Translation
+from seq2seq.model.encoder_decoder import EncoderDecoder
+from seq2seq.model.ensemble import Decodable
+from seq2seq.model.intervention import intervened
 from seq2seq.model.protocols import Prediction, State, Stepper
 from seq2seq.play.alternatives import Fan, next_word
+from seq2seq.play.changes import change_at, pieces_of_word
 from seq2seq.play.engine import AbandonedError, Answer, Wanted
 from seq2seq.report.build import html_languages
 from seq2seq.report.sentence import describe
+from seq2seq.run.errors import ConfigError, DataError
 from seq2seq.training.precision import autocast
 
 NUM_ALTERNATIVES = 5
@@ -35,11 +40,13 @@ NUM_ALTERNATIVES = 5
 
 @dataclass(frozen=True)
 class Question:
-    """A sentence, what its translation begins with, and the language to translate to."""
+    """A sentence and what is asked of its translation."""
 
     source: str
     prefix: str = ""
     language: str | None = None
+    change: str | None = None  # of the attention of the next word, one of `changes.CHANGES`
+    to: int = 0  # for `move`: the source word, from 0
 
 
 class Watched:
@@ -76,6 +83,7 @@ class Answers:
             sample=False, temperature=1.0, top_k=None, top_p=None,
         )  # fmt: skip
         self.maps = has_maps(model.model)
+        self.can_change = _can_change(model.model)
         self._searcher = for_search(model.model, self.cfg)  # the weights do not change
 
     @property
@@ -144,25 +152,50 @@ class Answers:
         # What decoding makes of the beginning: its pieces, and what may follow.
         asked = ConstraintBuilder(target, cfg).build(_request(question), 1)
         constraints, prefix = (asked.constraints, asked.prefix) if asked else (Constraints(), None)
+        at, tag = len(constraints.first), tags.of_line(1)
+        # Search as many ways on.
         device = next(model.model.parameters()).device
         rules = replace(search_rules(cfg), beam_size=NUM_ALTERNATIVES, n_best=NUM_ALTERNATIVES)
         rules = replace(rules, forbidden=(*rules.forbidden, *tags.forbidden))
-        ids = [*tags.of_line(1), *ids[: cfg.max_source_tokens], EOS]
+        ids = [*tag, *ids[: cfg.max_source_tokens], EOS]
         src, mask = (tensor.to(device) for tensor in pad_ids([ids], PAD))
-        stepper = Watched(self._searcher, wanted)
+        searcher = self._searcher
+        if question.change is not None:
+            searcher = self._changed(question, question.change, at, len(tag))
+        stepper = Watched(searcher, wanted)
         with autocast(device, cfg.precision):
             [found] = beam_search(stepper, src, mask, rules, Fan(rules, constraints, device))
-        # A word that begins with several of the pieces counts once.
-        at, split = len(constraints.first), splitter_of(model.config)
+        # Of the ways that begin with the same word, the most probable counts.
+        split = splitter_of(model.config)
+        every = [next_word(h, at, prefix, target, split) for h in found]
         words: dict[str, dict[str, Any]] = {}
-        for h in found:
-            word = next_word(h, at, prefix, target, split)
+        for word in sorted(every, key=lambda word: -word["probability"]):
             words.setdefault(word["word"], word)
-        return sorted(words.values(), key=lambda word: -word["probability"])
+        return [*words.values()]
+
+    def _changed(self, question: Question, change: str, at: int, tag: int) -> Stepper:
+        """Return a stepper that attends as asked at a step; `tag` ids come before the source."""
+        model, places = self.model, []
+        if not isinstance(model.model, EncoderDecoder):
+            what = "is an ensemble, whose members attend each in their own way"
+            raise DataError("run", what, "Ask one of them.")
+        if change == "move":
+            split, source = splitter_of(model.config), model.tokenizers[0]
+            pieces = pieces_of_word(question.source, source, question.to, split)
+            places = [tag + piece for piece in pieces]
+        return for_search(intervened(model.model, change_at(at, change, places)), self.cfg)
 
 
 def _request(question: Question) -> Request:
     return Request(question.source, question.prefix, where="sentence")
+
+
+def _can_change(model: Decodable) -> bool:
+    """Return whether a model has one attention, with weights to change."""
+    try:
+        return isinstance(model, EncoderDecoder) and bool(intervened(model, change_at(0, "", [])))
+    except ConfigError:
+        return False
 
 
 def _of_all(languages: Sequence[str | None]) -> list[str] | None:

@@ -119,6 +119,7 @@ class Side {
     this.prefix = prefix;
     this.turn++;
     this.open(null);
+    if (this.panel) this.panel.pinned = null;
     this.error.hidden = true;
     const release = el("button", { type: "button", onclick: () => this.translate(this.source) }, "Let it choose again");
     this.forced.replaceChildren("Begins with ", quoted(prefix, this.lang), ". ", release);
@@ -164,6 +165,7 @@ class Side {
     this.panel.node.querySelector(".inside").append(this.menu);
     this.figure.replaceChildren(this.panel.node);
     if (same && held) this.panel.show(held);
+    else this.open(null);
     if (focused?.side) {
       const word = this.panel.word(focused.side, focused.index) ?? this.panel.word("target", 0);
       this.panel.rove(word);
@@ -203,13 +205,42 @@ class Side {
     const list = el("div", { class: "choices", "aria-busy": "true" }, el("p", { class: "note" }, "\u2026"));
     this.menu.append(el("h3", {}, "In place of ", quoted(word, this.lang)), list);
     await this.wait("alternatives", question, ({ alternatives }) => {
-      const take = ({ prefix }) => this.translate(this.source, prefix);
       list.replaceChildren(...alternatives.map((other) => el("button", { type: "button", class: "other",
-        title: other.text, onclick: () => take(other) },
-      isolated(other.word, this.lang), el("span", { class: "value" }, percent(other.probability)))));
+        title: other.text, onclick: () => this.translate(this.source, other.prefix) }, ...this.chance(other))));
       list.removeAttribute("aria-busy");
       if (!alternatives.length) list.append(el("p", { class: "note" }, "No other word is possible."));
+      else if (this.run.canChange) this.menu.append(...this.changes(question, alternatives[0]));
     });
+  }
+
+  /** A word and how sure the model is of it. */
+  chance({ word, probability }) {
+    return [isolated(word, this.lang), " ", el("span", { class: "value" },
+      probability < 0.01 ? `${+(100 * probability).toPrecision(1)}\u202f%` : percent(probability))];
+  }
+
+  /** Controls of what the model attends to when it says a word, and what it says then. */
+  changes(question, usual) {
+    const told = el("p", { class: "told", "aria-live": "polite" });
+    const ask = (change, to, how) => this.wait("intervene", { ...question, change, to }, ({ alternatives }) => {
+      const [first, ...rest] = alternatives;
+      told.replaceChildren(`${how}, it says `, el("b", {}, ...this.chance(first)),
+        ...(first.word === usual.word ? [", as before"] : [", no longer ", ...this.chance(usual)]),
+        "; next come", ...rest.flatMap((other, n) => [n ? ", " : " ", ...this.chance(other)]), ". ",
+        el("span", { class: "note", dir: "auto", lang: this.lang ?? "" }, first.text));
+    });
+    const button = (label, change, how) =>
+      el("button", { type: "button", onclick: () => ask(change, 0, how) }, label);
+    const words = this.answer.found[0].words.source, id = `move-${this.r}`;
+    const select = el("select", { id, onchange: () => {
+      const to = +select.value;
+      ask("move", to, `With all attention on \u201c${words[to]}\u201d`);
+    } }, el("option", { disabled: true, selected: true }, "Move to\u2026"),
+    ...words.map((word, j) => el("option", { value: j }, word)));
+    return [el("h3", {}, "With other attention at this word"), el("div", { class: "choices" },
+      button("Flatten", "flatten", "With equal attention on all words"),
+      button("Permute", "permute", "With its attention permuted"),
+      el("label", { class: "hidden", for: id }, "Move all attention to"), select), told];
   }
 
   /** Keys in the menu: arrows move, Escape goes back to the word. */
@@ -217,6 +248,7 @@ class Side {
     const step = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 }[event.key];
     if (event.key === "Escape" && this.at) {
       const word = this.panel.word(this.at.side, this.at.index);
+      this.panel.pinned = null;
       this.open(null);
       word.focus();
     } else if (step && event.target.tagName === "BUTTON") {

@@ -17,6 +17,7 @@ def player(name: str, answers: Answers) -> Player:
         "shown": answers.model.shown,
         "layers": answers.maps,
         "canForce": answers.can_force,
+        "canChange": answers.can_force and answers.can_change,
         "languages": languages if len(languages) > 1 else [],
         "language": answers.language,
         "source": data.source_language,
@@ -26,6 +27,7 @@ def player(name: str, answers: Answers) -> Player:
         "quick": answers.quick,
         "full": answers.full,
         "alternatives": answers.alternatives,
+        "intervene": answers.alternatives,
     }
     # The draws of a sample depend on its place in a batch.
     most = 1 if cfg.sample else cfg.batch_sentences

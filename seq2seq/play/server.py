@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from seq2seq.data.words import count_words
 from seq2seq.play.answers import Question
+from seq2seq.play.changes import CHANGES
 from seq2seq.play.engine import AbandonedError, Engine, SupersededError
 from seq2seq.report.page import own
 from seq2seq.run.errors import InternalError, UserError, internal_error, one_line
@@ -140,7 +141,7 @@ async def _answered(request: Request, players: Sequence[Player], kind: str) -> R
         raise HTTPException(400, f"run is not a number from 0 to {len(players) - 1}")
     if not isinstance(page, str) or not 0 < len(page) <= 64:
         raise HTTPException(400, "page is not a text of 1 to 64 characters")
-    answer = players[number].engine.ask(kind, question_of(found), page)
+    answer = players[number].engine.ask(kind, question_of(kind, found), page)
     try:
         waited = asyncio.wait_for(asyncio.wrap_future(answer), ANSWER_SECONDS)
         return JSONResponse(await waited)
@@ -182,27 +183,36 @@ def _json(body: bytes) -> dict[str, Any]:
     return found
 
 
-def question_of(found: Mapping[str, Any]) -> Question:
+def question_of(kind: str, found: Mapping[str, Any]) -> Question:
     """Check the types and sizes of a question.
 
     Raises:
         HTTPException: one is wrong.
     """
-    if unknown := found.keys() - {"source", "prefix", "language"}:
+    texts = {"source", "prefix", "language"}
+    intervention = {"change", "to"} if kind == "intervene" else set()
+    if unknown := found.keys() - texts - intervention:
         raise HTTPException(400, f"unknown key {min(unknown)!a:.40}")
-    if "source" not in found:
-        raise HTTPException(400, "source is missing")
-    for name, text in found.items():
-        if name == "language" and text is None:
-            continue
-        if not isinstance(text, str):
-            raise HTTPException(400, f"{name} is not a text")
-        if len(text) > MAX_CHARACTERS or count_words(text) > MAX_WORDS:
-            size = f"{MAX_CHARACTERS} characters or {MAX_WORDS} words"
-            raise HTTPException(413, f"{name} has more than {size}")
-        if any(c in text for c in "\n\r\0"):
-            raise HTTPException(400, f"{name} is not a single line of text")
+    if missing := {"source", *intervention} - found.keys():
+        raise HTTPException(400, f"{min(missing)} is missing")
+    for name in texts & found.keys():
+        if name != "language" or found[name] is not None:
+            _check_text(name, found[name])
+    if intervention and found["change"] not in CHANGES:
+        raise HTTPException(400, f"change is not one of {', '.join(CHANGES)}")
+    if intervention and (type(found["to"]) is not int or not 0 <= found["to"] <= MAX_CHARACTERS):
+        raise HTTPException(400, "to is not the number of a word")
     return Question(**found)
+
+
+def _check_text(name: str, text: Any) -> None:
+    if not isinstance(text, str):
+        raise HTTPException(400, f"{name} is not a text")
+    if len(text) > MAX_CHARACTERS or count_words(text) > MAX_WORDS:
+        size = f"{MAX_CHARACTERS} characters or {MAX_WORDS} words"
+        raise HTTPException(413, f"{name} has more than {size}")
+    if any(c in text for c in "\n\r\0"):
+        raise HTTPException(400, f"{name} is not a single line of text")
 
 
 def _failed(_request: Request, error: Exception) -> Response:
