@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import seq2seq
-from seq2seq.play.answers import Answers
-from seq2seq.play.runs import player
-from seq2seq.play.server import Player, application, server_of
+from seq2seq.play.runs import Player, player
+from seq2seq.play.server import application, server_of
 
 HOST = {"Host": "127.0.0.1:8014"}
 JSON = {"Content-Type": "application/json"}
@@ -30,13 +28,10 @@ class Reply:
 
 
 @contextlib.contextmanager
-def players(*runs: Path, overrides: Sequence[str] = ()) -> Iterator[list[Player]]:
-    made = [player(str(run), Answers(seq2seq.load(run, overrides), None)) for run in runs]
-    try:
-        yield made
-    finally:
-        for each in made:
-            each.engine.close()
+def players(*runs: Path | str, overrides: Sequence[str] = ()) -> Iterator[list[Player]]:
+    with contextlib.ExitStack() as stack:
+        closing = (contextlib.closing(player(str(run), overrides)) for run in runs)
+        yield [stack.enter_context(each) for each in closing]
 
 
 async def send(

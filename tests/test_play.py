@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,15 +12,21 @@ import sys
 import threading
 import urllib.request
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from runs import ROOT, environment, template_pairs
 from test_report import HARMFUL
 
 import seq2seq
 from seq2seq.cli import play
+from seq2seq.data.prepare import SIDES, load_text
+from seq2seq.model.intervention import intervened
+from seq2seq.play.changes import CHANGES, change_at
 from seq2seq.play.engine import MAX_WAITING, AbandonedError, Engine, SupersededError
+from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DataError, InternalError, PlatformError, UsageError
 
 pytest.importorskip("starlette", reason="play needs the extra `play`")
@@ -90,29 +97,110 @@ def test_a_beginning_is_that_of_decode(run, app, script):
     assert found == decoded
 
 
-def test_other_words_have_the_probability_of_forced_decoding(run, app):
+def chance_of(forced, at: int) -> tuple[str, float]:
+    """A word of a forced translation, and its probability."""
+    words = forced.words().candidates[0]
+    return words.tokens[at], math.exp(words.token_log_probs[at])
+
+
+@pytest.mark.parametrize("prefix", ["", "ce", "ce chien"])
+def test_other_words_have_the_probability_of_forced_decoding(run, app, prefix):
     model, source = seq2seq.load(run), LINES[0]
-    for prefix in ("", "ce", "ce chien"):
-        found = ask(app, "alternatives", question(source, prefix=prefix)).json["alternatives"]
-        assert 1 < len(found) <= 5
-        assert len({other["word"] for other in found}) == len(found)
-        chances = [other["probability"] for other in found]
-        assert chances == sorted(chances, reverse=True)
-        for other in found:
-            assert other["prefix"].split() == [*prefix.split(), other["word"]]
-            assert other["text"].startswith(other["prefix"])
-            [forced] = model.force([(source, other["text"])])
-            words = forced.words()
-            at = len(prefix.split())
-            assert words.candidates[0].tokens[at] == other["word"]
-            log_p = words.candidates[0].token_log_probs[at]
-            # Only if the vocabulary cuts the text as the search has written it.
-            if len(forced.candidates[0].tokens) == len(other["text"].split()) + 1:
-                assert math.exp(log_p) == pytest.approx(other["probability"], abs=1e-4)
-    best = ask(app, "quick", question(source)).json["text"]
-    first = ask(app, "alternatives", question(source)).json["alternatives"][0]
-    assert best.startswith(first["prefix"])
-    assert ask(app, "alternatives", question(" ")).json == {"alternatives": []}
+    found = ask(app, "alternatives", question(source, prefix=prefix)).json["alternatives"]
+    assert 1 < len(found) <= 5
+    assert len({other["word"] for other in found}) == len(found)
+    chances = [other["probability"] for other in found]
+    assert chances == sorted(chances, reverse=True)
+    assert sum(chances) <= 1
+    for other in found:
+        assert other["prefix"].split() == [*prefix.split(), other["word"]]
+        assert other["text"].startswith(other["prefix"])
+    # The vocabulary cuts the first as the search has written it, which need not hold for the rest.
+    [forced] = model.force([(source, found[0]["text"])])
+    expected = found[0]["word"], pytest.approx(chances[0], abs=1e-4)
+    assert chance_of(forced, len(prefix.split())) == expected
+    if not prefix:
+        assert ask(app, "quick", question(source)).json["text"] == found[0]["text"]
+        assert ask(app, "alternatives", question(" ")).json == {"alternatives": []}
+
+
+@pytest.mark.parametrize(("change", "to"), [("flatten", 0), ("move", 4), ("move", 6)])
+def test_changed_attention_is_that_of_forced_decoding(run, app, change, to):
+    model, source = seq2seq.load(run), "the cat sees the dog ."
+    [reply] = [ask(app, "intervene", question(source, prefix="ce", change=change, to=to))]
+    word, *_ = reply.json["alternatives"]
+    tokens = model.translate(source).source_tokens
+    places = [i for i in range(len(tokens)) if change == "flatten" or i in groups_of(tokens)[to]]
+
+    def changed(weights, _mask, step, _layer):
+        row = torch.zeros(weights.shape[-1])
+        row[places] = 1 / len(places)
+        return row if step == 1 else weights
+
+    assert len(model.tokenizers[1].encode(["ce"])[0]) == 1
+    model.model = intervened(model.model, changed)
+    [forced] = model.force([(source, word["text"])])
+    assert chance_of(forced, 1) == (word["word"], pytest.approx(word["probability"], abs=1e-4))
+    if to == 4:
+        assert word["word"] == "chien"
+
+
+def groups_of(tokens) -> list[list[int]]:
+    """The pieces of each word, and the end symbol."""
+    starts = [i for i, token in enumerate(tokens) if token.startswith("\u2581") or token == "</s>"]
+    ends = [*starts[1:], len(tokens)]
+    return [[*range(start, end)] for start, end in zip(starts, ends, strict=True)]
+
+
+def test_changes_of_weights():
+    weights = torch.tensor([[[0.5, 0.3, 0.2, 0.0]]])
+    applied = {
+        name: change_at(2, name, [1, 3])(weights, weights > 0, 2, 0)[0, 0].tolist()
+        for name in CHANGES
+    }
+    assert applied["flatten"] == [0.25] * 4
+    assert applied["move"] == [0, 0.5, 0, 0.5]
+    assert sorted(applied["permute"]) == sorted(weights[0, 0].tolist())
+    assert applied["permute"] != weights[0, 0].tolist()
+    for name in CHANGES:
+        assert change_at(2, name, [1])(weights, weights > 0, 1, 0) is weights
+
+
+def test_a_model_without_weights_or_with_several_attentions_is_named(run, layers_run):
+    with players(layers_run) as [single]:
+        assert single.about["canChange"]
+    with players(f"{run}+{run}") as [ensemble]:
+        assert not ensemble.about["canChange"]
+        body = question("a", change="flatten", to=0)
+        reply = ask(application([ensemble], ""), "intervene", body)
+    assert (reply.status, reply.json["error"]) == (
+        400,
+        "error: run: is an ensemble, whose members attend each in their own way. Ask one of them.",
+    )
+
+
+def test_the_nearest_place_to_one_of_the_training_text_is_itself(run, served):
+    made, app = served
+    made[0].neighbours.thread.join()
+    sources, targets = (load_text(RunDir(run), "train", side) for side in SIDES)
+    for row, at in ((0, 1), (7, 3), (250, 2)):
+        source, words = sources[row], targets[row].split()
+        asked = question(source, prefix=" ".join(words[:at]))
+        first, *others = ask(app, "nearest", asked).json["nearest"]
+        assert first["cosine"] == 1
+        assert first["source"] == source
+        assert first["before"].split() == words[:at]
+        assert (first["word"], first["after"].split()) == (words[at], words[at + 1 :])
+        assert len(others) == 2
+        assert all(other["cosine"] <= 1 for other in others)
+
+
+def test_a_model_without_text_has_no_neighbours(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("corpus"))
+    with players(tmp_path / "run") as [made]:
+        made.neighbours.thread.join()
+        reply = ask(application([made], ""), "nearest", question("the cat"))
+    assert reply.json == {"nearest": []}
 
 
 def test_an_answer_is_what_the_pictures_take(run, app):
@@ -187,6 +275,23 @@ def test_a_wrong_question_is_answered_by_a_line(app, body, status, message):
         assert message in reply.json["error"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"change": "flatten"}, "to is missing"),
+        ({"to": 0}, "change is missing"),
+        ({"change": "zero", "to": 0}, "change is not one of flatten, permute, move"),
+        ({"change": ["move"], "to": 0}, "change is not one of"),
+        ({"change": "move", "to": -1}, "to is not the number of a word"),
+        ({"change": "move", "to": 1.0}, "to is not the number of a word"),
+        ({"change": "move", "to": 3}, "sentence: has no word 3. Name one from 0 to 2."),
+    ],
+)
+def test_a_wrong_intervention_is_answered_by_a_line(app, fields, message):
+    reply = ask(app, "intervene", question("the cat", **fields))
+    assert (reply.status, message in reply.json["error"]) == (400, True), reply
+
+
 def test_other_requests_are_answered_by_a_line(app, monkeypatch):
     for method, path, status in (
         ("GET", "/quick", 405), ("POST", "/", 405), ("DELETE", "/quick", 405), ("GET", "/x", 404),
@@ -254,7 +359,8 @@ def test_strange_requests_leave_it_up_and_read_nothing(run, app, count, caplog):
         elif method == "POST":
             assert reply.headers["content-type"] == "application/json"
     listening[0] = False
-    assert [name for name in opened if not isinstance(name, int)] == []
+    names = [name for name in opened if not isinstance(name, int)]
+    assert [name for name in names if not Path(name).resolve().is_relative_to(run)] == []
     assert not caplog.records
     assert ask(app, "full", question(LINES[0])).json["text"]
 

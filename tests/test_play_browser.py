@@ -124,6 +124,8 @@ def test_another_word_is_taken_and_released(page, model):
     settle(page)
     others = page.all(".other bdi")
     assert others[0] == free[0].split()[1]
+    until(page, "document.querySelectorAll('.places li').length === 3")
+    assert page.all(".places mark")[0] == others[0]
     page.mouse(".other:nth-child(2)", click=True)
     settle(page)
     begin = f"{free[0].split()[0]} {others[1]}"

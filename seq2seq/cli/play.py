@@ -7,6 +7,7 @@ to, click on it to take another one, and see the rest change. Two runs stand sid
 import argparse
 import socket
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 
 from seq2seq.cli.console import (
     TARGET_LANGUAGE,
@@ -46,23 +47,17 @@ def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     check_installed()
     listening = listen(args.host, args.port)
-    import seq2seq  # torch takes seconds; --help does not need it
-    from seq2seq.play.answers import Answers
-    from seq2seq.play.runs import player
+    from seq2seq.play.runs import player  # torch takes seconds; --help does not need it
     from seq2seq.play.server import application, server_of
 
     host, port, *_ = listening.getsockname()
-    models = [seq2seq.load(run, args.overrides) for run in args.runs]
-    players = [
-        player(run, Answers(model, args.target_language))
-        for run, model in zip(args.runs, models, strict=True)
-    ]
-    try:
+    with ExitStack() as stack:
+        players = [
+            stack.enter_context(closing(player(run, args.overrides, args.target_language)))
+            for run in args.runs
+        ]
         show(f"play  http://{f'[{host}]' if ':' in host else host}:{port}/")
         server_of(application(players, args.host)).run(sockets=[listening])
-    finally:
-        for each in players:
-            each.engine.close()
 
 
 def check_installed() -> None:

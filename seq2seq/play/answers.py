@@ -16,8 +16,9 @@ from seq2seq.data.prepare import splitter_of
 from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.tokenizer import EOS, PAD, RightToLeft
 from seq2seq.decoding.constrained import Constraints
-from seq2seq.decoding.constraints import ConstraintBuilder
+from seq2seq.decoding.constraints import ConstraintBuilder, LineConstraints
 from seq2seq.decoding.forced import has_maps
+from seq2seq.decoding.prefix import Prefix
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.request import Request
 from seq2seq.decoding.search import beam_search
@@ -30,6 +31,7 @@ from seq2seq.model.protocols import Prediction, State, Stepper
 from seq2seq.play.alternatives import Fan, next_word
 from seq2seq.play.changes import change_at, pieces_of_word
 from seq2seq.play.engine import AbandonedError, Answer, Wanted
+from seq2seq.play.neighbours import Neighbours
 from seq2seq.report.build import html_languages
 from seq2seq.report.sentence import describe
 from seq2seq.run.errors import ConfigError, DataError
@@ -47,6 +49,31 @@ class Question:
     language: str | None = None
     change: str | None = None  # of the attention of the next word, one of `changes.CHANGES`
     to: int = 0  # for `move`: the source word, from 0
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """A sentence and the beginning of its translation, in ids."""
+
+    src: list[int]  # with the end symbol, after `tag` ids that select the language
+    tag: int
+    forbidden: Sequence[int]
+    constraints: LineConstraints | None
+
+    @property
+    def rules(self) -> Constraints:
+        """What the translation must obey."""
+        return self.constraints.constraints if self.constraints else Constraints()
+
+    @property
+    def prefix(self) -> Prefix | None:
+        """The beginning, if there is one."""
+        return self.constraints.prefix if self.constraints else None
+
+    @property
+    def first(self) -> Sequence[int]:
+        """The ids of the beginning."""
+        return self.rules.first
 
 
 class Watched:
@@ -72,10 +99,13 @@ class Answers:
     Args:
         model: The model, with the settings of its search.
         language: The target language of questions that name none.
+        neighbours: The training text of the model, if it is known.
     """
 
-    def __init__(self, model: Pretrained, language: str | None) -> None:
-        self.model, self.language = model, language
+    def __init__(
+        self, model: Pretrained, language: str | None, neighbours: Neighbours | None = None
+    ) -> None:
+        self.model, self.language, self.neighbours = model, language, neighbours
         self.cfg = model.config.decode
         # Only what greedy search lacks is reset: it has one hypothesis, and draws nothing.
         self.quick_cfg = replace(
@@ -83,15 +113,7 @@ class Answers:
             sample=False, temperature=1.0, top_k=None, top_p=None,
         )  # fmt: skip
         self.maps = has_maps(model.model)
-        self.can_change = _can_change(model.model)
         self._searcher = for_search(model.model, self.cfg)  # the weights do not change
-
-    @property
-    def can_force(self) -> bool:
-        """Whether translations can be made to begin with a text; see `ConstraintBuilder`."""
-        source, target = self.model.tokenizers
-        unable = isinstance(source, CarryingTokenizer) or isinstance(target, RightToLeft)
-        return not unable and not self.cfg.sample
 
     def quick(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
         """Translate by greedy search."""
@@ -143,31 +165,40 @@ class Answers:
         """Return the most probable words after the beginning of a translation."""
         return [{"alternatives": self._alternatives(question, wanted)} for question in questions]
 
-    def _alternatives(self, question: Question, wanted: Wanted) -> list[dict[str, Any]]:
-        model, cfg, (source, target) = self.model, self.cfg, self.model.tokenizers
-        [ids] = source.encode([question.source])
-        if not ids:
-            return []
+    def nearest(self, questions: Sequence[Question], _wanted: Wanted) -> list[Answer]:
+        """Return the places in the training text that are most like that after the beginning."""
+        if self.neighbours is None:
+            return [{"nearest": []}] * len(questions)
+        asked = [self._beginning(question) for question in questions]
+        return [{"nearest": self.neighbours.nearest(each.src, each.first)} for each in asked]
+
+    def _beginning(self, question: Question) -> "_Beginning":
+        """Return the beginning of a translation as decoding takes it."""
+        model, (source, target) = self.model, self.model.tokenizers
         tags = tagging(model.config.data, model.tokenizers, self._language(question))
-        # What decoding makes of the beginning: its pieces, and what may follow.
-        asked = ConstraintBuilder(target, cfg).build(_request(question), 1)
-        constraints, prefix = (asked.constraints, asked.prefix) if asked else (Constraints(), None)
-        at, tag = len(constraints.first), tags.of_line(1)
+        [ids] = source.encode([question.source])
+        constraints = ConstraintBuilder(target, self.cfg).build(_request(question), 1)
+        src = [*tags.of_line(1), *ids[: self.cfg.max_source_tokens], EOS]
+        return _Beginning(src, len(tags.of_line(1)), tags.forbidden, constraints)
+
+    def _alternatives(self, question: Question, wanted: Wanted) -> list[dict[str, Any]]:
+        model, cfg, begun = self.model, self.cfg, self._beginning(question)
+        if len(begun.src) == begun.tag + 1:
+            return []
         # Search as many ways on.
-        device = next(model.model.parameters()).device
+        device, at = next(model.model.parameters()).device, len(begun.first)
         rules = replace(search_rules(cfg), beam_size=NUM_ALTERNATIVES, n_best=NUM_ALTERNATIVES)
-        rules = replace(rules, forbidden=(*rules.forbidden, *tags.forbidden))
-        ids = [*tag, *ids[: cfg.max_source_tokens], EOS]
-        src, mask = (tensor.to(device) for tensor in pad_ids([ids], PAD))
+        rules = replace(rules, forbidden=(*rules.forbidden, *begun.forbidden))
+        src, mask = (tensor.to(device) for tensor in pad_ids([begun.src], PAD))
         searcher = self._searcher
         if question.change is not None:
-            searcher = self._changed(question, question.change, at, len(tag))
-        stepper = Watched(searcher, wanted)
+            searcher = self._changed(question, question.change, at, begun.tag)
+        stepper, filling = Watched(searcher, wanted), Fan(rules, begun.rules, device)
         with autocast(device, cfg.precision):
-            [found] = beam_search(stepper, src, mask, rules, Fan(rules, constraints, device))
+            [found] = beam_search(stepper, src, mask, rules, filling)
         # Of the ways that begin with the same word, the most probable counts.
-        split = splitter_of(model.config)
-        every = [next_word(h, at, prefix, target, split) for h in found]
+        split, target = splitter_of(model.config), model.tokenizers[1]
+        every = [next_word(h, at, begun.prefix, target, split) for h in found]
         words: dict[str, dict[str, Any]] = {}
         for word in sorted(every, key=lambda word: -word["probability"]):
             words.setdefault(word["word"], word)
@@ -190,7 +221,14 @@ def _request(question: Question) -> Request:
     return Request(question.source, question.prefix, where="sentence")
 
 
-def _can_change(model: Decodable) -> bool:
+def can_force(model: Pretrained) -> bool:
+    """Return whether translations can be made to begin with a text; see `ConstraintBuilder`."""
+    source, target = model.tokenizers
+    unable = isinstance(source, CarryingTokenizer) or isinstance(target, RightToLeft)
+    return not unable and not model.config.decode.sample
+
+
+def can_change(model: Decodable) -> bool:
     """Return whether a model has one attention, with weights to change."""
     try:
         return isinstance(model, EncoderDecoder) and bool(intervened(model, change_at(0, "", [])))

@@ -211,6 +211,16 @@ class Side {
       if (!alternatives.length) list.append(el("p", { class: "note" }, "No other word is possible."));
       else if (this.run.canChange) this.menu.append(...this.changes(question, alternatives[0]));
     });
+    if (this.run.hasText) await this.wait("nearest", question, ({ nearest }) => this.menu.append(...this.places(nearest)));
+  }
+
+  /** Where the training text is most like the translation up to a word. */
+  places(nearest) {
+    const { source, target } = this.answer.languages;
+    return nearest.length ? [el("h3", {}, "Nearest in the training text"),
+      el("ul", { class: "places" }, ...nearest.map((place) => el("li", {},
+        el("p", { dir: "auto", lang: target ?? "" }, place.before, el("mark", {}, place.word), place.after),
+        el("p", { class: "note" }, isolated(place.source, source), ` \u00b7 cosine ${fixed(place.cosine)}`))))] : [];
   }
 
   /** A word and how sure the model is of it. */

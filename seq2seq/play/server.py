@@ -9,7 +9,6 @@ import ipaddress
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from starlette.routing import Route
 from seq2seq.data.words import count_words
 from seq2seq.play.answers import Question
 from seq2seq.play.changes import CHANGES
-from seq2seq.play.engine import AbandonedError, Engine, SupersededError
+from seq2seq.play.engine import AbandonedError, SupersededError
+from seq2seq.play.runs import Player
 from seq2seq.report.page import own
 from seq2seq.run.errors import InternalError, UserError, internal_error, one_line
 
@@ -50,14 +50,6 @@ HEADERS = {
 }
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True)
-class Player:
-    """A run on the page."""
-
-    about: Mapping[str, Any]  # JSON-compatible
-    engine: Engine[Question]
 
 
 def application(players: Sequence[Player], host: str) -> Starlette:
