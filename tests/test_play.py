@@ -1,6 +1,7 @@
 """`seq2seq play`: its answers are those of `decode`, and it stands what strangers send."""
 
 import asyncio
+import contextlib
 import json
 import math
 import random
@@ -37,7 +38,13 @@ from play_client import JSON, players, question, send
 from seq2seq.play import server
 from seq2seq.play.server import MAX_BYTES, MAX_CHARACTERS, MAX_WORDS, application
 
-LINES = [source for source, _ in template_pairs(48, seed=5)] + ["", "\u732b <b> & \u202e caf\u00e9"]
+ODD = [
+    "Quark the dog",
+    "for cat teacher often sees cat ox Quark",
+    "\u732b <b> & \u202e caf\u00e9",
+    "",
+]
+LINES = [source for source, _ in template_pairs(46, seed=5)] + ODD
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +70,7 @@ def ask(app, kind: str, body: bytes, **how):
 def test_many_at_once_get_what_decode_writes(run, served, script):
     made, app = served
     text = "".join(f"{line}\n" for line in LINES).encode()
+    every = []
     for kind, settings in (("full", ["decode.beam_size=4"]), ("quick", ["decode.beam_size=1"])):
         decoded = script("decode", run, *settings, stdin=text).out.decode().split("\n")[:-1]
         batches, work = [], made[0].engine.kinds[kind]
@@ -81,6 +89,8 @@ def test_many_at_once_get_what_decode_writes(run, served, script):
         assert [reply.json["text"] for reply in replies] == decoded
         assert len(decoded) == len(LINES) == sum(batches) == 50
         assert max(batches) == 16
+        every.append(decoded)
+    assert every[0] != every[1], "greedy search and a beam are not told apart"
 
 
 @pytest.mark.e2e
@@ -495,22 +505,22 @@ def test_an_address_that_cannot_be_used_is_an_error():
 def test_it_serves_until_a_signal_and_ends_with_its_code(run):
     command = [sys.executable, "-m", "seq2seq", "play", run, "--port", "0"]
     env = environment(PYTHONPATH=str(ROOT))
-    with subprocess.Popen(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with contextlib.ExitStack() as stack:
+        process = stack.enter_context(subprocess.Popen(command, env=env, **pipes))
+        stack.callback(process.kill)
         word, url = process.stdout.readline().decode().split()
         assert word == "play"
         assert url.startswith("http://127.0.0.1:")
         asked = urllib.request.Request(f"{url}quick", question(LINES[0]), JSON)
         with urllib.request.urlopen(asked, timeout=30) as reply:
             assert json.load(reply)["text"]
-        host, port = url.removeprefix("http://").rstrip("/").split(":")
+        address = tuple(url.removeprefix("http://").rstrip("/").split(":"))
         for sent in (b"\0" * 9, b"GET / HTTP/9\r\n\r\n", b"POST /full HTTP/1.1\r\n" * 999):
-            with socket.create_connection((host, port), timeout=30) as raw:
+            with socket.create_connection(address, timeout=30) as raw:
                 raw.sendall(sent)
                 assert raw.recv(12) == b"HTTP/1.1 400"
-        idle = socket.create_connection((host, port))
+        stack.enter_context(socket.create_connection(address))  # idle
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
-        idle.close()
-    assert (process.returncode, out, err) == (130, b"", b"")
+        assert process.communicate(timeout=30) == (b"", b"")
+        assert process.returncode == 130
