@@ -93,17 +93,14 @@ class Side {
     return { source: this.source, prefix: this.prefix, language };
   }
 
-  /** Show what the server answers, unless there is a newer sentence; return whether there is none. */
+  /** Show what the server answers, unless there is a newer sentence. */
   async wait(kind, question, show) {
     const { turn } = this;
     try {
       const answer = await this.asker.ask(kind, question);
-      if (answer === null || turn !== this.turn) return false;
-      show(answer);
-      return true;
+      if (answer !== null && turn === this.turn) show(answer);
     } catch (error) {
       if (turn === this.turn) this.fail(error.message);
-      return false;
     }
   }
 
@@ -129,11 +126,15 @@ class Side {
       return;
     }
     this.state.textContent = "\u2026";
-    if (await this.wait("quick", this.question, (answer) => this.show(answer, "provisional")))
-      await this.wait("full", this.question, (answer) => {
+    let final = false;
+    await Promise.all([
+      this.wait("quick", this.question, (answer) => final || this.show(answer, "provisional")),
+      this.wait("full", this.question, (answer) => {
+        final = true;
         this.show(answer, this.run.search);
         say(`${several ? `${this.run.name}: ` : ""}${answer.text}`);
-      });
+      }),
+    ]);
   }
 
   clear() {
@@ -212,15 +213,17 @@ class Side {
       else if (this.run.canChange) this.menu.append(...this.changes(question, alternatives[0]));
     });
     if (this.run.hasText) await this.wait("nearest", question, ({ nearest }) => this.menu.append(...this.places(nearest)));
+    this.panel?.word(this.at?.side, this.at?.index)?.scrollIntoView({ block: "nearest" }); // not behind the menu
   }
 
   /** Where the training text is most like the translation up to a word. */
   places(nearest) {
     const { source, target } = this.answer.languages;
-    return nearest.length ? [el("h3", {}, "Nearest in the training text"),
+    const open = !several && matchMedia("(min-width: 60rem)").matches; // there is room for it
+    return nearest.length ? [el("details", { open }, el("summary", {}, el("h3", {}, "Nearest in the training text")),
       el("ul", { class: "places" }, ...nearest.map((place) => el("li", {},
         el("p", { dir: "auto", lang: target ?? "" }, place.before, el("mark", {}, place.word), place.after),
-        el("p", { class: "note" }, isolated(place.source, source), ` \u00b7 cosine ${fixed(place.cosine)}`))))] : [];
+        el("p", { class: "note" }, isolated(place.source, source), ` \u00b7 cosine ${fixed(place.cosine)}`)))))] : [];
   }
 
   /** A word and how sure the model is of it. */
