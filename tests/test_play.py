@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import FAMILY, tiny_model
 from runs import ROOT, environment, template_pairs
 from test_report import HARMFUL
 
@@ -25,6 +26,7 @@ import seq2seq
 from seq2seq.cli import play
 from seq2seq.data.prepare import SIDES, load_text
 from seq2seq.model.intervention import intervened
+from seq2seq.play.answers import Question, can_change
 from seq2seq.play.changes import CHANGES, change_at
 from seq2seq.play.engine import MAX_WAITING, AbandonedError, Engine, SupersededError
 from seq2seq.run.directory import RunDir
@@ -36,6 +38,7 @@ pytest.importorskip("uvicorn", reason="play needs the extra `play`")
 from play_client import JSON, players, question, send
 
 from seq2seq.play import server
+from seq2seq.play.runs import Player
 from seq2seq.play.server import MAX_BYTES, MAX_CHARACTERS, MAX_WORDS, application
 
 ODD = [
@@ -211,6 +214,21 @@ def test_a_model_without_text_has_no_neighbours(run, tmp_path):
         made.neighbours.thread.join()
         reply = ask(application([made], ""), "nearest", question("the cat"))
     assert reply.json == {"nearest": []}
+
+
+def test_samples_are_those_of_a_sentence_alone(run):
+    settings = ["decode.sample=true", "decode.temperature=2"]
+    model = seq2seq.load(run, settings)
+    with players(run, overrides=settings) as [made]:
+        assert (made.about["canForce"], made.neighbours) == (False, None)
+        asked = [made.engine.ask("full", Question(line), line) for line in LINES[:3]]
+        found = [answer.result(30)["text"] for answer in asked]
+    assert found == [model.translate(line).text for line in LINES[:3]]
+
+
+@pytest.mark.parametrize("name", ["additive", "multi_head", "fixed"])
+def test_only_attention_with_weights_can_be_changed(name):
+    assert can_change(tiny_model(1, attention=FAMILY[name], align_size=6)) == (name != "fixed")
 
 
 def test_an_answer_is_what_the_pictures_take(run, app):
@@ -397,16 +415,17 @@ class Held:
         self.batches: list[list[str]] = []
 
     def __call__(self, questions, wanted):
-        self.batches.append([*questions])
+        texts = [getattr(question, "source", question) for question in questions]
+        self.batches.append(texts)
         self.begun.set()
         while not self.go.wait(0.01):
             if not wanted():
                 raise AbandonedError
-        if "bad" in questions:
+        if "bad" in texts:
             raise DataError("sentence", "is bad", "Ask for less.")
-        if "bug" in questions:
+        if "bug" in texts:
             raise ZeroDivisionError("of zero")
-        return [{"text": text} for text in questions]
+        return [{"text": text} for text in texts]
 
 
 @pytest.fixture
@@ -464,6 +483,29 @@ def test_the_queue_ends_and_closing_gives_up(engine):
         engine.ask("full", "b", "b")
     engine.close()
     assert not any(answer.done() and not answer.exception() for answer in waiting)
+
+
+def test_answers_that_do_not_come_are_answered_by_a_line(monkeypatch, engine, caplog):
+    engine, held = engine
+    app = application([Player({}, engine, None)], "")
+    monkeypatch.setattr(server, "ANSWER_SECONDS", 0.05)
+    late = ask(app, "full", question("a"))
+    assert (late.status, late.json) == (503, {"error": "no answer within 0.05 seconds"})
+    monkeypatch.undo()
+
+    async def twice():
+        first = asyncio.create_task(send(app, "/full", question("b")))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(send(app, "/full", question("c")))
+        await asyncio.sleep(0.05)
+        held.go.set()
+        return [(await task).json for task in (first, second)]
+
+    assert asyncio.run(twice()) == [{"superseded": True}, {"text": "c"}]
+    bug = ask(app, "full", question("bug"))
+    assert bug.status == 500
+    assert bug.json["error"].startswith("error: play: internal error (ZeroDivisionError: of zero).")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 # The command --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ The state compared is t, from which the output layer predicts a word: the key of
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,11 +94,12 @@ class Neighbours:
         return [*functional.normalize(t.float(), dim=-1).split([len(tgt) for _, tgt in pairs])]
 
     def _fill(self) -> None:
-        try:
-            sources, targets = (load_text(self._run, "train", side) for side in SIDES)
-            languages = [b for _, b in directions_of(self._run, self._model.config, "train")]
-        except UserError:  # a model without text, or with a damaged one, answers all else
-            return
+        with suppress(UserError):  # a model without text, or with a damaged one, answers all else
+            self._read_all()
+
+    def _read_all(self) -> None:
+        sources, targets = (load_text(self._run, "train", side) for side in SIDES)
+        languages = [b for _, b in directions_of(self._run, self._model.config, "train")]
         count = min(MAX_PAIRS, len(sources))
         rows = [i * len(sources) // count for i in range(count)]
         for start in range(0, count, BATCH):
