@@ -42,8 +42,12 @@ async def send(
     method: str = "POST",
     *,
     whole: bool = True,
+    gone: bool = False,
 ) -> Reply:
-    """Send a request, its body in one block or several; what is not whole never ends."""
+    """Send a request, its body in one block or several.
+
+    What is not whole never ends, or the client is gone.
+    """
     blocks = [body] if isinstance(body, bytes) else [*body]
     sent = {**HOST, **(JSON if method == "POST" else {}), **(headers or {})}
     scope = {
@@ -56,6 +60,8 @@ async def send(
 
     async def receive() -> dict[str, Any]:
         if not blocks:
+            if gone:
+                return {"type": "http.disconnect"}
             await asyncio.sleep(3600)  # a client that waits
         block = blocks.pop(0)
         return {"type": "http.request", "body": block, "more_body": bool(blocks) or not whole}

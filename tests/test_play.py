@@ -188,7 +188,7 @@ def test_a_model_without_weights_or_with_several_attentions_is_named(run, layers
         reply = ask(application([ensemble], ""), "intervene", body)
     assert (reply.status, reply.json["error"]) == (
         400,
-        "error: run: is an ensemble, whose members attend each in their own way. Ask one of them.",
+        "run: is an ensemble, whose members attend each in their own way. Ask one of them.",
     )
 
 
@@ -333,6 +333,18 @@ def test_other_requests_are_answered_by_a_line(app, monkeypatch):
     monkeypatch.setattr(server, "READ_SECONDS", 0.05)
     slow = asyncio.run(send(app, "/quick", [b"{"], whole=False))
     assert (slow.status, slow.json["error"]) == (408, "no whole question within 0.05 seconds")
+    assert asyncio.run(send(app, "/quick", [b"{"], whole=False, gone=True)).status == 400
+
+
+def test_a_bug_of_the_server_is_a_line(served, monkeypatch, caplog):
+    def question_of(*_):
+        raise ZeroDivisionError("of zero")
+
+    monkeypatch.setattr(server, "question_of", question_of)
+    reply = ask(served[1], "full", question("a"))
+    assert (reply.status, "x-content-type-options" in reply.headers) == (500, True)
+    assert reply.json["error"].startswith("play: internal error (ZeroDivisionError: of zero).")
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
 
 
 def strange(rng: random.Random) -> tuple[str, bytes, dict[str, str], str]:
@@ -504,7 +516,7 @@ def test_answers_that_do_not_come_are_answered_by_a_line(monkeypatch, engine, ca
     assert asyncio.run(twice()) == [{"superseded": True}, {"text": "c"}]
     bug = ask(app, "full", question("bug"))
     assert bug.status == 500
-    assert bug.json["error"].startswith("error: play: internal error (ZeroDivisionError: of zero).")
+    assert bug.json["error"].startswith("play: internal error (ZeroDivisionError: of zero).")
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 

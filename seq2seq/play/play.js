@@ -19,7 +19,7 @@ class Asker {
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ run: this.run, page, ...question }) });
       const answer = await response.json();
-      if (answer.error) throw new Error(answer.error.replace(/^error: /, ""));
+      if (answer.error) throw new Error(answer.error);
       return own.signal.aborted || answer.superseded ? null : answer;
     } catch (error) {
       if (own.signal.aborted) return null;
@@ -235,13 +235,17 @@ class Side {
   /** Controls of what the model attends to when it says a word, and what it says then. */
   changes(question, usual) {
     const told = el("p", { class: "told", "aria-live": "polite" });
-    const ask = (change, to, how) => this.wait("intervene", { ...question, change, to }, ({ alternatives }) => {
+    const ask = (change, to, how) => {
+      told.textContent = "\u2026";
+      return this.wait("intervene", { ...question, change, to }, ({ alternatives }) => show(alternatives, how));
+    };
+    const show = (alternatives, how) => {
       const [first, ...rest] = alternatives;
       told.replaceChildren(`${how}, it says `, el("b", {}, ...this.chance(first)),
         ...(first.word === usual.word ? [", as before"] : [", no longer ", ...this.chance(usual)]),
         "; next come", ...rest.flatMap((other, n) => [n ? ", " : " ", ...this.chance(other)]), ". ",
         el("span", { class: "note", dir: "auto", lang: this.lang ?? "" }, first.text));
-    });
+    };
     const button = (label, change, how) =>
       el("button", { type: "button", onclick: () => ask(change, 0, how) }, label);
     const words = this.answer.found[0].words.source, id = `move-${this.r}`;

@@ -1,7 +1,7 @@
 """The HTTP server: a page with its script and style, and the questions that the page asks.
 
 A question is a small JSON object in a POST, its answer or error another one. Pages of other sites
-cannot ask (`refuse_strangers`), and nothing is read from disk after the start.
+cannot ask (`refuse_strangers`), and no path comes from a request.
 """
 
 import asyncio
@@ -72,7 +72,9 @@ def application(players: Sequence[Player], host: str) -> Starlette:
         try:
             refuse_strangers(request.headers, host)
             response = await ask(request)
-        except HTTPException as error:
+        except ClientDisconnect:
+            response = Response(status_code=400)  # nobody reads it
+        except Exception as error:  # a bug is a line, too
             response = _failed(request, error)
         response.headers.update(HEADERS)
         return response
@@ -88,12 +90,7 @@ def application(players: Sequence[Player], host: str) -> Starlette:
             ),
         ],
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=guarded)],
-        exception_handlers={
-            HTTPException: _failed,
-            UserError: _failed,
-            Exception: _failed,
-            ClientDisconnect: lambda *_: Response(status_code=400),  # nobody reads it
-        },
+        exception_handlers={HTTPException: _failed, UserError: _failed},
     )
     app.router.redirect_slashes = False
     return app
@@ -214,9 +211,8 @@ def _failed(_request: Request, error: Exception) -> Response:
     if not isinstance(error, UserError):
         log.error("a request was not answered", exc_info=error)
         error = internal_error("play", error, "the traceback in the terminal")
-    return JSONResponse(
-        {"error": one_line(error)}, 500 if isinstance(error, InternalError) else 400
-    )
+    status = 500 if isinstance(error, InternalError) else 400
+    return JSONResponse({"error": one_line(error).removeprefix("error: ")}, status)
 
 
 def _page(players: Sequence[Player]) -> str:
