@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(or $(PYTHON),false) -c '$(FITS)' \
 	  || { echo "error: python3: no Python 3.11 or later found. Use make PYTHON=/path/to/python3.14"; exit 5; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,export]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,export,play]"
 	@touch $@
 
 demo: $(READY) ## train, translate, score and draw on the embedded corpus, about 3 minutes

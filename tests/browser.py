@@ -89,13 +89,16 @@ class Page:
         message, self.buffer = self.buffer.split(b"\0", 1)
         return json.loads(message)
 
-    def open(self, path: Path, width: int = 1280, height: int = 900, *, dark: bool = False) -> None:
-        """Load a file in a window of a size, in a system that is light or dark."""
+    def open(
+        self, page: Path | str, width: int = 1280, height: int = 900, *, dark: bool = False
+    ) -> None:
+        """Load a file or an address in a window of a size, in a system that is light or dark."""
         self.size(width, height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
-        loader = self.call("Page.navigate", url=path.resolve().as_uri())["loaderId"]
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        loader = self.call("Page.navigate", url=url)["loaderId"]
         while not any(
             e["params"].get("name") == "load" and e["params"].get("loaderId") == loader
             for e in self.events

@@ -97,6 +97,7 @@ MAY_NOT_IMPORT = [
         ["seq2seq.model.protocols", "seq2seq.decoding.ranking"],
     ),
     ("seq2seq.decoding.ranking", ["seq2seq"], []),
+    ("seq2seq.play.engine", ["seq2seq"], [ERRORS]),
     ("seq2seq", ["seq2seq.cli"], ["seq2seq.cli.console"]),
 ]
 """What a reader can rely on beside the absence of cycles."""
@@ -172,6 +173,12 @@ def test_a_cycle_is_found():
 
 def test_only_compose_and_train_know_hydra():
     assert importers("hydra", "omegaconf") == {COMPOSE, "seq2seq.cli.train"}
+
+
+def test_only_play_knows_the_server_and_only_its_command_knows_play():
+    assert importers("starlette", "uvicorn") == {"seq2seq.play.server"}
+    found = importers("seq2seq.play")
+    assert {name for name in found if not within(name, "seq2seq.play")} == {"seq2seq.cli.play"}
 
 
 def test_only_builders_know_the_schema_in_the_model():

@@ -6,6 +6,7 @@ COMMANDS = {
     "decode": ("seq2seq.cli.decode", "translate lines of text"),
     "evaluate": ("seq2seq.cli.evaluate", "score runs, or files: BLEU, chrF, TER; compare runs"),
     "report": ("seq2seq.cli.report", "write report.html, with interactive attention"),
+    "play": ("seq2seq.cli.play", "open a page on which to question a model"),
     "score": ("seq2seq.cli.score", "score given translations; align words"),
     "rerank": ("seq2seq.cli.rerank", "choose from n-best lists with other models"),
     "augment": ("seq2seq.cli.augment", "translate monolingual text to make training pairs"),

@@ -43,6 +43,7 @@ def translate(  # noqa: PLR0913 - all options of a line meet here
     maps: bool = False,
     tags: Tagging = UNTAGGED,
     first: int = 1,
+    searcher: Stepper | None = None,
 ) -> Iterator[Translation]:
     """Yield one translation per line, in order; lines are read in chunks as they are `ready`.
 
@@ -50,7 +51,8 @@ def translate(  # noqa: PLR0913 - all options of a line meet here
 
     `in_chunks` explains how long and empty lines are handled, `Pretrained.stream` explains `ready`
     and `maps`. `tags` give the language that each line is translated to; `first` is the number of
-    the first line, which keys samples.
+    the first line, which keys samples. `searcher` is what `for_search` returned before, if it is
+    known.
     """
     # The caller passes a model in evaluation mode, with averaged weights if it wants them.
     assert not model.training
@@ -59,7 +61,7 @@ def translate(  # noqa: PLR0913 - all options of a line meet here
     carrying = isinstance(source, CarryingTokenizer)
     wide = replace(cfg, n_best=cfg.beam_size) if carrying and not cfg.sample else cfg
     # Prepare the weights for search once, not per batch.
-    searcher, forbidden = for_search(model, cfg), tags.forbidden
+    searcher, forbidden = searcher or for_search(model, cfg), tags.forbidden
     builder = ConstraintBuilder(target, cfg, carrying=carrying)
     by_line: dict[int, LineConstraints] = {}
     search = partial(search_batch, model, searcher, cfg=wide, by_line=by_line, forbidden=forbidden)

@@ -190,13 +190,14 @@ def _sentences(
         yield {
             "reference": printable_line(reference),
             "found": [*_candidates(model, reference, *found)],
-            "languages": dict(zip(SIDES, map(_language, direction), strict=True)),
+            "languages": html_languages(direction),
         }
 
 
-def _language(code: str) -> str | None:
-    """Return a language code if it is safe as an HTML `lang`, else None."""
-    return code if code.isascii() and code.replace("-", "").isalnum() else None
+def html_languages(direction: Direction) -> dict[str, str | None]:
+    """Return the languages of both sides as an HTML `lang`, or None where a code is not safe."""
+    safe = (c if c.isascii() and c.replace("-", "").isalnum() else None for c in direction)
+    return dict(zip(SIDES, safe, strict=True))
 
 
 def _candidates(

@@ -21,10 +21,10 @@ def page(title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
         data: The data for the scripts, JSON-compatible; numbers must be finite.
         scripts: File names in this package, in order.
     """
-    style, script = _own("report.css"), "".join(map(_own, scripts))
+    style, script = own("report.css"), "".join(map(own, scripts))
     # The HTML parser ends a script at any "</script", so "<" is escaped below.
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return _own("page.html").format(
+    return own("page.html").format(
         policy=(
             f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
             f"style-src '{_checksum(style)}'; script-src '{_checksum(script)}'"
@@ -49,7 +49,8 @@ def frame(document: str, height: int) -> str:
     )
 
 
-def _own(name: str) -> str:
+def own(name: str) -> str:
+    """Return the text of a file of this package."""
     return Path(__file__).with_name(name).read_text("utf-8")
 
 

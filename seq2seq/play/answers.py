@@ -1,0 +1,242 @@
+"""What a model answers: translations with their attention, and other words at a place.
+
+Translations come from the search of `decode`, so they are its translations. Only the quick ones,
+which a page shows first, are those of greedy search.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from seq2seq.data.batching import pad_ids
+from seq2seq.data.placeholders import CarryingTokenizer
+from seq2seq.data.prepare import splitter_of
+from seq2seq.data.tags import direction_to, tagging
+from seq2seq.data.tokenizer import EOS, PAD, RightToLeft
+from seq2seq.decoding.constrained import Constraints
+from seq2seq.decoding.constraints import ConstraintBuilder, LineConstraints
+from seq2seq.decoding.forced import has_maps
+from seq2seq.decoding.prefix import Prefix
+from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.decoding.request import Request
+from seq2seq.decoding.search import beam_search
+from seq2seq.decoding.translate import for_search, search_rules, translate
+from seq2seq.decoding.translation import Translation
+from seq2seq.model.encoder_decoder import EncoderDecoder
+from seq2seq.model.ensemble import Decodable
+from seq2seq.model.intervention import intervened
+from seq2seq.model.protocols import Prediction, State, Stepper
+from seq2seq.play.alternatives import Fan, next_word
+from seq2seq.play.changes import change_at, pieces_of_word
+from seq2seq.play.engine import AbandonedError, Answer, Wanted
+from seq2seq.play.neighbours import Neighbours
+from seq2seq.report.build import html_languages
+from seq2seq.report.sentence import describe
+from seq2seq.run.errors import ConfigError, DataError
+from seq2seq.training.precision import autocast
+
+NUM_ALTERNATIVES = 5
+
+
+@dataclass(frozen=True)
+class Question:
+    """A sentence and what is asked of its translation."""
+
+    source: str
+    prefix: str = ""
+    language: str | None = None
+    change: str | None = None  # of the attention of the next word, one of `changes.CHANGES`
+    to: int = 0  # for `move`: the source word, from 0
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """A sentence and the beginning of its translation, in ids."""
+
+    src: list[int]  # with the end symbol, after `tag` ids that select the language
+    tag: int
+    forbidden: Sequence[int]
+    constraints: LineConstraints | None
+
+    @property
+    def rules(self) -> Constraints:
+        """What the translation must obey."""
+        return self.constraints.constraints if self.constraints else Constraints()
+
+    @property
+    def prefix(self) -> Prefix | None:
+        """The beginning, if there is one."""
+        return self.constraints.prefix if self.constraints else None
+
+    @property
+    def first(self) -> Sequence[int]:
+        """The ids of the beginning."""
+        return self.rules.first
+
+
+class Watched:
+    """A `Stepper` that stops when nobody waits for its result."""
+
+    def __init__(self, stepper: Stepper, wanted: Wanted) -> None:
+        self._stepper, self._wanted = stepper, wanted
+
+    def begin(self, src: Tensor, mask: Tensor) -> State:
+        """See `Stepper.begin`."""
+        return self._stepper.begin(src, mask)
+
+    def step(self, y: Tensor, state: Any) -> tuple[Prediction, State]:
+        """See `Stepper.step`."""
+        if not self._wanted():
+            raise AbandonedError
+        return self._stepper.step(y, state)
+
+
+class Answers:
+    """The answers of a model.
+
+    Args:
+        model: The model, with the settings of its search.
+        language: The target language of questions that name none.
+        neighbours: The training text of the model, if it is known.
+    """
+
+    def __init__(
+        self, model: Pretrained, language: str | None, neighbours: Neighbours | None = None
+    ) -> None:
+        self.model, self.language, self.neighbours = model, language, neighbours
+        self.cfg = model.config.decode
+        # Only what greedy search lacks is reset: it has one hypothesis, and draws nothing.
+        self.quick_cfg = replace(
+            self.cfg, beam_size=1, n_best=1, beam_groups=1, diversity=0.0, mbr=None,
+            sample=False, temperature=1.0, top_k=None, top_p=None,
+        )  # fmt: skip
+        self.maps = has_maps(model.model)
+        self._searcher = for_search(model.model, self.cfg)  # the weights do not change
+
+    def quick(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
+        """Translate by greedy search."""
+        return self._translate(questions, wanted, quick=True)
+
+    def full(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
+        """Translate as `decode` does."""
+        return self._translate(questions, wanted, quick=False)
+
+    def _translate(
+        self, questions: Sequence[Question], wanted: Wanted, *, quick: bool
+    ) -> list[Answer]:
+        model, languages = self.model, [self._language(q) for q in questions]
+        translations = translate(
+            model.model,
+            model.tokenizers,
+            map(_request, questions),
+            self.quick_cfg if quick else self.cfg,
+            maps=self.maps,
+            tags=tagging(model.config.data, model.tokenizers, _of_all(languages)),
+            searcher=Watched(self._searcher, wanted),
+        )
+        label = "Greedy" if quick else "Sample" if self.cfg.sample else "Beam"
+        return [
+            self._described(translation, language, label)
+            for translation, language in zip(translations, languages, strict=True)
+        ]
+
+    def _described(self, translation: Translation, language: str | None, label: str) -> Answer:
+        """Return a translation as the pictures of the report take it."""
+        split = splitter_of(self.model.config)
+        found = [
+            describe(
+                label if label == "Greedy" else f"{label} {i + 1}",
+                translation.soft_alignment(i),
+                candidate.score,
+                split=split,
+                flags=self.model.flags(translation, i),
+            )
+            for i, candidate in enumerate(translation.candidates)
+        ]
+        direction = direction_to(self.model.config.data, language)
+        return {"text": translation.text, "found": found, "languages": html_languages(direction)}
+
+    def _language(self, question: Question) -> str | None:
+        return question.language or self.language
+
+    def alternatives(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
+        """Return the most probable words after the beginning of a translation."""
+        return [{"alternatives": self._alternatives(question, wanted)} for question in questions]
+
+    def nearest(self, questions: Sequence[Question], _wanted: Wanted) -> list[Answer]:
+        """Return the places in the training text that are most like that after the beginning."""
+        if self.neighbours is None:
+            return [{"nearest": []}] * len(questions)
+        asked = [self._beginning(question) for question in questions]
+        return [{"nearest": self.neighbours.nearest(each.src, each.first)} for each in asked]
+
+    def _beginning(self, question: Question) -> "_Beginning":
+        """Return the beginning of a translation as decoding takes it."""
+        model, (source, target) = self.model, self.model.tokenizers
+        tags = tagging(model.config.data, model.tokenizers, self._language(question))
+        [ids] = source.encode([question.source])
+        constraints = ConstraintBuilder(target, self.cfg).build(_request(question), 1)
+        src = [*tags.of_line(1), *ids[: self.cfg.max_source_tokens], EOS]
+        return _Beginning(src, len(tags.of_line(1)), tags.forbidden, constraints)
+
+    def _alternatives(self, question: Question, wanted: Wanted) -> list[dict[str, Any]]:
+        model, cfg, begun = self.model, self.cfg, self._beginning(question)
+        if len(begun.src) == begun.tag + 1:
+            return []
+        # Search as many ways on.
+        device, at = next(model.model.parameters()).device, len(begun.first)
+        rules = replace(search_rules(cfg), beam_size=NUM_ALTERNATIVES, n_best=NUM_ALTERNATIVES)
+        rules = replace(rules, forbidden=(*rules.forbidden, *begun.forbidden))
+        src, mask = (tensor.to(device) for tensor in pad_ids([begun.src], PAD))
+        searcher = self._searcher
+        if question.change is not None:
+            searcher = self._changed(question, question.change, at, begun.tag)
+        stepper, filling = Watched(searcher, wanted), Fan(rules, begun.rules, device)
+        with autocast(device, cfg.precision):
+            [found] = beam_search(stepper, src, mask, rules, filling)
+        # Of the ways that begin with the same word, the most probable counts.
+        split, target = splitter_of(model.config), model.tokenizers[1]
+        every = [next_word(h, at, begun.prefix, target, split) for h in found]
+        words: dict[str, dict[str, Any]] = {}
+        for word in sorted(every, key=lambda word: -word["probability"]):
+            words.setdefault(word["word"], word)
+        return [*words.values()]
+
+    def _changed(self, question: Question, change: str, at: int, tag: int) -> Stepper:
+        """Return a stepper that attends as asked at a step; `tag` ids come before the source."""
+        model, places = self.model, []
+        if not isinstance(model.model, EncoderDecoder):
+            what = "is an ensemble, whose members attend each in their own way"
+            raise DataError("run", what, "Ask one of them.")
+        if change == "move":
+            split, source = splitter_of(model.config), model.tokenizers[0]
+            pieces = pieces_of_word(question.source, source, question.to, split)
+            places = [tag + piece for piece in pieces]
+        return for_search(intervened(model.model, change_at(at, change, places)), self.cfg)
+
+
+def _request(question: Question) -> Request:
+    return Request(question.source, question.prefix, where="sentence")
+
+
+def can_force(model: Pretrained) -> bool:
+    """Return whether translations can be made to begin with a text; see `ConstraintBuilder`."""
+    source, target = model.tokenizers
+    unable = isinstance(source, CarryingTokenizer) or isinstance(target, RightToLeft)
+    return not unable and not model.config.decode.sample
+
+
+def can_change(model: Decodable) -> bool:
+    """Return whether a model has one attention, with weights to change."""
+    try:
+        return isinstance(model, EncoderDecoder) and bool(intervened(model, change_at(0, "", [])))
+    except ConfigError:
+        return False
+
+
+def _of_all(languages: Sequence[str | None]) -> list[str] | None:
+    """Return the languages, or None if one is missing."""
+    given = [language for language in languages if language is not None]
+    return given if len(given) == len(languages) else None

@@ -1,0 +1,133 @@
+"""The places in the training text where the model was most like what it is at a place now.
+
+The state compared is t, from which the output layer predicts a word: the key of Khandelwal et al.
+2020, Nearest Neighbor Machine Translation (arXiv:2010.00710), found here by cosine similarity.
+"""
+
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seq2seq.alignment.heatmap import printable_line
+from seq2seq.alignment.words import group_pieces
+from seq2seq.data.batching import collate
+from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
+from seq2seq.data.tags import tagging
+from seq2seq.data.tokenizer import EOS, PAD
+from seq2seq.data.words import Span
+from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.run.directory import RunDir
+from seq2seq.run.errors import UserError
+
+MAX_PAIRS = 2_000
+"""Training pairs that are read, evenly spread over all."""
+BATCH = 32
+NUM_NEAREST, MANY = 3, 50
+"""Pairs that are shown, and places that are looked through for as many different ones."""
+
+Ids = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A word of a training target."""
+
+    source: str
+    target: str
+    word: Span
+
+
+class Neighbours:
+    """An index of training text, which a thread fills while questions are answered.
+
+    Args:
+        run: The run; a published model, which has no text, has no neighbours.
+        model: Its model.
+    """
+
+    def __init__(self, run: RunDir, model: Pretrained) -> None:
+        self._run, self._model, self._closed = run, model, False
+        self._places: list[Place] = []
+        self._states: list[Tensor] = []  # (places, l) of each pair, of length 1; after the places
+        self.thread = threading.Thread(target=self._fill, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closed = True
+        self.thread.join()
+
+    def nearest(self, src: Ids, first: Ids) -> list[dict[str, Any]]:
+        """Return the nearest of the places read so far to that after the first ids of a target.
+
+        At most one place of a pair.
+        """
+        if not self._states:
+            return []
+        [state] = self._along([(src, [*first, EOS])])
+        likeness = torch.cat(self._states) @ state[-1]
+        likeness, rows = likeness.topk(min(MANY, len(likeness)))
+        found: dict[str, dict[str, Any]] = {}
+        for row, cosine in zip(rows.tolist(), likeness.tolist(), strict=True):
+            place = self._places[row]
+            start, end = place.word
+            parts = zip(
+                ("before", "word", "after"), ((0, start), (start, end), (end, None)), strict=True
+            )
+            shown = {name: printable_line(place.target[slice(*part)]) for name, part in parts}
+            shown |= {"source": printable_line(place.source), "cosine": round(cosine, 3)}
+            found.setdefault(place.target, shown)
+        return [*found.values()][:NUM_NEAREST]
+
+    @torch.inference_mode()
+    def _along(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[Tensor]:
+        """Return the states along the target of each pair, of length 1."""
+        model = self._model.model
+        batch = collate(pairs, PAD).to(next(model.parameters()).device)
+        t = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).t
+        return [*functional.normalize(t.float(), dim=-1).split([len(tgt) for _, tgt in pairs])]
+
+    def _fill(self) -> None:
+        with suppress(UserError):  # a model without text, or with a damaged one, answers all else
+            self._read_all()
+
+    def _read_all(self) -> None:
+        sources, targets = (load_text(self._run, "train", side) for side in SIDES)
+        languages = [b for _, b in directions_of(self._run, self._model.config, "train")]
+        count = min(MAX_PAIRS, len(sources))
+        rows = [i * len(sources) // count for i in range(count)]
+        for start in range(0, count, BATCH):
+            if self._closed:
+                return
+            chunk = rows[start : start + BATCH]
+            pairs = [(sources[i], targets[i]) for i in chunk]
+            self._read(pairs, [languages[i] for i in chunk])
+
+    def _read(self, pairs: Sequence[tuple[str, str]], languages: Sequence[str]) -> None:
+        """Add the words of some pairs."""
+        model, most = self._model, self._model.config.decode.max_source_tokens
+        tags = tagging(model.config.data, model.tokenizers, languages)
+        source, target = model.tokenizers
+        src = [ids[:most] for ids in source.encode([text for text, _ in pairs])]
+        tgt = [tokens[:most] for tokens in target.tokens([text for _, text in pairs])]
+        ids = [
+            ([*tags.of_line(n), *s, EOS], [*(token.id for token in t), EOS])
+            for n, (s, t) in enumerate(zip(src, tgt, strict=True), start=1)
+        ]
+        split = splitter_of(model.config)
+        for pair, tokens, states in zip(pairs, tgt, self._along(ids), strict=True):
+            spans = [token.span for token in tokens]
+            groups = [[i] for i in range(len(spans))]
+            if split is not None:
+                _, groups = group_pieces(pair[1], spans, split)
+            for group in groups:
+                start, end = spans[group[0]].start, spans[group[-1]].end
+                blank = end - start - len(pair[1][start:end].lstrip())
+                self._places.append(Place(*pair, Span(start + blank, end)))
+            self._states.append(states[[group[0] for group in groups]])
