@@ -58,9 +58,8 @@ def align(
     Raises:
         RunDirError: the run has no text, as in an exported model.
     """
-    pairs = [
-        (composed(src), composed(tgt)) for src, tgt in pairs
-    ]  # NFC, in which the corpus may be
+    # A corpus and these pairs may spell letters with marks differently.
+    pairs = [(composed(src), composed(tgt)) for src, tgt in pairs]
     encoded = _encoded(pairs, _training_pairs(run, cfg, direction, {*pairs}), split)
     sources, targets = ([pair[side] for pair in encoded] for side in range(2))
     forward, backward = ibm.align(sources, targets), ibm.align(targets, sources)
