@@ -46,7 +46,7 @@ def problem(device: torch.device) -> str | None:
     kept = _read(path)
     if kept is None:
         log.info("comparing the Triton kernels with torch operations on %s", subject["device"])
-        kept = subject | {"problem": _check(device)}
+        kept = {**subject, "problem": _check(device)}
         with contextlib.suppress(OSError):  # a full or read-only disk: checked in each process
             store(path, f"{json.dumps(kept, indent=2)}\n".encode())
     found = kept["problem"]
