@@ -10,27 +10,24 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import urllib.request
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILY, tiny_model
+from conftest import FAMILY, tiny_model, tiny_transformer
 from runs import ROOT, environment, template_pairs
+from test_play_engine import Held
 from test_report import HARMFUL
 
 import seq2seq
-from seq2seq.cli import play
 from seq2seq.data.prepare import SIDES, load_text
 from seq2seq.model.intervention import intervened
 from seq2seq.play.answers import Question, can_change
 from seq2seq.play.changes import CHANGES, change_at
-from seq2seq.play.engine import MAX_WAITING, AbandonedError, Engine, SupersededError
+from seq2seq.play.engine import Engine
 from seq2seq.run.directory import RunDir
-from seq2seq.run.errors import DataError, InternalError, PlatformError, UsageError
 
 pytest.importorskip("starlette", reason="play needs the extra `play`")
 pytest.importorskip("uvicorn", reason="play needs the extra `play`")
@@ -40,6 +37,8 @@ from play_client import JSON, players, question, send
 from seq2seq.play import server
 from seq2seq.play.runs import Player
 from seq2seq.play.server import MAX_BYTES, MAX_CHARACTERS, MAX_WORDS, application
+
+pytestmark = pytest.mark.e2e
 
 ODD = [
     "Quark the dog",
@@ -69,7 +68,6 @@ def ask(app, kind: str, body: bytes, **how):
 # Answers ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.e2e
 def test_many_at_once_get_what_decode_writes(run, served, script):
     made, app = served
     text = "".join(f"{line}\n" for line in LINES).encode()
@@ -96,7 +94,6 @@ def test_many_at_once_get_what_decode_writes(run, served, script):
     assert every[0] != every[1], "greedy search and a beam are not told apart"
 
 
-@pytest.mark.e2e
 def test_a_beginning_is_that_of_decode(run, app, script):
     lines = [
         json.dumps({"source": line, "prefix": prefix})
@@ -179,9 +176,7 @@ def test_changes_of_weights():
         assert change_at(2, name, [1])(weights, weights > 0, 1, 0) is weights
 
 
-def test_a_model_without_weights_or_with_several_attentions_is_named(run, layers_run):
-    with players(layers_run) as [single]:
-        assert single.about["canChange"]
+def test_an_ensemble_has_no_one_attention_to_change(run):
     with players(f"{run}+{run}") as [ensemble]:
         assert not ensemble.about["canChange"]
         body = question("a", change="flatten", to=0)
@@ -229,6 +224,7 @@ def test_samples_are_those_of_a_sentence_alone(run):
 @pytest.mark.parametrize("name", ["additive", "multi_head", "fixed"])
 def test_only_attention_with_weights_can_be_changed(name):
     assert can_change(tiny_model(1, attention=FAMILY[name], align_size=6)) == (name != "fixed")
+    assert can_change(tiny_transformer(3))
 
 
 def test_an_answer_is_what_the_pictures_take(run, app):
@@ -416,89 +412,9 @@ def test_the_page_loads_its_own_files_alone(app):
         assert asyncio.run(send(app, f"/{name}", method="GET")).status == 200
 
 
-# The engine ---------------------------------------------------------------------------------------
-
-
-class Held:
-    """Work that waits until it is let go or is not wanted."""
-
-    def __init__(self) -> None:
-        self.go, self.begun = threading.Event(), threading.Event()
-        self.batches: list[list[str]] = []
-
-    def __call__(self, questions, wanted):
-        texts = [getattr(question, "source", question) for question in questions]
-        self.batches.append(texts)
-        self.begun.set()
-        while not self.go.wait(0.01):
-            if not wanted():
-                raise AbandonedError
-        if "bad" in texts:
-            raise DataError("sentence", "is bad", "Ask for less.")
-        if "bug" in texts:
-            raise ZeroDivisionError("of zero")
-        return [{"text": text} for text in texts]
-
-
-@pytest.fixture
-def engine():
+def test_answers_that_do_not_come_are_answered_by_a_line(monkeypatch, caplog):
     held = Held()
-    engine = Engine({"quick": held, "full": held}, 3)
-    yield engine, held
-    engine.close()
-
-
-def test_a_newer_question_replaces_an_older_one_even_at_work(engine):
-    engine, held = engine
-    first = engine.ask("quick", "a", "page")
-    assert held.begun.wait(9)
-    second, other = engine.ask("quick", "b", "page"), engine.ask("full", "c", "page")
-    assert isinstance(first.exception(9), SupersededError)
-    third = engine.ask("quick", "d", "page")
-    held.go.set()
-    assert third.result(9) == {"text": "d"}
-    assert other.result(9) == {"text": "c"}
-    assert isinstance(second.exception(9), SupersededError)
-
-
-def test_quick_questions_go_first_but_not_always(engine):
-    engine, held = engine
-    engine.ask("full", "0", "0")
-    assert held.begun.wait(9)
-    asked = [("full", "1"), ("quick", "2"), ("quick", "3"), ("quick", "4"), ("quick", "5")]
-    answers = [engine.ask(kind, text, text) for kind, text in asked]
-    held.go.set()
-    assert [answer.result(9)["text"] for answer in answers] == ["1", "2", "3", "4", "5"]
-    assert held.batches == [["0"], ["2", "3", "4"], ["1"], ["5"]]
-
-
-def test_a_bad_question_fails_alone(engine, caplog):
-    engine, held = engine
-    engine.ask("full", "0", "0")
-    assert held.begun.wait(9)
-    good, bad, bug = (engine.ask("full", text, text) for text in ("good", "bad", "bug"))
-    held.go.set()
-    assert good.result(9) == {"text": "good"}
-    assert isinstance(bad.exception(9), DataError)
-    assert isinstance(bug.exception(9), InternalError)
-    assert "ZeroDivisionError" in str(bug.exception())
-    [record] = caplog.records
-    assert record.exc_info[0] is ZeroDivisionError
-
-
-def test_the_queue_ends_and_closing_gives_up(engine):
-    engine, held = engine
-    waiting = [engine.ask("full", "a", "0")]
-    assert held.begun.wait(9)
-    waiting += [engine.ask("full", "a", str(i)) for i in range(1, MAX_WAITING + 1)]
-    with pytest.raises(PlatformError, match="too many people ask at once"):
-        engine.ask("full", "b", "b")
-    engine.close()
-    assert not any(answer.done() and not answer.exception() for answer in waiting)
-
-
-def test_answers_that_do_not_come_are_answered_by_a_line(monkeypatch, engine, caplog):
-    engine, held = engine
+    engine = Engine({"full": held}, 3)
     app = application([Player({}, engine, None)], "")
     monkeypatch.setattr(server, "ANSWER_SECONDS", 0.05)
     late = ask(app, "full", question("a"))
@@ -518,44 +434,9 @@ def test_answers_that_do_not_come_are_answered_by_a_line(monkeypatch, engine, ca
     assert bug.status == 500
     assert bug.json["error"].startswith("play: internal error (ZeroDivisionError: of zero).")
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+    engine.close()
 
 
-# The command --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["a", "b", "c"], "3 runs are named. Give RUN, or two of them."),
-        (["decode.beam_size=3"], "0 runs are named"),
-    ],
-)
-def test_one_run_or_two(words, message):
-    with pytest.raises(UsageError, match=message):
-        play.parse(words)
-
-
-def test_what_it_needs_is_named(monkeypatch):
-    def missing(name):
-        raise PackageNotFoundError
-
-    monkeypatch.setattr("importlib.metadata.version", missing)
-    with pytest.raises(
-        PlatformError, match=r"starlette: is not installed.*rnnsearch-seq2seq\[play\]"
-    ):
-        play.check_installed()
-
-
-def test_an_address_that_cannot_be_used_is_an_error():
-    with play.listen("127.0.0.1", 0) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(PlatformError, match=f"cannot serve at 127.0.0.1:{port} "):
-            play.listen("127.0.0.1", port)
-    with pytest.raises(UsageError, match="70000 is not a port"):
-        play.listen("127.0.0.1", 70_000)
-
-
-@pytest.mark.e2e
 def test_it_serves_until_a_signal_and_ends_with_its_code(run):
     command = [sys.executable, "-m", "seq2seq", "play", run, "--port", "0"]
     env = environment(PYTHONPATH=str(ROOT))
