@@ -63,9 +63,6 @@ PAGES = [
     str(path.relative_to(ROOT))
     for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 ]
-SAMPLE = ["docs/reliability.md"]
-"""Pages whose commands `make test` runs, too."""
-
 
 # What pages assume ------------------------------------------------------------------------------
 
@@ -506,14 +503,9 @@ def runnable(page: str) -> bool:
     return any(not block.mark for block in blocks((ROOT / page).read_text("utf-8")))
 
 
+@pytest.mark.slow
 @pytest.mark.e2e
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(page, marks=[] if page in SAMPLE else [pytest.mark.slow])
-        for page in filter(runnable, PAGES)
-    ],
-)
+@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)])
 def test_commands_of_a_page_run(page, work, tmp_path_factory):
     text = (ROOT / page).read_text("utf-8")
     put_runs(re.sub(r"\[(\w+) \.\.\.\]", r"\1_B", text), work, tmp_path_factory.getbasetemp())
