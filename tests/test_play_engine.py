@@ -111,7 +111,7 @@ def test_what_it_needs_is_named(monkeypatch):
     with pytest.raises(
         PlatformError, match=r"starlette: is not installed.*rnnsearch-seq2seq\[play\]"
     ):
-        play.check_installed()
+        play.main(["RUN"])
 
 
 def test_an_address_that_cannot_be_used_is_an_error():

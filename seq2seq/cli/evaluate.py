@@ -70,6 +70,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="statistics of attention along the references: alignment error rate against gold "
         "links, shift, entropy, coverage, order",
     )
+    add_faithfulness(parser)
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help="with --hypotheses: also exact match, character and symbol error rate (runs show them "
+        "where they suit the task)",
+    )
+    add_processes(parser)
+    parser.add_argument("--json", type=expanded, help="also write the scores to this file")
+    args = parser.parse_intermixed_args(argv)
+    args.runs, args.overrides = runs_and_overrides(args.words)
+    check(args)
+    return args
+
+
+def add_faithfulness(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the faithfulness sheet."""
     parser.add_argument(
         "--faithfulness",
         action="store_true",
@@ -94,18 +111,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="with --faithfulness: compare the attention of RUN, trained from another seed; may be "
         "repeated",
     )
-    parser.add_argument(
-        "--exact",
-        action="store_true",
-        help="with --hypotheses: also exact match, character and symbol error rate (runs show them "
-        "where they suit the task)",
-    )
-    add_processes(parser)
-    parser.add_argument("--json", type=expanded, help="also write the scores to this file")
-    args = parser.parse_intermixed_args(argv)
-    args.runs, args.overrides = runs_and_overrides(args.words)
-    check(args)
-    return args
 
 
 def check(args: argparse.Namespace) -> None:
@@ -185,13 +190,9 @@ def score_files(args: argparse.Namespace) -> "Results":
 
 def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
     """Score the translations of the runs; return the text to show, and the numbers."""
+    # torch takes seconds
     from seq2seq.alignment.heatmap import to_png
-    from seq2seq.evaluation import (
-        attention,
-        by_length,
-        faithfulness,
-        significance,
-    )  # torch: seconds
+    from seq2seq.evaluation import attention, by_length, faithfulness, significance
     from seq2seq.evaluation.runs import TestedRun, compare_runs, named
 
     given = columns(args.source, args.reference[0]) if args.source else None

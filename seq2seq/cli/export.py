@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from seq2seq.cli.console import RUN, option_parser, show
-from seq2seq.run.errors import PlatformError, UsageError
+from seq2seq.run.errors import UsageError
 from seq2seq.run.models import NamedRun, named_runs
 from seq2seq.run.naming import expanded
+from seq2seq.run.requirements import check_extra
 
 FORMATS = ("model", "onnx", "ctranslate2")
 
@@ -46,14 +47,8 @@ def main(argv: Sequence[str]) -> None:
 
 def export(named: NamedRun, out: Path, form: str, license_name: str | None = None) -> None:
     """Write a model in a format of `FORMATS`."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    for package in {"model": (), "onnx": ("onnx", "onnxscript")}.get(form, (form,)):
-        try:
-            version(package)
-        except PackageNotFoundError:
-            fix = "Install what exporting needs: pip install 'rnnsearch-seq2seq[export]'."
-            raise PlatformError(package, "is not installed", fix) from None
+    packages = {"model": (), "onnx": ("onnx", "onnxscript")}.get(form, (form,))
+    check_extra("export", "exporting", packages)
     from seq2seq.export import ctranslate2, model, onnx
     from seq2seq.export.bundle import Bundle
     from seq2seq.run.directory import RunDir

@@ -17,6 +17,7 @@ from seq2seq.cli.console import (
     show,
 )
 from seq2seq.run.errors import PlatformError, UsageError
+from seq2seq.run.requirements import check_extra
 
 MOST_RUNS = 2
 
@@ -45,7 +46,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     """Load the runs, print the address of the page, and serve it until a signal."""
     args = parse(argv)
-    check_installed()
+    check_extra("play", "play", ("starlette", "uvicorn"))
     listening = listen(args.host, args.port)
     from seq2seq.play.runs import player  # torch takes seconds; --help does not need it
     from seq2seq.play.server import application, server_of
@@ -58,22 +59,6 @@ def main(argv: Sequence[str]) -> None:
         ]
         show(f"play  http://{f'[{host}]' if ':' in host else host}:{port}/")
         server_of(application(players, args.host)).run(sockets=[listening])
-
-
-def check_installed() -> None:
-    """Check that the optional packages are there.
-
-    Raises:
-        PlatformError: one is missing.
-    """
-    from importlib.metadata import PackageNotFoundError, version
-
-    for package in ("starlette", "uvicorn"):
-        try:
-            version(package)
-        except PackageNotFoundError:
-            fix = "Install what play needs: pip install 'rnnsearch-seq2seq[play]'."
-            raise PlatformError(package, "is not installed", fix) from None
 
 
 def listen(host: str, port: int) -> socket.socket:

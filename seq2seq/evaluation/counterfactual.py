@@ -116,14 +116,10 @@ def counterfactuals(
         for slot, exchange in enumerate(EXCHANGES.values(), start=1):
             every.append(exchange(own[:, slot], real, orders[:, None, step]).expand_as(own[:, 0]))
         for slot, (of_layer, head) in enumerate(heads, start=len(every)):
-            weights = own[:, slot]
+            other = own[:, slot].clone()
             if of_layer == layer:
-                flat, chosen = (
-                    uniform(weights, real, orders),
-                    torch.arange(weights.shape[1]) == head,
-                )
-                weights = torch.where(chosen[:, None].to(device), flat, weights)
-            every.append(weights)
+                other[:, head] = uniform(other[:, head], real[:, 0], orders)
+            every.append(other)
         return torch.stack(every, dim=1).flatten(0, 1)
 
     # The slots of a sentence are its hypotheses: they share its source and all that was before.

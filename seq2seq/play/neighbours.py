@@ -22,6 +22,7 @@ from seq2seq.data.tags import tagging
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.data.words import Span
 from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.evaluation.runs import spread
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import UserError
 
@@ -100,9 +101,8 @@ class Neighbours:
     def _read_all(self) -> None:
         sources, targets = (load_text(self._run, "train", side) for side in SIDES)
         languages = [b for _, b in directions_of(self._run, self._model.config, "train")]
-        count = min(MAX_PAIRS, len(sources))
-        rows = [i * len(sources) // count for i in range(count)]
-        for start in range(0, count, BATCH):
+        rows = spread(range(len(sources)), MAX_PAIRS)
+        for start in range(0, len(rows), BATCH):
             if self._closed:
                 return
             chunk = rows[start : start + BATCH]

@@ -26,7 +26,7 @@ from seq2seq.play.answers import Question
 from seq2seq.play.changes import CHANGES
 from seq2seq.play.engine import AbandonedError, SupersededError
 from seq2seq.play.runs import Player
-from seq2seq.report.page import own
+from seq2seq.report.page import embedded, own
 from seq2seq.run.errors import InternalError, UserError, internal_error, one_line
 
 log = logging.getLogger(__name__)
@@ -218,8 +218,7 @@ def _failed(_request: Request, error: Exception) -> Response:
 def _page(players: Sequence[Player]) -> str:
     """Return the page; what it says of the runs is data, which only scripts insert, as text."""
     data = {"runs": [player.about for player in players], "most": MAX_CHARACTERS}
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
-    return _own("page.html").replace("DATA", text.replace("<", "\\u003c"))
+    return _own("page.html").replace("DATA", embedded(data))
 
 
 def _script() -> str:

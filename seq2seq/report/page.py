@@ -22,8 +22,6 @@ def page(title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
         scripts: File names in this package, in order.
     """
     style, script = own("report.css"), "".join(map(own, scripts))
-    # The HTML parser ends a script at any "</script", so "<" is escaped below.
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return own("page.html").format(
         policy=(
             f"default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -31,9 +29,15 @@ def page(title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
         ),
         title=html.escape(title),
         style=style,
-        data=text.replace("<", "\\u003c"),
+        data=embedded(data),
         script=script,
     )
+
+
+def embedded(data: Mapping[str, Any]) -> str:
+    """Return JSON-compatible data as it may stand in a script element; numbers must be finite."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")  # the HTML parser ends a script at any "</script"
 
 
 def frame(document: str, height: int) -> str:

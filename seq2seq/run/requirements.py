@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,6 +67,22 @@ def check_versions() -> None:
             raise PlatformError(name, "is not installed", _FIX) from None
         if _numbers(found) < _numbers(oldest):
             raise PlatformError(name, f"is version {found}, {oldest} is needed", _FIX)
+
+
+def check_extra(extra: str, use: str, packages: Iterable[str]) -> None:
+    """Check that packages of an extra are installed, without importing them.
+
+    Raises:
+        PlatformError: one is missing.
+    """
+    from importlib.metadata import PackageNotFoundError, version
+
+    for package in packages:
+        try:
+            version(package)
+        except PackageNotFoundError:
+            fix = f"Install what {use} needs: pip install 'rnnsearch-seq2seq[{extra}]'."
+            raise PlatformError(package, "is not installed", fix) from None
 
 
 @contextmanager
