@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import browser
 import numpy as np
 import pytest
 import torch
@@ -280,6 +281,13 @@ def draws_of(texts: Sequence[str], seed: int) -> list[Callable[[], float]]:
 
 
 # Whole runs: one to share, and scripts called as a process would be.
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    """A browser; ask for it where `browser.BROWSER` is one."""
+    with browser.browser(tmp_path_factory.mktemp("chromium")) as page:
+        yield page
 
 
 @pytest.fixture(scope="session", name="run")

@@ -84,12 +84,6 @@ STATUS = "document.querySelector('[role=status]').textContent"
 TOLD = "document.querySelector('.explanation').textContent"
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    with browser.browser(tmp_path_factory.mktemp("chromium")) as page:
-        yield page
-
-
 @pytest.fixture
 def page(chromium, tmp_path):
     """The page, opened; nothing may be asked of the network, and no complaint made."""

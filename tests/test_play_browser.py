@@ -29,12 +29,6 @@ FOCUSED = "(({side, index}) => side + index)(document.activeElement.dataset)"
 
 
 @pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    with browser.browser(tmp_path_factory.mktemp("chromium")) as page:
-        yield page
-
-
-@pytest.fixture(scope="module")
 def model(run):
     return seq2seq.load(run)
 

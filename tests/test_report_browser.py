@@ -34,12 +34,6 @@ NOTHING_NAMED = """
 """
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    with browser.browser(tmp_path_factory.mktemp("chromium")) as page:
-        yield page
-
-
 @pytest.fixture
 def page(chromium):
     """A page that must have been quiet at the end."""
