@@ -3,6 +3,7 @@
 import logging
 import shutil
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -107,9 +108,18 @@ def test_who_comes_later_waits(tmp_path, cfg, monkeypatch, caplog):
     run_new(tmp_path / "first", cfg)
     holder = shared.shared_directory(cfg)
     holder.lock()
-    threading.Timer(0.5, holder.unlock).start()
+
+    def waits() -> list[str]:
+        found = [record.getMessage() for record in caplog.records]
+        return [message for message in found if message.startswith("waiting for ")]
+
+    def leave_once_awaited() -> None:
+        while not waits():
+            time.sleep(0.01)
+        holder.unlock()
+
+    threading.Thread(target=leave_once_awaited, daemon=True).start()
     second = run_new(tmp_path / "second", cfg)
     assert second.path("data_report.json").exists()
-    waits = [r.getMessage() for r in caplog.records if r.getMessage().startswith("waiting for ")]
-    assert len(waits) == 1
-    assert "in use by pid" in waits[0]
+    [message] = waits()
+    assert "in use by pid" in message

@@ -21,6 +21,7 @@ TOKENIZERS = {
 FILTERS = ["data.max_words=9", "data.drop_duplicates=true", "data.on_bad_line=skip"]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("limit", ["null", "50"])
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_any_number_of_workers_gives_the_same_bytes(tmp_path, monkeypatch, kind, limit):
