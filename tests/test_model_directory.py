@@ -1,6 +1,7 @@
 """A model directory has all that `load` needs and a model card; `hf:NAME` loads it from the Hub."""
 
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -12,19 +13,25 @@ from runs import assert_fails, copy_of
 
 import seq2seq
 from seq2seq.cli.export import main as export
+from seq2seq.decoding.flags import FIXED, SAVED
 from seq2seq.run import hub
+from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError, RunDirError
 
 pytestmark = pytest.mark.e2e
 
 LINES = ["the cat sees the dog .", "", "the teacher waits for the boy today ."]
+LIMITS = {**FIXED, "long": 1.5}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module", name="model")
 def model_directory(run, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("models") / "tiny"
-    export([str(run), str(out), "--format", "model", "--license", "apache-2.0"])
+    calibrated = RunDir(copy_of(run, out.parent / "run"))  # as more references would have
+    calibrated.write_json(SAVED, {"limits": LIMITS, "lines": {"long": [2]}})
+    calibrated.record(SAVED)
+    export([str(calibrated.root), str(out), "--format", "model", "--license", "apache-2.0"])
     return out
 
 
@@ -35,6 +42,11 @@ def texts(name: str | Path) -> list[str]:
 def test_it_translates_as_the_run(run, model, script):
     assert texts(model) == texts(run)
     assert script("verify", model).code == 0
+
+
+def test_its_limits_of_flags_are_those_of_the_run(model):
+    assert seq2seq.load(model, ["device=cpu"]).limits == LIMITS
+    assert json.loads((model / "decode/flags.json").read_text("utf-8"))["lines"] == {}
 
 
 def test_other_weights_than_the_best_come_without_scores(run, tmp_path):
@@ -86,6 +98,7 @@ def offline(model, tmp_path, monkeypatch) -> Path:
 @pytest.mark.parametrize("name", ["hf:me/tiny", f"hf:me/tiny@{COMMIT}", "hf:me/tiny+hf:me/tiny"])
 def test_the_hub_cache_is_loaded_without_a_network(run, home, name):
     assert texts(name) == texts(run)
+    assert seq2seq.load(name, ["device=cpu"]).limits == LIMITS
 
 
 def test_the_command_line_takes_it(home, run, script):

@@ -129,7 +129,7 @@ def by_flag(lines: Iterable[Sequence[str]]) -> dict[str, list[int]]:
 
 
 def saved_flags(run: RunDir) -> Flags | None:
-    """Read what `decode` saved; None of a run that has not, or of an exported model.
+    """Read what `decode` saved, or None; an exported model has the limits alone.
 
     Raises:
         RunDirError: it is damaged.

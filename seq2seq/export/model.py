@@ -16,6 +16,7 @@ from tabulate import tabulate
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config
 from seq2seq.data.prepare import REPORT, TOKENIZERS
+from seq2seq.decoding.flags import SAVED, saved_flags
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.evaluation.test_set import Results, read_results
 from seq2seq.report.of_run import SCORES
@@ -23,6 +24,7 @@ from seq2seq.run.checkpoints import directory_of
 from seq2seq.run.checksums import read_checksummed, read_directory
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
+from seq2seq.run.jsonable import to_json
 from seq2seq.run.models import NamedRun
 from seq2seq.run.naming import CONFIG
 from seq2seq.run.reading import expected
@@ -50,6 +52,8 @@ def save(named: NamedRun, out: RunDir, license_name: str | None) -> None:
     name = directory_of(out, model.update).relative_to(out.root).as_posix()
     tokenizers = read_directory(run.path(TOKENIZERS))
     fill(out, public_config(cfg), tokenizers, name, pack(weights))
+    if (flags := saved_flags(run)) is not None:  # the limits, without the lines of the test set
+        out.write_json(SAVED, to_json(replace(flags, lines={})))
 
     size = sum(weight.numel() for weight in weights.values())
     # The saved scores are those of the best weights.
