@@ -1,9 +1,11 @@
 """The wheel, in an environment of its own and in a directory without the repository."""
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
+from pathlib import Path
 
 import pytest
 from runs import ROOT, environment
@@ -20,10 +22,22 @@ COMMANDS = {
 }
 
 
+def image_source(to: Path) -> Path:
+    """Copy what `.dockerignore` lets into an image, which has to suffice to build the wheel."""
+    to.mkdir()
+    for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines():
+        if line.startswith("!"):
+            source = ROOT / line[1:]
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, to / source.name)
+    return to
+
+
 def test_an_installed_wheel_trains_decodes_scores_reports_and_verifies(tmp_path):
     pytest.importorskip("hatchling", reason="builds the wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    source = image_source(tmp_path / "source")
+    subprocess.run(build, cwd=source, check=True, capture_output=True)
     [wheel] = tmp_path.glob("*.whl")
     # An environment with the wheel, and the dependencies of this process but not this checkout.
     venv.create(tmp_path / "env", with_pip=True)
