@@ -17,6 +17,7 @@ from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config
 from seq2seq.data.prepare import REPORT, TOKENIZERS
 from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.decoding.shortlist import copy_shortlist
 from seq2seq.evaluation.test_set import Results, read_results
 from seq2seq.report.of_run import SCORES
 from seq2seq.run.checkpoints import directory_of
@@ -50,6 +51,7 @@ def save(named: NamedRun, out: RunDir, license_name: str | None) -> None:
     name = directory_of(out, model.update).relative_to(out.root).as_posix()
     tokenizers = read_directory(run.path(TOKENIZERS))
     fill(out, public_config(cfg), tokenizers, name, pack(weights))
+    copy_shortlist(run, out)
 
     size = sum(weight.numel() for weight in weights.values())
     # The saved scores are those of the best weights.

@@ -7,7 +7,7 @@ values of a Transformer. B sentences of K hypotheses are R = B K rows, the first
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -68,6 +68,20 @@ class Prediction(Protocol):
             forbidden: Ids that must not be returned.
             eos: Id of the end symbol.
             too_early: (R,) bool, True where the end symbol is forbidden, too.
+        """
+
+
+@runtime_checkable
+class SearchesLists(Protocol):
+    """A `Prediction` that computes the logits of some words without those of the others."""
+
+    def best_listed(
+        self, lists: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
+    ) -> Best:
+        """Return the best among the words in the lists (B, N), one of each sentence, ascending.
+
+        Probabilities are normalised over the list. The other arguments are those of
+        `Prediction.best`.
         """
 
 
