@@ -41,7 +41,8 @@ class Counts:
         """Return the sum of two."""
         both = np.concatenate([self.keys, other.keys])
         keys, places = np.unique(both, return_inverse=True)
-        return Counts(keys, np.bincount(places, np.concatenate([self.counts, other.counts])))
+        counts = np.concatenate([self.counts, other.counts])
+        return Counts(keys, np.bincount(places, counts).astype(np.float64))
 
 
 def lexicon(pairs: Iterable[Pair], num_src: int, num_tgt: int, most: int) -> Lexicon:
@@ -77,7 +78,7 @@ def expected_counts(pairs: Sequence[Pair], num_tgt: int) -> Counts:
     for _ in range(ITERATIONS - 1):
         now = maximize(bitext, now, expect(bitext, now))
     posterior = expect(bitext, now).posterior
-    counts = np.bincount(bitext.entries, posterior, minlength=len(now.t))
+    counts = np.bincount(bitext.entries, posterior, minlength=len(now.t)).astype(np.float64)
     seen = (bitext.lexicon_src > 0) & (counts > 0)  # 0 is the null word
     return Counts(bitext.lexicon_src[seen] * num_tgt + bitext.lexicon_tgt[seen], counts[seen])
 

@@ -58,22 +58,22 @@ def shortlist_of(
     limit = 8 * num_src * SUGGESTED + 4 * num_tgt + (1 << 16)
     path, files = directory / FILE, read_directory(directory, limit)
     tensors = unpack(files.get(FILE), path)
-    shapes = {"order": (num_tgt,)}
-    shapes |= dict.fromkeys(("words", "probabilities"), (num_src, SUGGESTED))
-    kinds = {name: (tuple(x.shape), x.dtype.is_floating_point) for name, x in tensors.items()}
-    if kinds != {name: (shape, name == "probabilities") for name, shape in shapes.items()}:
+    table = num_src, SUGGESTED
+    kinds = {"order": ([num_tgt], torch.int32)}
+    kinds |= {"words": ([*table], torch.int32), "probabilities": ([*table], torch.float32)}
+    if {name: ([*x.shape], x.dtype) for name, x in tensors.items()} != kinds:
         raise RunDirError(path, "does not fit the vocabularies", _FIX)
-    order, words, probabilities = (tensors[name] for name in shapes)
-    if not _is_valid(order.long(), words.long(), probabilities.float()):
+    order, words, probabilities = (tensors[name] for name in kinds)
+    if not _are_valid(order, words, probabilities):
         raise RunDirError(path, "has ids or probabilities that are out of range", _FIX)
-    return Shortlist.of(size, order.long(), words.long(), probabilities.float())
+    return Shortlist.of(size, order.long(), words.long(), probabilities)
 
 
-def _is_valid(order: Tensor, words: Tensor, probabilities: Tensor) -> bool:
+def _are_valid(order: Tensor, words: Tensor, probabilities: Tensor) -> bool:
     num_tgt = len(order)
     inside = bool(((words >= 0) & (words < num_tgt)).all())
     shares = bool(((probabilities >= 0) & (probabilities <= 1)).all())  # False for NaN
-    return inside and shares and torch.equal(order.sort().values, torch.arange(num_tgt))
+    return inside and shares and order.sort().values.tolist() == [*range(num_tgt)]
 
 
 def copy_shortlist(run: RunDir, out: RunDir) -> None:
@@ -93,7 +93,8 @@ def _make(run: RunDir, tokenizers: tuple[Tokenizer, Tokenizer]) -> None:
         raise RunDirError(run.path(DIRECTORY), what, fix)
     pairs = load_pairs(run, "train", tokenizers)
     count = min(len(pairs.src), MOST_PAIRS)
-    found = lexicon(_some(pairs, count), *map(len, tokenizers), SUGGESTED)
+    num_src, num_tgt = map(len, tokenizers)
+    found = lexicon(_some(pairs, count), num_src, num_tgt, SUGGESTED)
     tensors = {
         "order": torch.from_numpy(_by_frequency(pairs.tgt.counts())),
         "words": torch.from_numpy(found.words),
@@ -103,7 +104,9 @@ def _make(run: RunDir, tokenizers: tuple[Tokenizer, Tokenizer]) -> None:
     run.commit_directory(DIRECTORY, {FILE: pack(tensors)}, about)
     seconds = time.perf_counter() - begun
     where = run.path(DIRECTORY)
-    log.info("made the shortlist in %.1f s, of %s training pairs: %s", seconds, f"{count:,}", where)
+    log.warning(
+        "made the shortlist in %.1f s, of %s training pairs: %s", seconds, f"{count:,}", where
+    )
 
 
 def _some(pairs: TokenizedPairs, count: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:

@@ -149,7 +149,7 @@ class FusedPrediction:
     def best_listed(
         self, lists: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
     ) -> Best:
-        """See `SearchesLists`; always in the dtype of the weights."""
+        """See `Prediction`; always in the dtype of the weights."""
         limits: dict[str, Any] = {"forbidden": forbidden, "eos": eos, "too_early": too_early}
         values, words, log_sum = self.search.engine.best_listed(self.t, lists, count, **limits)
         return Best(values - log_sum, words)

@@ -7,7 +7,7 @@ values of a Transformer. B sentences of K hypotheses are R = B K rows, the first
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -51,7 +51,12 @@ class Best:
 
 
 class Prediction(Protocol):
-    """A model's distribution over the next word of each row."""
+    """A model's distribution over the next word of each row.
+
+    One that can compute the logits of some words without the others' also has
+    `best_listed(lists, count, *, forbidden, eos, too_early)`, which returns the best among the
+    words in ascending lists (B, N), one of each sentence, normalised over the list.
+    """
 
     @property
     def alpha(self) -> Tensor:
@@ -68,20 +73,6 @@ class Prediction(Protocol):
             forbidden: Ids that must not be returned.
             eos: Id of the end symbol.
             too_early: (R,) bool, True where the end symbol is forbidden, too.
-        """
-
-
-@runtime_checkable
-class SearchesLists(Protocol):
-    """A `Prediction` that computes the logits of some words without those of the others."""
-
-    def best_listed(
-        self, lists: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-    ) -> Best:
-        """Return the best among the words in the lists (B, N), one of each sentence, ascending.
-
-        Probabilities are normalised over the list. The other arguments are those of
-        `Prediction.best`.
         """
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.model.output import largest, log_softmax
-from seq2seq.model.protocols import Best, Prediction, SearchesLists, State, Stepper
+from seq2seq.model.protocols import Best, Prediction, State, Stepper
 
 _LOWEST = torch.iinfo(torch.int64).min
 
@@ -35,7 +35,8 @@ class Shortlist:
 
         Args:
             size: N, less than K_y.
-            order: (K_y,) all target words, the most frequent first; a quarter of N are in every list.
+            order: (K_y,) all target words, those of every list first (a quarter of N), then by
+                frequency.
             words: (K_x, k) those that a source word suggests.
             probabilities: (K_x, k) float32, theirs, from 0 to 1.
         """
@@ -46,7 +47,8 @@ class Shortlist:
         ranks[order] = torch.where(always, torch.iinfo(torch.int64).max - places, -1 - places)
         # The bits of floats that are not negative are in the order of their values.
         bits = probabilities.contiguous().view(torch.int32).long()
-        return cls(size, ranks, words.long(), (bits << 32) + num_words - words.long())
+        gains = (bits << 32) + num_words - words
+        return cls(size, ranks, words, gains.masked_fill(probabilities == 0, _LOWEST))
 
     def to(self, device: torch.device) -> "Shortlist":
         """Return the same on a device."""
@@ -113,8 +115,9 @@ class ShortlistPrediction:
     def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
         """See `Prediction.best`."""
         limits: dict[str, Any] = {"forbidden": forbidden, "eos": eos, "too_early": too_early}
-        if isinstance(self.inner, SearchesLists):
-            return self.inner.best_listed(self.lists, count, **limits)
+        if (best := getattr(self.inner, "best_listed", None)) is not None:
+            found: Best = best(self.lists, count, **limits)
+            return found
         log_p = self.inner.log_probs()
         rows = self.lists.repeat_interleave(len(log_p) // len(self.lists), dim=0)
         values, words, log_sum = best_listed(log_p.gather(1, rows), rows, count, **limits)

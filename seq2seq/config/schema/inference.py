@@ -95,13 +95,11 @@ class DecodeConfig:
         for name in (name for name, given in cuts.items() if given and not self.sample):
             unused = f"decode.{name} needs sampling"
             raise ConfigError("config", unused, "Add decode.sample=true.")
-        searching = ("no_repeat_ngram", self.no_repeat_ngram), ("shortlist", self.shortlist)
-        searching += (("beam_groups", self.beam_groups > 1),)
-        if self.sample and (keys := [key for key, given in searching if given]):
-            key = keys[0]
-            raise ConfigError(
-                "config", f"decode.{key} is for beam search", "Leave decode.sample out."
-            )
+        searching = {"no_repeat_ngram": self.no_repeat_ngram, "shortlist": self.shortlist}
+        searching |= {"beam_groups": self.beam_groups > 1}
+        for key in (key for key, given in searching.items() if given and self.sample):
+            what = f"decode.{key} is for beam search"
+            raise ConfigError("config", what, "Leave decode.sample out.")
         if self.shortlist is not None and config.data.placeholders:
             what = "decode.shortlist does not go with data.placeholders"
             raise ConfigError("config", what, "Use decode.shortlist=null.")
