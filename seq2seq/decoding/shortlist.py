@@ -33,7 +33,7 @@ SUGGESTED = 100
 MOST_PAIRS = 200_000
 """Training pairs that the lexicon is made of, evenly spread."""
 
-_FIX = f"Delete {DIRECTORY}/: a run that has its training pairs makes it again."
+_MAKE_AGAIN = "Delete shortlist/: a run that has its training pairs makes it again."
 
 
 def shortlist_of(
@@ -54,7 +54,7 @@ def shortlist_of(
         _make(run, tokenizers)
     about = read_manifest(directory / MANIFEST).get("about")
     if about != {TOKENIZERS: entries_of(run.path(TOKENIZERS) / MANIFEST)}:
-        raise RunDirError(directory, "is of other vocabularies", _FIX)
+        raise RunDirError(directory, "is of other vocabularies", _MAKE_AGAIN)
     limit = 8 * num_src * SUGGESTED + 4 * num_tgt + (1 << 16)
     path, files = directory / FILE, read_directory(directory, limit)
     tensors = unpack(files.get(FILE), path)
@@ -62,10 +62,10 @@ def shortlist_of(
     kinds = {"order": ([num_tgt], torch.int32)}
     kinds |= {"words": ([*table], torch.int32), "probabilities": ([*table], torch.float32)}
     if {name: ([*x.shape], x.dtype) for name, x in tensors.items()} != kinds:
-        raise RunDirError(path, "does not fit the vocabularies", _FIX)
+        raise RunDirError(path, "does not fit the vocabularies", _MAKE_AGAIN)
     order, words, probabilities = (tensors[name] for name in kinds)
     if not _are_valid(order, words, probabilities):
-        raise RunDirError(path, "has ids or probabilities that are out of range", _FIX)
+        raise RunDirError(path, "has ids or probabilities that are out of range", _MAKE_AGAIN)
     return Shortlist.of(size, order.long(), words.long(), probabilities)
 
 
@@ -89,7 +89,7 @@ def _make(run: RunDir, tokenizers: tuple[Tokenizer, Tokenizer]) -> None:
     begun = time.perf_counter()
     if not run.path("tokens").exists():
         what = "missing, and so are the training pairs that it is made of"
-        fix = f"Decode the run that the model is from with decode.shortlist; copy its {DIRECTORY}/."
+        fix = "Decode the run that the model is from with decode.shortlist; copy its shortlist/."
         raise RunDirError(run.path(DIRECTORY), what, fix)
     pairs = load_pairs(run, "train", tokenizers)
     count = min(len(pairs.src), MOST_PAIRS)
