@@ -85,6 +85,12 @@ def test_the_lexicon_is_that_of_loops(seed, blocks, monkeypatch):
     assert not found.probabilities[0].any()  # the null word suggests nothing
 
 
+def test_equally_probable_words_ascend():
+    found = lexicon([([1], [5, 3, 4])], 2, 8, 2)
+    assert found.words[1].tolist() == [3, 4]
+    assert found.probabilities[1] == pytest.approx([1 / 3, 1 / 3])
+
+
 # The lists ---------------------------------------------------------------------------------------
 
 
@@ -169,14 +175,16 @@ def test_a_wide_beam_finds_what_exhaustion_of_the_list_finds(name):
     vocab, size, bound = 9, 4, 3
     model = build(5, vocab=vocab, **changes)
     exact = deepcopy(model)
-    rules = replace(RULES, beam_size=100, min_ratio=0.0, max_ratio=bound / 2, forbidden=(PAD, 5))
     shortlist, _ = random_shortlist(2, size, vocab)
     sources = random_sources(4, [2, 2, 2], vocab)
     lists = shortlist.lists(torch.tensor(sources), torch.ones(3, 2, dtype=torch.bool)).tolist()
     assert len({*map(tuple, lists)}) > 1
+    never = lists[0][-1]  # counts in the sum, and is not written
+    forbidden = (PAD, never)
+    rules = replace(RULES, beam_size=100, min_ratio=0.0, max_ratio=bound / 2, forbidden=forbidden)
     found = search(ShortlistStepper(make(model), shortlist), sources, rules)
     for source, words, hypotheses in zip(sources, lists, found, strict=True):
-        others = [word for word in words if word not in (EOS, 5)]
+        others = [word for word in words if word not in (EOS, never)]
         targets = [
             (*target, EOS)
             for length in range(bound)
