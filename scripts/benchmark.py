@@ -42,7 +42,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--members", help="members: PRESET KEY=VALUE ...; PRESET ... (default: all)"
     )
-    parser.add_argument("--ways", help="backend and precision (default: fused fp32,fused bf16)")
+    parser.add_argument(
+        "--ways",
+        help="backend, precision and, to decode, settings, such as fused bf16 shortlist=300 "
+        "(default: fused fp32,fused bf16)",
+    )
     parser.add_argument("--batch", type=int, default=80, help="sentences")
     parser.add_argument("--updates", type=int, default=6, help="train, members: a round")
     parser.add_argument("--rounds", type=int, default=5)
@@ -220,7 +224,7 @@ def peer(args: argparse.Namespace, size: "Size", field: str) -> Callable[[], flo
 
 
 def decode(args: argparse.Namespace) -> list[Row]:
-    """Time the translation of a run's test set for each beam size, backend and precision."""
+    """Time the translation of a run's test set for each beam size and way."""
     from bench import interleaved, timed
     from seq2seq.config.compose import load_run_config
     from seq2seq.config.schema import Backend
@@ -235,9 +239,9 @@ def decode(args: argparse.Namespace) -> list[Row]:
     found: dict[tuple[str, str], list[Any]] = {}  # the last translations of each case
 
     def contestant(beam: str, way: str) -> Callable[[], float]:
-        backend, precision = way.split()
-        settings = {"beam_size": beam, "precision": precision, "n_best": 1}
-        overrides = [f"decode.{key}={value}" for key, value in settings.items()]
+        backend, precision, *changes = way.split()
+        settings = [f"beam_size={beam}", f"precision={precision}", "n_best=1", *changes]
+        overrides = [f"decode.{setting}" for setting in settings]
         cfg = load_run_config(run.checked("config.yaml"), overrides)
         cfg = replace(cfg, model=replace(cfg.model, backend=Backend[backend]))
         model = Pretrained(run, cfg)
@@ -257,7 +261,10 @@ def decode(args: argparse.Namespace) -> list[Row]:
         pieces = sum(len(translation.candidates[0].tokens) for translation in found[case])
         row = {"beam": int(case[0]), "way": case[1]} | figures(rate, "sentences/s")
         row["pieces/s"] = round(median(rate) * pieces / len(texts), 1)
-        rows.append(row | {"BLEU": round(bleu(texts, references, *language), 2)})
+        row["BLEU"] = round(bleu(texts, references, *language), 2)
+        first = found[case[0], cases[0][1]]
+        changed = sum(x.text != y.text for x, y in zip(found[case], first, strict=True))
+        rows.append(row | {"changed lines": f"{changed / len(texts):.1%}"})
     return rows
 
 

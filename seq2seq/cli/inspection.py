@@ -11,6 +11,7 @@ from pathlib import Path
 
 from seq2seq.config.compose import load_run_config
 from seq2seq.data.prepare import REPORT, TOKENIZERS
+from seq2seq.decoding.shortlist import DIRECTORY as SHORTLIST
 from seq2seq.run.checkpoints import BEST, directory_of, updates
 from seq2seq.run.checksums import (
     CHECKSUMS,
@@ -61,7 +62,7 @@ def _checks(run: RunDir) -> Iterator[tuple[Path, Callable[[], object]]]:
             yield path, partial(read_checksummed, path)
     for record in map(run.path, RECORDS):
         yield from _listed(record)
-    for manifest in (run.path(name) / MANIFEST for name in (TOKENIZERS, ORIGIN)):
+    for manifest in (run.path(name) / MANIFEST for name in (TOKENIZERS, ORIGIN, SHORTLIST)):
         if manifest.parent.exists():
             yield manifest, partial(entries_of, manifest)
             yield from _listed(manifest)

@@ -85,6 +85,9 @@ class ConstraintBuilder:
         if asks and self._cfg.sample:
             sampled = "sampling supports no prefix and no word constraints"
             raise DataError(where, sampled, "Leave decode.sample out.")
+        if asks and self._cfg.shortlist is not None:
+            listed = "decode.shortlist supports no prefix and no word constraints"
+            raise DataError(where, listed, "Leave decode.shortlist out.")
         if self._cfg.beam_groups > 1 and request.required:
             both = "required words and decode.beam_groups cannot be combined"
             raise DataError(where, both, "Leave one of them out.")

@@ -22,6 +22,7 @@ from seq2seq.decoding.flags import FIXED, Measures, flagged, measures, saved_fla
 from seq2seq.decoding.forced import TextPair, force
 from seq2seq.decoding.processes import in_processes
 from seq2seq.decoding.request import Request
+from seq2seq.decoding.shortlist import shortlist_of
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.model import EncoderDecoder, build_model
@@ -63,7 +64,9 @@ class Pretrained:
         self.tokenizers = load_tokenizers(run, config)
         model = outline(config, self.tokenizers)
         self.update = load_weights(run, model, selector)
-        self.model: Decodable = model.to(pick_device(config.device)).eval()
+        device, shortlist = pick_device(config.device), shortlist_of(run, config, self.tokenizers)
+        self.model: Decodable = model.to(device).eval()
+        self.model.shortlist = shortlist.to(device) if shortlist else None
         self._root = run.root
 
     def join(self, others: Sequence["Pretrained"]) -> None:
@@ -71,7 +74,9 @@ class Pretrained:
         cfg, members = self.config.decode, [self.model, *(other.model for other in others)]
         weights = cfg.weights or [1.0] * len(members)
         mixture = Mixture([w / sum(weights) for w in weights], cfg.ensemble is Mean.log_probs)
-        self.model = Ensemble(members, mixture).eval()
+        ensemble = Ensemble(members, mixture).eval()
+        ensemble.shortlist, self.model.shortlist = self.model.shortlist, None
+        self.model = ensemble
 
     @cached_property
     def limits(self) -> Measures:
@@ -276,8 +281,8 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
         torch.set_num_threads(first.threads)
 
     # Load all members on one device.
-    for config in configs:
-        config.device = first.device
+    for config in configs[1:]:
+        config.device, config.decode.shortlist = first.device, None  # the first one's is used
     pretrained, *others = (
         Pretrained(run, config, each.selector)
         for run, config, each in zip(runs, configs, named, strict=True)

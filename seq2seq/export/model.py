@@ -18,6 +18,7 @@ from seq2seq.config.schema import Config
 from seq2seq.data.prepare import REPORT, TOKENIZERS
 from seq2seq.decoding.flags import SAVED, saved_flags
 from seq2seq.decoding.pretrained import Pretrained
+from seq2seq.decoding.shortlist import copy_shortlist
 from seq2seq.evaluation.test_set import Results, read_results
 from seq2seq.report.of_run import SCORES
 from seq2seq.run.checkpoints import directory_of
@@ -54,6 +55,7 @@ def save(named: NamedRun, out: RunDir, license_name: str | None) -> None:
     fill(out, public_config(cfg), tokenizers, name, pack(weights))
     if (flags := saved_flags(run)) is not None:  # the limits, without the lines of the test set
         out.write_json(SAVED, to_json(replace(flags, lines={})))
+    copy_shortlist(run, out)
 
     size = sum(weight.numel() for weight in weights.values())
     # The saved scores are those of the best weights.

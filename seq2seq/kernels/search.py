@@ -145,6 +145,15 @@ class FusedPrediction:
             return Best(values - log_sum, words)
         return rescored(find, partial(engine.logits_of, self.t), count)
 
+    @without_autocast
+    def best_listed(
+        self, lists: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
+    ) -> Best:
+        """See `Prediction`; always in the dtype of the weights."""
+        limits: dict[str, Any] = {"forbidden": forbidden, "eos": eos, "too_early": too_early}
+        values, words, log_sum = self.search.engine.best_listed(self.t, lists, count, **limits)
+        return Best(values - log_sum, words)
+
 
 def rescored(
     find: Callable[[int], tuple[Tensor, Tensor, Tensor]],

@@ -9,10 +9,17 @@ from torch import Tensor, nn
 from seq2seq.model.backend import Backend
 from seq2seq.model.initialization import Scheme
 from seq2seq.model.protocols import Decoder, Encoder, Followed, Prediction, Probes, State, Stepper
+from seq2seq.model.shortlist import Shortlist, ShortlistStepper
 
 
 class EncoderDecoder(nn.Module):
-    """A `TranslationModel` made of an encoder and a decoder."""
+    """A `TranslationModel` made of an encoder and a decoder.
+
+    Attributes:
+        shortlist: Restricts searches, if there is one; training and forced scoring ignore it.
+    """
+
+    shortlist: Shortlist | None = None
 
     def __init__(self, encoder: Encoder, decoder: Decoder, backend: Backend) -> None:
         super().__init__()
@@ -38,7 +45,8 @@ class EncoderDecoder(nn.Module):
 
         Its matmuls run in the autocast dtype at the time of this call.
         """
-        return self.backend.for_search(self.encoder, self.decoder) or self
+        stepper = self.backend.for_search(self.encoder, self.decoder) or self
+        return stepper if self.shortlist is None else ShortlistStepper(stepper, self.shortlist)
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
         """Run along targets y (B, Ty): each word is predicted from the source and the prefix."""

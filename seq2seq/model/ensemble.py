@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.model.output import LogitsPrediction, log_softmax
 from seq2seq.model.protocols import Followed, Prediction, State, Stepper
+from seq2seq.model.shortlist import Shortlist, ShortlistStepper
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,13 @@ class Mixture:
 
 
 class Ensemble(nn.Module):
-    """A model for search and forced scoring, made of members with the same vocabularies."""
+    """A model for search and forced scoring, made of members with the same vocabularies.
+
+    Attributes:
+        shortlist: Restricts searches, if there is one; members have none.
+    """
+
+    shortlist: Shortlist | None = None
 
     def __init__(self, members: "Sequence[Decodable]", mixture: Mixture) -> None:
         super().__init__()
@@ -53,7 +60,8 @@ class Ensemble(nn.Module):
 
     def for_search(self) -> Stepper:
         """Return a stepper for search; it is valid as long as the weights do not change."""
-        return EnsembleStepper([member.for_search() for member in self.members], self.mixture)
+        stepper = EnsembleStepper([member.for_search() for member in self.members], self.mixture)
+        return stepper if self.shortlist is None else ShortlistStepper(stepper, self.shortlist)
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
         """Run along targets y (B, Ty); `t` (N, K_y) already holds the logits."""

@@ -142,6 +142,7 @@ class ChangedTransformer(EncoderDecoder):
         changed = cast("Decoder", changed_layers(decoder, change))
         super().__init__(model.encoder, changed, model.backend)
         self.inner, self.change, self.training = decoder, change, model.training
+        self.shortlist = model.shortlist
 
     def step(self, y: Tensor, state: TransformerState) -> tuple[Prediction, State]:
         """Predict the word after y (R,)."""

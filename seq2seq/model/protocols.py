@@ -51,7 +51,12 @@ class Best:
 
 
 class Prediction(Protocol):
-    """A model's distribution over the next word of each row."""
+    """A model's distribution over the next word of each row.
+
+    One that can compute the logits of some words without the others' also has
+    `best_listed(lists, count, *, forbidden, eos, too_early)`, which returns the best among the
+    words in ascending lists (B, N), one of each sentence, normalised over the list.
+    """
 
     @property
     def alpha(self) -> Tensor:

@@ -225,7 +225,8 @@ def can_force(model: Pretrained) -> bool:
     """Return whether translations can be made to begin with a text; see `ConstraintBuilder`."""
     source, target = model.tokenizers
     unable = isinstance(source, CarryingTokenizer) or isinstance(target, RightToLeft)
-    return not unable and not model.config.decode.sample
+    decode = model.config.decode
+    return not unable and not decode.sample and decode.shortlist is None
 
 
 def can_change(model: Decodable) -> bool:

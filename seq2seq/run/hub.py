@@ -14,7 +14,7 @@ from seq2seq.run.naming import CONFIG
 
 NAME = re.compile(r"hf:([\w.-]+(?:/[\w.-]+)?)(?:@([\w./-]+))?")
 
-_FILES = (CONFIG, "tokenizers/*", "checkpoints/*/*", "decode/flags.json")
+_FILES = (CONFIG, "tokenizers/*", "checkpoints/*/*", "shortlist/*", "decode/flags.json")
 
 
 @functools.cache

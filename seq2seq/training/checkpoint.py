@@ -261,16 +261,16 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
     files = read_directory(path, _size_limit(state.model))
     check_origins(run, path)
     parameters = dict(state.model.named_parameters())
-    _fill(parameters, _unpack(files.get(MODEL), path / MODEL), path / MODEL)
+    _fill(parameters, unpack(files.get(MODEL), path / MODEL), path / MODEL)
     if state.average is not None:
-        _fill(state.average.weights, _unpack(files.get(AVERAGE), path / AVERAGE), path / AVERAGE)
+        _fill(state.average.weights, unpack(files.get(AVERAGE), path / AVERAGE), path / AVERAGE)
 
     # The optimizer has no state yet. Its expected tensors follow from the saved names, in the order
     # of its groups; frozen weights have none.
     names = {parameter: name for name, parameter in parameters.items()}
     groups = state.optimizer.state_dict()["param_groups"]
     updated = {names[p]: p for group in state.optimizer.param_groups for p in group["params"]}
-    saved = _unpack(files.get(OPTIMIZER), path / OPTIMIZER)
+    saved = unpack(files.get(OPTIMIZER), path / OPTIMIZER)
     kinds = {name.rpartition("/")[2] for name in saved}  # step, and one or two moments
     expected = {
         f"{name}/{kind}": torch.zeros(()) if kind == "step" else parameter
@@ -310,7 +310,7 @@ def load_weights(run: RunDir, model: nn.Module, selector: str | None = None) -> 
     saved: dict[str, Tensor] = {}
     for path, data in chosen:
         check_origins(run, path.parent)
-        own = _unpack(data, path)
+        own = unpack(data, path)
         _check(expected, own, path)
         saved = {name: saved[name] + own[name].double() for name in saved} or own
     if count > 1:
@@ -330,7 +330,7 @@ def load_some(path: Path, model: nn.Module) -> None:
     Raises:
         RunDirError: the file is damaged, or the weights do not fit.
     """
-    saved = _unpack(read_directory(path, _size_limit(model)).get(MODEL), path / MODEL)
+    saved = unpack(read_directory(path, _size_limit(model)).get(MODEL), path / MODEL)
     own = dict(model.named_parameters())
     for name in saved.keys() & own.keys():
         more = len(own[name]) - len(saved[name]) if saved[name].dim() else 0
@@ -397,7 +397,12 @@ def _read_progress(data: bytes, where: Path) -> Progress:
     return progress
 
 
-def _unpack(data: bytes | None, path: Path) -> dict[str, Tensor]:
+def unpack(data: bytes | None, path: Path) -> dict[str, Tensor]:
+    """Return the tensors in the bytes of a safetensors file; `path` is for errors.
+
+    Raises:
+        RunDirError: there are none, or they are damaged.
+    """
     if data is None:
         raise RunDirError(path, "missing", RESTORE)
     try:

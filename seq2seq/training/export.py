@@ -12,7 +12,8 @@ from typing import Any
 
 from seq2seq.config.compose import to_yaml
 from seq2seq.config.schema import Config, InitConfig
-from seq2seq.data.prepare import TOKENIZERS
+from seq2seq.data.prepare import TOKENIZERS, load_tokenizers
+from seq2seq.decoding.shortlist import copy_shortlist, shortlist_of
 from seq2seq.run.checksums import read_directory, verify_directory
 from seq2seq.run.directory import RunDir
 from seq2seq.training.checkpoint import best_weights, origins
@@ -45,6 +46,8 @@ def export(run: RunDir, cfg: Config) -> Path:
         return run.path(MODEL)
     with run.replace_tree(MODEL) as model:
         fill(model, config, read_directory(run.path(TOKENIZERS)), name, weights)
+        shortlist_of(run, cfg, load_tokenizers(run, cfg))  # made if the model is to have one
+        copy_shortlist(run, model)
     log.info("exported %s", run.path(MODEL))
     return run.path(MODEL)
 

@@ -57,6 +57,9 @@ class DecodeConfig:
     # `bf16` is faster where the hardware supports it, and has 8 bits of precision. Probabilities of
     # the chosen words are computed in float32.
     precision: Precision = Precision.fp32
+    # Search among this many target words, chosen for each sentence by its source words; null: among
+    # all. Probabilities are normalised over them. Training validates among all.
+    shortlist: int | None = at_least(10, default=None)
     # Longer sources, and those above 131,072 characters, are cut with a warning; so are given
     # translations in forced decoding.
     max_source_tokens: int = number(1, 100_000, default=500)
@@ -80,7 +83,7 @@ class DecodeConfig:
     # Weights of its members, in order; null weights them equally. Only ratios matter.
     weights: list[float] | None = None
 
-    def check(self, _config: Any) -> None:
+    def check(self, config: Any) -> None:
         """Check that the settings of search, sampling and ensembles are compatible."""
         if self.n_best > self.beam_size and not self.sample:
             what = f"decode.n_best={self.n_best} is above decode.beam_size={self.beam_size}"
@@ -92,11 +95,14 @@ class DecodeConfig:
         for name in (name for name, given in cuts.items() if given and not self.sample):
             unused = f"decode.{name} needs sampling"
             raise ConfigError("config", unused, "Add decode.sample=true.")
-        if self.sample and (self.no_repeat_ngram or self.beam_groups > 1):
-            key = "no_repeat_ngram" if self.no_repeat_ngram else "beam_groups"
-            raise ConfigError(
-                "config", f"decode.{key} is for beam search", "Leave decode.sample out."
-            )
+        searching = {"no_repeat_ngram": self.no_repeat_ngram, "shortlist": self.shortlist}
+        searching |= {"beam_groups": self.beam_groups > 1}
+        for key in (key for key, given in searching.items() if given and self.sample):
+            what = f"decode.{key} is for beam search"
+            raise ConfigError("config", what, "Leave decode.sample out.")
+        if self.shortlist is not None and config.data.placeholders:
+            what = "decode.shortlist does not go with data.placeholders"
+            raise ConfigError("config", what, "Use decode.shortlist=null.")
         if (self.beam_groups > 1) != (self.diversity > 0):
             what = f"decode.beam_groups={self.beam_groups} and decode.diversity={self.diversity:g}"
             alone = "Set both or none, as in decode.beam_groups=4 decode.diversity=0.5."

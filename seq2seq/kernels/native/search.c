@@ -156,6 +156,73 @@ void best_words(const float *t, const void *W, int bf16, const float *bias,
     }
 }
 
+/* Words of a list that are multiplied together. */
+#define LISTED 4
+
+/* Products of t (l) with LISTED rows of a weight; their sums have the same order for any row. */
+static void products(const float *t, const float *const w[LISTED], size l, float *found)
+{
+    const float *a = w[0], *b = w[1], *c = w[2], *d = w[3];
+    float of_a = 0.0f, of_b = 0.0f, of_c = 0.0f, of_d = 0.0f;
+#pragma omp simd reduction(+ : of_a, of_b, of_c, of_d)
+    for (size k = 0; k < l; k++) {
+        of_a += t[k] * a[k];
+        of_b += t[k] * b[k];
+        of_c += t[k] * c[k];
+        of_d += t[k] * d[k];
+    }
+    found[0] = of_a, found[1] = of_b, found[2] = of_c, found[3] = of_d;
+}
+
+/* `best_words` in float32 among the N words of a list for each sentence, of `times` rows each.
+ *
+ * lists (sentences, N); weight (K, l). A row gets the same bytes whatever other rows there are.
+ */
+void best_listed(const float *t, const float *weight, const float *bias, const int64_t *lists,
+                 const uint8_t *blocked, size eos, const uint8_t *too_early, float *values,
+                 int64_t *words, float *log_sums, size sentences, size times, size l, size N,
+                 size count)
+{
+    size width = rounded(N, LISTED);
+#pragma omp parallel
+    {
+        float *logits = malloc(times * width * sizeof *logits);
+        if (!logits)
+            abort();
+#pragma omp for schedule(dynamic, 1)
+        for (size sentence = 0; sentence < sentences; sentence++) {
+            const int64_t *list = lists + sentence * N;
+            for (size at = 0; at < N; at += LISTED) {
+                const float *w[LISTED];
+                for (size i = 0; i < LISTED; i++)
+                    w[i] = weight + list[at + i < N ? at + i : N - 1] * l;
+                for (size row = 0; row < times; row++)
+                    products(t + (sentence * times + row) * l, w, l, logits + row * width + at);
+            }
+            for (size i = 0; i < times; i++) {
+                size row = sentence * times + i;
+                float top = -INFINITY, sum = 0.0f, *logit = logits + i * width;
+                for (size k = 0; bias && k < N; k++)
+                    logit[k] += bias[list[k]];
+#pragma omp simd reduction(max : top)
+                for (size k = 0; k < N; k++)
+                    top = logit[k] > top ? logit[k] : top;
+#pragma omp simd reduction(+ : sum)
+                for (size k = 0; k < N; k++)
+                    sum += exponential(logit[k] - top);
+                log_sums[row] = top + logf(sum);
+                for (size k = 0; k < N; k++)
+                    if (blocked[list[k]] || (too_early[row] && list[k] == eos))
+                        logit[k] = -INFINITY;
+                largest(logit, N, count, values + row * count, words + row * count);
+                for (size k = 0; k < count; k++)
+                    words[row * count + k] = list[words[row * count + k]];
+            }
+        }
+        free(logits);
+    }
+}
+
 /* Logits of `count` words of each row: t (rows, l) times rows of the weight (K, l), plus bias. */
 void logits_of(const float *t, const float *weight, const float *bias, const int64_t *words,
                float *logits, size rows, size count, size l)

@@ -73,6 +73,31 @@ class NativeSearch:
         )
         return values, words, log_sums
 
+    def best_listed(
+        self,
+        t: Tensor,
+        lists: Tensor,
+        count: int,
+        *,
+        forbidden: Tensor,
+        eos: int,
+        too_early: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same as `best`, of the words in the lists (B, N), one of each sentence."""
+        (rows, num_units), (sentences, size) = t.shape, lists.shape
+        count = min(count, size)
+        values, words = t.new_empty(rows, count), lists.new_empty(rows, count)
+        log_sums = t.new_empty(rows, 1)
+        blocked = torch.zeros(len(self.last.weight), dtype=torch.uint8)
+        blocked[forbidden] = 1
+        self.library(
+            "best_listed",
+            *(t.contiguous(), self.last.weight, self.last.bias, lists.contiguous()),
+            *(blocked, eos, too_early.contiguous(), values, words, log_sums),
+            *(sentences, rows // sentences, num_units, size, count),
+        )
+        return values, words, log_sums
+
     def logits_of(self, t: Tensor, words: Tensor) -> Tensor:
         """Return the logits of words (R, k) in float32, given t (R, l)."""
         found, (rows, count) = t.new_empty(words.shape), words.shape

@@ -1,0 +1,144 @@
+"""Search among a short list of target words for each sentence, chosen by its source words.
+
+A list depends on its sentence alone, so translations do not depend on the batch. Probabilities are
+normalised over the list: p(y) / sum of p over its words.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seq2seq.model.output import largest, log_softmax
+from seq2seq.model.protocols import Best, Prediction, State, Stepper
+
+_LOWEST = torch.iinfo(torch.int64).min
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Chooses the words of each sentence by their ranks.
+
+    The most frequent words are in every list. Then come the words with the largest probability
+    given any source word and, if there are not enough, the next frequent ones.
+    """
+
+    size: int  # N, fewer than K_y
+    ranks: Tensor  # (K_y,) int64  of words that no source word suggests; a larger one is better
+    words: Tensor  # (K_x, k) int64  the words that a source word suggests
+    gains: Tensor  # (K_x, k) int64  their ranks then
+
+    @classmethod
+    def of(cls, size: int, order: Tensor, words: Tensor, probabilities: Tensor) -> "Shortlist":
+        """Make a shortlist; equal probabilities are ordered by id.
+
+        Args:
+            size: N, less than K_y.
+            order: (K_y,) all target words, those of every list first (a quarter of N), then by
+                frequency.
+            words: (K_x, k) those that a source word suggests.
+            probabilities: (K_x, k) float32, theirs, from 0 to 1.
+        """
+        num_words = len(order)
+        places = torch.arange(num_words)
+        always = places < size // 4
+        ranks = torch.empty(num_words, dtype=torch.int64)
+        ranks[order] = torch.where(always, torch.iinfo(torch.int64).max - places, -1 - places)
+        # The bits of floats that are not negative are in the order of their values.
+        bits = probabilities.contiguous().view(torch.int32).long()
+        gains = (bits << 32) + num_words - words
+        return cls(size, ranks, words, gains.masked_fill(probabilities == 0, _LOWEST))
+
+    def to(self, device: torch.device) -> "Shortlist":
+        """Return the same on a device."""
+        moved = (x.to(device) for x in (self.ranks, self.words, self.gains))
+        return Shortlist(self.size, *moved)
+
+    def lists(self, src: Tensor, mask: Tensor) -> Tensor:
+        """Return the ids (B, N), ascending, for each sentence of source ids (B, Tx)."""
+        gains = self.gains[src].masked_fill(~mask[..., None], _LOWEST)
+        ranks = self.ranks.expand(len(src), -1).clone()
+        ranks.scatter_reduce_(1, self.words[src].flatten(1), gains.flatten(1), "amax")
+        return ranks.topk(self.size, dim=-1).indices.sort(dim=-1).values
+
+
+@dataclass(frozen=True)
+class ShortlistState:
+    """The state of the inner stepper, with the lists of the sentences."""
+
+    inner: State
+    lists: Tensor  # (B, N)
+
+    def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "ShortlistState":
+        """See `State.select`."""
+        own = self.lists if len(sentences) == len(self.lists) else self.lists[sentences]
+        return ShortlistState(self.inner.select(sentences, slots, rows), own)
+
+
+@dataclass(frozen=True)
+class ShortlistStepper:
+    """A `Stepper` whose predictions are restricted to the lists of a shortlist."""
+
+    inner: Stepper
+    shortlist: Shortlist
+
+    def begin(self, src: Tensor, mask: Tensor) -> ShortlistState:
+        """Read source ids (B, Tx); the state has one hypothesis per sentence."""
+        return ShortlistState(self.inner.begin(src, mask), self.shortlist.lists(src, mask))
+
+    def step(self, y: Tensor, state: Any) -> tuple["ShortlistPrediction", ShortlistState]:
+        """Predict the word after y (R,)."""
+        prediction, inner = self.inner.step(y, state.inner)
+        return ShortlistPrediction(prediction, state.lists), replace(state, inner=inner)
+
+
+@dataclass(frozen=True)
+class ShortlistPrediction:
+    """A `Prediction` in which words outside the list of their sentence have no probability."""
+
+    inner: Prediction
+    lists: Tensor  # (B, N)
+
+    @property
+    def alpha(self) -> Tensor:
+        """Attention (R, Tx)."""
+        return self.inner.alpha
+
+    def log_probs(self) -> Tensor:
+        """Return log p of every word (R, K_y)."""
+        log_p = self.inner.log_probs()
+        words = self.lists.repeat_interleave(len(log_p) // len(self.lists), dim=0)
+        listed = log_softmax(log_p.gather(1, words))
+        return torch.full_like(log_p, -torch.inf).scatter_(1, words, listed)
+
+    def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
+        """See `Prediction.best`."""
+        limits: dict[str, Any] = {"forbidden": forbidden, "eos": eos, "too_early": too_early}
+        if (best := getattr(self.inner, "best_listed", None)) is not None:
+            found: Best = best(self.lists, count, **limits)
+            return found
+        log_p = self.inner.log_probs()
+        rows = self.lists.repeat_interleave(len(log_p) // len(self.lists), dim=0)
+        values, words, log_sum = best_listed(log_p.gather(1, rows), rows, count, **limits)
+        return Best(values - log_sum, words)
+
+
+def best_listed(
+    logits: Tensor, lists: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits and ids of the best words (R, count), and the log-sum-exps (R, 1).
+
+    Args:
+        logits: (R, N) of listed words.
+        lists: (R, N) their ids.
+        count: Number of words per row, capped at N.
+        forbidden: See `Prediction.best`.
+        eos: See `Prediction.best`.
+        too_early: See `Prediction.best`.
+    """
+    logits = logits.float()
+    log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
+    blocked = torch.isin(lists, forbidden) | (lists == eos) & too_early[:, None]
+    values, places = largest(logits.masked_fill(blocked, -torch.inf), min(count, logits.shape[1]))
+    return values, lists.gather(1, places), log_sum
