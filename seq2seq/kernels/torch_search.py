@@ -21,6 +21,7 @@ class SearchWeights:
     n_align: int
     reset_before: bool
     maxout: bool
+    int8: bool = False  # matmuls of search in 8 bits, by C alone
 
 
 @dataclass(frozen=True)

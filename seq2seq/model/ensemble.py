@@ -51,9 +51,10 @@ class Ensemble(nn.Module):
         self.members = cast("Sequence[Decodable]", nn.ModuleList(members))
         self.mixture = mixture
 
-    def for_search(self) -> Stepper:
-        """Return a stepper for search; it is valid as long as the weights do not change."""
-        return EnsembleStepper([member.for_search() for member in self.members], self.mixture)
+    def for_search(self, *, int8: bool = False) -> Stepper:
+        """See `TranslationModel.for_search`."""
+        steppers = [member.for_search(int8=int8) for member in self.members]
+        return EnsembleStepper(steppers, self.mixture)
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
         """Run along targets y (B, Ty); `t` (N, K_y) already holds the logits."""

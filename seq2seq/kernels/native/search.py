@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from seq2seq.kernels.native import int8
 from seq2seq.kernels.native.build import Library
 from seq2seq.kernels.native.loops import NativeInputs
 from seq2seq.kernels.torch_search import SearchWeights
@@ -12,11 +13,20 @@ class NativeSearch:
     """`TorchSearch` in C, for float32 on a CPU."""
 
     def __init__(self, library: Library, weights: SearchWeights) -> None:
-        self.library, self.dtype, self.last = library, weights.dtype, weights.last
+        self.library, self.last = library, weights.last
         self.reset_before, self.maxout = weights.reset_before, weights.maxout
+        import os
+        which = os.environ.get("WHICH","sUW")
+        self.formats = []
+        def pack(letter, weight):
+            if weights.int8 and letter in which:
+                self.formats.append(2)
+                return int8.packed(weight)
+            self.formats.append(int(weights.dtype is torch.bfloat16))
+            return library.packed(weight, weights.dtype)
         self.from_state, self.U, self.W = (
-            library.packed(weight, weights.dtype)
-            for weight in (weights.from_state, weights.U, weights.last.weight)
+            pack(letter, weight)
+            for letter, weight in zip("sUW", (weights.from_state, weights.U, weights.last.weight))
         )
 
     def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> NativeInputs:
@@ -41,7 +51,7 @@ class NativeSearch:
             "predict",
             *(s.contiguous(), self.from_state, word.contiguous(), *shared.keys, shared.v_a),
             *(shared.mask, shared.Ch, shared.sentences, drive, alpha, t, self.maxout),
-            *(self.dtype is torch.bfloat16, rows, slots, Tx, n_align, n, w),
+            *(self.formats[0], rows, slots, Tx, n_align, n, w),
         )
         return t, drive, alpha
 
@@ -52,7 +62,7 @@ class NativeSearch:
         self.library(
             "advance",
             *(s.contiguous(), drive.contiguous(), word.contiguous(), self.U, self.reset_before),
-            *(found, self.dtype is torch.bfloat16, rows, n),
+            *(found, self.formats[1], rows, n),
         )
         return found
 
@@ -67,7 +77,7 @@ class NativeSearch:
         blocked[forbidden] = 1
         self.library(
             "best_words",
-            *(t.contiguous(), self.W, self.dtype is torch.bfloat16, self.last.bias),
+            *(t.contiguous(), self.W, self.formats[2], self.last.bias),
             *(blocked, eos, too_early.contiguous(), values, words, log_sums),
             *(rows, num_units, num_words, count),
         )
