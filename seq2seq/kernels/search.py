@@ -48,8 +48,8 @@ class FusedSearch:
         decoder: In evaluation mode; later changes of its weights have no effect.
         dtype: Dtype of matmuls; with bfloat16 the output layer finds the best words in it, and
             their logits are recomputed in the dtype of the weights.
-        int8: Do the matmuls of each step in 8 bits instead; needs the native library. `dtype`
-            stays that of matmuls once per sentence or word.
+        int8: Matmuls with the state and of the output layer run in 8 bits instead, where
+            `native.int8` has no obstacle. `dtype` is that of all others.
     """
 
     def __init__(
@@ -81,8 +81,9 @@ class FusedSearch:
         layers = [x for x in decoder.W_o.modules() if isinstance(x, nn.Linear)]
         *self.before, self.last = layers
         sizes = len(self.v_a), unit.reset_before, decoder.maxout
+        own = torch.int8 if int8 else dtype
         self.engine = search_for(
-            SearchWeights(dtype, torch.cat(state), unit.U.weight, self.last, *sizes, int8)
+            SearchWeights(own, torch.cat(state), unit.U.weight, self.last, *sizes)
         )
         self.table: tuple[Tensor, Tensor] | None = None  # terms of all words in readout and gates
         self.words_seen = 0

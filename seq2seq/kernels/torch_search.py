@@ -14,14 +14,13 @@ from seq2seq.model.output import best_logits, max_of_pairs
 class SearchWeights:
     """The weights of a search with additive attention: those on the state, and the output layer."""
 
-    dtype: torch.dtype  # of matmuls
+    dtype: torch.dtype  # of matmuls; int8 needs the native library
     from_state: Tensor  # (n' + 2n + w, n)  [W_a, U_z, U_r, U_o]
     U: Tensor  # (n, n)
     last: nn.Linear  # the output layer
     n_align: int
     reset_before: bool
     maxout: bool
-    int8: bool = False  # matmuls of search in 8 bits, by C alone
 
 
 @dataclass(frozen=True)

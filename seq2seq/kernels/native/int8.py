@@ -1,7 +1,7 @@
 """Matmuls in 8 bits for search: x W' from whole numbers, whose sums are exact.
 
-A column of W' is w = scale w_q, with w_q from -127 to 127. A row of x is least + scale u, with u from
-0 to 255 (`matmul.c`). So a row's result depends on no other row, and on no order of sums.
+A column of W' is about scale w_q, with w_q from -127 to 127. A row of x is about least + scale u,
+with u from 0 to 255 (`matmul.c`). A row's result depends on no other row, nor on an order of sums.
 """
 
 import torch
