@@ -220,7 +220,10 @@ def peer(args: argparse.Namespace, size: "Size", field: str) -> Callable[[], flo
 
 
 def decode(args: argparse.Namespace) -> list[Row]:
-    """Time the translation of a run's test set for each beam size, backend and precision."""
+    """Time the translation of a run's test set for each beam size, backend and precision.
+
+    Changed lines are those that the first of the ways translates differently.
+    """
     from bench import interleaved, timed
     from seq2seq.config.compose import load_run_config
     from seq2seq.config.schema import Backend
@@ -231,7 +234,8 @@ def decode(args: argparse.Namespace) -> list[Row]:
 
     run = RunDir.open(args.run)
     lines, references = (load_text(run, "test", side)[: args.limit] for side in SIDES)
-    cases = [*product(args.beams.split(","), args.ways.split(","))]
+    ways = args.ways.split(",")
+    cases = [*product(args.beams.split(","), ways)]
     found: dict[tuple[str, str], list[Any]] = {}  # the last translations of each case
 
     def contestant(beam: str, way: str) -> Callable[[], float]:
@@ -257,7 +261,10 @@ def decode(args: argparse.Namespace) -> list[Row]:
         pieces = sum(len(translation.candidates[0].tokens) for translation in found[case])
         row = {"beam": int(case[0]), "way": case[1]} | figures(rate, "sentences/s")
         row["pieces/s"] = round(median(rate) * pieces / len(texts), 1)
-        rows.append(row | {"BLEU": round(bleu(texts, references, *language), 2)})
+        row["BLEU"] = round(bleu(texts, references, *language), 2)
+        first = found[case[0], ways[0]]
+        changed = sum(text != other.text for text, other in zip(texts, first, strict=True))
+        rows.append(row | {"changed lines": f"{changed / len(texts):.1%}"})
     return rows
 
 

@@ -19,7 +19,8 @@ _LONGEST = 65_536
 def obstacle(weight: Tensor) -> str | None:
     """Return why there are no such matmuls for weights like this one; None if there are."""
     if weight.dtype is not torch.float32 or not weight.is_cpu:
-        return f"int8 matmuls are for float32 weights on a CPU, not on {weight.device}"
+        what = f"{weight.dtype} on {weight.device}"
+        return f"int8 matmuls are for float32 weights on a CPU, not {what}"
     if not torch.cpu._is_vnni_supported():
         return "this processor has no int8 matmuls (AVX512-VNNI)"
     library = native.library()
@@ -36,13 +37,14 @@ def quantized(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def packed(weight: Tensor) -> Tensor:
-    """Return a weight (j, i) as `matmul.c` reads it: scales, sums of columns, panels; all as bytes.
+    """Return a weight (j, i) as `matmul.c` reads it: scales, sums of scale w_q, panels; as bytes.
 
-    A panel has the inputs in fours, so many columns side by side.
+    x w is about (scale of x) scale (u w_q) + least (sum of scale w_q). A panel has the inputs in
+    fours, and PANEL of these side by side.
     """
     assert weight.shape[1] <= _LONGEST
     w_q, scale = quantized(weight)
-    sums = w_q.sum(dim=1, dtype=torch.int32).to(scale.dtype)
+    sums = scale * w_q.sum(dim=1, dtype=torch.int32)
     j, i = weight.shape
     columns, inputs = -j % PANEL, -i % _FOURS
     panels = functional.pad(w_q, (0, inputs, 0, columns)).unflatten(0, (-1, PANEL))

@@ -101,7 +101,7 @@ void to_operands(const float *from, size n, int format, size rows, void *to)
             write_row(to, format, row * depth(n, format), n, from + row * n);
 }
 
-/* In place, from sums of u w to those of x w, of a panel. `scale` and `sum` are those of w. */
+/* In place, from sums of u w_q to those of x w, of a panel; see int8.py for its scales and sums. */
 static void to_floats(const uint8_t *x, size rows, size K, size columns, const float *scale,
                       const float *sum, size N, float *out)
 {
@@ -112,7 +112,7 @@ static void to_floats(const uint8_t *x, size rows, size K, size columns, const f
         for (size k = 0; k < columns; k++) {
             int32_t dot;
             memcpy(&dot, found + k, sizeof dot);
-            found[k] = scale[k] * (of_row[0] * (float)dot + of_row[1] * sum[k]);
+            found[k] = of_row[0] * scale[k] * (float)dot + of_row[1] * sum[k];
         }
     }
 }
