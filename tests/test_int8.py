@@ -95,14 +95,25 @@ def test_the_error_is_that_of_two_roundings(mean, rows, inputs, words):
     torch.testing.assert_close(log_sums[:, 0], logits.logsumexp(dim=1), rtol=1e-5, atol=1e-5)
 
 
+@needs_int8
+@pytest.mark.parametrize("mean", [0.0, 1e3])
+def test_an_input_is_off_by_half_a_step(mean):
+    x = draws(40, 65) + mean
+    seen, _ = scored(engine_of(torch.eye(65)), x)
+    step = (x.amax(1) - x.amin(1))[:, None] / 255
+    assert ((seen - x).abs() <= 0.501 * step + 1e-6 * mean).all()
+    assert seen.unique(dim=1).shape == seen.shape
+
+
 def test_a_weight_is_rounded_by_columns():
     w = draws(50, 30) * 10.0 ** torch.arange(-20, 30)[:, None]
-    w[7] = 0
+    w[7], w[8] = 0, 1e-42 * w[8].sign()  # too small for a scale
     w_q, scale = quantized(w)
     assert (w_q.dtype, w_q.shape, scale.shape) == (torch.int8, w.shape, (50,))
+    w[8] = 0
     off = (scale.double()[:, None] * w_q - w.double()).abs()
     assert (off <= 0.5001 * scale.double()[:, None]).all()
-    assert w_q.abs().amax(dim=1).tolist() == [0 if row == 7 else 127 for row in range(50)]
+    assert w_q.abs().amax(dim=1).tolist() == [0 if row in (7, 8) else 127 for row in range(50)]
 
 
 @needs_int8

@@ -82,11 +82,11 @@ static void quantize_row(const float *x, size n, uint8_t *u)
         most = x[k] > most ? x[k] : most;
         finite += 0.0f * x[k];
     }
-    float scale = most / 255 - least / 255, steps = scale > 1e-37f ? 1.0f / scale : 0.0f;
+    float scale = most / 255 - least / 255, steps = 1.0f / scale;
 #pragma omp simd
     for (size k = 0; k < n; k++) {
         float step = (x[k] - least) * steps + 0.5f;
-        u[k] = (uint8_t)(int32_t)(step < 255.0f ? step : 255.0f);
+        u[k] = (uint8_t)(int32_t)(step < 255.0f ? step : 255.0f); /* 255 if it is NaN, too */
     }
     float of_row[] = {finite == 0.0f ? scale : NAN, least};
     memcpy(u + in_fours(n), of_row, sizeof of_row);
