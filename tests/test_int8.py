@@ -11,6 +11,7 @@ from test_fused_search import LENGTHS
 from test_search import RULES, random_sources, search
 from torch import Tensor, nn
 
+import seq2seq
 from seq2seq.config.compose import preset
 from seq2seq.config.schema import Backend, DecodeConfig, DecodePrecision, Readout, Reset
 from seq2seq.data.batching import pad_ids
@@ -22,6 +23,7 @@ from seq2seq.kernels.native.search import NativeSearch
 from seq2seq.kernels.search import FusedSearch
 from seq2seq.kernels.torch_search import SearchWeights
 from seq2seq.model.ensemble import Ensemble, Mixture
+from seq2seq.play.answers import Answers, Question
 from seq2seq.run.errors import ConfigError, PlatformError
 
 INT8 = DecodeConfig(precision=DecodePrecision.int8)
@@ -241,6 +243,37 @@ def test_the_precision_of_a_config_reaches_every_member(monkeypatch):
         searcher = for_search(models[0], INT8)
         assert searcher.dtype is (torch.bfloat16 if bf16 else torch.float32)
         assert searcher.engine.format == 2
+
+
+LINES = ["the cat sees the dog .", "", "a dog sleeps .", "the dog sees the small cat ."] * 3
+
+
+@needs_int8
+def test_runs_decode_in_any_batch_and_number_of_processes(run):
+    def scored(*settings: str, processes: int | None = None) -> list[tuple]:
+        model = seq2seq.load(run, ["decode.precision=int8", *settings])
+        found = model.stream(LINES, processes=processes)
+        return [(t.text, *(c.token_log_probs for c in t.candidates)) for t in found]
+
+    expected = scored()
+    assert any(text for text, *_ in expected)
+    assert scored("decode.batch_sentences=1") == expected
+    assert scored("decode.batch_sentences=5") == expected
+    assert scored("decode.batch_sentences=5", processes=2) == expected
+
+
+@needs_int8
+def test_the_page_also_answers_with_changed_attention(run):
+    """It searches step by step then, with the other matmuls of int8."""
+    asked = Question(LINES[0], change="flatten")
+    found = []
+    for precision in ("bf16", "int8"):
+        answers = Answers(seq2seq.load(run, [f"decode.precision={precision}"]), None)
+        [answer] = answers.alternatives([asked], lambda: True)
+        found.append(answer["alternatives"])
+    assert found[0]
+    if torch.cpu._is_avx512_bf16_supported():
+        assert found[0] == found[1]
 
 
 # Refusals -----------------------------------------------------------------------------------------
