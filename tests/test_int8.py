@@ -18,7 +18,7 @@ from seq2seq.data.batching import pad_ids
 from seq2seq.decoding.search import beam_search
 from seq2seq.decoding.translate import for_search
 from seq2seq.kernels import native
-from seq2seq.kernels.native.int8 import obstacle, quantized
+from seq2seq.kernels.native.int8 import lacking, quantized
 from seq2seq.kernels.native.search import NativeSearch
 from seq2seq.kernels.search import FusedSearch
 from seq2seq.kernels.torch_search import SearchWeights
@@ -31,7 +31,7 @@ INT8 = DecodeConfig(precision=DecodePrecision.int8)
 SIZES = [(1, 1, 1), (33, 7, 65), (70, 256, 130), (9, 513, 64)]
 
 needs_int8 = pytest.mark.skipif(
-    obstacle(torch.zeros(1)) is not None, reason="no int8 matmuls on this machine"
+    lacking(torch.zeros(1)) is not None, reason="no int8 matmuls on this machine"
 )
 
 
@@ -310,7 +310,7 @@ def test_a_limited_onednn_is_refused(monkeypatch):
 
 
 def test_other_weights_are_refused():
-    what = "int8 matmuls are for float32 weights on a CPU, not torch.float64 on cpu"
+    what = "int8 matmuls need float32 weights on a CPU, not torch.float64 on cpu"
     assert refused(tiny_model(1, backend=Backend.auto)) == f"decode.precision: {what}. {FIX}"
 
 
@@ -322,8 +322,7 @@ def test_models_without_the_fused_search_are_refused(kind):
         model = tiny_model(1, attention=FAMILY[kind], align_size=6, backend=Backend.auto)
     else:
         model = tiny_model(1, backend=Backend.reference)
-    what = "decode.precision=int8 needs the fused search: the paper's unit in the decoder, "
-    what += "attention=additive and model.backend=auto"
+    what = "decode.precision=int8 needs the paper's unit, additive attention, fused kernels"
     assert refused(model.float()) == f"config: {what}. Use decode.precision=bf16."
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from seq2seq.kernels.lstm import is_plain, read_lstm
 from seq2seq.kernels.matmul import FusedLinear, compute_dtype
-from seq2seq.kernels.native.int8 import obstacle
+from seq2seq.kernels.native.int8 import require
 from seq2seq.kernels.output_layer import output_loss
 from seq2seq.kernels.scan import read_fused
 from seq2seq.kernels.search import FusedSearch
@@ -18,7 +18,6 @@ from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.protocols import Cell, Decoder, Encoder, Stepper
 from seq2seq.model.stacked_decoder import StackedDecoder
-from seq2seq.run.errors import PlatformError
 
 
 def read(
@@ -60,13 +59,12 @@ class Fused(Backend):
         """Return a stepper on kernels, if the decoder has one.
 
         Raises:
-            PlatformError: `int8` is not available for these weights on this machine.
+            PlatformError: see `int8.require`.
         """
         if not isinstance(decoder, RecurrentDecoder) or decoder.__class__ is not RecurrentDecoder:
             return None
         if (decoder.unit.__class__, decoder.attention.__class__) != (GatedUnit, AdditiveAttention):
             return None
-        if int8 and (reason := obstacle(decoder.U_o.weight)) is not None:
-            fix = "Use decode.precision=bf16 or decode.precision=fp32."
-            raise PlatformError("decode.precision", reason, fix)
+        if int8:
+            require(decoder.U_o.weight)
         return FusedSearch(encoder, decoder, compute_dtype(decoder.U_o.weight), int8=int8)

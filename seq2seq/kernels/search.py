@@ -49,7 +49,7 @@ class FusedSearch:
         dtype: Dtype of matmuls; with bfloat16 the output layer finds the best words in it, and
             their logits are recomputed in the dtype of the weights.
         int8: Matmuls with the state and of the output layer run in 8 bits instead, where
-            `native.int8` has no obstacle. `dtype` is that of all others.
+            `native.int8` lacks nothing for it. `dtype` is that of all others.
     """
 
     def __init__(

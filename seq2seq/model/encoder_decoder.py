@@ -43,8 +43,7 @@ class EncoderDecoder(nn.Module):
         """
         found = self.backend.for_search(self.encoder, self.decoder, int8=int8)
         if found is None and int8:
-            what = "decode.precision=int8 needs the fused search: the paper's unit in the decoder, "
-            what += "attention=additive and model.backend=auto"
+            what = "decode.precision=int8 needs the paper's unit, additive attention, fused kernels"
             raise ConfigError("config", what, "Use decode.precision=bf16.")
         return found or self
 

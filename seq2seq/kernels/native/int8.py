@@ -10,17 +10,28 @@ from torch.nn import functional
 
 from seq2seq.kernels import native
 from seq2seq.kernels.native.build import PANEL
+from seq2seq.run.errors import PlatformError
 
 _FOURS = 4  # in_fours of matmul.h
 _LONGEST = 65_536
 """The largest i of weights (j, i): 255 x 127 of so many addends fit into 32 bits."""
 
 
-def obstacle(weight: Tensor) -> str | None:
+def require(weight: Tensor) -> None:
+    """Check that there are such matmuls for weights like this one.
+
+    Raises:
+        PlatformError: there are none.
+    """
+    if (reason := lacking(weight)) is not None:
+        fix = "Use decode.precision=bf16 or decode.precision=fp32."
+        raise PlatformError("decode.precision", reason, fix)
+
+
+def lacking(weight: Tensor) -> str | None:
     """Return why there are no such matmuls for weights like this one; None if there are."""
     if weight.dtype is not torch.float32 or not weight.is_cpu:
-        what = f"{weight.dtype} on {weight.device}"
-        return f"int8 matmuls are for float32 weights on a CPU, not {what}"
+        return f"int8 matmuls need float32 weights on a CPU, not {weight.dtype} on {weight.device}"
     if not torch.cpu._is_vnni_supported():
         return "this processor has no int8 matmuls (AVX512-VNNI)"
     library = native.library()
