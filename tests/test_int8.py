@@ -12,7 +12,8 @@ from test_search import RULES, random_sources, search
 from torch import Tensor, nn
 
 import seq2seq
-from seq2seq.config.compose import preset
+from seq2seq.cli.stages import trainer_of
+from seq2seq.config.compose import load_run_config, preset
 from seq2seq.config.schema import Backend, DecodeConfig, DecodePrecision, Readout, Reset
 from seq2seq.data.batching import pad_ids
 from seq2seq.decoding.search import beam_search
@@ -24,7 +25,9 @@ from seq2seq.kernels.search import FusedSearch
 from seq2seq.kernels.torch_search import SearchWeights
 from seq2seq.model.ensemble import Ensemble, Mixture
 from seq2seq.play.answers import Answers, Question
+from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError, PlatformError
+from seq2seq.run.signals import StopRequest
 
 INT8 = DecodeConfig(precision=DecodePrecision.int8)
 # Rows, inputs, words: one, a little more than panels and blocks, several of each.
@@ -297,6 +300,15 @@ def test_processors_without_int8_are_refused(monkeypatch):
     monkeypatch.setattr(native, "library", lambda: None)
     what = "int8 matmuls need the native library, so a C compiler"
     assert refused(model) == f"decode.precision: {what}. {FIX}"
+
+
+def test_a_training_is_refused_before_it_starts(run, monkeypatch):
+    """Not at its first validation, which may be hours later."""
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    place = RunDir(run)
+    config = load_run_config(place.checked("config.yaml"), ["decode.precision=int8"])
+    with pytest.raises(PlatformError, match="this processor has no int8 matmuls"):
+        trainer_of(config, place, StopRequest())
 
 
 @needs_int8
