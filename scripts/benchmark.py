@@ -52,6 +52,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--beams", default="5,1", help="decode: beam sizes")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="decode: count CPU seconds, if others run beside"
+    )
     parser.add_argument("--limit", type=int, default=200, help="decode: sentences a round")
     parser.add_argument("--lengths", default="captions", help="of drawn text: captions, full (50)")
     parser.add_argument("--data", type=Path, help="directory with train.LANGUAGE; otherwise drawn")
@@ -224,7 +227,12 @@ def peer(args: argparse.Namespace, size: "Size", field: str) -> Callable[[], flo
 
 
 def decode(args: argparse.Namespace) -> list[Row]:
-    """Time the translation of a run's test set for each beam size and way."""
+    """Time the translation of a run's test set for each beam size and way.
+
+    Changed lines are those that the first of the ways translates differently.
+    """
+    import time
+
     from bench import interleaved, timed
     from seq2seq.config.compose import load_run_config
     from seq2seq.config.schema import Backend
@@ -235,7 +243,8 @@ def decode(args: argparse.Namespace) -> list[Row]:
 
     run = RunDir.open(args.run)
     lines, references = (load_text(run, "test", side)[: args.limit] for side in SIDES)
-    cases = [*product(args.beams.split(","), args.ways.split(","))]
+    ways = args.ways.split(",")
+    cases = [*product(args.beams.split(","), ways)]
     found: dict[tuple[str, str], list[Any]] = {}  # the last translations of each case
 
     def contestant(beam: str, way: str) -> Callable[[], float]:
@@ -250,7 +259,8 @@ def decode(args: argparse.Namespace) -> list[Row]:
             found[beam, way] = model.translate(lines)
             return float(len(lines))
 
-        return partial(timed, translate)
+        clock = time.process_time if args.cpu_time else time.perf_counter
+        return partial(timed, translate, clock)
 
     rates = interleaved([contestant(*case) for case in cases], args.rounds)
     cfg = load_run_config(run.checked("config.yaml"))

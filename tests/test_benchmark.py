@@ -69,6 +69,9 @@ def test_the_script_trains_and_decodes(monkeypatch, tmp_path_factory, tmp_path):
     found = json.loads((tmp_path / "found.json").read_text("utf-8"))
     assert [row["way"] for row in found["rows"]] == ["fused fp32", "fused bf16"]
     assert all(row["sentences/s"] > 0 and row["BLEU"] >= 0 for row in found["rows"])
+    changed = [row["changed lines"] for row in found["rows"]]
+    assert changed[0] == "0.0%"
+    assert changed[1] in ("0.0%", "33.3%", "66.7%", "100.0%")
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ MAY_NOT_IMPORT = [
         ["seq2seq"],
         ["seq2seq.model", ERRORS, "seq2seq.config.schema", "seq2seq.config.registry", KERNELS],
     ),
-    (KERNELS, ["seq2seq"], [KERNELS, "seq2seq.model", "seq2seq.run.writing"]),
+    (KERNELS, ["seq2seq"], [KERNELS, ERRORS, "seq2seq.model", "seq2seq.run.writing"]),
     (
         "seq2seq.data",
         ["seq2seq"],

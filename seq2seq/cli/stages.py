@@ -18,6 +18,7 @@ from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import (
     Config,
     DecodeConfig,
+    DecodePrecision,
     GuidedAlignmentConfig,
     SentencePieceConfig,
     Stage,
@@ -45,7 +46,7 @@ from seq2seq.decoding.flags import (
     saved_flags,
 )
 from seq2seq.decoding.pretrained import Pretrained, new_model, visible_devices
-from seq2seq.decoding.translate import translate
+from seq2seq.decoding.translate import for_search, translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.attention import GOLD, AttentionScores, align_test_set
 from seq2seq.evaluation.by_length import (
@@ -237,6 +238,8 @@ def trainer_of(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
         tokenizers=tokenizers,
     )
     model = new_model(cfg, tokenizers)
+    if cfg.decode.precision is DecodePrecision.int8:
+        for_search(model, cfg.decode)  # fail now, not at the first validation
     if not updates(run):
         if cfg.init.run is not None:
             load_some(run.path(ORIGIN), model)

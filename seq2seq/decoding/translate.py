@@ -7,7 +7,7 @@ from functools import partial
 
 import torch
 
-from seq2seq.config.schema import DecodeConfig, LengthNorm
+from seq2seq.config.schema import DecodeConfig, DecodePrecision, LengthNorm
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.placeholders import CarryingTokenizer
 from seq2seq.data.tags import UNTAGGED, Tagging
@@ -110,7 +110,7 @@ def _sources(
 def for_search(model: Decodable, cfg: DecodeConfig) -> Stepper:
     """Return the stepper for `search_batch`; it is valid as long as the weights do not change."""
     with autocast(next(model.parameters()).device, cfg.precision):
-        return model.for_search()
+        return model.for_search(int8=cfg.precision is DecodePrecision.int8)
 
 
 @torch.inference_mode()

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from seq2seq.kernels.lstm import is_plain, read_lstm
 from seq2seq.kernels.matmul import FusedLinear, compute_dtype
+from seq2seq.kernels.native.int8 import require
 from seq2seq.kernels.output_layer import output_loss
 from seq2seq.kernels.scan import read_fused
 from seq2seq.kernels.search import FusedSearch
@@ -52,10 +53,18 @@ class Fused(Backend):
         unknown = [part.__class__ for part in parts if part.__class__ not in known]
         return f"{unknown[0].__name__} has no fused kernel" if unknown else None
 
-    def for_search(self, encoder: Encoder, decoder: Decoder) -> Stepper | None:
-        """Return a stepper on kernels, if the decoder has one."""
+    def for_search(
+        self, encoder: Encoder, decoder: Decoder, *, int8: bool = False
+    ) -> Stepper | None:
+        """Return a stepper on kernels, if the decoder has one.
+
+        Raises:
+            PlatformError: see `int8.require`.
+        """
         if not isinstance(decoder, RecurrentDecoder) or decoder.__class__ is not RecurrentDecoder:
             return None
         if (decoder.unit.__class__, decoder.attention.__class__) != (GatedUnit, AdditiveAttention):
             return None
-        return FusedSearch(encoder, decoder, compute_dtype(decoder.U_o.weight))
+        if int8:
+            require(decoder.U_o.weight)
+        return FusedSearch(encoder, decoder, compute_dtype(decoder.U_o.weight), int8=int8)

@@ -40,11 +40,14 @@ def loss_for(weight: Tensor, dtype: torch.dtype) -> LossOfLogits:
 def search_for(weights: SearchWeights) -> TorchSearch | NativeSearch:
     """Return the search engine for these weights."""
     library = _library_for(weights.last.weight, weights.dtype)
-    return TorchSearch(weights) if library is None else NativeSearch(library, weights)
+    if library is not None:
+        return NativeSearch(library, weights)
+    assert weights.dtype is not torch.int8  # whoever asks for it makes sure that it is there
+    return TorchSearch(weights)
 
 
 def _library_for(states: Tensor, dtype: torch.dtype) -> Library | None:
     """Return the native library for float32 states on a CPU; None where it cannot run."""
-    known = states.dtype is torch.float32 and dtype in (torch.float32, torch.bfloat16)
+    known = dtype in (torch.float32, torch.bfloat16, torch.int8) and states.dtype is torch.float32
     library = native.library() if known and states.device.type == "cpu" else None
     return library if library is not None and library.multiplies(dtype) else None

@@ -48,13 +48,23 @@ class FusedSearch:
         decoder: In evaluation mode; later changes of its weights have no effect.
         dtype: Dtype of matmuls; with bfloat16 the output layer finds the best words in it, and
             their logits are recomputed in the dtype of the weights.
+        int8: Matmuls with the state and of the output layer run in 8 bits instead, where
+            `native.int8` lacks nothing for it. `dtype` is that of all others.
     """
 
-    def __init__(self, encoder: Encoder, decoder: RecurrentDecoder, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder: RecurrentDecoder,
+        dtype: torch.dtype,
+        *,
+        int8: bool = False,
+    ) -> None:
         attention, unit = decoder.attention, decoder.unit
         assert isinstance(attention, AdditiveAttention)
         assert isinstance(unit, GatedUnit)
         self.encoder, self.decoder, self.dtype = encoder, decoder, dtype
+        self.rounds = int8 or dtype != decoder.U_o.weight.dtype  # logits are rounded
         self.v_a = attention.v_a.weight[0]
         self.n = n = unit.hidden_size
         # Stacked weights, by what they multiply
@@ -71,8 +81,9 @@ class FusedSearch:
         layers = [x for x in decoder.W_o.modules() if isinstance(x, nn.Linear)]
         *self.before, self.last = layers
         sizes = len(self.v_a), unit.reset_before, decoder.maxout
+        own = torch.int8 if int8 else dtype
         self.engine = search_for(
-            SearchWeights(dtype, torch.cat(state), unit.U.weight, self.last, *sizes)
+            SearchWeights(own, torch.cat(state), unit.U.weight, self.last, *sizes)
         )
         self.table: tuple[Tensor, Tensor] | None = None  # terms of all words in readout and gates
         self.words_seen = 0
@@ -140,7 +151,7 @@ class FusedPrediction:
         """See `Prediction.best`."""
         engine = self.search.engine
         find = partial(engine.best, self.t, forbidden=forbidden, eos=eos, too_early=too_early)
-        if self.search.dtype == self.t.dtype:
+        if not self.search.rounds:
             values, words, log_sum = find(count)
             return Best(values - log_sum, words)
         return rescored(find, partial(engine.logits_of, self.t), count)

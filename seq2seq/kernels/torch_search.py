@@ -15,7 +15,7 @@ from seq2seq.model.shortlist import best_listed
 class SearchWeights:
     """The weights of a search with additive attention: those on the state, and the output layer."""
 
-    dtype: torch.dtype  # of matmuls
+    dtype: torch.dtype  # of matmuls; int8 needs the native library
     from_state: Tensor  # (n' + 2n + w, n)  [W_a, U_z, U_r, U_o]
     U: Tensor  # (n, n)
     last: nn.Linear  # the output layer

@@ -34,8 +34,13 @@ class Backend:
         """See `TranslationModel.output_loss`; here all logits are computed at once."""
         return smoothed_loss(W_o(t), targets, label_smoothing)
 
-    def for_search(self, encoder: Encoder, decoder: Decoder) -> Stepper | None:
-        """Return a stepper that searches faster than the model itself; None if there is none."""
+    def for_search(
+        self, encoder: Encoder, decoder: Decoder, *, int8: bool = False
+    ) -> Stepper | None:
+        """Return a stepper that searches faster than the model itself; None if there is none.
+
+        With `int8`, its matmuls run in 8 bits.
+        """
         return None
 
 

@@ -10,6 +10,7 @@ from seq2seq.model.backend import Backend
 from seq2seq.model.initialization import Scheme
 from seq2seq.model.protocols import Decoder, Encoder, Followed, Prediction, Probes, State, Stepper
 from seq2seq.model.shortlist import Shortlist, ShortlistStepper
+from seq2seq.run.errors import ConfigError
 
 
 class EncoderDecoder(nn.Module):
@@ -40,12 +41,18 @@ class EncoderDecoder(nn.Module):
         """Predict the word after y (R,)."""
         return self.decoder.step(y, state)
 
-    def for_search(self) -> Stepper:
-        """Return a stepper for search; it is valid as long as the weights do not change.
+    def for_search(self, *, int8: bool = False) -> Stepper:
+        """See `TranslationModel.for_search`.
 
-        Its matmuls run in the autocast dtype at the time of this call.
+        Raises:
+            ConfigError: this model has no search in 8 bits.
+            PlatformError: this machine has none.
         """
-        stepper = self.backend.for_search(self.encoder, self.decoder) or self
+        found = self.backend.for_search(self.encoder, self.decoder, int8=int8)
+        if found is None and int8:
+            what = "decode.precision=int8 needs the paper's unit, additive attention, fused kernels"
+            raise ConfigError("config", what, "Use decode.precision=bf16.")
+        stepper = found or self
         return stepper if self.shortlist is None else ShortlistStepper(stepper, self.shortlist)
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:

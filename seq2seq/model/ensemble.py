@@ -58,9 +58,10 @@ class Ensemble(nn.Module):
         self.members = cast("Sequence[Decodable]", nn.ModuleList(members))
         self.mixture = mixture
 
-    def for_search(self) -> Stepper:
-        """Return a stepper for search; it is valid as long as the weights do not change."""
-        stepper = EnsembleStepper([member.for_search() for member in self.members], self.mixture)
+    def for_search(self, *, int8: bool = False) -> Stepper:
+        """See `TranslationModel.for_search`."""
+        steppers = [member.for_search(int8=int8) for member in self.members]
+        stepper = EnsembleStepper(steppers, self.mixture)
         return stepper if self.shortlist is None else ShortlistStepper(stepper, self.shortlist)
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:

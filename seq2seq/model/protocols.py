@@ -146,8 +146,11 @@ class OutputLayer(Protocol):
 class TranslationModel(Stepper, OutputLayer, Protocol):
     """The part of a model that forced scoring, training and export use."""
 
-    def for_search(self) -> Stepper:
-        """Return a stepper for search; it is valid as long as the weights do not change."""
+    def for_search(self, *, int8: bool = False) -> Stepper:
+        """Return a stepper for search, in 8 bits or else in the autocast dtype at this time.
+
+        It is valid as long as the weights do not change.
+        """
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
         """Run along targets y (B, Ty): teacher forcing."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from seq2seq.config.schema import DecodePrecision
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.placeholders import CarryingTokenizer
 from seq2seq.data.prepare import splitter_of
@@ -214,7 +215,9 @@ class Answers:
             split, source = splitter_of(model.config), model.tokenizers[0]
             pieces = pieces_of_word(question.source, source, question.to, split)
             places = [tag + piece for piece in pieces]
-        return for_search(intervened(model.model, change_at(at, change, places)), self.cfg)
+        # A changed model searches step by step, which int8 does not know.
+        cfg = replace(self.cfg, precision=DecodePrecision.fp32)
+        return for_search(intervened(model.model, change_at(at, change, places)), cfg)
 
 
 def _request(question: Question) -> Request:

@@ -34,7 +34,7 @@ from seq2seq.run import writing
 
 log = logging.getLogger(__name__)
 
-_PANEL = 64  # PANEL of matmul.h
+PANEL = 64  # PANEL of matmul.h
 
 
 class Library:
@@ -54,6 +54,8 @@ class Library:
             return False
         if dtype is torch.bfloat16:
             return torch.cpu._is_avx512_bf16_supported()
+        if dtype is torch.int8:
+            return torch.cpu._is_vnni_supported()
         return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
     def __call__(self, name: str, *given: Tensor | float | None) -> None:
@@ -66,7 +68,7 @@ class Library:
         D, j, i = parts.shape
         K, N = (i, j) if transposed else (j, i)
         pairs = dtype is torch.bfloat16
-        size = -(-N // _PANEL) * _PANEL * (K + K % 2 if pairs else K)
+        size = -(-N // PANEL) * PANEL * (K + K % 2 if pairs else K)
         packed = weight.new_empty(D, size, dtype=dtype)
         for part, to in zip(parts, packed, strict=True):
             self("pack_weight", part.contiguous(), transposed, pairs, to, K, N)
@@ -76,6 +78,7 @@ class Library:
 _KERNELS = (
     "_ZN2at6native7cpublas6brgemmEllllllbPKfS3_Pfb",
     "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb",
+    "_ZN2at6native7cpublas6brgemmEllllllbPKhPKaPib",
     "_ZN2at6native7cpublas14brgemm_releaseEb",
 )
 """torch's symbols for oneDNN's single-threaded matmuls, at::native::cpublas::brgemm."""

@@ -12,24 +12,39 @@
 
 static inline size rounded(size x, size step) { return (x + step - 1) / step * step; }
 
-/* Length of a row of operands: those in bfloat16 are multiplied in pairs. */
-static inline size depth(size K, int bf16) { return bf16 ? rounded(K, 2) : K; }
-
-/* out (rows, N) = x (rows, K) B, with B as `pack_weight` has it.
+/* Formats of operands: a format that is 0 or 1 is also the `bf16` of arithmetic.h.
  *
- * x has rows of `depth`, zero where that exceeds K. Both x and out have space for
- * rounded(rows, ROWS) rows; what is in the last ones of out means nothing.
+ * INT8 are whole numbers: rows of 0 to 255, each row with a scale of its own, times weights of -127
+ * to 127, each column with a scale of its own. Their sums are exact, so a row's result depends on
+ * no other row.
  */
-void matmul(const void *x, int bf16, size rows, size K, const void *B, size N, float *out);
+enum format { FLOAT32, BFLOAT16, INT8 };
 
-/* Write rows as operands. */
-static inline void to_operands(const float *from, size n, int bf16, size rows, void *to)
+/* Bytes of a row in INT8 before its scale: they are multiplied in fours. */
+static inline size in_fours(size K) { return rounded(K, 4); }
+
+/* Length of a row of operands: those in bfloat16 are multiplied in pairs. */
+static inline size depth(size K, int format)
 {
-    for (size row = 0; row < rows; row++)
-        write_row(to, bf16, row * depth(n, bf16), n, from + row * n);
+    return format == INT8 ? in_fours(K) + 2 * (size)sizeof(float) : format ? rounded(K, 2) : K;
 }
 
+static inline size bytes_of(int format)
+{
+    return format == INT8 ? 1 : format ? sizeof(uint16_t) : sizeof(float);
+}
+
+/* out (rows, N) = x (rows, K) B, with B as `pack_weight` has it, or as int8.py has it for INT8.
+ *
+ * x has rows of `depth`, zero where that exceeds K (in INT8, anything). Both x and out have space for
+ * rounded(rows, ROWS) rows; what is in the last ones of out means nothing.
+ */
+void matmul(const void *x, int format, size rows, size K, const void *B, size N, float *out);
+
+/* Write rows as operands. */
+void to_operands(const float *from, size n, int format, size rows, void *to);
+
 /* To be called by a thread after its last matmul. */
-void matmuls_done(int bf16);
+void matmuls_done(int format);
 
 #endif

@@ -44,7 +44,7 @@ static size first_of_share(const struct steps *steps, size share)
 static void unit_backward(const struct unit *unit, float *d_s, const float *at_new, const float *at_old,
                       const float *s, size b, size at, struct workspace *work)
 {
-    size n = unit->n, deep = depth(n, unit->bf16);
+    size n = unit->n, deep = depth(n, unit->format);
     for (size row = 0; row < b; row++) {
         const float *z = unit->gates + (at + row) * 2 * n, *r = z + n, *old = s + row * n;
         const float *s_tilde = unit->candidates + (at + row) * n;
@@ -67,9 +67,9 @@ static void unit_backward(const struct unit *unit, float *d_s, const float *at_n
                 into_U[k] = d_candidate[k] * r[k];
             }
         }
-        write_row(work->operand, unit->bf16, row * deep, n, unit->Us ? into_U : d_candidate);
+        write_row(work->operand, unit->format, row * deep, n, unit->Us ? into_U : d_candidate);
     }
-    matmul(work->operand, unit->bf16, b, n, unit->U, n, work->moved);
+    matmul(work->operand, unit->format, b, n, unit->U, n, work->moved);
     for (size row = 0; row < b; row++) {
         const float *r = unit->gates + (at + row) * 2 * n + n, *old = s + row * n;
         const float *from_U = work->moved + row * n;
@@ -108,19 +108,19 @@ static void gated_share(const struct steps *steps, size share, const struct unit
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
     if (first == after) /* a sentence before has more words than a share */
         return;
-    struct workspace work = workspace_for(after - first, n, 2 * n, unit->bf16);
+    struct workspace work = workspace_for(after - first, n, 2 * n, unit->format);
     for (size t = 0; t < steps->count && steps->sizes[t] > first; t++) {
         size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
         size at = offset + first;
         const float *s = t ? states + (previous + first) * n : start + first * n;
-        to_operands(s, n, unit->bf16, b, work.operand);
-        matmul(work.operand, unit->bf16, b, n, U_gates, 2 * n, work.wide);
-        const float *drive = read_row(words, unit->bf16, at * 3 * n, b * 3 * n, work.drive);
+        to_operands(s, n, unit->format, b, work.operand);
+        matmul(work.operand, unit->format, b, n, U_gates, 2 * n, work.wide);
+        const float *drive = read_row(words, unit->format, at * 3 * n, b * 3 * n, work.drive);
         unit_forward(unit, drive, work.wide, 2 * n, s, b, at, states + at * n, b, &work);
         previous = offset;
         offset += steps->sizes[t];
     }
-    matmuls_done(unit->bf16);
+    matmuls_done(unit->format);
     free(work.all);
 }
 
@@ -152,11 +152,11 @@ static void gated_share_backward(const struct steps *steps, size share, const st
                             const void *U_gates, const float *before, const float *d_states,
                             void *d_words, float *d_start)
 {
-    size n = unit->n, deep = depth(2 * n, unit->bf16), offset = words_of(steps);
+    size n = unit->n, deep = depth(2 * n, unit->format), offset = words_of(steps);
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
     if (first == after) /* a sentence before has more words than a share */
         return;
-    struct workspace work = workspace_for(after - first, n, 2 * n, unit->bf16);
+    struct workspace work = workspace_for(after - first, n, 2 * n, unit->format);
     for (size t = steps->count - 1; t >= 0; t--) {
         offset -= steps->sizes[t];
         if (steps->sizes[t] <= first)
@@ -167,13 +167,13 @@ static void gated_share_backward(const struct steps *steps, size share, const st
         unit_backward(unit, d_s, d_states + at * n, NULL, before + at * n, b, at, &work);
         for (size row = 0; row < b; row++) {
             const float *d_drive = work.drive + row * 3 * n;
-            write_row(d_words, unit->bf16, (at + row) * 3 * n, 3 * n, d_drive);
-            write_row(work.wide_operand, unit->bf16, row * deep, 2 * n, d_drive + n);
+            write_row(d_words, unit->format, (at + row) * 3 * n, 3 * n, d_drive);
+            write_row(work.wide_operand, unit->format, row * deep, 2 * n, d_drive + n);
         }
-        matmul(work.wide_operand, unit->bf16, b, 2 * n, U_gates, n, work.moved);
+        matmul(work.wide_operand, unit->format, b, 2 * n, U_gates, n, work.moved);
         add_rows(d_s, work.moved, b * n);
     }
-    matmuls_done(unit->bf16);
+    matmuls_done(unit->format);
     free(work.all);
 }
 
@@ -208,19 +208,19 @@ static void attentive_share(const struct steps *steps, size share, const struct 
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
     if (first == after) /* a sentence before has more words than a share */
         return;
-    struct workspace work = workspace_for(after - first, n, wide, unit->bf16);
+    struct workspace work = workspace_for(after - first, n, wide, unit->format);
     for (size t = 0; t < steps->count && steps->sizes[t] > first; t++) {
         size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
         size at = offset + first, next = t + 1 < steps->count ? steps->sizes[t + 1] : 0;
         size num_new = next <= first ? 0 : (end < next ? end : next) - first;
         offset += steps->sizes[t];
         const float *s = states + at * n;
-        to_operands(s, n, unit->bf16, b, work.operand);
-        matmul(work.operand, unit->bf16, b, n, from_state, wide, work.wide);
+        to_operands(s, n, unit->format, b, work.operand);
+        matmul(work.operand, unit->format, b, n, from_state, wide, work.wide);
         for (size row = 0; row < b; row++) {
             float *query = queries + (at + row) * n_align, *drive = work.drive + row * 3 * n;
             memcpy(query, work.wide + row * wide, n_align * sizeof *query);
-            const float *word = read_row(words, unit->bf16, (at + row) * 3 * n, 3 * n, drive);
+            const float *word = read_row(words, unit->format, (at + row) * 3 * n, 3 * n, drive);
             if (word != drive)
                 memcpy(drive, word, 3 * n * sizeof *drive);
             attend(inputs, first + row, query, alphas + (at + row) * inputs->Tx, drive);
@@ -228,7 +228,7 @@ static void attentive_share(const struct steps *steps, size share, const struct 
         unit_forward(unit, work.drive, work.wide + n_align, wide, s, b, at, states + (offset + first) * n,
              num_new, &work);
     }
-    matmuls_done(unit->bf16);
+    matmuls_done(unit->format);
     free(work.all);
 }
 
@@ -331,10 +331,10 @@ static void attentive_share_backward(const struct steps *steps, size share, cons
     size n = unit->n, n_align = inputs->n_align, wide = n_align + 2 * n, Tx = inputs->Tx;
     size offset = words_of(steps);
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
-    size deep = depth(wide, unit->bf16);
+    size deep = depth(wide, unit->format);
     if (first == after) /* a sentence before has more words than a share */
         return;
-    struct workspace work = workspace_for(after - first, n, wide, unit->bf16);
+    struct workspace work = workspace_for(after - first, n, wide, unit->format);
     for (size t = steps->count - 1; t >= 0; t--) {
         offset -= steps->sizes[t];
         if (steps->sizes[t] <= first)
@@ -351,16 +351,16 @@ static void attentive_share_backward(const struct steps *steps, size share, cons
                         queries + word * n_align, d_all, d_keys + sentence * Tx * n_align,
                         d_v + sentence * n_align);
             memcpy(d_all + n_align, d_drive + n, 2 * n * sizeof *d_all);
-            write_row(d_words, unit->bf16, word * 3 * n, 3 * n, d_drive);
-            write_row(d_from_state, unit->bf16, word * wide, wide, d_all);
-            write_row(work.wide_operand, unit->bf16, row * deep, wide, d_all);
+            write_row(d_words, unit->format, word * 3 * n, 3 * n, d_drive);
+            write_row(d_from_state, unit->format, word * wide, wide, d_all);
+            write_row(work.wide_operand, unit->format, row * deep, wide, d_all);
         }
-        matmul(work.wide_operand, unit->bf16, b, wide, from_state, n, work.moved);
+        matmul(work.wide_operand, unit->format, b, wide, from_state, n, work.moved);
         add_rows(d_s, work.moved, b * n);
     }
     for (size sentence = first; sentence < after; sentence++)
-        context_backward(steps, inputs, sentence, alphas, d_words, unit->bf16, d_Ch);
-    matmuls_done(unit->bf16);
+        context_backward(steps, inputs, sentence, alphas, d_words, unit->format, d_Ch);
+    matmuls_done(unit->format);
     free(work.all);
 }
 

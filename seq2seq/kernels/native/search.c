@@ -18,18 +18,18 @@
 void predict(const float *s, const void *from_state, const float *word, const float *keys,
              const float *exp_keys, int keys_are_small, const float *v, const uint8_t *mask,
              const float *Ch, const int64_t *sentences, float *drive, float *alphas, float *t,
-             int maxout, int bf16, size rows, size times, size Tx, size n_align, size n, size w)
+             int maxout, size format, size rows, size times, size Tx, size n_align, size n, size w)
 {
     size wide = n_align + 2 * n + w, width = 3 * n + w, found = maxout ? w / 2 : w;
     const struct inputs inputs = {keys, exp_keys, v, mask, Ch, keys_are_small, 0, Tx, n_align, width};
 #pragma omp parallel
     {
-        struct workspace work = workspace_for(BLOCK, n, wide, bf16);
+        struct workspace work = workspace_for(BLOCK, n, wide, format);
 #pragma omp for schedule(dynamic, 1)
         for (size first = 0; first < rows; first += BLOCK) {
             size b = rows - first < BLOCK ? rows - first : BLOCK;
-            to_operands(s + first * n, n, bf16, b, work.operand);
-            matmul(work.operand, bf16, b, n, from_state, wide, work.wide);
+            to_operands(s + first * n, n, format, b, work.operand);
+            matmul(work.operand, format, b, n, from_state, wide, work.wide);
             for (size i = 0; i < b; i++) {
                 size row = first + i;
                 float *from_s = work.wide + i * wide, sum[width];
@@ -54,34 +54,34 @@ void predict(const float *s, const void *from_state, const float *word, const fl
                 }
             }
         }
-        matmuls_done(bf16);
+        matmuls_done(format);
         free(work.all);
     }
 }
 
 /* States (rows, n) after the next word, which adds `word` (rows, 3n) to `drive` of `predict`. */
 void advance(const float *s, const float *drive, const float *word, const void *U, int reset_before,
-             float *next, int bf16, size rows, size n)
+             float *next, size format, size rows, size n)
 {
 #pragma omp parallel
     {
-        struct workspace work = workspace_for(BLOCK, n, 4 * n, bf16);
+        struct workspace work = workspace_for(BLOCK, n, 4 * n, format);
 #pragma omp for schedule(dynamic, 1)
         for (size first = 0; first < rows; first += BLOCK) {
             size b = rows - first < BLOCK ? rows - first : BLOCK;
             float *gates = work.wide, *candidates = gates + 2 * n * b;
             float *Us = reset_before ? NULL : candidates + n * b;
-            const struct unit unit = {U, gates, candidates, Us, bf16, n};
+            const struct unit unit = {U, gates, candidates, Us, format, n};
             const float *old = s + first * n;
             memcpy(work.drive, drive + first * 3 * n, b * 3 * n * sizeof *drive);
             for (size i = 0; i < b; i++)
                 for (size k = 0; k < n; k++)
                     work.drive[i * 3 * n + k] += word[(first + i) * 3 * n + k];
-            to_operands(old, n, bf16, b, work.operand);
+            to_operands(old, n, format, b, work.operand);
             unit_forward(&unit, work.drive, word + first * 3 * n + n, 3 * n, old, b, 0, next + first * n, b,
                  &work);
         }
-        matmuls_done(bf16);
+        matmuls_done(format);
         free(work.all);
     }
 }
@@ -120,18 +120,18 @@ static void largest(const float *logit, size K, size count, float *best, int64_t
  * Words where `blocked` (K) is not 0, and `eos` in rows that are `too_early`, count in the sum and
  * are not among the best: rows that run out of others end in -inf. bias (K) may be null.
  */
-void best_words(const float *t, const void *W, int bf16, const float *bias,
+void best_words(const float *t, const void *W, size format, const float *bias,
                 const uint8_t *blocked, size eos, const uint8_t *too_early, float *values,
                 int64_t *words, float *log_sums, size rows, size l, size K, size count)
 {
 #pragma omp parallel
     {
-        struct workspace work = workspace_for(BLOCK, l, K, bf16);
+        struct workspace work = workspace_for(BLOCK, l, K, format);
 #pragma omp for schedule(dynamic, 1)
         for (size first = 0; first < rows; first += BLOCK) {
             size b = rows - first < BLOCK ? rows - first : BLOCK;
-            to_operands(t + first * l, l, bf16, b, work.operand);
-            matmul(work.operand, bf16, b, l, W, K, work.wide);
+            to_operands(t + first * l, l, format, b, work.operand);
+            matmul(work.operand, format, b, l, W, K, work.wide);
             for (size row = first; row < first + b; row++) {
                 float top = -INFINITY, sum = 0.0f, *logit = work.wide + (row - first) * K;
 #pragma omp simd reduction(max : top)
@@ -151,7 +151,7 @@ void best_words(const float *t, const void *W, int bf16, const float *bias,
                 largest(logit, K, count, values + row * count, words + row * count);
             }
         }
-        matmuls_done(bf16);
+        matmuls_done(format);
         free(work.all);
     }
 }

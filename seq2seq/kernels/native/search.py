@@ -1,23 +1,29 @@
 """Search steps in C, matmuls included, by `search.c`."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from seq2seq.kernels.native import int8
 from seq2seq.kernels.native.build import Library
 from seq2seq.kernels.native.loops import NativeInputs
 from seq2seq.kernels.torch_search import SearchWeights
+
+_FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+"""`format` of matmul.h."""
 
 
 class NativeSearch:
     """`TorchSearch` in C, for float32 on a CPU."""
 
     def __init__(self, library: Library, weights: SearchWeights) -> None:
-        self.library, self.dtype, self.last = library, weights.dtype, weights.last
+        self.library, self.last = library, weights.last
         self.reset_before, self.maxout = weights.reset_before, weights.maxout
-        self.from_state, self.U, self.W = (
-            library.packed(weight, weights.dtype)
-            for weight in (weights.from_state, weights.U, weights.last.weight)
-        )
+        self.format, dtype = _FORMATS[weights.dtype], weights.dtype
+        pack = int8.packed if dtype is torch.int8 else partial(library.packed, dtype=dtype)
+        self.from_state, self.U = pack(weights.from_state), pack(weights.U)
+        self.W = pack(weights.last.weight)
 
     def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> NativeInputs:
         """Prepare the inputs of attention."""
@@ -41,7 +47,7 @@ class NativeSearch:
             "predict",
             *(s.contiguous(), self.from_state, word.contiguous(), *shared.keys, shared.v_a),
             *(shared.mask, shared.Ch, shared.sentences, drive, alpha, t, self.maxout),
-            *(self.dtype is torch.bfloat16, rows, slots, Tx, n_align, n, w),
+            *(self.format, rows, slots, Tx, n_align, n, w),
         )
         return t, drive, alpha
 
@@ -52,7 +58,7 @@ class NativeSearch:
         self.library(
             "advance",
             *(s.contiguous(), drive.contiguous(), word.contiguous(), self.U, self.reset_before),
-            *(found, self.dtype is torch.bfloat16, rows, n),
+            *(found, self.format, rows, n),
         )
         return found
 
@@ -67,7 +73,7 @@ class NativeSearch:
         blocked[forbidden] = 1
         self.library(
             "best_words",
-            *(t.contiguous(), self.W, self.dtype is torch.bfloat16, self.last.bias),
+            *(t.contiguous(), self.W, self.format, self.last.bias),
             *(blocked, eos, too_early.contiguous(), values, words, log_sums),
             *(rows, num_units, num_words, count),
         )

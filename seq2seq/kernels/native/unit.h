@@ -12,7 +12,7 @@ struct unit {
     float *gates;      /* (N, 2n)  z, r */
     float *candidates; /* (N, n) */
     float *Us;   /* (N, n)  U s_{i-1}, where the reset gate acts on it; else null */
-    int bf16;
+    int format; /* of U and of what it multiplies */
     size n;
 };
 
@@ -25,11 +25,11 @@ struct workspace {
     float *drive;        /* (rows, 3n) */
 };
 
-static inline struct workspace workspace_for(size rows, size n, size wide, int bf16)
+static inline struct workspace workspace_for(size rows, size n, size wide, int format)
 {
     struct workspace work;
-    size element = bf16 ? sizeof(uint16_t) : sizeof(float), full = rounded(rows, ROWS);
-    size parts[] = {full * depth(n, bf16) * element, full * depth(wide, bf16) * element,
+    size element = bytes_of(format), full = rounded(rows, ROWS);
+    size parts[] = {full * depth(n, format) * element, full * depth(wide, format) * element,
                     full * n * (size)sizeof(float), full * wide * (size)sizeof(float),
                     full * 3 * n * (size)sizeof(float)};
     size at[6] = {0};
@@ -38,7 +38,7 @@ static inline struct workspace workspace_for(size rows, size n, size wide, int b
     work.all = aligned_alloc(64, at[5]);
     if (!work.all)
         abort();
-    if (depth(n, bf16) != n || depth(wide, bf16) != wide)
+    if (format == BFLOAT16 && (depth(n, format) != n || depth(wide, format) != wide))
         memset(work.all, 0, at[2]); /* what exceeds a row of operands has to be zero */
     work.operand = work.all;
     work.wide_operand = work.all + at[1];
@@ -55,7 +55,7 @@ static inline void unit_forward(const struct unit *unit, const float *drive, con
                         size from_row, const float *s, size b, size at, float *new, size num_new,
                         struct workspace *work)
 {
-    size n = unit->n, deep = depth(n, unit->bf16);
+    size n = unit->n, deep = depth(n, unit->format) * bytes_of(unit->format);
     for (size row = 0; row < b; row++) {
         float *z = unit->gates + (at + row) * 2 * n, reset[n];
         const float *r = z + n, *old = s + row * n;
@@ -68,9 +68,9 @@ static inline void unit_forward(const struct unit *unit, const float *drive, con
 #pragma omp simd
         for (size k = 0; k < n; k++)
             reset[k] = r[k] * old[k];
-        write_row(work->operand, unit->bf16, row * deep, n, reset);
+        to_operands(reset, n, unit->format, 1, (char *)work->operand + row * deep);
     }
-    matmul(work->operand, unit->bf16, b, n, unit->U, n, work->moved);
+    matmul(work->operand, unit->format, b, n, unit->U, n, work->moved);
     for (size row = 0; row < b; row++) {
         const float *z = unit->gates + (at + row) * 2 * n, *r = z + n, *old = s + row * n;
         const float *added = drive + row * 3 * n, *moved = work->moved + row * n;
