@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib import import_module
@@ -50,13 +50,21 @@ PER_UPDATE = (UPDATES, "train: log")
 PER_VALIDATION = ("validation: ", "checkpoints")
 """Parts that grow with the length of training, the latter by their beginnings."""
 
+SCALED = (
+    "measured: a run of {} updates; whole run: updates and their log by the number of updates, "
+    "validations and checkpoints by that of validations, all else as measured, although a model "
+    "that has learnt less may write longer translations"
+)
+"""How the times of the whole run follow from those of a short one."""
+
 
 class Clock:
     """Divides the time of a process into parts: each moment counts as the innermost part's."""
 
     def __init__(self, begun: float) -> None:
         self.parts, self.last = [START], (begun, 0.0)
-        self.wall, self.cpu, self.calls = Counter[str](), Counter[str](), Counter[str]()
+        self.wall, self.cpu = defaultdict[str, float](float), defaultdict[str, float](float)
+        self.calls = Counter[str]()
 
     def count(self) -> None:
         """Count the time since the last call as the innermost part's."""
@@ -87,12 +95,16 @@ class Clock:
         """Wrap the functions of all parts."""
         for part, functions in PARTS.items():
             for where in functions:
-                module, _, path = where.partition(":")
-                *outer, name = path.split(".")
-                owner: Any = import_module(f"seq2seq.{module}")
-                for each in outer:
-                    owner = getattr(owner, each)
+                owner, name = owner_of(where)
                 setattr(owner, name, self.timed(part, getattr(owner, name)))
+
+
+def owner_of(where: str) -> tuple[Any, str]:
+    """Return the module or class that has a function of `PARTS`, and its name there."""
+    module, _, path = where.partition(":")
+    outer, _, name = path.rpartition(".")
+    found = import_module(f"seq2seq.{module}")
+    return getattr(found, outer) if outer else found, name
 
 
 def main(argv: Sequence[str]) -> None:
@@ -136,30 +148,36 @@ def rows_of(
         updates: Of the whole run.
         validations: Of the whole run.
     """
-
-    def factor(part: str, calls: dict[str, int]) -> float:
-        if part in PER_UPDATE:
-            return updates / calls[UPDATES]
-        repeated = part.startswith(PER_VALIDATION)
-        return validations / calls["validation: scores"] if repeated else 1.0
-
-    def of_whole(kind: str, part: str) -> float:
-        values = (run[kind].get(part, 0.0) * factor(part, run["calls"]) for run in found)
-        return median(values)
-
-    names = sorted({name for run in found for name in run["wall"]}, key=lambda n: n == OTHER)
-    whole = {name: of_whole("wall", name) for name in names}
-    total = sum(whole.values())
+    whole = {
+        kind: {
+            part: median(_whole(run, kind, part, updates, validations) for run in found)
+            for part in {part for run in found for part in run["wall"]}
+        }
+        for kind in ("wall", "cpu")
+    }
+    total = sum(whole["wall"].values())
     return [
         {
-            "part": name,
-            "measured s": round(median(run["wall"].get(name, 0.0) for run in found), 2),
-            "whole run s": round(whole[name], 1),
-            "share": f"{whole[name] / total:.1%}",
-            "whole run CPU s": round(of_whole("cpu", name), 1),
+            "part": part,
+            "measured s": round(median(run["wall"].get(part, 0.0) for run in found), 2),
+            "whole run s": round(seconds, 1),
+            "share": f"{seconds / total:.1%}",
+            "whole run CPU s": round(whole["cpu"][part], 1),
         }
-        for name in sorted(names, key=lambda name: (name == OTHER, -whole[name]))
+        for part, seconds in sorted(
+            whole["wall"].items(), key=lambda item: (item[0] == OTHER, -item[1])
+        )
     ]
+
+
+def _whole(run: dict[str, Any], kind: str, part: str, updates: int, validations: int) -> float:
+    """Return the seconds of a part in the whole run, from those of a short one."""
+    seconds, calls = float(run[kind].get(part, 0.0)), run["calls"]
+    if part in PER_UPDATE:
+        return seconds * updates / float(calls[UPDATES])
+    if part.startswith(PER_VALIDATION):
+        return seconds * validations / float(calls["validation: scores"])
+    return seconds
 
 
 if __name__ == "__main__":

@@ -214,7 +214,8 @@ def places_before_composing(text: str) -> list[int]:
 
 def without_space(text: str) -> str:
     """Remove all white space."""
-    return regex.sub(r"\s+", "", text)
+    bare: str = regex.sub(r"\s+", "", text)
+    return bare
 
 
 def first_difference(text: str, other: str) -> str | None:
