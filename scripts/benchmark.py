@@ -1,4 +1,4 @@
-"""Measure speed: `benchmark.py train`, `members`, `decode RUN`, `startup RUN` or `prepare`.
+"""Measure speed: `train`, `members`, `decode RUN`, `startup RUN`, `prepare`, or a `pipeline`.
 
 Contestants take turns in one process, round by round, and the median round counts. A peer's program
 also takes a turn in each round.
@@ -35,7 +35,8 @@ Row = dict[str, Any]
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("what", choices=["train", "members", "decode", "startup", "prepare"])
+    kinds = ["train", "members", "decode", "startup", "prepare", "pipeline"]
+    parser.add_argument("what", choices=kinds)
     parser.add_argument("run", nargs="?", type=run_path, help="decode, startup: a trained run")
     parser.add_argument("--sizes", default="medium", help="train: small,medium,paper")
     parser.add_argument("--vocabulary", default="8000", help="train, members: 8000,30000")
@@ -48,8 +49,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "(default: fused fp32,fused bf16)",
     )
     parser.add_argument("--batch", type=int, default=80, help="sentences")
-    parser.add_argument("--updates", type=int, default=6, help="train, members: a round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--updates", type=int, help="a round; default: 6, pipeline: 500")
+    parser.add_argument("--rounds", type=int, help="default: 5, pipeline: 1")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--beams", default="5,1", help="decode: beam sizes")
     parser.add_argument(
@@ -61,6 +62,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--languages", default="en,fr", help="of --data, source first")
     parser.add_argument("--pairs", type=int, default=200_000, help="prepare: drawn sentence pairs")
     parser.add_argument("--workers", default="1,2", help="prepare: processes")
+    parser.add_argument("--preset", default="multi30k_en_fr", help="pipeline: what is run")
     parser.add_argument("--against", type=Path, help="script of a peer, which needs --data")
     parser.add_argument("--peer-updates", type=int, default=30, help="of the peer, a round")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
@@ -68,6 +70,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     # Some members cannot run on the fused kernels alone.
     backend = "auto" if args.what == "members" else "fused"
     args.ways = args.ways or f"{backend} fp32,{backend} bf16"
+    updates, rounds = (500, 1) if args.what == "pipeline" else (6, 5)
+    args.updates, args.rounds = args.updates or updates, args.rounds or rounds
     if args.against and not args.data:
         raise UsageError("--against", "the peer reads text", "Give --data, too.")
     if args.what in ("decode", "startup") and not args.run:
@@ -82,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
 
     torch.set_num_threads(args.threads)
     measure = {"train": train, "members": members, "decode": decode, "startup": startup}
-    measure |= {"prepare": prepare}
+    measure |= {"prepare": prepare, "pipeline": pipeline}
     rows = measure[args.what](args)
     with output_stream(None) as output:
         names = list(dict.fromkeys(name for row in rows for name in row))
@@ -352,6 +356,21 @@ def prepared(words: Sequence[str]) -> Row:
         return {"seconds": seconds, "MB": used.ru_maxrss / 1024, "checksum": report["sha256"]}
 
 
+def pipeline(args: argparse.Namespace) -> list[Row]:
+    """Time the parts of a short run of a preset, and tell from them those of the whole run."""
+    from pipeline import rows_of, timed_run
+    from seq2seq.config.compose import preset
+
+    trainer = preset(args.preset, ["data.root=."] if args.data else []).trainer
+    every = min(args.updates, trainer.validate_every)
+    arguments = [f"+experiment={args.preset}", f"threads={args.threads}"]
+    arguments += [f"data.root={args.data}"] if args.data else []
+    arguments += [f"trainer.max_updates={args.updates}", f"trainer.validate_every={every}"]
+    found = [timed_run(arguments) for _ in range(args.rounds)]
+    validations = -(-trainer.max_updates // trainer.validate_every)
+    return rows_of(found, trainer.max_updates, validations)
+
+
 def shown(value: object) -> str:
     """Return a figure for a table; unrounded ones get three digits."""
     if isinstance(value, float) and len(str(value)) > 7:
@@ -373,9 +392,14 @@ def machine(args: argparse.Namespace) -> str:
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
     capability = torch.backends.cpu.get_cpu_capability()
+    scaled = ""
+    if args.what == "pipeline":
+        from pipeline import SCALED
+
+        scaled = f"; {SCALED.format(args.updates)}"
     return (
         f"{name} ({capability}), {args.threads} threads, torch {torch.__version__}, "
-        f"median of {args.rounds} rounds in turn"
+        f"median of {args.rounds} rounds in turn{scaled}"
     )
 
 

@@ -1,6 +1,7 @@
 """Ancestral sampling: the model's own distribution, cut where NumPy cuts it, whatever the batch."""
 
 import itertools
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -181,6 +182,25 @@ def test_too_little_memory_names_the_samples(run, monkeypatch):
     text = r"2 sentences of up to \d+ tokens, .*, and 3 samples of each.*, decode\.n_best or"
     with pytest.raises(MemoryLimitError, match=text):
         seq2seq.load(run, DRAWN).translate(PLAIN[:2])
+
+
+@pytest.mark.e2e
+def test_validation_searches_for_as_many_hypotheses_at_once_as_decoding(run, monkeypatch):
+    data, sizes = trainer_of(config_of(run), RunDir(run), StopRequest()).data, []
+
+    def searched(_model, src, _mask, _rules):
+        sizes.append(len(src))
+        raise MemoryError
+
+    monkeypatch.setattr(translate, "beam_search", searched)
+    for beam, size in ((1, 4), (2, 2), (4, 1), (7, 1)):
+        model = seq2seq.load(run, ["decode.beam_size=4", "decode.batch_sentences=1"])
+        cfg = replace(model.config, trainer=replace(model.config.trainer, validation_beam=beam))
+        with pytest.raises(MemoryLimitError) as caught:
+            validate(model.model, data, cfg, StopRequest())
+        assert sizes.pop() == size
+        assert re.match(r"validation: line \d+: out of memory with \d sent", str(caught.value))
+        assert caught.value.fix == "Resume with a decode.batch_sentences below 1."
 
 
 @pytest.mark.e2e

@@ -2,14 +2,18 @@
 
 import json
 import re
+import subprocess
+from itertools import chain
 
 import pytest
 from runs import assert_fails, run_here, tiny_run
 
+import pipeline
 from bench import Size, operations
 from seq2seq.config.schema import Config
 from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import PAD
+from seq2seq.run.errors import PlatformError
 
 
 @pytest.mark.e2e
@@ -34,6 +38,77 @@ def test_the_script_prepares(monkeypatch, tmp_path):
     both = [(row["vocabulary"], row["workers"]) for row in rows]
     assert both == [("words", 1), ("words", 2), ("sentencepiece", 1), ("sentencepiece", 2)]
     assert all(row["pairs/s"] > 0 for row in rows)
+
+
+def test_a_clock_counts_each_moment_once_as_the_innermost_part(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("pipeline.time.time", lambda: now[0])
+
+    def takes(seconds, *calls):
+        def function():
+            now[0] += seconds
+            for call in calls:
+                call()
+            now[0] += seconds
+            return seconds
+
+        return function
+
+    clock = pipeline.Clock(now[0])
+    inner = clock.timed("inner", takes(1))
+    outer = clock.timed("outer", takes(10, inner, takes(100), inner))
+    now[0] += 1000
+    assert outer() == 10
+    now[0] += 2000
+    clock.count()
+    assert clock.wall == {pipeline.START: 3000, "outer": 220, "inner": 4}
+    assert clock.calls == {"outer": 1, "inner": 2}
+    assert sum(clock.wall.values()) == now[0] - 100
+
+
+def test_the_time_of_a_whole_run_by_hand():
+    wall = {pipeline.UPDATES: 6.0, "validation: loss": 4.0, "checkpoints": 1.0, "decode": 5.0}
+    calls = {pipeline.UPDATES: 3, "validation: scores": 2, "checkpoints": 9}
+    short = {"wall": wall | {pipeline.OTHER: 70.0}, "cpu": wall, "calls": calls}
+    rows = pipeline.rows_of([short], updates=30, validations=10)
+    assert [(row["part"], row["whole run s"], row["share"]) for row in rows] == [
+        (pipeline.UPDATES, 60, "37.5%"),
+        ("validation: loss", 20, "12.5%"),
+        ("checkpoints", 5, "3.1%"),
+        ("decode", 5, "3.1%"),
+        (pipeline.OTHER, 70, "43.8%"),
+    ]
+    assert [row["whole run CPU s"] for row in rows] == [60, 20, 5, 5, 0]
+
+
+def test_all_timed_functions_are_there():
+    for where in chain(*pipeline.PARTS.values()):
+        owner, name = pipeline.owner_of(where)
+        assert callable(getattr(owner, name)), where
+
+
+def test_a_run_that_fails_is_one_line(monkeypatch):
+    failed = subprocess.CompletedProcess([], 3, "", "error: no such file")
+    monkeypatch.setattr("pipeline.subprocess.run", lambda *_, **__: failed)
+    with pytest.raises(PlatformError, match=r"pipeline: failed: error: no such file\. Run it"):
+        pipeline.timed_run(["+experiment=debug"])
+
+
+@pytest.mark.slow
+def test_the_script_times_a_whole_run(monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.set_num_threads", lambda _: None)
+    options = ["--preset", "debug", "--updates", "10", "--threads", "1"]
+    done = run_here(monkeypatch, "benchmark", "pipeline", *options, "--json", tmp_path / "f.json")
+    assert done.code == 0, done.err
+    assert b"measured: a run of 10 updates" in done.out
+    rows = json.loads((tmp_path / "f.json").read_text("utf-8"))["rows"]
+    assert {row["part"] for row in rows} == {*pipeline.PARTS, pipeline.START}
+    assert all(row["whole run s"] >= 0 and row["measured s"] >= 0 for row in rows)
+    [updates] = [row for row in rows if row["part"] == pipeline.UPDATES]
+    assert updates["whole run s"] == pytest.approx(2 * updates["measured s"], abs=0.1)
+    shares = [float(row["share"].rstrip("%")) for row in rows]
+    assert sum(shares) == pytest.approx(100, abs=1)
+    assert rows[-1]["part"] == pipeline.OTHER
 
 
 @pytest.mark.e2e

@@ -23,6 +23,7 @@ from seq2seq.evaluation import scoring
 from seq2seq.evaluation.scoring import (
     LOWER_CASED,
     TOKENISED,
+    Against,
     Score,
     Scores,
     bleu,
@@ -244,6 +245,15 @@ def test_the_tokenizer_is_that_of_validation_and_in_the_signature(scores):
         assert f"tok:{tokenizer}" in found.signature
         assert bleu(HYPOTHESES, REFERENCES, tokenizer) == found.value
     assert found.value != scores.scores["BLEU"].value
+
+
+def test_references_that_stay_give_the_same_scores_each_time():
+    against = Against(REFERENCES, "13a")
+    for hypotheses in (HYPOTHESES, REFERENCES, HYPOTHESES[::-1], [""] * 5):
+        found = score(hypotheses, REFERENCES, "13a").scores
+        assert against.bleu(hypotheses) == found["BLEU"].value
+        assert against.chrf(hypotheses) == found["chrF"].value
+    assert Against(REFERENCES, "char").bleu(HYPOTHESES) != against.bleu(HYPOTHESES)
 
 
 @pytest.mark.parametrize(

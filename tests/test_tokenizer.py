@@ -20,7 +20,7 @@ from seq2seq.data.subword_vocabulary import (
     VocabularyTooLargeError,
     train_sentencepiece,
 )
-from seq2seq.data.tokenizer import EOS, PAD, UNK, surface
+from seq2seq.data.tokenizer import EOS, PAD, UNK, composed, surface
 from seq2seq.data.toy import generate
 from seq2seq.run.errors import ConfigError, DataError, RunDirError
 
@@ -207,6 +207,20 @@ def test_surface_by_hand():
     assert surface(["▁The", "▁c", "at", "."]) == ("The cat.", [(0, 3), (3, 5), (5, 7), (7, 8)])
     assert surface(["▁", "▁", "a"]) == ("a", [(0, 0), (0, 0), (0, 1)])
     assert surface([]) == ("", [])
+
+
+def test_lost_characters_are_those_that_written_text_lacks(kind):
+    rules = Subwords(config(kind, normalization="nfc"))
+    tok = rules.load(trained([*corpus()[1], *ODD], config(kind)), 1, "fr", "test")
+    rng = random.Random(1)
+    parts = [*corpus()[1][:5], *ODD, "e\u0301", "Ω", "  ", "\t", "\u00a0", "\u2028", "⁇", "▁", " "]
+    lines = ["".join(rng.choices(parts, k=rng.randint(0, 4))) for _ in range(300)]
+    found = tok.lost(lines)
+    assert {None, "Ω"} < {*found}
+    for line, lost in zip(lines, found, strict=True):
+        theirs = "".join(text_of(tok, tok.encode([line])[0]).split())
+        ours = "".join(composed(line).split())
+        assert (lost is None) == (ours == theirs), ascii(line)
 
 
 # Sizes ------------------------------------------------------------------------------------------

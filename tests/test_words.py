@@ -17,7 +17,7 @@ from seq2seq.alignment.words import (
     to_words,
     word_weights,
 )
-from seq2seq.data.words import blank_spans, split_words, word_spans
+from seq2seq.data.words import blank_spans, count_words, split_words, word_spans
 from seq2seq.decoding.translation import END
 
 # Grouping pieces ----------------------------------------------------------------------------------
@@ -258,3 +258,10 @@ def assert_words(pieces: SoftAlignment, source, target, *, matched) -> None:
     assert (found.source_tokens, found.target_tokens, found.matched) == (source, target, matched)
     assert (found.log_probs, found.ended) == (pieces.log_probs, pieces.ended)
     np.testing.assert_allclose(found.weights, pieces.weights)
+
+
+def test_words_are_counted_as_they_are_found():
+    """The short way for text of Latin letters; ignorable characters that print are just above."""
+    for char in map(chr, [*range(0x380), 0x1160, 0x2028, 0x2800, 0x3000, 0x3164, 0xFE0F]):
+        for text in (char, f"a{char}b", f"a {char} b", f" {char}  a", f"{char}{char} é"):
+            assert count_words(text) == len(blank_spans(text)), ascii(text)

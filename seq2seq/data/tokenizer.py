@@ -8,7 +8,8 @@ Words, the paper's choice, are in `word_vocabulary.py`, SentencePiece's subwords
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise, zip_longest
+from functools import lru_cache
+from itertools import pairwise, starmap, zip_longest
 from typing import NamedTuple, Protocol
 
 import regex
@@ -168,11 +169,19 @@ def surface(pieces: Sequence[str]) -> tuple[str, list[Span]]:
     """
     text, ends = "", [0]
     for piece in pieces:
-        written = re.sub(" +", " ", piece.replace(SPACE, " ").translate(LINE_BREAKS))
-        text += written[1:] if text[-1:] in ("", " ") and written[:1] == " " else written
+        written = _spaced(piece)
+        text += written[1:] if written[:1] == " " and text[-1:] in ("", " ") else written
         ends.append(len(text))
     text = text.rstrip(" ")
-    return text, [Span(min(a, len(text)), min(b, len(text))) for a, b in pairwise(ends)]
+    if len(text) < ends[-1]:
+        ends = [min(end, len(text)) for end in ends]
+    return text, [*starmap(Span, pairwise(ends))]
+
+
+@lru_cache(maxsize=1 << 16)  # texts have few distinct pieces
+def _spaced(piece: str) -> str:
+    """Return a piece as text, its runs of spaces as one."""
+    return re.sub(" +", " ", piece.replace(SPACE, " ").translate(LINE_BREAKS))
 
 
 def parted_at(symbols: Sequence[str]) -> Callable[[str], list[str]]:
@@ -203,8 +212,14 @@ def places_before_composing(text: str) -> list[int]:
     return [*places, len(text)]
 
 
+def without_space(text: str) -> str:
+    """Remove all white space."""
+    bare: str = regex.sub(r"\s+", "", text)
+    return bare
+
+
 def first_difference(text: str, other: str) -> str | None:
     """Return the first differing character, ignoring white space and composition; or None."""
-    ours, theirs = (composed(regex.sub(r"\s+", "", side)) for side in (text, other))
+    ours, theirs = (composed(without_space(side)) for side in (text, other))
     pairs = zip_longest(ours, theirs, fillvalue="")
     return next((a or b for a, b in pairs if a != b), None)

@@ -33,6 +33,7 @@ _WORD = regex.compile(
 _JOINS = regex.compile(rf"(?V1)[[\w\p{{N}}\p{{M}}]--[{UNSPACED}\u30fc\uff70]]")
 _UNBROKEN = regex.compile(rf"(?V1)(?:(?!\s){_UNSEEN})*+(?!{_UNSEEN})\S+")
 _BLANK = regex.compile(rf"(?V1){_UNSEEN}*")
+_MARKS = "\u0300"  # Latin letters come before it; printable but ignorable characters do not
 
 
 class Span(NamedTuple):
@@ -76,4 +77,6 @@ def blank_spans(text: str) -> list[Span]:
 
 def count_words(text: str) -> int:
     """Count the visible words between white space."""
+    if text.isprintable() and max(text, default="") < _MARKS:  # no unseen characters but spaces
+        return len(text.split())
     return sum(1 for _ in _UNBROKEN.finditer(text))

@@ -54,7 +54,8 @@ def project(cfg: Config, run: RunDir) -> Iterator[Drawing]:
 
 
 def _vectors(rows: Tensor) -> bytes:
-    return "".join("\t".join(f"{x:.4g}" for x in row) + "\n" for row in rows.tolist()).encode()
+    line = "\t".join(["%.4g"] * rows.shape[1]) + "\n"  # formats a row in one call
+    return "".join(line % tuple(row) for row in rows.tolist()).encode()
 
 
 def _labels(tokenizer: Tokenizer, ids: Sequence[int], counts: Lengths | None) -> bytes:

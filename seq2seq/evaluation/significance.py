@@ -17,6 +17,7 @@ from seq2seq.evaluation.scoring import (
     check_lines,
     interval,
     paired_test,
+    statistics_of,
     word_free_metrics,
 )
 from seq2seq.run.errors import printable
@@ -102,7 +103,10 @@ def _compared(
         signatures[test], results[test] = paired_test(systems, own, references, kind)
     # Intervals
     limits = {
-        name: [interval(metric, lines, *references)[1:] for lines in systems.values()]
+        name: [
+            interval(metric, statistics_of(metric, lines, *references))[1:]
+            for lines in systems.values()
+        ]
         for name, metric in own.items()
     }
     return {

@@ -105,8 +105,12 @@ def read_lines_of(path: Path) -> Iterator[str]:
             if not line.endswith(b"\n"):
                 what = "a line without an end, or far too long"
                 raise RunDirError(f"{path}:{number}", what, "Run the stage that wrote it again.")
-            with expected(f"{path}:{number}"):
-                yield line.decode().removesuffix("\n")
+            try:  # entering `expected` at each line would take longer than reading it
+                text = line.decode()
+            except UnicodeDecodeError:
+                with expected(f"{path}:{number}"):
+                    raise
+            yield text.removesuffix("\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from torch import Tensor
 
-from seq2seq.config.schema import Config, Direction, SelectBy
+from seq2seq.config.schema import Config, DecodeConfig, Direction, SelectBy
 from seq2seq.data.batching import TokenizedPairs, shape
 from seq2seq.data.languages import unspaced_script
 from seq2seq.data.mixture import Mixture
@@ -19,7 +19,7 @@ from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.by_length import bin_of, label_of
 from seq2seq.evaluation.error_rates import NAMES, are_shown, higher_better, measure
-from seq2seq.evaluation.scoring import bleu, chrf, sample_of
+from seq2seq.evaluation.scoring import Against, bleu, chrf, sample_of
 from seq2seq.model import EncoderDecoder
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
@@ -117,16 +117,27 @@ def _share(
     if stop.exit_code is not None:
         return None
     tags = tagging(cfg.data, data.tokenizers, [target for _, target in shown.directions])
-    rules = replace(cfg.decode, beam_size=cfg.trainer.validation_beam, n_best=1)
-    rules = replace(rules, sample=False, mbr=None)
+    rules = _rules(cfg)
     count, translations = len(shown.lines), []
     start, end = (count * rank // world.size for rank in (world.rank, world.rank + 1))
     own = shown.lines[start:end]
-    for each in translate(model, data.tokenizers, own, rules, tags=tags, first=start + 1):
-        if stop.exit_code is not None:
-            return None
-        translations.append(each)
+    try:
+        for each in translate(model, data.tokenizers, own, rules, tags=tags, first=start + 1):
+            if stop.exit_code is not None:
+                return None
+            translations.append(each)
+    except MemoryLimitError as error:
+        fix = f"Resume with a decode.batch_sentences below {cfg.decode.batch_sentences}."
+        raise MemoryLimitError("validation", f"{error.where}: {error.what}", fix) from None
     return losses, translations
+
+
+def _rules(cfg: Config) -> DecodeConfig:
+    """Return the settings of the search; as many hypotheses at once as when decoding."""
+    beam = cfg.trainer.validation_beam
+    size = cfg.decode.batch_sentences * max(1, cfg.decode.beam_size // beam)
+    rules = replace(cfg.decode, beam_size=beam, batch_sentences=size, n_best=1)
+    return replace(rules, sample=False, mbr=None)
 
 
 def _scored(
@@ -146,8 +157,8 @@ def _scored(
     noise, exactness = [], []
     for direction, rows in rows_of(shown.directions).items():
         outputs, own = [texts[i] for i in rows], tuple(shown.references[i] for i in rows)
-        score = bleu(outputs, own, cfg.evaluate.bleu_tokenizer, direction[1])
-        scores["-".join(direction)] = score, chrf(outputs, own)
+        against = _against(own, cfg.evaluate.bleu_tokenizer, direction[1])
+        scores["-".join(direction)] = against.bleu(outputs), against.chrf(outputs)
         noise.append(noise_level(own, cfg, direction[1]))
         if are_shown(cfg):
             exactness.append(measure([shown.lines[i] for i in rows], outputs, own))
@@ -165,8 +176,8 @@ def _scored(
     )
 
 
-# Cached for scores of references against references, which are the same at every validation.
-_bleu, _chrf = cache(bleu), cache(chrf)
+# References, and their scores against each other, are the same at every validation.
+_against, _bleu, _chrf = cache(Against), cache(bleu), cache(chrf)
 
 
 @cache
