@@ -165,7 +165,7 @@ def rows_of(
             "whole run CPU s": round(whole["cpu"][part], 1),
         }
         for part, seconds in sorted(
-            whole["wall"].items(), key=lambda item: (item[0] == OTHER, -item[1])
+            whole["wall"].items(), key=lambda item: (item[0] == OTHER, -item[1], item[0])
         )
     ]
 
