@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -71,6 +72,11 @@ from seq2seq.training.loss import Loss, loss_along
 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)  # a background job would hand down that it ignores some
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# As the commands do, or a tenth of the time of all tests goes to searches for garbage among what
+# imports have made. A test that waits for garbage collects it.
+gc.set_threshold(50_000)
+gc.freeze()
 
 native.library()  # compiled before anything counts what is done to the disk
 torch.set_num_threads(1)  # results at larger sizes depend on the thread count
