@@ -15,7 +15,7 @@ import pytest
 import torch
 from cell_oracle import CellOracle
 from oracles import Oracle
-from runs import layers_run, run_here, tiny_run
+from runs import composed_by_workers, layers_run, run_here, tiny_run
 from stacked_oracle import StackedOracle
 from storms import Micro, Zygote
 from torch import Tensor
@@ -294,6 +294,12 @@ def chromium(tmp_path_factory):
     """A browser; ask for it where `browser.BROWSER` is one."""
     with browser.browser(tmp_path_factory.mktemp("chromium")) as page:
         yield page
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sharing_of_workers(tmp_path_factory):
+    if "PYTEST_XDIST_WORKER" in os.environ:  # their directories are side by side, and of this run
+        composed_by_workers.append(tmp_path_factory.getbasetemp().parent / "composed")
 
 
 @pytest.fixture(scope="session", name="run")

@@ -5,10 +5,12 @@ whole session; a test that changes it works on `copy_of(...)`.
 """
 
 import functools
+import hashlib
 import importlib.util
 import io
 import json
 import os
+import pickle
 import random
 import re
 import shutil
@@ -95,9 +97,23 @@ def hydra_values(*overrides: str) -> dict[str, Any]:
     return _hydra_values(overrides, tuple((group, *names) for group, names in groups().items()))
 
 
+composed_by_workers: list[Path] = []
+"""The directory, if there is one, in which the workers of these tests share what Hydra composes."""
+
+
 @functools.cache
-def _hydra_values(overrides: tuple[str, ...], _options: object) -> dict[str, Any]:
-    return seq2seq.config.compose.composed(overrides)
+def _hydra_values(overrides: tuple[str, ...], options: tuple[tuple[str, ...], ...]) -> Any:
+    name = hashlib.sha256(repr((overrides, options)).encode()).hexdigest()
+    for path in (folder / name for folder in composed_by_workers):
+        if path.exists():
+            return pickle.loads(path.read_bytes())
+    values = seq2seq.config.compose.composed(overrides)
+    for folder in composed_by_workers:
+        folder.mkdir(exist_ok=True)
+        made = folder / f"{name}.{os.getpid()}"
+        made.write_bytes(pickle.dumps(values))
+        made.replace(folder / name)
+    return values
 
 
 @contextmanager
