@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import pytest
 import torch
 from cell_oracle import CellOracle
 from oracles import Oracle
-from runs import layers_run, run_here, tiny_run
+from runs import composed_by_workers, layers_run, run_here, tiny_run
 from stacked_oracle import StackedOracle
 from storms import Micro, Zygote
 from torch import Tensor
@@ -71,6 +72,11 @@ from seq2seq.training.loss import Loss, loss_along
 for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM):
     signal.signal(number, signal.SIG_DFL)  # a background job would hand down that it ignores some
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# As the commands do, or a tenth of the time of all tests goes to searches for garbage among what
+# imports have made. A test that waits for garbage collects it.
+gc.set_threshold(50_000)
+gc.freeze()
 
 native.library()  # compiled before anything counts what is done to the disk
 torch.set_num_threads(1)  # results at larger sizes depend on the thread count
@@ -288,6 +294,12 @@ def chromium(tmp_path_factory):
     """A browser; ask for it where `browser.BROWSER` is one."""
     with browser.browser(tmp_path_factory.mktemp("chromium")) as page:
         yield page
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _sharing_of_workers(tmp_path_factory):
+    if "PYTEST_XDIST_WORKER" in os.environ:  # their directories are side by side, and of this run
+        composed_by_workers.append(tmp_path_factory.getbasetemp().parent / "composed")
 
 
 @pytest.fixture(scope="session", name="run")

@@ -5,10 +5,12 @@ whole session; a test that changes it works on `copy_of(...)`.
 """
 
 import functools
+import hashlib
 import importlib.util
 import io
 import json
 import os
+import pickle
 import random
 import re
 import shutil
@@ -30,6 +32,7 @@ import seq2seq.config.compose
 from seq2seq.cli.console import run_script
 from seq2seq.cli.stages import recorded, run_stages
 from seq2seq.config.compose import RESUME_KEYS, load_run_config, to_config, to_yaml
+from seq2seq.config.registry import groups
 from seq2seq.config.schema import Config, Stage
 from seq2seq.run.directory import RunDir
 from seq2seq.run.provenance import provenance, record
@@ -76,21 +79,41 @@ def write_corpus(folder: Path, pairs: Sequence[tuple[str, str]], held_out: int =
 
 
 def composed(preset: str, overrides: Iterable[str] = ()) -> Config:
-    """The checked config of a preset, as `train.py` makes it.
+    """The checked config of a preset, as `train.py` makes it, with one thread.
 
-    Hydra composes what chooses files or is named in them, once; plain values come after it.
+    Hydra composes what chooses files or is named in them, once; plain values come after it. Runs of
+    `debug` write nothing for TensorBoard unless asked: its figures take longer than their updates.
     """
     values = re.compile(r"(?!\w+\.\w+_language)(\w+\.[\w.]+|name|seed|stages|threads)=").match
     parts: dict[bool, list[str]] = {False: [], True: []}
-    for override in ("threads=1", *overrides):
+    ours = ("threads=1", *(["logging.tensorboard=false"] if preset == "debug" else []))
+    for override in (*ours, *overrides):
         parts[bool(values(override))].append(override)
     return to_config(hydra_values(f"+experiment={preset}", *parts[False]), parts[True])
 
 
-@functools.cache
 def hydra_values(*overrides: str) -> dict[str, Any]:
     """What Hydra composes, which takes it a fifth of a second; not to be changed."""
-    return seq2seq.config.compose.composed(overrides)
+    return _hydra_values(overrides, tuple((group, *names) for group, names in groups().items()))
+
+
+composed_by_workers: list[Path] = []
+"""The directory, if there is one, in which the workers of these tests share what Hydra composes."""
+
+
+@functools.cache
+def _hydra_values(overrides: tuple[str, ...], options: tuple[tuple[str, ...], ...]) -> Any:
+    name = hashlib.sha256(repr((overrides, options)).encode()).hexdigest()
+    for path in (folder / name for folder in composed_by_workers):
+        if path.exists():
+            return pickle.loads(path.read_bytes())
+    values = seq2seq.config.compose.composed(overrides)
+    for folder in composed_by_workers:
+        folder.mkdir(exist_ok=True)
+        made = folder / f"{name}.{os.getpid()}"
+        made.write_bytes(pickle.dumps(values))
+        made.replace(folder / name)
+    return values
 
 
 @contextmanager
@@ -173,7 +196,7 @@ def tiny_run(base: Path) -> Path:
     changes = ["name=tiny", "tokenizer.vocab_size=120", "tokenizer.sampling=0"]
     changes += ["trainer.batch_tokens=400", "trainer.max_updates=160", "trainer.validate_every=80"]
     changes += ["trainer.checkpoint_every=60", "trainer.ema_decay=0.9"]
-    changes += ["optimizer.lr=0.02", "scheduler.patience=3"]
+    changes += ["optimizer.lr=0.02", "scheduler.patience=3", "logging.tensorboard=true"]
     return run_new(base / "tiny_run", composed("debug", [*names, *changes])).root
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from forks import call_here
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from runs import ROOT, call, composed
 
 import seq2seq
@@ -113,13 +115,19 @@ NAMES += ["~/x", "Gl\u00fcck", "#1", "(x)", "[a]", "{a: b}", "$HOME", "x  y", " 
 NAMES += [r"a\"b", "a\nb", "k=v", "%s", "a;b", "`x`", "!x", "a:b", "@last", "--help"]
 
 
+KEYS = ("resume", "run_dir", "name", "data.root", "data.source_language", "data.target_language")
+
+
 @pytest.mark.e2e
 def test_a_printed_command_can_be_pasted_back_whatever_the_name():
+    """Each name as the value of some key: composing takes long, so several share a command."""
     offer_options()
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        for name in NAMES:
-            words = shlex.split(command("train", assignment("resume", name)))
-            assert compose("config", words[-1:]).resume == name
+        for start in range(0, len(NAMES), len(KEYS)):
+            given = dict(zip(KEYS, NAMES[start:], strict=False))
+            words = shlex.split(command("train", *map(assignment, given, given.values())))
+            found = compose("config", words[-len(given) :])
+            assert {key: OmegaConf.select(found, key) for key in given} == given
 
 
 @pytest.mark.parametrize(
@@ -352,16 +360,15 @@ def test_help_starts_without_what_takes_long(tmp_path, words):
 def test_a_preset_of_ones_own_is_swept_and_a_failed_start_leaves_nothing(tmp_path):
     (tmp_path / "mine/experiment").mkdir(parents=True)
     preset = "# @package _global_\ndefaults: [debug]\nname: own\nstages: [tokenize]\n"
+    preset += "data: {grammar: {train_pairs: 300}}\ntokenizer: {vocab_size: 100}\n"
     (tmp_path / "mine/experiment/own.yaml").write_text(preset)
-    words = ["-m", "seq2seq", "train", "--config-dir", "mine", "+experiment=own"]
-    done = call(*words, "-m", "seed=1,2", cwd=tmp_path, timeout=300, PYTHONPATH=str(ROOT))
+    words = [ROOT / "train.py", "--config-dir", "mine", "+experiment=own"]
+    done = call_here(*words, "-m", "seed=1,2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     made = sorted((tmp_path / "outputs").glob("own/*/*/config.yaml"))
     assert [load_run_config(path).seed for path in made] == [1, 2]
     shutil.rmtree(tmp_path / "outputs")
-    done = call(
-        *words, "tokenizer.vocab_size=9000", cwd=tmp_path, timeout=300, PYTHONPATH=str(ROOT)
-    )
+    done = call_here(*words, "tokenizer.vocab_size=9000", cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert b"tokenizer.vocab_size=9000 is too large" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]

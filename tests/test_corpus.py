@@ -589,14 +589,14 @@ def test_C8_line_ends_inside_texts_and_null(tmp_path):
 @pytest.mark.parametrize(
     ("data", "wanted"),
     [
-        (parquet([{"en": "a", "de": "b"}]), " row 1: has 'en'; wanted 'en' and 'fr'"),
-        (parquet([{"x": 1}]), " row 1: has 'x'; wanted"),
-        (b"PAR1 no", ": damaged Parquet file"),
-        (parquet([flat(PAIRS[0])] * 3)[:-20], ": damaged Parquet file"),
+        (lambda: parquet([{"en": "a", "de": "b"}]), " row 1: has 'en'; wanted 'en' and 'fr'"),
+        (lambda: parquet([{"x": 1}]), " row 1: has 'x'; wanted"),
+        (lambda: b"PAR1 no", ": damaged Parquet file"),
+        (lambda: parquet([flat(PAIRS[0])] * 3)[:-20], ": damaged Parquet file"),
     ],
 )
 def test_C8_bad_parquet(tmp_path, data, wanted):
-    write(tmp_path / "p.parquet", data)
+    write(tmp_path / "p.parquet", data())
     fails(DataError, f"p.parquet{wanted}", pairs_of, config(tmp_path, "p.parquet"))
 
 

@@ -32,7 +32,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
-from runs import ROOT, composed, copy_of, environment, module_of, run_new, template_pairs
+from runs import (
+    ROOT,
+    composed,
+    copy_of,
+    environment,
+    hydra_values,
+    module_of,
+    run_new,
+    template_pairs,
+)
 from torch.distributed.run import get_args_parser as run_args_parser
 
 from seq2seq.cli import COMMANDS
@@ -44,9 +53,6 @@ from seq2seq.config.compose import (
     load_run_config,
     to_config,
     to_yaml,
-)
-from seq2seq.config.compose import (
-    composed as composed_values,
 )
 from seq2seq.config.extensions import load_extensions
 from seq2seq.run.errors import UserError
@@ -372,7 +378,7 @@ def check_config(words: Sequence[str]) -> None:
     """Compose a config. Composing takes long, so values are set afterwards where they can be."""
     if any(word.startswith("resume=") for word in words):
         saved = Path("saved.yaml")
-        saved.write_text(to_yaml(to_config(composed_once("+experiment=own_corpus"))), "utf-8")
+        saved.write_text(to_yaml(to_config(hydra_values("+experiment=own_corpus"))), "utf-8")
         changes = [word for word in words if not word.startswith("resume=")]
         load_run_config(saved, changes, RESUME_KEYS)
         return
@@ -383,12 +389,7 @@ def check_config(words: Sequence[str]) -> None:
         words = [word for word in words if word not in values]
     else:
         values = []
-    to_config(composed_once(*words), values)
-
-
-@functools.cache
-def composed_once(*words: str) -> dict[str, object]:
-    return composed_values(words)
+    to_config(hydra_values(*words), values)
 
 
 @contextlib.contextmanager
@@ -398,9 +399,7 @@ def extended(arguments: Sequence[str]) -> Iterator[list[str]]:
     state, path = Singleton.get_state(), list(sys.path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_options", options)
-        composed_once.cache_clear()
         yield load_extensions(arguments)
-    composed_once.cache_clear()
     sys.modules.pop(arguments[arguments.index("--extension") + 1])
     Singleton.set_state(state)
     sys.path[:] = path

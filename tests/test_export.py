@@ -1,5 +1,6 @@
 """Models in other formats compute what they compute here: onnxruntime and CTranslate2 agree."""
 
+import importlib.util
 import subprocess
 import sys
 from dataclasses import replace
@@ -45,13 +46,15 @@ from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError
 from seq2seq.run.models import NamedRun
 
-onnxruntime = pytest.importorskip("onnxruntime", reason="exports need the extra `export`")
-pytest.importorskip("onnxscript", reason="exports need the extra `export`")
-ctranslate2 = pytest.importorskip("ctranslate2", reason="exports need the extra `export`")
+EXTRA = ("onnxruntime", "onnxscript", "ctranslate2")
+"""Imported where they are used: all workers read this file, and one runs it."""
 
-pytestmark = pytest.mark.e2e
-
-onnxruntime.set_default_logger_severity(3)
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(
+        not all(map(importlib.util.find_spec, EXTRA)), reason="exports need the extra `export`"
+    ),
+]
 
 POST_GELU = {"norm": Norm.post, "activation": Activation.gelu}
 LEARNED = {"positions": PositionKind.learned, "longest": 4}
@@ -103,6 +106,9 @@ def test_members_compute_and_translate_as_torch_does(make, run, tmp_path):
     cfg = bundle.pretrained.config
     cfg.decode = replace(cfg.decode, beam_size=1, max_ratio=1.0, extra_steps=2)
     onnx.save(bundle, RunDir(tmp_path))
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(3)
     sessions = {
         name: onnxruntime.InferenceSession(tmp_path / f"{name}.onnx") for name in ("begin", "step")
     }
@@ -165,6 +171,8 @@ def test_ctranslate2_scores_as_torch_does(changes, layers_run, tmp_path, monkeyp
     with torch.no_grad():
         own.decoder.W_o.bias[:2] = -50.0  # no padding and no unknown symbol, as after training
     save(bundle, RunDir(tmp_path))
+    import ctranslate2
+
     engine = ctranslate2.Translator(str(tmp_path), device="cpu")
 
     cfg = bundle.pretrained.config

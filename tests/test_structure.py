@@ -34,6 +34,12 @@ def modules() -> dict[str, ast.Module]:
     return {name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
 
 
+@cache
+def nodes(tree: ast.AST) -> tuple[ast.AST, ...]:
+    """Every node of a source, walked once for all rules."""
+    return tuple(ast.walk(tree))
+
+
 def test_the_sources_were_found():
     assert len(modules()) == len(SOURCES) > 50
     assert {
@@ -47,10 +53,11 @@ def test_the_sources_were_found():
 # Imports ----------------------------------------------------------------------------------------
 
 
-def imports(tree: ast.AST) -> set[str]:
+@cache
+def imports(tree: ast.AST) -> frozenset[str]:
     """Modules that a source imports, anywhere in it; `from a import b` counts as a, or as a.b."""
     found = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -58,7 +65,7 @@ def imports(tree: ast.AST) -> set[str]:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             inner = names & modules().keys()
             found |= inner if inner else {str(node.module)}
-    return found
+    return frozenset(found)
 
 
 def within(name: str, *packages: str) -> bool:
@@ -230,13 +237,22 @@ NO_WORDS |= {"yaml.full_load", "yaml.full_load_all", "UnsafeLoader", "FullLoader
 NO_WORDS |= {"instantiate", "pyplot", "allow_pickle", "weights_only", "_target_", "__reduce__"}
 
 
+def dotted(node: ast.AST) -> str:
+    """`a.b.c`, and nothing for what is no chain of names: a twentieth of the time of unparse."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""
+
+
 def words(node: ast.AST) -> set[str]:
     """What a node spells: `eval` is "builtin eval", but `model.eval` is not."""
     match node:
         case ast.Name(id=word):
             return {word, f"builtin {word}"}
         case ast.Attribute(attr=word):
-            return {word, ast.unparse(node)}
+            return {word, dotted(node)}
         case ast.alias(name=word) | ast.keyword(arg=str(word)) | ast.Constant(value=str(word)):
             return {word}
     return set()
@@ -246,7 +262,7 @@ def forbidden(name: str, tree: ast.AST) -> set[str]:
     """What turns strings into code or bytes into objects, and what prints."""
     modules = {found for found in imports(tree) if within(found, *NO_MODULES)}
     refused = NO_WORDS if printing(name) else {*NO_WORDS, "builtin print"}
-    spelt = set().union(*(words(node) & refused for node in ast.walk(tree)))
+    spelt = set().union(*(words(node) & refused for node in nodes(tree)))
     allowed = {"importlib.metadata"} | ({"subprocess"} if measuring(name) else set())
     allowed |= {"subprocess", "ctypes"} if name == BUILD else set()
     allowed |= {"subprocess"} if name == COMPILER else set()
@@ -310,6 +326,38 @@ def test_U12_no_config_names_a_class():
     files = sorted((ROOT / "configs").rglob("*.yaml"))
     assert len(files) > 15
     assert not [path for path in files if "_target_" in path.read_text(encoding="utf-8")]
+
+
+UNPACKERS = {"extractall", "extract", "unpack_archive", "make_archive"}
+UNPACKS_NOTHING = {"seq2seq.data.readers.test_sets", "scripts.groundhog"}
+UNPACKS_NOTHING |= {"seq2seq.decoding.formats"}  # writes npz
+
+
+def unpacking(tree: ast.AST) -> set[str]:
+    """What a module spells of the ways to unpack."""
+    writing = {id(n.func) for n in nodes(tree) if isinstance(n, ast.Call) and writes(n)}
+    found = [n for n in nodes(tree) if isinstance(n, ast.Attribute) and id(n) not in writing]
+    attributes, spelt = {n.attr for n in found}, {dotted(n) for n in found}
+    opened = {"tarfile.open", "tarfile.TarFile", "zipfile.ZipFile", "zipfile.Path"} & spelt
+    return (attributes & UNPACKERS) | opened
+
+
+def writes(call: ast.Call) -> bool:
+    return [ast.unparse(argument) for argument in call.args[1:]] == ["'w'"]
+
+
+def test_U11_no_module_unpacks():
+    for name, tree in modules().items():
+        assert not unpacking(tree), name
+        if any(within(found, "tarfile", "zipfile") for found in imports(tree)):
+            assert name in UNPACKS_NOTHING
+
+
+@pytest.mark.parametrize(
+    "line", ["tarfile.open(p).extractall(q)", "shutil.unpack_archive(p)", "zipfile.ZipFile(p)"]
+)
+def test_U11_unpacking_is_noticed(line):
+    assert unpacking(ast.parse(line))
 
 
 # Nothing needs the kernels ----------------------------------------------------------------------
@@ -395,9 +443,7 @@ def test_the_package_root_holds_no_module_of_its_own():
 
 def methods_of_modules() -> set[str]:
     """Names of the methods of every class of ours that is an nn.Module, and `forward`."""
-    classes = [
-        n for tree in modules().values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)
-    ]
+    classes = [n for tree in modules().values() for n in nodes(tree) if isinstance(n, ast.ClassDef)]
     kinds = {"nn.Module", "nn.Linear"}
     names = {"forward"}
     for _ in range(3):  # subclasses of subclasses
@@ -412,7 +458,7 @@ def patches(tree: ast.AST, methods: set[str]) -> list[str]:
     """Assignments to such a name on anything but `self`."""
     targets = [
         target
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.Assign | ast.AnnAssign)
         for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
     ]

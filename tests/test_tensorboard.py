@@ -69,6 +69,7 @@ def test_scalars_are_those_of_the_metrics_file(run):
 def prepared(tmp_path_factory) -> Path:
     changes = ["trainer.max_updates=8", "trainer.validate_every=4", "trainer.checkpoint_every=3"]
     changes += ["trainer.batch_tokens=150", "logging.every=1", "logging.samples=1"]
+    changes += ["logging.tensorboard=true"]
     base = tmp_path_factory.mktemp("tensorboard")
     return tokenized_run(base, *changes, "logging.heatmaps=0", pairs=50, held_out=3)
 

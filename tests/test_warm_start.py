@@ -460,7 +460,7 @@ def test_bad_vectors_are_one_line_with_file_and_line(run, tmp_path, bad):
 def test_three_commands_on_other_data_and_another_rate(run, tmp_path, corpus):
     """Train (the fixture), adapt, translate; and what is wrong is said before a run is made."""
     adapt = [ROOT / "train.py", "+experiment=debug", *corpus, *LIKE_TINY, *SHORT, "threads=1"]
-    adapt += [f"init.run={run}", "optimizer.lr=0.001", "run_dir=new"]
+    adapt += [f"init.run={run}", "optimizer.lr=0.001", "run_dir=new", "logging.tensorboard=false"]
     adapt += ["trainer.freeze=[encoder]", "trainer.lr_factors={decoder.attention:0.1}"]
     for wrong in ("attention=dot", "trainer.freeze=[x]", "init.source_vectors=x"):
         refused = call_here(*adapt, wrong, cwd=tmp_path)

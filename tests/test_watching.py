@@ -29,6 +29,7 @@ def prepared(tmp_path_factory) -> Path:
     changes += ["trainer.validation_sentences=1", "decode.beam_size=2", "logging.every=1"]
     changes += ["logging.samples=1", "logging.heatmaps=1"]
     changes += ["tokenizer.sampling=0"]  # sentencepiece draws differently in every process
+    changes += ["logging.tensorboard=true"]
     return tokenized_run(tmp_path_factory.mktemp("watching"), *changes, pairs=40, held_out=3)
 
 
