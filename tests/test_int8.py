@@ -252,6 +252,7 @@ LINES = ["the cat sees the dog .", "", "a dog sleeps .", "the dog sees the small
 
 
 @needs_int8
+@pytest.mark.e2e
 def test_runs_decode_in_any_batch_and_number_of_processes(run):
     def scored(*settings: str, processes: int | None = None) -> list[tuple]:
         model = seq2seq.load(run, ["decode.precision=int8", *settings])
@@ -266,6 +267,7 @@ def test_runs_decode_in_any_batch_and_number_of_processes(run):
 
 
 @needs_int8
+@pytest.mark.e2e
 def test_the_page_also_answers_with_changed_attention(run):
     """It searches step by step then, with the other matmuls of int8."""
     asked = Question(LINES[0], change="flatten")
@@ -302,6 +304,7 @@ def test_processors_without_int8_are_refused(monkeypatch):
     assert refused(model) == f"decode.precision: {what}. {FIX}"
 
 
+@pytest.mark.e2e
 def test_a_training_is_refused_before_it_starts(run, monkeypatch):
     """Not at its first validation, which may be hours later."""
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
