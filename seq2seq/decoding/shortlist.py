@@ -6,6 +6,7 @@ It is made on first use, from the ids of the run's training pairs, and does not 
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +54,7 @@ def shortlist_of(
     if not directory.exists():
         _make(run, tokenizers)
     about = read_manifest(directory / MANIFEST).get("about")
-    if about != {TOKENIZERS: entries_of(run.path(TOKENIZERS) / MANIFEST)}:
+    if about != _vocabularies(run):
         raise RunDirError(directory, "is of other vocabularies", _MAKE_AGAIN)
     limit = 8 * num_src * SUGGESTED + 4 * num_tgt + (1 << 16)
     path, files = directory / FILE, read_directory(directory, limit)
@@ -100,13 +101,17 @@ def _make(run: RunDir, tokenizers: tuple[Tokenizer, Tokenizer]) -> None:
         "words": torch.from_numpy(found.words),
         "probabilities": torch.from_numpy(found.probabilities),
     }
-    about = {TOKENIZERS: entries_of(run.path(TOKENIZERS) / MANIFEST)}
-    run.commit_directory(DIRECTORY, {FILE: pack(tensors)}, about)
+    run.commit_directory(DIRECTORY, {FILE: pack(tensors)}, _vocabularies(run))
     seconds = time.perf_counter() - begun
     where = run.path(DIRECTORY)
     log.warning(
         "made the shortlist in %.1f s, of %s training pairs: %s", seconds, f"{count:,}", where
     )
+
+
+def _vocabularies(run: RunDir) -> dict[str, Any]:
+    """Return what identifies the vocabularies of a run, to which its shortlist belongs."""
+    return {TOKENIZERS: entries_of(run.path(TOKENIZERS) / MANIFEST)}
 
 
 def _some(pairs: TokenizedPairs, count: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:

@@ -215,8 +215,9 @@ class Answers:
             split, source = splitter_of(model.config), model.tokenizers[0]
             pieces = pieces_of_word(question.source, source, question.to, split)
             places = [tag + piece for piece in pieces]
-        # A changed model searches step by step, which int8 does not know.
-        cfg = replace(self.cfg, precision=DecodePrecision.fp32)
+        cfg = self.cfg
+        if cfg.precision is DecodePrecision.int8:  # a changed model searches step by step
+            cfg = replace(cfg, precision=DecodePrecision.fp32)
         return for_search(intervened(model.model, change_at(at, change, places)), cfg)
 
 

@@ -46,7 +46,8 @@ def export(run: RunDir, cfg: Config) -> Path:
         return run.path(MODEL)
     with run.replace_tree(MODEL) as model:
         fill(model, config, read_directory(run.path(TOKENIZERS)), name, weights)
-        shortlist_of(run, cfg, load_tokenizers(run, cfg))  # made if the model is to have one
+        if cfg.decode.shortlist is not None:
+            shortlist_of(run, cfg, load_tokenizers(run, cfg))  # made if it is not there
         copy_shortlist(run, model)
     log.info("exported %s", run.path(MODEL))
     return run.path(MODEL)

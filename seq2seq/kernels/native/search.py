@@ -69,8 +69,7 @@ class NativeSearch:
         (rows, num_units), num_words = t.shape, len(self.last.weight)
         count = min(count, num_words)
         values, words = t.new_empty(rows, count), forbidden.new_empty(rows, count)
-        log_sums, blocked = values.new_empty(rows, 1), torch.zeros(num_words, dtype=torch.uint8)
-        blocked[forbidden] = 1
+        log_sums, blocked = values.new_empty(rows, 1), self._blocked(forbidden)
         self.library(
             "best_words",
             *(t.contiguous(), self.W, self.format, self.last.bias),
@@ -93,9 +92,7 @@ class NativeSearch:
         (rows, num_units), (sentences, size) = t.shape, lists.shape
         count = min(count, size)
         values, words = t.new_empty(rows, count), lists.new_empty(rows, count)
-        log_sums = t.new_empty(rows, 1)
-        blocked = torch.zeros(len(self.last.weight), dtype=torch.uint8)
-        blocked[forbidden] = 1
+        log_sums, blocked = values.new_empty(rows, 1), self._blocked(forbidden)
         self.library(
             "best_listed",
             *(t.contiguous(), self.last.weight, self.last.bias, lists.contiguous()),
@@ -103,6 +100,12 @@ class NativeSearch:
             *(sentences, rows // sentences, num_units, size, count),
         )
         return values, words, log_sums
+
+    def _blocked(self, forbidden: Tensor) -> Tensor:
+        """Return a byte for each word (K,), 1 where it is forbidden."""
+        blocked = torch.zeros(len(self.last.weight), dtype=torch.uint8)
+        blocked[forbidden] = 1
+        return blocked
 
     def logits_of(self, t: Tensor, words: Tensor) -> Tensor:
         """Return the logits of words (R, k) in float32, given t (R, l)."""
