@@ -120,6 +120,12 @@ class Plan(Sequence[list[int]]):
         return rows
 
 
+def spread(rows: Sequence[int], limit: int) -> list[int]:
+    """Return at most `limit` rows, evenly spread over all."""
+    count = min(limit, len(rows))
+    return [rows[i * len(rows) // count] for i in range(count)]
+
+
 def plan_epoch(
     longest: Lengths,
     cfg: TrainerConfig,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from seq2seq.alignment.lexicon import lexicon
 from seq2seq.config.schema import Config
-from seq2seq.data.batching import TokenizedPairs
+from seq2seq.data.batching import TokenizedPairs, spread
 from seq2seq.data.prepare import TOKENIZERS, load_pairs
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.model.shortlist import Shortlist
@@ -93,9 +93,9 @@ def _make(run: RunDir, tokenizers: tuple[Tokenizer, Tokenizer]) -> None:
         fix = "Decode the run that the model is from with decode.shortlist; copy its shortlist/."
         raise RunDirError(run.path(DIRECTORY), what, fix)
     pairs = load_pairs(run, "train", tokenizers)
-    count = min(len(pairs.src), MOST_PAIRS)
+    rows = spread(range(len(pairs.src)), MOST_PAIRS)
     num_src, num_tgt = map(len, tokenizers)
-    found = lexicon(_some(pairs, count), num_src, num_tgt, SUGGESTED)
+    found = lexicon(_without_ends(pairs, rows), num_src, num_tgt, SUGGESTED)
     tensors = {
         "order": torch.from_numpy(_by_frequency(pairs.tgt.counts())),
         "words": torch.from_numpy(found.words),
@@ -105,7 +105,7 @@ def _make(run: RunDir, tokenizers: tuple[Tokenizer, Tokenizer]) -> None:
     seconds = time.perf_counter() - begun
     where = run.path(DIRECTORY)
     log.warning(
-        "made the shortlist in %.1f s, of %s training pairs: %s", seconds, f"{count:,}", where
+        "made the shortlist in %.1f s, of %s training pairs: %s", seconds, f"{len(rows):,}", where
     )
 
 
@@ -114,10 +114,11 @@ def _vocabularies(run: RunDir) -> dict[str, Any]:
     return {TOKENIZERS: entries_of(run.path(TOKENIZERS) / MANIFEST)}
 
 
-def _some(pairs: TokenizedPairs, count: int) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
-    """Yield pairs, evenly spread, without their end symbols."""
-    for i in range(count):
-        row = i * len(pairs.src) // count
+def _without_ends(
+    pairs: TokenizedPairs, rows: Sequence[int]
+) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """Yield some pairs without their end symbols."""
+    for row in rows:
         yield pairs.src[row][:-1].tolist(), pairs.tgt[row][:-1].tolist()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, DecodeConfig, Direction
+from seq2seq.data.batching import spread
 from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
 from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.tokenizer import composed
@@ -227,12 +228,6 @@ class TestedRun:
             for run in (self, other)
         )
         return Retrained(other.run.root.resolve().name, its, own - its)
-
-
-def spread(rows: Sequence[int], limit: int) -> list[int]:
-    """Return at most `limit` rows, evenly spread over all."""
-    count = min(limit, len(rows))
-    return [rows[i * len(rows) // count] for i in range(count)]
 
 
 def named(runs: Sequence[TestedRun]) -> Mapping[str, TestedRun]:

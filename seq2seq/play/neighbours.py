@@ -16,13 +16,12 @@ from torch.nn import functional
 
 from seq2seq.alignment.heatmap import printable_line
 from seq2seq.alignment.words import group_pieces
-from seq2seq.data.batching import collate
+from seq2seq.data.batching import collate, spread
 from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
 from seq2seq.data.tags import tagging
 from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.data.words import Span
 from seq2seq.decoding.pretrained import Pretrained
-from seq2seq.evaluation.runs import spread
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import UserError
 

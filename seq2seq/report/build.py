@@ -8,6 +8,7 @@ from typing import Any
 
 from seq2seq.alignment.heatmap import printable_line
 from seq2seq.config.schema import Config, Direction
+from seq2seq.data.batching import spread
 from seq2seq.data.prepare import SIDES, directions_of, lengths_of, load_text, splitter_of
 from seq2seq.data.tags import tagging
 from seq2seq.data.words import is_blank
@@ -15,7 +16,6 @@ from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.by_length import run_names
-from seq2seq.evaluation.runs import spread
 from seq2seq.report.of_run import describe_fidelity, describe_run
 from seq2seq.report.page import page
 from seq2seq.report.sentence import describe
