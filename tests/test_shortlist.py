@@ -22,9 +22,10 @@ from seq2seq.alignment import lexicon as made
 from seq2seq.alignment.ibm import ITERATIONS
 from seq2seq.alignment.lexicon import lexicon
 from seq2seq.cli.export import main as export
-from seq2seq.config.schema import Backend
+from seq2seq.config.schema import Backend, DecodeConfig
 from seq2seq.data.batching import collate
 from seq2seq.decoding.shortlist import DIRECTORY, FILE, SUGGESTED
+from seq2seq.decoding.translate import for_search
 from seq2seq.kernels import native
 from seq2seq.kernels.search import FusedSearch
 from seq2seq.kernels.torch_search import TorchSearch
@@ -275,13 +276,13 @@ def test_models_search_with_the_shortlist_they_have():
     model = tiny_model(1, backend=Backend.auto).float()
     ensemble = Ensemble([model, model], Mixture([0.5, 0.5], of_logs=False)).eval()
     for each in (model, ensemble):
-        assert not isinstance(each.for_search(), ShortlistStepper)
+        assert not isinstance(for_search(each, DecodeConfig()), ShortlistStepper)
     ensemble.shortlist = shortlist
-    stepper = ensemble.for_search()
+    stepper = for_search(ensemble, DecodeConfig())
     assert stepper.shortlist is shortlist
     assert not any(isinstance(member, ShortlistStepper) for member in stepper.inner.members)
     model.shortlist = shortlist
-    assert isinstance(model.for_search().inner, FusedSearch)
+    assert isinstance(for_search(model, DecodeConfig()).inner, FusedSearch)
 
 
 # Runs --------------------------------------------------------------------------------------------

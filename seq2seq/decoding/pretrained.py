@@ -74,9 +74,8 @@ class Pretrained:
         cfg, members = self.config.decode, [self.model, *(other.model for other in others)]
         weights = cfg.weights or [1.0] * len(members)
         mixture = Mixture([w / sum(weights) for w in weights], cfg.ensemble is Mean.log_probs)
-        ensemble = Ensemble(members, mixture).eval()
-        ensemble.shortlist, self.model.shortlist = self.model.shortlist, None
-        self.model = ensemble
+        shortlist, self.model = self.model.shortlist, Ensemble(members, mixture).eval()
+        self.model.shortlist = shortlist
 
     @cached_property
     def limits(self) -> Measures:

@@ -26,6 +26,7 @@ from seq2seq.decoding.search import Hypothesis, SearchRules, beam_search
 from seq2seq.decoding.translation import END, Candidate, Translation, in_reading_order
 from seq2seq.model.ensemble import Decodable
 from seq2seq.model.protocols import Stepper
+from seq2seq.model.shortlist import ShortlistStepper
 from seq2seq.run.errors import DataError
 from seq2seq.training.precision import autocast
 
@@ -110,7 +111,8 @@ def _sources(
 def for_search(model: Decodable, cfg: DecodeConfig) -> Stepper:
     """Return the stepper for `search_batch`; it is valid as long as the weights do not change."""
     with autocast(next(model.parameters()).device, cfg.precision):
-        return model.for_search(int8=cfg.precision is DecodePrecision.int8)
+        stepper = model.for_search(int8=cfg.precision is DecodePrecision.int8)
+    return stepper if model.shortlist is None else ShortlistStepper(stepper, model.shortlist)
 
 
 @torch.inference_mode()

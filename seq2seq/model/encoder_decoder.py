@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from seq2seq.model.backend import Backend
 from seq2seq.model.initialization import Scheme
 from seq2seq.model.protocols import Decoder, Encoder, Followed, Prediction, Probes, State, Stepper
-from seq2seq.model.shortlist import Shortlist, ShortlistStepper
+from seq2seq.model.shortlist import Shortlist
 from seq2seq.run.errors import ConfigError
 
 
@@ -17,7 +17,7 @@ class EncoderDecoder(nn.Module):
     """A `TranslationModel` made of an encoder and a decoder.
 
     Attributes:
-        shortlist: Restricts searches, if there is one; training and forced scoring ignore it.
+        shortlist: Restricts the searches of `decoding.translate`, if there is one.
     """
 
     shortlist: Shortlist | None = None
@@ -52,8 +52,7 @@ class EncoderDecoder(nn.Module):
         if found is None and int8:
             what = "decode.precision=int8 needs the paper's unit, additive attention, fused kernels"
             raise ConfigError("config", what, "Use decode.precision=bf16.")
-        stepper = found or self
-        return stepper if self.shortlist is None else ShortlistStepper(stepper, self.shortlist)
+        return found or self
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
         """Run along targets y (B, Ty): each word is predicted from the source and the prefix."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.model.output import LogitsPrediction, log_softmax
 from seq2seq.model.protocols import Followed, Prediction, State, Stepper
-from seq2seq.model.shortlist import Shortlist, ShortlistStepper
+from seq2seq.model.shortlist import Shortlist
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Ensemble(nn.Module):
     """A model for search and forced scoring, made of members with the same vocabularies.
 
     Attributes:
-        shortlist: Restricts searches, if there is one; members have none.
+        shortlist: See `EncoderDecoder`; those of the members do not count.
     """
 
     shortlist: Shortlist | None = None
@@ -61,8 +61,7 @@ class Ensemble(nn.Module):
     def for_search(self, *, int8: bool = False) -> Stepper:
         """See `TranslationModel.for_search`."""
         steppers = [member.for_search(int8=int8) for member in self.members]
-        stepper = EnsembleStepper(steppers, self.mixture)
-        return stepper if self.shortlist is None else ShortlistStepper(stepper, self.shortlist)
+        return EnsembleStepper(steppers, self.mixture)
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
         """Run along targets y (B, Ty); `t` (N, K_y) already holds the logits."""
