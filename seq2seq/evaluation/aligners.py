@@ -114,8 +114,8 @@ def _external(encoded: Encoded) -> dict[str, Directions]:
         if (path := shutil.which(program, path=os.pathsep.join(places))) is None:
             log.warning("%s is not installed: left out", name)
             continue
-        with TemporaryDirectory() as folder:
-            text = Path(folder, "text")
+        with TemporaryDirectory() as directory:
+            text = Path(directory, "text")
             text.write_text("".join(f"{line}\n" for line in lines), "ascii")
             forward, backward = (
                 _spread(_read(path, output, len(rows)), rows, len(encoded))

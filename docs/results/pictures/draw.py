@@ -120,9 +120,9 @@ def reports(page: browser.Page, found: dict[str, Path], to: Path) -> None:
         html.unlink()
 
 
-def tensorboard(page: browser.Page, folder: Path, to: Path) -> None:
+def tensorboard(page: browser.Page, directory: Path, to: Path) -> None:
     """Take two pages of TensorBoard, which need some seconds each."""
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", "0"]
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(directory), "--port", "0"]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
     with subprocess.Popen(command, text=True, **pipes) as server:
         try:

@@ -1,4 +1,4 @@
-"""Take the pictures of this folder, and the times that docs/play.md tells, from a running page.
+"""Take the pictures of this directory, and the times that docs/play.md tells, from a running page.
 
 seq2seq play MULTI30K_EN_FR
 python docs/results/play/pictures.py http://127.0.0.1:8014/
@@ -113,6 +113,6 @@ def take(page: Page, one: str, two: str | None) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder, browser(Path(folder)) as opened:
+    with tempfile.TemporaryDirectory() as directory, browser(Path(directory)) as opened:
         take(opened, sys.argv[1], *(sys.argv[2:3] or [None]))
         measure(opened, sys.argv[1])

@@ -1,4 +1,4 @@
-"""Take the pictures of this folder with the browser of the tests.
+"""Take the pictures of this directory with the browser of the tests.
 
 python docs/results/report/pictures.py MULTI30K.html QUICKSTART.html TWO.html
 python docs/results/report/pictures.py LAYERS.html
@@ -88,5 +88,5 @@ def take_layers(page: Page, layers: str) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder, browser(Path(folder)) as found:
+    with tempfile.TemporaryDirectory() as directory, browser(Path(directory)) as found:
         (take if len(sys.argv) == 4 else take_layers)(found, *sys.argv[1:])

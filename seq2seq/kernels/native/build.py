@@ -147,8 +147,8 @@ def _load(name: str, make: Callable[[Path], object]) -> Library:
         if (problem := _problem(path)) is None:
             return Library(path)
         log.warning("the native library %s is made again: it %s", path, problem)
-    with TemporaryDirectory() as folder:
-        made = Path(folder) / path.name
+    with TemporaryDirectory() as scratch:
+        made = Path(scratch) / path.name
         make(made)
         _try(made)
         try:

@@ -14,7 +14,7 @@ from seq2seq.run.errors import PlatformError
 
 _FOURS = 4  # in_fours of matmul.h
 _LONGEST = 65_536
-"""The largest i of weights (j, i): 255 x 127 of so many addends fit into 32 bits."""
+"""The largest i of weights (j, i): a sum of i products of at most 255 x 127 fits into 32 bits."""
 
 
 def require(weight: Tensor) -> None:

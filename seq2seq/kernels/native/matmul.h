@@ -7,7 +7,7 @@
 /* Columns of a weight that lie together. */
 #define PANEL 64
 
-/* Rows are multiplied in multiples of so many: oneDNN compiles a kernel for each number of them. */
+/* Rows are multiplied in multiples of this number: oneDNN compiles a kernel for each number of them. */
 #define ROWS 8
 
 static inline size rounded(size x, size step) { return (x + step - 1) / step * step; }
