@@ -47,7 +47,7 @@ class ConfigError(UserError):
 
 
 class UsageError(UserError):
-    """A script was called with arguments that make no sense."""
+    """A command was called with arguments that do not fit together."""
 
     exit_code = 2
 
