@@ -73,7 +73,7 @@ def heatmap(to: Path, source: str, target: str, sharpness: float) -> None:
 def save(to: Path, image: Image.Image) -> None:
     """Save a picture small."""
     image.thumbnail((900, 900))
-    image.convert("RGB").quantize(32).save(to, optimize=True)
+    image.convert("RGB").quantize(128).save(to, optimize=True)
 
 
 def draw(to: Path, figure: Figure) -> None:
