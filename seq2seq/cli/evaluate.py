@@ -48,8 +48,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--hypotheses", type=expanded, help="score this file instead of translating"
     )
     parser.add_argument(
-        "--tokenizer",
-        help="sacreBLEU tokenizer for --hypotheses (default: by language or script)",
+        "--tokenizer", help="sacreBLEU tokenizer for --hypotheses (default: by language or script)"
     )
     parser.add_argument(
         "--language",

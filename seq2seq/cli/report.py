@@ -8,13 +8,7 @@ search, and of the reference (forced decoding).
 import argparse
 from collections.abc import Sequence
 
-from seq2seq.cli.console import (
-    WORDS,
-    option_parser,
-    output_stream,
-    runs_and_overrides,
-    show,
-)
+from seq2seq.cli.console import WORDS, option_parser, output_stream, runs_and_overrides, show
 from seq2seq.run.errors import UsageError
 from seq2seq.run.models import named_runs
 from seq2seq.run.naming import expanded

@@ -36,15 +36,7 @@ from seq2seq.data.prepare import (
 )
 from seq2seq.data.tags import rows_of, tagging
 from seq2seq.decoding import formats
-from seq2seq.decoding.flags import (
-    MOST,
-    SAVED,
-    Flags,
-    Measures,
-    by_flag,
-    calibrated,
-    saved_flags,
-)
+from seq2seq.decoding.flags import MOST, SAVED, Flags, Measures, by_flag, calibrated, saved_flags
 from seq2seq.decoding.pretrained import Pretrained, new_model, visible_devices
 from seq2seq.decoding.translate import for_search, translate
 from seq2seq.decoding.translation import Translation

@@ -127,12 +127,7 @@ def spread(rows: Sequence[int], limit: int) -> list[int]:
 
 
 def plan_epoch(
-    longest: Lengths,
-    cfg: TrainerConfig,
-    *,
-    seed: int,
-    epoch: int,
-    mixture: Mixture | None = None,
+    longest: Lengths, cfg: TrainerConfig, *, seed: int, epoch: int, mixture: Mixture | None = None
 ) -> Plan:
     """Plan the batches of an epoch; a pure function of its arguments.
 

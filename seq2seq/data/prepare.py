@@ -28,11 +28,8 @@ from seq2seq.config.schema import (
     TargetOrder,
     all_symbols,
 )
-from seq2seq.data import (  # noqa: F401 - they register
-    character_vocabulary,
-    subword_vocabulary,
-    word_vocabulary,
-)
+# They register.
+from seq2seq.data import character_vocabulary, subword_vocabulary, word_vocabulary  # noqa: F401
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.filters import FilterSummary, HeldOut, keep
 from seq2seq.data.lengths import Length
@@ -45,14 +42,7 @@ from seq2seq.data.shared import copy_files, locked, shared_directory
 from seq2seq.data.store import IdStore, Lengths, TextStore
 from seq2seq.data.tags import tag_ids
 from seq2seq.data.text import strict
-from seq2seq.data.tokenizer import (
-    EOS,
-    UNK,
-    RightToLeft,
-    Tokenizer,
-    VocabularyKind,
-    composed,
-)
+from seq2seq.data.tokenizer import EOS, UNK, RightToLeft, Tokenizer, VocabularyKind, composed
 from seq2seq.data.words import Splitter, word_spans
 from seq2seq.run import workers
 from seq2seq.run.checksums import (
