@@ -28,6 +28,7 @@ from seq2seq.config.schema import (
     TargetOrder,
     all_symbols,
 )
+
 # They register.
 from seq2seq.data import character_vocabulary, subword_vocabulary, word_vocabulary  # noqa: F401
 from seq2seq.data.batching import TokenizedPairs
