@@ -13,11 +13,11 @@ import heapq
 import math
 import re
 from bisect import bisect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import sentencepiece
 
-from seq2seq.data.tokenizer import parted_at
+from seq2seq.data.tokenizer import Draw, Draws, parted_at
 
 # No piece crosses a space, so words are segmented one by one; the space is a word's first letter.
 _WORDS = re.compile("^[^\u2581]+|\u2581[^\u2581]*")
@@ -26,8 +26,6 @@ _KNOWN = 1 << 17
 # How far an unknown letter lies below the rarest piece, as in SentencePiece, nats.
 _UNKNOWN_PENALTY = 10.0
 
-# Returns the next random number of a text, in [0, 1).
-Draw = Callable[[], float]
 # For each end position in a word: cumulative weights, and for each the start and id of a piece.
 Lattice = list[tuple[list[float], list[tuple[int, int]]]]
 
@@ -53,7 +51,7 @@ class Sampler:
         unigram = model.trainer_spec.model_type == proto.TrainerSpec.UNIGRAM
         self._cutter = (UnigramCutter if unigram else BpeCutter)(pieces, self._unknown, rate)
 
-    def sample(self, texts: Sequence[str], draws: Sequence[Draw]) -> list[list[int]]:
+    def sample(self, texts: Sequence[str], draws: Draws) -> list[list[int]]:
         """Return the ids of each text, from its own draws.
 
         A run of unknown letters is one unknown symbol.

@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
@@ -18,6 +18,9 @@ from seq2seq.data.tokenizer import (
     PAD,
     SPACE,
     UNK,
+    Draws,
+    Names,
+    Texts,
     Token,
     composed,
     first_difference,
@@ -84,9 +87,7 @@ class SentencePieceTokenizer:
         ids: list[list[int]] = self._processor.encode(self._prepared(texts))
         return ids
 
-    def sample(
-        self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
-    ) -> list[list[int]]:
+    def sample(self, texts: Sequence[str], rate: float, draws: Draws) -> list[list[int]]:
         """Segment each text at random: BPE-dropout, or sampling from the unigram lattice."""
         if self._sampler is None or self._sampler.rate != rate:
             self._sampler = Sampler(self._processor, rate)
@@ -149,13 +150,7 @@ class Subwords:
     def __init__(self, cfg: SentencePieceConfig) -> None:
         self.cfg = cfg
 
-    def learn(
-        self,
-        texts: Sequence[Sequence[str]],
-        languages: Sequence[str],
-        names: Sequence[str],
-        workers: int = 1,
-    ) -> list[bytes]:
+    def learn(self, texts: Texts, languages: Names, names: Names, workers: int = 1) -> list[bytes]:
         """Learn a model from each text, or one from all of them.
 
         Raises:
