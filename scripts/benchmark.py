@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 # As in train.py: waiting threads yield their cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import checkout  # noqa: F401
-from seq2seq.cli.console import option_parser, output_stream, run_script, table
+from seq2seq.cli.console import option_parser, run_script, table, write_json, write_text
 from seq2seq.run.errors import PlatformError, UsageError
 from seq2seq.run.naming import run_path
 
@@ -88,13 +88,11 @@ def main(argv: Sequence[str]) -> None:
     measure = {"train": train, "members": members, "decode": decode, "startup": startup}
     measure |= {"prepare": prepare, "pipeline": pipeline}
     rows = measure[args.what](args)
-    with output_stream(None) as output:
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        cells = ([shown(row.get(name, "")) for name in names] for row in rows)
-        output.write(f"{table(cells, names, style='github')}\n\n{machine(args)}\n".encode())
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = ([shown(row.get(name, "")) for name in names] for row in rows)
+    write_text(None, f"{table(cells, names, style='github')}\n\n{machine(args)}\n")
     if args.json:
-        with output_stream(args.json) as file:
-            file.write(json.dumps({"machine": machine(args), "rows": rows}, indent=2).encode())
+        write_json(args.json, {"machine": machine(args), "rows": rows})
 
 
 def train(args: argparse.Namespace) -> list[Row]:

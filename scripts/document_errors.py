@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import option_parser, output_stream, run_script, table
+from seq2seq.cli.console import option_parser, run_script, table, write_text
 from seq2seq.run import errors
 from seq2seq.run.signals import EXIT_CODES
 
@@ -247,8 +247,7 @@ def exit_codes() -> str:
 def main(argv: Sequence[str]) -> None:
     """Write the page."""
     option_parser(__doc__).parse_args(argv)
-    with output_stream(PAGE) as file:
-        file.write(page().encode())
+    write_text(PAGE, page())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ search, and of the reference (forced decoding).
 import argparse
 from collections.abc import Sequence
 
-from seq2seq.cli.console import WORDS, option_parser, output_stream, runs_and_overrides, show
+from seq2seq.cli.console import WORDS, option_parser, runs_and_overrides, show, write_text
 from seq2seq.run.errors import UsageError
 from seq2seq.run.models import named_runs
 from seq2seq.run.naming import expanded
@@ -56,6 +56,5 @@ def main(argv: Sequence[str]) -> None:
 
     path = args.output or default_path(args.runs)
     text = build(args.runs, args.overrides, args.sentences, args.hypotheses, path.parent)
-    with output_stream(path) as file:
-        file.write(text.encode())
+    write_text(path, text)
     show(f"report  {path}")

@@ -9,7 +9,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from seq2seq.cli.console import option_parser, output_stream, show
+from seq2seq.cli.console import OUTPUT, option_parser, output_stream, show, write_json
 from seq2seq.run.models import run_paths
 from seq2seq.run.naming import expanded
 
@@ -50,9 +50,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="REFERENCE",
         help="tune the weights for these reference translations",
     )
-    parser.add_argument(
-        "--output", type=expanded, help="output file, written only when complete (default: stdout)"
-    )
+    parser.add_argument("--output", type=expanded, help=OUTPUT)
     parser.add_argument(
         "--format",
         choices=("text", "jsonl"),
@@ -89,8 +87,7 @@ def main(argv: Sequence[str]) -> None:
             for name, w in texts.items()
         }
         values = {"weights": weights, "bleu": bleu, "signature": str(metric.get_signature())}
-        with output_stream(args.weights) as file:
-            file.write(json.dumps(values, indent=2).encode())
+        write_json(args.weights, values)
         show(f"BLEU {bleu['before']:.2f} -> {bleu['after']:.2f}: {args.weights}")
         return
     weights = read_weights(args.weights, lists)
