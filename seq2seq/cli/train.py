@@ -85,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
     except UserError as error:
         sys.exit(print_error(error))
     sys.argv[1:] = arguments
-    sweep.forget_stops()
+    sweep.stops.clear()  # a process may run several sweeps
     plugins = [word for word in arguments if word.startswith(("hydra/launcher=", "hydra/sweeper="))]
     if any(word.startswith("hydra/launcher=") for word in plugins):
         sweep.leave_signals_to_jobs()
@@ -103,7 +103,7 @@ def reported(error: Exception, plugins: Sequence[str]) -> int | None:
     if isinstance(error, UserError):  # of a sweep's job, which has reported it; the others have run
         if any("submitit" in word for word in plugins):  # in a log of its own
             print_error(error)
-        return sweep.first_stop(error.exit_code)
+        return sweep.stops[0] if sweep.stops else error.exit_code
     if isinstance(error, HydraException | OmegaConfBaseException) or is_about_a_group(error):
         return print_error(composing_error(error))
     if not plugins:
@@ -145,7 +145,7 @@ def run_job(raw: DictConfig) -> float | None:
         if not sweeping:
             sys.exit(exit_code)
         if isinstance(error, StoppedError):
-            sweep.note_stop(error)
+            sweep.stops.append(error.exit_code)
             delete_empty(job_dir)  # Hydra makes it for a job that is not started, too
         raise
 
