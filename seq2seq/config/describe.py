@@ -220,11 +220,8 @@ def _titled(title: str, text: str) -> str:
 
 def _inline(value: object) -> str:
     plain = list(value) if isinstance(value, tuple) else value
-    return (
-        str(yaml.safe_dump(plain, default_flow_style=True, width=10**6))
-        .removesuffix("\n...\n")
-        .strip()
-    )
+    text: str = yaml.safe_dump(plain, default_flow_style=True, width=10**6)
+    return text.removesuffix("\n...\n").strip()
 
 
 def _option(arguments: Sequence[str], *names: str) -> str | None:

@@ -14,6 +14,7 @@ import math
 import re
 from bisect import bisect
 from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 
 import sentencepiece
 
@@ -85,7 +86,7 @@ class BpeCutter:
 
     def __init__(self, pieces: dict[str, tuple[int, float]], unknown: int, rate: float) -> None:
         self._pieces, self._unknown, self._rate = pieces, unknown, rate
-        self._whole: dict[str, tuple[list[int], int]] = {}
+        self._whole = lru_cache(_KNOWN)(partial(self._merge, draw=None))
         self._draw: Draw | None = None
         self._until_next = 0
 
@@ -93,12 +94,7 @@ class BpeCutter:
         """Return the ids of a word."""
         if draw is not self._draw:
             self._draw, self._until_next = draw, self._gap(draw)
-        whole = self._whole.get(word)
-        if whole is None:
-            whole = self._merge(word, None)
-            if len(self._whole) < _KNOWN:
-                self._whole[word] = whole
-        ids, merges = whole
+        ids, merges = self._whole(word)
         if self._until_next >= merges:
             self._until_next -= merges
             return ids
@@ -169,15 +165,11 @@ class UnigramCutter:
         self._longest = max(map(len, pieces), default=1)
         lowest = min((score for _, score in pieces.values()), default=0.0)
         self._unknown_score = lowest - _UNKNOWN_PENALTY
-        self._lattices: dict[str, Lattice] = {}
+        self._known_lattice = lru_cache(_KNOWN)(self._lattice)
 
     def cut(self, word: str, draw: Draw) -> Sequence[int]:
         """Return the ids of a word."""
-        lattice = self._lattices.get(word)
-        if lattice is None:
-            lattice = self._lattice(word)
-            if len(self._lattices) < _KNOWN:
-                self._lattices[word] = lattice
+        lattice = self._known_lattice(word)
         ids: list[int] = []
         end = len(word)
         while end:
