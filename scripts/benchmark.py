@@ -103,7 +103,7 @@ def train(args: argparse.Namespace) -> list[Row]:
         fix = f"Choose from {', '.join(SIZES)}."
         raise UsageError("--sizes", f"{min(unknown)!r} is no size", fix)
     cases = product(args.sizes.split(","), args.vocabulary.split(","))
-    sizes = [Size(name, *SIZES[name], int(words)) for name, words in cases]
+    sizes = (Size(name, *SIZES[name], int(words)) for name, words in cases)
     return [row for size in sizes for row in train_at(args, size)]
 
 

@@ -34,12 +34,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     args = parser.parse_intermixed_args(argv)
     args.runs, args.overrides = runs_and_overrides(args.words)
-    check(args)
-    return args
-
-
-def check(args: argparse.Namespace) -> None:
-    """Refuse invalid arguments."""
+    # Invalid arguments, before anything is loaded.
     if not args.runs:
         raise UsageError("report", "nothing to report on", "Give RUN.")
     if together := [text for text in args.runs if len(named_runs(text)) > 1]:
@@ -47,6 +42,7 @@ def check(args: argparse.Namespace) -> None:
     for name in ("sentences", "hypotheses"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name}", "less than one", "Give 1 or more.")
+    return args
 
 
 def main(argv: Sequence[str]) -> None:
