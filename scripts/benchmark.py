@@ -264,6 +264,7 @@ def decode(args: argparse.Namespace) -> list[Row]:
         clock = time.process_time if args.cpu_time else time.perf_counter
         return partial(timed, translate, clock)
 
+    # Time all cases in turn; then score the last translations of each.
     rates = interleaved([contestant(*case) for case in cases], args.rounds)
     cfg = load_run_config(run.checked("config.yaml"))
     language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
@@ -318,6 +319,7 @@ def prepare(args: argparse.Namespace) -> list[Row]:
             base = prepared([*made, *few])
             made.append(f"tokenizer.vocab_size={size}")
             counts = [int(count) for count in args.workers.split(",")]
+            # The counts of workers take turns, and must make the same files.
             rounds = [
                 [prepared([*made, f"data.workers={count}"]) for count in counts]
                 for _ in range(args.rounds)

@@ -26,6 +26,7 @@ def main(argv: Sequence[str]) -> None:
     from groundhog import MEASURE, TOLERANCE, compute, deviations, fitting, read_reference
     from seq2seq.config.schema import Backend
 
+    # Print each file's deviations, then fail with the first that is too far away.
     failed = []
     with output_stream(None) as output:
         for path in files:

@@ -173,6 +173,7 @@ def calls(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.FunctionDef | None]]
 
 def messages(sources: dict[str, str]) -> set[tuple[int, str, str, str, str]]:
     """Return code, module, class, message and fix of every error in the source."""
+    # The classes of errors, also those that modules derive, and the constants in their messages.
     trees = {name: ast.parse(text) for name, text in sources.items()}
     constants: dict[str, ast.expr] = {}
     kinds: dict[Any, type[errors.UserError]] = dict(KINDS)
@@ -186,6 +187,7 @@ def messages(sources: dict[str, str]) -> set[tuple[int, str, str, str, str]]:
                 worded = [c for c in inner if ast.unparse(c.func) == "super().__init__"]
                 if base is not errors.UserError:  # a subclass may define its own message
                     kinds |= dict.fromkeys(worded, base) if worded else {node.name: base}
+    # Every call of one of them, with all texts that its arguments may have.
     found = set()
     for module, tree in trees.items():
         for call, function in calls(tree):

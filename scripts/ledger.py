@@ -73,6 +73,7 @@ def line_of(path: Path) -> dict[str, Any]:
     run = RunDir.open(path)
     if not run.path("scores.json").exists():
         raise RunDirError(str(path), "no scores.json", "Add it when all its stages are done.")
+    # What it records of itself: settings, start, metrics, the best update, scores.
     cfg = load_run_config(run.checked("config.yaml"))
     record = read_checksummed(run.checked("run.json"))
     metrics = read_metrics(run)

@@ -187,6 +187,7 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
     given = columns(args.source, args.reference[0]) if args.source else None
     options = (args.overrides, given, args.target_language, args.processes)
     runs = [TestedRun(name, *options) for name in args.runs]
+    # One view of them, if any is asked for; else comparisons, or the scores of a single run.
     if args.by_length:
         lengths = {name: run.by_length() for name, run in named(runs).items()}
         bins = {name: found.bins for name, found in lengths.items()}

@@ -71,12 +71,14 @@ def main(argv: Sequence[str]) -> None:
     from seq2seq.decoding.rerank import SCORE, Scorer, add_scores, read_nbest, read_weights, tune
     from seq2seq.evaluation.scoring import bleu_metric
 
+    # Each run adds its score of every hypothesis.
     lists = read_nbest(args.nbest, args.source)
     for scorer in Scorer:
         language = args.source_language if scorer is Scorer.reverse else args.target_language
         for run in getattr(args, scorer):
             model = seq2seq.load(run, args.overrides)
             add_scores(lists, scorer, model, language if model.config.data.tags else None)
+    # Tune the weights, or choose by given ones.
     if args.tune:
         references = list(read_lines(args.tune))
         metric = bleu_metric(references=references)

@@ -159,6 +159,7 @@ def one_way(
     from seq2seq.evaluation.attention import Tally
     from seq2seq.run.directory import RunDir
 
+    # Pairs pass one by one through the tally, the figures and the output.
     tally = Tally(splitter(args.level), model.shown)
     maps = args.format == "npz" or args.gold is not None
     forced = model.force(pairs, maps=maps, target_language=args.target_language)
@@ -171,6 +172,7 @@ def one_way(
     else:
         with console.output_stream(args.output) as output:
             write(output, found, args.format, args.level, model.flags, console.interrupt.held)
+    # Totals; with --aligners, a row for attention and for each aligner.
     scores = tally.scores()
     text, values = str(scores), to_json(scores)
     if args.aligners and (own := scores.alignment):

@@ -183,6 +183,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> 
 
 def trainer_of(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> Trainer:
     """Load what training needs; changes nothing on disk."""
+    # The data.
     tokenizers = load_tokenizers(run, cfg)
     texts = None  # needed only if subwords are sampled for each update
     if isinstance(cfg.tokenizer, SentencePieceConfig) and cfg.tokenizer.sampling:
@@ -201,6 +202,7 @@ def trainer_of(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
         validation_directions=directions_of(run, cfg, "validation"),
         tokenizers=tokenizers,
     )
+    # The model: where no checkpoint will replace them, with the weights that a run begins with.
     model = new_model(cfg, tokenizers)
     if cfg.decode.precision is DecodePrecision.int8:
         for_search(model, cfg.decode)  # fail now, not at the first validation
@@ -284,6 +286,7 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         run.write_json(by_length.LENGTH_BLEU, to_json(lengths[cfg.name]))
         run.record(by_length.LENGTH_BLEU)
     run.record(SCORES)
+    # Figures are drawn one by one, and written as they are finished.
     bins = {name: found.bins for name, found in lengths.items()}
     unit = by_length.unit_of(lengths.values())
     note = figures.HARDLY_LEARNT if results.note else None

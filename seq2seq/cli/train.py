@@ -84,6 +84,7 @@ def main(argv: Sequence[str]) -> None:
             return show(help_text([word for word in arguments if word not in asked]))
     except UserError as error:
         sys.exit(print_error(error))
+    # Hydra reads the command line and runs the jobs.
     sys.argv[1:] = arguments
     sweep.stops.clear()  # a process may run several sweeps
     plugins = [word for word in arguments if word.startswith(("hydra/launcher=", "hydra/sweeper="))]
@@ -132,7 +133,7 @@ def run_job(raw: DictConfig) -> float | None:
         from seq2seq.cli import stages  # imports torch, which takes seconds
 
         try:
-            if cfg.stages:
+            if cfg.stages:  # else all is done
                 with summarized(run, raw):
                     stages.run_stages(cfg, run, StopRequest())
         finally:
@@ -163,6 +164,7 @@ def run_rank(raw: DictConfig) -> None:
         check_command_line(sys.argv)
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise UsageError("--multirun", "is for one process", "Start each run by torchrun.")
+        # A restart by torchrun goes on with the run that the first start made.
         if world.leads:
             begun = world.begun()
             if begun is not None and raw.resume is None:

@@ -277,6 +277,7 @@ def train_sentencepiece(
         return model.getvalue()
     except RuntimeError as error:
         problem = _explained(str(error), rule, size)
+    # A size that we chose is raised to that of the alphabet.
     if cfg.vocab_size is None and isinstance(problem, AlphabetTooLargeError):
         return train_sentencepiece(lines, cfg, rule, problem.smallest)
     raise problem
