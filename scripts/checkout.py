@@ -8,10 +8,3 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from seq2seq.run.requirements import leave_if_too_old
 
 leave_if_too_old()
-
-
-def run(command: str) -> None:
-    """Run a command of `seq2seq` with the arguments of this script."""
-    from seq2seq.cli import main
-
-    main.run(command, sys.argv[1:])

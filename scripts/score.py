@@ -1,6 +1,8 @@
 """The same as `seq2seq score`, in a checkout that is not installed."""
 
-import checkout
+import checkout  # noqa: F401
+from seq2seq.cli.console import run_script
+from seq2seq.cli.score import main
 
 if __name__ == "__main__":
-    checkout.run("score")
+    run_script(main)
