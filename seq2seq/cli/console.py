@@ -256,11 +256,11 @@ def check_command_line(arguments: Sequence[str]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise PlatformError(
-                "command line",
+            what, fix = (
                 f"{text!a} cannot be read in this locale",
                 "Set one with UTF-8: LC_ALL=C.UTF-8.",
-            ) from None
+            )
+            raise PlatformError("command line", what, fix) from None
 
 
 class LiveInput:

@@ -92,8 +92,7 @@ def main(argv: Sequence[str]) -> None:
     )
     # Draw and write translations one by one, as they are finished.
     if args.heatmaps:
-        drawn = RunDir(args.heatmaps), args.figure, args.level, model.config
-        found = draw_along(found, *drawn)
+        found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, model.config)
     with console.output_stream(args.output) as output:
         write(output, found, args.format, args.level, model.flags, console.interrupt.held)
     if bad.first is not None:

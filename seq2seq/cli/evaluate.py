@@ -107,9 +107,8 @@ def check(args: argparse.Namespace) -> None:
     """Refuse incompatible arguments."""
     shown = args.by_length or args.attention or args.faithfulness or args.target_language
     if args.hypotheses and (args.words or args.source or shown or not args.reference):
-        raise UsageError(
-            "--hypotheses", "needs --reference, and nothing else", "Give only these two."
-        )
+        what = "needs --reference, and nothing else"
+        raise UsageError("--hypotheses", what, "Give only these two.")
     if not args.hypotheses and not args.runs:
         raise UsageError("evaluate", "nothing to score", "Give RUN, or --hypotheses.")
     if not args.hypotheses and bool(args.source) != bool(args.reference):

@@ -165,8 +165,7 @@ def one_way(
     forced = model.force(pairs, maps=maps, target_language=args.target_language)
     found = tally.along(forced, gold)
     if args.heatmaps:
-        drawn = RunDir(args.heatmaps), args.figure, args.level, model.config
-        found = draw_along(found, *drawn)
+        found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, model.config)
     if args.format is None:
         collections.deque(found, maxlen=0)
     else:

@@ -214,11 +214,9 @@ class VocabularyTooLargeError(DataError):
 
     def __init__(self, asked: int, largest: int, text: str = "this corpus") -> None:
         self.asked, self.largest = asked, largest
-        super().__init__(
-            "config",
-            f"tokenizer.vocab_size={asked} is too large for {text}; at most {largest}",
-            f"Set tokenizer.vocab_size={largest} or less, or null for as many as the text gives.",
-        )
+        what = f"tokenizer.vocab_size={asked} is too large for {text}; at most {largest}"
+        fix = f"Set tokenizer.vocab_size={largest} or less, or null for as many as the text gives."
+        super().__init__("config", what, fix)
         self.args = (asked, largest, text)  # from which pickle and copy rebuild it
 
 
@@ -227,11 +225,9 @@ class AlphabetTooLargeError(ConfigError):
 
     def __init__(self, asked: int, smallest: int) -> None:
         self.smallest = smallest
-        super().__init__(
-            "config",
-            f"tokenizer.vocab_size={asked} is smaller than the alphabet of the corpus",
-            f"Use {smallest} or more, or lower tokenizer.character_coverage.",
-        )
+        what = f"tokenizer.vocab_size={asked} is smaller than the alphabet of the corpus"
+        fix = f"Use {smallest} or more, or lower tokenizer.character_coverage."
+        super().__init__("config", what, fix)
         self.args = (asked, smallest)
 
 
@@ -302,9 +298,8 @@ def _explained(message: str, rule: str, size: int) -> ConfigError | DataError:
         return AlphabetTooLargeError(size, int(found.group(2)))
     if "charsmap" in message:
         what = f"tokenizer.normalization={rule!r} is unknown"
-        return ConfigError(
-            "config", what, "Use nfc, nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf or identity."
-        )
+        fix = "Use nfc, nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf or identity."
+        return ConfigError("config", what, fix)
     empty = "all_chars_count" in message or "sentences_.empty" in message
     reason = f"{rule!r} leaves no letter of the text" if empty else message
     fix = "Give more text, or set tokenizer.normalization=identity."

@@ -102,11 +102,8 @@ def scan_stream(
         raise DataError(name, f"is {form[0]}, not text", form[1])
     if second == b"" and b"\0" not in first:
         count = first.count(13)
-        raise DataError(
-            name,
-            f"its lines end in CR alone ({count} of them, no line feed)",
-            r"Convert it: tr '\r' '\n' < OLD > NEW.",
-        )
+        what = f"its lines end in CR alone ({count} of them, no line feed)"
+        raise DataError(name, what, r"Convert it: tr '\r' '\n' < OLD > NEW.")
     # Each line is text, or the error that it is not.
     for raw in chain(filter(None, (first, second)), lines):
         summary.lines += 1

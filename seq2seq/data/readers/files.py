@@ -95,14 +95,11 @@ def pair_of_row(row: Mapping[str, object], place: Place, where: str) -> Pair:
     source, target = place.languages
     if source not in texts or target not in texts:
         columns = ", ".join(map(repr, texts)) or "no column"
-        raise DataError(
-            where,
-            f"has {columns}; wanted {source!r} and {target!r}",
-            "Set data.source_language and data.target_language, or rename the columns.",
-        )
-    return Pair(
-        _text(texts[source], f"{where}, {source}"), _text(texts[target], f"{where}, {target}")
-    )
+        what = f"has {columns}; wanted {source!r} and {target!r}"
+        fix = "Set data.source_language and data.target_language, or rename the columns."
+        raise DataError(where, what, fix)
+    src = _text(texts[source], f"{where}, {source}")
+    return Pair(src, _text(texts[target], f"{where}, {target}"))
 
 
 def _text(value: object, where: str) -> str:
