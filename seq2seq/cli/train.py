@@ -84,8 +84,9 @@ def main(argv: Sequence[str]) -> None:
             return show(help_text([word for word in arguments if word not in asked]))
     except UserError as error:
         sys.exit(print_error(error))
+    # Hydra reads the command line and runs the jobs.
     sys.argv[1:] = arguments
-    sweep.forget_stops()
+    sweep.stops.clear()  # a process may run several sweeps
     plugins = [word for word in arguments if word.startswith(("hydra/launcher=", "hydra/sweeper="))]
     if any(word.startswith("hydra/launcher=") for word in plugins):
         sweep.leave_signals_to_jobs()
@@ -103,7 +104,7 @@ def reported(error: Exception, plugins: Sequence[str]) -> int | None:
     if isinstance(error, UserError):  # of a sweep's job, which has reported it; the others have run
         if any("submitit" in word for word in plugins):  # in a log of its own
             print_error(error)
-        return sweep.first_stop(error.exit_code)
+        return sweep.stops[0] if sweep.stops else error.exit_code
     if isinstance(error, HydraException | OmegaConfBaseException) or is_about_a_group(error):
         return print_error(composing_error(error))
     if not plugins:
@@ -132,7 +133,7 @@ def run_job(raw: DictConfig) -> float | None:
         from seq2seq.cli import stages  # imports torch, which takes seconds
 
         try:
-            if cfg.stages:
+            if cfg.stages:  # else all is done
                 with summarized(run, raw):
                     stages.run_stages(cfg, run, StopRequest())
         finally:
@@ -145,7 +146,7 @@ def run_job(raw: DictConfig) -> float | None:
         if not sweeping:
             sys.exit(exit_code)
         if isinstance(error, StoppedError):
-            sweep.note_stop(error)
+            sweep.stops.append(error.exit_code)
             delete_empty(job_dir)  # Hydra makes it for a job that is not started, too
         raise
 
@@ -163,6 +164,7 @@ def run_rank(raw: DictConfig) -> None:
         check_command_line(sys.argv)
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise UsageError("--multirun", "is for one process", "Start each run by torchrun.")
+        # A restart by torchrun goes on with the run that the first start made.
         if world.leads:
             begun = world.begun()
             if begun is not None and raw.resume is None:

@@ -21,7 +21,7 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from seq2seq.data.languages import language_is_spaced
+from seq2seq.data.languages import is_spaced
 from seq2seq.data.prepare import lengths_of
 from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.text import FileSummary, read_lines, scan_lines, strict
@@ -238,7 +238,7 @@ def noisy(text: str, rules: AugmentRules, uniform: Callable[[], float], language
 
     Words are separated by spaces; in a language without spaces, characters take their place.
     """
-    spaced = language_is_spaced(language, text)
+    spaced = is_spaced(language, text)
     words = text.split() if spaced else regex.findall(r"\X", "".join(text.split()))
     kept = [word for word in words if uniform() >= rules.drop]
     kept = kept or [words[int(uniform() * len(words))]]

@@ -16,7 +16,7 @@ from typing import Any
 import regex
 
 from seq2seq.cli.console import table
-from seq2seq.data.languages import bleu_tokenizers, language_is_spaced, unspaced_script
+from seq2seq.data.languages import bleu_tokenizers, is_spaced, unspaced_script
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
@@ -139,7 +139,7 @@ def score_bleu(
         check_lines(hypotheses, each)
     metric = bleu_metric(tokenizer, language, references)
     scores = {"BLEU": score_by(metric, hypotheses, references, *more_references)}
-    if language and language_is_spaced(language, sample_of(references)):
+    if language and is_spaced(language, sample_of(references)):
         scores[TOKENISED] = tokenised_bleu(hypotheses, references, language, *more_references)
     return Scores(len(references), scores)
 
