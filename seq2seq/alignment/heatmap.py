@@ -80,13 +80,8 @@ def plot_alignment(
     the largest weight, as the title then says. NaN is a red cell. U+2581 in labels is drawn as a
     space. Unprintable characters are escaped and long labels end in an ellipsis.
 
-    Args:
-        alpha: The weights.
-        src_labels: One per column.
-        tgt_labels: One per row.
-        title: What is drawn, such as run and sentence.
-        note: A second line; by default one that says so if attention is flat.
-        font: A font file for characters that DejaVu Sans lacks; tried before the installed fonts.
+    The note is a second line of the title, by default one that says so if attention is flat. `font`
+    is a file for characters that DejaVu Sans lacks, tried before the installed fonts.
 
     Raises:
         ConfigError: `font` is not a font file.
