@@ -36,6 +36,7 @@ from seq2seq.data.prepare import (
 )
 from seq2seq.data.tags import rows_of, tagging
 from seq2seq.decoding import formats
+from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.flags import (
     MOST,
     SAVED,
@@ -282,7 +283,7 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         log.info("once more %s sentences, without unknown words", f"{len(rows):,}")
         tags = tagging(cfg.data, model.tokenizers, [languages[i] for i in rows])
         some, parts = (lines[i] for i in rows), (model.model, model.tokenizers)
-        known = translate(*parts, some, again, tags=tags)
+        known = translate(*parts, some, again, Feed(tags))
         with run.stream(NO_UNKNOWN) as text:
             for translation in _decoded(known, len(rows), stop):
                 text.write(f"{translation.text}\n".encode())

@@ -26,6 +26,7 @@ from seq2seq.data.prepare import lengths_of
 from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.text import FileSummary, read_lines, scan_lines, strict
 from seq2seq.data.words import is_blank, split_words
+from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
@@ -197,8 +198,8 @@ class _PairMaker:
         ]
         # Unused lines become empty, so that the others keep their numbers.
         lines = ["" if why else line for (_, line), why in zip(block, unused, strict=True)]
-        model, tokenizers = self.model.model, self.model.tokenizers
-        found = translate(model, tokenizers, lines, self.cfg, tags=self.tags, first=block[0][0])
+        parts, feed = (self.model.model, self.model.tokenizers), Feed(self.tags, block[0][0])
+        found = translate(*parts, lines, self.cfg, feed)
         for (number, line), why, translation in zip(block, unused, found, strict=True):
             reason = why or self._judge(translation)
             report.note(reason, number, line, translation.text)

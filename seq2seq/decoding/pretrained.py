@@ -17,7 +17,7 @@ from seq2seq.config.schema import Config, Mean
 from seq2seq.data.prepare import TOKENIZERS, load_tokenizers, splitter_of
 from seq2seq.data.tags import Languages, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
-from seq2seq.decoding.chunks import always
+from seq2seq.decoding.chunks import Feed, always
 from seq2seq.decoding.flags import FIXED, Measures, flagged, measures, saved_flags
 from seq2seq.decoding.forced import TextPair, force
 from seq2seq.decoding.processes import in_processes
@@ -162,7 +162,7 @@ class Pretrained:
             return in_processes(
                 whole, lines, ready, processes, maps=maps, languages=target_language
             )
-        return translate(*parts, lines, cfg, ready, maps=maps, tags=tags)
+        return translate(*parts, lines, cfg, Feed(tags, ready=ready), maps=maps)
 
     def force(
         self,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from seq2seq.data.batching import collate
 from seq2seq.data.tags import tagging
 from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK, Tokenizer
-from seq2seq.decoding.chunks import Ids, in_chunks
+from seq2seq.decoding.chunks import Feed, Ids, in_chunks
 from seq2seq.decoding.forced import TextPair, force
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import for_search, search_batch, search_rules
@@ -185,8 +185,8 @@ class Recorder:
 
     def measure(self, lines: Sequence[str], first: int) -> list[Record]:
         """Translate lines and measure; `first` is the number of the first one."""
-        items, tag = [(line,) for line in lines], self.tags.of_line
-        found = in_chunks(items, self.tokenizers[:1], self._batch, self.cfg, tag=tag, first=first)
+        items, feed = [(line,) for line in lines], Feed(self.tags, first)
+        found = in_chunks(items, self.tokenizers[:1], self._batch, self.cfg, feed)
         return [record or {} for _, _, record in found]
 
     def _batch(self, ids: Sequence[Ids], numbers: Sequence[int]) -> list[Record]:

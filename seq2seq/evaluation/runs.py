@@ -12,6 +12,7 @@ from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
 from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.tokenizer import composed
 from seq2seq.data.words import is_blank
+from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.flags import Flags, by_flag
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
@@ -136,7 +137,7 @@ class TestedRun:
         def again(rows: Sequence[int], cfg: DecodeConfig) -> list[str]:
             lines = (self.text[0][row] for row in rows)
             tags = tagging(self.config.data, tokenizers, [self.languages[row] for row in rows])
-            return [t.text for t in translate(model, tokenizers, lines, cfg, tags=tags)]
+            return [t.text for t in translate(model, tokenizers, lines, cfg, Feed(tags))]
 
         attention = AttentionScores()
         if self.given is None and self.run.checked(GOLD).exists():

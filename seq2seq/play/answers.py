@@ -16,6 +16,7 @@ from seq2seq.data.placeholders import CarryingTokenizer
 from seq2seq.data.prepare import splitter_of
 from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.tokenizer import EOS, PAD, RightToLeft
+from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.constrained import Constraints
 from seq2seq.decoding.constraints import ConstraintBuilder, LineConstraints
 from seq2seq.decoding.forced import has_maps
@@ -133,8 +134,8 @@ class Answers:
             model.tokenizers,
             map(_request, questions),
             self.quick_cfg if quick else self.cfg,
+            Feed(tagging(model.config.data, model.tokenizers, _of_all(languages))),
             maps=self.maps,
-            tags=tagging(model.config.data, model.tokenizers, _of_all(languages)),
             searcher=Watched(self._searcher, wanted),
         )
         label = "Greedy" if quick else "Sample" if self.cfg.sample else "Beam"

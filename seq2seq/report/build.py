@@ -12,6 +12,7 @@ from seq2seq.data.batching import spread
 from seq2seq.data.prepare import SIDES, directions_of, lengths_of, load_text, splitter_of
 from seq2seq.data.tags import tagging
 from seq2seq.data.words import is_blank
+from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
@@ -175,13 +176,13 @@ def _sentences(
     """Yield the candidates for each line: beam, greedy, and the reference."""
     cfg = replace(model.config.decode, sample=False, mbr=None)
     parts, languages = (model.model, model.tokenizers), [target for _, target in directions]
-    tags = tagging(model.config.data, model.tokenizers, languages)
+    feed = Feed(tagging(model.config.data, model.tokenizers, languages))
     beam = replace(cfg, n_best=min(n_best, cfg.beam_size))
     results = zip(
         references,
         directions,
-        translate(*parts, lines, beam, maps=True, tags=tags),
-        translate(*parts, lines, replace(cfg, beam_size=1, n_best=1), tags=tags),
+        translate(*parts, lines, beam, feed, maps=True),
+        translate(*parts, lines, replace(cfg, beam_size=1, n_best=1), feed),
         model.force(zip(lines, references, strict=True), target_language=languages),
         strict=True,
     )

@@ -15,6 +15,7 @@ from seq2seq.data.mixture import Mixture
 from seq2seq.data.store import Lengths
 from seq2seq.data.tags import rows_of, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
+from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.by_length import bin_of, label_of
@@ -122,7 +123,7 @@ def _share(
     start, end = (count * rank // world.size for rank in (world.rank, world.rank + 1))
     own = shown.lines[start:end]
     try:
-        for each in translate(model, data.tokenizers, own, rules, tags=tags, first=start + 1):
+        for each in translate(model, data.tokenizers, own, rules, Feed(tags, start + 1)):
             if stop.exit_code is not None:
                 return None
             translations.append(each)
