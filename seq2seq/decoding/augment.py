@@ -76,13 +76,10 @@ class AugmentRules:
     keep_duplicates: bool = False  # whether repeated lines are translated, too
 
     def __post_init__(self) -> None:
-        ranges: dict[str, tuple[float, float]] = {
-            "drop": (0, 1),
-            "blank": (0, 1),
-            "swap": (0, 1000),
-        }
-        ranges |= {"max_perplexity": (1, math.inf), "max_ratio": (1, math.inf)}
-        for name, (low, high) in (ranges | {"max_overlap": (0, 1)}).items():
+        ranges: dict[str, tuple[float, float]] = {"swap": (0, 1000)}
+        ranges |= dict.fromkeys(("drop", "blank", "max_overlap"), (0, 1))
+        ranges |= dict.fromkeys(("max_perplexity", "max_ratio"), (1, math.inf))
+        for name, (low, high) in ranges.items():
             if not low <= (value := getattr(self, name)) <= high:
                 option, what = f"--{name.replace('_', '-')}", f"{value} is out of range"
                 raise UsageError(option, what, f"Give {low} to {high}.")
@@ -115,7 +112,6 @@ class AugmentReport:
             examples.append([number, line[:SHOWN], text[:SHOWN]])
 
     def __str__(self) -> str:
-        """Return a one-line summary."""
         dropped = ", ".join(f"{count:,} {name}" for name, count in self.dropped.items() if count)
         line = f"{self.read:,} lines read, {self.written:,} pairs written"
         return line + (f" (dropped: {dropped})" if dropped else "")
@@ -163,8 +159,6 @@ def augment(
 
 
 class _PairMaker:
-    """Makes pairs from lines."""
-
     def __init__(self, model: Pretrained, rules: AugmentRules) -> None:
         self.model, self.rules, self.cfg = model, rules, model.config.decode
         if self.cfg.mbr is None:  # MBR needs several candidates
@@ -193,10 +187,10 @@ class _PairMaker:
         self, block: Sequence[tuple[int, str]], repeated: NDArray[np.bool_], report: AugmentReport
     ) -> Iterator[tuple[str, str]]:
         """Yield source and target of the pairs made from numbered lines; count all lines."""
+        # Unused lines become empty, so that the others keep their numbers.
         unused = [
             "blank" if is_blank(x) else "duplicate" if repeated[n - 1] else "" for n, x in block
         ]
-        # Unused lines become empty, so that the others keep their numbers.
         lines = ["" if why else line for (_, line), why in zip(block, unused, strict=True)]
         parts, feed = (self.model.model, self.model.tokenizers), Feed(self.tags, block[0][0])
         found = translate(*parts, lines, self.cfg, feed)
@@ -251,22 +245,17 @@ def noisy(text: str, rules: AugmentRules, uniform: Callable[[], float], language
 
 
 def _survey(path: Path, maker: _PairMaker) -> tuple[FileSummary, NDArray[np.bool_]]:
-    """Read the whole text first, so that errors show before hours of work.
+    """Return a summary of the text, and for each line whether it repeats an earlier one.
 
-    Returns:
-        A summary of the file, and for each line whether it repeats an earlier one.
+    All of it is read first, so that errors show before hours of work.
     """
-    keep = maker.rules.keep_duplicates
     summary = FileSummary(path.name, languages=maker.direction[:1])
-    lines = (b"" if keep else line.encode() for line in strict(scan_lines(path, summary)))
-    digests = (hashlib.blake2b(line, digest_size=8).digest() for line in lines)
+    lines = strict(scan_lines(path, summary))
+    digests = (hashlib.blake2b(line.encode(), digest_size=8).digest() for line in lines)
     found = np.fromiter((int.from_bytes(digest) for digest in digests), np.uint64)
-    repeated = np.zeros(len(found), np.bool_)
-    if not keep:
-        order = found.argsort(kind="stable")
-        found = found[order]
-        repeated[order[1:][found[1:] == found[:-1]]] = True
-    return summary, repeated
+    repeated = np.ones(len(found), np.bool_)
+    repeated[np.unique(found, return_index=True)[1]] = False  # the first of equals
+    return summary, repeated & (not maker.rules.keep_duplicates)
 
 
 # The directory ------------------------------------------------------------------------------------

@@ -74,15 +74,9 @@ def line(
 ) -> str:
     """Return a translation as a line or, for `nbest`, as one line per candidate.
 
-    An empty translation gives an empty line, except in `jsonl`.
-
-    Args:
-        translation: The translation.
-        number: Number of its line, from 1.
-        form: `text`, `nbest` (number, score, text), `tsv` (log-probability, number of tokens,
-            perplexity per token, flags), `jsonl` (everything, with attention) or `pharaoh`.
-        level: One of `LEVELS`, or None.
-        flags: Finds the flags of the best candidate.
+    Forms are `text`, `nbest` (number of the line from 1, score, text), `tsv` (log-probability,
+    number of tokens, perplexity per token, flags), `jsonl` (everything, with attention) and
+    `pharaoh`. An empty translation gives an empty line, except in `jsonl`.
     """
     match form:
         case "jsonl":
@@ -91,8 +85,7 @@ def line(
         case "pharaoh":
             return pharaoh(links(translation, number, level) or ())
         case "nbest":
-            rows = (f"{number}\t{c.score:.4f}\t{c.text}" for c in translation.candidates)
-            return "\n".join(rows)
+            return "\n".join(f"{number}\t{c.score:.4f}\t{c.text}" for c in translation.candidates)
         case "tsv":
             best = at_level(translation, level).candidates[:1]
             rows = (f"{c.log_prob:.6f}\t{len(c.tokens)}\t{c.perplexity:.6f}\t" for c in best)

@@ -47,11 +47,8 @@ class Prefix:
 def prefix_of(text: str, target: Tokenizer, texts: PieceTexts, *, complete: bool) -> Prefix | None:
     """Return the prefix that a text is; None if the text has no tokens.
 
-    Args:
-        text: Spaces around it are ignored, except that one at the end ends the last word.
-        target: The vocabulary.
-        texts: The texts of its pieces.
-        complete: Whether the last word may be completed.
+    Spaces around it are ignored, except that one at the end ends the last word, which may else be
+    completed if `complete`.
     """
     complete = complete and not text[-1:].isspace()
     text, _ = surface([text])
@@ -69,14 +66,8 @@ def prefix_of(text: str, target: Tokenizer, texts: PieceTexts, *, complete: bool
         if completion.next[0]:
             forced, partial, rule = begin, rest, completion
     head = tokens[:forced]
-    return Prefix(
-        text=text,
-        ids=[token.id for token in head],
-        pieces=[token.piece for token in head],
-        spans=[token.span for token in head],
-        partial=partial,
-        rule=rule,
-    )
+    ids, pieces = [token.id for token in head], [token.piece for token in head]
+    return Prefix(text, ids, pieces, [token.span for token in head], partial, rule)
 
 
 class WordEnd:

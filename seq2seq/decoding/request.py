@@ -87,8 +87,8 @@ def _request(found: Mapping[str, Any], where: str) -> Request:
         alone = [[each] if isinstance(each, str) else each for each in given["required"]]
         given["required"] = alone
     checks = {
-        "source": ("text", isinstance(given.get("source"), str)),
-        "prefix": ("text", isinstance(given["prefix"], str)),
+        "source": ("text", _is_text(given.get("source"))),
+        "prefix": ("text", _is_text(given["prefix"])),
         "complete_last_word": ("true or false", isinstance(given["complete_last_word"], bool)),
         "required": ("a list of texts or of lists of texts", _is_list(given["required"], _is_list)),
         "forbidden": ("a list of texts", _is_list(given["forbidden"])),

@@ -136,14 +136,11 @@ def tune(lists: Sequence[NBest], references: Sequence[str], metric: Any) -> dict
     """Return the weights with the highest BLEU found; their absolute values sum to 1.
 
     Starts from the search's own order and from `STARTS` random weights, and line-searches along
-    each feature and random directions while BLEU improves. Deterministic.
-
-    Args:
-        lists: N-best lists of validation sentences.
-        references: One per line.
-        metric: sacreBLEU's BLEU.
+    each feature and random directions while BLEU improves. Deterministic. The lists are those of
+    validation sentences, the metric is sacreBLEU's BLEU.
     """
     check_lines([own.source for own in lists], references)
+    # Features are scaled to vary by 1, so that no direction is steeper than another.
     names = [*lists[0].features]
     surface = _Surface(lists, references, metric)
     size = surface.features.std(axis=(0, 1))
@@ -182,8 +179,7 @@ class _Surface:
         for own in lists:
             fill = [*range(len(own.texts)), *[0] * (longest - len(own.texts))]
             texts += [own.texts[i] if own.texts else "" for i in fill]
-            values = [[x[i] if x else 0.0 for x in own.features.values()] for i in fill]
-            rows.append(values)
+            rows.append([[x[i] if x else 0.0 for x in own.features.values()] for i in fill])
         repeated = [reference for reference in references for _ in range(longest)]
         counts = np.array(metric._extract_corpus_statistics(texts, [repeated]))
         self.features: Floats = np.array(rows, np.float64)
@@ -218,6 +214,7 @@ class _Surface:
         t = np.concatenate(moments)
         if not len(t):
             return self.bleu(w), 0.0
+        # Counts between two moments, in their order; the widest choice is the middle of the best.
         order = t.argsort(kind="stable")
         t = t[order]
         every = np.concatenate([changes[0], np.concatenate(changes[1:])[order]]).cumsum(axis=0)

@@ -56,16 +56,9 @@ def sample(
 ) -> list[list[Hypothesis]]:
     """Draw translations of every sentence of ids (B, Tx); `mask` is True on real tokens.
 
-    Args:
-        model: In evaluation mode.
-        src: Ids.
-        mask: Mask of the ids.
-        keys: One number per sentence, which keys its draws.
-        rules: How words are drawn.
-
-    Returns:
-        For each sentence `n_best` samples, best score first, duplicates included, with the model's
-        own log-probabilities. None if every word is impossible, as with NaN weights.
+    Each sentence has a number that keys its draws, and gets `n_best` samples, best score first,
+    duplicates included, with the model's own log-probabilities; none if every word is impossible,
+    as with NaN weights.
     """
     search, device = rules.search, mask.device
     lengths = mask.sum(dim=1).tolist()
