@@ -33,10 +33,7 @@ def _characters(text: str) -> list[str]:
 class EditRate:
     """Edits per 100 units of the nearest reference: a metric as sacreBLEU's machinery knows it.
 
-    Args:
-        name: Its name.
-        unit: What is edited, for the signature.
-        cut: Splits a text into units.
+    `cut` splits a text into units, whose name goes into the signature.
     """
 
     def __init__(self, name: str, unit: str, cut: Callable[[str], list[str]]) -> None:

@@ -22,14 +22,7 @@ from seq2seq.decoding.forced import TextPair, force
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import for_search, search_batch, search_rules
 from seq2seq.evaluation.counterfactual import EXCHANGES, counterfactuals
-from seq2seq.evaluation.erasure import (
-    Floats,
-    Question,
-    attributions,
-    erased,
-    kendall,
-    rollout,
-)
+from seq2seq.evaluation.erasure import Floats, Question, attributions, erased, kendall, rollout
 from seq2seq.evaluation.faithfulness import (
     CLASSES,
     FAR,
@@ -84,14 +77,9 @@ def measure(
     settings: Mapping[str, Any],
     run: RunDir | None,
 ) -> Faithfulness:
-    """Measure, or continue an earlier job with the same settings.
+    """Measure source sentences, or continue an earlier job with the same `settings_of`.
 
-    Args:
-        model: Of one run.
-        lines: Source sentences.
-        languages: What each is translated to.
-        settings: See `settings_of`.
-        run: Keeps the progress until `keep`; None does not.
+    The run, if one is given, keeps the progress until `keep`.
 
     Raises:
         ConfigError: the model has no attention weights.
@@ -172,7 +160,7 @@ def distance_between(
 
 
 class Recorder:
-    """Measures sentences with a model."""
+    """Measures sentences with a model; its weights are prepared once."""
 
     def __init__(self, pretrained: Pretrained, languages: Sequence[str]) -> None:
         model, config = pretrained.model, pretrained.config
@@ -239,13 +227,9 @@ def classes_of(
 def counted(
     classes: Sequence[str], stays: NDArray[np.bool_], distance: Floats, shape: tuple[int, ...]
 ) -> Record:
-    """Return sums over the words of a sentence, from `Counterfactuals` (words, C).
+    """Return sums over the words of a sentence, given their classes and `Counterfactuals`.
 
-    Args:
-        classes: Of the words.
-        stays: Whether each word stays.
-        distance: Of the weights.
-        shape: Layers and heads, or zeros.
+    `stays` and `distance` are (words, C); `shape` has the numbers of layers and heads, or zeros.
     """
     own = 1 + len(EXCHANGES)  # where the heads begin
     farthest = np.where(stays[:, :own], distance[:, :own], 0).max(axis=1, initial=0)
@@ -296,13 +280,11 @@ def answers(
 ) -> Iterator[Record]:
     """Yield what gradients and erasure say of each word.
 
-    Args:
-        model: In evaluation mode.
-        asked: The words.
-        maps: The attention of the batch: `alpha`, and those of `Followed.maps`.
+    `maps` is the attention of the batch: `alpha`, and those of `Followed.maps`.
     """
     if not asked:
         return
+    # The rankings of the source words for each word
     prefixes = collate([(each.src, each.tgt) for each in asked], PAD)
     found = attributions(model, prefixes.to(next(model.parameters()).device))
     questions, alphas = [], [each.rows(maps["alpha"][each.row]) for each in asked]
@@ -310,6 +292,7 @@ def answers(
         rankings = [alpha, *(value[each.places] for value in values), each.chance]
         named = dict(zip(RANKINGS, rankings, strict=True))
         questions.append(Question(each.src, each.tgt, range(len(each.src))[each.places], named))
+    # What each word loses, and the agreement of the rankings
     for each, question, (p, lost) in zip(asked, questions, erased(model, questions), strict=True):
         attention, gradient, integrated, _ = question.rankings.values()
         # In size, as a word may also speak against the target word: Jain & Wallace 2019.
@@ -328,11 +311,13 @@ def answers(
 
 def summed(records: Sequence[Record], settings: Mapping[str, Any]) -> Faithfulness:
     """Return the sheet of all sentences."""
+    # Counts at every word
     measured = [record for record in records if record]
     words = {kind: sum(r["words"][kind] for r in measured) for kind in CLASSES}
     held = {kind: _sum([r["stays"][kind] for r in measured], len(WEIGHTS)) for kind in CLASSES}
     words["all"], held["all"] = sum(words.values()), np.sum([*held.values()], axis=0)
     moved = _sum([r["moved"] for r in measured], len(WEIGHTS))
+    # Means over the words that were asked about
     asked = [r for r in measured if "p" in r]
     lost = np.mean([r["lost"] for r in asked], axis=0) if asked else ()
     curves = [
@@ -370,8 +355,7 @@ def _heads(measured: Sequence[Record], asked: Sequence[Record], num_words: int) 
 
 
 def _sum(rows: Sequence[Sequence[float]], size: int) -> Floats:
-    total: Floats = np.sum(np.reshape(rows, (-1, size)), axis=0, dtype=np.float64)
-    return total
+    return np.asarray(np.sum(np.reshape(rows, (-1, size)), axis=0, dtype=np.float64))
 
 
 def _share(count: float, total: int) -> float | None:
