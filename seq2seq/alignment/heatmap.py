@@ -95,12 +95,14 @@ def plot_alignment(
     largest = float(np.ma.filled(image.max(), 0.0)) if weights.size else 0.0
     white = largest if 0 < largest < DARK else 1.0
 
-    # Labels, and the fonts that have their characters.
+    # Labels, and the fonts that have their characters; a box stands for one of no font.
     head = [title, note or (FLAT_NOTE if is_flat(weights) else None)]
     head.append(f"white is {white:.2g}, the largest weight" if white < 1 else None)
     heading = [printable(line) for line in head if line]
-    labels = ([_label(text) for text in side] for side in (src_labels, tgt_labels))
-    families, (lines, columns, rows) = _with_fonts([heading, *labels], font)
+    texts = [heading, *([_label(text) for text in side] for side in (src_labels, tgt_labels))]
+    families, missing = _fonts(set("".join(chain(*texts))), font)
+    boxes = dict.fromkeys(map(ord, missing), BOX)
+    lines, columns, rows = ([text.translate(boxes) for text in side] for side in texts)
     cell = _cell_inches(max(weights.shape))
     style = TEXT | {"family": families, "size": FONT_RATIO * cell * 72}  # points
 
@@ -121,15 +123,6 @@ def plot_alignment(
     # The labels determine the size of the figure.
     _fit(figure, axes, bar, width=cell * len(columns), height=cell * len(rows))
     return figure
-
-
-def _with_fonts(
-    parts: Sequence[Sequence[str]], font: str | None
-) -> tuple[list[str], list[list[str]]]:
-    """Return font families for texts, and the texts with a box for each character of none."""
-    families, missing = _fonts(set("".join(chain(*parts))), font)
-    boxes = dict.fromkeys(map(ord, missing), BOX)
-    return families, [[text.translate(boxes) for text in part] for part in parts]
 
 
 def _add_labels(
@@ -262,11 +255,8 @@ def _fonts(characters: set[str], font: str | None) -> tuple[list[str], set[str]]
     if font is not None:
         path = str(Path(font).expanduser().resolve())
         if not _glyphs(path):
-            raise ConfigError(
-                "evaluate.heatmap_font",
-                f"no usable font file at {font!r}",
-                "Give a .ttf, .otf or .ttc file, or null to search the installed fonts.",
-            )
+            fix = "Give a .ttf, .otf or .ttc file, or null to search the installed fonts."
+            raise ConfigError("evaluate.heatmap_font", f"no usable font file at {font!r}", fix)
         families.append(_register(path))
         missing -= _glyphs(path)
     if missing:

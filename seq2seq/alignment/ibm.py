@@ -147,27 +147,20 @@ def expect(bitext: Bitext, now: Parameters) -> Expected:
             cells /= sums
             total += float(np.log(sums / (group.num_src + 1)).sum())
             continue
-        jump = _normalized(now.s[bitext.jumps(group.num_src)])
+        jump = now.s[bitext.jumps(group.num_src)]
+        jump = (1 - NULL_PROBABILITY) * jump / jump.sum(axis=1, keepdims=True)
         by_place = [cells[a:b] for a, b in pairwise(group.starts)]
         log_likelihood, moves[group.num_src] = _forward_backward(by_place, jump)
         total += log_likelihood
     return Expected(total, posterior, moves)
 
 
-def _normalized(weights: Array) -> Array:
-    sums = weights.sum(axis=1, keepdims=True)
-    return np.asarray((1 - NULL_PROBABILITY) * weights / sums)
-
-
 def _forward_backward(cells: Sequence[Array], jump: Array) -> tuple[float, Array]:
     """Replace translation probabilities by posteriors, scaled at each target word.
 
-    Args:
-        cells: For each target position, (pairs that have it, I + 1), the null word first.
-        jump: p(i | m, I), (I + 1, I).
-
-    Returns:
-        The log-likelihood in nats, and the expected number of jumps from m to i.
+    They are, for each target position, (pairs that have it, I + 1), the null word first; `jump` is
+    p(i | m, I), (I + 1, I). Returns the log-likelihood in nats, and the expected number of jumps
+    from m to i.
     """
     # Forward: `memory` is p(m | target words so far), `real` and `null` are p(a, m | so far).
     total, steps = 0.0, []
@@ -215,10 +208,9 @@ def _jump_weights(bitext: Bitext, s: Array, moves: Mapping[int, Array]) -> Array
     for num_src, number in moves.items():
         width = bitext.jumps(num_src)
         share = number.sum(axis=1, keepdims=True) / s[width].sum(axis=1, keepdims=True)
+        of_each = np.broadcast_to(share, width.shape).ravel()
         jumps += np.bincount(width.ravel(), number.ravel(), minlength=len(s))
-        chances += np.bincount(
-            width.ravel(), np.broadcast_to(share, width.shape).ravel(), minlength=len(s)
-        )
+        chances += np.bincount(width.ravel(), of_each, minlength=len(s))
     return np.divide(jumps, chances, out=np.zeros_like(s), where=chances > 0)
 
 
@@ -229,7 +221,7 @@ def best_links(bitext: Bitext, expected: Expected) -> list[Links]:
         best = expected.posterior[group.cells].reshape(-1, group.num_src + 1).argmax(axis=1)
         linked = np.flatnonzero(best)
         rows = (group.pairs[linked], best[linked] - 1, group.places[linked])
-        for pair, i, j in zip(*(row.tolist() for row in rows), strict=True):
+        for pair, i, j in np.transpose(rows).tolist():
             links[pair].append((i, j))
     return [tuple(of_pair) for of_pair in links]
 

@@ -129,8 +129,7 @@ def lay_over(text: str, pieces: Sequence[str]) -> list[Span] | None:
 def map_words(text: str, spans: Spans | None, split: Splitter = word_spans) -> WordMap | None:
     """Return the word map of a text, given the span of each piece.
 
-    None if pieces and words cannot be matched: the spans are unknown, there are no words, or the
-    last words have no pieces because the text was cut.
+    None if the spans are unknown, there are no words, or the text was cut before the last ones.
     """
     words = split(text)
     if spans is None or bool(words) != bool(spans):

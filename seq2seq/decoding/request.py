@@ -68,9 +68,8 @@ def _from_tsv(line: str, where: str) -> Request:
 
 def _from_json(line: str, where: str) -> Request:
     try:
-        found = json.loads(line) if line.strip() else {"source": ""}
-        json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:  # also a lone surrogate
+        found = parsed(line) if line.strip() else {"source": ""}
+    except (ValueError, RecursionError) as error:
         raise DataError(where, f"is not valid JSON ({error})", _EXAMPLE) from None
     if not isinstance(found, dict):
         raise DataError(where, "is not a JSON object", _EXAMPLE)
@@ -78,6 +77,13 @@ def _from_json(line: str, where: str) -> Request:
         what = f"unknown key {min(unknown)!r}"
         raise DataError(where, what, f"Keys are source, {', '.join(_NAMES)}.")
     return _request(found, where)
+
+
+def parsed(text: str) -> Any:
+    """Return a value in JSON; a lone surrogate in it is a `ValueError`, too."""
+    value = json.loads(text)
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def _request(found: Mapping[str, Any], where: str) -> Request:

@@ -159,7 +159,7 @@ class TestedRun:
     def faithfulness(
         self, sentences: int, uniform: "TestedRun | None" = None, seeds: Sequence[str] = ()
     ) -> Faithfulness:
-        """Return the sheet of so many sentences, evenly spread; a saved one if it is the same.
+        """Return the sheet of some sentences, evenly spread; a saved one if it is the same.
 
         It is compared with a run that was retrained with `uniform` weights, and with runs of other
         `seeds`, by their names.

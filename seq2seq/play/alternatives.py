@@ -59,7 +59,7 @@ class Fan:
         return total + best, torch.zeros_like(token), token
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Do nothing: there is one sentence."""
+        """Keep the one sentence."""
 
 
 def next_word(

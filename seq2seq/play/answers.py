@@ -96,12 +96,10 @@ class Watched:
 
 
 class Answers:
-    """The answers of a model.
+    """The answers of a model, with the settings of its search.
 
-    Args:
-        model: The model, with the settings of its search.
-        language: The target language of questions that name none.
-        neighbours: The training text of the model, if it is known.
+    `language` is the target language of questions that name none, `neighbours` the training text of
+    the model, if it is known.
     """
 
     def __init__(
@@ -117,17 +115,10 @@ class Answers:
         self.maps = has_maps(model.model)
         self._searcher = for_search(model.model, self.cfg)  # the weights do not change
 
-    def quick(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
-        """Translate by greedy search."""
-        return self._translate(questions, wanted, quick=True)
-
-    def full(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
-        """Translate as `decode` does."""
-        return self._translate(questions, wanted, quick=False)
-
-    def _translate(
-        self, questions: Sequence[Question], wanted: Wanted, *, quick: bool
+    def translations(
+        self, questions: Sequence[Question], wanted: Wanted, *, quick: bool = False
     ) -> list[Answer]:
+        """Translate as `decode` does; if `quick`, by greedy search."""
         model, languages = self.model, [self._language(q) for q in questions]
         translations = translate(
             model.model,
@@ -147,25 +138,16 @@ class Answers:
     def _described(self, translation: Translation, language: str | None, label: str) -> Answer:
         """Return a translation as the pictures of the report take it."""
         split = splitter_of(self.model.config)
-        found = [
-            describe(
-                label if label == "Greedy" else f"{label} {i + 1}",
-                translation.soft_alignment(i),
-                candidate.score,
-                split=split,
-                flags=self.model.flags(translation, i),
-            )
-            for i, candidate in enumerate(translation.candidates)
-        ]
+        found = []
+        for i, candidate in enumerate(translation.candidates):
+            name = label if label == "Greedy" else f"{label} {i + 1}"
+            pieces, flags = translation.soft_alignment(i), self.model.flags(translation, i)
+            found.append(describe(name, pieces, candidate.score, split=split, flags=flags))
         direction = direction_to(self.model.config.data, language)
         return {"text": translation.text, "found": found, "languages": html_languages(direction)}
 
     def _language(self, question: Question) -> str | None:
         return question.language or self.language
-
-    def alternatives(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
-        """Return the most probable words after the beginning of a translation."""
-        return [{"alternatives": self._alternatives(question, wanted)} for question in questions]
 
     def nearest(self, questions: Sequence[Question], _wanted: Wanted) -> list[Answer]:
         """Return the places in the training text that are most like that after the beginning."""
@@ -182,6 +164,10 @@ class Answers:
         constraints = ConstraintBuilder(target, self.cfg).build(_request(question), 1)
         src = [*tags.of_line(1), *ids[: self.cfg.max_source_tokens], EOS]
         return _Beginning(src, len(tags.of_line(1)), tags.forbidden, constraints)
+
+    def alternatives(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
+        """Return the most probable words after the beginning of a translation."""
+        return [{"alternatives": self._alternatives(question, wanted)} for question in questions]
 
     def _alternatives(self, question: Question, wanted: Wanted) -> list[dict[str, Any]]:
         model, cfg, begun = self.model, self.cfg, self._beginning(question)

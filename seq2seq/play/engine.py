@@ -52,12 +52,10 @@ class _Job(Generic[Q]):
 
 
 class Engine(Generic[Q]):
-    """A model in a thread of its own.
+    """A model in a thread of its own, which answers up to `most` questions in a batch.
 
-    Args:
-        kinds: What answers each kind of question. Questions of the first kind are quick: they go
-            first, but every other batch is of those that have waited longest.
-        most: Questions in a batch.
+    Questions of the first kind are quick: they go first, but every other batch is of those that
+    have waited longest.
     """
 
     def __init__(self, kinds: Mapping[str, Work[Q]], most: int) -> None:

@@ -44,11 +44,9 @@ class Place:
 
 
 class Neighbours:
-    """An index of training text, which a thread fills while questions are answered.
+    """An index of a run's training text, which a thread fills while questions are answered.
 
-    Args:
-        run: The run; a published model, which has no text, has no neighbours.
-        model: Its model.
+    A published model, which has no text, has no neighbours.
     """
 
     def __init__(self, run: RunDir, model: Pretrained) -> None:
@@ -76,13 +74,11 @@ class Neighbours:
         found: dict[str, dict[str, Any]] = {}
         for row, cosine in zip(rows.tolist(), likeness.tolist(), strict=True):
             place = self._places[row]
-            start, end = place.word
-            parts = zip(
-                ("before", "word", "after"), ((0, start), (start, end), (end, None)), strict=True
-            )
-            shown = {name: printable_line(place.target[slice(*part)]) for name, part in parts}
-            shown |= {"source": printable_line(place.source), "cosine": round(cosine, 3)}
-            found.setdefault(place.target, shown)
+            target, (start, end) = place.target, place.word
+            parts = {"before": target[:start], "word": target[start:end], "after": target[end:]}
+            parts["source"] = place.source
+            shown = {name: printable_line(text) for name, text in parts.items()}
+            found.setdefault(target, {**shown, "cosine": round(cosine, 3)})
         return [*found.values()][:NUM_NEAREST]
 
     @torch.inference_mode()
@@ -95,18 +91,15 @@ class Neighbours:
 
     def _fill(self) -> None:
         with suppress(UserError):  # a model without text, or with a damaged one, answers all else
-            self._read_all()
-
-    def _read_all(self) -> None:
-        sources, targets = (load_text(self._run, "train", side) for side in SIDES)
-        languages = [b for _, b in directions_of(self._run, self._model.config, "train")]
-        rows = spread(range(len(sources)), MAX_PAIRS)
-        for start in range(0, len(rows), BATCH):
-            if self._closed:
-                return
-            chunk = rows[start : start + BATCH]
-            pairs = [(sources[i], targets[i]) for i in chunk]
-            self._read(pairs, [languages[i] for i in chunk])
+            sources, targets = (load_text(self._run, "train", side) for side in SIDES)
+            languages = [b for _, b in directions_of(self._run, self._model.config, "train")]
+            rows = spread(range(len(sources)), MAX_PAIRS)
+            for start in range(0, len(rows), BATCH):
+                if self._closed:
+                    return
+                chunk = rows[start : start + BATCH]
+                pairs = [(sources[i], targets[i]) for i in chunk]
+                self._read(pairs, [languages[i] for i in chunk])
 
     def _read(self, pairs: Sequence[tuple[str, str]], languages: Sequence[str]) -> None:
         """Add the words of some pairs."""
@@ -119,6 +112,7 @@ class Neighbours:
             ([*tags.of_line(n), *s, EOS], [*(token.id for token in t), EOS])
             for n, (s, t) in enumerate(zip(src, tgt, strict=True), start=1)
         ]
+        # Of each word, the state before its first piece
         split = splitter_of(model.config)
         for pair, tokens, states in zip(pairs, tgt, self._along(ids), strict=True):
             spans = [token.span for token in tokens]

@@ -6,7 +6,6 @@ cannot ask (`refuse_strangers`), and no path comes from a request.
 
 import asyncio
 import ipaddress
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from seq2seq.data.words import count_words
+from seq2seq.decoding.request import parsed
 from seq2seq.play.answers import Question
 from seq2seq.play.changes import CHANGES
 from seq2seq.play.engine import AbandonedError, SupersededError
@@ -124,7 +124,12 @@ def _is_address(name: str) -> bool:
 
 async def _answered(request: Request, players: Sequence[Player], kind: str) -> Response:
     """Answer a question; one in place of which the page has asked another is `superseded`."""
-    found = _json(await _body(request))
+    try:
+        found = parsed((await _body(request)).decode())
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "not valid JSON in UTF-8") from None
+    if not isinstance(found, dict):
+        raise HTTPException(400, "not a JSON object")
     number, page = found.pop("run", None), found.pop("page", None)
     if type(number) is not int or not 0 <= number < len(players):
         raise HTTPException(400, f"run is not a number from 0 to {len(players) - 1}")
@@ -159,17 +164,6 @@ async def _body(request: Request) -> bytes:
     except TimeoutError:
         raise HTTPException(408, f"no whole question within {READ_SECONDS} seconds") from None
     return body
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(body.decode())
-        json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):  # also a lone surrogate
-        raise HTTPException(400, "not valid JSON in UTF-8") from None
-    if not isinstance(found, dict):
-        raise HTTPException(400, "not a JSON object")
-    return found
 
 
 def question_of(kind: str, found: Mapping[str, Any]) -> Question:
