@@ -49,15 +49,10 @@ def build(
     n_best: int,
     directory: Path | None = None,
 ) -> str:
-    """Return the report of runs as a page.
+    """Return the report of runs as a page, with links to the files of a run in its `directory`.
 
-    Args:
-        texts: RUN, RUN@last or the like, each with a test set; several need the same source
-            sentences there.
-        overrides: Overrides of their settings.
-        sentences: Number of sentences to show, evenly spread over the test set.
-        n_best: Hypotheses of the beam to show per sentence, at most the beam size.
-        directory: Where the page is to be; it links to the files of a run there.
+    It shows a number of sentences, evenly spread over the test set, whose sources must be those of
+    all runs, each with `n_best` hypotheses, at most the beam size.
 
     Raises:
         RunDirError: not a run, a damaged run, or a test set with different sources.
@@ -75,7 +70,12 @@ def build(
     decoded: list[list[dict[str, Any]]] = []  # by run, by sentence
     for text, each, run, name in zip(texts, named, runs, _names(named), strict=True):
         model = load(text, overrides)
-        decoded.append(_decoded(run, model, lines, rows, n_best))
+        with expected(run.path("corpus")):  # one reference per source
+            references = [load_text(run, "test", SIDES[1])[i] for i in rows]
+        directions = directions_of(run, model.config, "test")
+        decoded.append(
+            [*_sentences(model, lines, references, [directions[i] for i in rows], n_best)]
+        )
         linked = directory is not None and directory.resolve() == run.root.resolve()
         scored = each.selector is None
         described.append(describe_run(run, name, model, scored=scored, linked=linked))
@@ -94,18 +94,6 @@ def build(
         "withHeads": _limit_maps(shown),
     }
     return page(title, data, ("attention.js", "heads.js", "report.js"))
-
-
-def _decoded(
-    run: RunDir, model: Pretrained, lines: Sequence[str], rows: Sequence[int], n_best: int
-) -> list[dict[str, Any]]:
-    """Return what a run makes of some lines of its test set."""
-    references = load_text(run, "test", SIDES[1])
-    with expected(run.path("corpus")):  # one reference per source
-        chosen = [references[i] for i in rows]
-    directions = directions_of(run, model.config, "test")
-    languages = [directions[i] for i in rows]
-    return list(_sentences(model, lines, chosen, languages, n_best))
 
 
 def _by_sentence(
@@ -130,11 +118,7 @@ def _names(runs: Sequence[NamedRun]) -> list[str]:
 
 
 def _sources(runs: Sequence[RunDir]) -> list[str]:
-    """Return the source sentences of the test set that all runs share.
-
-    Raises:
-        RunDirError: the runs have different source sentences.
-    """
+    """Return the source sentences of the test set, which must be those of all runs."""
     first, *others = runs
     sources = list(load_text(first, "test", SIDES[0]))
     for other in others:
@@ -151,10 +135,7 @@ def _maps(in_run: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _limit_maps(sentences: Sequence[dict[str, Any]]) -> int | None:
-    """Drop maps of layers and heads beyond `MAX_MAPS`.
-
-    Returns the number of sentences that keep theirs; None if all do.
-    """
+    """Drop maps beyond `MAX_MAPS`; return how many sentences keep theirs, None if all do."""
     size, kept = 0, 0
     for sentence in sentences:
         maps = [maps for in_run in sentence["runs"] for maps in _maps(in_run)]

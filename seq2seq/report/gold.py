@@ -16,11 +16,7 @@ def gold_page(
 ) -> str:
     """Return the page for sentence pairs, starting from the gold links that they have.
 
-    Args:
-        name: Name of the file that is saved.
-        pairs: Source and target sentences.
-        split: Splits them into the words to be linked.
-        gold: Links of each pair.
+    `name` is that of the file that the page saves, `split` finds the words to be linked.
     """
     sentences = []
     for texts, links in zip(pairs, gold, strict=True):

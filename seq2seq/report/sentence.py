@@ -38,13 +38,8 @@ def describe(
 ) -> dict[str, Any]:
     """Return the JSON-compatible values that a page shows of a candidate.
 
-    Args:
-        label: Its name on the page: "Beam 1", "Greedy", "Reference".
-        pieces: Its attention between pieces.
-        score: Its score in the search.
-        chrf: Its chrF against the reference.
-        split: Splits text into words; None shows pieces instead.
-        flags: Those of `decoding/flags.py`.
+    The label is its name on the page, such as "Beam 1" or "Reference", the score that of the
+    search, chrF against the reference. Without `split`, which finds words, pieces are shown.
     """
     words = pieces if split is None else to_words(pieces, split)
     measures = measure(words.weights, ended=words.ended)
