@@ -29,12 +29,8 @@ from seq2seq.data.pair import Links
 Array = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-NULL_PROBABILITY = 0.2
-"""p_0, the value of Och & Ney (2003)."""
-
-ITERATIONS = 5
-"""EM iterations of each model, the customary number."""
-
+NULL_PROBABILITY = 0.2  # p_0, the value of Och & Ney (2003)
+ITERATIONS = 5  # EM iterations of each model, the customary number
 _MM_STEPS = 3
 """Per EM iteration. Each is cheap and raises the likelihood; three nearly reach the maximum."""
 

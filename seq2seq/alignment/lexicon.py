@@ -15,8 +15,7 @@ from seq2seq.alignment.ibm import ITERATIONS, Array, Ids, arrange, expect, maxim
 BLOCK_CELLS = 8_000_000
 """Pairs of a source and a target word in a block, which takes about 60 bytes each."""
 
-Pair = tuple[Sequence[int], Sequence[int]]
-"""Word ids of both sides, from 1."""
+Pair = tuple[Sequence[int], Sequence[int]]  # word ids of both sides, from 1
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from seq2seq.data.pair import Links
 from seq2seq.data.text import read_lines
 from seq2seq.run.errors import DataError
 
-Sizes = tuple[int, int]
-"""Number of words of a source sentence and of its target."""
+Sizes = tuple[int, int]  # number of words of a source sentence and of its target
 
 _LINK = re.compile(r"(\d{1,9})([-?p])(\d{1,9})")
 _NAACL = re.compile(r"(\d{1,9})\s+(\d{1,9})\s+(\d{1,9})(?:\s+([SP]))?(?:\s+[\d.eE+-]+)?")

@@ -20,9 +20,7 @@ UNCOVERED, OVERCOVERED = 0.5, 2.0
 """Bounds on the total attention that a source word gets from all target words, in units of one
 target word: below is hardly any, above is a lot. The bounds are ours."""
 
-MARGIN = 0.02
-"""Minimum decrease of the error rate for a shifted reading to be recommended."""
-
+MARGIN = 0.02  # minimum decrease of the error rate for a shifted reading to be recommended
 POOR = 0.5
 """Above this error rate an alignment is not worth using: if all links are sure, F1 is below 0.5."""
 

@@ -18,9 +18,7 @@ from seq2seq.alignment.heatmap import Weights
 from seq2seq.data.tokenizer import surface
 from seq2seq.data.words import Span, Splitter, is_blank, word_spans
 
-Spans = Sequence[tuple[int, int]]
-"""Characters [start, end) of a text."""
-
+Spans = Sequence[tuple[int, int]]  # characters [start, end) of a text
 Maps = Mapping[str, Weights]
 """Attention of every layer and head, (layers, heads, rows, columns) each.
 

@@ -52,7 +52,6 @@ Batches never cross blocks, so they do not depend on where a job resumed.
 
 BLANK = "<BLANK>"
 NUM_EXAMPLES, SHOWN = 3, 200  # examples per reason; characters per text
-
 Side = Literal["source", "target"]
 
 

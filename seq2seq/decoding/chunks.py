@@ -24,18 +24,10 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 T = TypeVar("T")
 
-Texts = tuple[str, ...]
-"""One item: a sentence to translate, or a sentence and its translation."""
-
-Ids = tuple[list[int], ...]
-"""The token ids of an item, one list per side, with end symbols."""
-
-CHUNK_BATCHES = 16
-"""Batches per chunk: more of them mean less padding and a later first result."""
-
-CHUNK_CHARACTERS = 1 << 20
-"""A chunk that reaches this size is full."""
-
+Texts = tuple[str, ...]  # one item: a sentence to translate, or a sentence and its translation
+Ids = tuple[list[int], ...]  # the token ids of an item, one list per side, with end symbols
+CHUNK_BATCHES = 16  # batches per chunk: more of them mean less padding and a later first result
+CHUNK_CHARACTERS = 1 << 20  # a chunk that reaches this size is full
 LINE_CHARACTERS = 1 << 17
 """The rest of a longer line is not tokenized.
 

@@ -18,8 +18,7 @@ from seq2seq.decoding.search import SearchRules
 from seq2seq.model.output import largest
 from seq2seq.model.protocols import Prediction
 
-Mask = npt.NDArray[np.bool_]
-"""(K_y,) True where a piece, or the end symbol, may come next."""
+Mask = npt.NDArray[np.bool_]  # (K_y,) True where a piece, or the end symbol, may come next
 
 
 class Rule(Protocol):

@@ -44,8 +44,7 @@ CALIBRATED = ("diffuse", "uncovered", "overcovered", "short", "long", "improbabl
 QUANTILE, LEAST, MOST = 0.99, 100, 1000
 """Of references: the share within the limit; how many a limit takes; how many are measured."""
 
-Measures = Mapping[str, float]
-"""By flag."""
+Measures = Mapping[str, float]  # by flag
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,7 @@ from seq2seq.decoding.search import Hypothesis
 from seq2seq.decoding.translation import END, Translation, candidate_of
 from seq2seq.model.ensemble import Decodable
 
-TextPair = tuple[str, str]
-"""A sentence and its translation."""
-
+TextPair = tuple[str, str]  # a sentence and its translation
 IdPair = tuple[Sequence[int], Sequence[int]]
 """The same as ids; the source ends with the end symbol, the target may end without it."""
 

@@ -16,11 +16,8 @@ from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.decoding.automaton import Automaton, PieceTexts
 from seq2seq.decoding.constrained import Mask
 
-MOST = 30
-"""Maximal number of required phrases: each is one bit of a 31-bit number."""
-
-NEVER = 1 << 30
-"""Number of missing pieces if the phrases cannot be completed."""
+MOST = 30  # maximal number of required phrases: each is one bit of a 31-bit number
+NEVER = 1 << 30  # number of missing pieces if the phrases cannot be completed
 
 _FORBIDDEN = 1
 _SEPARATORS = 100

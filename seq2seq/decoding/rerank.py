@@ -29,8 +29,7 @@ from seq2seq.run.reading import expected, read_json
 Floats = NDArray[np.float64]
 
 SCORE, WORDS = "score", "words"
-NOTHING = "."
-"""The source of every sentence of a language model."""
+NOTHING = "."  # the source of every sentence of a language model
 
 Scorer = StrEnum("Scorer", "forward reverse language_model")
 STARTS, SEED = 10, 1  # number of random starts of the weight search, and their seed

@@ -27,8 +27,7 @@ class SamplingRules:
 
     search: SearchRules
     temperature: float = 1.0
-    top_k: int | None = None
-    """Number of words to draw from."""
+    top_k: int | None = None  # number of words to draw from
     top_p: float | None = None
     """Draw from the fewest words with this total probability, after `top_k`."""
     seed: int = 1

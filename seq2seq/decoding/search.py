@@ -26,10 +26,8 @@ class SearchRules(Ranking):
     min_ratio: float
     max_ratio: float
     extra_steps: int
-    forbidden: tuple[int, ...]
-    """Ids that are never emitted."""
-    start: int
-    """Id of y_0."""
+    forbidden: tuple[int, ...]  # ids that are never emitted
+    start: int  # id of y_0
     eos: int
 
     def bounds(self, source_length: int) -> tuple[int, int]:

@@ -27,12 +27,8 @@ log = logging.getLogger(__name__)
 
 DIRECTORY, FILE = "shortlist", "shortlist.safetensors"
 
-SUGGESTED = 100
-"""Target words of a source word."""
-
-MOST_PAIRS = 200_000
-"""Training pairs that the lexicon is made of, evenly spread."""
-
+SUGGESTED = 100  # target words of a source word
+MOST_PAIRS = 200_000  # training pairs that the lexicon is made of, evenly spread
 _MAKE_AGAIN = "Delete shortlist/: a run that has its training pairs makes it again."
 
 

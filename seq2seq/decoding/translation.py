@@ -17,11 +17,8 @@ from seq2seq.decoding.search import Hypothesis
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-END = "</s>"
-"""The end symbol in labels, on both sides of an attention matrix."""
-
-_MAX_NATS = 700.0
-"""exp of more than 709 overflows a float."""
+END = "</s>"  # the end symbol in labels, on both sides of an attention matrix
+_MAX_NATS = 700.0  # exp of more than 709 overflows a float
 
 
 def perplexity(log_prob: float, num_tokens: int) -> float:

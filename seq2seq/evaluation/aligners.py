@@ -38,8 +38,7 @@ Directions = tuple[list[Links], list[Links]]
 """Links of each target word to a source word, and of each source word to a target word; all are
 (source, target)."""
 
-Encoded = list[tuple[list[int], list[int]]]
-"""Word numbers of sentence pairs, from 1."""
+Encoded = list[tuple[list[int], list[int]]]  # word numbers of sentence pairs, from 1
 
 
 @dataclass(frozen=True)

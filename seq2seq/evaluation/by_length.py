@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 LENGTH_BLEU, LENGTH_PLOT = "length_bleu.json", "length_bleu.png"
 """File names of the numbers and the figure in a run."""
 
-WIDTH, LAST = 10, 60
-"""Bins of Fig. 2: 1-10, 11-20, ...; lengths above `LAST` share one bin."""
-
+WIDTH, LAST = 10, 60  # bins of Fig. 2: 1-10, 11-20, ...; lengths above `LAST` share one bin
 MAX_LABEL_KEYS = 3  # settings in the name of a run; more do not fit in a legend
 STYLES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", "-"), ("P", "--"), ("X", "-."))
 """Markers and line styles of runs, distinguishable in black and white."""

@@ -21,12 +21,8 @@ from seq2seq.model.intervention import scaled
 
 Floats = npt.NDArray[np.float64]
 
-SHARES = (0.1, 0.2, 0.5)
-"""Shares of the source words that are erased, or kept alone."""
-
-PATH_STEPS = 16
-"""Points of the path of integrated gradients."""
-
+SHARES = (0.1, 0.2, 0.5)  # shares of the source words that are erased, or kept alone
+PATH_STEPS = 16  # points of the path of integrated gradients
 _ROWS = 256  # sentences of a batch of erased sources
 
 

@@ -18,9 +18,7 @@ from seq2seq.config.schema import CharactersConfig, Config, SelectBy
 from seq2seq.data.tokenizer import composed
 from seq2seq.evaluation.scoring import References, Scores, score_by
 
-RATES = (SelectBy.character_error_rate, SelectBy.symbol_error_rate)
-"""Lower is better."""
-
+RATES = (SelectBy.character_error_rate, SelectBy.symbol_error_rate)  # lower is better
 NAMES = {by: by.name.replace("_", " ") for by in (SelectBy.exact_match, *RATES)}
 """Names of the metrics."""
 

@@ -58,8 +58,7 @@ FREQUENT, PART = 100, 10
 """Function words are the first ids of the vocabulary, which is sorted by frequency: 100 of them, at
 most a tenth of all."""
 
-Record = dict[str, Any]
-"""What was measured on a sentence, in JSON types."""
+Record = dict[str, Any]  # what was measured on a sentence, in JSON types
 
 
 def settings_of(named: NamedRun, model: Pretrained, lines: Sequence[str]) -> dict[str, Any]:

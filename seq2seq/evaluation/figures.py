@@ -28,9 +28,7 @@ log = logging.getLogger(__name__)
 HARDLY_LEARNT = "the model has hardly learnt yet: train longer or add data"
 """Note on the heatmaps of a model whose scores say so; see `evaluation.test_set.not_learnt`."""
 
-DETAILS = "decode/test.jsonl"
-"""Tokens, scores and attention of the translations of the test set."""
-
+DETAILS = "decode/test.jsonl"  # tokens, scores and attention of the translations of the test set
 Drawing = tuple[str, Callable[[], bytes]]
 """The name of a file in the run, and a function that draws its content."""
 

@@ -21,9 +21,7 @@ from seq2seq.model import EncoderDecoder
 from seq2seq.run.directory import RunDir
 from seq2seq.training.board import EVENTS
 
-INDEX = "projector_config.pbtxt"
-"""The index file that TensorBoard reads beside the events."""
-
+INDEX = "projector_config.pbtxt"  # the index file that TensorBoard reads beside the events
 MAX_NUMBERS = 1_000_000
 """Per side, some 8 MB: all of a small vocabulary, the 1,612 most frequent words of the paper's."""
 

@@ -27,8 +27,7 @@ from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DataError, UsageError
 from seq2seq.run.models import NamedRun, named_runs
 
-Columns = tuple[list[str], list[str]]
-"""Source sentences and their references."""
+Columns = tuple[list[str], list[str]]  # source sentences and their references
 
 
 @dataclass(frozen=True)

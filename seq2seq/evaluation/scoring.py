@@ -26,17 +26,14 @@ LOWER_CASED = "BLEU, lower-cased tokenised"
 _FETCHED = ("flores200", "flores101", "spm", "spBLEU-1K")
 """Tokenizers whose models sacreBLEU downloads: never downloaded here, but used if present."""
 
-_SAMPLE = 100
-"""Number of references that determine the script of a language without a known code."""
+_SAMPLE = 100  # number of references that determine the script of a language without a known code
 
 log = logging.getLogger(__name__)
 
 References = Sequence[Sequence[str | None]]
 """Lists of references, one per line each; None where a line has fewer than others."""
 
-SAMPLES = 1000
-"""Bootstrap samples for an interval."""
-
+SAMPLES = 1000  # bootstrap samples for an interval
 MAX_SENTENCES = 5000
 """Limit for intervals. sacreBLEU holds all samples at once: half a GB for this many sentences."""
 

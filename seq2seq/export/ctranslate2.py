@@ -17,8 +17,7 @@ from seq2seq.model.embedding import WordEmbedding
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError
 
-MOST_POSITIONS = 2048
-"""Length of the tables of positions; CTranslate2 refuses longer sentences."""
+MOST_POSITIONS = 2048  # length of the tables of positions; CTranslate2 refuses longer sentences
 
 
 @torch.no_grad()

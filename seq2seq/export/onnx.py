@@ -46,8 +46,7 @@ class Graph:
     outputs: Sequence[str]
 
 
-DECODER = "decode_onnx.py"
-"""Translates with nothing but numpy, onnxruntime and sentencepiece."""
+DECODER = "decode_onnx.py"  # translates with nothing but numpy, onnxruntime and sentencepiece
 
 
 def save(bundle: Bundle, out: RunDir) -> None:

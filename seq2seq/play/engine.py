@@ -18,17 +18,14 @@ log = logging.getLogger(__name__)
 
 Q = TypeVar("Q")
 
-Answer = dict[str, Any]
-"""JSON-compatible."""
-
+Answer = dict[str, Any]  # JSON-compatible
 Wanted = Callable[[], bool]
 """Returns whether anybody still waits for the answers that are being computed."""
 
 Work = Callable[[Sequence[Q], Wanted], Sequence[Answer]]
 """Answers a batch of questions, or raises `AbandonedError` once it is not wanted."""
 
-MAX_WAITING = 500
-"""Questions that may wait."""
+MAX_WAITING = 500  # questions that may wait
 
 
 class AbandonedError(Exception):

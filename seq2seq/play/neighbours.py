@@ -25,8 +25,7 @@ from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import UserError
 
-MAX_PAIRS = 2_000
-"""Training pairs that are read, evenly spread over all."""
+MAX_PAIRS = 2_000  # training pairs that are read, evenly spread over all
 BATCH = 32
 NUM_NEAREST, MANY = 3, 50
 """Pairs that are shown, and places that are looked through for as many different ones."""

@@ -31,12 +31,9 @@ from seq2seq.run.errors import InternalError, UserError, internal_error, one_lin
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 16_384
-"""Size of a question."""
-MAX_CHARACTERS, MAX_WORDS = 1_000, 150
-"""Size of a sentence."""
-READ_SECONDS, ANSWER_SECONDS = 10, 30
-"""Time for a question to arrive, and for its answer."""
+MAX_BYTES = 16_384  # size of a question
+MAX_CHARACTERS, MAX_WORDS = 1_000, 150  # size of a sentence
+READ_SECONDS, ANSWER_SECONDS = 10, 30  # time for a question to arrive, and for its answer
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "

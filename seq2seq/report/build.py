@@ -26,8 +26,7 @@ from seq2seq.run.models import NamedRun, named_runs
 from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import expected
 
-MAX_MAPS = 4_000_000
-"""Maximum characters of a page for the attention of layers and heads."""
+MAX_MAPS = 4_000_000  # maximum characters of a page for the attention of layers and heads
 
 
 def default_path(texts: Sequence[str]) -> Path:

@@ -7,8 +7,7 @@ from seq2seq.data.words import Splitter
 from seq2seq.report.page import page
 from seq2seq.run.errors import printable
 
-SURE, POSSIBLE = 1, 2
-"""Kinds of links, as in `gold.js`; 0 is no link."""
+SURE, POSSIBLE = 1, 2  # kinds of links, as in `gold.js`; 0 is no link
 
 
 def gold_page(

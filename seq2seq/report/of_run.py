@@ -36,8 +36,7 @@ FILES = [
 ]
 """Files of a run to link to."""
 
-MAX_POINTS = 200
-"""Maximum points of a curve: a screen shows no more."""
+MAX_POINTS = 200  # maximum points of a curve: a screen shows no more
 
 
 def describe_run(

@@ -21,11 +21,8 @@ from seq2seq.report.page import frame, page
 Ranked = Sequence[tuple[SoftAlignment, float]]
 """The candidates of a sentence, best first: attention between pieces, and the score."""
 
-ROW, REST = 36, 330
-"""Pixels of a notebook's frame: per word or hypothesis, and for everything else."""
-
-MAX_HEIGHT = 900
-"""Maximum pixels of a frame, which scrolls."""
+ROW, REST = 36, 330  # pixels of a notebook's frame: per word or hypothesis, and for everything else
+MAX_HEIGHT = 900  # maximum pixels of a frame, which scrolls
 
 
 def describe(
