@@ -18,7 +18,7 @@ from seq2seq.data.tags import direction_to, tagging
 from seq2seq.data.tokenizer import EOS, PAD, RightToLeft
 from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.constrained import Constraints
-from seq2seq.decoding.constraints import ConstraintBuilder, LineConstraints
+from seq2seq.decoding.constraints import ConstraintBuilder
 from seq2seq.decoding.forced import has_maps
 from seq2seq.decoding.prefix import Prefix
 from seq2seq.decoding.pretrained import Pretrained
@@ -60,22 +60,8 @@ class _Beginning:
     src: list[int]  # with the end symbol, after `tag` ids that select the language
     tag: int
     forbidden: Sequence[int]
-    constraints: LineConstraints | None
-
-    @property
-    def rules(self) -> Constraints:
-        """What the translation must obey."""
-        return self.constraints.constraints if self.constraints else Constraints()
-
-    @property
-    def prefix(self) -> Prefix | None:
-        """The beginning, if there is one."""
-        return self.constraints.prefix if self.constraints else None
-
-    @property
-    def first(self) -> Sequence[int]:
-        """The ids of the beginning."""
-        return self.rules.first
+    prefix: Prefix | None
+    rules: Constraints  # what the translation must obey; `rules.first` is its beginning
 
 
 class Watched:
@@ -120,12 +106,14 @@ class Answers:
     ) -> list[Answer]:
         """Translate as `decode` does; if `quick`, by greedy search."""
         model, languages = self.model, [self._language(q) for q in questions]
+        given = [language for language in languages if language is not None]
+        named = given if len(given) == len(languages) else None  # else the model has one
         translations = translate(
             model.model,
             model.tokenizers,
             map(_request, questions),
             self.quick_cfg if quick else self.cfg,
-            Feed(tagging(model.config.data, model.tokenizers, _of_all(languages))),
+            Feed(tagging(model.config.data, model.tokenizers, named)),
             maps=self.maps,
             searcher=Watched(self._searcher, wanted),
         )
@@ -154,16 +142,18 @@ class Answers:
         if self.neighbours is None:
             return [{"nearest": []}] * len(questions)
         asked = [self._beginning(question) for question in questions]
-        return [{"nearest": self.neighbours.nearest(each.src, each.first)} for each in asked]
+        found = [self.neighbours.nearest(each.src, each.rules.first) for each in asked]
+        return [{"nearest": nearest} for nearest in found]
 
     def _beginning(self, question: Question) -> "_Beginning":
         """Return the beginning of a translation as decoding takes it."""
         model, (source, target) = self.model, self.model.tokenizers
         tags = tagging(model.config.data, model.tokenizers, self._language(question))
         [ids] = source.encode([question.source])
-        constraints = ConstraintBuilder(target, self.cfg).build(_request(question), 1)
+        own = ConstraintBuilder(target, self.cfg).build(_request(question), 1)
+        prefix, rules = (own.prefix, own.constraints) if own else (None, Constraints())
         src = [*tags.of_line(1), *ids[: self.cfg.max_source_tokens], EOS]
-        return _Beginning(src, len(tags.of_line(1)), tags.forbidden, constraints)
+        return _Beginning(src, len(tags.of_line(1)), tags.forbidden, prefix, rules)
 
     def alternatives(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
         """Return the most probable words after the beginning of a translation."""
@@ -174,16 +164,16 @@ class Answers:
         if len(begun.src) == begun.tag + 1:
             return []
         # Search as many ways on.
-        device, at = next(model.model.parameters()).device, len(begun.first)
+        device, at = next(model.model.parameters()).device, len(begun.rules.first)
         rules = replace(search_rules(cfg), beam_size=NUM_ALTERNATIVES, n_best=NUM_ALTERNATIVES)
         rules = replace(rules, forbidden=(*rules.forbidden, *begun.forbidden))
         src, mask = (tensor.to(device) for tensor in pad_ids([begun.src], PAD))
         searcher = self._searcher
         if question.change is not None:
             searcher = self._changed(question, question.change, at, begun.tag)
-        stepper, filling = Watched(searcher, wanted), Fan(rules, begun.rules, device)
+        filling = Fan(rules, begun.rules, device)
         with autocast(device, cfg.precision):
-            [found] = beam_search(stepper, src, mask, rules, filling)
+            [found] = beam_search(Watched(searcher, wanted), src, mask, rules, filling)
         # Of the ways that begin with the same word, the most probable counts.
         split, target = splitter_of(model.config), model.tokenizers[1]
         every = [next_word(h, at, begun.prefix, target, split) for h in found]
@@ -226,9 +216,3 @@ def can_change(model: Decodable) -> bool:
         return isinstance(model, EncoderDecoder) and bool(intervened(model, change_at(0, "", [])))
     except ConfigError:
         return False
-
-
-def _of_all(languages: Sequence[str | None]) -> list[str] | None:
-    """Return the languages, or None if one is missing."""
-    given = [language for language in languages if language is not None]
-    return given if len(given) == len(languages) else None
