@@ -129,6 +129,7 @@ def augment(
         UsageError: the directory exists, but with other settings or not made by this function.
         RunDirError: another process is writing to it, or its files are damaged.
     """
+    # What is to be translated: an earlier job with the same settings may be complete.
     maker = _PairMaker(model, rules or AugmentRules())
     summary, repeated = _survey(text, maker)
     settings = maker.settings(summary)
@@ -176,9 +177,7 @@ class _PairMaker:
         groups = {"model": origin, "attention": config.attention, "decode": self.cfg}
         groups |= {"rules": self.rules}
         groups["text"] = {"name": text.name, "sha256": text.sha256, "lines": text.lines}
-        found = {
-            f"{k}.{key}": x for k, group in groups.items() for key, x in to_json(group).items()
-        }
+        found = {f"{name}.{k}": x for name, own in groups.items() for k, x in to_json(own).items()}
         del found["decode.batch_sentences"]
         return found
 

@@ -6,7 +6,7 @@ saves them.
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -120,11 +120,11 @@ def flagged(measured: Measures, limits: Measures) -> list[str]:
 
 def by_flag(lines: Iterable[Sequence[str]]) -> dict[str, list[int]]:
     """Return the numbers of the lines that have each flag, from the flags of every line."""
-    found: dict[str, list[int]] = {}
+    found = defaultdict(list)
     for number, flags in enumerate(lines, start=1):
         for name in flags:
-            found.setdefault(name, []).append(number)
-    return found
+            found[name].append(number)
+    return dict(found)
 
 
 def saved_flags(run: RunDir) -> Flags | None:

@@ -49,14 +49,11 @@ if hasattr(os, "register_at_fork"):
 class Pretrained:
     """A run's model, by default its best one, with its vocabularies and settings.
 
+    The selector of its weights is that of `training.checkpoint.selected`; None selects the best.
+
     Attributes:
         config: The run's own config with overrides applied.
         update: The update that the weights come from.
-
-    Args:
-        run: A trained run.
-        config: Its config.
-        selector: As in `training.checkpoint.selected`; None selects the best weights.
     """
 
     def __init__(self, run: RunDir, config: Config, selector: str | None = None) -> None:
@@ -86,8 +83,8 @@ class Pretrained:
     @property
     def shown(self) -> tuple[int | None, int | None]:
         """Layer and head (from 1) of the attention shown; None: the last layer, the heads' mean."""
-        attention = self.config.attention
-        return getattr(attention, "layer", None), getattr(attention, "head", None)
+        layer, head = (getattr(self.config.attention, name, None) for name in ("layer", "head"))
+        return layer, head
 
     @overload
     def translate(  # type: ignore[overload-overlap] # a str is a sequence of str
@@ -111,12 +108,8 @@ class Pretrained:
         t.text, t.score, t.alignment
         [t] = model.translate([seq2seq.Request("The small cat sleeps.", prefix="La petite")])
 
-        Args:
-            sentences: One sentence or request, or a list of them.
-            target_language: As for `stream`.
-
-        Returns:
-            One translation, or a list.
+        Given one sentence or request, returns one translation; given a list, a list. The target
+        language is that of `stream`.
 
         Raises:
             UsageError: As for `stream`, or the numbers of languages and sentences differ.
@@ -171,15 +164,12 @@ class Pretrained:
         maps: bool = False,
         target_language: Languages = None,
     ) -> Iterator[Translation]:
-        """Score given translations: probability and attention of each token.
+        """Score given translations in order: probability and attention of each token.
 
         [t] = model.force([("The small cat sleeps.", "Le petit chat dort.")])
-        t.candidates[0].token_log_probs, t.perplexity, t.alignment
+        t.candidates[0].token_log_probs, t.candidates[0].perplexity, t.alignment
 
-        Args:
-            pairs: Any number of source and target sentences; results come in their order.
-            maps: As for `stream`.
-            target_language: As for `stream`.
+        `maps` and the target language are those of `stream`.
 
         Raises:
             UsageError: As for `stream`, or a pair is not two strings.
@@ -215,11 +205,7 @@ _PAIRS = "Give a list: [(source, target), ...]."
 
 
 def _is_pair(value: object) -> bool:
-    return (
-        isinstance(value, tuple | list)
-        and len(value) == 2
-        and all(isinstance(side, str) for side in value)
-    )
+    return isinstance(value, tuple | list) and [isinstance(x, str) for x in value] == [True, True]
 
 
 def _checked(
@@ -256,26 +242,26 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
         RunDirError: not a run, or a damaged one; or members with different vocabularies.
         ConfigError: an override is wrong.
     """
+    # The runs, and whether they are of one kind
     texts = [run] if isinstance(run, str | Path) else run
     named = [each for text in texts for each in named_runs(str(text))]
     runs = [RunDir.open(each.path) for each in named]
     _check_vocabularies(runs)
     configs = [load_run_config(run.checked("config.yaml"), overrides) for run in runs]
     first = configs[0]
-    for other, config in zip(runs, configs, strict=True):
+    for member, config in zip(runs, configs, strict=True):
         if config.data.tags != first.data.tags:
             unlike = f"its target languages are not those of {runs[0].root}"
-            raise RunDirError(other.root, unlike, "Name runs of the same directions.")
+            raise RunDirError(member.root, unlike, "Name runs of the same directions.")
         if config.data.placeholders != first.data.placeholders:
             unlike = f"its data.placeholders are not those of {runs[0].root}"
-            raise RunDirError(other.root, unlike, "Name runs with the same placeholders.")
-    if (weights := first.decode.weights) is not None and len(weights) != len(runs):
-        what = f"decode.weights={weights} are {len(weights)} for {len(runs)} runs"
-        raise ConfigError("config", what, "Give one for each.")
-    for member, config in zip(runs, configs, strict=True):
+            raise RunDirError(member.root, unlike, "Name runs with the same placeholders.")
         if config.data.target_order is not first.data.target_order:
             order = f"writes {config.data.target_order}, {runs[0].root} does not"
             raise RunDirError(member.root, order, f"Use it to rescore: {command('rerank')}.")
+    if (weights := first.decode.weights) is not None and len(weights) != len(runs):
+        what = f"decode.weights={weights} are {len(weights)} for {len(runs)} runs"
+        raise ConfigError("config", what, "Give one for each.")
     if first.threads is not None:
         torch.set_num_threads(first.threads)
 
@@ -344,12 +330,10 @@ def pick_device(device: str) -> torch.device:
     Raises:
         PlatformError: CUDA or MPS was requested and is missing or does not work.
     """
-    if device == "cpu":
-        return torch.device("cpu")
-    if device == "mps":
-        if not torch.backends.mps.is_available():
-            raise PlatformError("device", "torch finds no Apple GPU (MPS)", _OTHER_DEVICE)
-        return torch.device("mps")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise PlatformError("device", "torch finds no Apple GPU (MPS)", _OTHER_DEVICE)
+    if device in ("cpu", "mps"):
+        return torch.device(device)
     cuda = "cuda" if device == "auto" else device
     problem = _cuda_problem(cuda)
     if problem is None:

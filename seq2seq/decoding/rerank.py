@@ -53,7 +53,7 @@ class NBest:
     def order(self, weights: Mapping[str, float]) -> list[tuple[float, int]]:
         """Return score and index of each translation, best first; ties keep their order."""
         totals = np.zeros(len(self.texts))
-        for name, weight in weights.items():
+        for name, weight in weights.items():  # in this order, on which the last digit depends
             totals += weight * np.array(self.features[name])
         return [(float(totals[i]), int(i)) for i in np.argsort(-totals, kind="stable")]
 
@@ -104,13 +104,13 @@ def add_scores(
 
     `target_language` is required if the model has several.
     """
-
-    def pair(source: str, text: str) -> tuple[str, str]:
-        sides = {Scorer.forward: (source, text), Scorer.reverse: (text, source)}
-        return sides.get(scorer, (NOTHING, text))
-
-    pairs = (pair(own.source, text) for own in lists for text in own.texts)
-    found = model.force(pairs, target_language=target_language)
+    each = ((own.source, text) for own in lists for text in own.texts)
+    pairs = {
+        Scorer.forward: each,
+        Scorer.reverse: ((text, source) for source, text in each),
+        Scorer.language_model: ((NOTHING, text) for _, text in each),
+    }
+    found = model.force(pairs[scorer], target_language=target_language)
     for own in lists:
         names = [name for name in own.features if name.startswith(scorer)]
         name = f"{scorer}{len(names) + 1}" if names else str(scorer)

@@ -99,7 +99,7 @@ class BestWords:
         return total.masked_fill(~allowed, -torch.inf), parent, token
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Do nothing: there is no state."""
+        """Keep no state."""
 
 
 @dataclass
@@ -134,7 +134,7 @@ def beam_search(
     search = _Search(model, src, mask, rules, filling or BestWords(rules, mask.device))
     while search.step():
         pass
-    return search.hypotheses()
+    return [search.hypotheses(sentence) for sentence in range(len(src))]
 
 
 class _Search:
@@ -144,12 +144,13 @@ class _Search:
         self, model: Stepper, src: Tensor, mask: Tensor, rules: SearchRules, filling: Filling
     ) -> None:
         self.model, self.rules, self.filling = model, rules, filling
+        # What each sentence may be: its length, and when it may end
         device = mask.device
-        lengths = mask.sum(dim=1).tolist()
+        self.lengths = lengths = mask.sum(dim=1).tolist()
         bounds = [rules.bounds(length) for length in lengths]
-        self.lengths = lengths
         self.first_end = torch.tensor([low for low, _ in bounds], device=device)
         self.last_step = filling.steps(bounds)
+        # The open sentences and their hypotheses, each an empty one
         self.open = list(range(len(lengths)))
         self.slots = 1  # per sentence: there is only one way to begin
         self.width = torch.full((len(lengths),), rules.beam_size, device=device)
@@ -157,6 +158,7 @@ class _Search:
         self.y = torch.full((len(lengths),), rules.start, device=device)
         self.total = torch.zeros(len(lengths), 1, device=device)
         self.order = torch.zeros(len(lengths), 1, dtype=torch.long, device=device)
+        # What has happened so far
         self.steps: list[_Step] = []
         self.ended: list[list[tuple[int, int]]] = [[] for _ in lengths]  # step, slot
 
@@ -189,11 +191,8 @@ class _Search:
     def _go_on(self, total: Tensor, parent: Tensor, token: Tensor) -> bool:
         """Continue with the live hypotheses of the open sentences."""
         alive = (total > -torch.inf).sum(dim=1).tolist()
-        alive_rows = [
-            row
-            for row, sentence in enumerate(self.open)
-            if alive[row] and len(self.steps) < self.last_step[sentence]
-        ]
+        may_go_on = [len(self.steps) < self.last_step[sentence] for sentence in self.open]
+        alive_rows = [row for row, going in enumerate(may_go_on) if going and alive[row]]
         if not alive_rows:
             return False
         slots = max(alive[row] for row in alive_rows)
@@ -212,11 +211,8 @@ class _Search:
         self.slots = slots
         return True
 
-    def hypotheses(self) -> list[list[Hypothesis]]:
-        """Collect the ended hypotheses, or the last candidates of a sentence if none ended."""
-        return [self._of_sentence(i) for i in range(len(self.ended))]
-
-    def _of_sentence(self, sentence: int) -> list[Hypothesis]:
+    def hypotheses(self, sentence: int) -> list[Hypothesis]:
+        """Return the ended hypotheses of a sentence, or its last candidates if none ended."""
         ends, finished = self.ended[sentence], True
         if not ends:
             last = max(i for i, step in enumerate(self.steps) if step.row[sentence] >= 0)
