@@ -216,16 +216,13 @@ class Tally:
             alignment_errors(links, self._gold) for links in zip(*self._readings, strict=True)
         )
         rates = now.error_rate, now.precision, now.recall, later.error_rate, earlier.error_rate
-        skipped = self._unmatched + self._empty
-        return GoldAlignment(*rates, len(self._gold), skipped, self._head_rates())
-
-    def _head_rates(self) -> HeadRates | None:
-        if not self._by_head:
-            return None
-        layers = [zip(*of_layer, strict=True) for of_layer in zip(*self._by_head, strict=True)]
-        rates = [[alignment_errors(x, self._gold).error_rate for x in heads] for heads in layers]
-        layer, head = self._shown
-        return HeadRates(rates, layer or len(rates), head)
+        skipped, by_head = self._unmatched + self._empty, None
+        if self._by_head:  # by sentence, layer and head; wanted by layer, head and sentence
+            layers = [zip(*of_layer, strict=True) for of_layer in zip(*self._by_head, strict=True)]
+            errors = [[alignment_errors(x, self._gold) for x in heads] for heads in layers]
+            of_heads = [[own.error_rate for own in heads] for heads in errors]
+            by_head = HeadRates(of_heads, self._shown[0] or len(of_heads), self._shown[1])
+        return GoldAlignment(*rates, len(self._gold), skipped, by_head)
 
     def scores(self) -> ForcedScores:
         """Return all totals."""

@@ -21,20 +21,10 @@ from seq2seq.decoding.chunks import Feed, Ids, in_chunks
 from seq2seq.decoding.forced import TextPair, force
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import for_search, search_batch, search_rules
+from seq2seq.evaluation import faithfulness
 from seq2seq.evaluation.counterfactual import EXCHANGES, counterfactuals
 from seq2seq.evaluation.erasure import Floats, Question, attributions, erased, kendall, rollout
-from seq2seq.evaluation.faithfulness import (
-    CLASSES,
-    FAR,
-    RANKINGS,
-    WAYS,
-    WEIGHTS,
-    Curve,
-    Erased,
-    Faithfulness,
-    Heads,
-    Seeds,
-)
+from seq2seq.evaluation.faithfulness import CLASSES, RANKINGS, WAYS, WEIGHTS, Faithfulness
 from seq2seq.model.draws import fold, stream
 from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.model.ensemble import Ensemble
@@ -137,7 +127,7 @@ def distance_between(
     pairs: Sequence[TextPair],
     languages: Sequence[str],
     overrides: Sequence[str],
-) -> Seeds:
+) -> faithfulness.Seeds:
     """Return how far the attention of runs is apart along given translations.
 
     Raises:
@@ -155,7 +145,7 @@ def distance_between(
             alphas = [translation.alignment[:-1].astype(np.float64) for translation in of_runs]
             two = [np.abs(a - b).sum(axis=1) / 2 for a, b in combinations(alphas, 2)]
             apart += np.mean(two, axis=0).tolist()
-    return Seeds(len(runs), float(np.mean(apart)))
+    return faithfulness.Seeds(len(runs), float(np.mean(apart)))
 
 
 class Recorder:
@@ -233,7 +223,7 @@ def counted(
     own = 1 + len(EXCHANGES)  # where the heads begin
     farthest = np.where(stays[:, :own], distance[:, :own], 0).max(axis=1, initial=0)
     each = [list(EXCHANGES).index(name) + 1 for name in WEIGHTS[:-1]]
-    held = np.column_stack([stays[:, each], farthest >= FAR])
+    held = np.column_stack([stays[:, each], farthest >= faithfulness.FAR])
     kinds = np.array(classes, dtype=object)
     return {
         "words": {kind: int((kinds == kind).sum()) for kind in CLASSES},
@@ -321,7 +311,9 @@ def summed(records: Sequence[Record], settings: Mapping[str, Any]) -> Faithfulne
     lost = np.mean([r["lost"] for r in asked], axis=0) if asked else ()
     curves = [
         {
-            way: Erased(*(Curve(values.tolist(), float(values.mean())) for values in kinds))
+            way: faithfulness.Erased(
+                *(faithfulness.Curve(values.tolist(), float(values.mean())) for values in kinds)
+            )
             for way, kinds in zip(WAYS, ways, strict=True)
         }
         for ways in lost
@@ -343,14 +335,16 @@ def summed(records: Sequence[Record], settings: Mapping[str, Any]) -> Faithfulne
     )
 
 
-def _heads(measured: Sequence[Record], asked: Sequence[Record], num_words: int) -> Heads | None:
+def _heads(
+    measured: Sequence[Record], asked: Sequence[Record], num_words: int
+) -> faithfulness.Heads | None:
     if not measured or not np.size(measured[0]["heads"]):
         return None
     held = np.sum([r["heads"] for r in measured], axis=0)
     shares = [[_share(count, num_words) for count in layer] for layer in held]
     taus = np.array([r["tau_heads"] for r in asked], dtype=float)  # None is not a number
     agreement = [[_mean(head.tolist()) for head in layer] for layer in taus.transpose(1, 2, 0)]
-    return Heads(shares, agreement)
+    return faithfulness.Heads(shares, agreement)
 
 
 def _sum(rows: Sequence[Sequence[float]], size: int) -> Floats:

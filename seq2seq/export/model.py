@@ -5,14 +5,14 @@ these files is loaded by `hf:NAME`.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from tabulate import tabulate
 
+from seq2seq.cli.console import table
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config
 from seq2seq.data.prepare import REPORT, TOKENIZERS
@@ -97,20 +97,21 @@ def _data(run: RunDir) -> Iterator[str]:
     path = run.path(REPORT)
     if not path.exists():
         return
+
+    def public(name: Path) -> str:
+        return name.name if name.is_absolute() else str(name)
+
     report = read_checksummed(path)
     with expected(path):
         rows = [
-            [split, _public(each["name"]), f"{each['lines']:,}"]
+            [split, public(Path(each["name"])), f"{each['lines']:,}"]
             for split in ("train", "validation", "test")
             for each in report[split]["inputs"]
         ]
         kept = sum(count for *_, count in report["train"]["blocks"])
-    yield from ("## Data", "", *_table(rows, ["split", "input", "lines"]), "")
-    yield from (f"{kept:,} training pairs are left after the filters.", "")
-
-
-def _public(name: str) -> str:
-    return Path(name).name if Path(name).is_absolute() else name
+    yield from ("## Data", "")
+    yield from table(rows, ["split", "input", "lines"], style="pipe").splitlines()
+    yield from ("", f"{kept:,} training pairs are left after the filters.", "")
 
 
 def _scores(results: Results | None) -> Iterator[str]:
@@ -122,7 +123,8 @@ def _scores(results: Results | None) -> Iterator[str]:
         [name, f"{score.value:.2f}", score.interval or "", score.signature.replace("|", r"\|")]
         for name, score in results.scores.items()
     ]
-    yield from _table(rows, ["metric", "value", "95% interval", "signature"])
+    headers = ["metric", "value", "95% interval", "signature"]
+    yield from table(rows, headers, style="pipe").splitlines()
     yield from ("", f"On the {results.sentences:,} sentences of the test set.", "")
 
 
@@ -137,8 +139,3 @@ def _limits(cfg: Config, results: Results | None, license_name: str | None) -> I
         yield f"- {results.note}."
     if license_name is None:
         yield "- No license was given."
-
-
-def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> list[str]:
-    text = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
-    return str(text).splitlines()

@@ -8,6 +8,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,11 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 def application(players: Sequence[Player], host: str) -> Starlette:
     """Return the application; `host` is the name that it is reached by beside addresses."""
-    page, script, style = _page(players), _script(), own("report.css") + _own("play.css")
+    # What the page says of the runs is data, which only scripts insert, as text.
+    data = {"runs": [player.about for player in players], "most": MAX_CHARACTERS}
+    page = _own("page.html").replace("DATA", embedded(data))
+    script = own("attention.js") + own("heads.js") + _own("play.js")
+    style = own("report.css") + _own("play.css")
 
     def file(text: str, kind: str) -> Endpoint:
         async def send(_request: Request) -> Response:
@@ -112,11 +117,10 @@ def refuse_strangers(headers: Mapping[str, str], host: str) -> None:
 
 
 def _is_address(name: str) -> bool:
-    try:
+    with suppress(ValueError):
         ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return False
-    return True
+        return True
+    return False
 
 
 async def _answered(request: Request, players: Sequence[Player], kind: str) -> Response:
@@ -143,11 +147,7 @@ async def _answered(request: Request, players: Sequence[Player], kind: str) -> R
 
 
 async def _body(request: Request) -> bytes:
-    """Read a question.
-
-    Raises:
-        HTTPException: it is too long or too slow, or not JSON by its header.
-    """
+    """Read a question, unless it is too long or too slow, or not JSON by its header."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPException(415, "Content-Type is not application/json")
@@ -204,16 +204,6 @@ def _failed(_request: Request, error: Exception) -> Response:
         error = internal_error("play", error, "the traceback in the terminal")
     status = 500 if isinstance(error, InternalError) else 400
     return JSONResponse({"error": one_line(error).removeprefix("error: ")}, status)
-
-
-def _page(players: Sequence[Player]) -> str:
-    """Return the page; what it says of the runs is data, which only scripts insert, as text."""
-    data = {"runs": [player.about for player in players], "most": MAX_CHARACTERS}
-    return _own("page.html").replace("DATA", embedded(data))
-
-
-def _script() -> str:
-    return "".join([*map(own, ("attention.js", "heads.js")), _own("play.js")])
 
 
 def _own(name: str) -> str:

@@ -94,17 +94,13 @@ def _number(value: float | None, digits: int = 3) -> float | None:
 
 def translation_page(source: str, candidates: Ranked) -> str:
     """Return a page that shows a single translation."""
-    found = [
-        describe(f"Beam {rank}", pieces, score)
-        for rank, (pieces, score) in enumerate(candidates, start=1)
-    ]
-    line = printable_line(source)
-    run = {"name": "", "shown": [None, None]}
+    ranked = enumerate(candidates, start=1)
+    found = [describe(f"Beam {rank}", pieces, score) for rank, (pieces, score) in ranked]
     layers = any("maps" in candidate["words"] for candidate in found)
-    data = {
-        "runs": [run | {"layers": layers}],
-        "sentences": [{"number": 1, "source": line, "runs": [{"found": found}]}],
-    }
+    run = {"name": "", "shown": [None, None], "layers": layers}
+    line = printable_line(source)
+    sentence = {"number": 1, "source": line, "runs": [{"found": found}]}
+    data = {"runs": [run], "sentences": [sentence]}
     return page(f"Attention: {line[:80]}", data, ("attention.js", "heads.js", "single.js"))
 
 
