@@ -97,14 +97,10 @@ def _data(run: RunDir) -> Iterator[str]:
     path = run.path(REPORT)
     if not path.exists():
         return
-
-    def public(name: Path) -> str:
-        return name.name if name.is_absolute() else str(name)
-
     report = read_checksummed(path)
     with expected(path):
         rows = [
-            [split, public(Path(each["name"])), f"{each['lines']:,}"]
+            [split, _public(each["name"]), f"{each['lines']:,}"]
             for split in ("train", "validation", "test")
             for each in report[split]["inputs"]
         ]
@@ -112,6 +108,10 @@ def _data(run: RunDir) -> Iterator[str]:
     yield from ("## Data", "")
     yield from table(rows, ["split", "input", "lines"], style="pipe").splitlines()
     yield from ("", f"{kept:,} training pairs are left after the filters.", "")
+
+
+def _public(name: str) -> str:
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def _scores(results: Results | None) -> Iterator[str]:
