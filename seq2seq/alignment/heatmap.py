@@ -187,10 +187,7 @@ def _fit(figure: "Figure", axes: "Axes", bar: "Axes", width: float, height: floa
 
     # Lower left corner and size of the map and of the scale right of it, top to top.
     tall = min(max(height, MIN_BAR), 2.5)
-    places = {
-        axes: (0.0, 0.0, width, height),
-        bar: (width + BAR_GAP, height - tall, BAR, tall),
-    }
+    places = {axes: (0.0, 0.0, width, height), bar: (width + BAR_GAP, height - tall, BAR, tall)}
     figure.set_size_inches(1, 1)  # so that a position in inches is a fraction
     for each, place in places.items():
         each.set_position(place)

@@ -110,10 +110,7 @@ def chunks_of(
 
 
 def _used(
-    numbers: Sequence[int],
-    texts: Sequence[str],
-    rows: Sequence[Sequence[Token]],
-    cfg: DecodeConfig,
+    numbers: Sequence[int], texts: Sequence[str], rows: Sequence[Sequence[Token]], cfg: DecodeConfig
 ) -> Iterator[Tokens]:
     """Yield the used tokens of each line; warn of lines that are too long and cut them."""
     for number, text, row in zip(numbers, texts, rows, strict=True):

@@ -24,11 +24,7 @@ from seq2seq.run.directory import RunDir
 
 log = logging.getLogger(__name__)
 
-LEVELS: Mapping[str, Splitter | None] = {
-    "pieces": None,
-    "words": word_spans,
-    "blanks": blank_spans,
-}
+LEVELS: Mapping[str, Splitter | None] = {"pieces": None, "words": word_spans, "blanks": blank_spans}
 """Granularity of tokens: vocabulary pieces, words of `data/words.py`, text between spaces."""
 
 

@@ -97,9 +97,7 @@ class Pretrained:
     ) -> list[Translation]: ...
 
     def translate(
-        self,
-        sentences: str | Request | Sequence[str | Request],
-        target_language: Languages = None,
+        self, sentences: str | Request | Sequence[str | Request], target_language: Languages = None
     ) -> Translation | list[Translation]:
         """Translate sentences: text, score and alignment of each, in order.
 
@@ -158,11 +156,7 @@ class Pretrained:
         return translate(*parts, lines, cfg, Feed(tags, ready=ready), maps=maps)
 
     def force(
-        self,
-        pairs: Iterable[TextPair],
-        *,
-        maps: bool = False,
-        target_language: Languages = None,
+        self, pairs: Iterable[TextPair], *, maps: bool = False, target_language: Languages = None
     ) -> Iterator[Translation]:
         """Score given translations in order: probability and attention of each token.
 

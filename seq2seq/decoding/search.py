@@ -116,11 +116,7 @@ class _Step:
 
 @torch.inference_mode()
 def beam_search(
-    model: Stepper,
-    src: Tensor,
-    mask: Tensor,
-    rules: SearchRules,
-    filling: Filling | None = None,
+    model: Stepper, src: Tensor, mask: Tensor, rules: SearchRules, filling: Filling | None = None
 ) -> list[list[Hypothesis]]:
     """Translate every sentence of ids (B, Tx); `mask` is True on real tokens.
 

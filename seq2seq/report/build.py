@@ -182,11 +182,7 @@ def html_languages(direction: Direction) -> dict[str, str | None]:
 
 
 def _candidates(
-    model: Pretrained,
-    reference: str,
-    beam: Translation,
-    greedy: Translation,
-    forced: Translation,
+    model: Pretrained, reference: str, beam: Translation, greedy: Translation, forced: Translation
 ) -> Iterator[dict[str, Any]]:
     from sacrebleu.metrics import CHRF
 
