@@ -53,8 +53,13 @@ class WordMap:
     group_of: list[int]  # the group of each word; words that share a piece share a group
 
 
-def to_words(pieces: SoftAlignment, split: Splitter = word_spans) -> SoftAlignment:
-    """Return attention between words; a side whose pieces match no words keeps its pieces."""
+def to_words(pieces: SoftAlignment, split: Splitter | None = word_spans) -> SoftAlignment:
+    """Return attention between words; a side whose pieces match no words keeps its pieces.
+
+    Without `split`, which finds words, both sides do.
+    """
+    if split is None:
+        return pieces
     # Both sides without their end symbols.
     *src_pieces, src_end = pieces.source_tokens
     tgt_pieces = pieces.target_tokens[: len(pieces.target_tokens) - pieces.ended]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from seq2seq.data.languages import language_is_spaced
 from seq2seq.data.prepare import lengths_of
-from seq2seq.data.tags import direction_to, tagging
+from seq2seq.data.tags import direction_to
 from seq2seq.data.text import FileSummary, read_lines, scan_lines, strict
 from seq2seq.data.words import is_blank, split_words
 from seq2seq.decoding.chunks import Feed
@@ -164,7 +164,7 @@ class _PairMaker:
         if self.cfg.mbr is None:  # MBR needs several candidates
             self.cfg = replace(self.cfg, n_best=1)
         self.direction = direction_to(model.config.data, rules.target_language)
-        self.tags = tagging(model.config.data, model.tokenizers, rules.target_language)
+        self.tags = model.tagging(rules.target_language)
         self.lengths = lengths_of(model.config, self.direction)
         self.source_language = self.direction[rules.synthetic == "source"]  # of the pairs
 

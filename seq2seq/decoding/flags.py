@@ -70,7 +70,7 @@ def measures(pieces: SoftAlignment, split: Splitter | None, *, unknown: bool) ->
 
     Without words, nothing is `copied` or `repeated`: letters and sounds always are.
     """
-    words = pieces if split is None else to_words(pieces, split)
+    words = to_words(pieces, split)
     attention = measure(words.weights, ended=words.ended)
     sides = words.source_tokens[:-1], words.target_tokens[: len(words.weights) - words.ended]
     src, tgt = ([word.casefold() for word in side] for side in sides)

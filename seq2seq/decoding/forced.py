@@ -19,6 +19,7 @@ from seq2seq.decoding.ranking import Ranking
 from seq2seq.decoding.search import Hypothesis
 from seq2seq.decoding.translation import END, Translation, candidate_of
 from seq2seq.model.ensemble import Decodable
+from seq2seq.model.protocols import Followed
 
 TextPair = tuple[str, str]  # a sentence and its translation
 IdPair = tuple[Sequence[int], Sequence[int]]
@@ -76,19 +77,19 @@ def force_ids(model: Decodable, pairs: Sequence[IdPair], ranking: Ranking) -> li
     The search's forbidden words and length limits do not apply.
     """
     assert not model.training
-    batch = collate(list(pairs), PAD).to(next(model.parameters()).device)
     with torch.inference_mode():
-        followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+        found = followed(model, pairs)
         # (N,), one number per real target token; the logits (N, K_y) are dropped here
-        words, logits = batch.tgt[batch.tgt_mask], model.logits(followed.t).float()
+        logits = model.logits(found.t).float()
+        words = torch.tensor([token for _, ids in pairs for token in ids], device=logits.device)
         log_p = -torch.nn.functional.cross_entropy(logits, words, reduction="none")
-        alphas = followed.alpha.float().cpu().numpy()
+        alphas = found.alpha.float().cpu().numpy()
     by_sentence = log_p.cpu().split([len(tgt) for _, tgt in pairs])
-    found = []
+    hypotheses = []
     for (src, ids), own, alpha in zip(pairs, by_sentence, alphas, strict=True):
         log_prob = float(own.sum())
         alpha = alpha[: len(ids), : len(src)].copy()  # not a view that keeps the whole batch
-        found.append(
+        hypotheses.append(
             Hypothesis(
                 ids=tuple(map(int, ids)),
                 log_prob=log_prob,
@@ -98,7 +99,13 @@ def force_ids(model: Decodable, pairs: Sequence[IdPair], ranking: Ranking) -> li
                 finished=int(ids[-1]) == EOS,
             )
         )
-    return found
+    return hypotheses
+
+
+def followed(model: Decodable, pairs: Sequence[IdPair]) -> Followed:
+    """Run a model along the targets of a batch, on its own device."""
+    batch = collate(list(pairs), PAD).to(next(model.parameters()).device)
+    return model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
 
 
 def has_maps(model: Decodable) -> bool:
@@ -140,6 +147,5 @@ def without_tag(h: Hypothesis, size: int) -> Hypothesis:
 @torch.inference_mode()
 def maps_along(model: Decodable, src: Sequence[int], tgt: Sequence[int]) -> Maps:
     """Return the attention of every layer and head along a target."""
-    batch = collate([(src, tgt)], PAD).to(next(model.parameters()).device)
-    maps = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).maps()
+    maps = followed(model, [(src, tgt)]).maps()
     return {name: weights[:, 0].float().cpu().numpy() for name, weights in maps.items()}

@@ -100,9 +100,7 @@ def links(translation: Translation, number: int, level: str | None) -> Links | N
     """
     if not translation.candidates:
         return ()
-    tokens = translation.soft_alignment()
-    if (split := splitter(level)) is not None:
-        tokens = to_words(tokens, split)
+    tokens = to_words(translation.soft_alignment(), splitter(level))
     if not tokens.matched:
         log.warning("line %d: its words cannot be found in its pieces: no links", number)
         return None

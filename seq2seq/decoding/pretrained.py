@@ -4,6 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -13,9 +14,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from seq2seq.config.compose import load_run_config
-from seq2seq.config.schema import Config, Mean
+from seq2seq.config.schema import Config, DecodeConfig, Mean
 from seq2seq.data.prepare import TOKENIZERS, load_tokenizers, splitter_of
-from seq2seq.data.tags import Languages, tagging
+from seq2seq.data.tags import Languages, Tagging, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.decoding.chunks import Feed, always
 from seq2seq.decoding.flags import FIXED, Measures, flagged, measures, saved_flags
@@ -128,6 +129,7 @@ class Pretrained:
         maps: bool = False,
         target_language: Languages = None,
         processes: int | None = None,
+        rules: DecodeConfig | None = None,
     ) -> Iterator[Translation]:
         """Translate lines as they come, in order.
 
@@ -139,21 +141,20 @@ class Pretrained:
                 model has layers or heads.
             target_language: One for all lines or a list with one per line, for a model of several.
             processes: Translate in this many new processes, on a CPU.
+            rules: Settings of the search in place of those of `config`.
 
         Raises:
             PlatformError: a process was killed.
             UsageError: a line is neither text nor a request; the model has several target languages
                 and none is given, or lacks this one.
         """
-        parts, cfg = (self.model, self.tokenizers), self.config.decode
+        model, tokenizers, cfg = self.model, self.tokenizers, rules or self.config.decode
         lines = _checked("lines", lines, lambda x: isinstance(x, str | Request), _LINES)
-        tags = tagging(self.config.data, self.tokenizers, target_language)
+        feed = Feed(self.tagging(target_language), ready=ready)
         if processes is not None:
-            whole = (*parts, self.config)
-            return in_processes(
-                whole, lines, ready, processes, maps=maps, languages=target_language
-            )
-        return translate(*parts, lines, cfg, Feed(tags, ready=ready), maps=maps)
+            parts = model, tokenizers, replace(self.config, decode=cfg)
+            return in_processes(parts, lines, ready, processes, maps, target_language)
+        return translate(model, tokenizers, lines, cfg, feed, maps=maps)
 
     def force(
         self, pairs: Iterable[TextPair], *, maps: bool = False, target_language: Languages = None
@@ -168,12 +169,15 @@ class Pretrained:
         Raises:
             UsageError: As for `stream`, or a pair is not two strings.
         """
-        tags = tagging(self.config.data, self.tokenizers, target_language)
-        parts, cfg = (self.model, self.tokenizers), self.config.decode
+        tags, cfg = self.tagging(target_language), self.config.decode
         if isinstance(pairs, tuple) and _is_pair(pairs):
             raise UsageError("pairs", "are a single pair", _PAIRS)
         pairs = _checked("pairs", pairs, _is_pair, _PAIRS)
-        return force(*parts, pairs, cfg, maps=maps, tags=tags)
+        return force(self.model, self.tokenizers, pairs, cfg, maps=maps, tags=tags)
+
+    def tagging(self, target_language: Languages) -> Tagging:
+        """Return the tags of lines, given one language for all or a list with one per line."""
+        return tagging(self.config.data, self.tokenizers, target_language)
 
     def flags(self, translation: Translation, number: int = 0) -> list[str]:
         """Return the flags of a candidate, which may be of `translate`, `stream` or `force`.

@@ -31,9 +31,8 @@ def in_processes(
     lines: Iterable[str | Request],
     ready: Callable[[], bool],
     count: int,
-    *,
-    maps: bool = False,
-    languages: Languages = None,
+    maps: bool,
+    languages: Languages,
 ) -> Iterator[Translation]:
     """Yield one translation per line, in order, as `translate` does.
 

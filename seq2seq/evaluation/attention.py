@@ -183,9 +183,7 @@ class Tally:
         if not translation.candidates:
             self._empty += 1
             return False
-        tokens = translation.soft_alignment()
-        if self._split is not None:
-            tokens = to_words(tokens, self._split)
+        tokens = to_words(translation.soft_alignment(), self._split)
         # Probability and measures need no gold links.
         self._pairs += 1
         self._tokens += len(tokens.target_tokens)

@@ -56,13 +56,8 @@ def _only(position: Tensor, weights: Tensor) -> Tensor:
     return weights.new_zeros(shape).scatter_(-1, position, 1.0)
 
 
-EXCHANGES: dict[str, Exchange] = {
-    "uniform": uniform,
-    "permuted": permuted,
-    "last": last,
-    "least": least,
-    "without_most": without_most,
-}
+_ALL: tuple[Exchange, ...] = (uniform, permuted, last, least, without_most)
+EXCHANGES = {exchange.__name__: exchange for exchange in _ALL}
 """By name; all of them are candidates of the adversarial distribution."""
 
 

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from seq2seq.data.batching import collate
-from seq2seq.data.tags import tagging
 from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK, Tokenizer
 from seq2seq.decoding.chunks import Feed, Ids, in_chunks
 from seq2seq.decoding.forced import TextPair, force
@@ -134,7 +133,7 @@ def distance_between(
         RunDirError: their vocabularies differ.
     """
     whole = load(runs, overrides)
-    tags, apart = tagging(whole.config.data, whole.tokenizers, languages), []
+    tags, apart = whole.tagging(languages), []
     assert isinstance(whole.model, Ensemble)
     forced = (
         force(member, whole.tokenizers, pairs, whole.config.decode, tags=tags)
@@ -157,7 +156,7 @@ class Recorder:
         intervened(model, lambda weights, *_: weights)  # or the model is refused
         self.model, self.tokenizers = model, pretrained.tokenizers
         self.cfg = replace(config.decode, sample=False, mbr=None, n_best=1)
-        self.tags = tagging(config.data, self.tokenizers, languages)
+        self.tags = pretrained.tagging(languages)
         self.searcher = for_search(model, self.cfg)
 
     def measure(self, lines: Sequence[str], first: int) -> list[Record]:

@@ -9,13 +9,11 @@ from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, DecodeConfig, Direction
 from seq2seq.data.batching import spread
 from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
-from seq2seq.data.tags import direction_to, tagging
+from seq2seq.data.tags import direction_to
 from seq2seq.data.tokenizer import composed
 from seq2seq.data.words import is_blank
-from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.flags import Flags, by_flag
 from seq2seq.decoding.pretrained import Pretrained, load
-from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation import by_length, faithfulness_of_run, test_set
 from seq2seq.evaluation.attention import GOLD, AttentionScores, Tally, align_test_set
@@ -116,12 +114,11 @@ class TestedRun:
 
     def results(self) -> test_set.Results:
         """Translate and score, as the stages decode and evaluate do."""
-        model, tokenizers = self.model.model, self.model.tokenizers
 
         def again(rows: Sequence[int], cfg: DecodeConfig) -> list[str]:
-            lines = (self.text[0][row] for row in rows)
-            tags = tagging(self.config.data, tokenizers, [self.languages[row] for row in rows])
-            return [t.text for t in translate(model, tokenizers, lines, cfg, Feed(tags))]
+            lines, languages = ([of[i] for i in rows] for of in (self.text[0], self.languages))
+            found = self.model.stream(lines, target_language=languages, rules=cfg)
+            return [translation.text for translation in found]
 
         attention = AttentionScores()
         if self.given is None and self.run.checked(GOLD).exists():
@@ -129,7 +126,8 @@ class TestedRun:
         found = [(t.text, self.model.flags(t)) for t in self.translate()]
         texts, flags = (self.text, [text for text, _ in found]), by_flag(own for _, own in found)
         cfg, directions = self.config, self.directions
-        results = test_set.score_all(cfg, tokenizers, *texts, again, attention, directions)
+        parts = cfg, self.model.tokenizers
+        results = test_set.score_all(*parts, *texts, again, attention, directions)
         unseen = test_set.score_unseen(cfg, self.run, *texts, directions)
         return replace(results, unseen=unseen, flags=Flags(self.model.limits, flags))
 

@@ -14,7 +14,7 @@ from seq2seq.config.schema import DecodePrecision
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.placeholders import CarryingTokenizer
 from seq2seq.data.prepare import splitter_of
-from seq2seq.data.tags import direction_to, tagging
+from seq2seq.data.tags import direction_to
 from seq2seq.data.tokenizer import EOS, PAD, RightToLeft
 from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.constrained import Constraints
@@ -113,7 +113,7 @@ class Answers:
             model.tokenizers,
             map(_request, questions),
             self.quick_cfg if quick else self.cfg,
-            Feed(tagging(model.config.data, model.tokenizers, named)),
+            Feed(model.tagging(named)),
             maps=self.maps,
             searcher=Watched(self._searcher, wanted),
         )
@@ -148,7 +148,7 @@ class Answers:
     def _beginning(self, question: Question) -> "_Beginning":
         """Return the beginning of a translation as decoding takes it."""
         model, (source, target) = self.model, self.model.tokenizers
-        tags = tagging(model.config.data, model.tokenizers, self._language(question))
+        tags = model.tagging(self._language(question))
         [ids] = source.encode([question.source])
         own = ConstraintBuilder(target, self.cfg).build(_request(question), 1)
         prefix, rules = (own.prefix, own.constraints) if own else (None, Constraints())

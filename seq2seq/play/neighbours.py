@@ -16,11 +16,11 @@ from torch.nn import functional
 
 from seq2seq.alignment.heatmap import printable_line
 from seq2seq.alignment.words import group_pieces
-from seq2seq.data.batching import collate, spread
+from seq2seq.data.batching import spread
 from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
-from seq2seq.data.tags import tagging
-from seq2seq.data.tokenizer import EOS, PAD
+from seq2seq.data.tokenizer import EOS
 from seq2seq.data.words import Span
+from seq2seq.decoding.forced import followed
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import UserError
@@ -83,9 +83,7 @@ class Neighbours:
     @torch.inference_mode()
     def _along(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[Tensor]:
         """Return the states along the target of each pair, of length 1."""
-        model = self._model.model
-        batch = collate(pairs, PAD).to(next(model.parameters()).device)
-        t = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).t
+        t = followed(self._model.model, pairs).t
         return [*functional.normalize(t.float(), dim=-1).split([len(tgt) for _, tgt in pairs])]
 
     def _fill(self) -> None:
@@ -103,8 +101,7 @@ class Neighbours:
     def _read(self, pairs: Sequence[tuple[str, str]], languages: Sequence[str]) -> None:
         """Add the words of some pairs."""
         model, most = self._model, self._model.config.decode.max_source_tokens
-        tags = tagging(model.config.data, model.tokenizers, languages)
-        source, target = model.tokenizers
+        tags, (source, target) = model.tagging(languages), model.tokenizers
         src = [ids[:most] for ids in source.encode([text for text, _ in pairs])]
         tgt = [tokens[:most] for tokens in target.tokens([text for _, text in pairs])]
         ids = [

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,8 @@ from seq2seq.alignment.heatmap import printable_line
 from seq2seq.config.schema import Config, Direction
 from seq2seq.data.batching import spread
 from seq2seq.data.prepare import SIDES, directions_of, lengths_of, load_text, splitter_of
-from seq2seq.data.tags import tagging
 from seq2seq.data.words import is_blank
-from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.pretrained import Pretrained, load
-from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.by_length import run_names
 from seq2seq.report.of_run import describe_fidelity, describe_run
@@ -155,14 +153,13 @@ def _sentences(
 ) -> Iterator[dict[str, Any]]:
     """Yield the candidates for each line: beam, greedy, and the reference."""
     cfg = replace(model.config.decode, sample=False, mbr=None)
-    parts, languages = (model.model, model.tokenizers), [target for _, target in directions]
-    feed = Feed(tagging(model.config.data, model.tokenizers, languages))
-    beam = replace(cfg, n_best=min(n_best, cfg.beam_size))
+    languages = [target for _, target in directions]
+    decoded = partial(model.stream, lines, target_language=languages)
     results = zip(
         references,
         directions,
-        translate(*parts, lines, beam, feed, maps=True),
-        translate(*parts, lines, replace(cfg, beam_size=1, n_best=1), feed),
+        decoded(maps=True, rules=replace(cfg, n_best=min(n_best, cfg.beam_size))),
+        decoded(rules=replace(cfg, beam_size=1, n_best=1)),
         model.force(zip(lines, references, strict=True), target_language=languages),
         strict=True,
     )

@@ -38,7 +38,7 @@ def describe(
     The label is its name on the page, such as "Beam 1" or "Reference", the score that of the
     search, chrF against the reference. Without `split`, which finds words, pieces are shown.
     """
-    words = pieces if split is None else to_words(pieces, split)
+    words = to_words(pieces, split)
     measures = measure(words.weights, ended=words.ended)
     covered = None if measures.uncovered is None else 1 - measures.uncovered
     return {
