@@ -246,6 +246,7 @@ def _fonts(characters: set[str], font: str | None) -> tuple[list[str], set[str]]
     """
     from matplotlib.font_manager import findfont
 
+    # What matplotlib always has
     families = [BASE_FONT]
     missing = characters - _glyphs(str(findfont(BASE_FONT)))
     # The user's font comes first, then every installed font that adds characters.
@@ -261,6 +262,7 @@ def _fonts(characters: set[str], font: str | None) -> tuple[list[str], set[str]]
             if missing & _glyphs(path):
                 families.append(name)
                 missing -= _glyphs(path)
+    # What is left will be boxes.
     if missing and not _warned:
         _warned.append(min(missing))  # once per process
         logger.warning(

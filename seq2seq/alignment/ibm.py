@@ -115,6 +115,7 @@ def arrange(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) 
         starts = [0, *np.cumsum(np.count_nonzero(tgt, axis=1)).tolist()]
         own = slice(begin, begin := begin + len(keys[-1]))
         groups.append(Group(members[columns], places, starts, own, src.shape[1] - 1))
+    # The lexicon has each key once.
     lexicon, cells = np.unique(np.concatenate(keys), return_inverse=True)
     lexicon_src, lexicon_tgt = np.divmod(lexicon, vocabulary)
     return Bitext(

@@ -73,6 +73,7 @@ class Automaton:
         known = sorted({" ", *"".join(phrases)})
         chars = [*((char, joins(char)) for char in known), ("", False), ("", True)]
         self._class = {char: i for i, char in enumerate(known)}
+        # Follow them from every state that can be reached.
         states, numbers = [_START], {_START: 0}
         after, marks = [], []
         for state in states:  # grows during the loop

@@ -207,6 +207,7 @@ class ConstrainedBeams:
             for token, total in totals.items()
             if total > -np.inf
         ]
+        # Group by group: what earlier ones have taken costs more. An end frees no slot for others.
         taken: Counter[int] = Counter()
         chosen, live = [], []
         for group, width in enumerate(beam.widths):

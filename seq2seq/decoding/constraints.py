@@ -87,6 +87,8 @@ class ConstraintBuilder:
 
     def _phrases(self, request: Request, prefix: Prefix | None, where: str) -> Phrases:
         """Encode the phrases of a request and check that a text can satisfy all of them."""
+        # A required phrase needs a form that can be spelled; a forbidden one without such a form
+        # cannot arise.
         required = []
         for alternatives in request.required:
             known = [self._phrase(text, where) for text in alternatives]
@@ -105,6 +107,7 @@ class ConstraintBuilder:
             before="".join(map(self._texts.of, prefix.pieces if prefix else ())),
             unknown=not self._cfg.replace_unknown,
         )
+        # Whether any text will do
         if prefix is not None and phrases.breaks(prefix.partial):
             raise DataError(where, "the prefix has a forbidden word", "Change one of them.")
         if phrases.missing(phrases.start) == NEVER:

@@ -51,6 +51,7 @@ def shortlist_of(
     about = read_manifest(directory / MANIFEST).get("about")
     if about != _vocabularies(run):
         raise RunDirError(directory, "is of other vocabularies", _MAKE_AGAIN)
+    # What is read is untrusted: its size, shapes and values are checked before use.
     limit = 8 * num_src * SUGGESTED + 4 * num_tgt + (1 << 16)
     path, files = directory / FILE, read_directory(directory, limit)
     tensors = unpack(files.get(FILE), path)

@@ -67,6 +67,7 @@ def draw_heatmaps(cfg: Config, run: RunDir, note: str | None = None) -> Iterator
     for number, line in enumerate(read_lines_of(run.checked(DETAILS)), start=1):
         if number not in cfg.evaluate.heatmaps:
             continue
+        # The best translation, as it was saved, with the places of its pieces
         with expected(f"{run.path(DETAILS)}:{number}"):
             translation = parse_json(line.encode(), f"{run.path(DETAILS)}:{number}")
             if not translation["hypotheses"]:

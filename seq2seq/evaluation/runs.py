@@ -172,12 +172,13 @@ class TestedRun:
         lines, references, languages = (
             [column[i] for i in rows] for column in (*self.text, self.languages)
         )
-        # The sheet, and what other runs add to it
+        # The sheet
         settings = faithfulness_of_run.settings_of(named, self.model, lines)
         own = self.run if self.given is None else None
         sheet = faithfulness_of_run.saved(own) if own is not None else None
         if sheet is None or sheet.settings != settings:
             sheet = faithfulness_of_run.measure(self.model, lines, languages, settings, own)
+        # What other runs add to it
         if uniform is not None:
             sheet = replace(sheet, uniform=self._retrained(uniform))
         if seeds:

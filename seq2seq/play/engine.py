@@ -119,7 +119,7 @@ class Engine(Generic[Q]):
             return
         try:
             answers = self.kinds[batch[0].kind]([job.question for job in batch], wanted)
-        except Exception as error:
+        except Exception as error:  # a bug ends a question, not the server
             if len(batch) > 1:  # one of them is at fault
                 for job in batch:
                     self._answer([job])

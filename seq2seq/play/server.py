@@ -9,6 +9,7 @@ import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,6 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
 
 def application(players: Sequence[Player], host: str) -> Starlette:
     """Return the application; `host` is the name that it is reached by beside addresses."""
@@ -58,19 +57,11 @@ def application(players: Sequence[Player], host: str) -> Starlette:
     script = own("attention.js") + own("heads.js") + _own("play.js")
     style = own("report.css") + _own("play.css")
 
-    def file(text: str, kind: str) -> Endpoint:
-        async def send(_request: Request) -> Response:
-            return Response(text, media_type=kind)
+    async def file(_request: Request, text: str, kind: str) -> Response:
+        return Response(text, media_type=kind)
 
-        return send
-
-    def answers(kind: str) -> Endpoint:
-        async def send(request: Request) -> Response:
-            return await _answered(request, players, kind)
-
-        return send
-
-    async def guarded(request: Request, ask: Endpoint) -> Response:
+    # Around every page: strangers are refused, and every error is a line of JSON.
+    async def guarded(request: Request, ask: Callable[[Request], Awaitable[Response]]) -> Response:
         try:
             refuse_strangers(request.headers, host)
             response = await ask(request)
@@ -81,16 +72,16 @@ def application(players: Sequence[Player], host: str) -> Starlette:
         response.headers.update(HEADERS)
         return response
 
+    routes = [
+        Route("/", partial(file, text=page, kind="text/html")),
+        Route("/play.js", partial(file, text=script, kind="text/javascript")),
+        Route("/play.css", partial(file, text=style, kind="text/css")),
+    ]
+    for kind in players[0].engine.kinds:
+        answered = partial(_answered, players=players, kind=kind)
+        routes.append(Route(f"/{kind}", answered, methods=["POST"]))
     app = Starlette(
-        routes=[
-            Route("/", file(page, "text/html")),
-            Route("/play.js", file(script, "text/javascript")),
-            Route("/play.css", file(style, "text/css")),
-            *(
-                Route(f"/{kind}", answers(kind), methods=["POST"])
-                for kind in players[0].engine.kinds
-            ),
-        ],
+        routes=routes,
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=guarded)],
         exception_handlers={HTTPException: _failed, UserError: _failed},
     )

@@ -96,8 +96,9 @@ def _facts(run: RunDir, model: Pretrained, rows: Sequence[Row]) -> list[tuple[st
     sizes = " and ".join(f"{len(tokenizer):,}" for tokenizer in model.tokenizers)
     kind = {"words": "words", "characters": "units"}.get(cfg.tokenizer.name, "subwords")
     count = sum(p.numel() for p in model.model.parameters())
+    # What an exported model may lack
     pairs = "unknown"
-    if run.path(REPORT).exists() or run.path("corpus").exists():  # not in an exported model
+    if run.path(REPORT).exists() or run.path("corpus").exists():
         with expected(run.path(REPORT)):
             pairs = f"{int(read_checksummed(run.path(REPORT))['train']['kept']):,}"
     seconds = max((row.get("seconds", 0.0) for row in rows), default=0.0)
