@@ -17,7 +17,7 @@ from seq2seq.decoding.constrained import ConstrainedBeams, Constraints
 from seq2seq.decoding.constraints import ConstraintBuilder, LineConstraints
 from seq2seq.decoding.forced import has_maps, ranking_of, with_maps, without_tag
 from seq2seq.decoding.minimum_bayes_risk import by_utility
-from seq2seq.decoding.prefix import Prefix
+from seq2seq.decoding.prefix import Prefix, write
 from seq2seq.decoding.ranking import Floats
 from seq2seq.decoding.request import Request
 from seq2seq.decoding.sampling import SamplingRules, sample
@@ -196,11 +196,7 @@ def _candidate(
         alpha = h.alpha.copy()
         alpha[:, list(own.places.values()) if own else []] = 0  # these are already in the text
         pieces = replace_unknown(words, pieces, alpha, copied)
-    if prefix is not None:
-        pieces = prefix.restored(pieces)
-    text, spans = target.write(pieces)
-    if prefix is not None:
-        text, spans = prefix.rewritten(text, spans)
+    pieces, text, spans = write(target, pieces, prefix)
     if own is not None:
         pieces, text, spans = own.restored(words, pieces, text, spans)
     return candidate_of(h, target, _CONTROL.sub(" ", text), pieces, spans)
