@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 LEVELS: Mapping[str, Splitter | None] = {"pieces": None, "words": word_spans, "blanks": blank_spans}
 """Granularity of tokens: vocabulary pieces, words of `data/words.py`, text between spaces."""
 
-
 Flagger = Callable[[Translation], Sequence[str]]
 """Returns the flags of a translation: `Pretrained.flags`."""
 

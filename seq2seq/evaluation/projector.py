@@ -25,7 +25,6 @@ INDEX = "projector_config.pbtxt"  # the index file that TensorBoard reads beside
 MAX_NUMBERS = 1_000_000
 """Per side, some 8 MB: all of a small vocabulary, the 1,612 most frequent words of the paper's."""
 
-
 _ENTRY = """\
 embeddings {{
   tensor_name: "{0}"
@@ -57,7 +56,8 @@ def project(cfg: Config, run: RunDir) -> Iterator[Drawing]:
         ids = [i for i in range(count) if i != PAD]  # the vector of PAD is 0
         yield f"{EVENTS}/projector/{side}.tsv", partial(_vectors, vectors[ids])
         yield f"{EVENTS}/projector/{side}_labels.tsv", partial(_labels, tokenizer, ids, counts)
-    yield f"{EVENTS}/{INDEX}", "".join(map(_ENTRY.format, SIDES)).encode
+    index = "".join(_ENTRY.format(side) for side in SIDES)
+    yield f"{EVENTS}/{INDEX}", index.encode
 
 
 def _vectors(rows: Tensor) -> bytes:

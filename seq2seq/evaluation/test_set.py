@@ -35,7 +35,6 @@ _REPEATED = re.compile(r"(?:^|\s)(\S+(?:\s\S+){0,4}?)(?:\s\1){2,}(?=\s|$)|(\S{1,
 TRANSLATIONS = "decode/test.txt"
 """What the decode stage of a run writes: a line for each sentence of its test set."""
 
-
 TRAINING = "corpus/train.source"
 """The source side of the training data of a run; an exported model has none."""
 
