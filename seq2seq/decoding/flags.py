@@ -44,6 +44,7 @@ CALIBRATED = ("diffuse", "uncovered", "overcovered", "short", "long", "improbabl
 QUANTILE, LEAST, MOST = 0.99, 100, 1000
 """Of references: the share within the limit; how many a limit takes; how many are measured."""
 
+SHOWN = 8  # numbers of lines in a summary, of each flag
 Measures = Mapping[str, float]  # by flag
 
 
@@ -54,15 +55,14 @@ class Flags:
     limits: Mapping[str, float]
     lines: Mapping[str, Sequence[int]]  # by flag, the numbers of its lines, from 1
 
-    def summary(self, sentences: int, most: int = 8) -> str:
+    def summary(self, sentences: int) -> str:
         """Return the number of lines, then for each flag their number and the first of them."""
         every = {number for numbers in self.lines.values() for number in numbers}
-        counts = [
-            f"{name} {len(numbers):,} ({', '.join(map(str, numbers[:most]))}"
-            f"{', ...' if len(numbers) > most else ''})"
-            for name, numbers in self.lines.items()
-        ]
-        return "; ".join([f"{len(every):,} of {sentences:,} lines", *counts])
+        parts = [f"{len(every):,} of {sentences:,} lines"]
+        for name, numbers in self.lines.items():
+            first = ", ".join([*map(str, numbers[:SHOWN]), *["..."] * (len(numbers) > SHOWN)])
+            parts.append(f"{name} {len(numbers):,} ({first})")
+        return "; ".join(parts)
 
 
 def measures(pieces: SoftAlignment, split: Splitter | None, *, unknown: bool) -> Measures:

@@ -122,8 +122,8 @@ def word_free_metrics(language: str, references: Sequence[str]) -> dict[str, Any
 def score_bleu(
     hypotheses: Sequence[str],
     references: Sequence[str],
-    tokenizer: str | None = None,
-    language: str = "",
+    tokenizer: str | None,
+    language: str,
     more_references: Sequence[Sequence[str]] = (),
 ) -> Scores:
     """Score with both kinds of BLEU only; arguments and errors are those of `score`."""
@@ -315,7 +315,6 @@ def paired_test(
     metrics: Mapping[str, Any],
     references: References,
     kind: str,
-    samples: int = 0,  # 0: sacreBLEU's default
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Run a paired test of sacreBLEU, `bs` or `ar`, without its log messages.
 
@@ -329,7 +328,7 @@ def paired_test(
     before = logger.level
     logger.setLevel(logging.WARNING)  # it logs a message at each call
     try:
-        signatures, results = PairedTest(named, metrics, lists, kind, samples)()
+        signatures, results = PairedTest(named, metrics, lists, kind)()
     finally:
         logger.setLevel(before)
     # sacreBLEU calls chrF "chrF2" by its beta; the signature has it, too.
