@@ -251,9 +251,12 @@ def _survey(path: Path, maker: _PairMaker) -> tuple[FileSummary, NDArray[np.bool
     lines = strict(scan_lines(path, summary))
     digests = (hashlib.blake2b(line.encode(), digest_size=8).digest() for line in lines)
     found = np.fromiter((int.from_bytes(digest) for digest in digests), np.uint64)
-    repeated = np.ones(len(found), np.bool_)
-    repeated[np.unique(found, return_index=True)[1]] = False  # the first of equals
-    return summary, repeated & (not maker.rules.keep_duplicates)
+    repeated = np.zeros(len(found), np.bool_)
+    if not maker.rules.keep_duplicates:
+        order = found.argsort(kind="stable")  # equal ones in a row, the first of them first
+        found = found[order]
+        repeated[order[1:][found[1:] == found[:-1]]] = True
+    return summary, repeated
 
 
 # The directory ------------------------------------------------------------------------------------
