@@ -87,18 +87,9 @@ def force_ids(model: Decodable, pairs: Sequence[IdPair], ranking: Ranking) -> li
     by_sentence = log_p.cpu().split([len(tgt) for _, tgt in pairs])
     hypotheses = []
     for (src, ids), own, alpha in zip(pairs, by_sentence, alphas, strict=True):
-        log_prob = float(own.sum())
         alpha = alpha[: len(ids), : len(src)].copy()  # not a view that keeps the whole batch
-        hypotheses.append(
-            Hypothesis(
-                ids=tuple(map(int, ids)),
-                log_prob=log_prob,
-                score=ranking.score(log_prob, len(ids), alpha),
-                token_log_probs=tuple(own.tolist()),
-                alpha=alpha,
-                finished=int(ids[-1]) == EOS,
-            )
-        )
+        each = [*map(int, ids)], float(own.sum()), own.tolist()
+        hypotheses.append(Hypothesis.scored(*each, alpha, ranking, EOS))
     return hypotheses
 
 

@@ -137,15 +137,6 @@ def _hypotheses(samples: Sequence[_Draft], length: int, rules: SearchRules) -> l
     for draft in samples:
         log_prob = sum(draft.log_probs)
         if math.isfinite(log_prob):
-            alpha = np.stack(draft.alphas)[:, :length]
-            found.append(
-                Hypothesis(
-                    ids=tuple(draft.ids),
-                    log_prob=log_prob,
-                    score=rules.score(log_prob, len(draft.ids), alpha),
-                    token_log_probs=tuple(draft.log_probs),
-                    alpha=alpha,
-                    finished=draft.ids[-1] == rules.eos,
-                )
-            )
+            alpha, own = np.stack(draft.alphas)[:, :length], (draft.ids, log_prob, draft.log_probs)
+            found.append(Hypothesis.scored(*own, alpha, rules, rules.eos))
     return sorted(found, key=lambda h: -h.score)

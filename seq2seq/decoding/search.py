@@ -48,6 +48,21 @@ class Hypothesis:
     finished: bool  # False if the search hit its step limit
     maps: Mapping[str, Floats] = field(default_factory=dict)  # see `alignment.words.Maps`
 
+    @classmethod
+    def scored(
+        cls,
+        ids: Sequence[int],
+        log_prob: float,
+        token_log_probs: Sequence[float],
+        alpha: Floats,
+        ranking: Ranking,
+        eos: int,
+    ) -> "Hypothesis":
+        """Make one with its score; it is finished if it ends with the end symbol."""
+        score = ranking.score(log_prob, len(ids), alpha)
+        ended = ids[-1] == eos
+        return cls(tuple(ids), log_prob, score, tuple(token_log_probs), alpha, ended)
+
 
 class Filling(Protocol):
     """Chooses the continuations that fill the beams of the B open sentences, step by step."""
@@ -209,15 +224,13 @@ class _Search:
 
     def hypotheses(self, sentence: int) -> list[Hypothesis]:
         """Return the ended hypotheses of a sentence, or its last candidates if none ended."""
-        ends, finished = self.ended[sentence], True
+        ends = self.ended[sentence]
         if not ends:
             last = max(i for i, step in enumerate(self.steps) if step.row[sentence] >= 0)
             total = self.steps[last].total[self.steps[last].row[sentence]]
             ends = [(last, slot) for slot in np.flatnonzero(total > -np.inf).tolist()]
-            finished = False
         ranked = sorted(ends, key=lambda end: -self._score(sentence, *end))
-        best = ranked[: self.rules.n_best]
-        return [self._walk_back(sentence, *end, finished=finished) for end in best]
+        return [self._walk_back(sentence, *end) for end in ranked[: self.rules.n_best]]
 
     def _score(self, sentence: int, last: int, slot: int) -> float:
         step = self.steps[last]
@@ -240,14 +253,9 @@ class _Search:
         ]
         return np.stack(weights[::-1])
 
-    def _walk_back(self, sentence: int, last: int, slot: int, *, finished: bool) -> Hypothesis:
-        path = [*self._path(sentence, last, slot)][::-1]
+    def _walk_back(self, sentence: int, last: int, slot: int) -> Hypothesis:
+        path, alpha = [*self._path(sentence, last, slot)][::-1], self._alpha(sentence, last, slot)
+        ids = [int(step.token[row, slot]) for step, row, slot in path]
         totals = [float(step.total[row, slot]) for step, row, slot in path]
-        return Hypothesis(
-            ids=tuple(int(step.token[row, slot]) for step, row, slot in path),
-            log_prob=totals[-1],
-            score=self._score(sentence, last, slot),
-            token_log_probs=tuple(np.diff(totals, prepend=0.0).tolist()),
-            alpha=self._alpha(sentence, last, slot),
-            finished=finished,
-        )
+        each, rules = np.diff(totals, prepend=0.0).tolist(), self.rules
+        return Hypothesis.scored(ids, totals[-1], each, alpha, rules, rules.eos)
