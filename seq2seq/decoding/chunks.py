@@ -142,6 +142,6 @@ def _too_large(line: int, batch: Sequence[Ids], cfg: DecodeConfig) -> MemoryLimi
     if len(batch[-1]) == 2:  # forced decoding
         beam, key = "", ""
     size = f"{len(batch)} sentences of up to {max(map(len, batch[-1]))} tokens, this the longest"
-    now = cfg.batch_sentences
-    fix = f"Lower decode.batch_sentences (now {now}){key} or decode.max_source_tokens."
+    batch_sentences = cfg.batch_sentences
+    fix = f"Lower decode.batch_sentences (now {batch_sentences}){key} or decode.max_source_tokens."
     return MemoryLimitError(f"line {line}", f"out of memory with {size}{beam}", fix)
