@@ -66,43 +66,31 @@ class Candidate:
 def candidate_of(
     h: Hypothesis, target: Tokenizer, text: str, pieces: Sequence[str], spans: Sequence[Span]
 ) -> Candidate:
-    """Return a hypothesis written as text, given its pieces there without the end symbol."""
-    candidate = Candidate(
+    """Return a hypothesis written as text, given its pieces there without the end symbol.
+
+    Tokens are in the order of the text, the end symbol last. For a right-to-left model, the
+    `decoder` maps (attention to the tokens generated before) make no sense in this order and are
+    dropped.
+    """
+    tokens = (*pieces, END) if h.finished else tuple(pieces)
+    log_probs, alpha, maps = h.token_log_probs, h.alpha, h.maps
+    if isinstance(target, RightToLeft):
+        order = [*range(len(pieces))[::-1], *range(len(pieces), len(tokens))]
+        tokens, spans = tuple(tokens[i] for i in order), spans[::-1]
+        log_probs, alpha = tuple(log_probs[i] for i in order), alpha[order]
+        kept = {name: weights for name, weights in maps.items() if name != "decoder"}
+        maps = {k: x[..., order, :] if k == "heads" else x for k, x in kept.items()}
+    return Candidate(
         text=text,
-        tokens=(*pieces, END) if h.finished else tuple(pieces),
-        token_log_probs=h.token_log_probs,
+        tokens=tokens,
+        token_log_probs=log_probs,
         log_prob=h.log_prob,
         score=h.score,
-        alignment=h.alpha,
+        alignment=alpha,
         finished=h.finished,
         spans=tuple(spans),
-        maps=h.maps,
+        maps=maps,
         unknown=UNK in h.ids,
-    )
-    return in_reading_order(candidate, target)
-
-
-def in_reading_order(candidate: Candidate, target: Tokenizer) -> Candidate:
-    """Return a candidate with its tokens in the order of the text, the end symbol last.
-
-    For a right-to-left model, the `decoder` maps (attention to the tokens generated before) make
-    no sense in this order and are dropped.
-    """
-    if not isinstance(target, RightToLeft):
-        return candidate
-    count = len(candidate.tokens) - candidate.finished
-    order = [*range(count)[::-1], *range(count, len(candidate.tokens))]
-    return replace(
-        candidate,
-        tokens=tuple(candidate.tokens[i] for i in order),
-        token_log_probs=tuple(candidate.token_log_probs[i] for i in order),
-        alignment=candidate.alignment[order],
-        spans=candidate.spans and candidate.spans[::-1],
-        maps={
-            name: weights[..., order, :] if name == "heads" else weights
-            for name, weights in candidate.maps.items()
-            if name != "decoder"
-        },
     )
 
 

@@ -308,15 +308,10 @@ def summed(records: Sequence[Record], settings: Mapping[str, Any]) -> Faithfulne
     # Means over the words that were asked about
     asked = [r for r in measured if "p" in r]
     lost = np.mean([r["lost"] for r in asked], axis=0) if asked else ()
-    curves = [
-        {
-            way: faithfulness.Erased(
-                *(faithfulness.Curve(values.tolist(), float(values.mean())) for values in kinds)
-            )
-            for way, kinds in zip(WAYS, ways, strict=True)
-        }
-        for ways in lost
-    ]
+    erasure = {
+        ranking: {way: _erased(kinds) for way, kinds in zip(WAYS, ways, strict=True)}
+        for ranking, ways in zip(RANKINGS, lost, strict=False)
+    }
     taus = [r["tau"] for r in asked]
     return Faithfulness(
         settings=settings,
@@ -328,10 +323,15 @@ def summed(records: Sequence[Record], settings: Mapping[str, Any]) -> Faithfulne
         distance={name: _share(moved[i], words["all"]) for i, name in enumerate(WEIGHTS)},
         asked=len(asked),
         probability=float(np.mean([r["p"] for r in asked])) if asked else None,
-        erasure=dict(zip(RANKINGS, curves, strict=False)),
+        erasure=erasure,
         agreement={name: _mean([tau[name] for tau in taus]) for name in (taus or [{}])[0]},
         heads=_heads(measured, asked, words["all"]),
     )
+
+
+def _erased(kinds: Floats) -> faithfulness.Erased:
+    curves = (faithfulness.Curve(values.tolist(), float(values.mean())) for values in kinds)
+    return faithfulness.Erased(*curves)
 
 
 def _heads(
