@@ -127,15 +127,14 @@ def heatmap_png(
     cfg: Config, pieces: SoftAlignment, *, title: str | None = None, note: str | None = None
 ) -> bytes:
     """Draw attention in the layout of the paper's Fig. 3."""
-    sides: list[Sequence[str]] = [pieces.source_tokens, pieces.target_tokens]
+    columns: Sequence[str] = pieces.source_tokens
+    rows: Sequence[str] = pieces.target_tokens
     alpha, font = pieces.weights, cfg.evaluate.heatmap_font
     if cfg.evaluate.heatmap_words and splitter_of(cfg):
-        texts = (pieces.source, pieces.source_spans), (pieces.target, pieces.target_spans)
-        words, groups = zip(
-            *(_words(*text, side) for text, side in zip(texts, sides, strict=True)), strict=True
-        )
-        sides, alpha = [*words], merge_words(alpha, *groups)
-    return to_png(plot_alignment(alpha, *sides, title=title, note=note, font=font))
+        columns, source_groups = _words(pieces.source, pieces.source_spans, columns)
+        rows, target_groups = _words(pieces.target, pieces.target_spans, rows)
+        alpha = merge_words(alpha, source_groups, target_groups)
+    return to_png(plot_alignment(alpha, columns, rows, title=title, note=note, font=font))
 
 
 def _words(
