@@ -34,10 +34,10 @@ from seq2seq.data.prepare import (
     load_tokenizers,
     prepare,
 )
-from seq2seq.data.tags import rows_of, tagging
+from seq2seq.data.tags import rows_of
 from seq2seq.decoding import flags, formats
 from seq2seq.decoding.pretrained import Pretrained, new_model, visible_devices
-from seq2seq.decoding.translate import for_search, translate
+from seq2seq.decoding.translate import for_search
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation import attention, by_length, figures, test_set
 from seq2seq.evaluation.projector import project
@@ -246,9 +246,8 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     rows = test_set.known_rows(model.tokenizers, lines, references)
     if again := test_set.second_pass(rows, len(lines), cfg.decode):
         log.info("once more %s sentences, without unknown words", f"{len(rows):,}")
-        tags = tagging(cfg.data, model.tokenizers, [languages[i] for i in rows])
-        some, parts = (lines[i] for i in rows), (model.model, model.tokenizers)
-        known = translate(*parts, some, again, tags=tags)
+        some, own = [lines[i] for i in rows], [languages[i] for i in rows]
+        known = model.stream(some, target_language=own, rules=again)
         with run.stream(NO_UNKNOWN) as text:
             for translation in _decoded(known, len(rows), stop):
                 text.write(f"{translation.text}\n".encode())

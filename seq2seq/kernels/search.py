@@ -147,22 +147,26 @@ class FusedPrediction:
         return torch.log_softmax(self.search.last(self.t), dim=-1)
 
     @without_autocast
-    def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
+    def best(
+        self,
+        count: int,
+        *,
+        forbidden: Tensor,
+        eos: int,
+        too_early: Tensor,
+        lists: Tensor | None = None,
+    ) -> Best:
         """See `Prediction.best`."""
         engine = self.search.engine
         find = partial(engine.best, self.t, forbidden=forbidden, eos=eos, too_early=too_early)
-        if not self.search.rounds:
+        if lists is not None:  # always in the dtype of the weights
+            values, words, log_sum = engine.best_listed(
+                self.t, lists, count, forbidden=forbidden, eos=eos, too_early=too_early
+            )
+        elif self.search.rounds:
+            return rescored(find, partial(engine.logits_of, self.t), count)
+        else:
             values, words, log_sum = find(count)
-            return Best(values - log_sum, words)
-        return rescored(find, partial(engine.logits_of, self.t), count)
-
-    @without_autocast
-    def best_listed(
-        self, lists: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-    ) -> Best:
-        """See `Prediction`; always in the dtype of the weights."""
-        limits: dict[str, Any] = {"forbidden": forbidden, "eos": eos, "too_early": too_early}
-        values, words, log_sum = self.search.engine.best_listed(self.t, lists, count, **limits)
         return Best(values - log_sum, words)
 
 

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from seq2seq.kernels.energies import Energies
 from seq2seq.kernels.matmul import PackedWeight
-from seq2seq.model.output import best_logits, max_of_pairs
-from seq2seq.model.shortlist import best_listed
+from seq2seq.model.output import best_listed, best_logits, max_of_pairs
 
 
 @dataclass(frozen=True)

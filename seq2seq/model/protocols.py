@@ -51,12 +51,7 @@ class Best:
 
 
 class Prediction(Protocol):
-    """A model's distribution over the next word of each row.
-
-    One that can compute the logits of some words without the others' also has
-    `best_listed(lists, count, *, forbidden, eos, too_early)`, which returns the best among the
-    words in ascending lists (B, N), one of each sentence, normalised over the list.
-    """
+    """A model's distribution over the next word of each row."""
 
     @property
     def alpha(self) -> Tensor:
@@ -65,14 +60,24 @@ class Prediction(Protocol):
     def log_probs(self) -> Tensor:
         """Return log p of every word (R, K_y)."""
 
-    def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
+    def best(
+        self,
+        count: int,
+        *,
+        forbidden: Tensor,
+        eos: int,
+        too_early: Tensor,
+        lists: Tensor | None = None,
+    ) -> Best:
         """Return the best words; exact even where other matmuls run in low precision.
 
         Args:
-            count: Number of words per row, capped at K_y.
+            count: Number of words per row, capped at K_y or N.
             forbidden: Ids that must not be returned.
             eos: Id of the end symbol.
             too_early: (R,) bool, True where the end symbol is forbidden, too.
+            lists: (B, N) ascending ids, a list of each sentence: only these words take part, and
+                probabilities are normalised over the list.
         """
 
 

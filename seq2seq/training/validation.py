@@ -15,11 +15,12 @@ from seq2seq.data.mixture import Mixture
 from seq2seq.data.store import Lengths
 from seq2seq.data.tags import rows_of, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
+from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.by_length import bin_of, label_of
 from seq2seq.evaluation.error_rates import NAMES, are_shown, higher_better, measure
-from seq2seq.evaluation.scoring import Against, bleu, chrf, sample_of
+from seq2seq.evaluation.scoring import Against, sample_of
 from seq2seq.model import EncoderDecoder
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
@@ -122,7 +123,7 @@ def _share(
     start, end = (count * rank // world.size for rank in (world.rank, world.rank + 1))
     own = shown.lines[start:end]
     try:
-        for each in translate(model, data.tokenizers, own, rules, tags=tags, first=start + 1):
+        for each in translate(model, data.tokenizers, own, rules, Feed(tags, start + 1)):
             if stop.exit_code is not None:
                 return None
             translations.append(each)
@@ -177,7 +178,7 @@ def _scored(
 
 
 # References, and their scores against each other, are the same at every validation.
-_against, _bleu, _chrf = cache(Against), cache(bleu), cache(chrf)
+_against = cache(Against)
 
 
 @cache
@@ -197,9 +198,9 @@ def noise_level(references: tuple[str, ...], cfg: Config, language: str) -> floa
     if by in NAMES:
         level = higher_better(by, _exactness(others, references)[by.name])
     elif by is SelectBy.chrf:
-        level = _chrf(others, references)
+        level = _against(references, tokenizer, language).chrf(others)
     elif unspaced_script(language, sample_of(references)):
-        level = _bleu(others, references, tokenizer, language)
+        level = _against(references, tokenizer, language).bleu(others)
     return min(max(LEAST_NOISE, 1.2 * level), MOST_NOISE)
 
 
