@@ -14,6 +14,7 @@ from seq2seq.decoding.search import beam_search
 from seq2seq.kernels import native
 from seq2seq.kernels.search import FusedSearch, rescored
 from seq2seq.model.output import best_logits, largest
+from seq2seq.model.protocols import Barred
 
 LENGTHS = (6, 3, 9, 1, 4)
 
@@ -135,8 +136,8 @@ def test_rounded_logits_are_computed_again_where_they_count():
     exact = 3 * torch.randn(6, 300, generator=generator)
     rounded = exact.bfloat16()
     too_early = torch.tensor([True, False] * 3)
-    options = {"forbidden": torch.tensor([0, 7]), "eos": EOS, "too_early": too_early}
-    find = partial(best_logits, rounded.clone(), **options)
+    barred = Barred(torch.tensor([0, 7]), EOS, too_early)
+    find = partial(best_logits, rounded.clone(), barred=barred)
     best = rescored(find, lambda words: exact.gather(1, words), 4)
     expected = torch.log_softmax(exact, dim=-1)
     expected[:, [0, 7]] = -torch.inf

@@ -24,6 +24,7 @@ from seq2seq.kernels.native.search import NativeSearch
 from seq2seq.kernels.search import FusedSearch
 from seq2seq.kernels.torch_search import SearchWeights
 from seq2seq.model.ensemble import Ensemble, Mixture
+from seq2seq.model.protocols import Barred
 from seq2seq.play.answers import Answers, Question
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError, PlatformError
@@ -65,8 +66,8 @@ def engine_of(weight: Tensor, bias: Tensor | None = None, n: int = 24) -> Native
 def scored(engine: NativeSearch, t: Tensor) -> tuple[Tensor, Tensor]:
     """All logits (rows, words) and log-sum-exps (rows, 1) of an output layer."""
     none = torch.zeros(len(t), dtype=torch.bool)
-    options = {"forbidden": torch.tensor([], dtype=torch.int64), "eos": 0, "too_early": none}
-    values, words, log_sums = engine.best(t, len(engine.last.weight), **options)
+    barred = Barred(torch.tensor([], dtype=torch.int64), 0, none)
+    values, words, log_sums = engine.best(t, len(engine.last.weight), barred)
     return torch.full_like(values, math.nan).scatter(1, words, values), log_sums
 
 
@@ -225,8 +226,8 @@ def test_the_best_words_have_exact_probabilities():
         state = searcher.begin(src, mask)
         prediction, _ = searcher.step(torch.full((len(src),), PAD), state)
         none = torch.zeros(len(src), dtype=torch.bool)
-        options = {"forbidden": torch.tensor([PAD]), "eos": EOS, "too_early": none}
-        best, exact = prediction.best(5, **options), prediction.log_probs()
+        barred = Barred(torch.tensor([PAD]), EOS, none)
+        best, exact = prediction.best(5, barred), prediction.log_probs()
     expected = exact.index_fill(1, torch.tensor([PAD]), -torch.inf).topk(5)
     assert torch.equal(best.words, expected.indices)
     own = exact.gather(1, best.words)

@@ -18,7 +18,7 @@ from seq2seq.kernels.torch_search import SearchWeights
 from seq2seq.model.attention import AdditiveAttention
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.model.protocols import Best, Encoder
+from seq2seq.model.protocols import Barred, Best, Encoder
 
 _TABLE_BYTES = 128 << 20
 """The maximum size of the table of all words' terms; if larger, terms are computed per word."""
@@ -53,12 +53,7 @@ class FusedSearch:
     """
 
     def __init__(
-        self,
-        encoder: Encoder,
-        decoder: RecurrentDecoder,
-        dtype: torch.dtype,
-        *,
-        int8: bool = False,
+        self, encoder: Encoder, decoder: RecurrentDecoder, dtype: torch.dtype, *, int8: bool = False
     ) -> None:
         attention, unit = decoder.attention, decoder.unit
         assert isinstance(attention, AdditiveAttention)
@@ -147,22 +142,19 @@ class FusedPrediction:
         return torch.log_softmax(self.search.last(self.t), dim=-1)
 
     @without_autocast
-    def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
+    def best(self, count: int, barred: Barred) -> Best:
         """See `Prediction.best`."""
         engine = self.search.engine
-        find = partial(engine.best, self.t, forbidden=forbidden, eos=eos, too_early=too_early)
+        find = partial(engine.best, self.t, barred=barred)
         if not self.search.rounds:
             values, words, log_sum = find(count)
             return Best(values - log_sum, words)
         return rescored(find, partial(engine.logits_of, self.t), count)
 
     @without_autocast
-    def best_listed(
-        self, lists: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-    ) -> Best:
+    def best_listed(self, lists: Tensor, count: int, barred: Barred) -> Best:
         """See `Prediction`; always in the dtype of the weights."""
-        limits: dict[str, Any] = {"forbidden": forbidden, "eos": eos, "too_early": too_early}
-        values, words, log_sum = self.search.engine.best_listed(self.t, lists, count, **limits)
+        values, words, log_sum = self.search.engine.best_listed(self.t, lists, count, barred)
         return Best(values - log_sum, words)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from seq2seq.kernels.energies import Energies
 from seq2seq.kernels.matmul import PackedWeight
 from seq2seq.model.output import best_logits, max_of_pairs
+from seq2seq.model.protocols import Barred
 from seq2seq.model.shortlist import best_listed
 
 
@@ -102,24 +103,15 @@ class TorchSearch:
             s_tilde = (total[:, :n] + r * drive[:, 3 * n :]).tanh_()
         return torch.lerp(s, s_tilde, z)
 
-    def best(
-        self, t: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def best(self, t: Tensor, count: int, barred: Barred) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits and ids of the best words (R, count), and log-sum-exps (R, 1)."""
         logits = self.W(t)
         if self.last.bias is not None:
             logits = logits + self.last.bias  # in the wider of the two dtypes
-        return best_logits(logits, count, forbidden=forbidden, eos=eos, too_early=too_early)
+        return best_logits(logits, count, barred)
 
     def best_listed(
-        self,
-        t: Tensor,
-        lists: Tensor,
-        count: int,
-        *,
-        forbidden: Tensor,
-        eos: int,
-        too_early: Tensor,
+        self, t: Tensor, lists: Tensor, count: int, barred: Barred
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same as `best`, of the words in the lists (B, N), one of each sentence."""
         slots = len(t) // len(lists)
@@ -127,14 +119,8 @@ class TorchSearch:
         logits = torch.bmm(t.unflatten(0, (-1, slots)), weight.mT)  # (B, K, N)
         if bias is not None:
             logits += bias[lists][:, None]
-        return best_listed(
-            logits.flatten(0, 1),
-            lists.repeat_interleave(slots, dim=0),
-            count,
-            forbidden=forbidden,
-            eos=eos,
-            too_early=too_early,
-        )
+        rows = lists.repeat_interleave(slots, dim=0)
+        return best_listed(logits.flatten(0, 1), rows, count, barred)
 
     def logits_of(self, t: Tensor, words: Tensor) -> Tensor:
         """Return the logits of words (R, k) in the dtype of the weights, given t (R, l)."""

@@ -50,12 +50,21 @@ class Best:
     words: Tensor  # (R, count) ids
 
 
+@dataclass(frozen=True)
+class Barred:
+    """The words that must not be chosen."""
+
+    words: Tensor  # ids, for every row
+    eos: int  # the end symbol
+    too_early: Tensor  # (R,) bool, True where the end symbol is barred, too
+
+
 class Prediction(Protocol):
     """A model's distribution over the next word of each row.
 
     One that can compute the logits of some words without the others' also has
-    `best_listed(lists, count, *, forbidden, eos, too_early)`, which returns the best among the
-    words in ascending lists (B, N), one of each sentence, normalised over the list.
+    `best_listed(lists, count, barred)`, which returns the best among the words in ascending lists
+    (B, N), one of each sentence, normalised over the list.
     """
 
     @property
@@ -65,14 +74,10 @@ class Prediction(Protocol):
     def log_probs(self) -> Tensor:
         """Return log p of every word (R, K_y)."""
 
-    def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
-        """Return the best words; exact even where other matmuls run in low precision.
+    def best(self, count: int, barred: Barred) -> Best:
+        """Return the best `count` words of each row, at most all K_y of them.
 
-        Args:
-            count: Number of words per row, capped at K_y.
-            forbidden: Ids that must not be returned.
-            eos: Id of the end symbol.
-            too_early: (R,) bool, True where the end symbol is forbidden, too.
+        They are exact even where other matmuls run in low precision.
         """
 
 

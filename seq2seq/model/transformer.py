@@ -258,12 +258,7 @@ class WordsAndPositions(nn.Module):
     """E y sqrt(d) plus positions, 3.4 and 3.5."""
 
     def __init__(
-        self,
-        embedding: WordEmbedding,
-        positions: Positions,
-        *,
-        word_dropout: float,
-        dropout: float,
+        self, embedding: WordEmbedding, positions: Positions, *, word_dropout: float, dropout: float
     ) -> None:
         super().__init__()
         self.embedding, self.positions = embedding, positions

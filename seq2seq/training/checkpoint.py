@@ -17,14 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.config.compose import MAX_NUMBER
-from seq2seq.run.checkpoints import (
-    BEST,
-    DIRECTORY,
-    best_update,
-    directory_of,
-    update_of,
-    updates,
-)
+from seq2seq.run.checkpoints import BEST, DIRECTORY, best_update, directory_of, update_of, updates
 from seq2seq.run.checksums import (
     MANIFEST,
     MAX_FILE_BYTES,

@@ -81,6 +81,7 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.objective: Objective = build(cfg.objective, cfg, data.tokenizers)
         freeze(model, cfg.trainer.freeze)
+        self._planned: tuple[int, Plan] | None = None
         self.last_update = self._last_update()
         self.state = TrainingState(
             model=model,
@@ -192,8 +193,12 @@ class Trainer:
             progress.epoch, progress.batch = progress.epoch + 1, 0
 
     def _plan(self, epoch: int) -> Plan:
-        longest, cfg, mixture = self.data.train.longest(), self.cfg, self.data.mixture
-        return plan_epoch(longest, cfg.trainer, seed=cfg.seed, epoch=epoch, mixture=mixture)
+        """Return the plan of an epoch; the last one is kept: `max_epochs` needs the first early."""
+        if self._planned is None or self._planned[0] != epoch:
+            longest, cfg, mixture = self.data.train.longest(), self.cfg, self.data.mixture
+            plan = plan_epoch(longest, cfg.trainer, seed=cfg.seed, epoch=epoch, mixture=mixture)
+            self._planned = epoch, plan
+        return self._planned[1]
 
     def _last_update(self) -> int:
         """Return the update at which `max_updates` or `max_epochs` ends training, whichever first.

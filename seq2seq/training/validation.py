@@ -61,11 +61,7 @@ class Shown:
 
 
 def validate(
-    model: EncoderDecoder,
-    data: TrainingData,
-    cfg: Config,
-    stop: StopRequest,
-    world: World = ALONE,
+    model: EncoderDecoder, data: TrainingData, cfg: Config, stop: StopRequest, world: World = ALONE
 ) -> Validated | None:
     """Score a model on the validation set: loss over all pairs, BLEU and chrF of translations.
 
