@@ -45,12 +45,7 @@ def read_metrics(run: RunDir) -> list[Row]:
 
 
 def plot_curves(rows: Sequence[Row], title: str) -> "Figure":
-    """Plot loss and scores against updates, on equal x axes; scores from 0.
-
-    Args:
-        rows: Lines of `metrics.jsonl`.
-        title: Name of the run.
-    """
+    """Plot loss and scores against updates, on equal x axes; scores from 0."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")

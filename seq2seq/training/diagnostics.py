@@ -36,11 +36,7 @@ class Snapshot:
 
 
 class Probe:
-    """Inspects a model without changing its weights or its random draws.
-
-    Args:
-        model: The model in training.
-    """
+    """Inspects a model in training without changing its weights or its random draws."""
 
     def __init__(self, model: EncoderDecoder) -> None:
         self.model = model

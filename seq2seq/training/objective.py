@@ -25,7 +25,7 @@ from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import Drawing, entry_keys, keyed
 from seq2seq.model.output import log_softmax
 from seq2seq.model.protocols import Followed
-from seq2seq.training.loss import SLICE_BYTES, Loss, loss_along
+from seq2seq.training.loss import Loss, loss_along, slices
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Likelihood:
 
     def prepare(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Task:
         """See `Objective`."""
-        return Task(
-            batch,
-            keys[:, 0],
-            lambda followed: loss_along(model, followed, batch, self.label_smoothing),
-        )
+        return Task(batch, keys[:, 0], lambda followed: self.loss(model, followed, batch))
+
+    def loss(self, model: EncoderDecoder, followed: Followed, batch: Batch) -> Loss:
+        """Return the loss of a batch along which the model has been run."""
+        return loss_along(model, followed, batch, self.label_smoothing)
 
 
 @builds(LikelihoodConfig)
@@ -74,7 +74,7 @@ def likelihood(_own: LikelihoodConfig, cfg: Config, _tokenizers: Sequence[Tokeni
 
 
 @dataclass(frozen=True)
-class GuidedAlignment:
+class GuidedAlignment(Likelihood):
     """S - weight sum_i sum_j a_ij log alpha_ij, over the target tokens i that have links.
 
     a_ij is 1/n for each of the n source tokens linked to token i: Chen et al. 2016, Guided
@@ -84,12 +84,6 @@ class GuidedAlignment:
     """
 
     weight: float
-    label_smoothing: float
-    passes = 1
-
-    def prepare(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Task:
-        """See `Objective`."""
-        return Task(batch, keys[:, 0], lambda followed: self.loss(model, followed, batch))
 
     def loss(self, model: EncoderDecoder, followed: Followed, batch: Batch) -> Loss:
         """Return the loss; the cross entropy of links and alpha is its `extra`."""
@@ -98,7 +92,7 @@ class GuidedAlignment:
         log_alpha = alpha.clamp_min(torch.finfo(alpha.dtype).tiny).log()
         shares = links.to(alpha) / links.sum(dim=1, keepdim=True).clamp_min(1)
         extra = -self.weight * (shares * log_alpha).sum()
-        return replace(loss_along(model, followed, batch, self.label_smoothing), extra=extra)
+        return replace(super().loss(model, followed, batch), extra=extra)
 
 
 @builds(GuidedAlignmentConfig)
@@ -106,7 +100,7 @@ def guided_alignment(
     own: GuidedAlignmentConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]
 ) -> GuidedAlignment:
     """Build it; `links.py` gives batches their links."""
-    return GuidedAlignment(own.weight, cfg.trainer.label_smoothing)
+    return GuidedAlignment(cfg.trainer.label_smoothing, own.weight)
 
 
 @dataclass(frozen=True)
@@ -144,11 +138,8 @@ class Agreement:
         t_1, t_2 = followed.t.chunk(2)
         targets = batch.tgt[batch.tgt_mask]
 
-        # A few words at a time, to bound the memory of logits.
-        rows = max(1, SLICE_BYTES // (8 * model.num_words))
         total, objective = t_1.new_zeros(()), t_1.new_zeros(())
-        for parts in zip(t_1.split(rows), t_2.split(rows), targets.split(rows), strict=True):
-            *hidden, words = parts
+        for *hidden, words in slices(model, t_1, t_2, targets):
             logits = map(model.logits, hidden)
             nats, loss = AgreementLoss.apply(*logits, words, self.label_smoothing, self.shares)  # type: ignore[no-untyped-call]
             total, objective = total + nats, objective + loss

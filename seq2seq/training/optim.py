@@ -70,12 +70,9 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
 def build_optimizer(
     model: nn.Module, cfg: object, lr_factors: Mapping[str, float] = MappingProxyType({})
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of `cfg.optimizer` for the weights that are not frozen.
+    """Build the optimizer of a config `cfg.optimizer` for the weights that are not frozen.
 
-    Args:
-        model: The model to train.
-        cfg: The optimizer's config.
-        lr_factors: `trainer.lr_factors`; weights with equal factors form a group that stores it.
+    Weights with equal `trainer.lr_factors` form a group that stores the factor.
 
     Raises:
         ConfigError: a pattern matches no weight.

@@ -56,15 +56,10 @@ class Agreed:
 
 
 class Trainer:
-    """Trains a model until a limit, a stop request, or early stopping.
+    """Trains an initialised model, from the newest checkpoint of its run if there is one.
 
-    Args:
-        model: The initialised model, on its device.
-        data: Training and validation pairs.
-        cfg: The whole config.
-        run: The directory for checkpoints and logs; existing checkpoints are resumed from.
-        stop: Polled between updates and between validation batches.
-        world: The processes that train together; each takes its share of every batch.
+    It ends at a limit, by early stopping, or at a stop request, which is polled between updates and
+    between validation batches. The processes of `world` each take a share of every batch.
     """
 
     def __init__(
@@ -113,7 +108,6 @@ class Trainer:
         # Refuse to repeat a failure; then start logging.
         crash.refuse_repeated(self.run, self.progress.update)
         self.world.check_equal(self.model, self.progress.update)
-        self.monitor = None
         if self.world.leads:
             self.monitor = Monitor(
                 self.run,

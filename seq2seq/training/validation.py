@@ -234,10 +234,8 @@ def loss_by_length(
 ) -> dict[str, float]:
     """Return nats per target token by source length, in the bins of Fig. 2.
 
-    Args:
-        losses: Loss of each sentence in nats.
-        source_tokens: Source tokens of each sentence, without the end symbol.
-        target_tokens: Target tokens of each sentence, with the end symbol.
+    Of each sentence: its loss in nats, its source tokens without, its target tokens with the end
+    symbol.
     """
     sums: dict[int, list[float]] = {}
     for loss, length, tokens in zip(losses, source_tokens, target_tokens, strict=True):
