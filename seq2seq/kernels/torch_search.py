@@ -36,9 +36,7 @@ class Shared:
     def attend(self, query: Tensor, slots: int) -> tuple[Tensor, Tensor]:
         """Return sum_j alpha_j [C, C_z, C_r, C_o] h_j (R, 3n + w), and alpha (R, Tx).
 
-        Args:
-            query: (R, n').
-            slots: Rows per sentence.
+        Queries (R, n') are `slots` per sentence.
         """
         query = query.to(self.adds.dtype).unflatten(0, (-1, slots))
         energy = self.energies.of_hypotheses(query)
@@ -78,11 +76,7 @@ class TorchSearch:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return t (R, l), the gate terms from context and state, and alpha (R, Tx).
 
-        Args:
-            s: (R, n) s_{i-1}.
-            word: (R, w) the term of y_{i-1} in the readout.
-            source: The inputs of attention.
-            slots: Rows per sentence.
+        From s_{i-1} (R, n), `slots` rows per sentence, and y_{i-1}'s terms in the readout (R, w).
         """
         n = s.shape[1]
         query, from_s, t_tilde, *Us = self.from_state(s).split(self.widths, dim=-1)

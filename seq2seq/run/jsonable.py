@@ -29,15 +29,11 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: type[T], value: Any, name: str = "") -> T:
-    """Rebuild what `to_json` was given; every value is checked against its declared type.
+    """Rebuild what `to_json` was given: a dataclass, or the type of one of its fields.
 
-    A missing field gets its default, so older files can be read; a renamed one has
-    `metadata={"formerly": OLD_NAME}`. Unknown names are ignored.
-
-    Args:
-        kind: A dataclass, or the type of one of its fields.
-        value: The result of `json.loads`.
-        name: Prefix of names in errors; empty if the field names suffice.
+    Every value is checked against its declared type. A missing field gets its default, so older
+    files can be read; a renamed one has `metadata={"formerly": OLD_NAME}`. Unknown names are
+    ignored. Names in errors begin with `name`.
 
     Raises:
         ValueError: a value is missing or has the wrong type; names it.

@@ -114,9 +114,7 @@ def newest(run: RunDir) -> Path | None:
 def selected(run: RunDir, selector: str) -> list[int]:
     """Return the updates of the checkpoints that a selector names, oldest first.
 
-    Args:
-        run: A run with checkpoints.
-        selector: `best`, `last`, `last5` for the newest five, or `update-12000`.
+    It is `best`, `last`, `last5` for the newest five, or `update-12000`.
 
     Raises:
         RunDirError: the run has no checkpoints, not this one, or too few.
@@ -279,25 +277,19 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
 def load_weights(run: RunDir, model: nn.Module, selector: str | None = None) -> int:
     """Fill a model with the weights to decode with; return their update, the last of several.
 
-    A model on the meta device gets memory only after the weights have been checked to fit.
-
-    Args:
-        run: A trained run.
-        model: The model of its config.
-        selector: See `selected`; several checkpoints are averaged. None stands for the best
-            weights or, if they are damaged, the newest undamaged ones.
+    A model on the meta device gets memory only after the weights have been checked to fit. Several
+    `selected` checkpoints are averaged. Without a selector these are the best weights or, if they
+    are damaged, the newest undamaged ones.
 
     Raises:
         RunDirError: there is no checkpoint, or none that is undamaged and fits.
     """
     limit, expected = _size_limit(model), dict(model.named_parameters())
-    count = 1
     if selector is None:
-        chosen = iter([best_weights(run, limit)])
+        count, chosen = 1, iter([best_weights(run, limit)])
     else:
         paths = [directory_of(run, update) for update in selected(run, selector)]
-        chosen = (_for_decoding(path, limit) for path in paths)
-        count = len(paths)
+        count, chosen = len(paths), (_for_decoding(path, limit) for path in paths)
 
     # Read one at a time, so that memory holds a single checkpoint and the sum, in float64.
     saved: dict[str, Tensor] = {}

@@ -365,10 +365,6 @@ class Attempt:
         ...  # is cut short if a stop request interrupts it, or memory runs out
 
     One process alone raises what several catch.
-
-    Args:
-        world: The processes.
-        stop: May interrupt the work.
     """
 
     def __init__(self, world: World, stop: StopRequest) -> None:
@@ -414,11 +410,9 @@ class FlatGradient:
 
     @torch.no_grad()
     def add_(self, total: Tensor, present: Sequence[int]) -> Tensor:
-        """Replace the gradients by their sums over all processes; return the summed loss.
+        """Replace the gradients by their sums over all processes; return the summed loss ().
 
-        Args:
-            total: Loss () of this process.
-            present: Which weights have a gradient in any process; the others keep None.
+        Weights that are not `present` in any process keep None.
         """
         *views, loss = self.flat.split([*(p.numel() for p in self.weights), 1])
         for weight, view in zip(self.weights, views, strict=True):

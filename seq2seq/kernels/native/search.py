@@ -33,14 +33,7 @@ class NativeSearch:
     def predict(
         self, s: Tensor, word: Tensor, shared: NativeInputs, slots: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return t (R, l), the gate terms from context and state (R, 3n), and alpha (R, Tx).
-
-        Args:
-            s: (R, n) s_{i-1}.
-            word: (R, w) the term of y_{i-1} in the readout.
-            shared: Inputs of attention, with [C, C_z, C_r, C_o] h_j and the sentences in use.
-            slots: Rows per sentence.
-        """
+        """See `TorchSearch.predict`; here the gate terms are always (R, 3n)."""
         (rows, n), w, (Tx, n_align) = s.shape, word.shape[1], shared.keys[0].shape[1:]
         drive, alpha = s.new_empty(rows, 3 * n), s.new_empty(rows, Tx)
         t = s.new_empty(rows, w // 2 if self.maxout else w)
