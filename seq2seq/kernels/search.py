@@ -112,16 +112,13 @@ class FusedSearch:
         """Return the terms of words (R,) in the gates (R, 3n), or else in the readout (R, w)."""
         if self.table is None:
             self.words_seen += len(y)
-            if not self._table_pays():
+            num_words = len(self.last.weight)
+            fits = num_words * sum(bias.nbytes for bias in self.bias) <= _TABLE_BYTES
+            if not fits or self.words_seen <= num_words:  # a table does not pay yet
                 return self._add(self.decoder.embedding(y), gates)
-            Ey = self.decoder.embedding(torch.arange(len(self.last.weight), device=y.device))
+            Ey = self.decoder.embedding(torch.arange(num_words, device=y.device))
             self.table = self._add(Ey, False), self._add(Ey, True)
         return self.table[gates].index_select(0, y)
-
-    def _table_pays(self) -> bool:
-        num_words = len(self.last.weight)
-        fits = num_words * sum(bias.nbytes for bias in self.bias) <= _TABLE_BYTES
-        return fits and self.words_seen > num_words
 
     def _add(self, Ey: Tensor, gates: bool) -> Tensor:
         bias = self.bias[gates]

@@ -190,6 +190,7 @@ def stacked_decoder(
     sizes, attend = cfg.model, schema.Attend
     embedding, hidden = sizes.embedding_size, sizes.hidden_size
     attends: Attention = build(cfg.attention, cfg, encoder.state_size, backend)
+    # What the bottom unit reads besides the word, and the upper ones besides the layer below.
     context = attends.context_size
     fed = context if own.attend is attend.bottom else sizes.readout_size * own.input_feeding
     between, above = own.attend is attend.between, 0 if own.attend is attend.top else context

@@ -17,17 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.config.compose import MAX_NUMBER
+from seq2seq.run import checksums
 from seq2seq.run.checkpoints import BEST, DIRECTORY, best_update, directory_of, update_of, updates
-from seq2seq.run.checksums import (
-    MANIFEST,
-    MAX_FILE_BYTES,
-    NewerVersionError,
-    entry_of_file,
-    read_directory,
-    read_manifest,
-    verify_directory,
-    with_checksum,
-)
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError, RunDirError
 from seq2seq.run.jsonable import from_json, to_json
@@ -99,7 +90,7 @@ def newest(run: RunDir) -> Path | None:
     found = updates(run)
     for update in reversed(found):
         path = directory_of(run, update)
-        if (problem := verify_directory(path)) is None:
+        if (problem := checksums.verify_directory(path)) is None:
             return path
         log.warning("%s is damaged (%s); using an older checkpoint", path, problem)
     if found:
@@ -138,7 +129,7 @@ def selected(run: RunDir, selector: str) -> list[int]:
     return [update for update in found if update == named[name]]
 
 
-def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]:
+def best_weights(run: RunDir, limit: int = checksums.MAX_FILE_BYTES) -> tuple[Path, bytes]:
     """Return the weights to decode with and their path; averaged ones if there are any.
 
     If the best checkpoint is not usable, fall back to the newest one, with a warning.
@@ -152,7 +143,7 @@ def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]
             raise RunDirError(run.path(BEST), "missing", RESTORE)
         path = directory_of(run, best)
         return _for_decoding(path, limit)
-    except NewerVersionError:
+    except checksums.NewerVersionError:
         raise
     except RunDirError as error:
         fallback = newest(run)
@@ -168,7 +159,7 @@ def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]
 
 def _for_decoding(path: Path, limit: int) -> tuple[Path, bytes]:
     """Return the weights of a checkpoint to decode with; averaged ones if there are any."""
-    files = read_directory(path, limit, unread=[OPTIMIZER])  # half of its bytes
+    files = checksums.read_directory(path, limit, unread=[OPTIMIZER])  # half of its bytes
     name = AVERAGE if AVERAGE in files else MODEL
     return path / name, files.get(name, b"")
 
@@ -205,7 +196,7 @@ def save(run: RunDir, state: TrainingState) -> Path:
 def mark_best(run: RunDir, update: int, metric: str, value: float | None) -> None:
     """Record which checkpoint is the best so far."""
     best = {"update": update, "metric": metric, "value": value}
-    run.write_json(BEST, with_checksum(best))
+    run.write_json(BEST, checksums.with_checksum(best))
 
 
 def prune(run: RunDir, keep: int) -> None:
@@ -249,7 +240,7 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
     Raises:
         RunDirError: the checkpoint is of another run, or does not fit the model.
     """
-    files = read_directory(path, _size_limit(state.model))
+    files = checksums.read_directory(path, _size_limit(state.model))
     check_origins(run, path)
     parameters = dict(state.model.named_parameters())
     _fill(parameters, unpack(files.get(MODEL), path / MODEL), path / MODEL)
@@ -315,7 +306,7 @@ def load_some(path: Path, model: nn.Module) -> None:
     Raises:
         RunDirError: the file is damaged, or the weights do not fit.
     """
-    saved = unpack(read_directory(path, _size_limit(model)).get(MODEL), path / MODEL)
+    saved = unpack(checksums.read_directory(path, _size_limit(model)).get(MODEL), path / MODEL)
     own = dict(model.named_parameters())
     for name in saved.keys() & own.keys():
         more = len(own[name]) - len(saved[name]) if saved[name].dim() else 0
@@ -340,7 +331,8 @@ def _allocate(model: nn.Module) -> None:
 def origins(run: RunDir) -> dict[str, str]:
     """Return the SHA-256 of the files in a run that its weights depend on."""
     paths = sorted(path for pattern in ORIGINS for path in run.root.glob(pattern))
-    return {path.relative_to(run.root).as_posix(): entry_of_file(path)["sha256"] for path in paths}
+    entries = {p.relative_to(run.root).as_posix(): checksums.entry_of_file(p) for p in paths}
+    return {name: entry["sha256"] for name, entry in entries.items()}
 
 
 def check_origins(run: RunDir, path: Path) -> None:
@@ -349,7 +341,7 @@ def check_origins(run: RunDir, path: Path) -> None:
     Raises:
         RunDirError: names the first file that differs.
     """
-    manifest = read_manifest(path / MANIFEST)
+    manifest = checksums.read_manifest(path / checksums.MANIFEST)
     about = manifest.get("about", {})
     if (update := about.get("update", update_of(path))) != update_of(path):
         raise RunDirError(
@@ -358,7 +350,7 @@ def check_origins(run: RunDir, path: Path) -> None:
     found = origins(run)
     if CONFIG in manifest["files"]:
         about[CONFIG] = manifest["files"][CONFIG].get("sha256")
-        found[CONFIG] = entry_of_file(run.path(CONFIG))["sha256"]
+        found[CONFIG] = checksums.entry_of_file(run.path(CONFIG))["sha256"]
     for name, digest in found.items():
         if about.get(name, digest) != digest:
             what = "SHA-256 differs from the one this model was trained with"

@@ -314,6 +314,7 @@ class World:
         Raises:
             PlatformError: two processes would use the same GPU.
         """
+        # Who is here, and on which device
         name = str(device)
         if device.type == "cuda":
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
@@ -321,6 +322,7 @@ class World:
             name += f"CUDA_VISIBLE_DEVICES={visible}"
         local = os.environ.get("LOCAL_RANK", "?")
         every = self.gather([socket.gethostname(), name, local])
+        # The share of each
         trainer = cfg.trainer
         if trainer.batch_sentences is not None:
             whole, unit = trainer.batch_sentences, "sentences"
@@ -329,6 +331,7 @@ class World:
         text = "%d processes: about %s of the %s %s of a batch each; each sends %s bytes per update"
         share = f"{whole / self.size:,.0f}"
         log.info(text, self.size, share, f"{whole:,}", unit, f"{sent:,}")
+        # Two of them on one GPU would be slower than one.
         first: dict[tuple[str, str], int] = {}
         for rank, (host, where, local) in enumerate(every):
             log.info("rank %d is local rank %s on %s: %s", rank, local, host, where)

@@ -11,14 +11,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from seq2seq.config import schema
 from seq2seq.config.registry import builds
-from seq2seq.config.schema import (
-    Config,
-    GuidedAlignmentConfig,
-    LikelihoodConfig,
-    RDropConfig,
-    SimCutConfig,
-)
+from seq2seq.config.schema import Config
 from seq2seq.data.batching import Batch
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.model import EncoderDecoder
@@ -67,8 +62,8 @@ class Likelihood:
         return loss_along(model, followed, batch, self.label_smoothing)
 
 
-@builds(LikelihoodConfig)
-def likelihood(_own: LikelihoodConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Likelihood:
+@builds(schema.LikelihoodConfig)
+def likelihood(_own: Any, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Likelihood:
     """Build the default objective."""
     return Likelihood(cfg.trainer.label_smoothing)
 
@@ -95,9 +90,9 @@ class GuidedAlignment(Likelihood):
         return replace(super().loss(model, followed, batch), extra=extra)
 
 
-@builds(GuidedAlignmentConfig)
+@builds(schema.GuidedAlignmentConfig)
 def guided_alignment(
-    own: GuidedAlignmentConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]
+    own: schema.GuidedAlignmentConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]
 ) -> GuidedAlignment:
     """Build it; `links.py` gives batches their links."""
     return GuidedAlignment(cfg.trainer.label_smoothing, own.weight)
@@ -225,13 +220,13 @@ class AgreementLoss(torch.autograd.Function):
         return first, second, None, None, None
 
 
-@builds(RDropConfig)
-def rdrop(own: RDropConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Agreement:
+@builds(schema.RDropConfig)
+def rdrop(own: schema.RDropConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Agreement:
     """R-Drop, with half the sum of both losses, so that without dropout it is the plain loss."""
     return Agreement(Shares(0.5, 0.5, own.weight / 4, own.weight / 4), cfg.trainer.label_smoothing)
 
 
-@builds(SimCutConfig)
-def simcut(own: SimCutConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Agreement:
+@builds(schema.SimCutConfig)
+def simcut(own: schema.SimCutConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Agreement:
     """SimCut; as in the authors' code, gradients flow through both sides of the divergence."""
     return Agreement(Shares(1.0, 0.0, own.weight, 0.0), cfg.trainer.label_smoothing, own.cutoff)

@@ -24,7 +24,7 @@ from seq2seq.run.errors import MemoryLimitError, StoppedError, UserError
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.naming import assignment, command
 from seq2seq.run.signals import Interrupted, StopRequest
-from seq2seq.training import checkpoint, minimum_risk, selection  # noqa: F401 - one registers
+from seq2seq.training import checkpoint, minimum_risk, optim, selection  # noqa: F401 - one registers
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.distributed import ALONE, Attempt, FlatGradient, LostError, World
@@ -32,14 +32,6 @@ from seq2seq.training.divergence import Guard, Step, check_weights
 from seq2seq.training.gradient import Gradient, accumulated_gradient, free_failed_pass
 from seq2seq.training.monitor import Monitor, UpdateStats
 from seq2seq.training.objective import Objective, draw_keys
-from seq2seq.training.optim import (
-    LR_FACTOR,
-    build_optimizer,
-    clip_gradients,
-    freeze,
-    rate_factor,
-    warn_of_warmup,
-)
 from seq2seq.training.validation import TrainingData, validate
 
 log = logging.getLogger(__name__)
@@ -75,18 +67,20 @@ class Trainer:
         self.world = world
         self.device = next(model.parameters()).device
         self.objective: Objective = build(cfg.objective, cfg, data.tokenizers)
-        freeze(model, cfg.trainer.freeze)
+        optim.freeze(model, cfg.trainer.freeze)
         self._planned: tuple[int, Plan] | None = None
+        # The state: that of the newest checkpoint, if there is one
         self.last_update = self._last_update()
         self.state = TrainingState(
             model=model,
-            optimizer=build_optimizer(model, cfg.optimizer, cfg.trainer.lr_factors or {}),
+            optimizer=optim.build_optimizer(model, cfg.optimizer, cfg.trainer.lr_factors or {}),
             average=self._average(),
             progress=Progress(),
         )
         if (newest := checkpoint.newest(run)) is not None:
             checkpoint.load(run, newest, self.state)
             log.info("continuing from %s", newest)
+        # What an update needs besides
         self.progress = self.state.progress
         self.guard = Guard(run, model, cfg, world)
         self.flat = (
@@ -117,7 +111,7 @@ class Trainer:
                 last_update=self.last_update,
                 deadline=self.deadline,
             )
-        warn_of_warmup(self.cfg.scheduler, self.last_update)
+        optim.warn_of_warmup(self.cfg.scheduler, self.last_update)
         with self._saving():
             # Updates, with validations and checkpoints in between
             self._catch_up()
@@ -239,7 +233,7 @@ class Trainer:
         step = replace(step, is_finite=agreed.own_is_finite)
 
         # Clip, check, and only then change the weights.
-        norm = clip_gradients(self.model, cfg.clip_norm)
+        norm = optim.clip_gradients(self.model, cfg.clip_norm)
         total = agreed.total.item()  # waits for the device
         progress.explosions = self.guard.check(
             step, loss=total, norm=norm, explosions=progress.explosions
@@ -317,7 +311,7 @@ class Trainer:
         return Agreed(total, split, stop=bool(stop), own_is_finite=self.flat.own_is_finite)
 
     def _set_rate(self, number: int) -> float:
-        factor = rate_factor(
+        factor = optim.rate_factor(
             self.cfg.scheduler,
             update=number,
             max_updates=self.last_update,
@@ -325,7 +319,7 @@ class Trainer:
         )
         rate: float = self.cfg.optimizer.lr * factor
         for group in self.state.optimizer.param_groups:
-            group["lr"] = rate * group.get(LR_FACTOR, 1.0)
+            group["lr"] = rate * group.get(optim.LR_FACTOR, 1.0)
         return rate
 
     def _batch(self, rows: Sequence[int], number: int, own: slice = slice(None)) -> Batch:

@@ -145,10 +145,12 @@ def _scored(
     cfg: Config,
 ) -> Validated:
     """Return the result of a validation, given the loss of each pair and all translations."""
+    # The loss, by source length
     order = _by_length(pairs)
     ends = 2 if cfg.data.tags else 1  # that are not of the text: the end symbol, and a tag
     src, tgt = (side.lengths()[order].tolist() for side in (pairs.src, pairs.tgt))
     by_length = loss_by_length(nats, [n - ends for n in src], tgt)
+    # Scores of each direction, and their means
     scores: dict[str, tuple[float, float]] = {}
     noise, exactness = [], []
     for direction, rows in rows_of(shown.directions).items():
