@@ -26,16 +26,9 @@ def output_loss(
     assert isinstance(last, nn.Linear)
     dtype = compute_dtype(last.weight)
     differentiated = torch.is_grad_enabled()
+    given = last.weight, last.bias, targets, label_smoothing, dtype, differentiated
     with torch.autocast(t.device.type, enabled=False):
-        total, smoothed = OutputLoss.apply(  # type: ignore[no-untyped-call]
-            t.to(last.weight.dtype),
-            last.weight,
-            last.bias,
-            targets,
-            label_smoothing,
-            dtype,
-            differentiated,
-        )
+        total, smoothed = OutputLoss.apply(t.to(last.weight.dtype), *given)  # type: ignore[no-untyped-call]
     return total, smoothed
 
 

@@ -146,8 +146,7 @@ def best_weights(run: RunDir, limit: int = checksums.MAX_FILE_BYTES) -> tuple[Pa
     except checksums.NewerVersionError:
         raise
     except RunDirError as error:
-        fallback = newest(run)
-        if fallback is None:
+        if (fallback := newest(run)) is None:
             raise RunDirError(run.root, "holds no checkpoint", "Train it first.") from None
         if best is not None:
             reason = f"{Path(error.where).name}: {error.what}"
@@ -173,9 +172,14 @@ def save(run: RunDir, state: TrainingState) -> Path:
     Raises:
         PlatformError: it could not be written; earlier checkpoints are untouched.
     """
+    moments = {
+        f"{name}/{kind}": torch.as_tensor(value)
+        for name, parameter in state.model.named_parameters()
+        for kind, value in state.optimizer.state.get(parameter, {}).items()
+    }
     files = {
         MODEL: pack(dict(state.model.named_parameters())),
-        OPTIMIZER: pack(_optimizer_tensors(state)),
+        OPTIMIZER: pack(moments),
         STATE: json.dumps(to_json(state.progress), indent=2, sort_keys=True).encode(),
         CONFIG: read_bytes(run.path(CONFIG), MAX_CONFIG_BYTES),
     }
@@ -221,14 +225,6 @@ def prune(run: RunDir, keep: int) -> None:
 def pack(tensors: Mapping[str, Tensor]) -> bytes:
     """Return tensors as the bytes of a safetensors file."""
     return safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()})
-
-
-def _optimizer_tensors(state: TrainingState) -> dict[str, Tensor]:
-    return {
-        f"{name}/{kind}": torch.as_tensor(value)
-        for name, parameter in state.model.named_parameters()
-        for kind, value in state.optimizer.state.get(parameter, {}).items()
-    }
 
 
 # Loading ------------------------------------------------------------------------------------------

@@ -168,9 +168,8 @@ class World:
 
     def begun(self) -> Path | None:
         """Return the run that the processes worked on before torchrun restarted them."""
-        if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
-            return None
-        if not self._lasting.check([_RUN]):
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+        if not restarts or not self._lasting.check([_RUN]):
             return None
         root = Path(self._lasting.get(_RUN).decode())
         return root if (root / CONFIG).exists() else None
