@@ -85,12 +85,9 @@ class State(Protocol):
     """The state of all hypotheses before a step. The source is stored once per sentence."""
 
     def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "State":
-        """Return the state of a subset of the sentences, with K' hypotheses each.
+        """Return the state of some `sentences` (B',), ascending, with K' = `slots` hypotheses each.
 
-        Args:
-            sentences: (B',) indices of the sentences that stay, ascending.
-            slots: K'.
-            rows: (B' K',) the current row that each new row copies.
+        `rows` (B' K',) says which current row each new row copies.
         """
 
 

@@ -66,11 +66,8 @@ class ElsewhereError(Exception):
 class World:
     """The processes of a training. The default is one process, which exchanges nothing.
 
-    Args:
-        rank: Number of this process. Rank 0 leads: it alone writes files.
-        size: Number of processes.
-        store: The store of torchrun, anew after each restart.
-        lasting: The same, without what is forgotten at a restart.
+    Rank 0 leads: it alone writes files. `store` is torchrun's, anew after each restart; `lasting`
+    is the same without what is forgotten at a restart.
     """
 
     def __init__(

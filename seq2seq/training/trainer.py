@@ -207,9 +207,9 @@ class Trainer:
     # An update ----------------------------------------------------------------------------------
 
     def _update(self, rows: Sequence[int]) -> bool:
-        """Make one update; the state does not change until the gradient has been checked.
+        """Make one update; return whether all processes are to stop.
 
-        Returns whether all processes are to stop.
+        The state does not change until the gradient has been checked.
         """
         cfg, progress = self.cfg.trainer, self.progress
         start = time.perf_counter()
