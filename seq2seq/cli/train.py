@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,14 +69,8 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> None:
     """Compose the config and run its job, or the jobs of a sweep; or show the help."""
-    typed = list(sys.argv)
-
-    @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")  # type: ignore[untyped-decorator]
-    def job(raw: DictConfig) -> float | None:
-        sys.argv[:] = typed  # as a run records it, with its extensions
-        load_extensions(typed)  # a launcher may run this in another process
-        return run_job(raw)
-
+    job = update_wrapper(partial(run_job, list(sys.argv)), run_job)  # Hydra reads its module
+    composed = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(job)
     try:
         arguments = command_line(argv)
         if "--version" in arguments:
@@ -92,7 +87,7 @@ def main(argv: Sequence[str]) -> None:
         sweep.leave_signals_to_jobs()
     try:
         with lazy_help_texts():
-            job()
+            composed()
     except Exception as error:
         if (code := reported(error, plugins)) is None:
             raise
@@ -114,11 +109,14 @@ def reported(error: Exception, plugins: Sequence[str]) -> int | None:
     return print_error(PlatformError("sweep", what, fix))
 
 
-def run_job(raw: DictConfig) -> float | None:
+def run_job(typed: list[str], raw: DictConfig) -> float | None:
     """Run one job and return its score; in a sweep errors go on to Hydra, which starts the next.
 
-    A stop ends the sweep: the jobs left are named instead of started.
+    A stop ends the sweep: the jobs left are named instead of started. `typed` is the whole command
+    line, as a run records it.
     """
+    sys.argv[:] = typed
+    load_extensions(typed)  # a launcher may run this in another process
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         run_rank(raw)
         return None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.decoding.ranking import Floats, Ranking
-from seq2seq.model.protocols import Prediction, Stepper
+from seq2seq.model.protocols import Barred, Prediction, Stepper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +99,8 @@ class BestWords:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the best `width` continuations of each sentence."""
         beam, slots = self.rules.beam_size, total.shape[1]
-        best = prediction.best(
-            beam,
-            forbidden=self.forbidden,
-            eos=self.rules.eos,
-            too_early=too_early.repeat_interleave(slots),
-        )
+        too_early = too_early.repeat_interleave(slots)
+        best = prediction.best(beam, Barred(self.forbidden, self.rules.eos, too_early))
         candidates = total[:, :, None] + best.log_probs.unflatten(0, (-1, slots))
         candidates = candidates.flatten(1)
         total, index = candidates.topk(min(beam, candidates.shape[1]), dim=-1)

@@ -18,6 +18,7 @@ from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model.draws import fold, stream
 from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.model.intervention import intervened
+from seq2seq.model.protocols import Barred
 
 Exchange = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(weights (B, h, Tx), mask (B, 1, Tx), order (B, 1, Tx)) -> other weights, may be broadcast."""
@@ -117,14 +118,14 @@ def counterfactuals(
     changed, sentences = intervened(model, change), torch.arange(size, device=device)
     own = sentences * slots
     state, y = changed.begin(batch.src, batch.src_mask), batch.tgt.new_full((size,), PAD)
-    never = torch.tensor(forbidden, dtype=torch.int64, device=device)
     allowed = torch.zeros(size * slots, dtype=torch.bool, device=device)
+    barred = Barred(torch.tensor(forbidden, dtype=torch.int64, device=device), EOS, allowed)
     words, distances = [], []
     for i in range(num_words):
         # One word with all weights, then on from the model's own.
         state = state.select(sentences, slots, sentences.repeat_interleave(slots))
         prediction, state = changed.step(y.repeat_interleave(slots), state)
-        best = prediction.best(1, forbidden=never, eos=EOS, too_early=allowed)
+        best = prediction.best(1, barred)
         words.append(best.words[:, 0].view(size, slots))
         alpha = prediction.alpha.double().view(size, slots, -1)
         distances.append((alpha - alpha[:, :1]).abs().sum(dim=-1) / 2)

@@ -50,6 +50,15 @@ class Best:
     words: Tensor  # (R, count) ids
 
 
+@dataclass(frozen=True)
+class Barred:
+    """The words that must not be chosen."""
+
+    words: Tensor  # ids, for every row
+    eos: int  # the end symbol
+    too_early: Tensor  # (R,) bool, True where the end symbol is barred, too
+
+
 class Prediction(Protocol):
     """A model's distribution over the next word of each row."""
 
@@ -60,24 +69,12 @@ class Prediction(Protocol):
     def log_probs(self) -> Tensor:
         """Return log p of every word (R, K_y)."""
 
-    def best(
-        self,
-        count: int,
-        *,
-        forbidden: Tensor,
-        eos: int,
-        too_early: Tensor,
-        lists: Tensor | None = None,
-    ) -> Best:
-        """Return the best words; exact even where other matmuls run in low precision.
+    def best(self, count: int, barred: Barred, lists: Tensor | None = None) -> Best:
+        """Return the best `count` words of each row, at most all K_y (or N) of them.
 
-        Args:
-            count: Number of words per row, capped at K_y or N.
-            forbidden: Ids that must not be returned.
-            eos: Id of the end symbol.
-            too_early: (R,) bool, True where the end symbol is forbidden, too.
-            lists: (B, N) ascending ids, a list of each sentence: only these words take part, and
-                probabilities are normalised over the list.
+        They are exact even where other matmuls run in low precision. With `lists` (B, N) of
+        ascending ids, one of each sentence, only these words take part, and probabilities are
+        normalised over the list.
         """
 
 
@@ -85,12 +82,9 @@ class State(Protocol):
     """The state of all hypotheses before a step. The source is stored once per sentence."""
 
     def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "State":
-        """Return the state of a subset of the sentences, with K' hypotheses each.
+        """Return the state of some `sentences` (B',), ascending, with K' = `slots` hypotheses each.
 
-        Args:
-            sentences: (B',) indices of the sentences that stay, ascending.
-            slots: K'.
-            rows: (B' K',) the current row that each new row copies.
+        `rows` (B' K',) says which current row each new row copies.
         """
 
 

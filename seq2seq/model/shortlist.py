@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.model.output import log_softmax
-from seq2seq.model.protocols import Best, Prediction, State, Stepper
+from seq2seq.model.protocols import Barred, Best, Prediction, State, Stepper
 
 _LOWEST = torch.iinfo(torch.int64).min
 
@@ -112,16 +112,7 @@ class ShortlistPrediction:
         listed = log_softmax(log_p.gather(1, words))
         return torch.full_like(log_p, -torch.inf).scatter_(1, words, listed)
 
-    def best(
-        self,
-        count: int,
-        *,
-        forbidden: Tensor,
-        eos: int,
-        too_early: Tensor,
-        lists: Tensor | None = None,
-    ) -> Best:
+    def best(self, count: int, barred: Barred, lists: Tensor | None = None) -> Best:
         """See `Prediction.best`."""
         assert lists is None, "one list of a sentence is enough"
-        limits: dict[str, Any] = {"forbidden": forbidden, "eos": eos, "too_early": too_early}
-        return self.inner.best(count, lists=self.lists, **limits)
+        return self.inner.best(count, barred, self.lists)

@@ -62,11 +62,7 @@ class Shown:
 
 
 def validate(
-    model: EncoderDecoder,
-    data: TrainingData,
-    cfg: Config,
-    stop: StopRequest,
-    world: World = ALONE,
+    model: EncoderDecoder, data: TrainingData, cfg: Config, stop: StopRequest, world: World = ALONE
 ) -> Validated | None:
     """Score a model on the validation set: loss over all pairs, BLEU and chrF of translations.
 
@@ -150,10 +146,12 @@ def _scored(
     cfg: Config,
 ) -> Validated:
     """Return the result of a validation, given the loss of each pair and all translations."""
+    # The loss, by source length
     order = _by_length(pairs)
     ends = 2 if cfg.data.tags else 1  # that are not of the text: the end symbol, and a tag
     src, tgt = (side.lengths()[order].tolist() for side in (pairs.src, pairs.tgt))
     by_length = loss_by_length(nats, [n - ends for n in src], tgt)
+    # Scores of each direction, and their means
     scores: dict[str, tuple[float, float]] = {}
     noise, exactness = [], []
     for direction, rows in rows_of(shown.directions).items():
@@ -239,10 +237,8 @@ def loss_by_length(
 ) -> dict[str, float]:
     """Return nats per target token by source length, in the bins of Fig. 2.
 
-    Args:
-        losses: Loss of each sentence in nats.
-        source_tokens: Source tokens of each sentence, without the end symbol.
-        target_tokens: Target tokens of each sentence, with the end symbol.
+    Of each sentence: its loss in nats, its source tokens without, its target tokens with the end
+    symbol.
     """
     sums: dict[int, list[float]] = {}
     for loss, length, tokens in zip(losses, source_tokens, target_tokens, strict=True):
