@@ -2,7 +2,7 @@
 
 import sys
 
-from seq2seq.cli.main import run
+from seq2seq.cli.main import prepared
 
 if __name__ == "__main__":
-    run("train", sys.argv[1:])
+    prepared("train")(sys.argv[1:])

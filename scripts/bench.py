@@ -1,6 +1,5 @@
 """The parts of `benchmark.py`: models of named sizes, training updates, batches, clocks."""
 
-import io
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from torch.utils.flop_counter import FlopCounterMode
 
 from seq2seq.config.registry import build
@@ -24,10 +22,12 @@ from seq2seq.config.schema import (
     Precision,
     RecurrentDecoderConfig,
     RecurrentEncoderConfig,
+    SentencePieceConfig,
     TrainerConfig,
 )
 from seq2seq.data.batching import Batch, TokenizedPairs, plan_epoch
 from seq2seq.data.store import IdStore
+from seq2seq.data.subword_vocabulary import SentencePieceTokenizer, train_sentencepiece
 from seq2seq.data.tokenizer import EOS, PAD, UNK
 from seq2seq.model import EncoderDecoder, build_model
 from seq2seq.training.gradient import Gradient, accumulated_gradient, split
@@ -200,22 +200,9 @@ def _rows(rng: np.random.Generator, lengths: npt.NDArray[np.int64], vocabulary: 
 def pieces_of(file: Path, vocabulary: int) -> Rows:
     """Tokenize a text file by BPE learnt from it."""
     lines = file.read_text(encoding="utf-8").splitlines()
-    model = io.BytesIO()
-    SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_writer=model,
-        vocab_size=vocabulary,
-        model_type="bpe",
-        character_coverage=1.0,
-        pad_id=PAD,
-        eos_id=EOS,
-        unk_id=UNK,
-        bos_id=-1,
-        num_threads=1,
-        minloglevel=2,
-    )
-    processor = SentencePieceProcessor(model_proto=model.getvalue())
-    return [np.array([*ids, EOS], np.int32) for ids in processor.encode(lines)]
+    model = train_sentencepiece(lines, SentencePieceConfig(vocab_size=vocabulary), "nmt_nfkc")
+    rows = SentencePieceTokenizer(model, str(file)).encode(lines)
+    return [np.array([*ids, EOS], np.int32) for ids in rows]
 
 
 def write_text(directory: Path, name: str, pairs: int, seed: int = 1) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 # As in train.py: waiting threads yield their cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 import checkout  # noqa: F401
-from seq2seq.cli.console import option_parser, output_stream, run_script, table
+from seq2seq.cli.console import option_parser, run_script, table, write_json, write_text
 from seq2seq.run.errors import PlatformError, UsageError
 from seq2seq.run.naming import run_path
 
@@ -88,13 +88,11 @@ def main(argv: Sequence[str]) -> None:
     measure = {"train": train, "members": members, "decode": decode, "startup": startup}
     measure |= {"prepare": prepare, "pipeline": pipeline}
     rows = measure[args.what](args)
-    with output_stream(None) as output:
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        cells = ([shown(row.get(name, "")) for name in names] for row in rows)
-        output.write(f"{table(cells, names, style='github')}\n\n{machine(args)}\n".encode())
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = ([shown(row.get(name, "")) for name in names] for row in rows)
+    write_text(None, f"{table(cells, names, style='github')}\n\n{machine(args)}\n")
     if args.json:
-        with output_stream(args.json) as file:
-            file.write(json.dumps({"machine": machine(args), "rows": rows}, indent=2).encode())
+        write_json(args.json, {"machine": machine(args), "rows": rows})
 
 
 def train(args: argparse.Namespace) -> list[Row]:
@@ -105,7 +103,7 @@ def train(args: argparse.Namespace) -> list[Row]:
         fix = f"Choose from {', '.join(SIZES)}."
         raise UsageError("--sizes", f"{min(unknown)!r} is no size", fix)
     cases = product(args.sizes.split(","), args.vocabulary.split(","))
-    sizes = [Size(name, *SIZES[name], int(words)) for name, words in cases]
+    sizes = (Size(name, *SIZES[name], int(words)) for name, words in cases)
     return [row for size in sizes for row in train_at(args, size)]
 
 
@@ -266,6 +264,7 @@ def decode(args: argparse.Namespace) -> list[Row]:
         clock = time.process_time if args.cpu_time else time.perf_counter
         return partial(timed, translate, clock)
 
+    # Time all cases in turn; then score the last translations of each.
     rates = interleaved([contestant(*case) for case in cases], args.rounds)
     cfg = load_run_config(run.checked("config.yaml"))
     language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
@@ -320,6 +319,7 @@ def prepare(args: argparse.Namespace) -> list[Row]:
             base = prepared([*made, *few])
             made.append(f"tokenizer.vocab_size={size}")
             counts = [int(count) for count in args.workers.split(",")]
+            # The counts of workers take turns, and must make the same files.
             rounds = [
                 [prepared([*made, f"data.workers={count}"]) for count in counts]
                 for _ in range(args.rounds)

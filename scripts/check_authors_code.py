@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import option_parser, output_stream, run_script
+from seq2seq.cli.console import option_parser, output_stream, run_script, table
 from seq2seq.run.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def main(argv: Sequence[str]) -> None:
     from groundhog import MEASURE, TOLERANCE, compute, deviations, fitting, read_reference
     from seq2seq.config.schema import Backend
 
+    # Print each file's deviations, then fail with the first that is too far away.
     failed = []
     with output_stream(None) as output:
         for path in files:
@@ -49,15 +50,16 @@ def shown(reference: "Reference", columns: dict[str, dict[str, float]], toleranc
     """Return the deviations of a file, a line per result and a column per backend."""
     sizes = " ".join(f"{letter}={size}" for letter, size in reference.sizes.items())
     batch = reference.batch
+    rows = []
+    for key in reference.results:
+        values = [column[key] for column in columns.values()]
+        mark = "" if all(value <= tolerance for value in values) else "differs"
+        rows.append([key, *(f"{value:.1e}" for value in values), mark])
     lines = [
         f"{reference.path}: {reference.name}, {len(reference.weights)} parameters",
         f"  {sizes} B={batch.num_sentences} Tx={batch.src.shape[1]} Ty={batch.tgt.shape[1]}",
-        "".join([f"{'':34}", *(f"{name:>12}" for name in columns)]),
+        table(rows, ["", *columns, ""], "lr"),
     ]
-    for key in reference.results:
-        values = [column[key] for column in columns.values()]
-        mark = "" if all(value <= tolerance for value in values) else "  differs"
-        lines.append("".join([f"{key:34}", *(f"{value:12.1e}" for value in values), mark]))
     if reference.absent:
         lines.append(f"not in the file: {', '.join(reference.absent)}")
     return "\n".join(lines) + "\n\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import option_parser, output_stream, run_script, table
+from seq2seq.cli.console import option_parser, run_script, table, write_text
 from seq2seq.run import errors
 from seq2seq.run.signals import EXIT_CODES
 
@@ -173,6 +173,7 @@ def calls(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.FunctionDef | None]]
 
 def messages(sources: dict[str, str]) -> set[tuple[int, str, str, str, str]]:
     """Return code, module, class, message and fix of every error in the source."""
+    # The classes of errors, also those that modules derive, and the constants in their messages.
     trees = {name: ast.parse(text) for name, text in sources.items()}
     constants: dict[str, ast.expr] = {}
     kinds: dict[Any, type[errors.UserError]] = dict(KINDS)
@@ -186,6 +187,7 @@ def messages(sources: dict[str, str]) -> set[tuple[int, str, str, str, str]]:
                 worded = [c for c in inner if ast.unparse(c.func) == "super().__init__"]
                 if base is not errors.UserError:  # a subclass may define its own message
                     kinds |= dict.fromkeys(worded, base) if worded else {node.name: base}
+    # Every call of one of them, with all texts that its arguments may have.
     found = set()
     for module, tree in trees.items():
         for call, function in calls(tree):
@@ -247,8 +249,7 @@ def exit_codes() -> str:
 def main(argv: Sequence[str]) -> None:
     """Write the page."""
     option_parser(__doc__).parse_args(argv)
-    with output_stream(PAGE) as file:
-        file.write(page().encode())
+    write_text(PAGE, page())
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@ clean pairs are scored alike. Precision is that of a planted pair for each clean
 """
 
 import argparse
-import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import checkout  # noqa: F401
-from seq2seq.cli.console import option_parser, output_stream, run_script, show, table
+from seq2seq.cli.console import option_parser, run_script, show, table, write_json
 from seq2seq.data.text import read_parallel
 from seq2seq.run.models import run_paths
 from seq2seq.run.naming import expanded
@@ -98,9 +97,7 @@ def main(argv: Sequence[str]) -> None:
     text, shares = summary(flags)
     show(text)
     if args.json:
-        with output_stream(args.json) as file:
-            values = {"limits": model.limits, "pairs": len(rows), "shares": shares}
-            file.write(json.dumps(values, indent=2).encode())
+        write_json(args.json, {"limits": model.limits, "pairs": len(rows), "shares": shares})
 
 
 def scored(model: "Pretrained", pairs: Sequence[Pair]) -> Iterable[Any]:

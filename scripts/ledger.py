@@ -5,7 +5,6 @@ scores on the validation set, which selects the weights, and on the test set. Ea
 once.
 """
 
-import argparse
 import hashlib
 import json
 import re
@@ -27,7 +26,10 @@ RATES = ("exact match", "character error rate", "symbol error rate")
 
 def main(argv: Sequence[str]) -> None:
     """Add and print."""
-    args = parse(argv)
+    parser = option_parser(__doc__)
+    parser.add_argument("ledger", type=Path, metavar="LEDGER", help="a file, which may be new")
+    parser.add_argument("runs", type=run_path, nargs="*", metavar="RUN", help=ONE_RUN)
+    args = parser.parse_args(argv)
     from seq2seq.run.writing import append  # --help does not need it
 
     ledger = read(args.ledger)
@@ -39,14 +41,6 @@ def main(argv: Sequence[str]) -> None:
             append(args.ledger, (json.dumps(line, ensure_ascii=False) + "\n").encode())
             ledger.append(line)
     show(as_table(ledger))
-
-
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
-    parser = option_parser(__doc__)
-    parser.add_argument("ledger", type=Path, metavar="LEDGER", help="a file, which may be new")
-    parser.add_argument("runs", type=run_path, nargs="*", metavar="RUN", help=ONE_RUN)
-    return parser.parse_args(argv)
 
 
 def read(ledger: Path) -> list[dict[str, Any]]:
@@ -79,6 +73,7 @@ def line_of(path: Path) -> dict[str, Any]:
     run = RunDir.open(path)
     if not run.path("scores.json").exists():
         raise RunDirError(str(path), "no scores.json", "Add it when all its stages are done.")
+    # What it records of itself: settings, start, metrics, the best update, scores.
     cfg = load_run_config(run.checked("config.yaml"))
     record = read_checksummed(run.checked("run.json"))
     metrics = read_metrics(run)

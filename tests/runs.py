@@ -27,6 +27,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from recorded import checksums
 
 import seq2seq.config.compose
 from seq2seq.cli.console import run_script
@@ -163,6 +164,17 @@ def go(root: Path, *changes: str, stop: StopRequest | None = None) -> RunDir:
         run.lock()
         run_stages(cfg, run, stop or StopRequest())
     return run
+
+
+def goes_on_to_the_bit(base: Path, changes: Sequence[str]) -> RunDir:
+    """Assert that two updates of `debug` and two more are four in one go; return their run."""
+    four = "trainer.max_updates=4"
+    whole = run_new(base / "whole", composed("debug", [*changes, four]))
+    parts = run_new(base / "parts", composed("debug", [*changes, "trainer.max_updates=2"]))
+    go(parts.root, four)
+    ours, theirs = (checksums(x.path("checkpoints/update-00000004")) for x in (parts, whole))
+    assert ours == theirs
+    return whole
 
 
 def metrics_of(root: Path) -> list[dict[str, object]]:

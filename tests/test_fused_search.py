@@ -1,7 +1,9 @@
 """Search on the kernels against search on the reference decoder."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from seq2seq.decoding.search import beam_search
 from seq2seq.kernels import native
 from seq2seq.kernels.search import FusedSearch, rescored
 from seq2seq.model.output import best_logits, largest
+from seq2seq.model.protocols import Barred
 
 LENGTHS = (6, 3, 9, 1, 4)
 
@@ -88,22 +91,24 @@ def test_a_table_of_words_changes_nothing(monkeypatch):
         assert [h.score for h in some] == pytest.approx([h.score for h in others], abs=1e-6)
 
 
-def test_bf16_scores_what_it_finds_almost_as_float32_does(by):
-    """Products with the state are rounded to 8 bits; the output layer's probabilities are not."""
+def finds_almost_the_same(rounded: Callable[..., Any], **changes: object) -> None:
+    """Compare what a search in low precision finds with what the model finds in float32."""
     near = 0
     for seed in range(5):
-        model = tiny_model(seed, vocab=40, scale=0.5).float()
-        sources = random_sources(seed, LENGTHS, 40)
-        rules = replace(RULES, n_best=1)
-        exact = search(model, sources, rules)
-        for [ours], [theirs] in zip(
-            fused(model, sources, rules, torch.bfloat16), exact, strict=True
-        ):
+        model = tiny_model(seed, vocab=40, scale=0.5, **changes).float()
+        sources, rules = random_sources(seed, LENGTHS, 40), replace(RULES, n_best=1)
+        found = rounded(model, sources, rules), search(model, sources, rules)
+        for [ours], [theirs] in zip(*found, strict=True):
             assert abs(sum(ours.token_log_probs) - ours.log_prob) < 1e-4
             near += ours.ids == theirs.ids
             if ours.ids == theirs.ids:
                 assert ours.log_prob == pytest.approx(theirs.log_prob, abs=0.05 * len(ours.ids))
     assert near >= 20, f"only {near} of 25 are the same"
+
+
+def test_bf16_scores_what_it_finds_almost_as_float32_does(by):
+    """Products with the state are rounded to 8 bits; the output layer's probabilities are not."""
+    finds_almost_the_same(lambda *given: fused(*given, torch.bfloat16))
 
 
 def test_for_search_takes_the_kernel_where_there_is_one():
@@ -135,8 +140,8 @@ def test_rounded_logits_are_computed_again_where_they_count():
     exact = 3 * torch.randn(6, 300, generator=generator)
     rounded = exact.bfloat16()
     too_early = torch.tensor([True, False] * 3)
-    options = {"forbidden": torch.tensor([0, 7]), "eos": EOS, "too_early": too_early}
-    find = partial(best_logits, rounded.clone(), **options)
+    barred = Barred(torch.tensor([0, 7]), EOS, too_early)
+    find = partial(best_logits, rounded.clone(), barred=barred)
     best = rescored(find, lambda words: exact.gather(1, words), 4)
     expected = torch.log_softmax(exact, dim=-1)
     expected[:, [0, 7]] = -torch.inf

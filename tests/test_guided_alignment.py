@@ -17,8 +17,15 @@ from conftest import (
     tiny_model,
     tiny_transformer,
 )
-from recorded import checksums
-from runs import begin, composed, config_of, go, locked, run_new, template_pairs, write_corpus
+from runs import (
+    begin,
+    composed,
+    config_of,
+    goes_on_to_the_bit,
+    locked,
+    template_pairs,
+    write_corpus,
+)
 
 from seq2seq.config.registry import build
 from seq2seq.config.schema import Backend, Config, GuidedAlignmentConfig
@@ -237,10 +244,5 @@ def test_a_run_goes_on_to_the_bit(tmp_path):
     """On the embedded corpus, with its own links; the model to hand on does not name them."""
     changes = ["objective=guided_alignment", "tokenizer.sampling=0", "trainer.validate_every=2"]
     changes += ["stages=[tokenize,train]", "trainer.precision=bf16"]
-    whole = run_new(tmp_path / "whole", composed("debug", [*changes, "trainer.max_updates=4"]))
-    parts = run_new(tmp_path / "parts", composed("debug", [*changes, "trainer.max_updates=2"]))
-    go(parts.root, "trainer.max_updates=4")
-    assert checksums(parts.path("checkpoints/update-00000004")) == checksums(
-        whole.path("checkpoints/update-00000004")
-    )
+    whole = goes_on_to_the_bit(tmp_path, changes)
     assert config_of(RunDir.open(whole.path("model")).root).data.links is None

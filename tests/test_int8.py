@@ -1,14 +1,13 @@
 """Search in 8 bits: its matmuls against whole numbers, its errors bounded, its rows independent."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from conftest import EOS, FAMILY, PAD, tiny_model, tiny_transformer
-from test_fused_search import LENGTHS
-from test_search import RULES, random_sources, search
+from test_fused_search import LENGTHS, finds_almost_the_same
+from test_search import random_sources
 from torch import Tensor, nn
 
 import seq2seq
@@ -24,6 +23,7 @@ from seq2seq.kernels.native.search import NativeSearch
 from seq2seq.kernels.search import FusedSearch
 from seq2seq.kernels.torch_search import SearchWeights
 from seq2seq.model.ensemble import Ensemble, Mixture
+from seq2seq.model.protocols import Barred
 from seq2seq.play.answers import Answers, Question
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError, PlatformError
@@ -65,8 +65,8 @@ def engine_of(weight: Tensor, bias: Tensor | None = None, n: int = 24) -> Native
 def scored(engine: NativeSearch, t: Tensor) -> tuple[Tensor, Tensor]:
     """All logits (rows, words) and log-sum-exps (rows, 1) of an output layer."""
     none = torch.zeros(len(t), dtype=torch.bool)
-    options = {"forbidden": torch.tensor([], dtype=torch.int64), "eos": 0, "too_early": none}
-    values, words, log_sums = engine.best(t, len(engine.last.weight), **options)
+    barred = Barred(torch.tensor([], dtype=torch.int64), 0, none)
+    values, words, log_sums = engine.best(t, len(engine.last.weight), barred)
     return torch.full_like(values, math.nan).scatter(1, words, values), log_sums
 
 
@@ -199,20 +199,12 @@ def test_states_of_a_step_depend_on_their_sentence_alone(threads, count):
     "changes", [{}, {"bias": False, "reset": Reset.after, "readout": Readout.tanh}], ids=str
 )
 def test_search_finds_almost_what_float32_finds(changes):
-    near = 0
-    for seed in range(5):
-        model = tiny_model(seed, vocab=40, scale=0.5, **changes).float()
-        sources = random_sources(seed, LENGTHS, 40)
-        rules = replace(RULES, n_best=1)
+    def in_8_bits(model, sources, rules):
         with torch.inference_mode():
             searcher = FusedSearch(model.encoder, model.decoder, torch.float32, int8=True)
-            found = beam_search(searcher, *pad_ids(sources, PAD), rules)
-        for [ours], [theirs] in zip(found, search(model, sources, rules), strict=True):
-            assert abs(sum(ours.token_log_probs) - ours.log_prob) < 1e-4
-            near += ours.ids == theirs.ids
-            if ours.ids == theirs.ids:
-                assert ours.log_prob == pytest.approx(theirs.log_prob, abs=0.05 * len(ours.ids))
-    assert near >= 20, f"only {near} of 25 are the same"
+            return beam_search(searcher, *pad_ids(sources, PAD), rules)
+
+    finds_almost_the_same(in_8_bits, **changes)
 
 
 @needs_int8
@@ -225,8 +217,8 @@ def test_the_best_words_have_exact_probabilities():
         state = searcher.begin(src, mask)
         prediction, _ = searcher.step(torch.full((len(src),), PAD), state)
         none = torch.zeros(len(src), dtype=torch.bool)
-        options = {"forbidden": torch.tensor([PAD]), "eos": EOS, "too_early": none}
-        best, exact = prediction.best(5, **options), prediction.log_probs()
+        barred = Barred(torch.tensor([PAD]), EOS, none)
+        best, exact = prediction.best(5, barred), prediction.log_probs()
     expected = exact.index_fill(1, torch.tensor([PAD]), -torch.inf).topk(5)
     assert torch.equal(best.words, expected.indices)
     own = exact.gather(1, best.words)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seq2seq.data.languages import is_spaced, language_is_spaced, length_unit
+from seq2seq.data.languages import is_spaced, length_unit
 
 UNSPACED = (
     "zh zh-TW zh_CN zho zho_Hans cmn yue ja jpn ja-JP th tha lo km khm my mya bo dz dzo jv-Java"
@@ -39,4 +39,4 @@ def test_every_other_code_counts_words(code: str) -> None:
     ],
 )
 def test_text_decides_where_the_code_does_not(text: str, spaced: bool) -> None:
-    assert language_is_spaced("xx", text) == language_is_spaced("", text) == spaced
+    assert is_spaced("xx", text) == is_spaced("", text) == spaced

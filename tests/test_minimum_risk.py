@@ -9,8 +9,7 @@ from itertools import product
 import pytest
 import torch
 from conftest import PAD, loss_of, tiny_model, tiny_transformer
-from recorded import checksums
-from runs import composed, go, run_new, template_pairs, write_corpus
+from runs import composed, goes_on_to_the_bit, template_pairs, write_corpus
 from sacrebleu.metrics import BLEU, CHRF
 
 from seq2seq.config.registry import build
@@ -201,9 +200,4 @@ def test_a_run_goes_on_to_the_bit(run, tmp_path):
     changes = [*names, "objective=minimum_risk", "objective.candidates=samples", f"init.run={run}"]
     changes += ["objective.count=4", "stages=[tokenize,train]", "tokenizer.vocab_size=120"]
     changes += ["trainer.validate_every=2"]
-    whole = run_new(tmp_path / "whole", composed("debug", [*changes, "trainer.max_updates=4"]))
-    parts = run_new(tmp_path / "parts", composed("debug", [*changes, "trainer.max_updates=2"]))
-    go(parts.root, "trainer.max_updates=4")
-    assert checksums(parts.path("checkpoints/update-00000004")) == checksums(
-        whole.path("checkpoints/update-00000004")
-    )
+    goes_on_to_the_bit(tmp_path, changes)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import PAD, follow, loss_of, random_batch, tiny_model, tiny_transformer
-from recorded import checksums
-from runs import composed, go, run_new, template_pairs, write_corpus
+from runs import composed, goes_on_to_the_bit, template_pairs, write_corpus
 
 from seq2seq.config.registry import build
 from seq2seq.config.schema import LikelihoodConfig, Normalize, RDropConfig, SimCutConfig
@@ -154,9 +153,4 @@ def test_a_run_goes_on_to_the_bit(own, tmp_path):
     names = write_corpus(tmp_path / "corpus", template_pairs(120))
     changes = [*names, *own, "stages=[tokenize,train]", "tokenizer.vocab_size=120"]
     changes += ["trainer.validate_every=2", "trainer.ema_decay=0.9", "model.embedding_dropout=0.2"]
-    whole = run_new(tmp_path / "whole", composed("debug", [*changes, "trainer.max_updates=4"]))
-    parts = run_new(tmp_path / "parts", composed("debug", [*changes, "trainer.max_updates=2"]))
-    go(parts.root, "trainer.max_updates=4")
-    assert checksums(parts.path("checkpoints/update-00000004")) == checksums(
-        whole.path("checkpoints/update-00000004")
-    )
+    goes_on_to_the_bit(tmp_path, changes)

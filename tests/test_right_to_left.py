@@ -58,13 +58,13 @@ def test_heatmaps_show_the_words_of_the_text(runs, monkeypatch):
     run, cfg = RunDir(runs[1]), load_run_config(runs[1] / "config.yaml")
     cfg.evaluate.heatmaps = [1, 2]
     drawn = []
-    monkeypatch.setattr(figures, "heatmap_png", lambda *sides, **_: drawn.append(sides[-1]))
+    monkeypatch.setattr(figures, "heatmap_png", lambda _cfg, tokens, **_: drawn.append(tokens))
     for _, draw in figures.draw_heatmaps(cfg, run):
         draw()
     texts = (runs[1] / "decode/test.txt").read_text("utf-8").splitlines()
-    assert [side.text for side in drawn] == texts[:2]
-    for side in drawn:
-        assert [*side.spans] == sorted(side.spans)
+    assert [tokens.target for tokens in drawn] == texts[:2]
+    for tokens in drawn:
+        assert [*tokens.target_spans] == sorted(tokens.target_spans)
 
 
 def test_cuts_drawn_for_an_update_are_reversed_too(runs):

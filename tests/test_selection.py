@@ -6,6 +6,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from conftest import random_batch, tiny_model
@@ -24,7 +25,7 @@ from seq2seq.config.compose import RESUME_KEYS, load_run_config
 from seq2seq.config.schema import Config, CosineConfig, PlateauConfig, SelectBy, TrainerConfig
 from seq2seq.evaluation import scoring
 from seq2seq.run.directory import RunDir
-from seq2seq.training import monitor, selection
+from seq2seq.training import monitor, selection, trainer
 from seq2seq.training.checkpoint import Progress
 from seq2seq.training.monitor import Validated
 from seq2seq.training.optim import rate_factor, warn_of_warmup
@@ -161,8 +162,8 @@ FREE = {"max_updates": 51, "max_epochs": None, "patience": 4}
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Two epochs of three batches, by a cosine, with limits that are further away."""
+def training(tmp_path_factory):
+    """Two epochs of three batches, by a cosine, with limits further away; the epochs it plans."""
     base = tmp_path_factory.mktemp("limits")
     changes = [
         *write_corpus(base / "corpus", template_pairs(64), held_out=8),
@@ -180,7 +181,19 @@ def trained(tmp_path_factory):
         "logging.every=1",
         "decode.beam_size=2",
     ]
-    return job(base / "run", composed("debug", changes))
+    with mock.patch.object(trainer, "plan_epoch", wraps=trainer.plan_epoch) as plan:
+        run = job(base / "run", composed("debug", changes))
+    return run, [call.kwargs["epoch"] for call in plan.call_args_list]
+
+
+@pytest.fixture(scope="module")
+def trained(training):
+    return training[0]
+
+
+@pytest.mark.e2e
+def test_each_epoch_is_planned_once(training):
+    assert training[1] == [0, 1]
 
 
 def job(root: Path, cfg: Config) -> RunDir:

@@ -30,6 +30,7 @@ from seq2seq.kernels import native
 from seq2seq.kernels.search import FusedSearch
 from seq2seq.kernels.torch_search import TorchSearch
 from seq2seq.model.ensemble import Ensemble, Mixture
+from seq2seq.model.protocols import Barred
 from seq2seq.model.shortlist import Shortlist, ShortlistStepper
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError, DataError, RunDirError
@@ -223,9 +224,8 @@ def test_all_log_probabilities_are_those_of_the_best(name):
             torch.full((2,), PAD), stepper.begin(src, torch.ones_like(src, dtype=torch.bool))
         )
         log_p = prediction.log_probs()
-        limits = {"forbidden": torch.tensor([PAD]), "eos": EOS}
         early = torch.tensor([True, False])
-        best = prediction.best(50, **limits, too_early=early)
+        best = prediction.best(50, Barred(torch.tensor([PAD]), EOS, early))
     assert ((log_p > -torch.inf).sum(dim=1) == 12).all()
     torch.testing.assert_close(log_p.exp().sum(dim=1), torch.ones(2).to(log_p))
     log_p = log_p.clone()
@@ -258,11 +258,11 @@ def test_the_output_layer_gives_a_row_the_same_bytes_whatever_the_others():
     generator = torch.Generator().manual_seed(1)
     t = torch.randn(3, 5, 37, generator=generator)
     lists = torch.stack([torch.randperm(200, generator=generator)[:30].sort()[0] for _ in range(3)])
-    limits = {"forbidden": torch.tensor([PAD]), "eos": EOS}
 
     def best(t, lists):
         rows = t.flatten(0, 1)
-        return engine.best_listed(rows, lists, 4, too_early=torch.zeros(len(rows)).bool(), **limits)
+        barred = Barred(torch.tensor([PAD]), EOS, torch.zeros(len(rows)).bool())
+        return engine.best_listed(rows, lists, 4, barred)
 
     every = best(t, lists)
     for i, k in itertools.product(range(3), range(5)):

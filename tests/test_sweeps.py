@@ -85,15 +85,13 @@ def test_the_score_is_to_be_maximized(tmp_path, metric, value, score):
 
 
 def test_after_a_stop_no_job_starts_in_this_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "_stops", [])
+    monkeypatch.setattr(sweep, "stops", [])
     sweep.refuse_after_stop(tmp_path, ["seed=1"])
-    assert sweep.first_stop(3) == 3
-    sweep.note_stop(StoppedError("run", "saved", "Continue.", 143))
-    with pytest.raises(
-        StoppedError, match=r"not started, as the sweep was stopped: seed=2\. Start"
-    ):
+    sweep.stops.append(143)
+    text = r"not started, as the sweep was stopped: seed=2\. Start"
+    with pytest.raises(StoppedError, match=text) as caught:
         sweep.refuse_after_stop(tmp_path, ["seed=2"])
-    assert sweep.first_stop(3) == 143
+    assert caught.value.exit_code == 143
 
 
 # The same line again ----------------------------------------------------------------------------

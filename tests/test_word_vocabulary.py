@@ -23,7 +23,7 @@ from seq2seq.data.word_vocabulary import JOINED, Moses, Words, WordTokenizer, pl
 from seq2seq.data.words import is_blank
 from seq2seq.decoding.translate import replace_unknown
 from seq2seq.decoding.translation import END
-from seq2seq.evaluation.figures import Side, heatmap_png
+from seq2seq.evaluation.figures import heatmap_png
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DataError, RunDirError
 from seq2seq.run.reading import read_json
@@ -327,13 +327,7 @@ def test_unknown_words_become_words_of_the_source(word_run):
             written = [plain(token[1:]) for token in new.tokens if token != END]
             assert new.text.replace(" ", "") == "".join(written)
         if after.candidates:
-            best = after.candidates[0]
-            png = heatmap_png(
-                composed("debug"),
-                best.alignment,
-                Side(after.source, after.source_spans, after.source_tokens),
-                Side(best.text, best.spans, best.tokens),
-            )
+            png = heatmap_png(composed("debug"), after.soft_alignment())
             assert png.startswith(b"\x89PNG")
 
 

@@ -80,13 +80,8 @@ def plot_alignment(
     the largest weight, as the title then says. NaN is a red cell. U+2581 in labels is drawn as a
     space. Unprintable characters are escaped and long labels end in an ellipsis.
 
-    Args:
-        alpha: The weights.
-        src_labels: One per column.
-        tgt_labels: One per row.
-        title: What is drawn, such as run and sentence.
-        note: A second line; by default one that says so if attention is flat.
-        font: A font file for characters that DejaVu Sans lacks; tried before the installed fonts.
+    The note is a second line of the title, by default one that says so if attention is flat. `font`
+    is a file for characters that DejaVu Sans lacks, tried before the installed fonts.
 
     Raises:
         ConfigError: `font` is not a font file.
@@ -100,12 +95,14 @@ def plot_alignment(
     largest = float(np.ma.filled(image.max(), 0.0)) if weights.size else 0.0
     white = largest if 0 < largest < DARK else 1.0
 
-    # Labels, and the fonts that have their characters.
+    # Labels, and the fonts that have their characters; a box stands for one of no font.
     head = [title, note or (FLAT_NOTE if is_flat(weights) else None)]
     head.append(f"white is {white:.2g}, the largest weight" if white < 1 else None)
     heading = [printable(line) for line in head if line]
-    labels = ([_label(text) for text in side] for side in (src_labels, tgt_labels))
-    families, (lines, columns, rows) = _with_fonts([heading, *labels], font)
+    texts = [heading, *([_label(text) for text in side] for side in (src_labels, tgt_labels))]
+    families, missing = _fonts(set("".join(chain(*texts))), font)
+    boxes = dict.fromkeys(map(ord, missing), BOX)
+    lines, columns, rows = ([text.translate(boxes) for text in side] for side in texts)
     cell = _cell_inches(max(weights.shape))
     style = TEXT | {"family": families, "size": FONT_RATIO * cell * 72}  # points
 
@@ -126,15 +123,6 @@ def plot_alignment(
     # The labels determine the size of the figure.
     _fit(figure, axes, bar, width=cell * len(columns), height=cell * len(rows))
     return figure
-
-
-def _with_fonts(
-    parts: Sequence[Sequence[str]], font: str | None
-) -> tuple[list[str], list[list[str]]]:
-    """Return font families for texts, and the texts with a box for each character of none."""
-    families, missing = _fonts(set("".join(chain(*parts))), font)
-    boxes = dict.fromkeys(map(ord, missing), BOX)
-    return families, [[text.translate(boxes) for text in part] for part in parts]
 
 
 def _add_labels(
@@ -199,10 +187,7 @@ def _fit(figure: "Figure", axes: "Axes", bar: "Axes", width: float, height: floa
 
     # Lower left corner and size of the map and of the scale right of it, top to top.
     tall = min(max(height, MIN_BAR), 2.5)
-    places = {
-        axes: (0.0, 0.0, width, height),
-        bar: (width + BAR_GAP, height - tall, BAR, tall),
-    }
+    places = {axes: (0.0, 0.0, width, height), bar: (width + BAR_GAP, height - tall, BAR, tall)}
     figure.set_size_inches(1, 1)  # so that a position in inches is a fraction
     for each, place in places.items():
         each.set_position(place)
@@ -261,17 +246,15 @@ def _fonts(characters: set[str], font: str | None) -> tuple[list[str], set[str]]
     """
     from matplotlib.font_manager import findfont
 
+    # What matplotlib always has
     families = [BASE_FONT]
     missing = characters - _glyphs(str(findfont(BASE_FONT)))
     # The user's font comes first, then every installed font that adds characters.
     if font is not None:
         path = str(Path(font).expanduser().resolve())
         if not _glyphs(path):
-            raise ConfigError(
-                "evaluate.heatmap_font",
-                f"no usable font file at {font!r}",
-                "Give a .ttf, .otf or .ttc file, or null to search the installed fonts.",
-            )
+            fix = "Give a .ttf, .otf or .ttc file, or null to search the installed fonts."
+            raise ConfigError("evaluate.heatmap_font", f"no usable font file at {font!r}", fix)
         families.append(_register(path))
         missing -= _glyphs(path)
     if missing:
@@ -279,6 +262,7 @@ def _fonts(characters: set[str], font: str | None) -> tuple[list[str], set[str]]
             if missing & _glyphs(path):
                 families.append(name)
                 missing -= _glyphs(path)
+    # What is left will be boxes.
     if missing and not _warned:
         _warned.append(min(missing))  # once per process
         logger.warning(

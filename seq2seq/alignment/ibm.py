@@ -29,12 +29,8 @@ from seq2seq.data.pair import Links
 Array = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-NULL_PROBABILITY = 0.2
-"""p_0, the value of Och & Ney (2003)."""
-
-ITERATIONS = 5
-"""EM iterations of each model, the customary number."""
-
+NULL_PROBABILITY = 0.2  # p_0, the value of Och & Ney (2003)
+ITERATIONS = 5  # EM iterations of each model, the customary number
 _MM_STEPS = 3
 """Per EM iteration. Each is cheap and raises the likelihood; three nearly reach the maximum."""
 
@@ -119,6 +115,7 @@ def arrange(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) 
         starts = [0, *np.cumsum(np.count_nonzero(tgt, axis=1)).tolist()]
         own = slice(begin, begin := begin + len(keys[-1]))
         groups.append(Group(members[columns], places, starts, own, src.shape[1] - 1))
+    # The lexicon has each key once.
     lexicon, cells = np.unique(np.concatenate(keys), return_inverse=True)
     lexicon_src, lexicon_tgt = np.divmod(lexicon, vocabulary)
     return Bitext(
@@ -147,27 +144,20 @@ def expect(bitext: Bitext, now: Parameters) -> Expected:
             cells /= sums
             total += float(np.log(sums / (group.num_src + 1)).sum())
             continue
-        jump = _normalized(now.s[bitext.jumps(group.num_src)])
+        jump = now.s[bitext.jumps(group.num_src)]
+        jump = (1 - NULL_PROBABILITY) * jump / jump.sum(axis=1, keepdims=True)
         by_place = [cells[a:b] for a, b in pairwise(group.starts)]
         log_likelihood, moves[group.num_src] = _forward_backward(by_place, jump)
         total += log_likelihood
     return Expected(total, posterior, moves)
 
 
-def _normalized(weights: Array) -> Array:
-    sums = weights.sum(axis=1, keepdims=True)
-    return np.asarray((1 - NULL_PROBABILITY) * weights / sums)
-
-
 def _forward_backward(cells: Sequence[Array], jump: Array) -> tuple[float, Array]:
     """Replace translation probabilities by posteriors, scaled at each target word.
 
-    Args:
-        cells: For each target position, (pairs that have it, I + 1), the null word first.
-        jump: p(i | m, I), (I + 1, I).
-
-    Returns:
-        The log-likelihood in nats, and the expected number of jumps from m to i.
+    They are, for each target position, (pairs that have it, I + 1), the null word first; `jump` is
+    p(i | m, I), (I + 1, I). Returns the log-likelihood in nats, and the expected number of jumps
+    from m to i.
     """
     # Forward: `memory` is p(m | target words so far), `real` and `null` are p(a, m | so far).
     total, steps = 0.0, []
@@ -215,10 +205,9 @@ def _jump_weights(bitext: Bitext, s: Array, moves: Mapping[int, Array]) -> Array
     for num_src, number in moves.items():
         width = bitext.jumps(num_src)
         share = number.sum(axis=1, keepdims=True) / s[width].sum(axis=1, keepdims=True)
+        of_each = np.broadcast_to(share, width.shape).ravel()
         jumps += np.bincount(width.ravel(), number.ravel(), minlength=len(s))
-        chances += np.bincount(
-            width.ravel(), np.broadcast_to(share, width.shape).ravel(), minlength=len(s)
-        )
+        chances += np.bincount(width.ravel(), of_each, minlength=len(s))
     return np.divide(jumps, chances, out=np.zeros_like(s), where=chances > 0)
 
 
@@ -229,7 +218,7 @@ def best_links(bitext: Bitext, expected: Expected) -> list[Links]:
         best = expected.posterior[group.cells].reshape(-1, group.num_src + 1).argmax(axis=1)
         linked = np.flatnonzero(best)
         rows = (group.pairs[linked], best[linked] - 1, group.places[linked])
-        for pair, i, j in zip(*(row.tolist() for row in rows), strict=True):
+        for pair, i, j in np.transpose(rows).tolist():
             links[pair].append((i, j))
     return [tuple(of_pair) for of_pair in links]
 

@@ -15,8 +15,7 @@ from seq2seq.alignment.ibm import ITERATIONS, Array, Ids, arrange, expect, maxim
 BLOCK_CELLS = 8_000_000
 """Pairs of a source and a target word in a block, which takes about 60 bytes each."""
 
-Pair = tuple[Sequence[int], Sequence[int]]
-"""Word ids of both sides, from 1."""
+Pair = tuple[Sequence[int], Sequence[int]]  # word ids of both sides, from 1
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,9 @@ class Counts:
 
 
 def lexicon(pairs: Iterable[Pair], num_src: int, num_tgt: int, most: int) -> Lexicon:
-    """Return the lexicon of sentence pairs.
+    """Return the lexicon of sentence pairs, with `most` target words of each source word.
 
-    Args:
-        pairs: Those with an empty side take no part.
-        num_src: K_x.
-        num_tgt: K_y.
-        most: k.
+    The vocabularies are K_x and K_y words. Pairs with an empty side take no part.
     """
     total = Counts(np.zeros(0, np.int64), np.zeros(0))
     for block in _blocks(pairs):
@@ -64,10 +59,9 @@ def lexicon(pairs: Iterable[Pair], num_src: int, num_tgt: int, most: int) -> Lex
     src, tgt, t = src[order], tgt[order], t[order]
     place = np.arange(len(src)) - np.searchsorted(src, src)
     kept = place < most
-    words = np.zeros((num_src, most), np.int32)
-    probabilities = np.zeros((num_src, most), np.float32)
-    words[src[kept], place[kept]] = tgt[kept]
-    probabilities[src[kept], place[kept]] = t[kept]
+    at, shape = (src[kept], place[kept]), (num_src, most)
+    words, probabilities = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    words[at], probabilities[at] = tgt[kept], t[kept]
     return Lexicon(words, probabilities)
 
 

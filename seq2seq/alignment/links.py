@@ -18,8 +18,7 @@ from seq2seq.data.pair import Links
 from seq2seq.data.text import read_lines
 from seq2seq.run.errors import DataError
 
-Sizes = tuple[int, int]
-"""Number of words of a source sentence and of its target."""
+Sizes = tuple[int, int]  # number of words of a source sentence and of its target
 
 _LINK = re.compile(r"(\d{1,9})([-?p])(\d{1,9})")
 _NAACL = re.compile(r"(\d{1,9})\s+(\d{1,9})\s+(\d{1,9})(?:\s+([SP]))?(?:\s+[\d.eE+-]+)?")
@@ -72,13 +71,9 @@ def alignment_errors(predicted: Sequence[Links], gold: Sequence[GoldLinks]) -> L
 def best_links(alpha: Weights, shift: int = 0, *, ended: bool = True) -> Links:
     """Link each target word to the source word with the largest weight, the first on ties.
 
-    A word whose row has no weight on any source word has no link.
-
-    Args:
-        alpha: (Ty, Tx), the end symbol's column last.
-        shift: Target word i is read from row i + shift, clipped to the rows there are. The row of
-            the end symbol follows the last word.
-        ended: Whether the last row is the end symbol's.
+    Target word i is read from row i + shift of alpha (Ty, Tx), clipped to the rows there are; a row
+    without weight on any source word gives no link. The last column is the end symbol's and, if
+    `ended`, the last row.
     """
     last, words = len(alpha) - 1, alpha[:, :-1]
     rows = ((i, words[min(max(i + shift, 0), last)]) for i in range(len(alpha) - ended))

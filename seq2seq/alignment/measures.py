@@ -20,9 +20,7 @@ UNCOVERED, OVERCOVERED = 0.5, 2.0
 """Bounds on the total attention that a source word gets from all target words, in units of one
 target word: below is hardly any, above is a lot. The bounds are ours."""
 
-MARGIN = 0.02
-"""Minimum decrease of the error rate for a shifted reading to be recommended."""
-
+MARGIN = 0.02  # minimum decrease of the error rate for a shifted reading to be recommended
 POOR = 0.5
 """Above this error rate an alignment is not worth using: if all links are sure, F1 is below 0.5."""
 
@@ -89,14 +87,12 @@ def average(sentences: Sequence[Measures]) -> Measures:
 def entropy(alpha: Weights) -> Numbers:
     """Return the entropy of each row in nats: 0 for a single position, log Tx for uniform."""
     p = np.asarray(alpha, np.float64)
-    nats: Numbers = np.sum(p * -np.log(np.where(p > 0, p, 1)), axis=1)
-    return nats
+    return np.asarray(np.sum(p * -np.log(np.where(p > 0, p, 1)), axis=1))
 
 
 def coverage(alpha: Weights) -> Numbers:
     """Return the attention that each source word gets from all target words (Tu et al. 2016)."""
-    covered: Numbers = np.asarray(alpha, np.float64).sum(axis=0)
-    return covered
+    return np.asarray(np.asarray(alpha, np.float64).sum(axis=0))
 
 
 def fertility(alpha: Weights) -> NDArray[np.int64]:

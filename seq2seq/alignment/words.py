@@ -9,8 +9,9 @@ stay unchanged. Every row still sums to 1.
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,9 +19,7 @@ from seq2seq.alignment.heatmap import Weights
 from seq2seq.data.tokenizer import surface
 from seq2seq.data.words import Span, Splitter, is_blank, word_spans
 
-Spans = Sequence[tuple[int, int]]
-"""Characters [start, end) of a text."""
-
+Spans = Sequence[tuple[int, int]]  # characters [start, end) of a text
 Maps = Mapping[str, Weights]
 """Attention of every layer and head, (layers, heads, rows, columns) each.
 
@@ -54,35 +53,46 @@ class WordMap:
     group_of: list[int]  # the group of each word; words that share a piece share a group
 
 
-def to_words(pieces: SoftAlignment, split: Splitter = word_spans) -> SoftAlignment:
-    """Return attention between words; a side whose pieces match no words keeps its pieces."""
+def to_words(pieces: SoftAlignment, split: Splitter | None = word_spans) -> SoftAlignment:
+    """Return attention between words; a side whose pieces match no words keeps its pieces.
+
+    Without `split`, which finds words, both sides do.
+    """
+    if split is None:
+        return pieces
     # Both sides without their end symbols.
     *src_pieces, src_end = pieces.source_tokens
     tgt_pieces = pieces.target_tokens[: len(pieces.target_tokens) - pieces.ended]
     tgt_end = len(tgt_pieces)  # index of the end symbol in target_tokens and log_probs
-    # The words of each side, or else its pieces.
-    src_at = pieces.source_spans or lay_over(pieces.source, src_pieces)
-    tgt_at = pieces.target_spans or lay_over(pieces.target, tgt_pieces)
-    src_map = map_words(pieces.source, src_at, split)
-    tgt_map = map_words(pieces.target, tgt_at, split)
-    src_used, tgt_used = src_map or _one_each(src_pieces), tgt_map or _one_each(tgt_pieces)
-    src_spans = tuple(split(pieces.source)) if src_map else pieces.source_spans
-    tgt_spans = tuple(split(pieces.target)) if tgt_map else pieces.target_spans
-    src_words = [pieces.source[a:b] for a, b in src_spans or ()] if src_map else src_pieces
-    tgt_words = [pieces.target[a:b] for a, b in tgt_spans or ()] if tgt_map else tgt_pieces
-    return SoftAlignment(
-        source=pieces.source,
-        target=pieces.target,
-        source_tokens=(*src_words, src_end),
-        target_tokens=(*tgt_words, *pieces.target_tokens[tgt_end:]),
-        log_probs=(*_word_sums(pieces.log_probs, tgt_used), *pieces.log_probs[tgt_end:]),
-        weights=word_weights(pieces.weights.astype(np.float64), src_used, tgt_used),
-        maps=_word_maps(pieces, src_used, tgt_used),
-        ended=pieces.ended,
-        source_spans=src_spans,
-        target_spans=tgt_spans,
-        matched=src_map is not None and tgt_map is not None,
+    src = _words_of(pieces.source, src_pieces, pieces.source_spans, split)
+    tgt = _words_of(pieces.target, tgt_pieces, pieces.target_spans, split)
+    return replace(
+        pieces,
+        source_tokens=(*src.tokens, src_end),
+        target_tokens=(*tgt.tokens, *pieces.target_tokens[tgt_end:]),
+        log_probs=(*_word_sums(pieces.log_probs, tgt.map), *pieces.log_probs[tgt_end:]),
+        weights=word_weights(pieces.weights.astype(np.float64), src.map, tgt.map),
+        maps=_word_maps(pieces, src.map, tgt.map),
+        source_spans=src.spans,
+        target_spans=tgt.spans,
+        matched=src.matched and tgt.matched,
     )
+
+
+class _Words(NamedTuple):
+    tokens: Sequence[str]  # the words of a side, or else its pieces
+    spans: tuple[Span, ...] | None
+    map: WordMap
+    matched: bool
+
+
+def _words_of(
+    text: str, pieces: Sequence[str], spans: tuple[Span, ...] | None, split: Splitter
+) -> _Words:
+    if (found := map_words(text, spans or lay_over(text, pieces), split)) is None:
+        return _Words(pieces, spans, _one_each(pieces), matched=False)
+    words = tuple(split(text))
+    return _Words([text[a:b] for a, b in words], words, found, matched=True)
 
 
 def _word_maps(pieces: SoftAlignment, src: WordMap, tgt: WordMap) -> Maps:
@@ -129,8 +139,7 @@ def lay_over(text: str, pieces: Sequence[str]) -> list[Span] | None:
 def map_words(text: str, spans: Spans | None, split: Splitter = word_spans) -> WordMap | None:
     """Return the word map of a text, given the span of each piece.
 
-    None if pieces and words cannot be matched: the spans are unknown, there are no words, or the
-    last words have no pieces because the text was cut.
+    None if the spans are unknown, there are no words, or the text was cut before the last ones.
     """
     words = split(text)
     if spans is None or bool(words) != bool(spans):

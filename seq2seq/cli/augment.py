@@ -4,7 +4,6 @@ OUTPUT, a directory with pairs.source, pairs.target and report.json, appears whe
 interrupted, run the same command again: it resumes and ends with the same bytes.
 """
 
-import argparse
 import math
 from collections.abc import Sequence
 
@@ -22,8 +21,8 @@ NUMBERS = {
 }
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+def main(argv: Sequence[str]) -> None:
+    """Translate, or resume, and print a summary."""
     parser = option_parser(__doc__)
     parser.add_argument("run", type=run_paths, metavar="RUN", help=RUN)
     parser.add_argument(
@@ -40,12 +39,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--keep-duplicates", action="store_true", help="keep repeated lines")
     overrides = "settings, such as decode.sample=true decode.seed=2"
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=overrides)
-    return parser.parse_intermixed_args(argv)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Translate, or resume, and print a summary."""
-    args = vars(parse(argv))
+    args = vars(parser.parse_intermixed_args(argv))
     import seq2seq  # torch takes seconds; --help does not need it
     from seq2seq.decoding.augment import AugmentRules, augment
 

@@ -3,6 +3,7 @@
 import argparse
 import atexit
 import contextlib
+import json
 import logging
 import os
 import re
@@ -54,6 +55,9 @@ RUN = (
 
 TARGET_LANGUAGE = "language to translate into, for a multilingual run"
 """Help text of `--target-language`."""
+
+OUTPUT = "output file, written only when complete (default: stdout)"
+"""Help text of `--output`."""
 
 WORDS = f"{RUN}. KEY=VALUE overrides a setting, such as decode.beam_size=12"
 """Help text of the arguments that `runs_and_overrides` reads."""
@@ -252,11 +256,11 @@ def check_command_line(arguments: Sequence[str]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            raise PlatformError(
-                "command line",
+            what, fix = (
                 f"{text!a} cannot be read in this locale",
                 "Set one with UTF-8: LC_ALL=C.UTF-8.",
-            ) from None
+            )
+            raise PlatformError("command line", what, fix) from None
 
 
 class LiveInput:
@@ -378,6 +382,17 @@ def output_stream(path: Path | None) -> Iterator[BinaryIO]:
             # Otherwise Python would flush again at exit, and exit with its own code.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise
+
+
+def write_text(path: Path | None, text: str) -> None:
+    """Write text as `output_stream` does, in UTF-8; control characters stay but on a terminal."""
+    with output_stream(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write values for programs and for readers."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False))
 
 
 def show(text: str) -> None:

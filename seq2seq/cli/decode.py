@@ -8,16 +8,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 
-from seq2seq.cli.console import (
-    RUN,
-    TARGET_LANGUAGE,
-    add_attention_options,
-    add_processes,
-    input_stream,
-    interrupt,
-    option_parser,
-    output_stream,
-)
+from seq2seq.cli import console
 from seq2seq.data.text import FileSummary, scan_lines, scan_stream
 from seq2seq.decoding.request import FORMS, Request
 from seq2seq.decoding.request import parse as parse_request
@@ -30,8 +21,8 @@ log = logging.getLogger("seq2seq.decode")
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = option_parser(__doc__)
-    parser.add_argument("run", type=run_paths, metavar="RUN", help=RUN)
+    parser = console.option_parser(__doc__)
+    parser.add_argument("run", type=run_paths, metavar="RUN", help=console.RUN)
     parser.add_argument("--input", type=expanded, help="text, plain, .gz or .xz (default: stdin)")
     parser.add_argument(
         "--input-format",
@@ -41,9 +32,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "required=WORD|FORM, forbidden=WORD, complete_last_word=true, separated by tabs; jsonl: an "
         "object with source and the same names",
     )
-    parser.add_argument(
-        "--output", type=expanded, help="output file, written only when complete (default: stdout)"
-    )
+    parser.add_argument("--output", type=expanded, help=console.OUTPUT)
     parser.add_argument(
         "--format",
         choices=("text", "nbest", "jsonl", "pharaoh", "npz"),
@@ -53,9 +42,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "word links of the best, source-target, such as 0-0 1-2; npz: tokens and attention for "
         "NumPy",
     )
-    parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
-    add_processes(parser)
-    add_attention_options(parser)
+    parser.add_argument("--target-language", metavar="CODE", help=console.TARGET_LANGUAGE)
+    console.add_processes(parser)
+    console.add_attention_options(parser)
     parser.add_argument(
         "--on-bad-line",
         choices=("error", "empty"),
@@ -82,7 +71,7 @@ def main(argv: Sequence[str]) -> None:
     bad = BadLines(args.on_bad_line)
     languages = [source for source, _ in model.config.data.directions]
     if args.input is None:
-        stream, name = input_stream(), "stdin"
+        stream, name = console.input_stream(), "stdin"
         lines = scan_stream(stream, name, FileSummary(name, languages=languages))
         ready = stream.ready
     else:
@@ -103,10 +92,9 @@ def main(argv: Sequence[str]) -> None:
     )
     # Draw and write translations one by one, as they are finished.
     if args.heatmaps:
-        drawn = RunDir(args.heatmaps), args.figure, args.level, model.config
-        found = draw_along(found, *drawn)
-    with output_stream(args.output) as output:
-        write(output, found, args.format, args.level, model.flags, interrupt.held)
+        found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, model.config)
+    with console.output_stream(args.output) as output:
+        write(output, found, args.format, args.level, model.flags, console.interrupt.held)
     if bad.first is not None:
         first = f"{bad.first.where}: {bad.first.what}"
         log.warning("%d bad lines gave empty ones; the first is %s", bad.count, first)

@@ -7,20 +7,11 @@ and in words.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seq2seq.cli.console import (
-    TARGET_LANGUAGE,
-    WORDS,
-    add_processes,
-    option_parser,
-    output_stream,
-    runs_and_overrides,
-    show,
-)
+from seq2seq.cli import console
 from seq2seq.data.text import read_parallel
 from seq2seq.run.errors import UsageError
 from seq2seq.run.jsonable import to_json
@@ -33,8 +24,8 @@ if TYPE_CHECKING:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = option_parser(__doc__)
-    parser.add_argument("words", nargs="*", metavar="RUN | KEY=VALUE", help=WORDS)
+    parser = console.option_parser(__doc__)
+    parser.add_argument("words", nargs="*", metavar="RUN | KEY=VALUE", help=console.WORDS)
     parser.add_argument(
         "--source", type=expanded, help="translate this file instead of the test set"
     )
@@ -48,8 +39,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--hypotheses", type=expanded, help="score this file instead of translating"
     )
     parser.add_argument(
-        "--tokenizer",
-        help="sacreBLEU tokenizer for --hypotheses (default: by language or script)",
+        "--tokenizer", help="sacreBLEU tokenizer for --hypotheses (default: by language or script)"
     )
     parser.add_argument(
         "--language",
@@ -59,7 +49,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--target-language",
         metavar="CODE",
-        help=f"{TARGET_LANGUAGE}; only that part of its test set is scored",
+        help=f"{console.TARGET_LANGUAGE}; only that part of its test set is scored",
     )
     parser.add_argument(
         "--by-length", type=expanded, metavar="PNG", help="plot BLEU by source length"
@@ -77,10 +67,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="with --hypotheses: also exact match, character and symbol error rate (runs show them "
         "where they suit the task)",
     )
-    add_processes(parser)
+    console.add_processes(parser)
     parser.add_argument("--json", type=expanded, help="also write the scores to this file")
     args = parser.parse_intermixed_args(argv)
-    args.runs, args.overrides = runs_and_overrides(args.words)
+    args.runs, args.overrides = console.runs_and_overrides(args.words)
     check(args)
     return args
 
@@ -117,9 +107,8 @@ def check(args: argparse.Namespace) -> None:
     """Refuse incompatible arguments."""
     shown = args.by_length or args.attention or args.faithfulness or args.target_language
     if args.hypotheses and (args.words or args.source or shown or not args.reference):
-        raise UsageError(
-            "--hypotheses", "needs --reference, and nothing else", "Give only these two."
-        )
+        what = "needs --reference, and nothing else"
+        raise UsageError("--hypotheses", what, "Give only these two.")
     if not args.hypotheses and not args.runs:
         raise UsageError("evaluate", "nothing to score", "Give RUN, or --hypotheses.")
     if not args.hypotheses and bool(args.source) != bool(args.reference):
@@ -168,9 +157,8 @@ def main(argv: Sequence[str]) -> None:
     else:
         text, values = score_runs(args)
     if args.json:
-        with output_stream(args.json) as file:
-            file.write(json.dumps(values, indent=2, ensure_ascii=False).encode())
-    show(text)
+        console.write_json(args.json, values)
+    console.show(text)
 
 
 def score_files(args: argparse.Namespace) -> "Results":
@@ -198,11 +186,12 @@ def score_runs(args: argparse.Namespace) -> tuple[str, Any]:
     given = columns(args.source, args.reference[0]) if args.source else None
     options = (args.overrides, given, args.target_language, args.processes)
     runs = [TestedRun(name, *options) for name in args.runs]
+    # One view of them, if any is asked for; else comparisons, or the scores of a single run.
     if args.by_length:
         lengths = {name: run.by_length() for name, run in named(runs).items()}
         bins = {name: found.bins for name, found in lengths.items()}
-        with output_stream(args.by_length) as file:
-            figure = by_length.plot_length_bleu(bins, by_length.unit_of(lengths.values()))
+        figure = by_length.plot_length_bleu(bins, by_length.unit_of(lengths.values()))
+        with console.output_stream(args.by_length) as file:
             file.write(to_png(figure))
         return by_length.as_table(lengths), to_json(lengths)
     if args.attention:

@@ -4,7 +4,6 @@ model: for `load` and every command, with a model card. onnx: graphs for onnxrun
 decoder of 40 lines. ctranslate2: Transformers for its engine.
 """
 
-import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,19 +17,14 @@ from seq2seq.run.requirements import check_extra
 FORMATS = ("model", "onnx", "ctranslate2")
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+def main(argv: Sequence[str]) -> None:
+    """Write the directory and print its path."""
     parser = option_parser(__doc__)
     parser.add_argument("run", metavar="RUN", help=RUN)
     parser.add_argument("out", type=expanded, metavar="OUT", help="directory to create")
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument("--license", metavar="NAME", help="for the model card, such as apache-2.0")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Write the directory and print its path."""
-    args = parse(argv)
+    args = parser.parse_args(argv)
     [named, *others] = named_runs(args.run)
     if others:
         raise UsageError(args.run, "is an ensemble", "Export its runs one by one.")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 
 from seq2seq.cli import COMMANDS
@@ -19,7 +20,7 @@ def main() -> None:
     """Run the command that the command line names."""
     name, *arguments = sys.argv[1:] or ["--help"]
     if name in COMMANDS:
-        run(name, arguments)
+        prepared(name)(arguments)
         return
     from seq2seq.cli import overview
     from seq2seq.cli.console import run_script
@@ -27,18 +28,17 @@ def main() -> None:
     run_script(overview.main, [name, *arguments])
 
 
-def run(name: str, arguments: Sequence[str]) -> None:
-    """Run a command of the table."""
+def prepared(name: str) -> Callable[[Sequence[str]], None]:
+    """Prepare this process for a command of the table; return what runs it, given its arguments."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback before there is a handler
     leave_if_too_old()
-    command = import_module(COMMANDS[name][0]).main
+    command: Callable[[Sequence[str]], None] = import_module(COMMANDS[name][0]).main
     if name == "train":  # has something to save, so it handles signals and errors itself
-        command(arguments)
-        return
+        return command
     from seq2seq.cli.console import run_script
 
     # Importing torch makes 300,000 objects that stay: by default, 700 new ones start a search for
     # garbage among them, which takes a twelfth of the start.
     gc.set_threshold(50_000)
-    run_script(command, arguments)
+    return partial(run_script, command)

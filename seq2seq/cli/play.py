@@ -9,13 +9,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
-from seq2seq.cli.console import (
-    TARGET_LANGUAGE,
-    WORDS,
-    option_parser,
-    runs_and_overrides,
-    show,
-)
+from seq2seq.cli.console import TARGET_LANGUAGE, WORDS, option_parser, runs_and_overrides, show
 from seq2seq.run.errors import PlatformError, UsageError
 from seq2seq.run.requirements import check_extra
 

@@ -8,13 +8,7 @@ search, and of the reference (forced decoding).
 import argparse
 from collections.abc import Sequence
 
-from seq2seq.cli.console import (
-    WORDS,
-    option_parser,
-    output_stream,
-    runs_and_overrides,
-    show,
-)
+from seq2seq.cli.console import WORDS, option_parser, runs_and_overrides, show, write_text
 from seq2seq.run.errors import UsageError
 from seq2seq.run.models import named_runs
 from seq2seq.run.naming import expanded
@@ -40,12 +34,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     args = parser.parse_intermixed_args(argv)
     args.runs, args.overrides = runs_and_overrides(args.words)
-    check(args)
-    return args
-
-
-def check(args: argparse.Namespace) -> None:
-    """Refuse invalid arguments."""
+    # Invalid arguments, before anything is loaded.
     if not args.runs:
         raise UsageError("report", "nothing to report on", "Give RUN.")
     if together := [text for text in args.runs if len(named_runs(text)) > 1]:
@@ -53,6 +42,7 @@ def check(args: argparse.Namespace) -> None:
     for name in ("sentences", "hypotheses"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name}", "less than one", "Give 1 or more.")
+    return args
 
 
 def main(argv: Sequence[str]) -> None:
@@ -62,6 +52,5 @@ def main(argv: Sequence[str]) -> None:
 
     path = args.output or default_path(args.runs)
     text = build(args.runs, args.overrides, args.sentences, args.hypotheses, path.parent)
-    with output_stream(path) as file:
-        file.write(text.encode())
+    write_text(path, text)
     show(f"report  {path}")

@@ -9,7 +9,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from seq2seq.cli.console import option_parser, output_stream, show
+from seq2seq.cli.console import OUTPUT, option_parser, output_stream, show, write_json
 from seq2seq.run.models import run_paths
 from seq2seq.run.naming import expanded
 
@@ -50,9 +50,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="REFERENCE",
         help="tune the weights for these reference translations",
     )
-    parser.add_argument(
-        "--output", type=expanded, help="output file, written only when complete (default: stdout)"
-    )
+    parser.add_argument("--output", type=expanded, help=OUTPUT)
     parser.add_argument(
         "--format",
         choices=("text", "jsonl"),
@@ -73,12 +71,14 @@ def main(argv: Sequence[str]) -> None:
     from seq2seq.decoding.rerank import SCORE, Scorer, add_scores, read_nbest, read_weights, tune
     from seq2seq.evaluation.scoring import bleu_metric
 
+    # Each run adds its score of every hypothesis.
     lists = read_nbest(args.nbest, args.source)
     for scorer in Scorer:
         language = args.source_language if scorer is Scorer.reverse else args.target_language
         for run in getattr(args, scorer):
             model = seq2seq.load(run, args.overrides)
             add_scores(lists, scorer, model, language if model.config.data.tags else None)
+    # Tune the weights, or choose by given ones.
     if args.tune:
         references = list(read_lines(args.tune))
         metric = bleu_metric(references=references)
@@ -89,8 +89,7 @@ def main(argv: Sequence[str]) -> None:
             for name, w in texts.items()
         }
         values = {"weights": weights, "bleu": bleu, "signature": str(metric.get_signature())}
-        with output_stream(args.weights) as file:
-            file.write(json.dumps(values, indent=2).encode())
+        write_json(args.weights, values)
         show(f"BLEU {bleu['before']:.2f} -> {bleu['after']:.2f}: {args.weights}")
         return
     weights = read_weights(args.weights, lists)

@@ -53,11 +53,10 @@ def main(argv: Sequence[str]) -> None:
         for row in rows:
             show(json.dumps(asdict(row), ensure_ascii=False))
         return
+    best = ("" if r.best is None else f"{r.metric} {r.best:.2f}" for r in rows)
     cells = [
-        [r.run, r.preset, r.state, f"{r.updates:,}", f"{r.metric} {r.best:.2f}", r.started]
-        if r.best is not None
-        else [r.run, r.preset, r.state, f"{r.updates:,}", "", r.started]
-        for r in rows
+        [r.run, r.preset, r.state, f"{r.updates:,}", score, r.started]
+        for r, score in zip(rows, best, strict=True)
     ]
     headers = ["run", "preset", "state", "updates", "best", "started"]
     show(table(cells, headers, "lllrll") if rows else f"no runs in {args.directory}")

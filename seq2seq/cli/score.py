@@ -8,7 +8,6 @@ to it are summed over its pieces, attention from it averaged.
 
 import argparse
 import collections
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +19,7 @@ from seq2seq.alignment.links import (
     pharaoh,
     read_gold,
 )
-from seq2seq.cli.console import (
-    RUN,
-    TARGET_LANGUAGE,
-    add_attention_options,
-    interrupt,
-    option_parser,
-    output_stream,
-    show,
-    table,
-    tell,
-)
+from seq2seq.cli import console
 from seq2seq.data.pair import Links
 from seq2seq.data.text import read_parallel
 from seq2seq.run.errors import UsageError
@@ -51,15 +40,13 @@ _RATES = ["error rate", "precision", "recall"]
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = option_parser(__doc__)
-    parser.add_argument("run", type=run_paths, nargs="?", metavar="RUN", help=RUN)
+    parser = console.option_parser(__doc__)
+    parser.add_argument("run", type=run_paths, nargs="?", metavar="RUN", help=console.RUN)
     parser.add_argument(
         "--source", type=expanded, required=True, help="source text, plain, .gz or .xz"
     )
     parser.add_argument("--target", type=expanded, required=True, help="its translations")
-    parser.add_argument(
-        "--output", type=expanded, help="output file, written only when complete (default: stdout)"
-    )
+    parser.add_argument("--output", type=expanded, help=console.OUTPUT)
     parser.add_argument(
         "--format",
         choices=("tsv", "jsonl", "pharaoh", "npz"),
@@ -67,8 +54,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "token and attention, as decode writes them; pharaoh: word links, source-target, such as "
         "0-0 1-2; npz: tokens and attention for NumPy",
     )
-    parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
-    add_attention_options(parser)
+    parser.add_argument("--target-language", metavar="CODE", help=console.TARGET_LANGUAGE)
+    console.add_attention_options(parser)
     parser.add_argument(
         "--gold", type=expanded, help="gold links, Pharaoh or NAACL; adds the alignment error rate"
     )
@@ -135,13 +122,11 @@ def main(argv: Sequence[str]) -> None:
     model = seq2seq.load(args.run, args.overrides)
     text, values = (both_ways if args.reverse else one_way)(args, model, pairs, gold)
     if args.json:
-        with output_stream(args.json) as file:
-            file.write(json.dumps(values, indent=2, ensure_ascii=False).encode())
+        console.write_json(args.json, values)
     if args.format:
-        tell(text)
-        return
-    with output_stream(args.output) as output:
-        output.write(f"{text}\n".encode())
+        console.tell(text)
+    else:
+        console.write_text(args.output, f"{text}\n")
 
 
 def gold_links(args: argparse.Namespace, pairs: Pairs) -> Gold:
@@ -162,9 +147,8 @@ def edit_gold(args: argparse.Namespace, pairs: Pairs, gold: Gold) -> None:
     split = LEVELS[args.level]
     assert split is not None  # `check` refuses pieces
     text = gold_page(f"{args.edit_gold.stem}.links", pairs, split, gold)
-    with output_stream(args.edit_gold) as file:
-        file.write(text.encode())
-    show(f"page  {args.edit_gold}")
+    console.write_text(args.edit_gold, text)
+    console.show(f"page  {args.edit_gold}")
 
 
 def one_way(
@@ -175,18 +159,19 @@ def one_way(
     from seq2seq.evaluation.attention import Tally
     from seq2seq.run.directory import RunDir
 
+    # Pairs pass one by one through the tally, the figures and the output.
     tally = Tally(splitter(args.level), model.shown)
     maps = args.format == "npz" or args.gold is not None
     forced = model.force(pairs, maps=maps, target_language=args.target_language)
     found = tally.along(forced, gold)
     if args.heatmaps:
-        drawn = RunDir(args.heatmaps), args.figure, args.level, model.config
-        found = draw_along(found, *drawn)
+        found = draw_along(found, RunDir(args.heatmaps), args.figure, args.level, model.config)
     if args.format is None:
         collections.deque(found, maxlen=0)
     else:
-        with output_stream(args.output) as output:
-            write(output, found, args.format, args.level, model.flags, interrupt.held)
+        with console.output_stream(args.output) as output:
+            write(output, found, args.format, args.level, model.flags, console.interrupt.held)
+    # Totals; with --aligners, a row for attention and for each aligner.
     scores = tally.scores()
     text, values = str(scores), to_json(scores)
     if args.aligners and (own := scores.alignment):
@@ -197,7 +182,7 @@ def one_way(
         ]
         note, rows, values["aligners"] = baselines(args, model, pairs, gold, tally.aligned)
         rows = [[name, *rates] for name, _, *rates in rows]
-        text = "\n".join([text, "", note, table([*own_rows, *rows], ["", *_RATES], "lr")])
+        text = "\n".join([text, "", note, console.table([*own_rows, *rows], ["", *_RATES], "lr")])
     return text, values
 
 
@@ -222,7 +207,7 @@ def both_ways(
     back_again = backward.force(swapped, target_language=direction[0])
     rows = list(combined(args, zip(there, back_again, strict=True)))
     if args.format:
-        with output_stream(args.output) as output:
+        with console.output_stream(args.output) as output:
             for row in rows:
                 output.write(f"{pharaoh(row[-1]) if row else ''}\n".encode())
 
@@ -240,7 +225,7 @@ def both_ways(
         first, more, values["aligners"] = baselines(args, forward, pairs, gold, scored)
         note, cells = [first], cells + more
     headers = ["", "links", *(_RATES if args.gold else [])]
-    return "\n".join([*note, table(cells, headers, "lr")]), values
+    return "\n".join([*note, console.table(cells, headers, "lr")]), values
 
 
 def agreement(links: Sequence[Links], gold: Gold, scored: Sequence[int]) -> LinkScores:

@@ -34,50 +34,14 @@ from seq2seq.data.prepare import (
     load_tokenizers,
     prepare,
 )
-from seq2seq.data.tags import rows_of, tagging
-from seq2seq.decoding import formats
-from seq2seq.decoding.flags import (
-    MOST,
-    SAVED,
-    Flags,
-    Measures,
-    by_flag,
-    calibrated,
-    saved_flags,
-)
+from seq2seq.data.tags import rows_of
+from seq2seq.decoding import flags, formats
 from seq2seq.decoding.pretrained import Pretrained, new_model, visible_devices
-from seq2seq.decoding.translate import for_search, translate
+from seq2seq.decoding.translate import for_search
 from seq2seq.decoding.translation import Translation
-from seq2seq.evaluation.attention import GOLD, AttentionScores, align_test_set
-from seq2seq.evaluation.by_length import (
-    LENGTH_BLEU,
-    LENGTH_PLOT,
-    LengthBleu,
-    compare_lengths,
-    plot_length_bleu,
-    score_by_length,
-    unit_of,
-)
-from seq2seq.evaluation.figures import (
-    DETAILS,
-    HARDLY_LEARNT,
-    draw_curves,
-    draw_examples,
-    draw_heatmaps,
-    drawn,
-)
+from seq2seq.evaluation import attention, by_length, figures, test_set
 from seq2seq.evaluation.projector import project
 from seq2seq.evaluation.scoring import bleu_metric
-from seq2seq.evaluation.test_set import (
-    TRANSLATIONS,
-    Results,
-    known_rows,
-    read_results,
-    saved_lines,
-    score_all,
-    score_unseen,
-    second_pass,
-)
 from seq2seq.fidelity import compare
 from seq2seq.run import crash
 from seq2seq.run.checkpoints import updates
@@ -219,6 +183,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> 
 
 def trainer_of(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> Trainer:
     """Load what training needs; changes nothing on disk."""
+    # The data.
     tokenizers = load_tokenizers(run, cfg)
     texts = None  # needed only if subwords are sampled for each update
     if isinstance(cfg.tokenizer, SentencePieceConfig) and cfg.tokenizer.sampling:
@@ -237,6 +202,7 @@ def trainer_of(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
         validation_directions=directions_of(run, cfg, "validation"),
         tokenizers=tokenizers,
     )
+    # The model: where no checkpoint will replace them, with the weights that a run begins with.
     model = new_model(cfg, tokenizers)
     if cfg.decode.precision is DecodePrecision.int8:
         for_search(model, cfg.decode)  # fail now, not at the first validation
@@ -265,38 +231,37 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
         model.limits = limits_of(run, model)
 
     # The whole test set; both files appear, complete, after the last sentence.
-    flags = []
-    with run.stream(TRANSLATIONS) as text, run.stream(DETAILS) as details:
+    flagged = []
+    with run.stream(test_set.TRANSLATIONS) as text, run.stream(figures.DETAILS) as details:
         found = model.stream(lines, target_language=languages)
         for number, translation in enumerate(_decoded(found, len(lines), stop), start=1):
-            flags.append(model.flags(translation))
+            flagged.append(model.flags(translation))
             text.write(f"{translation.text}\n".encode())
-            line = formats.line(translation, number, "jsonl", None, lambda _: flags[-1])
+            line = formats.line(translation, number, "jsonl", None, lambda _: flagged[-1])
             details.write(f"{line}\n".encode())
-    run.write_json(SAVED, to_json(Flags(model.limits, by_flag(flags))))
-    run.record(TRANSLATIONS, DETAILS, SAVED)
+    run.write_json(flags.SAVED, to_json(flags.Flags(model.limits, flags.by_flag(flagged))))
+    run.record(test_set.TRANSLATIONS, figures.DETAILS, flags.SAVED)
 
     # "No UNK": the sentences without unknown words, unless the first pass suffices.
-    rows = known_rows(model.tokenizers, lines, references)
-    if again := second_pass(rows, len(lines), cfg.decode):
+    rows = test_set.known_rows(model.tokenizers, lines, references)
+    if again := test_set.second_pass(rows, len(lines), cfg.decode):
         log.info("once more %s sentences, without unknown words", f"{len(rows):,}")
-        tags = tagging(cfg.data, model.tokenizers, [languages[i] for i in rows])
-        some, parts = (lines[i] for i in rows), (model.model, model.tokenizers)
-        known = translate(*parts, some, again, tags=tags)
+        some, own = [lines[i] for i in rows], [languages[i] for i in rows]
+        known = model.stream(some, target_language=own, rules=again)
         with run.stream(NO_UNKNOWN) as text:
             for translation in _decoded(known, len(rows), stop):
                 text.write(f"{translation.text}\n".encode())
         run.record(NO_UNKNOWN)
 
 
-def limits_of(run: RunDir, model: Pretrained) -> Measures:
+def limits_of(run: RunDir, model: Pretrained) -> flags.Measures:
     """Return the limits of flags, from the validation references, evenly spread if many."""
     sources, references = (load_text(run, "validation", side) for side in SIDES)
-    some = slice(None, None, max(1, -(-len(sources) // MOST)))
+    some = slice(None, None, max(1, -(-len(sources) // flags.MOST)))
     languages = [target for _, target in directions_of(run, model.config, "validation")[some]]
     pairs = zip(sources[some], references[some], strict=True)
     found = model.force(pairs, target_language=languages)
-    return calibrated([model.measures(t) for t in found if t.candidates])
+    return flags.calibrated([model.measures(t) for t in found if t.candidates])
 
 
 def _decoded(found: Iterable[Translation], total: int, stop: StopRequest) -> Iterator[Translation]:
@@ -312,56 +277,59 @@ def _decoded(found: Iterable[Translation], total: int, stop: StopRequest) -> Ite
 def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Score the translations and the alignment of the test set, and draw all figures."""
     with stop.interruptible():
-        results, by_length = score(cfg, run)
+        results, lengths = score(cfg, run)
     run.write_json(SCORES, to_json(results))  # first, as a figure may fail
     if results.note:
         log.info("%s", results.note)
-    if len(by_length) == 1:  # several directions are only plotted
-        run.write_json(LENGTH_BLEU, to_json(by_length[cfg.name]))
-        run.record(LENGTH_BLEU)
+    if len(lengths) == 1:  # several directions are only plotted
+        run.write_json(by_length.LENGTH_BLEU, to_json(lengths[cfg.name]))
+        run.record(by_length.LENGTH_BLEU)
     run.record(SCORES)
-    bins = {name: found.bins for name, found in by_length.items()}
-    unit = unit_of(by_length.values())
-    note = HARDLY_LEARNT if results.note else None
-    figures = chain(
-        [(LENGTH_PLOT, lambda: to_png(plot_length_bleu(bins, unit)))],
-        draw_heatmaps(cfg, run, note),
-        draw_examples(cfg, run, note),
-        draw_curves(cfg, run),
+    # Figures are drawn one by one, and written as they are finished.
+    bins = {name: found.bins for name, found in lengths.items()}
+    unit = by_length.unit_of(lengths.values())
+    note = figures.HARDLY_LEARNT if results.note else None
+    drawings = chain(
+        [(by_length.LENGTH_PLOT, lambda: to_png(by_length.plot_length_bleu(bins, unit)))],
+        figures.draw_heatmaps(cfg, run, note),
+        figures.draw_examples(cfg, run, note),
+        figures.draw_curves(cfg, run),
         project(cfg, run),
     )
-    for name, data in stop.each(drawn(figures)):
+    for name, data in stop.each(figures.drawn(drawings)):
         run.write(name, data)
 
 
-def score(cfg: Config, run: RunDir) -> tuple[Results, dict[str, LengthBleu]]:
+def score(cfg: Config, run: RunDir) -> tuple[test_set.Results, dict[str, by_length.LengthBleu]]:
     """Score the output of the decode stage, as a whole and by source length.
 
     The latter is keyed by the name of the run, or by direction if there are several.
     """
     sources, references = (list(load_text(run, "test", side)) for side in SIDES)
-    hypotheses = saved_lines(run.checked(TRANSLATIONS), len(sources))
+    hypotheses = test_set.saved_lines(run.checked(test_set.TRANSLATIONS), len(sources))
 
     def again(rows: Sequence[int], _cfg: DecodeConfig) -> list[str]:
-        return saved_lines(run.checked(NO_UNKNOWN), len(rows))
+        return test_set.saved_lines(run.checked(NO_UNKNOWN), len(rows))
 
     tokenizers, text = load_tokenizers(run, cfg), (sources, references)
     rows = rows_of(directions := directions_of(run, cfg, "test"))
-    results = score_all(cfg, tokenizers, text, hypotheses, again, align(cfg, run), directions)
-    unseen = score_unseen(cfg, run, text, hypotheses, directions)
-    by_length = {}
+    results = test_set.score_all(
+        cfg, tokenizers, text, hypotheses, again, align(cfg, run), directions
+    )
+    unseen = test_set.score_unseen(cfg, run, text, hypotheses, directions)
+    lengths = {}
     for direction, own in rows.items():
         name = cfg.name if len(rows) == 1 else "-".join(direction)
         src, hyp, ref = ([column[i] for i in own] for column in (sources, hypotheses, references))
-        by_length[name] = score_by_length(cfg, src, hyp, ref, direction)
-    return replace(results, unseen=unseen, flags=saved_flags(run)), by_length
+        lengths[name] = by_length.score_by_length(cfg, src, hyp, ref, direction)
+    return replace(results, unseen=unseen, flags=flags.saved_flags(run)), lengths
 
 
-def align(cfg: Config, run: RunDir) -> AttentionScores:
+def align(cfg: Config, run: RunDir) -> attention.AttentionScores:
     """Score the attention of the best weights against gold links, if the run has them."""
-    if not run.path(GOLD).exists():
-        return AttentionScores()
-    found = align_test_set(run, Pretrained(run, cfg))
+    if not run.path(attention.GOLD).exists():
+        return attention.AttentionScores()
+    found = attention.align_test_set(run, Pretrained(run, cfg))
     if found.alignment is None:
         log.warning(
             "no alignment score: the words of no test sentence could be found in its pieces"
@@ -371,17 +339,17 @@ def align(cfg: Config, run: RunDir) -> AttentionScores:
 
 def draw_sweep(directory: Path) -> None:
     """Plot BLEU by source length for all finished runs of a sweep, in the sweep's directory."""
-    if figure := compare_lengths(directory):
-        show(f"lengths    {RunDir(directory).write(LENGTH_PLOT, figure)}")
+    if figure := by_length.compare_lengths(directory):
+        show(f"lengths    {RunDir(directory).write(by_length.LENGTH_PLOT, figure)}")
 
 
 def summary(run: RunDir) -> str:
     """Return the text shown at the end of a run: scores, three translations, figures."""
     parts = []
     if run.path(SCORES).exists():
-        parts += [str(read_results(run.checked(SCORES))), ""]
+        parts += [str(test_set.read_results(run.checked(SCORES))), ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
-        outputs = read_lines_of(run.checked(TRANSLATIONS))
+        outputs = read_lines_of(run.checked(test_set.TRANSLATIONS))
         for row in islice(zip(*sides, outputs, strict=False), 3):
             # Escape control characters for the terminal.
             source, reference, output = (printable_line(text) for text in row)

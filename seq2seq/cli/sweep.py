@@ -22,7 +22,7 @@ _LIMITS = ("trainer.max_updates", "trainer.max_epochs", "trainer.patience")
 REDO_KEYS = (*_LIMITS, "decode", "evaluate", "attention")
 """Settings that may change in a run, and give a finished one more to do."""
 
-_stops: list[int] = []
+stops: list[int] = []
 """Exit codes of stopped jobs: launchers that share a process among jobs start no further one."""
 
 
@@ -32,25 +32,10 @@ def refuse_after_stop(directory: Path, overrides: Sequence[str]) -> None:
     Raises:
         StoppedError: names the job.
     """
-    if _stops:
+    if stops:
         what = f"not started, as the sweep was stopped: {' '.join(overrides)}"
         fix = "Start the sweep again with the same hydra.sweep.dir and on_existing=resume."
-        raise StoppedError(directory, what, fix, _stops[0])
-
-
-def forget_stops() -> None:
-    """Begin a sweep: a process may run several."""
-    _stops.clear()
-
-
-def note_stop(error: StoppedError) -> None:
-    """Let no later job start in this process."""
-    _stops.append(error.exit_code)
-
-
-def first_stop(otherwise: int) -> int:
-    """Return the exit code of the first stop in this process; without any, the given one."""
-    return _stops[0] if _stops else otherwise
+        raise StoppedError(directory, what, fix, stops[0])
 
 
 def leave_signals_to_jobs() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import datetime
+from functools import partial, update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,14 +69,8 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str]) -> None:
     """Compose the config and run its job, or the jobs of a sweep; or show the help."""
-    typed = list(sys.argv)
-
-    @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")  # type: ignore[untyped-decorator]
-    def job(raw: DictConfig) -> float | None:
-        sys.argv[:] = typed  # as a run records it, with its extensions
-        load_extensions(typed)  # a launcher may run this in another process
-        return run_job(raw)
-
+    job = update_wrapper(partial(run_job, list(sys.argv)), run_job)  # Hydra reads its module
+    composed = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")(job)
     try:
         arguments = command_line(argv)
         if "--version" in arguments:
@@ -84,14 +79,15 @@ def main(argv: Sequence[str]) -> None:
             return show(help_text([word for word in arguments if word not in asked]))
     except UserError as error:
         sys.exit(print_error(error))
+    # Hydra reads the command line and runs the jobs.
     sys.argv[1:] = arguments
-    sweep.forget_stops()
+    sweep.stops.clear()  # a process may run several sweeps
     plugins = [word for word in arguments if word.startswith(("hydra/launcher=", "hydra/sweeper="))]
     if any(word.startswith("hydra/launcher=") for word in plugins):
         sweep.leave_signals_to_jobs()
     try:
         with lazy_help_texts():
-            job()
+            composed()
     except Exception as error:
         if (code := reported(error, plugins)) is None:
             raise
@@ -103,7 +99,7 @@ def reported(error: Exception, plugins: Sequence[str]) -> int | None:
     if isinstance(error, UserError):  # of a sweep's job, which has reported it; the others have run
         if any("submitit" in word for word in plugins):  # in a log of its own
             print_error(error)
-        return sweep.first_stop(error.exit_code)
+        return sweep.stops[0] if sweep.stops else error.exit_code
     if isinstance(error, HydraException | OmegaConfBaseException) or is_about_a_group(error):
         return print_error(composing_error(error))
     if not plugins:
@@ -113,11 +109,14 @@ def reported(error: Exception, plugins: Sequence[str]) -> int | None:
     return print_error(PlatformError("sweep", what, fix))
 
 
-def run_job(raw: DictConfig) -> float | None:
+def run_job(typed: list[str], raw: DictConfig) -> float | None:
     """Run one job and return its score; in a sweep errors go on to Hydra, which starts the next.
 
-    A stop ends the sweep: the jobs left are named instead of started.
+    A stop ends the sweep: the jobs left are named instead of started. `typed` is the whole command
+    line, as a run records it.
     """
+    sys.argv[:] = typed
+    load_extensions(typed)  # a launcher may run this in another process
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         run_rank(raw)
         return None
@@ -132,7 +131,7 @@ def run_job(raw: DictConfig) -> float | None:
         from seq2seq.cli import stages  # imports torch, which takes seconds
 
         try:
-            if cfg.stages:
+            if cfg.stages:  # else all is done
                 with summarized(run, raw):
                     stages.run_stages(cfg, run, StopRequest())
         finally:
@@ -145,7 +144,7 @@ def run_job(raw: DictConfig) -> float | None:
         if not sweeping:
             sys.exit(exit_code)
         if isinstance(error, StoppedError):
-            sweep.note_stop(error)
+            sweep.stops.append(error.exit_code)
             delete_empty(job_dir)  # Hydra makes it for a job that is not started, too
         raise
 
@@ -163,6 +162,7 @@ def run_rank(raw: DictConfig) -> None:
         check_command_line(sys.argv)
         if HydraConfig.get().mode is RunMode.MULTIRUN:
             raise UsageError("--multirun", "is for one process", "Start each run by torchrun.")
+        # A restart by torchrun goes on with the run that the first start made.
         if world.leads:
             begun = world.begun()
             if begun is not None and raw.resume is None:

@@ -3,7 +3,6 @@
 This detects damage, not tampering: whoever writes a directory also writes its checksums.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from seq2seq.cli.console import RUN_OR_MODEL, option_parser, show
@@ -11,17 +10,12 @@ from seq2seq.run.errors import RunDirError
 from seq2seq.run.models import run_directory
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+def main(argv: Sequence[str]) -> None:
+    """Print a line per file; exit with 4 if one is damaged."""
     parser = option_parser(__doc__)
     parser.add_argument("run", type=run_directory, metavar="RUN", help=RUN_OR_MODEL)
     parser.add_argument("--quiet", action="store_true", help="list only damaged files")
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str]) -> None:
-    """Print a line per file; exit with 4 if one is damaged."""
-    args = parse(argv)
+    args = parser.parse_args(argv)
     from seq2seq.cli.inspection import inspect
     from seq2seq.run.directory import RunDir
 
@@ -33,6 +27,5 @@ def main(argv: Sequence[str]) -> None:
             state = f"DAMAGED  {finding.problem}" if finding.problem else "ok"
             show(f"{finding.path.relative_to(args.run)}  {state}")
     if damaged:
-        raise RunDirError(
-            args.run, f"{damaged} of {count} files are damaged", "Restore them from a copy."
-        )
+        what = f"{damaged} of {count} files are damaged"
+        raise RunDirError(args.run, what, "Restore them from a copy.")

@@ -125,6 +125,7 @@ def settings_of(raw: DictConfig, typed: Sequence[str]) -> dict[str, Any]:
     whole: Any = OmegaConf.to_container(raw, resolve=True)
     values = {str(key): value for key, value in whole.items() if key not in COMMAND_ONLY}
     asked = {text.lstrip("+").partition("=")[0] for text in typed}
+    # Of each group, drop what only options other than the chosen one have.
     for group, options in groups().items():
         given = values.get(group)
         if not isinstance(given, dict) or str(given.get("name")) not in options:
@@ -184,6 +185,7 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
     merged = OmegaConf.merge(raw, _parsed(overrides))
     values: Any = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     upgrade.move(values)
+    # Short forms of the data, also in each of several corpora.
     if isinstance(data := values.get("data"), dict):
         splits, corpora = ("train", "validation", "test"), data.get("corpora")
         corpora = corpora if isinstance(corpora, list) else []
@@ -193,6 +195,7 @@ def _typed(raw: Mapping[str, Any] | DictConfig, overrides: Sequence[str]) -> Con
             for split in splits:
                 if isinstance(each.get(split), str):
                     each[split] = [each[split]]  # `data.train=a.tsv` means the list of one
+    # The class of each group of options; then OmegaConf checks names and types.
     for group in (*groups(), *DEFAULTS, "init"):
         if not isinstance(given := values.setdefault(group, {}), dict):
             what, fix = f"{group} is {given!r}, not a group", f"Write {group}.KEY=VALUE."
@@ -281,6 +284,7 @@ def load_run_config(
         UntrustedError: it holds an alias, a tag, an interpolation, or an invalid run name.
         ConfigError: an override is wrong.
     """
+    # Read what is there, strictly: it may be a stranger's.
     saved = read_plain_yaml(path)
     if not _NAME.fullmatch(str(saved.get("name"))):
         what, restore = "holds a name that no run may have", "Restore the file from a copy."
@@ -294,6 +298,7 @@ def load_run_config(
     if config.evaluate.heatmap_font is not None:  # a file outside the run, read by a C parser
         log.info("evaluate.heatmap_font of the run is not used: give it again if you want it")
         config.evaluate.heatmap_font = saved["evaluate"]["heatmap_font"] = None
+    # Apply what is asked for, if it may change.
     if not overrides:
         return config
     if isinstance(beam := OmegaConf.select(_parsed(overrides), "decode.beam_size"), int):

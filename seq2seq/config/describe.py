@@ -46,6 +46,7 @@ translate the test set and score it, in a new directory below outputs/.
 """
 
 _FIELD = re.compile(r"    (\w+): .*?(?:  # (.*))?$")
+_ENUMERATION = re.compile(r"(\w+) = StrEnum\(.*?\)(?:  # (.*))?$")
 _NOT_MEANT = re.compile(r"@package|(python train\.py|seq2seq train) ")
 _TYPES = {int: "integer", float: "number", str: "text", bool: "true or false", list: "list"}
 _TYPES |= {dict: "mapping", Any: "any"}
@@ -180,30 +181,26 @@ def _kind(f: Field[Any]) -> str:
 def _meanings(config: type) -> dict[str, str]:
     """Return the comments of the fields of a class and of the classes it inherits from."""
     found: dict[str, str] = {}
-    for base in reversed(config.__mro__):
-        if not is_dataclass(base):
-            continue
-        above: list[str] = []
-        for line in inspect.getsource(base).splitlines():
-            if line.startswith("    # "):
-                above.append(line.strip("# "))
-                continue
-            if (match := _FIELD.match(line)) and (match[2] or above):
-                found[match[1]] = " ".join([*above, match[2] or ""]).strip()
-            above = []
+    for base in filter(is_dataclass, reversed(config.__mro__)):
+        found |= _comments(inspect.getsource(base), _FIELD)
     return found
 
 
 @cache
 def _names(module: str) -> dict[str, str]:
     """Return the comments of the enumerations of a module."""
+    return _comments(inspect.getsource(sys.modules[module]), _ENUMERATION)
+
+
+def _comments(source: str, definition: re.Pattern[str]) -> dict[str, str]:
+    """Return the comment of each definition: the lines above it, then the end of its own."""
     found: dict[str, str] = {}
     above: list[str] = []
-    for line in inspect.getsource(sys.modules[module]).splitlines():
-        if match := re.match(r"(\w+) = StrEnum\(.*?\)(?:  # (.*))?$", line):
+    for line in source.splitlines():
+        if match := definition.match(line):
             found[match[1]] = " ".join([*above, match[2] or ""]).strip()
-        above = [*above, line.strip("# ")] if line.startswith("# ") else []
-    return found
+        above = [*above, line.strip("# ")] if line.lstrip().startswith("# ") else []
+    return {name: text for name, text in found.items() if text}
 
 
 def _top_comment(path: Path) -> str:
@@ -223,11 +220,8 @@ def _titled(title: str, text: str) -> str:
 
 def _inline(value: object) -> str:
     plain = list(value) if isinstance(value, tuple) else value
-    return (
-        str(yaml.safe_dump(plain, default_flow_style=True, width=10**6))
-        .removesuffix("\n...\n")
-        .strip()
-    )
+    text: str = yaml.safe_dump(plain, default_flow_style=True, width=10**6)
+    return text.removesuffix("\n...\n").strip()
 
 
 def _option(arguments: Sequence[str], *names: str) -> str | None:

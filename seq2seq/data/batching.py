@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +89,7 @@ class TokenizedPairs:
         return collate([(self.src[row], self.tgt[row]) for row in rows], pad)
 
 
-class Plan(Sequence[list[int]]):
+class Plan:
     """The batches of an epoch: lists of row numbers, made from one array as they are asked for.
 
     Args:
@@ -104,20 +103,13 @@ class Plan(Sequence[list[int]]):
     def __len__(self) -> int:
         return len(self._ends)
 
-    @overload
-    def __getitem__(self, index: int) -> list[int]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[list[int]]: ...
-
-    def __getitem__(self, index: int | slice) -> list[int] | list[list[int]]:
-        """Return a batch, or some."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
+    def __getitem__(self, number: int) -> list[int]:
         start = self._ends[number - 1] if number else 0
         rows: list[int] = self._rows[start : self._ends[number]].tolist()
         return rows
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return map(self.__getitem__, range(len(self)))
 
 
 def spread(rows: Sequence[int], limit: int) -> list[int]:
@@ -127,12 +119,7 @@ def spread(rows: Sequence[int], limit: int) -> list[int]:
 
 
 def plan_epoch(
-    longest: Lengths,
-    cfg: TrainerConfig,
-    *,
-    seed: int,
-    epoch: int,
-    mixture: Mixture | None = None,
+    longest: Lengths, cfg: TrainerConfig, *, seed: int, epoch: int, mixture: Mixture | None = None
 ) -> Plan:
     """Plan the batches of an epoch; a pure function of its arguments.
 

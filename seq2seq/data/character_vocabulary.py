@@ -5,7 +5,7 @@ one, too. So text is written exactly as it was read.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 
 import regex
@@ -19,6 +19,9 @@ from seq2seq.data.tokenizer import (
     PAD,
     SPACE,
     UNK,
+    Draws,
+    Names,
+    Texts,
     Token,
     composed,
     parted_at,
@@ -59,9 +62,7 @@ class UnitTokenizer:
         """Turn texts into ids, without the end symbol; a blank text gives no ids."""
         return [[self._ids.get(unit, UNK) for unit, _ in self._cut(text)] for text in texts]
 
-    def sample(
-        self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
-    ) -> list[list[int]]:
+    def sample(self, texts: Sequence[str], rate: float, draws: Draws) -> list[list[int]]:
         """Return the same as `encode`: there is only one way to split a text."""
         return self.encode(texts)
 
@@ -122,13 +123,7 @@ class Characters:
     def __init__(self, cfg: CharactersConfig) -> None:
         self.cfg = cfg
 
-    def learn(
-        self,
-        texts: Sequence[Sequence[str]],
-        languages: Sequence[str],
-        names: Sequence[str],
-        workers: int = 1,
-    ) -> list[bytes]:
+    def learn(self, texts: Texts, languages: Names, names: Names, workers: int = 1) -> list[bytes]:
         """Take the units of each text, or of all texts, one per line.
 
         Raises:

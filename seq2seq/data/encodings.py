@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import regex
 
-from seq2seq.data.languages import unspaced_script
+from seq2seq.data.languages import short_code, unspaced_script
 
 # First bytes of a file, its format, and the fix.
 _FORMS = (
@@ -40,41 +40,32 @@ _LATIN, _MARKED = r"\p{Latin}", r"[\p{Latin}\p{M}]"
 _RUSSIAN = r"[\u0430-\u044f\u0451\u0454\u0456\u0457\u0491\u045e]"
 _GROUPS: dict[str, tuple[str, str, str]] = {
     "western": (
-        "af afr br bre ca cat da dan de deu en eng es spa eu eus fi fin fo fao fr fra ga gle gd "
-        "gla gl glg id ind is isl it ita lb ltz ms msa nb nob nl nld nn nno no nor oc oci pt por "
-        "rm roh sq sqi sv swe sw swa tl tgl wa wln xh xho zu zul",
+        "af br ca da de en es eu fi fo fr ga gd gl id is it lb ms nl no oc pt rm sq sv sw tl wa "
+        "xh zu",
         "cp1252=Latin-1",
         _LATIN,
     ),
-    "han": ("zh zho", "gb18030=GB18030 big5hkscs=Big5", r"\p{Han}"),
-    "kana": ("ja jpn", "cp932=Shift-JIS euc_jp=EUC-JP", r"[\p{Hiragana}\u30a0-\u30ff]"),
-    "hangul": ("ko kor", "cp949=EUC-KR", r"\p{Hangul}"),
+    "han": ("zh", "gb18030=GB18030 big5hkscs=Big5", r"\p{Han}"),
+    "kana": ("ja", "cp932=Shift-JIS euc_jp=EUC-JP", r"[\p{Hiragana}\u30a0-\u30ff]"),
+    "hangul": ("ko", "cp949=EUC-KR", r"\p{Hangul}"),
     "cyrillic": (
-        "ru rus uk ukr be bel bg bul kk kaz ky kir tg tgk mn mon tt tat ba bak",
+        "ru uk be bg kk ky tg mn tt ba",
         "cp1251=Windows-1251 koi8_r=KOI8-R koi8_u=KOI8-U iso8859_5=ISO-8859-5 cp866=CP866",
         _RUSSIAN,
     ),
-    "serbian": (
-        "sr srp mk mkd",
-        "cp1251=Windows-1251 iso8859_5=ISO-8859-5",
-        r"[\p{Cyrillic}--\p{Lu}]",
-    ),
-    "greek": ("el ell", "iso8859_7=ISO-8859-7 cp1253=Windows-1253", r"[\p{Greek}--\p{Lu}]"),
-    "hebrew": ("he heb yi yid", "cp1255=Windows-1255 iso8859_8=ISO-8859-8", r"\p{Hebrew}"),
-    "arabic": (
-        "ar ara fa fas ur urd ps pus ug uig",
-        "cp1256=Windows-1256 iso8859_6=ISO-8859-6",
-        r"\p{Arabic}",
-    ),
-    "thai": ("th tha", "cp874=TIS-620", r"\p{Thai}"),
+    "serbian": ("sr mk", "cp1251=Windows-1251 iso8859_5=ISO-8859-5", r"[\p{Cyrillic}--\p{Lu}]"),
+    "greek": ("el", "iso8859_7=ISO-8859-7 cp1253=Windows-1253", r"[\p{Greek}--\p{Lu}]"),
+    "hebrew": ("he yi", "cp1255=Windows-1255 iso8859_8=ISO-8859-8", r"\p{Hebrew}"),
+    "arabic": ("ar fa ur ps ug", "cp1256=Windows-1256 iso8859_6=ISO-8859-6", r"\p{Arabic}"),
+    "thai": ("th", "cp874=TIS-620", r"\p{Thai}"),
     "central": (
-        "pl pol cs ces sk slk sl slv hr hrv bs bos hu hun ro ron hsb dsb",
+        "pl cs sk sl hr bs hu ro hsb dsb",
         "iso8859_2=ISO-8859-2 cp1250=Windows-1250",
         _LATIN,
     ),
-    "turkish": ("tr tur az aze", "cp1254=Windows-1254", _LATIN),
-    "baltic": ("lt lit lv lav et est", "cp1257=Windows-1257", _LATIN),
-    "vietnamese": ("vi vie", "cp1258=Windows-1258", _MARKED),
+    "turkish": ("tr az", "cp1254=Windows-1254", _LATIN),
+    "baltic": ("lt lv et", "cp1257=Windows-1257", _LATIN),
+    "vietnamese": ("vi", "cp1258=Windows-1258", _MARKED),
 }
 _GROUP_OF = {code: name for name, (codes, _, _) in _GROUPS.items() for code in codes.split()}
 _OF_SCRIPT = {"Han": "han", "Hiragana": "kana"}
@@ -117,8 +108,8 @@ def likeliest(raw: bytes, languages: Sequence[str]) -> list[str]:
 
 
 def _group_of(language: str) -> str | None:
-    code = language.replace("_", "-").partition("-")[0].lower()
-    return _OF_SCRIPT.get(unspaced_script(language) or "") or _GROUP_OF.get(code)
+    script = unspaced_script(language) or ""
+    return _OF_SCRIPT.get(script) or _GROUP_OF.get(short_code(language))
 
 
 def _expected_share(text: str, codec: str, letters: str) -> float:

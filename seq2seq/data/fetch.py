@@ -82,18 +82,17 @@ def fetch(name: str, directory: Path, mirror: str | None = None) -> Corpus:
 
 def _download(url: str, size: int, sha256: str) -> bytes:
     """Return the content of a file, decompressed and checked."""
+    fix = "Try again, or give another --mirror."
     try:
         with urlopen(url, timeout=TIMEOUT_SECONDS) as response:
             stream = gzip.GzipFile(fileobj=response) if url.endswith(".gz") else response
             data: bytes = stream.read(size + 1)  # no more, whatever the host sends
     except HTTPError as error:
         error.close()
-        what = f"cannot be downloaded (status {error.code})"
-        raise PlatformError(url, what, "Try again, or give another --mirror.") from None
+        raise PlatformError(url, f"cannot be downloaded (status {error.code})", fix) from None
     except (OSError, HTTPException, EOFError, zlib.error, ValueError) as error:
         what = f"cannot be downloaded ({error or type(error).__name__})"
-        raise PlatformError(url, what, "Try again, or give another --mirror.") from None
+        raise PlatformError(url, what, fix) from None
     if (len(data), hashlib.sha256(data).hexdigest()) != (size, sha256):
-        what = "is not the expected file: its checksum differs"
-        raise PlatformError(url, what, "Try again, or give another --mirror.")
+        raise PlatformError(url, "is not the expected file: its checksum differs", fix)
     return data

@@ -11,50 +11,48 @@ import regex
 
 Unit = Literal["words", "characters"]
 
-# Scripts (ISO 15924) without spaces between words: their Unicode names, and the languages (ISO
+# Scripts without spaces between words: Unicode's name, codes (ISO 15924), and the languages (ISO
 # 639) written in them. For Min Nan, Hakka and Min Dong the text decides: they are also written in
 # Latin letters.
 _SCRIPTS = {
-    "hani": ("Han", "zh zho chi cmn yue wuu gan hsn lzh cjy mnp"),
-    "hans": ("Han", ""),
-    "hant": ("Han", ""),
-    "bopo": ("Bopomofo", ""),
-    "jpan": ("Hiragana", "ja jpn jp ryu"),
-    "hira": ("Hiragana", ""),
-    "hrkt": ("Hiragana", ""),
-    "kana": ("Katakana", ""),
-    "thai": ("Thai", "th tha nod tts sou"),
-    "laoo": ("Lao", "lo lao"),
-    "khmr": ("Khmer", "km khm kxm"),
-    "mymr": ("Myanmar", "my mya bur rki shn mnw kht"),
-    "tibt": ("Tibetan", "bo bod tib dz dzo lbj adx khg"),
-    "yiii": ("Yi", "ii iii"),
-    "tang": ("Tangut", "txg"),
-    "nshu": ("Nushu", ""),
-    "lana": ("Tai_Tham", ""),
-    "talu": ("New_Tai_Lue", "khb"),
-    "tale": ("Tai_Le", "tdd"),
-    "java": ("Javanese", ""),
-    "bali": ("Balinese", ""),
+    "Han": ("hani hans hant", "zh zho chi cmn yue wuu gan hsn lzh cjy mnp"),
+    "Bopomofo": ("bopo", ""),
+    "Hiragana": ("jpan hira hrkt", "ja jpn jp ryu"),
+    "Katakana": ("kana", ""),
+    "Thai": ("thai", "th tha nod tts sou"),
+    "Lao": ("laoo", "lo lao"),
+    "Khmer": ("khmr", "km khm kxm"),
+    "Myanmar": ("mymr", "my mya bur rki shn mnw kht"),
+    "Tibetan": ("tibt", "bo bod tib dz dzo lbj adx khg"),
+    "Yi": ("yiii", "ii iii"),
+    "Tangut": ("tang", "txg"),
+    "Nushu": ("nshu", ""),
+    "Tai_Tham": ("lana", ""),
+    "New_Tai_Lue": ("talu", "khb"),
+    "Tai_Le": ("tale", "tdd"),
+    "Javanese": ("java", ""),
+    "Balinese": ("bali", ""),
 }
-_SCRIPT_OF = {code: _SCRIPTS[s][0] for s in _SCRIPTS for code in _SCRIPTS[s][1].split()}
+_SCRIPT_CODES, _SCRIPT_OF = (
+    {code: name for name, codes in _SCRIPTS.items() for code in codes[i].split()} for i in range(2)
+)
 
 # Two-letter codes, each followed by other codes of the same language.
 _CODES = """
-af afr, am amh, ar ara, az aze, be bel, bg bul, bn ben, bs bos, ca cat, cs ces cze, cy cym wel,
-da dan, de deu ger, el ell gre, en eng, es spa, et est, eu eus baq, fa fas per pes, fi fin,
-fr fra fre, ga gle, gd gla, gl glg, gu guj, ha hau, he heb iw, hi hin, hr hrv, hu hun, hy hye arm,
-id ind in, ig ibo, is isl ice, it ita, ja jpn, ka kat geo, kk kaz, km khm, ko kor, lo lao, lt lit,
-lv lav, mk mkd mac, ml mal, mn mon, mr mar, ms msa may, mt mlt, my mya bur, ne nep, nl nld dut,
-no nor nb nob nn nno, om orm, pa pan, pl pol, ps pus, pt por, ro ron rum, ru rus, rw kin, si sin,
-sk slk slo, sl slv, sn sna, so som, sq sqi alb, sr srp, sv swe, sw swa swh, ta tam, te tel, th tha,
-ti tir, tl tgl, tr tur, uk ukr, ur urd, uz uzb, vi vie, wo wol, xh xho, yo yor, zh zho chi cmn,
-zu zul
+af afr, am amh, ar ara, az aze, ba bak, be bel, bg bul, bn ben, br bre, bs bos, ca cat, cs ces cze,
+cy cym wel, da dan, de deu ger, el ell gre, en eng, es spa, et est, eu eus baq, fa fas per pes,
+fi fin, fo fao, fr fra fre, ga gle, gd gla, gl glg, gu guj, ha hau, he heb iw, hi hin, hr hrv,
+hu hun, hy hye arm, id ind in, ig ibo, is isl ice, it ita, ja jpn, ka kat geo, kk kaz, km khm,
+ko kor, ky kir, lb ltz, lo lao, lt lit, lv lav, mk mkd mac, ml mal, mn mon, mr mar, ms msa may,
+mt mlt, my mya bur, ne nep, nl nld dut, no nor nb nob nn nno, oc oci, om orm, pa pan, pl pol,
+ps pus, pt por, rm roh, ro ron rum, ru rus, rw kin, si sin, sk slk slo, sl slv, sn sna, so som,
+sq sqi alb, sr srp, sv swe, sw swa swh, ta tam, te tel, tg tgk, th tha, ti tir, tl tgl, tr tur,
+tt tat, ug uig, uk ukr, ur urd, uz uzb, vi vie, wa wln, wo wol, xh xho, yi yid, yo yor,
+zh zho chi cmn, zu zul
 """
-SHORT_CODES = {code: short for short, *codes in map(str.split, _CODES.split(",")) for code in codes}
-"""Maps three-letter and older codes to the two-letter code of the language."""
+_SHORT_CODES = {c: short for short, *codes in map(str.split, _CODES.split(",")) for c in codes}
 
-UNSPACED = "".join(rf"\p{{{name}}}" for name in sorted({name for name, _ in _SCRIPTS.values()}))
+UNSPACED = "".join(rf"\p{{{name}}}" for name in sorted(_SCRIPTS))
 """Characters of these scripts, for use inside a set in a regular expression."""
 
 _CHARACTER = regex.compile(f"[{UNSPACED}]")
@@ -72,7 +70,7 @@ def unspaced_script(language: str, sample: str = "") -> str | None:
     """
     code, *rest = _parts(language)
     if named := next((part for part in rest if len(part) == 4 and part.isalpha()), None):
-        return _SCRIPTS[named][0] if named in _SCRIPTS else None
+        return _SCRIPT_CODES.get(named)
     if code in _SCRIPT_OF:
         return _SCRIPT_OF[code]
     characters = "".join(_CHARACTER.findall(sample))
@@ -80,23 +78,23 @@ def unspaced_script(language: str, sample: str = "") -> str | None:
         return None
     if 20 * len(_KANA.findall(characters)) > len(characters):
         return "Hiragana"  # Han characters without kana are Chinese
-    names = {name for name, _ in _SCRIPTS.values()}
-    return max(sorted(names), key=lambda name: len(regex.findall(rf"\p{{{name}}}", characters)))
+    return max(sorted(_SCRIPTS), key=lambda name: len(regex.findall(rf"\p{{{name}}}", characters)))
 
 
-def is_spaced(language: str) -> bool:
-    """Return whether spaces separate words; True for unknown languages."""
-    return unspaced_script(language) is None
+def short_code(code: str) -> str:
+    """Return the language of a code, with two letters if there is such a code: `pt` of `por-BR`."""
+    language = _parts(code)[0]
+    return _SHORT_CODES.get(language, language)
 
 
-def language_is_spaced(language: str, sample: str) -> bool:
-    """Return whether spaces separate words, given some of the text; see `unspaced_script`."""
+def is_spaced(language: str, sample: str = "") -> bool:
+    """Return whether spaces separate words; without a sample, True for unknown languages."""
     return unspaced_script(language, sample) is None
 
 
 def length_unit(language: str, sample: str = "") -> Unit:
     """Return the unit of lengths: `words`, or `characters` if spaces do not separate words."""
-    return "words" if language_is_spaced(language, sample) else "characters"
+    return "words" if is_spaced(language, sample) else "characters"
 
 
 def bleu_tokenizers(language: str, sample: str = "") -> tuple[str, ...]:
@@ -107,7 +105,7 @@ def bleu_tokenizers(language: str, sample: str = "") -> tuple[str, ...]:
     """
     match unspaced_script(language, sample):
         case None:
-            return ("ko-mecab", "char") if _parts(language)[0] in ("ko", "kor") else ("13a",)
+            return ("ko-mecab", "char") if short_code(language) == "ko" else ("13a",)
         case "Han" | "Bopomofo":
             return ("zh",)
         case "Hiragana" | "Katakana":

@@ -13,7 +13,7 @@ from typing import Any
 
 import regex
 
-from seq2seq.data.languages import Unit, is_spaced, language_is_spaced, length_unit
+from seq2seq.data.languages import Unit, is_spaced, length_unit
 
 CHARACTERS_PER_WORD = 2.5
 """Characters of a script without spaces per word of an English translation.
@@ -77,7 +77,7 @@ class Length:
             return True
         if not self._spaced or _UNSPACED_BLOCKS.search(text) is None:
             return self._spaced
-        return language_is_spaced(self.language, text)
+        return is_spaced(self.language, text)
 
     @cached_property
     def _spaced(self) -> bool:

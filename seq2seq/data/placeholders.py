@@ -7,12 +7,12 @@ texts again (`decoding/carried.py`). Tokens that are shown hold the texts, not t
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from seq2seq.config.schema import Config
 from seq2seq.config.schema.placeholders import numbered, patterns_of
 from seq2seq.data.pair import Pair
-from seq2seq.data.tokenizer import SPACE, Token, Tokenizer, symbol_ids
+from seq2seq.data.tokenizer import SPACE, Draws, Token, Tokenizer, symbol_ids
 from seq2seq.data.words import Span
 
 Symbols = Mapping[Span, str]
@@ -122,9 +122,7 @@ class CarryingTokenizer:
         """Turn texts into ids, without the end symbol."""
         return [[token.id for token in row] for row in self.tokens(texts)]
 
-    def sample(
-        self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
-    ) -> list[list[int]]:
+    def sample(self, texts: Sequence[str], rate: float, draws: Draws) -> list[list[int]]:
         """Segment each text at random; training text already has its symbols."""
         return self._source.sample(texts, rate, draws)
 

@@ -28,11 +28,9 @@ from seq2seq.config.schema import (
     TargetOrder,
     all_symbols,
 )
-from seq2seq.data import (  # noqa: F401 - they register
-    character_vocabulary,
-    subword_vocabulary,
-    word_vocabulary,
-)
+
+# They register.
+from seq2seq.data import character_vocabulary, subword_vocabulary, word_vocabulary  # noqa: F401
 from seq2seq.data.batching import TokenizedPairs
 from seq2seq.data.filters import FilterSummary, HeldOut, keep
 from seq2seq.data.lengths import Length
@@ -45,14 +43,7 @@ from seq2seq.data.shared import copy_files, locked, shared_directory
 from seq2seq.data.store import IdStore, Lengths, TextStore
 from seq2seq.data.tags import tag_ids
 from seq2seq.data.text import strict
-from seq2seq.data.tokenizer import (
-    EOS,
-    UNK,
-    RightToLeft,
-    Tokenizer,
-    VocabularyKind,
-    composed,
-)
+from seq2seq.data.tokenizer import EOS, UNK, RightToLeft, Tokenizer, VocabularyKind, composed
 from seq2seq.data.words import Splitter, word_spans
 from seq2seq.run import workers
 from seq2seq.run.checksums import (
@@ -142,9 +133,10 @@ def _make(run: RunDir, cfg: Config) -> None:
     for split in SPLITS:
         texts = _to_learn(run, cfg, split)
         if split != "test":
-            before = [([tags[d]] if tags else [], n) for _, d, n in report[split]["blocks"]]
+            blocks = ((target, size) for _, target, size in report[split]["blocks"])
+            before = ([tags[d]] if tags else [] for d, size in blocks for _ in range(size))
             _write_ids(run, f"{split}.{SIDES[0]}", texts[0], tokenizers[0], processes, before)
-            _write_ids(run, f"{split}.{SIDES[1]}", texts[1], tokenizers[1], processes)
+            _write_ids(run, f"{split}.{SIDES[1]}", texts[1], tokenizers[1], processes, repeat([]))
         report[split]["unwritable"] = _unwritable(split, texts[1], tokenizers[1], processes)
     report["vocabularies"] = [len(tokenizer) for tokenizer in tokenizers]
     written = sorted(p for name in ("corpus", "tokens") for p in run.path(name).iterdir())
@@ -335,9 +327,9 @@ def _write_ids(
     text: Sequence[str],
     tokenizer: Tokenizer,
     processes: int,
-    before: Sequence[tuple[list[int], int]] = (),
+    before: Iterator[list[int]],
 ) -> None:
-    """Write the ids of a side; `before` lists (ids, n): ids to put before each of n lines."""
+    """Write the ids of a side; `before` yields the ids to put before each line."""
 
     def encoded(chunk: tuple[Sequence[str], Sequence[list[int]]]) -> tuple[bytes, Lengths]:
         texts, beginnings = chunk
@@ -347,15 +339,12 @@ def _write_ids(
         return ids, np.cumsum([len(row) for row in rows], dtype=np.int64)
 
     end = 0
-    beginnings = chain.from_iterable(
-        repeat(ids, count) for ids, count in before or [([], len(text))]
-    )
     with (
         run.stream(f"tokens/{name}.ids") as ids_file,
         run.stream(f"tokens/{name}.ends") as ends_file,
         tqdm(total=len(text), unit=" lines", desc=name, disable=None) as bar,
     ):
-        chunks = ((lines, [*islice(beginnings, len(lines))]) for lines in _chunks(text))
+        chunks = ((lines, [*islice(before, len(lines))]) for lines in _chunks(text))
         for ids, ends in workers.mapped(encoded, chunks, processes):
             ids_file.write(ids)
             ends_file.write((end + ends).tobytes())

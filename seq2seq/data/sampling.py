@@ -13,11 +13,12 @@ import heapq
 import math
 import re
 from bisect import bisect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 
 import sentencepiece
 
-from seq2seq.data.tokenizer import parted_at
+from seq2seq.data.tokenizer import Draw, Draws, parted_at
 
 # No piece crosses a space, so words are segmented one by one; the space is a word's first letter.
 _WORDS = re.compile("^[^\u2581]+|\u2581[^\u2581]*")
@@ -26,8 +27,6 @@ _KNOWN = 1 << 17
 # How far an unknown letter lies below the rarest piece, as in SentencePiece, nats.
 _UNKNOWN_PENALTY = 10.0
 
-# Returns the next random number of a text, in [0, 1).
-Draw = Callable[[], float]
 # For each end position in a word: cumulative weights, and for each the start and id of a piece.
 Lattice = list[tuple[list[float], list[tuple[int, int]]]]
 
@@ -53,7 +52,7 @@ class Sampler:
         unigram = model.trainer_spec.model_type == proto.TrainerSpec.UNIGRAM
         self._cutter = (UnigramCutter if unigram else BpeCutter)(pieces, self._unknown, rate)
 
-    def sample(self, texts: Sequence[str], draws: Sequence[Draw]) -> list[list[int]]:
+    def sample(self, texts: Sequence[str], draws: Draws) -> list[list[int]]:
         """Return the ids of each text, from its own draws.
 
         A run of unknown letters is one unknown symbol.
@@ -87,7 +86,7 @@ class BpeCutter:
 
     def __init__(self, pieces: dict[str, tuple[int, float]], unknown: int, rate: float) -> None:
         self._pieces, self._unknown, self._rate = pieces, unknown, rate
-        self._whole: dict[str, tuple[list[int], int]] = {}
+        self._whole = lru_cache(_KNOWN)(partial(self._merge, draw=None))
         self._draw: Draw | None = None
         self._until_next = 0
 
@@ -95,12 +94,7 @@ class BpeCutter:
         """Return the ids of a word."""
         if draw is not self._draw:
             self._draw, self._until_next = draw, self._gap(draw)
-        whole = self._whole.get(word)
-        if whole is None:
-            whole = self._merge(word, None)
-            if len(self._whole) < _KNOWN:
-                self._whole[word] = whole
-        ids, merges = whole
+        ids, merges = self._whole(word)
         if self._until_next >= merges:
             self._until_next -= merges
             return ids
@@ -171,15 +165,11 @@ class UnigramCutter:
         self._longest = max(map(len, pieces), default=1)
         lowest = min((score for _, score in pieces.values()), default=0.0)
         self._unknown_score = lowest - _UNKNOWN_PENALTY
-        self._lattices: dict[str, Lattice] = {}
+        self._known_lattice = lru_cache(_KNOWN)(self._lattice)
 
     def cut(self, word: str, draw: Draw) -> Sequence[int]:
         """Return the ids of a word."""
-        lattice = self._lattices.get(word)
-        if lattice is None:
-            lattice = self._lattice(word)
-            if len(self._lattices) < _KNOWN:
-                self._lattices[word] = lattice
+        lattice = self._known_lattice(word)
         ids: list[int] = []
         end = len(word)
         while end:

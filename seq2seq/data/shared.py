@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 
 from seq2seq.config.schema import Config
 from seq2seq.data.readers import Place
@@ -42,25 +41,20 @@ def shared_directory(cfg: Config) -> RunDir | None:
     data = {key: x for key, x in to_json(cfg.data).items() if key not in IGNORED}
     known = {
         "settings": [data, to_json(cfg.tokenizer)],
-        "files": [*_files(cfg)],
+        "files": [*_checksums(cfg)],
         "versions": [FORMAT, *map(version, PACKAGES)],
     }
     digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
     return RunDir(expanded(cfg.data.prepared) / digest[:16])
 
 
-def _files(cfg: Config) -> Iterator[str]:
+def _checksums(cfg: Config) -> Iterator[str]:
     """Yield the checksums of all files that are named; other names are settings."""
-    for part in cfg.data.parts:
-        for split in ("train", "validation", "test"):
-            place = Place(part, split)
-            yield from _checksums(map(place.path, place.names))
-    links = [] if cfg.data.links is None else [Place(cfg.data, "train").path(cfg.data.links)]
-    yield from _checksums(links)
-
-
-def _checksums(paths: Iterable[Path]) -> Iterator[str]:
-    for path in paths:
+    splits = ("train", "validation", "test")
+    places = [Place(part, split) for part in cfg.data.parts for split in splits]
+    named = [place.path(name) for place in places for name in place.names]
+    links = [] if cfg.data.links is None else [places[0].path(cfg.data.links)]
+    for path in named + links:
         if path.is_file():
             with open_regular(path) as file:
                 yield hashlib.file_digest(file, "sha256").hexdigest()

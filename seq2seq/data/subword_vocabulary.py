@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
@@ -18,6 +18,9 @@ from seq2seq.data.tokenizer import (
     PAD,
     SPACE,
     UNK,
+    Draws,
+    Names,
+    Texts,
     Token,
     composed,
     first_difference,
@@ -84,9 +87,7 @@ class SentencePieceTokenizer:
         ids: list[list[int]] = self._processor.encode(self._prepared(texts))
         return ids
 
-    def sample(
-        self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
-    ) -> list[list[int]]:
+    def sample(self, texts: Sequence[str], rate: float, draws: Draws) -> list[list[int]]:
         """Segment each text at random: BPE-dropout, or sampling from the unigram lattice."""
         if self._sampler is None or self._sampler.rate != rate:
             self._sampler = Sampler(self._processor, rate)
@@ -149,13 +150,7 @@ class Subwords:
     def __init__(self, cfg: SentencePieceConfig) -> None:
         self.cfg = cfg
 
-    def learn(
-        self,
-        texts: Sequence[Sequence[str]],
-        languages: Sequence[str],
-        names: Sequence[str],
-        workers: int = 1,
-    ) -> list[bytes]:
+    def learn(self, texts: Texts, languages: Names, names: Names, workers: int = 1) -> list[bytes]:
         """Learn a model from each text, or one from all of them.
 
         Raises:
@@ -219,11 +214,9 @@ class VocabularyTooLargeError(DataError):
 
     def __init__(self, asked: int, largest: int, text: str = "this corpus") -> None:
         self.asked, self.largest = asked, largest
-        super().__init__(
-            "config",
-            f"tokenizer.vocab_size={asked} is too large for {text}; at most {largest}",
-            f"Set tokenizer.vocab_size={largest} or less, or null for as many as the text gives.",
-        )
+        what = f"tokenizer.vocab_size={asked} is too large for {text}; at most {largest}"
+        fix = f"Set tokenizer.vocab_size={largest} or less, or null for as many as the text gives."
+        super().__init__("config", what, fix)
         self.args = (asked, largest, text)  # from which pickle and copy rebuild it
 
 
@@ -232,11 +225,9 @@ class AlphabetTooLargeError(ConfigError):
 
     def __init__(self, asked: int, smallest: int) -> None:
         self.smallest = smallest
-        super().__init__(
-            "config",
-            f"tokenizer.vocab_size={asked} is smaller than the alphabet of the corpus",
-            f"Use {smallest} or more, or lower tokenizer.character_coverage.",
-        )
+        what = f"tokenizer.vocab_size={asked} is smaller than the alphabet of the corpus"
+        fix = f"Use {smallest} or more, or lower tokenizer.character_coverage."
+        super().__init__("config", what, fix)
         self.args = (asked, smallest)
 
 
@@ -282,6 +273,7 @@ def train_sentencepiece(
         return model.getvalue()
     except RuntimeError as error:
         problem = _explained(str(error), rule, size)
+    # A size that we chose is raised to that of the alphabet.
     if cfg.vocab_size is None and isinstance(problem, AlphabetTooLargeError):
         return train_sentencepiece(lines, cfg, rule, problem.smallest)
     raise problem
@@ -306,9 +298,8 @@ def _explained(message: str, rule: str, size: int) -> ConfigError | DataError:
         return AlphabetTooLargeError(size, int(found.group(2)))
     if "charsmap" in message:
         what = f"tokenizer.normalization={rule!r} is unknown"
-        return ConfigError(
-            "config", what, "Use nfc, nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf or identity."
-        )
+        fix = "Use nfc, nmt_nfkc, nfkc, nmt_nfkc_cf, nfkc_cf or identity."
+        return ConfigError("config", what, fix)
     empty = "all_chars_count" in message or "sentences_.empty" in message
     reason = f"{rule!r} leaves no letter of the text" if empty else message
     fix = "Give more text, or set tokenizer.normalization=identity."

@@ -95,17 +95,16 @@ def scan_stream(
 ) -> Iterator[str | DataError]:
     """Read an open stream like `scan_lines`; `name` is for errors."""
     lines = iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b"")
+    # The first lines tell a file that is not text, or whose line ends are not ours.
     first = next(lines, b"")
     second = next(lines, b"") if b"\r" in first.rstrip(b"\r\n") else None
     if form := form_of(first):
         raise DataError(name, f"is {form[0]}, not text", form[1])
     if second == b"" and b"\0" not in first:
         count = first.count(13)
-        raise DataError(
-            name,
-            f"its lines end in CR alone ({count} of them, no line feed)",
-            r"Convert it: tr '\r' '\n' < OLD > NEW.",
-        )
+        what = f"its lines end in CR alone ({count} of them, no line feed)"
+        raise DataError(name, what, r"Convert it: tr '\r' '\n' < OLD > NEW.")
+    # Each line is text, or the error that it is not.
     for raw in chain(filter(None, (first, second)), lines):
         summary.lines += 1
         if len(raw) > MAX_LINE_BYTES:
@@ -238,6 +237,7 @@ def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
     """Decode a line without its line end, and count what was dropped from it."""
     where, first = f"{name}:{summary.lines}", summary.lines == 1
     wide_mark = first and any(raw.startswith(mark) for mark in _WIDE_MARKS)
+    # Bytes that are not UTF-8, or that only look like it.
     if b"\0" in raw and not wide_mark:
         wide = "UTF-16LE" if raw.index(0) % 2 else "UTF-16BE"
         fix = f"Remove it; if the file is UTF-16, convert it: iconv -f {wide} -t UTF-8."
@@ -250,6 +250,7 @@ def _decode(raw: bytes, name: Path | str, summary: FileSummary) -> str:
     if _ISO_2022 in raw:
         convert = "Convert it: iconv -f ISO-2022-JP -t UTF-8."
         raise DataError(where, f"ISO-2022 escape at byte {raw.index(_ISO_2022) + 1}", convert)
+    # What is dropped, and what is only counted.
     text = text.removesuffix("\n")
     if text.endswith("\r"):
         summary.carriage_returns += 1

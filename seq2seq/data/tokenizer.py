@@ -20,6 +20,13 @@ from seq2seq.run.errors import ConfigError
 # There is no start symbol: y_0 is the padding id, whose embedding stays the zero vector.
 PAD, UNK, EOS = 0, 1, 2
 
+Draw = Callable[[], float]
+"""Returns the next random number of a text, in [0, 1)."""
+Draws = Sequence[Draw]
+Texts = Sequence[Sequence[str]]
+"""The lines of each side."""
+Names = Sequence[str]
+
 # A space, as written in pieces.
 SPACE = "\u2581"
 
@@ -40,33 +47,24 @@ class Tokenizer(Protocol):
 
     def __len__(self) -> int:
         """Return the number of ids, special ones included."""
-        ...
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Turn texts into ids, without the end symbol; an empty text gives no ids."""
-        ...
 
-    def sample(
-        self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
-    ) -> list[list[int]]:
+    def sample(self, texts: Sequence[str], rate: float, draws: Draws) -> list[list[int]]:
         """Like `encode`, but segment each text at random, using its own draws from [0, 1)."""
-        ...
 
     def tokens(self, texts: Sequence[str]) -> list[list[Token]]:
         """Segment texts like `encode`; return each id with its piece and span."""
-        ...
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return the written form of each id, with spaces as U+2581."""
-        ...
 
     def write(self, pieces: Sequence[str]) -> tuple[str, list[Span]]:
         """Turn pieces, of this vocabulary or not, into text; return the span of each."""
-        ...
 
     def lost(self, texts: Sequence[str]) -> list[str | None]:
         """Return the first word or character of each text that its ids cannot express, or None."""
-        ...
 
 
 def symbol_ids(tokenizer: Tokenizer, symbols: Iterable[str]) -> list[int]:
@@ -99,9 +97,7 @@ class RightToLeft:
         """See `Tokenizer`, also for the methods below."""
         return [ids[::-1] for ids in self._tokenizer.encode(texts)]
 
-    def sample(
-        self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
-    ) -> list[list[int]]:
+    def sample(self, texts: Sequence[str], rate: float, draws: Draws) -> list[list[int]]:
         """Segment at random."""
         return [ids[::-1] for ids in self._tokenizer.sample(texts, rate, draws)]
 
@@ -128,37 +124,26 @@ class VocabularyKind(Protocol):
 
     ending: str  # extension of its files: source.ENDING, target.ENDING
 
-    def learn(
-        self,
-        texts: Sequence[Sequence[str]],
-        languages: Sequence[str],
-        names: Sequence[str],
-        workers: int = 1,
-    ) -> Sequence[bytes]:
+    def learn(self, texts: Texts, languages: Names, names: Names, workers: int = 1) -> list[bytes]:
         """Learn from the training text of each side; return the contents of its file.
 
         `names` name the texts in errors; the result is the same for any number of workers.
         """
-        ...
 
     def load(self, data: bytes, side: int, language: str, where: str) -> Tokenizer:
         """Build a vocabulary from what `learn` returned for a side; `where` is for errors."""
-        ...
 
     def grown(self, data: bytes, size: int, symbols: Sequence[str], pieces: Sequence[str]) -> bytes:
         """Return the first `size` ids of what `learn` returned, plus new symbols and pieces.
 
         Text without any of them is segmented as before.
         """
-        ...
 
     def parts(self, piece: str) -> Sequence[str]:
         """Return the pieces with which an unknown piece could be written."""
-        ...
 
     def word_counter(self, language: str) -> WordCounter:
         """Return the function that counts words for length limits."""
-        ...
 
 
 def surface(pieces: Sequence[str]) -> tuple[str, list[Span]]:

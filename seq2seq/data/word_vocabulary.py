@@ -6,7 +6,7 @@ carries a mark that says so. Plain English and French hardly need them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import regex
@@ -18,6 +18,9 @@ from seq2seq.data.tokenizer import (
     PAD,
     SPACE,
     UNK,
+    Draws,
+    Names,
+    Texts,
     Token,
     composed,
     parted_at,
@@ -209,9 +212,7 @@ class WordTokenizer:
         """Turn texts into ids, without the end symbol; a blank text gives no ids."""
         return [[token.id for token in row] for row in self.tokens(texts)]
 
-    def sample(
-        self, texts: Sequence[str], rate: float, draws: Sequence[Callable[[], float]]
-    ) -> list[list[int]]:
+    def sample(self, texts: Sequence[str], rate: float, draws: Draws) -> list[list[int]]:
         """Return the same as `encode`: there is only one way to split a text into words."""
         return self.encode(texts)
 
@@ -258,13 +259,7 @@ class Words:
     def __init__(self, cfg: WordsConfig) -> None:
         self.cfg = cfg
 
-    def learn(
-        self,
-        texts: Sequence[Sequence[str]],
-        languages: Sequence[str],
-        names: Sequence[str],
-        workers: int = 1,
-    ) -> list[bytes]:
+    def learn(self, texts: Texts, languages: Names, names: Names, workers: int = 1) -> list[bytes]:
         """Take the most frequent words of each text, one per line.
 
         Ties are broken by sort order. A text with too few words gives a smaller vocabulary.

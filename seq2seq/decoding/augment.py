@@ -21,11 +21,12 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 
-from seq2seq.data.languages import language_is_spaced
+from seq2seq.data.languages import is_spaced
 from seq2seq.data.prepare import lengths_of
-from seq2seq.data.tags import direction_to, tagging
+from seq2seq.data.tags import direction_to
 from seq2seq.data.text import FileSummary, read_lines, scan_lines, strict
 from seq2seq.data.words import is_blank, split_words
+from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
@@ -51,7 +52,6 @@ Batches never cross blocks, so they do not depend on where a job resumed.
 
 BLANK = "<BLANK>"
 NUM_EXAMPLES, SHOWN = 3, 200  # examples per reason; characters per text
-
 Side = Literal["source", "target"]
 
 
@@ -75,13 +75,10 @@ class AugmentRules:
     keep_duplicates: bool = False  # whether repeated lines are translated, too
 
     def __post_init__(self) -> None:
-        ranges: dict[str, tuple[float, float]] = {
-            "drop": (0, 1),
-            "blank": (0, 1),
-            "swap": (0, 1000),
-        }
-        ranges |= {"max_perplexity": (1, math.inf), "max_ratio": (1, math.inf)}
-        for name, (low, high) in (ranges | {"max_overlap": (0, 1)}).items():
+        ranges: dict[str, tuple[float, float]] = {"swap": (0, 1000)}
+        ranges |= dict.fromkeys(("drop", "blank", "max_overlap"), (0, 1))
+        ranges |= dict.fromkeys(("max_perplexity", "max_ratio"), (1, math.inf))
+        for name, (low, high) in ranges.items():
             if not low <= (value := getattr(self, name)) <= high:
                 option, what = f"--{name.replace('_', '-')}", f"{value} is out of range"
                 raise UsageError(option, what, f"Give {low} to {high}.")
@@ -114,7 +111,6 @@ class AugmentReport:
             examples.append([number, line[:SHOWN], text[:SHOWN]])
 
     def __str__(self) -> str:
-        """Return a one-line summary."""
         dropped = ", ".join(f"{count:,} {name}" for name, count in self.dropped.items() if count)
         line = f"{self.read:,} lines read, {self.written:,} pairs written"
         return line + (f" (dropped: {dropped})" if dropped else "")
@@ -133,6 +129,7 @@ def augment(
         UsageError: the directory exists, but with other settings or not made by this function.
         RunDirError: another process is writing to it, or its files are damaged.
     """
+    # What is to be translated: an earlier job with the same settings may be complete.
     maker = _PairMaker(model, rules or AugmentRules())
     summary, repeated = _survey(text, maker)
     settings = maker.settings(summary)
@@ -162,14 +159,12 @@ def augment(
 
 
 class _PairMaker:
-    """Makes pairs from lines."""
-
     def __init__(self, model: Pretrained, rules: AugmentRules) -> None:
         self.model, self.rules, self.cfg = model, rules, model.config.decode
         if self.cfg.mbr is None:  # MBR needs several candidates
             self.cfg = replace(self.cfg, n_best=1)
         self.direction = direction_to(model.config.data, rules.target_language)
-        self.tags = tagging(model.config.data, model.tokenizers, rules.target_language)
+        self.tags = model.tagging(rules.target_language)
         self.lengths = lengths_of(model.config, self.direction)
         self.source_language = self.direction[rules.synthetic == "source"]  # of the pairs
 
@@ -182,9 +177,7 @@ class _PairMaker:
         groups = {"model": origin, "attention": config.attention, "decode": self.cfg}
         groups |= {"rules": self.rules}
         groups["text"] = {"name": text.name, "sha256": text.sha256, "lines": text.lines}
-        found = {
-            f"{k}.{key}": x for k, group in groups.items() for key, x in to_json(group).items()
-        }
+        found = {f"{name}.{k}": x for name, own in groups.items() for k, x in to_json(own).items()}
         del found["decode.batch_sentences"]
         return found
 
@@ -192,13 +185,13 @@ class _PairMaker:
         self, block: Sequence[tuple[int, str]], repeated: NDArray[np.bool_], report: AugmentReport
     ) -> Iterator[tuple[str, str]]:
         """Yield source and target of the pairs made from numbered lines; count all lines."""
+        # Unused lines become empty, so that the others keep their numbers.
         unused = [
             "blank" if is_blank(x) else "duplicate" if repeated[n - 1] else "" for n, x in block
         ]
-        # Unused lines become empty, so that the others keep their numbers.
         lines = ["" if why else line for (_, line), why in zip(block, unused, strict=True)]
-        model, tokenizers = self.model.model, self.model.tokenizers
-        found = translate(model, tokenizers, lines, self.cfg, tags=self.tags, first=block[0][0])
+        parts, feed = (self.model.model, self.model.tokenizers), Feed(self.tags, block[0][0])
+        found = translate(*parts, lines, self.cfg, feed)
         for (number, line), why, translation in zip(block, unused, found, strict=True):
             reason = why or self._judge(translation)
             report.note(reason, number, line, translation.text)
@@ -238,7 +231,7 @@ def noisy(text: str, rules: AugmentRules, uniform: Callable[[], float], language
 
     Words are separated by spaces; in a language without spaces, characters take their place.
     """
-    spaced = language_is_spaced(language, text)
+    spaced = is_spaced(language, text)
     words = text.split() if spaced else regex.findall(r"\X", "".join(text.split()))
     kept = [word for word in words if uniform() >= rules.drop]
     kept = kept or [words[int(uniform() * len(words))]]
@@ -250,19 +243,17 @@ def noisy(text: str, rules: AugmentRules, uniform: Callable[[], float], language
 
 
 def _survey(path: Path, maker: _PairMaker) -> tuple[FileSummary, NDArray[np.bool_]]:
-    """Read the whole text first, so that errors show before hours of work.
+    """Return a summary of the text, and for each line whether it repeats an earlier one.
 
-    Returns:
-        A summary of the file, and for each line whether it repeats an earlier one.
+    All of it is read first, so that errors show before hours of work.
     """
-    keep = maker.rules.keep_duplicates
     summary = FileSummary(path.name, languages=maker.direction[:1])
-    lines = (b"" if keep else line.encode() for line in strict(scan_lines(path, summary)))
-    digests = (hashlib.blake2b(line, digest_size=8).digest() for line in lines)
+    lines = strict(scan_lines(path, summary))
+    digests = (hashlib.blake2b(line.encode(), digest_size=8).digest() for line in lines)
     found = np.fromiter((int.from_bytes(digest) for digest in digests), np.uint64)
     repeated = np.zeros(len(found), np.bool_)
-    if not keep:
-        order = found.argsort(kind="stable")
+    if not maker.rules.keep_duplicates:
+        order = found.argsort(kind="stable")  # equal ones in a row, the first of them first
         found = found[order]
         repeated[order[1:][found[1:] == found[:-1]]] = True
     return summary, repeated

@@ -64,19 +64,16 @@ class Row:
 class Automaton:
     """Tracks phrases; each has a mark (a bit) that is set when the phrase is complete.
 
-    State 0 is the beginning of a text. Repeated spaces count as one.
-
-    Args:
-        phrases: The mark of each phrase; several may share one.
-        pieces: The pieces of the vocabulary.
+    Several may share a mark. State 0 is the beginning of a text. Repeated spaces count as one.
     """
 
     def __init__(self, phrases: Mapping[str, int], pieces: PieceTexts) -> None:
         self._phrases, self._pieces = list(phrases.items()), pieces
-        # All other characters form two classes: word characters and the rest.
+        # The characters of the phrases; all others form two classes: word characters and the rest.
         known = sorted({" ", *"".join(phrases)})
         chars = [*((char, joins(char)) for char in known), ("", False), ("", True)]
         self._class = {char: i for i, char in enumerate(known)}
+        # Follow them from every state that can be reached.
         states, numbers = [_START], {_START: 0}
         after, marks = [], []
         for state in states:  # grows during the loop

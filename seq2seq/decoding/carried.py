@@ -7,6 +7,8 @@ Hypotheses that need no repair come first.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from seq2seq.data.placeholders import CarryingTokenizer
 from seq2seq.data.tokenizer import EOS, SPACE, Tokenizer
 from seq2seq.data.words import Span
@@ -68,11 +70,10 @@ class Carried:
         before: dict[int, list[int]] = {}
         for symbol in missing:
             place = self._column(symbol)
-            most = max(range(len(weights)), key=lambda i: float(weights[i][place]), default=0)
+            most = int(np.argmax([row[place] for row in weights] or [0]))
             at = max((i for i in begins if i <= most), default=0)
             before.setdefault(at, []).extend(target.encode([self.written[symbol]])[0])
-        ordered = (x for i in range(len(ids) + 1) for x in (*before.get(i, ()), *ids[i : i + 1]))
-        return list(ordered)
+        return [x for i in range(len(ids) + 1) for x in (*before.get(i, ()), *ids[i : i + 1])]
 
     def _column(self, symbol: int) -> int:
         """Return where attention to a symbol stands, as the model has it."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.placeholders import tokens_of
-from seq2seq.data.tags import no_tag
+from seq2seq.data.tags import UNTAGGED, Tagging
 from seq2seq.data.tokenizer import EOS, Token, Tokenizer
 from seq2seq.data.words import Span
 from seq2seq.run.errors import MemoryLimitError
@@ -24,18 +24,10 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 T = TypeVar("T")
 
-Texts = tuple[str, ...]
-"""One item: a sentence to translate, or a sentence and its translation."""
-
-Ids = tuple[list[int], ...]
-"""The token ids of an item, one list per side, with end symbols."""
-
-CHUNK_BATCHES = 16
-"""Batches per chunk: more of them mean less padding and a later first result."""
-
-CHUNK_CHARACTERS = 1 << 20
-"""A chunk that reaches this size is full."""
-
+Texts = tuple[str, ...]  # one item: a sentence to translate, or a sentence and its translation
+Ids = tuple[list[int], ...]  # the token ids of an item, one list per side, with end symbols
+CHUNK_BATCHES = 16  # batches per chunk: more of them mean less padding and a later first result
+CHUNK_CHARACTERS = 1 << 20  # a chunk that reaches this size is full
 LINE_CHARACTERS = 1 << 17
 """The rest of a longer line is not tokenized.
 
@@ -58,28 +50,27 @@ def always() -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Feed:
+    """How the items of a text come."""
+
+    tags: Tagging = UNTAGGED  # the language that each is translated to
+    first: int = 1  # number of the first one, which keys samples and stands in warnings
+    ready: Callable[[], bool] = always  # whether the next one is there; if not, a chunk ends
+
+
 def in_chunks(
     items: Iterable[Texts],
     tokenizers: Sequence[Tokenizer],
     compute: Callable[[Sequence[Ids], Sequence[int]], Sequence[R]],
     cfg: DecodeConfig,
-    ready: Callable[[], bool] = always,
-    tag: Callable[[int], Sequence[int]] = no_tag,
-    first: int = 1,
+    feed: Feed,
 ) -> Iterator[tuple[Texts, Sequence[Tokens], R | None]]:
     """Yield each item with its tokens and its result, in order.
 
-    An item with an empty side has no result. A side of more than `max_source_tokens` is cut, with a
-    warning that names its line.
-
-    Args:
-        items: Any number of items, without line ends.
-        tokenizers: One per side.
-        compute: Computes the results of a batch from its ids and the numbers of its items.
-        cfg: Batch size and token limit.
-        ready: Whether the next item is available; if not, the chunk ends instead of waiting.
-        tag: Returns the ids to put before the first side of an item, by its number.
-        first: Number of the first item.
+    `compute` returns the results of a batch, given its ids and the numbers of its items. An item
+    with an empty side has no result. A side of more than `max_source_tokens` is cut, with a warning
+    that names its line.
 
     Raises:
         MemoryLimitError: a batch does not fit in memory.
@@ -88,7 +79,7 @@ def in_chunks(
     def size(item: tuple[int, Texts]) -> int:
         return sum(map(len, item[1]))
 
-    for chunk in chunks_of(enumerate(items, first), size, cfg, ready):
+    for chunk in chunks_of(enumerate(items, feed.first), size, cfg, feed.ready):
         # Tokenize each side.
         sides = [[texts[side] for _, texts in chunk] for side in range(len(tokenizers))]
         cut = tokens_of(tokenizers, [[text[:LINE_CHARACTERS] for text in own] for own in sides])
@@ -100,7 +91,7 @@ def in_chunks(
         for batch in _batches(rows, cfg.batch_sentences):
             ids = [tuple([*side.ids, EOS] for side in rows[i]) for i in batch]
             for i, (src, *_) in zip(batch, ids, strict=True):
-                src[:0] = tag(chunk[i][0])
+                src[:0] = feed.tags.of_line(chunk[i][0])
             with OutOfMemory() as oom:
                 found = compute(ids, [chunk[i][0] for i in batch])
             if oom:
@@ -119,10 +110,7 @@ def chunks_of(
 
 
 def _used(
-    numbers: Sequence[int],
-    texts: Sequence[str],
-    rows: Sequence[Sequence[Token]],
-    cfg: DecodeConfig,
+    numbers: Sequence[int], texts: Sequence[str], rows: Sequence[Sequence[Token]], cfg: DecodeConfig
 ) -> Iterator[Tokens]:
     """Yield the used tokens of each line; warn of lines that are too long and cut them."""
     for number, text, row in zip(numbers, texts, rows, strict=True):
@@ -133,11 +121,8 @@ def _used(
             )
         elif len(used) < len(row):
             log.warning("line %d: cut from %d to %d tokens", number, len(row), len(used))
-        yield Tokens(
-            ids=[token.id for token in used],
-            written=tuple(token.piece for token in used),
-            spans=tuple(token.span for token in used),
-        )
+        ids, pieces = [token.id for token in used], tuple(token.piece for token in used)
+        yield Tokens(ids, pieces, tuple(token.span for token in used))
 
 
 def _batches(rows: Sequence[Sequence[Tokens]], size: int) -> Iterator[list[int]]:
@@ -157,9 +142,6 @@ def _too_large(line: int, batch: Sequence[Ids], cfg: DecodeConfig) -> MemoryLimi
     if len(batch[-1]) == 2:  # forced decoding
         beam, key = "", ""
     size = f"{len(batch)} sentences of up to {max(map(len, batch[-1]))} tokens, this the longest"
-    return MemoryLimitError(
-        f"line {line}",
-        f"out of memory with {size}{beam}",
-        f"Lower decode.batch_sentences (now {cfg.batch_sentences})"
-        f"{key} or decode.max_source_tokens.",
-    )
+    batch_sentences = cfg.batch_sentences
+    fix = f"Lower decode.batch_sentences (now {batch_sentences}){key} or decode.max_source_tokens."
+    return MemoryLimitError(f"line {line}", f"out of memory with {size}{beam}", fix)

@@ -18,8 +18,7 @@ from seq2seq.decoding.search import SearchRules
 from seq2seq.model.output import largest
 from seq2seq.model.protocols import Prediction
 
-Mask = npt.NDArray[np.bool_]
-"""(K_y,) True where a piece, or the end symbol, may come next."""
+Mask = npt.NDArray[np.bool_]  # (K_y,) True where a piece, or the end symbol, may come next
 
 
 class Rule(Protocol):
@@ -85,13 +84,8 @@ def allocate(
     """Allocate beam slots round-robin over banks of options with equally many missing pieces.
 
     As in Post & Vilar 2018 (arXiv:1804.06609), this keeps hypotheses that meet more constraints,
-    which are less likely. The best options of a bank come first.
-
-    Args:
-        options: All options.
-        width: Number of slots.
-        taken: How often each word has been taken by earlier groups.
-        price: Penalty on an option for each time its word was taken.
+    which are less likely. The best options of a bank come first; each pays `price` for each time
+    that earlier groups have taken its word.
     """
     turns: Counter[int] = Counter()
     ranked = []
@@ -123,24 +117,15 @@ class _Beam:
 class ConstrainedBeams:
     """A `search.Filling` with constraints, or with diverse groups.
 
-    Groups are those of Vijayakumar et al. 2016, Diverse Beam Search (arXiv:1610.02424).
-
-    Args:
-        rules: The rules for all sentences.
-        constraints: The constraints of each sentence.
-        groups: Number of beam groups; with several, there are no goals.
-        diversity: Penalty on a word for each time that an earlier group has chosen it.
+    Groups are those of Vijayakumar et al. 2016, Diverse Beam Search (arXiv:1610.02424), where each
+    time that an earlier group has chosen a word costs `diversity`; several groups have no goals.
     """
 
     def __init__(
         self, rules: SearchRules, constraints: Sequence[Constraints], groups: int, diversity: float
     ) -> None:
-        self.rules, self.constraints, self.groups, self.diversity = (
-            rules,
-            constraints,
-            groups,
-            diversity,
-        )
+        self.rules, self.constraints = rules, constraints
+        self.groups, self.diversity = groups, diversity
         self.beams: list[_Beam] = []
         self.step = 0
 
@@ -187,15 +172,15 @@ class ConstrainedBeams:
             own = slice(i * slots, i * slots + len(beam.live))
             chosen.append(self._allocate(beam, found[own], would_end[own]))
         self.step += 1
+        # As tensors, with empty slots where a sentence has fewer than others.
         size = max(1, *map(len, chosen))
         filled = [[*own, *[Option(-np.inf, 0, 0)] * (size - len(own))] for own in chosen]
-        each = ([[option[field] for option in own] for own in filled] for field in range(3))
-        dtypes = (totals.dtype, torch.long, torch.long)
-        new, parent, word = (
-            torch.tensor(values, dtype=dtype, device=total.device)
-            for values, dtype in zip(each, dtypes, strict=True)
-        )
-        return new, parent, word
+
+        def column(field: int, dtype: torch.dtype) -> Tensor:
+            values = [[option[field] for option in own] for own in filled]
+            return torch.tensor(values, dtype=dtype, device=total.device)
+
+        return column(0, totals.dtype), column(1, torch.long), column(2, torch.long)
 
     def _mask(self, slots: int, num_words: int, too_early: Sequence[bool]) -> Mask:
         """Return the mask (R, K_y) of the pieces that may come next."""
@@ -222,6 +207,7 @@ class ConstrainedBeams:
             for token, total in totals.items()
             if total > -np.inf
         ]
+        # Group by group: what earlier ones have taken costs more. An end frees no slot for others.
         taken: Counter[int] = Counter()
         chosen, live = [], []
         for group, width in enumerate(beam.widths):

@@ -27,13 +27,7 @@ class LineConstraints:
 
 
 class ConstraintBuilder:
-    """Converts requests to rules.
-
-    Args:
-        target: The target vocabulary.
-        cfg: The settings of the search.
-        carrying: Whether the model has placeholders, whose symbols may be inserted anywhere.
-    """
+    """Converts requests to rules; if `carrying`, placeholders may be inserted anywhere."""
 
     def __init__(self, target: Tokenizer, cfg: DecodeConfig, *, carrying: bool = False) -> None:
         self._target, self._cfg, self._carrying = target, cfg, carrying
@@ -50,6 +44,7 @@ class ConstraintBuilder:
         """
         cfg, where = self._cfg, request.where or f"line {number}"
         self._check(request, where)
+        # The prefix, then words and their goal, then rules of lower rank
         rules: list[Rule] = []
         prefix, goal, steps = None, None, 0
         if request.prefix:
@@ -75,33 +70,32 @@ class ConstraintBuilder:
 
     def _check(self, request: Request, where: str) -> None:
         """Refuse requests that these settings do not support."""
+        none = "supports no prefix and no word constraints"
         asks = request.prefix or request.required or request.forbidden
         if asks and isinstance(self._target, RightToLeft):
-            reversed_ = "a right-to-left model supports no prefix and no word constraints"
-            raise DataError(where, reversed_, f"Use it to rescore: {command('rerank')}.")
+            fix = f"Use it to rescore: {command('rerank')}."
+            raise DataError(where, f"a right-to-left model {none}", fix)
         if asks and self._carrying:
-            carrying = "a model with data.placeholders supports no prefix and no word constraints"
-            raise DataError(where, carrying, "Leave them out.")
+            raise DataError(where, f"a model with data.placeholders {none}", "Leave them out.")
         if asks and self._cfg.sample:
-            sampled = "sampling supports no prefix and no word constraints"
-            raise DataError(where, sampled, "Leave decode.sample out.")
+            raise DataError(where, f"sampling {none}", "Leave decode.sample out.")
         if asks and self._cfg.shortlist is not None:
-            listed = "decode.shortlist supports no prefix and no word constraints"
-            raise DataError(where, listed, "Leave decode.shortlist out.")
+            raise DataError(where, f"decode.shortlist {none}", "Leave decode.shortlist out.")
         if self._cfg.beam_groups > 1 and request.required:
             both = "required words and decode.beam_groups cannot be combined"
             raise DataError(where, both, "Leave one of them out.")
 
     def _phrases(self, request: Request, prefix: Prefix | None, where: str) -> Phrases:
         """Encode the phrases of a request and check that a text can satisfy all of them."""
+        # A required phrase needs a form that can be spelled; a forbidden one without such a form
+        # cannot arise.
         required = []
         for alternatives in request.required:
             known = [self._phrase(text, where) for text in alternatives]
             required.append([phrase for phrase in known if phrase is not None])
             if not required[-1]:
-                strange = (
-                    f"the target vocabulary cannot spell {' or '.join(map(repr, alternatives))}"
-                )
+                forms = " or ".join(map(repr, alternatives))
+                strange = f"the target vocabulary cannot spell {forms}"
                 raise DataError(where, strange, "Require another form.")
         if len(required) > MOST:
             raise DataError(where, f"more than {MOST} words are required", "Leave some out.")
@@ -113,6 +107,7 @@ class ConstraintBuilder:
             before="".join(map(self._texts.of, prefix.pieces if prefix else ())),
             unknown=not self._cfg.replace_unknown,
         )
+        # Whether any text will do
         if prefix is not None and phrases.breaks(prefix.partial):
             raise DataError(where, "the prefix has a forbidden word", "Change one of them.")
         if phrases.missing(phrases.start) == NEVER:
@@ -127,10 +122,7 @@ class ConstraintBuilder:
             raise DataError(where, "an empty word is required or forbidden", "Leave it out.")
         if any(token.id == UNK for token in tokens):
             return None
-        ids, texts = (
-            [token.id for token in tokens],
-            [self._texts.of(token.piece) for token in tokens],
-        )
+        ids, texts = [token.id for token in tokens], [self._texts.of(t.piece) for t in tokens]
         joined = re.sub(" +", " ", "".join(texts)).strip(" ")
         # If no space is needed after the word before, spell the phrase without one.
         first = texts[0].lstrip(" ")

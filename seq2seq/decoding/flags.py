@@ -6,7 +6,7 @@ saves them.
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -44,8 +44,8 @@ CALIBRATED = ("diffuse", "uncovered", "overcovered", "short", "long", "improbabl
 QUANTILE, LEAST, MOST = 0.99, 100, 1000
 """Of references: the share within the limit; how many a limit takes; how many are measured."""
 
-Measures = Mapping[str, float]
-"""By flag."""
+SHOWN = 8  # numbers of lines in a summary, of each flag
+Measures = Mapping[str, float]  # by flag
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,14 @@ class Flags:
     limits: Mapping[str, float]
     lines: Mapping[str, Sequence[int]]  # by flag, the numbers of its lines, from 1
 
-    def summary(self, sentences: int, most: int = 8) -> str:
+    def summary(self, sentences: int) -> str:
         """Return the number of lines, then for each flag their number and the first of them."""
         every = {number for numbers in self.lines.values() for number in numbers}
-        counts = [
-            f"{name} {len(numbers):,} ({', '.join(map(str, numbers[:most]))}"
-            f"{', ...' if len(numbers) > most else ''})"
-            for name, numbers in self.lines.items()
-        ]
-        return "; ".join([f"{len(every):,} of {sentences:,} lines", *counts])
+        parts = [f"{len(every):,} of {sentences:,} lines"]
+        for name, numbers in self.lines.items():
+            first = ", ".join([*map(str, numbers[:SHOWN]), *["..."] * (len(numbers) > SHOWN)])
+            parts.append(f"{name} {len(numbers):,} ({first})")
+        return "; ".join(parts)
 
 
 def measures(pieces: SoftAlignment, split: Splitter | None, *, unknown: bool) -> Measures:
@@ -71,7 +70,7 @@ def measures(pieces: SoftAlignment, split: Splitter | None, *, unknown: bool) ->
 
     Without words, nothing is `copied` or `repeated`: letters and sounds always are.
     """
-    words = pieces if split is None else to_words(pieces, split)
+    words = to_words(pieces, split)
     attention = measure(words.weights, ended=words.ended)
     sides = words.source_tokens[:-1], words.target_tokens[: len(words.weights) - words.ended]
     src, tgt = ([word.casefold() for word in side] for side in sides)
@@ -121,11 +120,11 @@ def flagged(measured: Measures, limits: Measures) -> list[str]:
 
 def by_flag(lines: Iterable[Sequence[str]]) -> dict[str, list[int]]:
     """Return the numbers of the lines that have each flag, from the flags of every line."""
-    found: dict[str, list[int]] = {}
+    found = defaultdict(list)
     for number, flags in enumerate(lines, start=1):
         for name in flags:
-            found.setdefault(name, []).append(number)
-    return found
+            found[name].append(number)
+    return dict(found)
 
 
 def saved_flags(run: RunDir) -> Flags | None:

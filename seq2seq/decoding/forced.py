@@ -14,15 +14,14 @@ from seq2seq.config.schema import DecodeConfig, LengthNorm
 from seq2seq.data.batching import collate
 from seq2seq.data.tags import UNTAGGED, Tagging
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
-from seq2seq.decoding.chunks import Ids, in_chunks
+from seq2seq.decoding.chunks import Feed, Ids, in_chunks
 from seq2seq.decoding.ranking import Ranking
 from seq2seq.decoding.search import Hypothesis
-from seq2seq.decoding.translation import END, Candidate, Translation, in_reading_order
+from seq2seq.decoding.translation import END, Translation, candidate_of
 from seq2seq.model.ensemble import Decodable
+from seq2seq.model.protocols import Followed
 
-TextPair = tuple[str, str]
-"""A sentence and its translation."""
-
+TextPair = tuple[str, str]  # a sentence and its translation
 IdPair = tuple[Sequence[int], Sequence[int]]
 """The same as ids; the source ends with the end symbol, the target may end without it."""
 
@@ -49,7 +48,7 @@ def force(
     def score(batch: Sequence[Ids], _numbers: Sequence[int]) -> list[Hypothesis]:
         return force_ids(model, [(src, tgt) for src, tgt in batch], ranking_of(cfg))
 
-    results = in_chunks(pairs, tokenizers, score, cfg, tag=tags.of_line)
+    results = in_chunks(pairs, tokenizers, score, cfg, Feed(tags))
     for number, ((source, target), (src, tgt), found) in enumerate(results, start=1):
         if found is None:
             yield Translation(source, (), ())
@@ -58,21 +57,8 @@ def force(
         if maps:
             [found] = with_maps(model, [*tag, *src.ids, EOS], [found])
         found = without_tag(found, len(tag))
-        candidate = Candidate(
-            text=target,
-            tokens=(*tgt.written, END),
-            token_log_probs=found.token_log_probs,
-            log_prob=found.log_prob,
-            score=found.score,
-            alignment=found.alpha,
-            finished=True,
-            spans=tgt.spans,
-            maps=found.maps,
-            unknown=UNK in tgt.ids,
-        )
-        candidate = in_reading_order(candidate, tokenizers[1])
-        tokens = (*src.written, END)
-        yield Translation(source, tokens, (candidate,), src.spans, UNK in src.ids)
+        candidate = candidate_of(found, tokenizers[1], target, tgt.written, tgt.spans)
+        yield Translation(source, (*src.written, END), (candidate,), src.spans, UNK in src.ids)
 
 
 def ranking_of(cfg: DecodeConfig) -> Ranking:
@@ -85,44 +71,32 @@ def ranking_of(cfg: DecodeConfig) -> Ranking:
 
 
 def force_ids(model: Decodable, pairs: Sequence[IdPair], ranking: Ranking) -> list[Hypothesis]:
-    """Score target ids: those of a text, or of a hypothesis whose other fields it recomputes.
+    """Score a batch of target ids: of texts, or of hypotheses whose other fields are recomputed.
 
-    Args:
-        model: In evaluation mode.
-        pairs: One batch; no side is empty.
-        ranking: Computes `score`, as in the search.
-
-    Returns:
-        One hypothesis per pair; `finished` says whether the end symbol is its last id. The search's
-        forbidden words and length limits do not apply.
+    No side is empty. Returns a hypothesis per pair, `finished` if the end symbol is its last id.
+    The search's forbidden words and length limits do not apply.
     """
     assert not model.training
-    batch = collate(list(pairs), PAD).to(next(model.parameters()).device)
     with torch.inference_mode():
-        followed = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
+        found = followed(model, pairs)
         # (N,), one number per real target token; the logits (N, K_y) are dropped here
-        words, logits = batch.tgt[batch.tgt_mask], model.logits(followed.t).float()
+        logits = model.logits(found.t).float()
+        words = torch.tensor([token for _, ids in pairs for token in ids], device=logits.device)
         log_p = -torch.nn.functional.cross_entropy(logits, words, reduction="none")
-        alphas = followed.alpha.float().cpu().numpy()
-    sizes = [(len(src), len(tgt)) for src, tgt in pairs]
-    by_sentence = log_p.cpu().split([num_tgt for _, num_tgt in sizes])
-    found = []
-    for (_, ids), probabilities, alpha, (num_src, num_tgt) in zip(
-        pairs, by_sentence, alphas, sizes, strict=True
-    ):
-        log_prob = float(probabilities.sum())
-        alpha = alpha[:num_tgt, :num_src].copy()  # not a view that keeps the whole batch
-        found.append(
-            Hypothesis(
-                ids=tuple(map(int, ids)),
-                log_prob=log_prob,
-                score=ranking.score(log_prob, num_tgt, alpha),
-                token_log_probs=tuple(probabilities.tolist()),
-                alpha=alpha,
-                finished=int(ids[-1]) == EOS,
-            )
-        )
-    return found
+        alphas = found.alpha.float().cpu().numpy()
+    by_sentence = log_p.cpu().split([len(tgt) for _, tgt in pairs])
+    hypotheses = []
+    for (src, ids), own, alpha in zip(pairs, by_sentence, alphas, strict=True):
+        alpha = alpha[: len(ids), : len(src)].copy()  # not a view that keeps the whole batch
+        each = [*map(int, ids)], float(own.sum()), own.tolist()
+        hypotheses.append(Hypothesis.scored(*each, alpha, ranking, EOS))
+    return hypotheses
+
+
+def followed(model: Decodable, pairs: Sequence[IdPair]) -> Followed:
+    """Run a model along the targets of a batch, on its own device."""
+    batch = collate(list(pairs), PAD).to(next(model.parameters()).device)
+    return model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
 
 
 def has_maps(model: Decodable) -> bool:
@@ -164,6 +138,5 @@ def without_tag(h: Hypothesis, size: int) -> Hypothesis:
 @torch.inference_mode()
 def maps_along(model: Decodable, src: Sequence[int], tgt: Sequence[int]) -> Maps:
     """Return the attention of every layer and head along a target."""
-    batch = collate([(src, tgt)], PAD).to(next(model.parameters()).device)
-    maps = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).maps()
+    maps = followed(model, [(src, tgt)]).maps()
     return {name: weights[:, 0].float().cpu().numpy() for name, weights in maps.items()}

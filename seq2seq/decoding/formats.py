@@ -24,13 +24,8 @@ from seq2seq.run.directory import RunDir
 
 log = logging.getLogger(__name__)
 
-LEVELS: Mapping[str, Splitter | None] = {
-    "pieces": None,
-    "words": word_spans,
-    "blanks": blank_spans,
-}
+LEVELS: Mapping[str, Splitter | None] = {"pieces": None, "words": word_spans, "blanks": blank_spans}
 """Granularity of tokens: vocabulary pieces, words of `data/words.py`, text between spaces."""
-
 
 Flagger = Callable[[Translation], Sequence[str]]
 """Returns the flags of a translation: `Pretrained.flags`."""
@@ -74,15 +69,9 @@ def line(
 ) -> str:
     """Return a translation as a line or, for `nbest`, as one line per candidate.
 
-    An empty translation gives an empty line, except in `jsonl`.
-
-    Args:
-        translation: The translation.
-        number: Number of its line, from 1.
-        form: `text`, `nbest` (number, score, text), `tsv` (log-probability, number of tokens,
-            perplexity per token, flags), `jsonl` (everything, with attention) or `pharaoh`.
-        level: One of `LEVELS`, or None.
-        flags: Finds the flags of the best candidate.
+    Forms are `text`, `nbest` (number of the line from 1, score, text), `tsv` (log-probability,
+    number of tokens, perplexity per token, flags), `jsonl` (everything, with attention) and
+    `pharaoh`. An empty translation gives an empty line, except in `jsonl`.
     """
     match form:
         case "jsonl":
@@ -91,8 +80,7 @@ def line(
         case "pharaoh":
             return pharaoh(links(translation, number, level) or ())
         case "nbest":
-            rows = (f"{number}\t{c.score:.4f}\t{c.text}" for c in translation.candidates)
-            return "\n".join(rows)
+            return "\n".join(f"{number}\t{c.score:.4f}\t{c.text}" for c in translation.candidates)
         case "tsv":
             best = at_level(translation, level).candidates[:1]
             rows = (f"{c.log_prob:.6f}\t{len(c.tokens)}\t{c.perplexity:.6f}\t" for c in best)
@@ -111,9 +99,7 @@ def links(translation: Translation, number: int, level: str | None) -> Links | N
     """
     if not translation.candidates:
         return ()
-    tokens = translation.soft_alignment()
-    if (split := splitter(level)) is not None:
-        tokens = to_words(tokens, split)
+    tokens = to_words(translation.soft_alignment(), splitter(level))
     if not tokens.matched:
         log.warning("line %d: its words cannot be found in its pieces: no links", number)
         return None

@@ -19,12 +19,8 @@ def by_utility(
 ) -> tuple[Candidate, ...]:
     """Return candidates with their utilities, highest first; a single candidate has none.
 
-    The utility of a candidate is its mean score against each of the others as reference.
-
-    Args:
-        candidates: The candidates of one line.
-        kind: The score.
-        uniform: Whether the others have equal weights, as samples do, or weights by probability.
+    The utility of a candidate of a line is its mean score against each of the others as reference.
+    If `uniform`, as for samples, the others have equal weights, else weights by probability.
     """
     if len(candidates) < 2:
         return tuple(candidates)

@@ -16,11 +16,8 @@ from seq2seq.data.tokenizer import EOS, UNK
 from seq2seq.decoding.automaton import Automaton, PieceTexts
 from seq2seq.decoding.constrained import Mask
 
-MOST = 30
-"""Maximal number of required phrases: each is one bit of a 31-bit number."""
-
-NEVER = 1 << 30
-"""Number of missing pieces if the phrases cannot be completed."""
+MOST = 30  # maximal number of required phrases: each is one bit of a 31-bit number
+NEVER = 1 << 30  # number of missing pieces if the phrases cannot be completed
 
 _FORBIDDEN = 1
 _SEPARATORS = 100
@@ -40,12 +37,9 @@ class Phrase:
 class Phrases:
     """The `constrained.Goal` of a sentence.
 
-    Args:
-        pieces: The pieces of the vocabulary.
-        required: The alternatives of each required phrase.
-        forbidden: The forbidden texts.
-        before: The prefix of the translation, to which the rule does not apply.
-        unknown: Whether the unknown symbol may be emitted.
+    `required` has the alternatives of each required phrase, `before` is the prefix of the
+    translation, to which the rule does not apply, and `unknown` says whether the unknown symbol may
+    be emitted.
     """
 
     soft = False
@@ -80,8 +74,7 @@ class Phrases:
     def breaks(self, partial: str) -> bool:
         """Return whether the prefix of a translation contains a forbidden phrase.
 
-        Args:
-            partial: The beginning of a last word to complete; if empty, the last word has ended.
+        `partial` is the beginning of a last word to complete; if empty, the last word has ended.
         """
         now, mark = self._automaton.step(0, self._before + partial)
         at_end = 0 if partial else self._automaton.at_end[now]

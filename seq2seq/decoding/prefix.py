@@ -28,30 +28,31 @@ class Prefix:
     partial: str  # the word to complete after the ids, with a space in front; may be empty
     rule: Rule | None  # for the pieces that follow
 
-    def restored(self, pieces: Sequence[str]) -> list[str]:
-        """Return the pieces of a translation, with the forced ones as given."""
-        return [*self.pieces, *pieces[len(self.pieces) :]]
 
-    def rewritten(self, text: str, spans: Sequence[Span]) -> tuple[str, list[Span]]:
-        """Return the text written by a vocabulary with its beginning as given, and the spans."""
-        forced = len(self.ids)
-        end = spans[forced - 1].end if forced else 0
-        if self.partial:
-            start = spans[forced].start
-            end = start + (text[start : start + 1] == " ") + len(self.partial.lstrip())
-        shift, floor = len(self.text) - end, self.spans[-1].end if forced else 0
-        moved = [Span(*(max(at + shift, floor) for at in span)) for span in spans[forced:]]
-        return self.text + text[end:], [*self.spans, *moved]
+def write(
+    target: Tokenizer, pieces: list[str], prefix: Prefix | None
+) -> tuple[list[str], str, Sequence[Span]]:
+    """Return the pieces of a translation, its text and their spans; a prefix stays as given."""
+    if prefix is None:
+        return pieces, *target.write(pieces)
+    forced = len(prefix.ids)
+    pieces = [*prefix.pieces, *pieces[forced:]]
+    text, spans = target.write(pieces)
+    # Where the vocabulary's own writing of the beginning ends
+    end = spans[forced - 1].end if forced else 0
+    if prefix.partial:
+        start = spans[forced].start
+        end = start + (text[start : start + 1] == " ") + len(prefix.partial.lstrip())
+    shift, floor = len(prefix.text) - end, prefix.spans[-1].end if forced else 0
+    moved = [Span(*(max(at + shift, floor) for at in span)) for span in spans[forced:]]
+    return pieces, prefix.text + text[end:], [*prefix.spans, *moved]
 
 
 def prefix_of(text: str, target: Tokenizer, texts: PieceTexts, *, complete: bool) -> Prefix | None:
     """Return the prefix that a text is; None if the text has no tokens.
 
-    Args:
-        text: Spaces around it are ignored, except that one at the end ends the last word.
-        target: The vocabulary.
-        texts: The texts of its pieces.
-        complete: Whether the last word may be completed.
+    Spaces around it are ignored, except that one at the end ends the last word, which may else be
+    completed if `complete`.
     """
     complete = complete and not text[-1:].isspace()
     text, _ = surface([text])
@@ -69,14 +70,8 @@ def prefix_of(text: str, target: Tokenizer, texts: PieceTexts, *, complete: bool
         if completion.next[0]:
             forced, partial, rule = begin, rest, completion
     head = tokens[:forced]
-    return Prefix(
-        text=text,
-        ids=[token.id for token in head],
-        pieces=[token.piece for token in head],
-        spans=[token.span for token in head],
-        partial=partial,
-        rule=rule,
-    )
+    ids, pieces = [token.id for token in head], [token.piece for token in head]
+    return Prefix(text, ids, pieces, [token.span for token in head], partial, rule)
 
 
 class WordEnd:

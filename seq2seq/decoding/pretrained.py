@@ -4,6 +4,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -13,11 +14,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from seq2seq.config.compose import load_run_config
-from seq2seq.config.schema import Config, Mean
+from seq2seq.config.schema import Config, DecodeConfig, Mean
 from seq2seq.data.prepare import TOKENIZERS, load_tokenizers, splitter_of
-from seq2seq.data.tags import Languages, tagging
+from seq2seq.data.tags import Languages, Tagging, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
-from seq2seq.decoding.chunks import always
+from seq2seq.decoding.chunks import Feed, always
 from seq2seq.decoding.flags import FIXED, Measures, flagged, measures, saved_flags
 from seq2seq.decoding.forced import TextPair, force
 from seq2seq.decoding.processes import in_processes
@@ -49,14 +50,11 @@ if hasattr(os, "register_at_fork"):
 class Pretrained:
     """A run's model, by default its best one, with its vocabularies and settings.
 
+    The selector of its weights is that of `training.checkpoint.selected`; None selects the best.
+
     Attributes:
         config: The run's own config with overrides applied.
         update: The update that the weights come from.
-
-    Args:
-        run: A trained run.
-        config: Its config.
-        selector: As in `training.checkpoint.selected`; None selects the best weights.
     """
 
     def __init__(self, run: RunDir, config: Config, selector: str | None = None) -> None:
@@ -86,8 +84,8 @@ class Pretrained:
     @property
     def shown(self) -> tuple[int | None, int | None]:
         """Layer and head (from 1) of the attention shown; None: the last layer, the heads' mean."""
-        attention = self.config.attention
-        return getattr(attention, "layer", None), getattr(attention, "head", None)
+        layer, head = (getattr(self.config.attention, name, None) for name in ("layer", "head"))
+        return layer, head
 
     @overload
     def translate(  # type: ignore[overload-overlap] # a str is a sequence of str
@@ -100,9 +98,7 @@ class Pretrained:
     ) -> list[Translation]: ...
 
     def translate(
-        self,
-        sentences: str | Request | Sequence[str | Request],
-        target_language: Languages = None,
+        self, sentences: str | Request | Sequence[str | Request], target_language: Languages = None
     ) -> Translation | list[Translation]:
         """Translate sentences: text, score and alignment of each, in order.
 
@@ -111,12 +107,8 @@ class Pretrained:
         t.text, t.score, t.alignment
         [t] = model.translate([seq2seq.Request("The small cat sleeps.", prefix="La petite")])
 
-        Args:
-            sentences: One sentence or request, or a list of them.
-            target_language: As for `stream`.
-
-        Returns:
-            One translation, or a list.
+        Given one sentence or request, returns one translation; given a list, a list. The target
+        language is that of `stream`.
 
         Raises:
             UsageError: As for `stream`, or the numbers of languages and sentences differ.
@@ -137,6 +129,7 @@ class Pretrained:
         maps: bool = False,
         target_language: Languages = None,
         processes: int | None = None,
+        rules: DecodeConfig | None = None,
     ) -> Iterator[Translation]:
         """Translate lines as they come, in order.
 
@@ -148,48 +141,43 @@ class Pretrained:
                 model has layers or heads.
             target_language: One for all lines or a list with one per line, for a model of several.
             processes: Translate in this many new processes, on a CPU.
+            rules: Settings of the search in place of those of `config`.
 
         Raises:
             PlatformError: a process was killed.
             UsageError: a line is neither text nor a request; the model has several target languages
                 and none is given, or lacks this one.
         """
-        parts, cfg = (self.model, self.tokenizers), self.config.decode
+        model, tokenizers, cfg = self.model, self.tokenizers, rules or self.config.decode
         lines = _checked("lines", lines, lambda x: isinstance(x, str | Request), _LINES)
-        tags = tagging(self.config.data, self.tokenizers, target_language)
+        feed = Feed(self.tagging(target_language), ready=ready)
         if processes is not None:
-            whole = (*parts, self.config)
-            return in_processes(
-                whole, lines, ready, processes, maps=maps, languages=target_language
-            )
-        return translate(*parts, lines, cfg, ready, maps=maps, tags=tags)
+            parts = model, tokenizers, replace(self.config, decode=cfg)
+            return in_processes(parts, lines, ready, processes, maps, target_language)
+        return translate(model, tokenizers, lines, cfg, feed, maps=maps)
 
     def force(
-        self,
-        pairs: Iterable[TextPair],
-        *,
-        maps: bool = False,
-        target_language: Languages = None,
+        self, pairs: Iterable[TextPair], *, maps: bool = False, target_language: Languages = None
     ) -> Iterator[Translation]:
-        """Score given translations: probability and attention of each token.
+        """Score given translations in order: probability and attention of each token.
 
         [t] = model.force([("The small cat sleeps.", "Le petit chat dort.")])
-        t.candidates[0].token_log_probs, t.perplexity, t.alignment
+        t.candidates[0].token_log_probs, t.candidates[0].perplexity, t.alignment
 
-        Args:
-            pairs: Any number of source and target sentences; results come in their order.
-            maps: As for `stream`.
-            target_language: As for `stream`.
+        `maps` and the target language are those of `stream`.
 
         Raises:
             UsageError: As for `stream`, or a pair is not two strings.
         """
-        tags = tagging(self.config.data, self.tokenizers, target_language)
-        parts, cfg = (self.model, self.tokenizers), self.config.decode
+        tags, cfg = self.tagging(target_language), self.config.decode
         if isinstance(pairs, tuple) and _is_pair(pairs):
             raise UsageError("pairs", "are a single pair", _PAIRS)
         pairs = _checked("pairs", pairs, _is_pair, _PAIRS)
-        return force(*parts, pairs, cfg, maps=maps, tags=tags)
+        return force(self.model, self.tokenizers, pairs, cfg, maps=maps, tags=tags)
+
+    def tagging(self, target_language: Languages) -> Tagging:
+        """Return the tags of lines, given one language for all or a list with one per line."""
+        return tagging(self.config.data, self.tokenizers, target_language)
 
     def flags(self, translation: Translation, number: int = 0) -> list[str]:
         """Return the flags of a candidate, which may be of `translate`, `stream` or `force`.
@@ -215,11 +203,7 @@ _PAIRS = "Give a list: [(source, target), ...]."
 
 
 def _is_pair(value: object) -> bool:
-    return (
-        isinstance(value, tuple | list)
-        and len(value) == 2
-        and all(isinstance(side, str) for side in value)
-    )
+    return isinstance(value, tuple | list) and [isinstance(x, str) for x in value] == [True, True]
 
 
 def _checked(
@@ -256,26 +240,26 @@ def load(run: str | Path | Sequence[str | Path], overrides: Sequence[str] = ()) 
         RunDirError: not a run, or a damaged one; or members with different vocabularies.
         ConfigError: an override is wrong.
     """
+    # The runs, and whether they are of one kind
     texts = [run] if isinstance(run, str | Path) else run
     named = [each for text in texts for each in named_runs(str(text))]
     runs = [RunDir.open(each.path) for each in named]
     _check_vocabularies(runs)
     configs = [load_run_config(run.checked("config.yaml"), overrides) for run in runs]
     first = configs[0]
-    for other, config in zip(runs, configs, strict=True):
+    for member, config in zip(runs, configs, strict=True):
         if config.data.tags != first.data.tags:
             unlike = f"its target languages are not those of {runs[0].root}"
-            raise RunDirError(other.root, unlike, "Name runs of the same directions.")
+            raise RunDirError(member.root, unlike, "Name runs of the same directions.")
         if config.data.placeholders != first.data.placeholders:
             unlike = f"its data.placeholders are not those of {runs[0].root}"
-            raise RunDirError(other.root, unlike, "Name runs with the same placeholders.")
-    if (weights := first.decode.weights) is not None and len(weights) != len(runs):
-        what = f"decode.weights={weights} are {len(weights)} for {len(runs)} runs"
-        raise ConfigError("config", what, "Give one for each.")
-    for member, config in zip(runs, configs, strict=True):
+            raise RunDirError(member.root, unlike, "Name runs with the same placeholders.")
         if config.data.target_order is not first.data.target_order:
             order = f"writes {config.data.target_order}, {runs[0].root} does not"
             raise RunDirError(member.root, order, f"Use it to rescore: {command('rerank')}.")
+    if (weights := first.decode.weights) is not None and len(weights) != len(runs):
+        what = f"decode.weights={weights} are {len(weights)} for {len(runs)} runs"
+        raise ConfigError("config", what, "Give one for each.")
     if first.threads is not None:
         torch.set_num_threads(first.threads)
 
@@ -344,12 +328,10 @@ def pick_device(device: str) -> torch.device:
     Raises:
         PlatformError: CUDA or MPS was requested and is missing or does not work.
     """
-    if device == "cpu":
-        return torch.device("cpu")
-    if device == "mps":
-        if not torch.backends.mps.is_available():
-            raise PlatformError("device", "torch finds no Apple GPU (MPS)", _OTHER_DEVICE)
-        return torch.device("mps")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise PlatformError("device", "torch finds no Apple GPU (MPS)", _OTHER_DEVICE)
+    if device in ("cpu", "mps"):
+        return torch.device(device)
     cuda = "cuda" if device == "auto" else device
     problem = _cuda_problem(cuda)
     if problem is None:

@@ -12,7 +12,7 @@ import torch
 from seq2seq.config.schema import Config
 from seq2seq.data.tags import Languages, tagging
 from seq2seq.data.tokenizer import Tokenizer
-from seq2seq.decoding.chunks import chunks_of
+from seq2seq.decoding.chunks import Feed, chunks_of
 from seq2seq.decoding.request import Request
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
@@ -31,9 +31,8 @@ def in_processes(
     lines: Iterable[str | Request],
     ready: Callable[[], bool],
     count: int,
-    *,
-    maps: bool = False,
-    languages: Languages = None,
+    maps: bool,
+    languages: Languages,
 ) -> Iterator[Translation]:
     """Yield one translation per line, in order, as `translate` does.
 
@@ -49,7 +48,11 @@ def in_processes(
     if (device := next(model.parameters()).device).type != "cpu":
         fix = "Use device=cpu, or leave it out."
         raise UsageError("processes", f"is for CPUs, and the model is on {device}", fix)
-    chunks = chunks_of(enumerate(lines, start=1), _size, config.decode, ready)
+
+    def size(item: Numbered) -> int:
+        return len(item[1] if isinstance(item[1], str) else item[1].source)
+
+    chunks = chunks_of(enumerate(lines, start=1), size, config.decode, ready)
     work = partial(_translated, parts, maps, languages)
     forks = FORKS and config.threads in (None, 1)
     for found, error in in_order(work, chunks, count, ready=ready, forks=forks):
@@ -58,23 +61,17 @@ def in_processes(
             raise error
 
 
-def _size(item: Numbered) -> int:
-    return len(item[1] if isinstance(item[1], str) else item[1].source)
-
-
 def _translated(
     parts: Parts, maps: bool, languages: Languages, chunk: list[Numbered]
 ) -> tuple[list[Translation], Exception | None]:
     """Return the translations of a chunk, and the error that ended it early."""
     model, tokenizers, config = parts
     torch.set_num_threads(config.threads or 1)
-    tags = tagging(config.data, tokenizers, languages)
-    lines, first = [line for _, line in chunk], chunk[0][0]
+    feed = Feed(tagging(config.data, tokenizers, languages), first=chunk[0][0])
+    lines = [line for _, line in chunk]
     found: list[Translation] = []
     try:
-        for translation in translate(
-            model, tokenizers, lines, config.decode, maps=maps, tags=tags, first=first
-        ):
+        for translation in translate(model, tokenizers, lines, config.decode, feed, maps=maps):
             found.append(translation)  # those before an error count
     except Exception as error:  # raised again in the parent
         return found, error

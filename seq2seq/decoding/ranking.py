@@ -7,8 +7,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-_LEAST = 1e-10
-"""Lower bound on the attention of a source token, so that its logarithm is finite."""
+_LEAST = 1e-10  # lower bound on the attention of a source token, so that its logarithm is finite
 
 
 @dataclass(frozen=True, kw_only=True)

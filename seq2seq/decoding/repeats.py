@@ -27,11 +27,9 @@ class Repeats:
 
     def allowed(self, state: Ids, left: int) -> Mask | None:
         """Forbid the pieces that followed earlier occurrences of the last n - 1 pieces."""
-        n = self.size
+        n, begins = self.size, range(len(state) - self.size + 1)
         last = state[len(state) - n + 1 :]
-        again = [
-            state[i + n - 1] for i in range(len(state) - n + 1) if state[i : i + n - 1] == last
-        ]
+        again = [state[i + n - 1] for i in begins if state[i : i + n - 1] == last]
         if not again:
             return None
         mask = np.ones(self.num_pieces, np.bool_)

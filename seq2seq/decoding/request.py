@@ -68,9 +68,8 @@ def _from_tsv(line: str, where: str) -> Request:
 
 def _from_json(line: str, where: str) -> Request:
     try:
-        found = json.loads(line) if line.strip() else {"source": ""}
-        json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:  # also a lone surrogate
+        found = parsed(line) if line.strip() else {"source": ""}
+    except (ValueError, RecursionError) as error:
         raise DataError(where, f"is not valid JSON ({error})", _EXAMPLE) from None
     if not isinstance(found, dict):
         raise DataError(where, "is not a JSON object", _EXAMPLE)
@@ -80,6 +79,13 @@ def _from_json(line: str, where: str) -> Request:
     return _request(found, where)
 
 
+def parsed(text: str) -> Any:
+    """Return a value in JSON; a lone surrogate in it is a `ValueError`, too."""
+    value = json.loads(text)
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def _request(found: Mapping[str, Any], where: str) -> Request:
     """Check the types and build the request."""
     given = {"prefix": "", "complete_last_word": False, "required": [], "forbidden": [], **found}
@@ -87,8 +93,8 @@ def _request(found: Mapping[str, Any], where: str) -> Request:
         alone = [[each] if isinstance(each, str) else each for each in given["required"]]
         given["required"] = alone
     checks = {
-        "source": ("text", isinstance(given.get("source"), str)),
-        "prefix": ("text", isinstance(given["prefix"], str)),
+        "source": ("text", _is_text(given.get("source"))),
+        "prefix": ("text", _is_text(given["prefix"])),
         "complete_last_word": ("true or false", isinstance(given["complete_last_word"], bool)),
         "required": ("a list of texts or of lists of texts", _is_list(given["required"], _is_list)),
         "forbidden": ("a list of texts", _is_list(given["forbidden"])),

@@ -29,8 +29,7 @@ from seq2seq.run.reading import expected, read_json
 Floats = NDArray[np.float64]
 
 SCORE, WORDS = "score", "words"
-NOTHING = "."
-"""The source of every sentence of a language model."""
+NOTHING = "."  # the source of every sentence of a language model
 
 Scorer = StrEnum("Scorer", "forward reverse language_model")
 STARTS, SEED = 10, 1  # number of random starts of the weight search, and their seed
@@ -54,7 +53,7 @@ class NBest:
     def order(self, weights: Mapping[str, float]) -> list[tuple[float, int]]:
         """Return score and index of each translation, best first; ties keep their order."""
         totals = np.zeros(len(self.texts))
-        for name, weight in weights.items():
+        for name, weight in weights.items():  # in this order, on which the last digit depends
             totals += weight * np.array(self.features[name])
         return [(float(totals[i]), int(i)) for i in np.argsort(-totals, kind="stable")]
 
@@ -105,13 +104,13 @@ def add_scores(
 
     `target_language` is required if the model has several.
     """
-
-    def pair(source: str, text: str) -> tuple[str, str]:
-        sides = {Scorer.forward: (source, text), Scorer.reverse: (text, source)}
-        return sides.get(scorer, (NOTHING, text))
-
-    pairs = (pair(own.source, text) for own in lists for text in own.texts)
-    found = model.force(pairs, target_language=target_language)
+    each = ((own.source, text) for own in lists for text in own.texts)
+    pairs = {
+        Scorer.forward: each,
+        Scorer.reverse: ((text, source) for source, text in each),
+        Scorer.language_model: ((NOTHING, text) for _, text in each),
+    }
+    found = model.force(pairs[scorer], target_language=target_language)
     for own in lists:
         names = [name for name in own.features if name.startswith(scorer)]
         name = f"{scorer}{len(names) + 1}" if names else str(scorer)
@@ -136,14 +135,11 @@ def tune(lists: Sequence[NBest], references: Sequence[str], metric: Any) -> dict
     """Return the weights with the highest BLEU found; their absolute values sum to 1.
 
     Starts from the search's own order and from `STARTS` random weights, and line-searches along
-    each feature and random directions while BLEU improves. Deterministic.
-
-    Args:
-        lists: N-best lists of validation sentences.
-        references: One per line.
-        metric: sacreBLEU's BLEU.
+    each feature and random directions while BLEU improves. Deterministic. The lists are those of
+    validation sentences, the metric is sacreBLEU's BLEU.
     """
     check_lines([own.source for own in lists], references)
+    # Features are scaled to vary by 1, so that no direction is steeper than another.
     names = [*lists[0].features]
     surface = _Surface(lists, references, metric)
     size = surface.features.std(axis=(0, 1))
@@ -182,8 +178,7 @@ class _Surface:
         for own in lists:
             fill = [*range(len(own.texts)), *[0] * (longest - len(own.texts))]
             texts += [own.texts[i] if own.texts else "" for i in fill]
-            values = [[x[i] if x else 0.0 for x in own.features.values()] for i in fill]
-            rows.append(values)
+            rows.append([[x[i] if x else 0.0 for x in own.features.values()] for i in fill])
         repeated = [reference for reference in references for _ in range(longest)]
         counts = np.array(metric._extract_corpus_statistics(texts, [repeated]))
         self.features: Floats = np.array(rows, np.float64)
@@ -218,6 +213,7 @@ class _Surface:
         t = np.concatenate(moments)
         if not len(t):
             return self.bleu(w), 0.0
+        # Counts between two moments, in their order; the widest choice is the middle of the best.
         order = t.argsort(kind="stable")
         t = t[order]
         every = np.concatenate([changes[0], np.concatenate(changes[1:])[order]]).cumsum(axis=0)

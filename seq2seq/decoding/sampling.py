@@ -27,8 +27,7 @@ class SamplingRules:
 
     search: SearchRules
     temperature: float = 1.0
-    top_k: int | None = None
-    """Number of words to draw from."""
+    top_k: int | None = None  # number of words to draw from
     top_p: float | None = None
     """Draw from the fewest words with this total probability, after `top_k`."""
     seed: int = 1
@@ -56,16 +55,9 @@ def sample(
 ) -> list[list[Hypothesis]]:
     """Draw translations of every sentence of ids (B, Tx); `mask` is True on real tokens.
 
-    Args:
-        model: In evaluation mode.
-        src: Ids.
-        mask: Mask of the ids.
-        keys: One number per sentence, which keys its draws.
-        rules: How words are drawn.
-
-    Returns:
-        For each sentence `n_best` samples, best score first, duplicates included, with the model's
-        own log-probabilities. None if every word is impossible, as with NaN weights.
+    Each sentence has a number that keys its draws, and gets `n_best` samples, best score first,
+    duplicates included, with the model's own log-probabilities; none if every word is impossible,
+    as with NaN weights.
     """
     search, device = rules.search, mask.device
     lengths = mask.sum(dim=1).tolist()
@@ -145,15 +137,6 @@ def _hypotheses(samples: Sequence[_Draft], length: int, rules: SearchRules) -> l
     for draft in samples:
         log_prob = sum(draft.log_probs)
         if math.isfinite(log_prob):
-            alpha = np.stack(draft.alphas)[:, :length]
-            found.append(
-                Hypothesis(
-                    ids=tuple(draft.ids),
-                    log_prob=log_prob,
-                    score=rules.score(log_prob, len(draft.ids), alpha),
-                    token_log_probs=tuple(draft.log_probs),
-                    alpha=alpha,
-                    finished=draft.ids[-1] == rules.eos,
-                )
-            )
+            alpha, own = np.stack(draft.alphas)[:, :length], (draft.ids, log_prob, draft.log_probs)
+            found.append(Hypothesis.scored(*own, alpha, rules, rules.eos))
     return sorted(found, key=lambda h: -h.score)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from seq2seq.decoding.ranking import Floats, Ranking
-from seq2seq.model.protocols import Prediction, Stepper
+from seq2seq.model.protocols import Barred, Prediction, Stepper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +26,8 @@ class SearchRules(Ranking):
     min_ratio: float
     max_ratio: float
     extra_steps: int
-    forbidden: tuple[int, ...]
-    """Ids that are never emitted."""
-    start: int
-    """Id of y_0."""
+    forbidden: tuple[int, ...]  # ids that are never emitted
+    start: int  # id of y_0
     eos: int
 
     def bounds(self, source_length: int) -> tuple[int, int]:
@@ -49,6 +47,21 @@ class Hypothesis:
     alpha: Floats  # (len(ids), Tx)
     finished: bool  # False if the search hit its step limit
     maps: Mapping[str, Floats] = field(default_factory=dict)  # see `alignment.words.Maps`
+
+    @classmethod
+    def scored(
+        cls,
+        ids: Sequence[int],
+        log_prob: float,
+        token_log_probs: Sequence[float],
+        alpha: Floats,
+        ranking: Ranking,
+        eos: int,
+    ) -> "Hypothesis":
+        """Make one with its score; it is finished if it ends with the end symbol."""
+        score = ranking.score(log_prob, len(ids), alpha)
+        ended = ids[-1] == eos
+        return cls(tuple(ids), log_prob, score, tuple(token_log_probs), alpha, ended)
 
 
 class Filling(Protocol):
@@ -86,12 +99,8 @@ class BestWords:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the best `width` continuations of each sentence."""
         beam, slots = self.rules.beam_size, total.shape[1]
-        best = prediction.best(
-            beam,
-            forbidden=self.forbidden,
-            eos=self.rules.eos,
-            too_early=too_early.repeat_interleave(slots),
-        )
+        too_early = too_early.repeat_interleave(slots)
+        best = prediction.best(beam, Barred(self.forbidden, self.rules.eos, too_early))
         candidates = total[:, :, None] + best.log_probs.unflatten(0, (-1, slots))
         candidates = candidates.flatten(1)
         total, index = candidates.topk(min(beam, candidates.shape[1]), dim=-1)
@@ -101,7 +110,7 @@ class BestWords:
         return total.masked_fill(~allowed, -torch.inf), parent, token
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Do nothing: there is no state."""
+        """Keep no state."""
 
 
 @dataclass
@@ -118,11 +127,7 @@ class _Step:
 
 @torch.inference_mode()
 def beam_search(
-    model: Stepper,
-    src: Tensor,
-    mask: Tensor,
-    rules: SearchRules,
-    filling: Filling | None = None,
+    model: Stepper, src: Tensor, mask: Tensor, rules: SearchRules, filling: Filling | None = None
 ) -> list[list[Hypothesis]]:
     """Translate every sentence of ids (B, Tx); `mask` is True on real tokens.
 
@@ -136,7 +141,7 @@ def beam_search(
     search = _Search(model, src, mask, rules, filling or BestWords(rules, mask.device))
     while search.step():
         pass
-    return search.hypotheses()
+    return [search.hypotheses(sentence) for sentence in range(len(src))]
 
 
 class _Search:
@@ -146,12 +151,13 @@ class _Search:
         self, model: Stepper, src: Tensor, mask: Tensor, rules: SearchRules, filling: Filling
     ) -> None:
         self.model, self.rules, self.filling = model, rules, filling
+        # What each sentence may be: its length, and when it may end
         device = mask.device
-        lengths = mask.sum(dim=1).tolist()
+        self.lengths = lengths = mask.sum(dim=1).tolist()
         bounds = [rules.bounds(length) for length in lengths]
-        self.lengths = lengths
         self.first_end = torch.tensor([low for low, _ in bounds], device=device)
         self.last_step = filling.steps(bounds)
+        # The open sentences and their hypotheses, each an empty one
         self.open = list(range(len(lengths)))
         self.slots = 1  # per sentence: there is only one way to begin
         self.width = torch.full((len(lengths),), rules.beam_size, device=device)
@@ -159,6 +165,7 @@ class _Search:
         self.y = torch.full((len(lengths),), rules.start, device=device)
         self.total = torch.zeros(len(lengths), 1, device=device)
         self.order = torch.zeros(len(lengths), 1, dtype=torch.long, device=device)
+        # What has happened so far
         self.steps: list[_Step] = []
         self.ended: list[list[tuple[int, int]]] = [[] for _ in lengths]  # step, slot
 
@@ -191,11 +198,8 @@ class _Search:
     def _go_on(self, total: Tensor, parent: Tensor, token: Tensor) -> bool:
         """Continue with the live hypotheses of the open sentences."""
         alive = (total > -torch.inf).sum(dim=1).tolist()
-        alive_rows = [
-            row
-            for row, sentence in enumerate(self.open)
-            if alive[row] and len(self.steps) < self.last_step[sentence]
-        ]
+        may_go_on = [len(self.steps) < self.last_step[sentence] for sentence in self.open]
+        alive_rows = [row for row, going in enumerate(may_go_on) if going and alive[row]]
         if not alive_rows:
             return False
         slots = max(alive[row] for row in alive_rows)
@@ -214,20 +218,15 @@ class _Search:
         self.slots = slots
         return True
 
-    def hypotheses(self) -> list[list[Hypothesis]]:
-        """Collect the ended hypotheses, or the last candidates of a sentence if none ended."""
-        return [self._of_sentence(i) for i in range(len(self.ended))]
-
-    def _of_sentence(self, sentence: int) -> list[Hypothesis]:
-        ends, finished = self.ended[sentence], True
+    def hypotheses(self, sentence: int) -> list[Hypothesis]:
+        """Return the ended hypotheses of a sentence, or its last candidates if none ended."""
+        ends = self.ended[sentence]
         if not ends:
             last = max(i for i, step in enumerate(self.steps) if step.row[sentence] >= 0)
             total = self.steps[last].total[self.steps[last].row[sentence]]
             ends = [(last, slot) for slot in np.flatnonzero(total > -np.inf).tolist()]
-            finished = False
         ranked = sorted(ends, key=lambda end: -self._score(sentence, *end))
-        best = ranked[: self.rules.n_best]
-        return [self._walk_back(sentence, *end, finished=finished) for end in best]
+        return [self._walk_back(sentence, *end) for end in ranked[: self.rules.n_best]]
 
     def _score(self, sentence: int, last: int, slot: int) -> float:
         step = self.steps[last]
@@ -250,14 +249,9 @@ class _Search:
         ]
         return np.stack(weights[::-1])
 
-    def _walk_back(self, sentence: int, last: int, slot: int, *, finished: bool) -> Hypothesis:
-        path = [*self._path(sentence, last, slot)][::-1]
+    def _walk_back(self, sentence: int, last: int, slot: int) -> Hypothesis:
+        path, alpha = [*self._path(sentence, last, slot)][::-1], self._alpha(sentence, last, slot)
+        ids = [int(step.token[row, slot]) for step, row, slot in path]
         totals = [float(step.total[row, slot]) for step, row, slot in path]
-        return Hypothesis(
-            ids=tuple(int(step.token[row, slot]) for step, row, slot in path),
-            log_prob=totals[-1],
-            score=self._score(sentence, last, slot),
-            token_log_probs=tuple(np.diff(totals, prepend=0.0).tolist()),
-            alpha=self._alpha(sentence, last, slot),
-            finished=finished,
-        )
+        each, rules = np.diff(totals, prepend=0.0).tolist(), self.rules
+        return Hypothesis.scored(ids, totals[-1], each, alpha, rules, rules.eos)

@@ -5,7 +5,6 @@ It is made on first use, from the ids of the run's training pairs, and does not 
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from seq2seq.alignment.lexicon import lexicon
 from seq2seq.config.schema import Config
-from seq2seq.data.batching import TokenizedPairs, spread
+from seq2seq.data.batching import spread
 from seq2seq.data.prepare import TOKENIZERS, load_pairs
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.model.shortlist import Shortlist
@@ -28,12 +27,8 @@ log = logging.getLogger(__name__)
 
 DIRECTORY, FILE = "shortlist", "shortlist.safetensors"
 
-SUGGESTED = 100
-"""Target words of a source word."""
-
-MOST_PAIRS = 200_000
-"""Training pairs that the lexicon is made of, evenly spread."""
-
+SUGGESTED = 100  # target words of a source word
+MOST_PAIRS = 200_000  # training pairs that the lexicon is made of, evenly spread
 _MAKE_AGAIN = "Delete shortlist/: a run that has its training pairs makes it again."
 
 
@@ -56,6 +51,7 @@ def shortlist_of(
     about = read_manifest(directory / MANIFEST).get("about")
     if about != _vocabularies(run):
         raise RunDirError(directory, "is of other vocabularies", _MAKE_AGAIN)
+    # What is read is untrusted: its size, shapes and values are checked before use.
     limit = 8 * num_src * SUGGESTED + 4 * num_tgt + (1 << 16)
     path, files = directory / FILE, read_directory(directory, limit)
     tensors = unpack(files.get(FILE), path)
@@ -94,32 +90,22 @@ def _make(run: RunDir, tokenizers: tuple[Tokenizer, Tokenizer]) -> None:
         raise RunDirError(run.path(DIRECTORY), what, fix)
     pairs = load_pairs(run, "train", tokenizers)
     rows = spread(range(len(pairs.src)), MOST_PAIRS)
+    ids = ((pairs.src[row][:-1].tolist(), pairs.tgt[row][:-1].tolist()) for row in rows)  # no ends
     num_src, num_tgt = map(len, tokenizers)
-    found = lexicon(_without_ends(pairs, rows), num_src, num_tgt, SUGGESTED)
+    found = lexicon(ids, num_src, num_tgt, SUGGESTED)
     tensors = {
         "order": torch.from_numpy(_by_frequency(pairs.tgt.counts())),
         "words": torch.from_numpy(found.words),
         "probabilities": torch.from_numpy(found.probabilities),
     }
     run.commit_directory(DIRECTORY, {FILE: pack(tensors)}, _vocabularies(run))
-    seconds = time.perf_counter() - begun
-    where = run.path(DIRECTORY)
-    log.warning(
-        "made the shortlist in %.1f s, of %s training pairs: %s", seconds, f"{len(rows):,}", where
-    )
+    seconds, size, where = time.perf_counter() - begun, f"{len(rows):,}", run.path(DIRECTORY)
+    log.warning("made the shortlist in %.1f s, of %s training pairs: %s", seconds, size, where)
 
 
 def _vocabularies(run: RunDir) -> dict[str, Any]:
     """Return what identifies the vocabularies of a run, to which its shortlist belongs."""
     return {TOKENIZERS: entries_of(run.path(TOKENIZERS) / MANIFEST)}
-
-
-def _without_ends(
-    pairs: TokenizedPairs, rows: Sequence[int]
-) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
-    """Yield some pairs without their end symbols."""
-    for row in rows:
-        yield pairs.src[row][:-1].tolist(), pairs.tgt[row][:-1].tolist()
 
 
 def _by_frequency(counts: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:

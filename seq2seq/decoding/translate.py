@@ -1,29 +1,28 @@
 """Translates lines by beam search or sampling: one translation per line, in order."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
 
-from seq2seq.config.schema import DecodeConfig, DecodePrecision, LengthNorm
+from seq2seq.config.schema import DecodeConfig, DecodePrecision
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.placeholders import CarryingTokenizer
-from seq2seq.data.tags import UNTAGGED, Tagging
 from seq2seq.data.tokenizer import EOS, PAD, UNK, Tokenizer
 from seq2seq.decoding.carried import Carried, carried
-from seq2seq.decoding.chunks import Ids, always, in_chunks
+from seq2seq.decoding.chunks import Feed, Ids, in_chunks
 from seq2seq.decoding.constrained import ConstrainedBeams, Constraints
 from seq2seq.decoding.constraints import ConstraintBuilder, LineConstraints
 from seq2seq.decoding.forced import has_maps, ranking_of, with_maps, without_tag
 from seq2seq.decoding.minimum_bayes_risk import by_utility
-from seq2seq.decoding.prefix import Prefix
+from seq2seq.decoding.prefix import Prefix, write
 from seq2seq.decoding.ranking import Floats
 from seq2seq.decoding.request import Request
 from seq2seq.decoding.sampling import SamplingRules, sample
 from seq2seq.decoding.search import Hypothesis, SearchRules, beam_search
-from seq2seq.decoding.translation import END, Candidate, Translation, in_reading_order
+from seq2seq.decoding.translation import END, Candidate, Translation, candidate_of
 from seq2seq.model.ensemble import Decodable
 from seq2seq.model.protocols import Stepper
 from seq2seq.model.shortlist import ShortlistStepper
@@ -34,26 +33,20 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """Control characters, line ends included: a vocabulary may hold them, a line of output must not."""
 
 
-def translate(  # noqa: PLR0913 - all options of a line meet here
+def translate(
     model: Decodable,
     tokenizers: tuple[Tokenizer, Tokenizer],
     lines: Iterable[str | Request],
     cfg: DecodeConfig,
-    ready: Callable[[], bool] = always,
+    feed: Feed = Feed(),  # noqa: B008 - it is frozen
     *,
     maps: bool = False,
-    tags: Tagging = UNTAGGED,
-    first: int = 1,
     searcher: Stepper | None = None,
 ) -> Iterator[Translation]:
-    """Yield one translation per line, in order; lines are read in chunks as they are `ready`.
+    """Yield one translation per line, in order; a request that cannot be met is an error.
 
-    A request that cannot be met is an error (`constraints.py`).
-
-    `in_chunks` explains how long and empty lines are handled, `Pretrained.stream` explains `ready`
-    and `maps`. `tags` give the language that each line is translated to; `first` is the number of
-    the first line, which keys samples. `searcher` is what `for_search` returned before, if it is
-    known.
+    `in_chunks` explains how long and empty lines are handled, `Pretrained.stream` explains `maps`.
+    `searcher` is what `for_search` returned before, if it is known.
     """
     # The caller passes a model in evaluation mode, with averaged weights if it wants them.
     assert not model.training
@@ -62,29 +55,31 @@ def translate(  # noqa: PLR0913 - all options of a line meet here
     carrying = isinstance(source, CarryingTokenizer)
     wide = replace(cfg, n_best=cfg.beam_size) if carrying and not cfg.sample else cfg
     # Prepare the weights for search once, not per batch.
-    searcher, forbidden = searcher or for_search(model, cfg), tags.forbidden
+    searcher, forbidden = searcher or for_search(model, cfg), feed.tags.forbidden
     builder = ConstraintBuilder(target, cfg, carrying=carrying)
     by_line: dict[int, LineConstraints] = {}
     search = partial(search_batch, model, searcher, cfg=wide, by_line=by_line, forbidden=forbidden)
     maps = maps and has_maps(model)
 
-    sources = _sources(lines, first, builder, by_line)
-    results = in_chunks(sources, (source,), search, cfg, ready, tags.of_line, first)
-    for number, ((line,), (src,), found) in enumerate(results, first):
+    sources = _sources(lines, feed.first, builder, by_line)
+    results = in_chunks(sources, (source,), search, cfg, feed)
+    for number, ((line,), (src,), found) in enumerate(results, feed.first):
         constraints = by_line.pop(number, None)
         if found == [] and constraints is not None:
             what = "no translation was found that does all that is asked of it"
             raise DataError(constraints.where, what, "Ask for less.")
-        prefix = constraints.prefix if constraints else None
-        copied = src.written if cfg.replace_unknown else None
+        # Repair what is carried over, add maps, and drop the tag, hypothesis by hypothesis.
         hypotheses: Iterable[Hypothesis] = found or ()
-        tag = tags.of_line(number)
+        tag = feed.tags.of_line(number)
         ids = [*tag, *src.ids]
         if (own := carried(source, line, src, shift=len(tag))) is not None:
             hypotheses = own.whole_first(model, target, ids, hypotheses, ranking_of(cfg))
         if maps:
             hypotheses = with_maps(model, [*ids, EOS], hypotheses)
         hypotheses = map(partial(without_tag, size=len(tag)), hypotheses)
+        # Write them as text.
+        prefix = constraints.prefix if constraints else None
+        copied = src.written if cfg.replace_unknown else None
         every = (_candidate(target, h, copied, own, prefix) for h in hypotheses)
         candidates = tuple(every) if cfg.sample else _distinct(every, cfg.n_best)
         if cfg.mbr is not None:
@@ -140,6 +135,7 @@ def search_batch(
             for i, hypotheses in zip(part, own, strict=True):
                 found[i] = hypotheses
         return found
+    # All with constraints, or none: one batch.
     device = next(model.parameters()).device
     src, mask = (tensor.to(device) for tensor in pad_ids([ids for (ids,) in batch], PAD))
     rules = search_rules(cfg)
@@ -163,9 +159,7 @@ def search_rules(cfg: DecodeConfig) -> SearchRules:
         beam_size=cfg.beam_size,
         # Several hypotheses may be the same text, segmented differently.
         n_best=cfg.n_best if cfg.sample or cfg.n_best == 1 else cfg.beam_size,
-        length_penalty=cfg.length_penalty,
-        gnmt=cfg.length_norm is LengthNorm.gnmt,
-        coverage_penalty=cfg.coverage_penalty,
+        **vars(ranking_of(cfg)),
         min_ratio=cfg.min_ratio,
         max_ratio=cfg.max_ratio,
         extra_steps=cfg.extra_steps,
@@ -202,26 +196,10 @@ def _candidate(
         alpha = h.alpha.copy()
         alpha[:, list(own.places.values()) if own else []] = 0  # these are already in the text
         pieces = replace_unknown(words, pieces, alpha, copied)
-    if prefix is not None:
-        pieces = prefix.restored(pieces)
-    text, spans = target.write(pieces)
-    if prefix is not None:
-        text, spans = prefix.rewritten(text, spans)
+    pieces, text, spans = write(target, pieces, prefix)
     if own is not None:
         pieces, text, spans = own.restored(words, pieces, text, spans)
-    candidate = Candidate(
-        text=_CONTROL.sub(" ", text),
-        tokens=(*pieces, END) if h.finished else tuple(pieces),
-        token_log_probs=h.token_log_probs,
-        log_prob=h.log_prob,
-        score=h.score,
-        alignment=h.alpha,
-        finished=h.finished,
-        spans=tuple(spans),
-        maps=h.maps,
-        unknown=UNK in words,
-    )
-    return in_reading_order(candidate, target)
+    return candidate_of(h, target, _CONTROL.sub(" ", text), pieces, spans)
 
 
 def replace_unknown(
@@ -231,13 +209,8 @@ def replace_unknown(
 
     The idea of Luong et al. 2015 (arXiv:1410.8206) and Jean et al. 2015 (arXiv:1412.2007),
     without their dictionary: names and numbers often stay the same. The first of equal weights
-    wins; neither the ids nor the source tokens include the end symbol.
-
-    Args:
-        ids: Target ids.
-        pieces: Their written form.
-        alpha: (at least len(ids), Tx).
-        source_tokens: Tx - 1 tokens.
+    wins; neither the target ids and their pieces nor the Tx - 1 source tokens include the end
+    symbol, while alpha is (at least len(ids), Tx).
     """
     most = alpha[:, : len(source_tokens)].argmax(axis=1)
     return [

@@ -1,6 +1,7 @@
 """The results of decoding: a line and its translations, with probabilities and attention."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +10,15 @@ from numpy.typing import NDArray
 
 from seq2seq.alignment.heatmap import plot_alignment
 from seq2seq.alignment.words import Maps, SoftAlignment, to_words
-from seq2seq.data.tokenizer import RightToLeft, Tokenizer
+from seq2seq.data.tokenizer import UNK, RightToLeft, Tokenizer
 from seq2seq.data.words import Span, Splitter, word_spans
+from seq2seq.decoding.search import Hypothesis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-END = "</s>"
-"""The end symbol in labels, on both sides of an attention matrix."""
-
-_MAX_NATS = 700.0
-"""exp of more than 709 overflows a float."""
+END = "</s>"  # the end symbol in labels, on both sides of an attention matrix
+_MAX_NATS = 700.0  # exp of more than 709 overflows a float
 
 
 def perplexity(log_prob: float, num_tokens: int) -> float:
@@ -64,27 +63,34 @@ class Candidate:
         }
 
 
-def in_reading_order(candidate: Candidate, target: Tokenizer) -> Candidate:
-    """Return a candidate with its tokens in the order of the text, the end symbol last.
+def candidate_of(
+    h: Hypothesis, target: Tokenizer, text: str, pieces: Sequence[str], spans: Sequence[Span]
+) -> Candidate:
+    """Return a hypothesis written as text, given its pieces there without the end symbol.
 
-    For a right-to-left model, the `decoder` maps (attention to the tokens generated before) make
-    no sense in this order and are dropped.
+    Tokens are in the order of the text, the end symbol last. For a right-to-left model, the
+    `decoder` maps (attention to the tokens generated before) make no sense in this order and are
+    dropped.
     """
-    if not isinstance(target, RightToLeft):
-        return candidate
-    count = len(candidate.tokens) - candidate.finished
-    order = [*range(count)[::-1], *range(count, len(candidate.tokens))]
-    return replace(
-        candidate,
-        tokens=tuple(candidate.tokens[i] for i in order),
-        token_log_probs=tuple(candidate.token_log_probs[i] for i in order),
-        alignment=candidate.alignment[order],
-        spans=candidate.spans and candidate.spans[::-1],
-        maps={
-            name: weights[..., order, :] if name == "heads" else weights
-            for name, weights in candidate.maps.items()
-            if name != "decoder"
-        },
+    tokens = (*pieces, END) if h.finished else tuple(pieces)
+    log_probs, alpha, maps = h.token_log_probs, h.alpha, h.maps
+    if isinstance(target, RightToLeft):
+        order = [*range(len(pieces))[::-1], *range(len(pieces), len(tokens))]
+        tokens, spans = tuple(tokens[i] for i in order), spans[::-1]
+        log_probs, alpha = tuple(log_probs[i] for i in order), alpha[order]
+        kept = {name: weights for name, weights in maps.items() if name != "decoder"}
+        maps = {k: x[..., order, :] if k == "heads" else x for k, x in kept.items()}
+    return Candidate(
+        text=text,
+        tokens=tokens,
+        token_log_probs=log_probs,
+        log_prob=h.log_prob,
+        score=h.score,
+        alignment=alpha,
+        finished=h.finished,
+        spans=tuple(spans),
+        maps=maps,
+        unknown=UNK in h.ids,
     )
 
 
@@ -133,20 +139,22 @@ class Translation:
     def words(self, split: Splitter = word_spans) -> "Translation":
         """Return the same translation with words as tokens; `alignment/words.py` has the rule.
 
-        A side whose words cannot be found in its pieces keeps the pieces.
-
-        Args:
-            split: Splits text into words; use `data.words.blank_spans` for tokenised text.
+        A side whose words cannot be found in its pieces keeps the pieces. For tokenised text, split
+        by `data.words.blank_spans`.
         """
         tokens, spans, candidates = self.source_tokens, self.source_spans, []
         for i, candidate in enumerate(self.candidates):
             words = to_words(self.soft_alignment(i), split)
-            weights = words.weights.astype(np.float32)
             tokens, spans = words.source_tokens, words.source_spans
-            candidate = replace(candidate, tokens=words.target_tokens, spans=words.target_spans)
-            candidate = replace(candidate, alignment=weights, token_log_probs=words.log_probs)
-            candidate = replace(candidate, maps=words.maps)
-            candidates.append(candidate)
+            joined = replace(
+                candidate,
+                tokens=words.target_tokens,
+                token_log_probs=words.log_probs,
+                alignment=words.weights.astype(np.float32),
+                spans=words.target_spans,
+                maps=words.maps,
+            )
+            candidates.append(joined)
         return Translation(self.source, tokens, tuple(candidates), spans, self.unknown)
 
     def plot(
@@ -157,17 +165,11 @@ class Translation:
         title: str | None = None,
         font: str | None = None,
     ) -> "Figure":
-        """Draw the attention of a candidate, as in the paper's Fig. 3.
+        """Draw the attention of a candidate (0 is the best), as in the paper's Fig. 3.
 
         translation.plot().savefig("attention.pdf")     # a notebook shows the figure
-        translation.plot(words=False)                   # subwords
+        translation.plot(words=False)                   # the tokens of this translation: subwords
         translation.plot(font="some.ttf")               # for characters that no installed font has
-
-        Args:
-            number: Of the candidate; 0 is the best.
-            words: Draw whole words; otherwise the tokens of this translation.
-            title: Drawn above.
-            font: A font file.
 
         Raises:
             IndexError: there is no such candidate; an empty line has none.

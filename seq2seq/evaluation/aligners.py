@@ -38,8 +38,7 @@ Directions = tuple[list[Links], list[Links]]
 """Links of each target word to a source word, and of each source word to a target word; all are
 (source, target)."""
 
-Encoded = list[tuple[list[int], list[int]]]
-"""Word numbers of sentence pairs, from 1."""
+Encoded = list[tuple[list[int], list[int]]]  # word numbers of sentence pairs, from 1
 
 
 @dataclass(frozen=True)
@@ -117,11 +116,12 @@ def _external(encoded: Encoded) -> dict[str, Directions]:
         with TemporaryDirectory() as directory:
             text = Path(directory, "text")
             text.write_text("".join(f"{line}\n" for line in lines), "ascii")
-            forward, backward = (
-                _spread(_read(path, output, len(rows)), rows, len(encoded))
-                for output in call(path, text)
-            )
-        found[name] = forward, backward
+            read = [_read(path, output, len(rows)) for output in call(path, text)]
+        links: Directions = ([()] * len(encoded), [()] * len(encoded))
+        for direction, of_rows in zip(links, read, strict=True):
+            for row, of_pair in zip(rows, of_rows, strict=True):
+                direction[row] = of_pair
+        found[name] = links
     return found
 
 
@@ -166,11 +166,3 @@ def _read(program: str, output: str, num_pairs: int) -> list[Links]:
     except ValueError as error:
         what = f"wrote {str(error)[:80]!r}, which is not a valid link"
         raise DataError(program, what, repair) from None
-
-
-def _spread(links: Sequence[Links], rows: Sequence[int], num_pairs: int) -> list[Links]:
-    """Return the links of all pairs, given those of some rows."""
-    found: list[Links] = [()] * num_pairs
-    for row, of_pair in zip(rows, links, strict=True):
-        found[row] = of_pair
-    return found

@@ -7,6 +7,7 @@ word read from attention.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -146,9 +147,8 @@ class ForcedScores(AttentionScores):
 class Tally:
     """Accumulates scores over forced translations, without storing attention matrices.
 
-    Args:
-        split: Splits text into words, also for gold links; None counts pieces.
-        shown: Layer and head, from 1, reported as the attention; None: the last, the mean.
+    `split` splits text into words, also for gold links; without it, pieces count. `shown` are the
+    layer and head, from 1, reported as the attention; None is the last one, and the heads' mean.
 
     Attributes:
         aligned: Which of the sentences of `along`, from 0, were compared with gold links.
@@ -179,17 +179,11 @@ class Tally:
             yield translation
 
     def add(self, translation: Translation, gold: GoldLinks | None = None) -> bool:
-        """Add a sentence with attention between pieces, and its gold links between words.
-
-        Returns:
-            Whether it could be compared with gold links.
-        """
+        """Add a sentence; return whether it could be compared with gold links between its words."""
         if not translation.candidates:
             self._empty += 1
             return False
-        tokens = translation.soft_alignment()
-        if self._split is not None:
-            tokens = to_words(tokens, self._split)
+        tokens = to_words(translation.soft_alignment(), self._split)
         # Probability and measures need no gold links.
         self._pairs += 1
         self._tokens += len(tokens.target_tokens)
@@ -201,15 +195,12 @@ class Tally:
         if not tokens.matched:
             self._unmatched += 1
             return False
+        links = partial(best_links, ended=tokens.ended)
         self._gold.append(gold)
-        self._readings.append(
-            [best_links(tokens.weights, shift, ended=tokens.ended) for shift in _SHIFTS]
-        )
+        self._readings.append([links(tokens.weights, shift) for shift in _SHIFTS])
         if (heads := tokens.maps.get("heads")) is not None:
             all_heads = np.concatenate([heads, heads.mean(axis=1, keepdims=True)], axis=1)
-            self._by_head.append(
-                [[best_links(head, ended=tokens.ended) for head in layer] for layer in all_heads]
-            )
+            self._by_head.append([[*map(links, layer)] for layer in all_heads])
         return True
 
     def attention(self) -> AttentionScores:
@@ -223,16 +214,13 @@ class Tally:
             alignment_errors(links, self._gold) for links in zip(*self._readings, strict=True)
         )
         rates = now.error_rate, now.precision, now.recall, later.error_rate, earlier.error_rate
-        skipped = self._unmatched + self._empty
-        return GoldAlignment(*rates, len(self._gold), skipped, self._head_rates())
-
-    def _head_rates(self) -> HeadRates | None:
-        if not self._by_head:
-            return None
-        layers = [zip(*of_layer, strict=True) for of_layer in zip(*self._by_head, strict=True)]
-        rates = [[alignment_errors(x, self._gold).error_rate for x in heads] for heads in layers]
-        layer, head = self._shown
-        return HeadRates(rates, layer or len(rates), head)
+        skipped, by_head = self._unmatched + self._empty, None
+        if self._by_head:  # by sentence, layer and head; wanted by layer, head and sentence
+            layers = [zip(*of_layer, strict=True) for of_layer in zip(*self._by_head, strict=True)]
+            errors = [[alignment_errors(x, self._gold) for x in heads] for heads in layers]
+            of_heads = [[own.error_rate for own in heads] for heads in errors]
+            by_head = HeadRates(of_heads, self._shown[0] or len(of_heads), self._shown[1])
+        return GoldAlignment(*rates, len(self._gold), skipped, by_head)
 
     def scores(self) -> ForcedScores:
         """Return all totals."""

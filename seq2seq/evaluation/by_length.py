@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 LENGTH_BLEU, LENGTH_PLOT = "length_bleu.json", "length_bleu.png"
 """File names of the numbers and the figure in a run."""
 
-WIDTH, LAST = 10, 60
-"""Bins of Fig. 2: 1-10, 11-20, ...; lengths above `LAST` share one bin."""
-
+WIDTH, LAST = 10, 60  # bins of Fig. 2: 1-10, 11-20, ...; lengths above `LAST` share one bin
 MAX_LABEL_KEYS = 3  # settings in the name of a run; more do not fit in a legend
 STYLES = (("o", "-"), ("s", "--"), ("^", "-."), ("D", ":"), ("v", "-"), ("P", "--"), ("X", "-."))
 """Markers and line styles of runs, distinguishable in black and white."""
@@ -122,20 +120,16 @@ def plot_length_bleu(runs: Mapping[str, Sequence[LengthBin]], unit: str = "words
     for number, (bins, (marker, dashes)) in enumerate(zip(runs.values(), cycle(STYLES))):
         aside = 0.06 * (number - (len(runs) - 1) / 2)  # so that intervals do not overlap
         x = [place[b.first] + aside for b in bins]
-        style: dict[str, Any] = {
-            "marker": marker,
-            "linestyle": dashes if len(bins) > 2 else "none",
-        }
-        [line] = axes.plot(x, [b.bleu for b in bins], markersize=5, clip_on=False, **style)
+        style: dict[str, Any] = {"marker": marker, "linestyle": dashes, "markersize": 5}
+        style |= {"linestyle": "none"} if len(bins) < 3 else {}
+        [line] = axes.plot(x, [b.bleu for b in bins], clip_on=False, **style)
         ends = [(max(b.low, 0.0), b.high) for b in bins]  # 0.1.0 had them below 0
         middle, half = ([(high + sign * low) / 2 for low, high in ends] for sign in (1, -1))
-        axes.errorbar(
-            x, middle, half, fmt="none", ecolor=line.get_color(), elinewidth=0.8, capsize=3
-        )
-        if len(bins) < 3:
-            for at, b in zip(x, bins, strict=True):
-                value = f"{b.bleu:.1f}"
-                axes.annotate(value, (at, b.bleu), (8, 0), textcoords="offset points", va="center")
+        bars: dict[str, Any] = {"fmt": "none", "elinewidth": 0.8, "capsize": 3}
+        axes.errorbar(x, middle, half, ecolor=line.get_color(), **bars)
+        for at, b in zip(x, bins, strict=True) if len(bins) < 3 else ():
+            where: dict[str, Any] = {"textcoords": "offset points", "va": "center"}
+            axes.annotate(f"{b.bleu:.1f}", (at, b.bleu), (8, 0), **where)
         lines.append(line)
     # Axes and legend; names of runs are text, never formulas.
     axes.set_xticks(range(len(labels)), labels)
@@ -177,10 +171,8 @@ def compare_lengths(directory: Path) -> bytes | None:
     Raises:
         RunDirError: a run's file is damaged.
     """
-    runs = sorted(
-        (path.parent for path in directory.glob(f"*/{LENGTH_BLEU}")),
-        key=lambda path: (len(path.name), path.name),  # numeric order: job 2 before 10
-    )
+    runs = [path.parent for path in directory.glob(f"*/{LENGTH_BLEU}")]
+    runs.sort(key=lambda path: (len(path.name), path.name))  # numeric order: job 2 before 10
     if not runs:
         return None
     lengths = [read_length_bleu(RunDir(run)) for run in runs]

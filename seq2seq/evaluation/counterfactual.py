@@ -18,6 +18,7 @@ from seq2seq.data.tokenizer import EOS, PAD
 from seq2seq.model.draws import fold, stream
 from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.model.intervention import intervened
+from seq2seq.model.protocols import Barred
 
 Exchange = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(weights (B, h, Tx), mask (B, 1, Tx), order (B, 1, Tx)) -> other weights, may be broadcast."""
@@ -56,13 +57,8 @@ def _only(position: Tensor, weights: Tensor) -> Tensor:
     return weights.new_zeros(shape).scatter_(-1, position, 1.0)
 
 
-EXCHANGES: dict[str, Exchange] = {
-    "uniform": uniform,
-    "permuted": permuted,
-    "last": last,
-    "least": least,
-    "without_most": without_most,
-}
+_ALL: tuple[Exchange, ...] = (uniform, permuted, last, least, without_most)
+EXCHANGES = {exchange.__name__: exchange for exchange in _ALL}
 """By name; all of them are candidates of the adversarial distribution."""
 
 
@@ -96,14 +92,10 @@ def heads_of(model: EncoderDecoder, batch: Batch) -> list[tuple[int, int]]:
 def counterfactuals(
     model: EncoderDecoder, batch: Batch, numbers: Sequence[int], seed: int, forbidden: Sequence[int]
 ) -> Counterfactuals:
-    """Exchange the weights at every word of given targets.
+    """Exchange the weights at every word of a model's own translations.
 
-    Args:
-        model: In evaluation mode, with attention weights.
-        batch: Sources and the model's own translations.
-        numbers: Of the sentences: the permutations depend on them and on the seed alone.
-        seed: Of the permutations.
-        forbidden: Ids that are never said.
+    The permutations depend on the numbers of the sentences and on the seed alone. Forbidden ids are
+    never said. The model is in evaluation mode and has attention weights.
     """
     (size, num_words), device = batch.tgt.shape, batch.src.device
     heads, orders = heads_of(model, batch), permutations(batch, numbers, seed).to(device)
@@ -126,13 +118,14 @@ def counterfactuals(
     changed, sentences = intervened(model, change), torch.arange(size, device=device)
     own = sentences * slots
     state, y = changed.begin(batch.src, batch.src_mask), batch.tgt.new_full((size,), PAD)
-    never = torch.tensor(forbidden, dtype=torch.int64, device=device)
     allowed = torch.zeros(size * slots, dtype=torch.bool, device=device)
+    barred = Barred(torch.tensor(forbidden, dtype=torch.int64, device=device), EOS, allowed)
     words, distances = [], []
     for i in range(num_words):
+        # One word with all weights, then on from the model's own.
         state = state.select(sentences, slots, sentences.repeat_interleave(slots))
         prediction, state = changed.step(y.repeat_interleave(slots), state)
-        best = prediction.best(1, forbidden=never, eos=EOS, too_early=allowed)
+        best = prediction.best(1, barred)
         words.append(best.words[:, 0].view(size, slots))
         alpha = prediction.alpha.double().view(size, slots, -1)
         distances.append((alpha - alpha[:, :1]).abs().sum(dim=-1) / 2)

@@ -21,12 +21,8 @@ from seq2seq.model.intervention import scaled
 
 Floats = npt.NDArray[np.float64]
 
-SHARES = (0.1, 0.2, 0.5)
-"""Shares of the source words that are erased, or kept alone."""
-
-PATH_STEPS = 16
-"""Points of the path of integrated gradients."""
-
+SHARES = (0.1, 0.2, 0.5)  # shares of the source words that are erased, or kept alone
+PATH_STEPS = 16  # points of the path of integrated gradients
 _ROWS = 256  # sentences of a batch of erased sources
 
 
@@ -61,11 +57,9 @@ def attributions(model: EncoderDecoder, batch: Batch) -> tuple[Floats, Floats]:
 
 
 def rollout(encoder: Floats, alpha: Floats) -> Floats:
-    """Return the attention to source words through all layers: Abnar & Zuidema 2020, 2005.00928.
+    """Return the attention (Tx,) through all layers: Abnar & Zuidema 2020, arXiv:2005.00928.
 
-    Args:
-        encoder: (layers, h, Tx, Tx) within the source.
-        alpha: (Tx,) to the states of the last layer.
+    It is made of that within the source (layers, h, Tx, Tx) and that to the last layer (Tx,).
     """
     through = np.eye(len(alpha))
     for layer in encoder.mean(axis=1):

@@ -18,9 +18,7 @@ from seq2seq.config.schema import CharactersConfig, Config, SelectBy
 from seq2seq.data.tokenizer import composed
 from seq2seq.evaluation.scoring import References, Scores, score_by
 
-RATES = (SelectBy.character_error_rate, SelectBy.symbol_error_rate)
-"""Lower is better."""
-
+RATES = (SelectBy.character_error_rate, SelectBy.symbol_error_rate)  # lower is better
 NAMES = {by: by.name.replace("_", " ") for by in (SelectBy.exact_match, *RATES)}
 """Names of the metrics."""
 
@@ -33,10 +31,7 @@ def _characters(text: str) -> list[str]:
 class EditRate:
     """Edits per 100 units of the nearest reference: a metric as sacreBLEU's machinery knows it.
 
-    Args:
-        name: Its name.
-        unit: What is edited, for the signature.
-        cut: Splits a text into units.
+    `cut` splits a text into units, whose name goes into the signature.
     """
 
     def __init__(self, name: str, unit: str, cut: Callable[[str], list[str]]) -> None:

@@ -7,7 +7,6 @@ arXiv:1908.04626); the sheet answers for one model by what changing and erasing 
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from seq2seq.alignment.measures import formatted
@@ -110,18 +109,13 @@ class Faithfulness:
 
     def tables(self) -> Iterator[tuple[Sequence[str], Sequence[Sequence[str]]]]:
         """Yield the headings and rows of each table."""
-        classes = ("all", *CLASSES)
-        yield (
-            ["words that stay", *(f"{c} ({self.words[c]:,})" for c in classes), "moved"],
-            [
-                [
-                    NAMES.get(name, name),
-                    *(_percent(self.stays[name][c]) for c in classes),
-                    formatted(self.distance[name], ".2f"),
-                ]
-                for name in WEIGHTS
-            ],
-        )
+        # Other weights
+        classes, rows = ("all", *CLASSES), []
+        for name in WEIGHTS:
+            shares = [formatted(self.stays[name][c], ".1%") for c in classes]
+            rows.append([NAMES.get(name, name), *shares, formatted(self.distance[name], ".2f")])
+        yield ["words that stay", *(f"{c} ({self.words[c]:,})" for c in classes), "moved"], rows
+        # Erasure and gradients
         for name in ("comprehensiveness", "sufficiency"):
             rows = [
                 [f"{NAMES.get(ranking, ranking)}, {way}", *_cells(getattr(ways[way], name))]
@@ -129,23 +123,20 @@ class Faithfulness:
                 for way in WAYS
             ]
             yield [f"{name} ({self.asked:,})", *(f"{share:.0%}" for share in SHARES), "area"], rows
-        yield (
-            ["agreement of attention", "tau"],
-            [[NAMES[name], formatted(tau, ".2f")] for name, tau in self.agreement.items()],
-        )
+        rows = [[NAMES[name], formatted(tau, ".2f")] for name, tau in self.agreement.items()]
+        yield ["agreement of attention", "tau"], rows
+        # Layers and heads
         if self.heads is None:
             return
-        two = partial(formatted, form=".2f")
-        kinds = (
-            ("stay if uniform", self.heads.stays, _percent),
-            ("tau, integrated gradients", self.heads.agreement, two),
-        )
-        for name, layers, form in kinds:
-            names = [f"head {i}" for i in range(1, len(layers[0]) + 1)]
-            yield (
-                [name, *names],
-                [[f"layer {i}", *map(form, heads)] for i, heads in enumerate(layers, start=1)],
-            )
+        for name, layers, form in (
+            ("stay if uniform", self.heads.stays, ".1%"),
+            ("tau, integrated gradients", self.heads.agreement, ".2f"),
+        ):
+            rows = [
+                [f"layer {i}", *(formatted(value, form) for value in heads)]
+                for i, heads in enumerate(layers, start=1)
+            ]
+            yield [name, *(f"head {i}" for i in range(1, len(layers[0]) + 1))], rows
 
 
 def as_text(sheets: Mapping[str, Faithfulness]) -> str:
@@ -157,10 +148,6 @@ def as_text(sheets: Mapping[str, Faithfulness]) -> str:
         parts += tables
     readings = [f"{printable(name)}: {' '.join(reading(s))}" for name, s in sheets.items()]
     return "\n\n".join([*parts, LEGEND, *readings])
-
-
-def _percent(share: float | None) -> str:
-    return formatted(share, ".1%")
 
 
 def _cells(curve: Curve) -> list[str]:

@@ -15,33 +15,15 @@ import torch
 from numpy.typing import NDArray
 
 from seq2seq.data.batching import collate
-from seq2seq.data.tags import tagging
 from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK, Tokenizer
-from seq2seq.decoding.chunks import Ids, in_chunks
+from seq2seq.decoding.chunks import Feed, Ids, in_chunks
 from seq2seq.decoding.forced import TextPair, force
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translate import for_search, search_batch, search_rules
+from seq2seq.evaluation import faithfulness
 from seq2seq.evaluation.counterfactual import EXCHANGES, counterfactuals
-from seq2seq.evaluation.erasure import (
-    Floats,
-    Question,
-    attributions,
-    erased,
-    kendall,
-    rollout,
-)
-from seq2seq.evaluation.faithfulness import (
-    CLASSES,
-    FAR,
-    RANKINGS,
-    WAYS,
-    WEIGHTS,
-    Curve,
-    Erased,
-    Faithfulness,
-    Heads,
-    Seeds,
-)
+from seq2seq.evaluation.erasure import Floats, Question, attributions, erased, kendall, rollout
+from seq2seq.evaluation.faithfulness import CLASSES, RANKINGS, WAYS, WEIGHTS, Faithfulness
 from seq2seq.model.draws import fold, stream
 from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.model.ensemble import Ensemble
@@ -65,8 +47,7 @@ FREQUENT, PART = 100, 10
 """Function words are the first ids of the vocabulary, which is sorted by frequency: 100 of them, at
 most a tenth of all."""
 
-Record = dict[str, Any]
-"""What was measured on a sentence, in JSON types."""
+Record = dict[str, Any]  # what was measured on a sentence, in JSON types
 
 
 def settings_of(named: NamedRun, model: Pretrained, lines: Sequence[str]) -> dict[str, Any]:
@@ -84,14 +65,9 @@ def measure(
     settings: Mapping[str, Any],
     run: RunDir | None,
 ) -> Faithfulness:
-    """Measure, or continue an earlier job with the same settings.
+    """Measure source sentences, or continue an earlier job with the same `settings_of`.
 
-    Args:
-        model: Of one run.
-        lines: Source sentences.
-        languages: What each is translated to.
-        settings: See `settings_of`.
-        run: Keeps the progress until `keep`; None does not.
+    The run, if one is given, keeps the progress until `keep`.
 
     Raises:
         ConfigError: the model has no attention weights.
@@ -150,14 +126,14 @@ def distance_between(
     pairs: Sequence[TextPair],
     languages: Sequence[str],
     overrides: Sequence[str],
-) -> Seeds:
+) -> faithfulness.Seeds:
     """Return how far the attention of runs is apart along given translations.
 
     Raises:
         RunDirError: their vocabularies differ.
     """
     whole = load(runs, overrides)
-    tags, apart = tagging(whole.config.data, whole.tokenizers, languages), []
+    tags, apart = whole.tagging(languages), []
     assert isinstance(whole.model, Ensemble)
     forced = (
         force(member, whole.tokenizers, pairs, whole.config.decode, tags=tags)
@@ -168,11 +144,11 @@ def distance_between(
             alphas = [translation.alignment[:-1].astype(np.float64) for translation in of_runs]
             two = [np.abs(a - b).sum(axis=1) / 2 for a, b in combinations(alphas, 2)]
             apart += np.mean(two, axis=0).tolist()
-    return Seeds(len(runs), float(np.mean(apart)))
+    return faithfulness.Seeds(len(runs), float(np.mean(apart)))
 
 
 class Recorder:
-    """Measures sentences with a model."""
+    """Measures sentences with a model; its weights are prepared once."""
 
     def __init__(self, pretrained: Pretrained, languages: Sequence[str]) -> None:
         model, config = pretrained.model, pretrained.config
@@ -180,13 +156,13 @@ class Recorder:
         intervened(model, lambda weights, *_: weights)  # or the model is refused
         self.model, self.tokenizers = model, pretrained.tokenizers
         self.cfg = replace(config.decode, sample=False, mbr=None, n_best=1)
-        self.tags = tagging(config.data, self.tokenizers, languages)
+        self.tags = pretrained.tagging(languages)
         self.searcher = for_search(model, self.cfg)
 
     def measure(self, lines: Sequence[str], first: int) -> list[Record]:
         """Translate lines and measure; `first` is the number of the first one."""
-        items, tag = [(line,) for line in lines], self.tags.of_line
-        found = in_chunks(items, self.tokenizers[:1], self._batch, self.cfg, tag=tag, first=first)
+        items, feed = [(line,) for line in lines], Feed(self.tags, first)
+        found = in_chunks(items, self.tokenizers[:1], self._batch, self.cfg, feed)
         return [record or {} for _, _, record in found]
 
     def _batch(self, ids: Sequence[Ids], numbers: Sequence[int]) -> list[Record]:
@@ -239,18 +215,14 @@ def classes_of(
 def counted(
     classes: Sequence[str], stays: NDArray[np.bool_], distance: Floats, shape: tuple[int, ...]
 ) -> Record:
-    """Return sums over the words of a sentence, from `Counterfactuals` (words, C).
+    """Return sums over the words of a sentence, given their classes and `Counterfactuals`.
 
-    Args:
-        classes: Of the words.
-        stays: Whether each word stays.
-        distance: Of the weights.
-        shape: Layers and heads, or zeros.
+    `stays` and `distance` are (words, C); `shape` has the numbers of layers and heads, or zeros.
     """
     own = 1 + len(EXCHANGES)  # where the heads begin
     farthest = np.where(stays[:, :own], distance[:, :own], 0).max(axis=1, initial=0)
     each = [list(EXCHANGES).index(name) + 1 for name in WEIGHTS[:-1]]
-    held = np.column_stack([stays[:, each], farthest >= FAR])
+    held = np.column_stack([stays[:, each], farthest >= faithfulness.FAR])
     kinds = np.array(classes, dtype=object)
     return {
         "words": {kind: int((kinds == kind).sum()) for kind in CLASSES},
@@ -296,13 +268,11 @@ def answers(
 ) -> Iterator[Record]:
     """Yield what gradients and erasure say of each word.
 
-    Args:
-        model: In evaluation mode.
-        asked: The words.
-        maps: The attention of the batch: `alpha`, and those of `Followed.maps`.
+    `maps` is the attention of the batch: `alpha`, and those of `Followed.maps`.
     """
     if not asked:
         return
+    # The rankings of the source words for each word
     prefixes = collate([(each.src, each.tgt) for each in asked], PAD)
     found = attributions(model, prefixes.to(next(model.parameters()).device))
     questions, alphas = [], [each.rows(maps["alpha"][each.row]) for each in asked]
@@ -310,6 +280,7 @@ def answers(
         rankings = [alpha, *(value[each.places] for value in values), each.chance]
         named = dict(zip(RANKINGS, rankings, strict=True))
         questions.append(Question(each.src, each.tgt, range(len(each.src))[each.places], named))
+    # What each word loses, and the agreement of the rankings
     for each, question, (p, lost) in zip(asked, questions, erased(model, questions), strict=True):
         attention, gradient, integrated, _ = question.rankings.values()
         # In size, as a word may also speak against the target word: Jain & Wallace 2019.
@@ -328,20 +299,19 @@ def answers(
 
 def summed(records: Sequence[Record], settings: Mapping[str, Any]) -> Faithfulness:
     """Return the sheet of all sentences."""
+    # Counts at every word
     measured = [record for record in records if record]
     words = {kind: sum(r["words"][kind] for r in measured) for kind in CLASSES}
     held = {kind: _sum([r["stays"][kind] for r in measured], len(WEIGHTS)) for kind in CLASSES}
     words["all"], held["all"] = sum(words.values()), np.sum([*held.values()], axis=0)
     moved = _sum([r["moved"] for r in measured], len(WEIGHTS))
+    # Means over the words that were asked about
     asked = [r for r in measured if "p" in r]
     lost = np.mean([r["lost"] for r in asked], axis=0) if asked else ()
-    curves = [
-        {
-            way: Erased(*(Curve(values.tolist(), float(values.mean())) for values in kinds))
-            for way, kinds in zip(WAYS, ways, strict=True)
-        }
-        for ways in lost
-    ]
+    erasure = {
+        ranking: {way: _erased(kinds) for way, kinds in zip(WAYS, ways, strict=True)}
+        for ranking, ways in zip(RANKINGS, lost, strict=False)
+    }
     taus = [r["tau"] for r in asked]
     return Faithfulness(
         settings=settings,
@@ -353,25 +323,31 @@ def summed(records: Sequence[Record], settings: Mapping[str, Any]) -> Faithfulne
         distance={name: _share(moved[i], words["all"]) for i, name in enumerate(WEIGHTS)},
         asked=len(asked),
         probability=float(np.mean([r["p"] for r in asked])) if asked else None,
-        erasure=dict(zip(RANKINGS, curves, strict=False)),
+        erasure=erasure,
         agreement={name: _mean([tau[name] for tau in taus]) for name in (taus or [{}])[0]},
         heads=_heads(measured, asked, words["all"]),
     )
 
 
-def _heads(measured: Sequence[Record], asked: Sequence[Record], num_words: int) -> Heads | None:
+def _erased(kinds: Floats) -> faithfulness.Erased:
+    curves = (faithfulness.Curve(values.tolist(), float(values.mean())) for values in kinds)
+    return faithfulness.Erased(*curves)
+
+
+def _heads(
+    measured: Sequence[Record], asked: Sequence[Record], num_words: int
+) -> faithfulness.Heads | None:
     if not measured or not np.size(measured[0]["heads"]):
         return None
     held = np.sum([r["heads"] for r in measured], axis=0)
     shares = [[_share(count, num_words) for count in layer] for layer in held]
     taus = np.array([r["tau_heads"] for r in asked], dtype=float)  # None is not a number
     agreement = [[_mean(head.tolist()) for head in layer] for layer in taus.transpose(1, 2, 0)]
-    return Heads(shares, agreement)
+    return faithfulness.Heads(shares, agreement)
 
 
 def _sum(rows: Sequence[Sequence[float]], size: int) -> Floats:
-    total: Floats = np.sum(np.reshape(rows, (-1, size)), axis=0, dtype=np.float64)
-    return total
+    return np.asarray(np.sum(np.reshape(rows, (-1, size)), axis=0, dtype=np.float64))
 
 
 def _share(count: float, total: int) -> float | None:

@@ -5,14 +5,13 @@ Each figure has a name and is drawn on demand, so a failure affects only that fi
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from seq2seq.alignment.heatmap import Weights, plot_alignment, printable_line, to_png
-from seq2seq.alignment.words import Spans, group_pieces, merge_words
+from seq2seq.alignment.heatmap import plot_alignment, printable_line, to_png
+from seq2seq.alignment.words import SoftAlignment, Spans, group_pieces, merge_words
 from seq2seq.config.schema import Config
 from seq2seq.data.prepare import load_tokenizers, splitter_of
 from seq2seq.data.tokenizer import RightToLeft
@@ -28,9 +27,7 @@ log = logging.getLogger(__name__)
 HARDLY_LEARNT = "the model has hardly learnt yet: train longer or add data"
 """Note on the heatmaps of a model whose scores say so; see `evaluation.test_set.not_learnt`."""
 
-DETAILS = "decode/test.jsonl"
-"""Tokens, scores and attention of the translations of the test set."""
-
+DETAILS = "decode/test.jsonl"  # tokens, scores and attention of the translations of the test set
 Drawing = tuple[str, Callable[[], bytes]]
 """The name of a file in the run, and a function that draws its content."""
 
@@ -44,15 +41,6 @@ def examples_of(name: str) -> list[list[str]]:
     """
     text = Path(__file__).with_name(f"{name}.tsv").read_text("utf-8")
     return [line.split("\t") for line in text.splitlines()]
-
-
-@dataclass(frozen=True)
-class Side:
-    """A sentence, its tokens, and their spans in it; the end symbol has no span."""
-
-    text: str
-    spans: Spans
-    tokens: Sequence[str]
 
 
 def drawn(drawings: Iterable[Drawing]) -> Iterator[tuple[str, bytes]]:
@@ -79,21 +67,30 @@ def draw_heatmaps(cfg: Config, run: RunDir, note: str | None = None) -> Iterator
     for number, line in enumerate(read_lines_of(run.checked(DETAILS)), start=1):
         if number not in cfg.evaluate.heatmaps:
             continue
+        # The best translation, as it was saved, with the places of its pieces
         with expected(f"{run.path(DETAILS)}:{number}"):
             translation = parse_json(line.encode(), f"{run.path(DETAILS)}:{number}")
             if not translation["hypotheses"]:
                 continue
             best = translation["hypotheses"][0]
-            alpha = np.array(best["attention"], np.float32)
-            text, labels = str(translation["source"]), list(translation["source_tokens"])
-            spans = [token.span for token in source.tokens([text])[0]]
-            written = list(best["tokens"])
-            sides = (
-                Side(text, spans[: len(labels) - 1], labels),  # a long sentence was cut
-                Side(*target.write(written[:-1] if written[-1] == END else written), written),
+            text, labels = str(translation["source"]), tuple(translation["source_tokens"])
+            spans = tuple(token.span for token in source.tokens([text])[0])
+            written = tuple(best["tokens"])
+            ended = written[-1] == END
+            own_text, own_spans = target.write(written[: len(written) - ended])
+            tokens = SoftAlignment(
+                source=text,
+                target=own_text,
+                source_tokens=labels,
+                target_tokens=written,
+                log_probs=(),
+                weights=np.array(best["attention"], np.float32),
+                ended=ended,
+                source_spans=spans[: len(labels) - 1],  # a long sentence was cut
+                target_spans=tuple(own_spans),
             )
         title = f"{cfg.name}, test sentence {number}"
-        draw = partial(heatmap_png, cfg, alpha, *sides, title=title, note=note)
+        draw = partial(heatmap_png, cfg, tokens, title=title, note=note)
         yield f"heatmaps/test-{number:04d}.png", draw
 
 
@@ -112,17 +109,11 @@ def draw_examples(cfg: Config, run: RunDir, note: str | None = None) -> Iterator
             [own] = model.translate([source], language)
             log.info("%s: %s", name, printable_line(own.text))
             [paper] = model.force([(source, target)], target_language=language)
-            for ending, found, what in (
-                ("", own, "own translation"),
-                ("-paper", paper, "the paper's translation"),
-            ):
-                for best in found.candidates[:1]:
-                    sides = (
-                        Side(found.source, found.source_spans or (), found.source_tokens),
-                        Side(best.text, best.spans or (), best.tokens),
-                    )
-                    title = f"{cfg.name}, {name}: {what}"
-                    draw = partial(heatmap_png, cfg, best.alignment, *sides, title=title, note=note)
+            of_both = ("", own, "own translation"), ("-paper", paper, "the paper's translation")
+            for ending, found, what in of_both:
+                if found.candidates:
+                    tokens, title = found.soft_alignment(), f"{cfg.name}, {name}: {what}"
+                    draw = partial(heatmap_png, cfg, tokens, title=title, note=note)
                     yield f"heatmaps/{name}{ending}.png", draw
 
 
@@ -133,27 +124,24 @@ def draw_curves(cfg: Config, run: RunDir) -> Iterator[Drawing]:
 
 
 def heatmap_png(
-    cfg: Config,
-    alpha: Weights,
-    source: Side,
-    target: Side,
-    *,
-    title: str | None = None,
-    note: str | None = None,
+    cfg: Config, pieces: SoftAlignment, *, title: str | None = None, note: str | None = None
 ) -> bytes:
-    """Draw attention (target tokens, source tokens) in the layout of the paper's Fig. 3."""
-    columns, rows = source.tokens, target.tokens
+    """Draw attention in the layout of the paper's Fig. 3."""
+    columns: Sequence[str] = pieces.source_tokens
+    rows: Sequence[str] = pieces.target_tokens
+    alpha, font = pieces.weights, cfg.evaluate.heatmap_font
     if cfg.evaluate.heatmap_words and splitter_of(cfg):
-        columns, source_groups = _words(source)
-        rows, target_groups = _words(target)
+        columns, source_groups = _words(pieces.source, pieces.source_spans, columns)
+        rows, target_groups = _words(pieces.target, pieces.target_spans, rows)
         alpha = merge_words(alpha, source_groups, target_groups)
-    font = cfg.evaluate.heatmap_font
     return to_png(plot_alignment(alpha, columns, rows, title=title, note=note, font=font))
 
 
-def _words(side: Side) -> tuple[list[str], list[list[int]]]:
+def _words(
+    text: str, spans: Spans | None, tokens: Sequence[str]
+) -> tuple[list[str], list[list[int]]]:
     """Return words and the pieces of each; the end symbol stays a word of its own."""
-    ends = [END] if side.tokens[-1] == END else []
-    pieces = side.tokens[: len(side.tokens) - len(ends)]
-    words, groups = group_pieces(side.text, side.spans)
-    return [*words, *ends], [*groups, *([[len(pieces)]] if ends else [])]
+    words, groups = group_pieces(text, spans or ())
+    if tokens[-1] == END:
+        words, groups = [*words, END], [*groups, [len(tokens) - 1]]
+    return words, groups

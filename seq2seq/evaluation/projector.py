@@ -21,11 +21,17 @@ from seq2seq.model import EncoderDecoder
 from seq2seq.run.directory import RunDir
 from seq2seq.training.board import EVENTS
 
-INDEX = "projector_config.pbtxt"
-"""The index file that TensorBoard reads beside the events."""
-
+INDEX = "projector_config.pbtxt"  # the index file that TensorBoard reads beside the events
 MAX_NUMBERS = 1_000_000
 """Per side, some 8 MB: all of a small vocabulary, the 1,612 most frequent words of the paper's."""
+
+_ENTRY = """\
+embeddings {{
+  tensor_name: "{0}"
+  tensor_path: "projector/{0}.tsv"
+  metadata_path: "projector/{0}_labels.tsv"
+}}
+"""
 
 
 def project(cfg: Config, run: RunDir) -> Iterator[Drawing]:
@@ -50,7 +56,8 @@ def project(cfg: Config, run: RunDir) -> Iterator[Drawing]:
         ids = [i for i in range(count) if i != PAD]  # the vector of PAD is 0
         yield f"{EVENTS}/projector/{side}.tsv", partial(_vectors, vectors[ids])
         yield f"{EVENTS}/projector/{side}_labels.tsv", partial(_labels, tokenizer, ids, counts)
-    yield f"{EVENTS}/{INDEX}", partial(_index, SIDES)
+    index = "".join(_ENTRY.format(side) for side in SIDES)
+    yield f"{EVENTS}/{INDEX}", index.encode
 
 
 def _vectors(rows: Tensor) -> bytes:
@@ -63,19 +70,9 @@ def _labels(tokenizer: Tokenizer, ids: Sequence[int], counts: Lengths | None) ->
 
     Frequencies are logarithms: colours are linear, and most words are rare.
     """
-    columns: dict[str, Iterable[str]] = {
-        "piece": map(printable, tokenizer.pieces(ids)),
-        "id": map(str, ids),
-    }
+    columns: dict[str, Iterable[str]] = {"piece": map(printable, tokenizer.pieces(ids))}
+    columns["id"] = map(str, ids)
     if counts is not None:
         columns["log10 frequency"] = (f"{math.log10(max(counts[i], 1)):.2f}" for i in ids)
     rows = [tuple(columns), *zip(*columns.values(), strict=True)]
     return "".join("\t".join(row) + "\n" for row in rows).encode()
-
-
-def _index(sides: Sequence[str]) -> bytes:
-    entry = (
-        'embeddings {{\n  tensor_name: "{0}"\n  tensor_path: "projector/{0}.tsv"\n'
-        '  metadata_path: "projector/{0}_labels.tsv"\n}}\n'
-    )
-    return "".join(entry.format(side) for side in sides).encode()

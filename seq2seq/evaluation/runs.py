@@ -9,40 +9,23 @@ from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, DecodeConfig, Direction
 from seq2seq.data.batching import spread
 from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
-from seq2seq.data.tags import direction_to, tagging
+from seq2seq.data.tags import direction_to
 from seq2seq.data.tokenizer import composed
 from seq2seq.data.words import is_blank
 from seq2seq.decoding.flags import Flags, by_flag
 from seq2seq.decoding.pretrained import Pretrained, load
-from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
-from seq2seq.evaluation import by_length
+from seq2seq.evaluation import by_length, faithfulness_of_run, test_set
 from seq2seq.evaluation.attention import GOLD, AttentionScores, Tally, align_test_set
 from seq2seq.evaluation.error_rates import are_shown
 from seq2seq.evaluation.faithfulness import Faithfulness, Retrained
-from seq2seq.evaluation.faithfulness_of_run import (
-    distance_between,
-    keep,
-    measure,
-    saved,
-    settings_of,
-)
 from seq2seq.evaluation.scoring import score
 from seq2seq.evaluation.significance import Comparison, compare
-from seq2seq.evaluation.test_set import (
-    TRANSLATIONS,
-    Results,
-    read_results,
-    saved_lines,
-    score_all,
-    score_unseen,
-)
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DataError, UsageError
 from seq2seq.run.models import NamedRun, named_runs
 
-Columns = tuple[list[str], list[str]]
-"""Source sentences and their references."""
+Columns = tuple[list[str], list[str]]  # source sentences and their references
 
 
 @dataclass(frozen=True)
@@ -124,19 +107,18 @@ class TestedRun:
 
     def translations(self) -> list[str]:
         """Return the translations of the sources, saved ones if there are any."""
-        if (path := self.saved(TRANSLATIONS)) is None:
+        if (path := self.saved(test_set.TRANSLATIONS)) is None:
             return [translation.text for translation in self.translate()]
-        lines = saved_lines(path, len(load_text(self.run, "test", SIDES[0])))
+        lines = test_set.saved_lines(path, len(load_text(self.run, "test", SIDES[0])))
         return [lines[row] for row in self._rows]
 
-    def results(self) -> Results:
+    def results(self) -> test_set.Results:
         """Translate and score, as the stages decode and evaluate do."""
-        model, tokenizers = self.model.model, self.model.tokenizers
 
         def again(rows: Sequence[int], cfg: DecodeConfig) -> list[str]:
-            lines = (self.text[0][row] for row in rows)
-            tags = tagging(self.config.data, tokenizers, [self.languages[row] for row in rows])
-            return [t.text for t in translate(model, tokenizers, lines, cfg, tags=tags)]
+            lines, languages = ([of[i] for i in rows] for of in (self.text[0], self.languages))
+            found = self.model.stream(lines, target_language=languages, rules=cfg)
+            return [translation.text for translation in found]
 
         attention = AttentionScores()
         if self.given is None and self.run.checked(GOLD).exists():
@@ -144,8 +126,9 @@ class TestedRun:
         found = [(t.text, self.model.flags(t)) for t in self.translate()]
         texts, flags = (self.text, [text for text, _ in found]), by_flag(own for _, own in found)
         cfg, directions = self.config, self.directions
-        results = score_all(cfg, tokenizers, *texts, again, attention, directions)
-        unseen = score_unseen(cfg, self.run, *texts, directions)
+        parts = cfg, self.model.tokenizers
+        results = test_set.score_all(*parts, *texts, again, attention, directions)
+        unseen = test_set.score_unseen(cfg, self.run, *texts, directions)
         return replace(results, unseen=unseen, flags=Flags(self.model.limits, flags))
 
     def by_length(self) -> by_length.LengthBleu:
@@ -160,7 +143,7 @@ class TestedRun:
         """Return the measures of attention along the references."""
         own = self.given is None and self.target_language is None
         path = self.saved("scores.json") if own else None
-        if path and (results := read_results(path)).attention:
+        if path and (results := test_set.read_results(path)).attention:
             return AttentionScores(attention=results.attention, alignment=results.alignment)
         if own:
             return align_test_set(self.run, self.model)
@@ -175,14 +158,13 @@ class TestedRun:
     ) -> Faithfulness:
         """Return the sheet of some sentences, evenly spread; a saved one if it is the same.
 
-        Args:
-            sentences: How many at most.
-            uniform: A run that was retrained with uniform weights.
-            seeds: Names of runs with other seeds.
+        It is compared with a run that was retrained with `uniform` weights, and with runs of other
+        `seeds`, by their names.
 
         Raises:
             UsageError: the name is that of an ensemble, or `uniform` is not such a run.
         """
+        # The sentences
         [named, *others] = named_runs(self.name)
         if others:
             raise UsageError(self.name, "is an ensemble", "Name its runs one by one.")
@@ -190,19 +172,21 @@ class TestedRun:
         lines, references, languages = (
             [column[i] for i in rows] for column in (*self.text, self.languages)
         )
-        settings = settings_of(named, self.model, lines)
+        # The sheet
+        settings = faithfulness_of_run.settings_of(named, self.model, lines)
         own = self.run if self.given is None else None
-        sheet = saved(own) if own is not None else None
+        sheet = faithfulness_of_run.saved(own) if own is not None else None
         if sheet is None or sheet.settings != settings:
-            sheet = measure(self.model, lines, languages, settings, own)
+            sheet = faithfulness_of_run.measure(self.model, lines, languages, settings, own)
+        # What other runs add to it
         if uniform is not None:
             sheet = replace(sheet, uniform=self._retrained(uniform))
         if seeds:
             pairs, runs = list(zip(lines, references, strict=True)), [self.name, *seeds]
-            distance = distance_between(runs, pairs, languages, self.overrides)
-            sheet = replace(sheet, seeds=distance)
+            apart = faithfulness_of_run.distance_between(runs, pairs, languages, self.overrides)
+            sheet = replace(sheet, seeds=apart)
         if own is not None:
-            keep(own, sheet)
+            faithfulness_of_run.keep(own, sheet)
         return sheet
 
     def check_text_of(self, other: "TestedRun") -> None:

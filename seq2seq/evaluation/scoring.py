@@ -16,7 +16,7 @@ from typing import Any
 import regex
 
 from seq2seq.cli.console import table
-from seq2seq.data.languages import bleu_tokenizers, language_is_spaced, unspaced_script
+from seq2seq.data.languages import bleu_tokenizers, is_spaced, unspaced_script
 from seq2seq.data.word_vocabulary import Moses
 from seq2seq.run.errors import ConfigError, DataError, PlatformError
 
@@ -26,17 +26,14 @@ LOWER_CASED = "BLEU, lower-cased tokenised"
 _FETCHED = ("flores200", "flores101", "spm", "spBLEU-1K")
 """Tokenizers whose models sacreBLEU downloads: never downloaded here, but used if present."""
 
-_SAMPLE = 100
-"""Number of references that determine the script of a language without a known code."""
+_SAMPLE = 100  # number of references that determine the script of a language without a known code
 
 log = logging.getLogger(__name__)
 
 References = Sequence[Sequence[str | None]]
 """Lists of references, one per line each; None where a line has fewer than others."""
 
-SAMPLES = 1000
-"""Bootstrap samples for an interval."""
-
+SAMPLES = 1000  # bootstrap samples for an interval
 MAX_SENTENCES = 5000
 """Limit for intervals. sacreBLEU holds all samples at once: half a GB for this many sentences."""
 
@@ -81,13 +78,8 @@ def score(
 ) -> Scores:
     """Score detokenised text with BLEU, chrF and TER, and if possible with word-based metrics.
 
-    Args:
-        hypotheses: One translation per line.
-        references: One reference per line.
-        tokenizer: sacreBLEU's tokenizer for BLEU; None for the default of the language.
-        language: Code of the language. Without one, or if Moses cannot split the language into
-            words, there is no tokenised BLEU and no chrF++.
-        more_references: Further lists like `references`.
+    The tokenizer is sacreBLEU's for BLEU, by default that of the language. Without the code of a
+    language, or if Moses cannot split it into words, there is no tokenised BLEU and no chrF++.
 
     Raises:
         DataError: different numbers of lines, or none. sacreBLEU's Python interface would score
@@ -130,8 +122,8 @@ def word_free_metrics(language: str, references: Sequence[str]) -> dict[str, Any
 def score_bleu(
     hypotheses: Sequence[str],
     references: Sequence[str],
-    tokenizer: str | None = None,
-    language: str = "",
+    tokenizer: str | None,
+    language: str,
     more_references: Sequence[Sequence[str]] = (),
 ) -> Scores:
     """Score with both kinds of BLEU only; arguments and errors are those of `score`."""
@@ -139,7 +131,7 @@ def score_bleu(
         check_lines(hypotheses, each)
     metric = bleu_metric(tokenizer, language, references)
     scores = {"BLEU": score_by(metric, hypotheses, references, *more_references)}
-    if language and language_is_spaced(language, sample_of(references)):
+    if language and is_spaced(language, sample_of(references)):
         scores[TOKENISED] = tokenised_bleu(hypotheses, references, language, *more_references)
     return Scores(len(references), scores)
 
@@ -214,13 +206,6 @@ def bleu(
     return float(metric.corpus_score(list(hypotheses), [list(references)]).score)
 
 
-def chrf(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """Return chrF alone; equal to the chrF of `score`."""
-    from sacrebleu.metrics import CHRF
-
-    return float(CHRF().corpus_score(list(hypotheses), [list(references)]).score)
-
-
 def bleu_metric(
     tokenizer: str | None = None, language: str = "", references: Sequence[str] = ()
 ) -> Any:
@@ -236,19 +221,14 @@ def bleu_metric(
     # A tokenizer that can be used
     known = {name for name in BLEU.TOKENIZERS if name not in _FETCHED or _is_there(name)}
     if tokenizer not in known:
-        raise ConfigError(
-            "config",
-            f"evaluate.bleu_tokenizer={tokenizer!r} is unknown",
-            f"Choose one of: {', '.join(sorted(known))}.",
-        )
+        what = f"evaluate.bleu_tokenizer={tokenizer!r} is unknown"
+        raise ConfigError("config", what, f"Choose one of: {', '.join(sorted(known))}.")
     try:
         return BLEU(tokenize=tokenizer)
     except (ImportError, RuntimeError):  # from the tokenizers for Japanese and Korean
-        raise PlatformError(
-            "sacrebleu",
-            f"a package for evaluate.bleu_tokenizer={tokenizer!r} is missing",
-            f"pip install 'sacrebleu[{tokenizer[:2]}]'",
-        ) from None
+        what = f"a package for evaluate.bleu_tokenizer={tokenizer!r} is missing"
+        fix = f"pip install 'sacrebleu[{tokenizer[:2]}]'"
+        raise PlatformError("sacrebleu", what, fix) from None
 
 
 @cache
@@ -277,11 +257,8 @@ def sample_of(references: Sequence[str]) -> str:
 def check_lines(hypotheses: Sequence[str], references: Sequence[str]) -> None:
     """Check that the numbers of lines can be scored; see `score`."""
     if len(hypotheses) != len(references):
-        raise DataError(
-            "scoring",
-            f"{len(hypotheses)} translations, {len(references)} references",
-            "Give one reference for each translation.",
-        )
+        what = f"{len(hypotheses)} translations, {len(references)} references"
+        raise DataError("scoring", what, "Give one reference for each translation.")
     if not references:
         raise DataError("scoring", "no sentences", "Give at least one.")
 
@@ -338,7 +315,6 @@ def paired_test(
     metrics: Mapping[str, Any],
     references: References,
     kind: str,
-    samples: int = 0,  # 0: sacreBLEU's default
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Run a paired test of sacreBLEU, `bs` or `ar`, without its log messages.
 
@@ -347,16 +323,12 @@ def paired_test(
     """
     from sacrebleu.significance import PairedTest
 
-    # It logs a message at each call.
     named = [(name, list(lines)) for name, lines in systems.items()]
-    logger = logging.getLogger("sacrebleu")
+    lists, logger = [*map(list, references)], logging.getLogger("sacrebleu")
     before = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.WARNING)  # it logs a message at each call
     try:
-        test = PairedTest(
-            named, metrics, [*map(list, references)], test_type=kind, n_samples=samples
-        )
-        signatures, results = test()
+        signatures, results = PairedTest(named, metrics, lists, kind)()
     finally:
         logger.setLevel(before)
     # sacreBLEU calls chrF "chrF2" by its beta; the signature has it, too.

@@ -10,16 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from seq2seq.cli.console import table
+from seq2seq.evaluation import scoring
 from seq2seq.evaluation.error_rates import by_source, metrics
-from seq2seq.evaluation.scoring import (
-    References,
-    bleu_metric,
-    check_lines,
-    interval,
-    paired_test,
-    statistics_of,
-    word_free_metrics,
-)
 from seq2seq.run.errors import printable
 
 TESTS = {"bootstrap": "bs", "randomisation": "ar"}
@@ -59,14 +51,8 @@ def compare(
     """Compare systems with the first of them by BLEU, chrF and TER, on detokenised text.
 
     The same input gives the same numbers: sacreBLEU draws from seed 12345 or SACREBLEU_SEED, which
-    its signatures record.
-
-    Args:
-        systems: Translations by name of the system, two or more.
-        references: References of the sentences that all systems translated.
-        tokenizer: sacreBLEU's tokenizer for BLEU; None for the default of the language.
-        language: Code of the language.
-        sources: The sentences; if given, also compare exact match and error rates.
+    its signatures record. The tokenizer and the language are those of `score`. If the source
+    sentences are given, exact match and error rates are compared, too.
 
     Raises:
         DataError: different numbers of lines, or none.
@@ -74,11 +60,11 @@ def compare(
         PlatformError: the tokenizer needs a package that is missing.
     """
     for lines in systems.values():
-        check_lines(lines, references)
+        scoring.check_lines(lines, references)
 
     def of_words() -> dict[str, Any]:
-        bleu = {"BLEU": bleu_metric(tokenizer, language, references)}
-        return bleu | word_free_metrics(language, references)
+        bleu = {"BLEU": scoring.bleu_metric(tokenizer, language, references)}
+        return bleu | scoring.word_free_metrics(language, references)
 
     found = _compared(systems, [references], of_words)
     if not sources:
@@ -92,7 +78,7 @@ def compare(
 
 def _compared(
     systems: Mapping[str, Sequence[str]],
-    references: References,
+    references: scoring.References,
     make: Callable[[], dict[str, Any]],
 ) -> dict[str, Comparison]:
     # p-values and scores
@@ -100,33 +86,20 @@ def _compared(
     for test, kind in TESTS.items():
         # New metrics for each test: sacreBLEU writes its settings into their signatures.
         own = make()
-        signatures[test], results[test] = paired_test(systems, own, references, kind)
+        signatures[test], results[test] = scoring.paired_test(systems, own, references, kind)
     # Intervals
-    limits = {
-        name: [
-            interval(metric, statistics_of(metric, lines, *references))[1:]
-            for lines in systems.values()
-        ]
-        for name, metric in own.items()
-    }
-    return {
-        metric: Comparison(
-            systems=tuple(
-                Compared(
-                    name=name,
-                    value=float(result.score),
-                    low=low,
-                    high=high,
-                    p={test: _p(results[test][metric], i) for test in TESTS if i},
-                )
-                for i, (name, result, (low, high)) in enumerate(
-                    zip(systems, rows, limits[metric], strict=True)
-                )
-            ),
-            signatures={test: signatures[test][metric] for test in TESTS},
-        )
-        for metric, rows in results["bootstrap"].items()
-    }
+    found = {}
+    for kind, metric in own.items():
+        compared = []
+        for i, (name, lines) in enumerate(systems.items()):
+            value = float(results["bootstrap"][kind][i].score)
+            statistics = scoring.statistics_of(metric, lines, *references)
+            _, low, high = scoring.interval(metric, statistics)
+            p = {test: _p(results[test][kind], i) for test in TESTS if i}
+            compared.append(Compared(name, value, low, high, p))
+        by_test = {test: signatures[test][kind] for test in TESTS}
+        found[kind] = Comparison(tuple(compared), by_test)
+    return found
 
 
 def _p(results: Sequence[Any], system: int) -> float:

@@ -35,7 +35,6 @@ _REPEATED = re.compile(r"(?:^|\s)(\S+(?:\s\S+){0,4}?)(?:\s\1){2,}(?=\s|$)|(\S{1,
 TRANSLATIONS = "decode/test.txt"
 """What the decode stage of a run writes: a line for each sentence of its test set."""
 
-
 TRAINING = "corpus/train.source"
 """The source side of the training data of a run; an exported model has none."""
 
@@ -142,15 +141,10 @@ def score_all(
 ) -> Results:
     """Score all sentences, and those without unknown words; of several directions one by one.
 
-    Args:
-        cfg: Of the run.
-        tokenizers: Its vocabularies.
-        text: Sources and references.
-        hypotheses: Translations of all sources.
-        again: Translates those of some rows by other rules, where `second_pass` wants it.
-        attention: Along the references.
-        directions: Of each sentence.
+    `text` are sources and references, `hypotheses` translations of all sources, and `again`
+    translates some rows by other rules, where `second_pass` wants it.
     """
+    # All sentences
     sources, references = text
     tokenizer = cfg.evaluate.bleu_tokenizer
     scores = _by_direction(
@@ -164,11 +158,13 @@ def score_all(
             directions,
             (sources, hypotheses, references),
         )
+    # Those without unknown words
     rows, known_scores = known_rows(tokenizers, sources, references), {}
     if rows:
         second = second_pass(rows, len(sources), cfg.decode)
         known = again(rows, second) if second else [hypotheses[row] for row in rows]
         known_scores = _bleu_of_rows(cfg, rows, known, references, directions)
+    # Whether all this is worth reading
     metric = NAMES[SelectBy.character_error_rate] if are_shown(cfg) else "BLEU"
     values = [s.value for name, s in scores.items() if f" {name}".endswith(f" {metric}")]
     note = not_learnt(fmean(values), hypotheses, attention, metric)

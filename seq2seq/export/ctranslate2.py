@@ -12,23 +12,12 @@ from torch import Tensor, nn
 
 from seq2seq.data.tokenizer import EOS, PAD, UNK
 from seq2seq.export.bundle import Bundle
+from seq2seq.model import transformer
 from seq2seq.model.embedding import WordEmbedding
-from seq2seq.model.transformer import (
-    DecoderLayer,
-    EncoderLayer,
-    FeedForward,
-    HeadsAttention,
-    Positions,
-    Residual,
-    SelfAttentionEncoder,
-    Stack,
-    TransformerDecoder,
-)
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import ConfigError
 
-MOST_POSITIONS = 2048
-"""Length of the tables of positions; CTranslate2 refuses longer sentences."""
+MOST_POSITIONS = 2048  # length of the tables of positions; CTranslate2 refuses longer sentences
 
 
 @torch.no_grad()
@@ -44,9 +33,9 @@ def save(bundle: Bundle, out: RunDir) -> None:
         what = f"CTranslate2 cannot translate with this model: {bundle.special}"
         raise ConfigError("config", what, "Use --format onnx or --format model.")
     encoder, decoder = bundle.model.encoder, bundle.model.decoder
-    if not isinstance(encoder, SelfAttentionEncoder):
+    if not isinstance(encoder, transformer.SelfAttentionEncoder):
         raise unknown(encoder)
-    if not isinstance(decoder, TransformerDecoder):
+    if not isinstance(decoder, transformer.TransformerDecoder):
         raise unknown(decoder)
 
     # Encoder and decoder
@@ -58,7 +47,9 @@ def save(bundle: Bundle, out: RunDir) -> None:
     _words(spec.decoder.embeddings, decoder.embedding)
     spec.decoder.start_from_zero_embedding = True
     for own, stack in ((spec.encoder, encoder), (spec.decoder, decoder)):
-        own.position_encodings.encodings = _table(stack.words.positions)
+        # Beyond the positions that were learned, the last one
+        table = stack.words.positions(0, MOST_POSITIONS, torch.zeros(()))
+        own.position_encodings.encodings = _array(table)
         if isinstance(stack.norm, nn.LayerNorm):
             _norm(own.layer_norm, stack.norm)
     for own, of_encoder in zip(spec.encoder.layer, encoder.layers, strict=True):
@@ -86,7 +77,9 @@ def unknown(part: object) -> ConfigError:
     return ConfigError("config", what, "Use --format onnx.")
 
 
-def _kind(stack: Stack, layers: Sequence[EncoderLayer | DecoderLayer]) -> dict[str, Any]:
+def _kind(
+    stack: transformer.Stack, layers: Sequence[transformer.EncoderLayer | transformer.DecoderLayer]
+) -> dict[str, Any]:
     from ctranslate2.specs import common_spec
 
     first = layers[0]
@@ -100,31 +93,26 @@ def _kind(stack: Stack, layers: Sequence[EncoderLayer | DecoderLayer]) -> dict[s
 
 
 def _words(spec: Any, embedding: WordEmbedding) -> None:
-    spec.weight = (
-        embedding.E.weight if embedding.bias is None else embedding.E.weight + embedding.bias
-    )
-    spec.weight = _array(spec.weight)
+    weight, bias = embedding.E.weight, embedding.bias
+    spec.weight = _array(weight if bias is None else weight + bias)
 
 
-def _table(positions: Positions) -> Any:
-    """Return the vectors of all positions; beyond those learned, the last one."""
-    return _array(positions(0, MOST_POSITIONS, torch.zeros(())))
-
-
-def _encoder_layer(spec: Any, layer: EncoderLayer) -> None:
+def _encoder_layer(spec: Any, layer: transformer.EncoderLayer) -> None:
     of_attention, of_network = layer.residuals
     _attention(spec.self_attention, layer.self_attention, of_attention)
     _network(spec.ffn, layer.feed_forward, of_network)
 
 
-def _decoder_layer(spec: Any, layer: DecoderLayer) -> None:
+def _decoder_layer(spec: Any, layer: transformer.DecoderLayer) -> None:
     of_self, of_attention, of_network = layer.residuals
     _attention(spec.self_attention, layer.self_attention, of_self)
     _attention(spec.attention, layer.attention, of_attention)
     _network(spec.ffn, layer.feed_forward, of_network)
 
 
-def _attention(spec: Any, attention: HeadsAttention, residual: Residual) -> None:
+def _attention(
+    spec: Any, attention: transformer.HeadsAttention, residual: transformer.Residual
+) -> None:
     """Set projections: Q, K and V of self-attention are one matrix, K and V of the other one."""
     _norm(spec.layer_norm, residual.norm)
     inputs = [attention.W_Q, attention.W_KV]
@@ -137,7 +125,7 @@ def _attention(spec: Any, attention: HeadsAttention, residual: Residual) -> None
     _linear(spec.linear[-1], attention.W_O)
 
 
-def _network(spec: Any, network: FeedForward, residual: Residual) -> None:
+def _network(spec: Any, network: transformer.FeedForward, residual: transformer.Residual) -> None:
     _norm(spec.layer_norm, residual.norm)
     _linear(spec.linear_0, network.W_1)
     _linear(spec.linear_1, network.W_2)

@@ -5,14 +5,14 @@ these files is loaded by `hf:NAME`.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from tabulate import tabulate
 
+from seq2seq.cli.console import table
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config
 from seq2seq.data.prepare import REPORT, TOKENIZERS
@@ -36,12 +36,9 @@ CARD = "README.md"
 
 
 def save(named: NamedRun, out: RunDir, license_name: str | None) -> None:
-    """Write the model that a name selects, with its card.
+    """Write the model that a name selects into an empty directory, with its card.
 
-    Args:
-        named: A trained run, or a model.
-        out: An empty directory.
-        license_name: As the Hub abbreviates it, such as `apache-2.0`.
+    The license is named as the Hub abbreviates it, such as `apache-2.0`.
 
     Raises:
         RunDirError: the run is damaged.
@@ -57,8 +54,8 @@ def save(named: NamedRun, out: RunDir, license_name: str | None) -> None:
         out.write_json(SAVED, to_json(replace(flags, lines={})))
     copy_shortlist(run, out)
 
+    # The card. The saved scores are those of the best weights.
     size = sum(weight.numel() for weight in weights.values())
-    # The saved scores are those of the best weights.
     scored = named.selector is None and run.path(SCORES).exists()
     results = read_results(run.checked(SCORES)) if scored else None
     lines = [*_header(cfg, results, license_name), *_about(cfg, model, size)]
@@ -86,17 +83,12 @@ def _header(cfg: Config, results: Results | None, license_name: str | None) -> I
 
 def _about(cfg: Config, model: Pretrained, size: int) -> Iterator[str]:
     directions = ", ".join(f"{source} to {target}" for source, target in cfg.data.directions)
-    parts = (
-        f"{cfg.encoder.name} encoder, {cfg.decoder.name} decoder, {cfg.attention.name} attention"
-    )
+    parts = f"{cfg.encoder.name} encoder, {cfg.decoder.name} decoder"
+    parts += f", {cfg.attention.name} attention, {size:,} parameters"
     yield from (f"# {cfg.name}", "")
-    yield f"Translates {directions}: {parts}, {size:,} parameters, after {model.update:,} updates."
-    yield from (
-        "",
-        "    import seq2seq",
-        "",
-        '    model = seq2seq.load("hf:NAME")  # or a directory',
-    )
+    yield from (f"Translates {directions}: {parts}, after {model.update:,} updates.", "")
+    yield from ("    import seq2seq", "")
+    yield '    model = seq2seq.load("hf:NAME")  # or a directory'
     yield from ('    print(model.translate("...").text)', "")
 
 
@@ -113,8 +105,9 @@ def _data(run: RunDir) -> Iterator[str]:
             for each in report[split]["inputs"]
         ]
         kept = sum(count for *_, count in report["train"]["blocks"])
-    yield from ("## Data", "", *_table(rows, ["split", "input", "lines"]), "")
-    yield from (f"{kept:,} training pairs are left after the filters.", "")
+    yield from ("## Data", "")
+    yield from table(rows, ["split", "input", "lines"], style="pipe").splitlines()
+    yield from ("", f"{kept:,} training pairs are left after the filters.", "")
 
 
 def _public(name: str) -> str:
@@ -130,7 +123,8 @@ def _scores(results: Results | None) -> Iterator[str]:
         [name, f"{score.value:.2f}", score.interval or "", score.signature.replace("|", r"\|")]
         for name, score in results.scores.items()
     ]
-    yield from _table(rows, ["metric", "value", "95% interval", "signature"])
+    headers = ["metric", "value", "95% interval", "signature"]
+    yield from table(rows, headers, style="pipe").splitlines()
     yield from ("", f"On the {results.sentences:,} sentences of the test set.", "")
 
 
@@ -145,8 +139,3 @@ def _limits(cfg: Config, results: Results | None, license_name: str | None) -> I
         yield f"- {results.note}."
     if license_name is None:
         yield "- No license was given."
-
-
-def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> list[str]:
-    text = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
-    return str(text).splitlines()

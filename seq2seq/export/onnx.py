@@ -46,8 +46,7 @@ class Graph:
     outputs: Sequence[str]
 
 
-DECODER = "decode_onnx.py"
-"""Translates with nothing but numpy, onnxruntime and sentencepiece."""
+DECODER = "decode_onnx.py"  # translates with nothing but numpy, onnxruntime and sentencepiece
 
 
 def save(bundle: Bundle, out: RunDir) -> None:
@@ -74,28 +73,23 @@ def graphs(model: EncoderDecoder) -> Mapping[str, Graph]:
     Raises:
         ConfigError: torch cannot export it.
     """
+    # The tensors of a state, the dimensions of each that vary, and which of them a step changes
     small, large = (_state(model, **sizes) for sizes in _SIZES)
     names = [f"state{name}" for name, _ in _tensors(small)]
     dims = [_varying(*pair) for pair in zip(_only(small), _only(large), strict=True)]
     _, after = model.step(torch.full((_SIZES[0][BATCH],), UNK), small)
     moving = [new is not old for new, old in zip(_only(after), _only(small), strict=True)]
     moved = [f"next.{name}" for name, moves in zip(names, moving, strict=True) if moves]
+    # One graph that reads the source, and one that takes a step
     _prepare(model)
     src, mask = _source(_SIZES[0][BATCH], _SIZES[0][SOURCE])
-    of_source = {0: BATCH, 1: SOURCE}
-    predicted = ["log_probs", "alpha"]
+    of_source, predicted = {0: BATCH, 1: SOURCE}, ["log_probs", "alpha"]
+    source = {"src": (src, of_source), "mask": (mask, of_source)}
+    before: dict[str, tuple[Tensor, Mapping[int, str]]] = {"y": (src[:, 0], {0: BATCH})}
+    before |= zip(names, zip(_only(small), dims, strict=True), strict=True)
     return {
-        "begin": _graph(
-            _Begin(model),
-            {"src": (src, of_source), "mask": (mask, of_source)},
-            [*predicted, *names],
-        ),
-        "step": _graph(
-            _Step(model, small, moving),
-            {"y": (src[:, 0], {0: BATCH})}
-            | dict(zip(names, zip(_only(small), dims, strict=True), strict=True)),
-            [*predicted, *moved],
-        ),
+        "begin": _graph(_Begin(model), source, [*predicted, *names]),
+        "step": _graph(_Step(model, small, moving), before, [*predicted, *moved]),
     }
 
 
@@ -130,25 +124,22 @@ def _graph(
     examples = tuple(x.clone(memory_format=torch.contiguous_format) for x in examples)
     # torch puts variable arguments into one tuple.
     shapes = (dims[0], dims[1:]) if isinstance(module, _Step) else dims
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # of packages that we do not need
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # of packages that we do not need
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            names: dict[str, Any] = {"input_names": [*inputs], "output_names": outputs}
             program = torch.onnx.export(
-                module.eval(),
-                examples,
-                dynamic_shapes=shapes,
-                input_names=[*inputs],
-                output_names=outputs,
-                verbose=False,
+                module.eval(), examples, dynamic_shapes=shapes, verbose=False, **names
             )
     except torch.onnx.OnnxExporterError as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
         what = f"torch cannot export this model to ONNX ({reason})"
         raise ConfigError("config", what, "Use `seq2seq.load` in Python.") from None
     finally:
-        logging.getLogger("torch.onnx").setLevel(level)
+        logger.setLevel(level)
     assert program is not None
     return Graph(program.model_proto.SerializeToString(), [*inputs], outputs)
 

@@ -18,9 +18,7 @@ _LIMIT = 40.0
 class Energies:
     """Energies of one batch, and their gradients, summed over steps.
 
-    Args:
-        keys: (B, Tx, n'), sentences with the longest targets first.
-        v_a: (n').
+    Of keys (B, Tx, n'), sentences with the longest targets first, and v_a (n').
     """
 
     def __init__(self, keys: Tensor, v_a: Tensor) -> None:
@@ -36,15 +34,11 @@ class Energies:
 
     def __call__(self, query: Tensor) -> Tensor:
         """Return energies (b, Tx), up to a constant, for queries (b, n') of the first sentences."""
-        return torch.matmul(self._complements(query), self.v_a).mul_(-2)
+        return torch.matmul(self._of_step(query), self.v_a).mul_(-2)
 
     def of_hypotheses(self, query: Tensor) -> Tensor:
         """Return energies (B, K, Tx) for K queries per sentence (B, K, n')."""
-        if self.factored and is_small(query):
-            exp_query = query.mul(2).exp_()[:, :, None]
-            R = torch.addcmul(self.one, exp_query, self.exp_keys[:, None]).reciprocal_()
-        else:
-            R = (query[:, :, None] + self.keys[:, None]).mul_(-2).sigmoid_()
+        R = self._complements(query[:, :, None], self.keys[:, None], self.exp_keys[:, None])
         return torch.matmul(R, self.v_a).mul_(-2)
 
     def select(self, rows: Tensor) -> "Energies":
@@ -59,7 +53,7 @@ class Energies:
         """Return the gradient of queries (b, n') from that of their energies (b, Tx)."""
         if self._d_keys is None:
             self._d_keys = torch.zeros_like(self.keys)
-        R = self._complements(query)
+        R = self._of_step(query)
         self.d_v.addmv_(R.flatten(0, 1).T, d_energy.flatten(), alpha=-2)
         slope = R.addcmul_(R, R, value=-1)  # R - R^2, a quarter of tanh'
         self._d_keys[: len(query)].addcmul_(slope, d_energy[..., None], value=4)
@@ -70,19 +64,20 @@ class Energies:
         assert self._d_keys is not None
         return self._d_keys.mul_(self.v_a)
 
-    def _complements(self, query: Tensor) -> Tensor:
+    def _of_step(self, query: Tensor) -> Tensor:
         """Return R (b, Tx, n') in a buffer that the next call overwrites."""
-        # Factored into exponentials where these are safe, else by a sigmoid per element.
-        size = len(query)
         if self._buffer is None:
             self._buffer = torch.empty_like(self.keys)
-        out = self._buffer[:size]
+        given = (x[: len(query)] for x in (self.keys, self.exp_keys, self._buffer))
+        return self._complements(query[:, None], *given)
+
+    def _complements(
+        self, query: Tensor, keys: Tensor, exp_keys: Tensor, out: Tensor | None = None
+    ) -> Tensor:
+        """Return R, factored into exponentials where safe, else by a sigmoid per element."""
         if self.factored and is_small(query):
-            exp_query = query.mul(2).exp_()[:, None]
-            torch.addcmul(self.one, exp_query, self.exp_keys[:size], out=out)
-            return out.reciprocal_()
-        torch.add(query[:, None], self.keys[:size], out=out)
-        return out.mul_(-2).sigmoid_()
+            return torch.addcmul(self.one, query.mul(2).exp_(), exp_keys, out=out).reciprocal_()
+        return torch.add(query, keys, out=out).mul_(-2).sigmoid_()
 
 
 def is_small(x: Tensor) -> bool:

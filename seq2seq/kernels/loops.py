@@ -103,7 +103,8 @@ class StepLoops:
         unit = self.steps.unit_backward(saved, states, U_T, d_words, **reset)
         attend = self.steps.attend_backward(inputs, d_words, d_alphas, d_from_state[:, :n_align])
         d_start = states.new_zeros(packing.sizes[0], n)  # in the loop, that of the current state
-        for step, size in zip(reversed(packing.slices()), reversed(packing.sizes), strict=True):
+        sizes = packing.sizes
+        for step, size in zip(reversed([*slices(sizes)]), reversed(sizes), strict=True):
             d_s = unit(d_start[:size], step, None, d_states[step])
             attend(step)
             d_from_state[step, n_align:] = d_words[step, n:]

@@ -36,17 +36,9 @@ def read_lstm(
         if start is not None:
             h_0 = start.to(exact)[packed.sorted_indices].expand_as(m_0).contiguous()
         # One call for both directions
-        h, *_ = torch.lstm(
-            packed.data,
-            packed.batch_sizes,
-            (h_0, m_0),
-            weights,
-            True,  # with biases
-            1,  # layer
-            0.0,  # dropout between layers
-            units[0].training,
-            len(units) == 2,
-        )
+        both = len(units) == 2
+        settings = True, 1, 0.0, units[0].training, both  # biases; one layer, so no dropout
+        h, *_ = torch.lstm(packed.data, packed.batch_sizes, (h_0, m_0), weights, *settings)
         states = PackedSequence(h, *packed[1:])
         padded, _ = pad_packed_sequence(states, batch_first=True, total_length=x.shape[1])
     return list(padded.chunk(len(units), dim=-1))

@@ -17,13 +17,8 @@ def output_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return the summed -log p of targets, without and with smoothing; see `output.smoothed_loss`.
 
-    Only the second has a gradient.
-
-    Args:
-        W_o: A linear layer, or a sequence that ends in one.
-        t: (N, l) last hidden layer.
-        targets: (N,) ids.
-        label_smoothing: Share of the target spread over all words.
+    Only the second has a gradient. W_o is a linear layer, or a sequence that ends in one; t (N, l)
+    is the last hidden layer, targets (N,) are ids.
     """
     *before, last = W_o if isinstance(W_o, nn.Sequential) else [W_o]
     for layer in before:
@@ -31,16 +26,9 @@ def output_loss(
     assert isinstance(last, nn.Linear)
     dtype = compute_dtype(last.weight)
     differentiated = torch.is_grad_enabled()
+    given = last.weight, last.bias, targets, label_smoothing, dtype, differentiated
     with torch.autocast(t.device.type, enabled=False):
-        total, smoothed = OutputLoss.apply(  # type: ignore[no-untyped-call]
-            t.to(last.weight.dtype),
-            last.weight,
-            last.bias,
-            targets,
-            label_smoothing,
-            dtype,
-            differentiated,
-        )
+        total, smoothed = OutputLoss.apply(t.to(last.weight.dtype), *given)  # type: ignore[no-untyped-call]
     return total, smoothed
 
 

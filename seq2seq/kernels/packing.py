@@ -47,10 +47,6 @@ class Packing:
             ranked=(ranks * num_steps + steps)[real],
         )
 
-    def slices(self) -> list[slice]:
-        """Return the packed rows of each step."""
-        return list(slices(self.sizes))
-
     def pack(self, padded: Tensor) -> Tensor:
         """Return the real tokens (N, d) of (B, T, d)."""
         return padded.flatten(0, 1).index_select(0, self.places)

@@ -24,18 +24,9 @@ Options = tuple[Sizes, bool, torch.dtype]
 def read_fused(
     units: Sequence[GatedUnit], Ex: Tensor, mask: Tensor, start: Tensor | None = None
 ) -> list[Tensor]:
-    """Run one or two units over a batch; equals `recurrence.read` on real positions, 0 elsewhere.
+    """See `recurrence.read`, for units of equal sizes; 0 at padding.
 
     Each sentence is reversed within its own length for the backward unit.
-
-    Args:
-        units: The first reads from left to right, the second from right to left; of equal sizes.
-        Ex: (B, Tx, m) embedded words.
-        mask: (B, Tx) bool, True on real tokens, which come first.
-        start: (B, n) states before the first token of a direction; None is 0.
-
-    Returns:
-        h_fwd and, with two units, h_bwd, (B, Tx, n) each.
     """
     packing = Packing.of(mask)
     orders = [packing.places, packing.mirrored][: len(units)]
@@ -61,16 +52,10 @@ def project(unit: GatedUnit, words: Tensor) -> Tensor:
 def scan(
     units: Sequence[GatedUnit], words: Tensor, sizes: Sizes, start: Tensor | None = None
 ) -> Tensor:
-    """Run D units in parallel over projected, packed words (D, N, 3n).
+    """Return the states (D, N, n) of D units after each projected, packed word (D, N, 3n).
 
-    Args:
-        units: Units without context, or whose context terms are already added to the words.
-        words: (D, N, 3n).
-        sizes: Sentences in each step, see `Packing`.
-        start: (D, B, n) initial states in the order of the packing; zero if not given.
-
-    Returns:
-        (D, N, n) states after each word.
+    A context is already added to the words. The first states `start` (D, B, n), in the order of the
+    packing, are 0 if not given.
     """
     exact = units[0].U.weight.dtype  # under autocast, the state keeps the weights' dtype
     if start is None:

@@ -18,7 +18,7 @@ from seq2seq.kernels.torch_search import SearchWeights
 from seq2seq.model.attention import AdditiveAttention
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.model.protocols import Best, Encoder
+from seq2seq.model.protocols import Barred, Best, Encoder
 
 _TABLE_BYTES = 128 << 20
 """The maximum size of the table of all words' terms; if larger, terms are computed per word."""
@@ -53,12 +53,7 @@ class FusedSearch:
     """
 
     def __init__(
-        self,
-        encoder: Encoder,
-        decoder: RecurrentDecoder,
-        dtype: torch.dtype,
-        *,
-        int8: bool = False,
+        self, encoder: Encoder, decoder: RecurrentDecoder, dtype: torch.dtype, *, int8: bool = False
     ) -> None:
         attention, unit = decoder.attention, decoder.unit
         assert isinstance(attention, AdditiveAttention)
@@ -117,16 +112,13 @@ class FusedSearch:
         """Return the terms of words (R,) in the gates (R, 3n), or else in the readout (R, w)."""
         if self.table is None:
             self.words_seen += len(y)
-            if not self._table_pays():
+            num_words = len(self.last.weight)
+            fits = num_words * sum(bias.nbytes for bias in self.bias) <= _TABLE_BYTES
+            if not fits or self.words_seen <= num_words:  # a table does not pay yet
                 return self._add(self.decoder.embedding(y), gates)
-            Ey = self.decoder.embedding(torch.arange(len(self.last.weight), device=y.device))
+            Ey = self.decoder.embedding(torch.arange(num_words, device=y.device))
             self.table = self._add(Ey, False), self._add(Ey, True)
         return self.table[gates].index_select(0, y)
-
-    def _table_pays(self) -> bool:
-        num_words = len(self.last.weight)
-        fits = num_words * sum(bias.nbytes for bias in self.bias) <= _TABLE_BYTES
-        return fits and self.words_seen > num_words
 
     def _add(self, Ey: Tensor, gates: bool) -> Tensor:
         bias = self.bias[gates]
@@ -147,22 +139,16 @@ class FusedPrediction:
         return torch.log_softmax(self.search.last(self.t), dim=-1)
 
     @without_autocast
-    def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
+    def best(self, count: int, barred: Barred, lists: Tensor | None = None) -> Best:
         """See `Prediction.best`."""
         engine = self.search.engine
-        find = partial(engine.best, self.t, forbidden=forbidden, eos=eos, too_early=too_early)
-        if not self.search.rounds:
+        find = partial(engine.best, self.t, barred=barred)
+        if lists is not None:  # always in the dtype of the weights
+            values, words, log_sum = engine.best_listed(self.t, lists, count, barred)
+        elif self.search.rounds:
+            return rescored(find, partial(engine.logits_of, self.t), count)
+        else:
             values, words, log_sum = find(count)
-            return Best(values - log_sum, words)
-        return rescored(find, partial(engine.logits_of, self.t), count)
-
-    @without_autocast
-    def best_listed(
-        self, lists: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-    ) -> Best:
-        """See `Prediction`; always in the dtype of the weights."""
-        limits: dict[str, Any] = {"forbidden": forbidden, "eos": eos, "too_early": too_early}
-        values, words, log_sum = self.search.engine.best_listed(self.t, lists, count, **limits)
         return Best(values - log_sum, words)
 
 

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from seq2seq.kernels.energies import Energies
 from seq2seq.kernels.matmul import PackedWeight
-from seq2seq.model.output import best_logits, max_of_pairs
-from seq2seq.model.shortlist import best_listed
+from seq2seq.model.output import best_listed, best_logits, max_of_pairs
+from seq2seq.model.protocols import Barred
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,7 @@ class Shared:
     def attend(self, query: Tensor, slots: int) -> tuple[Tensor, Tensor]:
         """Return sum_j alpha_j [C, C_z, C_r, C_o] h_j (R, 3n + w), and alpha (R, Tx).
 
-        Args:
-            query: (R, n').
-            slots: Rows per sentence.
+        Queries (R, n') are `slots` per sentence.
         """
         query = query.to(self.adds.dtype).unflatten(0, (-1, slots))
         energy = self.energies.of_hypotheses(query)
@@ -77,11 +75,7 @@ class TorchSearch:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return t (R, l), the gate terms from context and state, and alpha (R, Tx).
 
-        Args:
-            s: (R, n) s_{i-1}.
-            word: (R, w) the term of y_{i-1} in the readout.
-            source: The inputs of attention.
-            slots: Rows per sentence.
+        From s_{i-1} (R, n), `slots` rows per sentence, and y_{i-1}'s terms in the readout (R, w).
         """
         n = s.shape[1]
         query, from_s, t_tilde, *Us = self.from_state(s).split(self.widths, dim=-1)
@@ -102,24 +96,15 @@ class TorchSearch:
             s_tilde = (total[:, :n] + r * drive[:, 3 * n :]).tanh_()
         return torch.lerp(s, s_tilde, z)
 
-    def best(
-        self, t: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def best(self, t: Tensor, count: int, barred: Barred) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits and ids of the best words (R, count), and log-sum-exps (R, 1)."""
         logits = self.W(t)
         if self.last.bias is not None:
             logits = logits + self.last.bias  # in the wider of the two dtypes
-        return best_logits(logits, count, forbidden=forbidden, eos=eos, too_early=too_early)
+        return best_logits(logits, count, barred)
 
     def best_listed(
-        self,
-        t: Tensor,
-        lists: Tensor,
-        count: int,
-        *,
-        forbidden: Tensor,
-        eos: int,
-        too_early: Tensor,
+        self, t: Tensor, lists: Tensor, count: int, barred: Barred
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same as `best`, of the words in the lists (B, N), one of each sentence."""
         slots = len(t) // len(lists)
@@ -127,14 +112,8 @@ class TorchSearch:
         logits = torch.bmm(t.unflatten(0, (-1, slots)), weight.mT)  # (B, K, N)
         if bias is not None:
             logits += bias[lists][:, None]
-        return best_listed(
-            logits.flatten(0, 1),
-            lists.repeat_interleave(slots, dim=0),
-            count,
-            forbidden=forbidden,
-            eos=eos,
-            too_early=too_early,
-        )
+        rows = lists.repeat_interleave(slots, dim=0)
+        return best_listed(logits.flatten(0, 1), rows, count, barred)
 
     def logits_of(self, t: Tensor, words: Tensor) -> Tensor:
         """Return the logits of words (R, k) in the dtype of the weights, given t (R, l)."""

@@ -69,14 +69,8 @@ def _additive(
     keys, s_0 = (x.to(exact).index_select(0, packing.order) for x in (source.keys, s_0))
     with torch.autocast(projected.device.type, enabled=False):
         s_prev, alpha = AttentiveScan.apply(  # type: ignore[no-untyped-call]
-            projected,
-            keys,
-            Ch,
-            s_0,
-            source.mask[packing.order],
-            from_state,
-            unit.U.weight,
-            attention.v_a.weight[0],
+            *(projected, keys, Ch, s_0, source.mask[packing.order]),
+            *(from_state, unit.U.weight, attention.v_a.weight[0]),
             (packing, unit.reset_before, dtype),
         )
         alpha = packing.unpack(alpha)  # (B, Ty, Tx)

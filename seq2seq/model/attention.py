@@ -30,7 +30,7 @@ from seq2seq.model.protocols import Attended, Layer, Memory, Source
 
 
 class SoftAttention(nn.Module):
-    """Attention whose context is a mean of annotations; as such, without weights of its own."""
+    """Attention whose context is a mean of annotations; as such, without keys and weights."""
 
     learned: ClassVar[bool] = True
     sequential: ClassVar[bool] = False
@@ -42,16 +42,16 @@ class SoftAttention(nn.Module):
     def initialize(self, scheme: Scheme) -> None:
         """Draw nothing: there are no weights."""
 
+    def prepare(self, memory: Memory) -> Source:
+        """Pass on the annotations; there are no keys."""
+        return Source(memory.states[..., :0], memory.states, memory.mask)
+
 
 class WeightedAttention(SoftAttention, ABC):
     """Weights alpha_i, which subclasses compute, and the expected annotation, Eq. (5).
 
     The two halves are apart so that others may change the weights: `intervention.py`.
     """
-
-    @abstractmethod
-    def prepare(self, memory: Memory) -> Source:
-        """Project the states of the source, once per sentence."""
 
     @abstractmethod
     def weigh(self, query: Tensor, source: Source, state: Tensor | None = None) -> Tensor:
@@ -285,10 +285,6 @@ class FixedContext(SoftAttention):
 
     learned: ClassVar[bool] = False
 
-    def prepare(self, memory: Memory) -> Source:
-        """Pass on the annotations; there are no keys."""
-        return Source(memory.states[..., :0], memory.states, memory.mask)
-
     def forward(self, query: Tensor, source: Source, state: Tensor | None = None) -> Attended:
         """Attend to the end of the source, whatever the query."""
         last, K = source.mask.sum(dim=1) - 1, query.shape[0] // source.mask.shape[0]
@@ -307,10 +303,6 @@ class UniformAttention(WeightedAttention):
     """
 
     learned: ClassVar[bool] = False
-
-    def prepare(self, memory: Memory) -> Source:
-        """Pass on the annotations; there are no keys."""
-        return Source(memory.states[..., :0], memory.states, memory.mask)
 
     def weigh(self, query: Tensor, source: Source, state: Tensor | None = None) -> Tensor:
         """Return alpha_i (R, Tx), whatever the query."""

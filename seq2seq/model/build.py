@@ -38,11 +38,7 @@ log = logging.getLogger(__name__)
 def build_model(cfg: Config, *, num_source: int, num_target: int, pad: int) -> EncoderDecoder:
     """Build and initialise the model of a config, from torch's global random state.
 
-    Args:
-        cfg: The groups model, cell, encoder, decoder and attention are read.
-        num_source: K_x, special symbols included.
-        num_target: K_y, special symbols included.
-        pad: Id of padding and of y_0.
+    K_x and K_y include special symbols; `pad` is the id of padding and of y_0.
     """
     model: EncoderDecoder = build(cfg.model, cfg, num_source, num_target, pad)
     name_sites(model)
@@ -194,6 +190,7 @@ def stacked_decoder(
     sizes, attend = cfg.model, schema.Attend
     embedding, hidden = sizes.embedding_size, sizes.hidden_size
     attends: Attention = build(cfg.attention, cfg, encoder.state_size, backend)
+    # What the bottom unit reads besides the word, and the upper ones besides the layer below.
     context = attends.context_size
     fed = context if own.attend is attend.bottom else sizes.readout_size * own.input_feeding
     between, above = own.attend is attend.between, 0 if own.attend is attend.top else context

@@ -87,21 +87,29 @@ class ReadoutDecoder(WordOutput):
         # y_0 is the zero vector. Both uses of a word share one dropout mask.
         return Ey, torch.cat([torch.zeros_like(Ey[:, :1]), Ey[:, :-1]], dim=1)
 
-    def drop_readout(self, t: Tensor, mask: Tensor) -> Tensor:
-        """Apply dropout to t_i (N, l) of the real words of targets."""
-        dropped: Tensor = self.readout_dropout(t, *mask.nonzero(as_tuple=True))
-        return dropped
+    def followed(
+        self, along: Unrolled, Ey_prev: Tensor, mask: Tensor, t: Tensor | None = None
+    ) -> Followed:
+        """Return the result of a run along targets, which may already have t (B, Ty, l)."""
+        if t is None:
+            t = self.readout(*of_real_words(mask, along.s, Ey_prev, along.c))
+        else:
+            [t] = of_real_words(mask, t)
+        t = self.readout_dropout(t, *mask.nonzero(as_tuple=True))
+        heads = {} if along.heads is None else {"heads": along.heads[None]}
+        alpha = along.alpha  # the rest of `along` need not stay
+        return Followed(t, lambda: alpha, along.losses, lambda: heads)
+
+    def probed(self, gates: Mapping[str, Tensor], along: Unrolled, mask: Tensor) -> Probes:
+        """Return gates (B, Ty, n) by letter, and the weights of the attention."""
+        alpha = along.alpha if self.attention.learned else None
+        return Probes({letter: (values, mask) for letter, values in gates.items()}, alpha)
 
 
 def of_real_words(mask: Tensor, *along: Tensor) -> list[Tensor]:
     """Return the rows of real target words, (N, ...) each, of tensors (B, Ty, ...)."""
     real = mask.flatten().nonzero()[:, 0]
     return [x.flatten(0, 1).index_select(0, real) for x in along]
-
-
-def maps_of(heads: Tensor | None) -> Mapping[str, Tensor]:
-    """Return the `Maps` of an attention with several heads (B, h, Ty, Tx); empty for None."""
-    return {} if heads is None else {"heads": heads[None]}
 
 
 @dataclass(frozen=True)
@@ -165,19 +173,14 @@ class RecurrentDecoder(ReadoutDecoder):
     def follow(self, memory: Memory, y: Tensor, mask: Tensor) -> Followed:
         """Run along targets (B, Ty); `mask` is True on real words."""
         Ey, Ey_prev = self.embed_targets(y)
-        steps = self._unroll(memory, Ey, Ey_prev, mask)
-        t = self.readout(*of_real_words(mask, steps.s_prev, Ey_prev, steps.c))
-        t = self.drop_readout(t, mask)
-        return Followed(t, lambda: steps.alpha, steps.losses, lambda: maps_of(steps.heads))
+        return self.followed(self._unroll(memory, Ey, Ey_prev, mask), Ey_prev, mask)
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
         """Return the gates of the unit and the weights of the attention along targets."""
         Ey, Ey_prev = self.embed_targets(y)
         steps = self._unroll(memory, Ey, Ey_prev, mask)
         words = self.unit.project(Ey if self.moved_by_emitted else Ey_prev)
-        gates = self.unit.gates(words, steps.s_prev, steps.c)
-        alpha = steps.alpha if self.attention.learned else None
-        return Probes({letter: (values, mask) for letter, values in gates.items()}, alpha)
+        return self.probed(self.unit.gates(words, steps.s, steps.c), steps, mask)
 
     def _unroll(self, memory: Memory, Ey: Tensor, Ey_prev: Tensor, mask: Tensor) -> Unrolled:
         words = Ey if self.moved_by_emitted else Ey_prev

@@ -64,11 +64,7 @@ def keyed(keys: Tensor) -> Iterator[None]:
 def entry_keys(seed: int, update: int, count: int, *, number: int = 0) -> Tensor:
     """Return the keys (count,), int64, of the sentences of an update, in the order of its plan.
 
-    Args:
-        seed: Seed of the run.
-        update: Number of the update; the first is 1.
-        count: Number of sentences.
-        number: Number of the pass; a second pass over a sentence draws anew.
+    The first update is 1. `number` is that of the pass: a second one over a sentence draws anew.
     """
     base = fold(seed, update, number)
     return mix_(signed(base) + (torch.arange(count) + 1) * signed(GAMMA))

@@ -12,10 +12,7 @@ _LONGEST = 1 << 14  # counters reserved per row of attention; each covers four s
 class Dropout(Drawing):
     """In training, set a share of the numbers to 0 and scale up the others, to keep the mean.
 
-    64 random bits decide about four numbers, so the share is a multiple of 1 / 65,536.
-
-    Args:
-        p: Share of the numbers to set to 0, below 1.
+    64 random bits decide about four numbers, so the share p, below 1, is a multiple of 1 / 65,536.
     """
 
     def __init__(self, p: float) -> None:
@@ -27,10 +24,7 @@ class Dropout(Drawing):
     ) -> Tensor:
         """Return x (B, T, d) with some of its numbers set to 0.
 
-        Args:
-            x: One row per sentence and position; or (N, d), with the two arguments below.
-            sentences: (N,) the sentence of each row, an index into the batch.
-            positions: (N,) the position of each row in its sentence.
+        Of rows (N, d), tell each one's sentence, an index into the batch, and position (N,).
         """
         if not self.training or self._kept == _LEVELS:
             return x

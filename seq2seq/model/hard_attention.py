@@ -94,12 +94,7 @@ class HardAttention(AdditiveAttention, Drawing):
         return chosen.squeeze(1), draws[:, 0] < self.soft_share
 
     def losses(self, drawn: Sequence[Tensor], mask: Tensor) -> Mapping[str, LossTerm]:
-        """Return the `reinforce` loss of the draws along targets.
-
-        Args:
-            drawn: Log-probability, entropy and baseline, (B, Ty) each.
-            mask: (B, Ty), True on real target words.
-        """
+        """Return the `reinforce` loss of log-probability, entropy and baseline, (B, Ty) each."""
         log_prob, entropy, baseline = (values[mask] for values in drawn)
         return {"reinforce": partial(self._loss, mask, log_prob, entropy, baseline)}
 
@@ -126,12 +121,8 @@ def rewards_to_go(log_p: Tensor, mask: Tensor, discount: float) -> tuple[Tensor,
 
     The reward of a draw is the log-probability of the words from there on, because the drawn
     context enters the state and earlier words cannot depend on it. Also returned is the same sum
-    over ones (N,), the discounted number of words in that reward.
-
-    Args:
-        log_p: (N,) of real target words.
-        mask: (B, Ty), True on real target words.
-        discount: Factor per word.
+    over ones (N,), the discounted number of words in that reward. `mask` (B, Ty) is True on real
+    words, those of log_p (N,).
     """
     reward = log_p.new_zeros(mask.shape)
     reward[mask] = log_p

@@ -44,11 +44,9 @@ to 1. A step may be asked for more than once, so a change is to depend on its ar
 
 
 def intervened(model: EncoderDecoder, change: Change) -> EncoderDecoder:
-    """Return a model in evaluation mode with the weights of another, that attends as changed.
+    """Return a model with the weights of another, both in evaluation mode, that attends as changed.
 
-    Args:
-        model: In evaluation mode.
-        change: Applied at every step and layer; it returns the weights it gets to leave a step be.
+    The change is applied at every step and layer; to leave one be, it returns the weights it gets.
 
     Raises:
         ConfigError: the attention of the model has no weights.

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seq2seq.model.protocols import Best
+from seq2seq.model.protocols import Barred, Best
 
 
 def max_of_pairs(t_tilde: Tensor) -> Tensor:
@@ -77,27 +77,39 @@ class LogitsPrediction:
         """Return log p of every word (R, K_y)."""
         return log_softmax(self.logits)
 
-    def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
+    def best(self, count: int, barred: Barred, lists: Tensor | None = None) -> Best:
         """See `Prediction.best`."""
-        logits = self.logits.to(torch.float32, copy=True)
-        values, words, log_sum = best_logits(
-            logits, count, forbidden=forbidden, eos=eos, too_early=too_early
-        )
+        if lists is None:
+            logits = self.logits.to(torch.float32, copy=True)
+            values, words, log_sum = best_logits(logits, count, barred)
+        else:
+            log_p = self.log_probs()
+            rows = lists.repeat_interleave(len(log_p) // len(lists), dim=0)
+            values, words, log_sum = best_listed(log_p.gather(1, rows), rows, count, barred)
         return Best(values - log_sum, words)
 
 
-def best_logits(
-    logits: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def best_logits(logits: Tensor, count: int, barred: Barred) -> tuple[Tensor, Tensor, Tensor]:
     """Return the best logits of each row, their words, and the log-sum-exp of all logits (R, 1).
 
     Overwrites `logits`.
     """
     logits = logits.float()
     log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
-    logits[:, forbidden] = -torch.inf
-    logits[:, eos].masked_fill_(too_early, -torch.inf)
+    logits[:, barred.words] = -torch.inf
+    logits[:, barred.eos].masked_fill_(barred.too_early, -torch.inf)
     return *largest(logits, min(count, logits.shape[1])), log_sum
+
+
+def best_listed(
+    logits: Tensor, lists: Tensor, count: int, barred: Barred
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same as `best_logits`, given the logits (R, N) of the words in lists (R, N)."""
+    logits = logits.float()
+    log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
+    blocked = torch.isin(lists, barred.words) | (lists == barred.eos) & barred.too_early[:, None]
+    values, places = largest(logits.masked_fill(blocked, -torch.inf), min(count, logits.shape[1]))
+    return values, lists.gather(1, places), log_sum
 
 
 def largest(scores: Tensor, count: int, block: int = 64) -> tuple[Tensor, Tensor]:

@@ -50,13 +50,17 @@ class Best:
     words: Tensor  # (R, count) ids
 
 
-class Prediction(Protocol):
-    """A model's distribution over the next word of each row.
+@dataclass(frozen=True)
+class Barred:
+    """The words that must not be chosen."""
 
-    One that can compute the logits of some words without the others' also has
-    `best_listed(lists, count, *, forbidden, eos, too_early)`, which returns the best among the
-    words in ascending lists (B, N), one of each sentence, normalised over the list.
-    """
+    words: Tensor  # ids, for every row
+    eos: int  # the end symbol
+    too_early: Tensor  # (R,) bool, True where the end symbol is barred, too
+
+
+class Prediction(Protocol):
+    """A model's distribution over the next word of each row."""
 
     @property
     def alpha(self) -> Tensor:
@@ -65,14 +69,12 @@ class Prediction(Protocol):
     def log_probs(self) -> Tensor:
         """Return log p of every word (R, K_y)."""
 
-    def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
-        """Return the best words; exact even where other matmuls run in low precision.
+    def best(self, count: int, barred: Barred, lists: Tensor | None = None) -> Best:
+        """Return the best `count` words of each row, at most all K_y (or N) of them.
 
-        Args:
-            count: Number of words per row, capped at K_y.
-            forbidden: Ids that must not be returned.
-            eos: Id of the end symbol.
-            too_early: (R,) bool, True where the end symbol is forbidden, too.
+        They are exact even where other matmuls run in low precision. With `lists` (B, N) of
+        ascending ids, one of each sentence, only these words take part, and probabilities are
+        normalised over the list.
         """
 
 
@@ -80,12 +82,9 @@ class State(Protocol):
     """The state of all hypotheses before a step. The source is stored once per sentence."""
 
     def select(self, sentences: Tensor, slots: int, rows: Tensor) -> "State":
-        """Return the state of a subset of the sentences, with K' hypotheses each.
+        """Return the state of some `sentences` (B',), ascending, with K' = `slots` hypotheses each.
 
-        Args:
-            sentences: (B',) indices of the sentences that stay, ascending.
-            slots: K'.
-            rows: (B' K',) the current row that each new row copies.
+        `rows` (B' K',) says which current row each new row copies.
         """
 
 

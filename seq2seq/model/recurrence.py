@@ -13,7 +13,7 @@ from seq2seq.model.protocols import Attended, Attention, Cell, CellState, LossTe
 class Unrolled:
     """A decoder run along known targets; position i holds what word i is predicted from."""
 
-    s_prev: Tensor  # (B, Ty, n)   s_{i-1}
+    s: Tensor  # (B, Ty, n)        s_{i-1}, or s_i of a decoder that moves before it predicts
     c: Tensor  # (B, Ty, 2n)       c_i
     alpha: Tensor  # (B, Ty, Tx)   alpha_i
     losses: Mapping[str, LossTerm] = field(default_factory=dict)  # for an attention that draws
@@ -67,16 +67,9 @@ def unroll(
 ) -> Unrolled:
     """Run a decoder's unit along targets, with an attention step before each of its steps.
 
-    Input projections are computed before the loop. Kernels use `mask` (B, Ty) to skip padding; this
+    `words` (B, Ty, m) move s_{i-1} to s_i, from s_0 (B, n); their projections are computed before
+    the loop. `mask` (B, Ty) is True on real words, which come first: kernels skip padding, this
     loop runs over it, too.
-
-    Args:
-        unit: The decoder's unit.
-        attention: The decoder's attention.
-        words: (B, Ty, m) embeddings of the words that move s_{i-1} to s_i.
-        s_0: (B, n) initial state.
-        source: Keys and values of the batch.
-        mask: (B, Ty) bool, True on real words, which come first.
     """
     projected = unit.project(words)
     state, of_attention = unit.begin(s_0), None

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seq2seq.model.output import largest, log_softmax
-from seq2seq.model.protocols import Best, Prediction, State, Stepper
+from seq2seq.model.output import log_softmax
+from seq2seq.model.protocols import Barred, Best, Prediction, State, Stepper
 
 _LOWEST = torch.iinfo(torch.int64).min
 
@@ -112,33 +112,7 @@ class ShortlistPrediction:
         listed = log_softmax(log_p.gather(1, words))
         return torch.full_like(log_p, -torch.inf).scatter_(1, words, listed)
 
-    def best(self, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor) -> Best:
+    def best(self, count: int, barred: Barred, lists: Tensor | None = None) -> Best:
         """See `Prediction.best`."""
-        limits: dict[str, Any] = {"forbidden": forbidden, "eos": eos, "too_early": too_early}
-        if (best := getattr(self.inner, "best_listed", None)) is not None:
-            found: Best = best(self.lists, count, **limits)
-            return found
-        log_p = self.inner.log_probs()
-        rows = self.lists.repeat_interleave(len(log_p) // len(self.lists), dim=0)
-        values, words, log_sum = best_listed(log_p.gather(1, rows), rows, count, **limits)
-        return Best(values - log_sum, words)
-
-
-def best_listed(
-    logits: Tensor, lists: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits and ids of the best words (R, count), and the log-sum-exps (R, 1).
-
-    Args:
-        logits: (R, N) of listed words.
-        lists: (R, N) their ids.
-        count: Number of words per row, capped at N.
-        forbidden: See `Prediction.best`.
-        eos: See `Prediction.best`.
-        too_early: See `Prediction.best`.
-    """
-    logits = logits.float()
-    log_sum = torch.logsumexp(logits, dim=-1, keepdim=True)
-    blocked = torch.isin(lists, forbidden) | (lists == eos) & too_early[:, None]
-    values, places = largest(logits.masked_fill(blocked, -torch.inf), min(count, logits.shape[1]))
-    return values, lists.gather(1, places), log_sum
+        assert lists is None, "one list of a sentence is enough"
+        return self.inner.best(count, barred, self.lists)

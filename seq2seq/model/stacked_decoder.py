@@ -1,13 +1,13 @@
 """Later recurrent decoders: several layers, with attention where each paper places it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from seq2seq.model.decoder import ReadoutDecoder, maps_of, of_real_words
+from seq2seq.model.decoder import ReadoutDecoder
 from seq2seq.model.dropout import Dropout
 from seq2seq.model.initialization import Scheme
 from seq2seq.model.output import LogitsPrediction
@@ -16,12 +16,11 @@ from seq2seq.model.protocols import (
     Cell,
     CellState,
     Followed,
-    LossTerm,
     Memory,
     Probes,
     Source,
 )
-from seq2seq.model.recurrence import losses_of, side_by_side, step_cell
+from seq2seq.model.recurrence import Unrolled, losses_of, side_by_side, step_cell
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,11 @@ class StackedState:
 
 
 @dataclass(frozen=True)
-class Along:
-    """A decoder run along known targets; position i holds what word i is predicted from."""
+class Along(Unrolled):
+    """A stack run along known targets."""
 
-    s: Tensor  # (B, Ty, n)
-    c: Tensor  # (B, Ty, d)
-    alpha: Tensor  # (B, Ty, Tx)
-    heads: Tensor | None = None  # (B, h, Ty, Tx)  for an attention with several heads
     t: Tensor | None = None  # (B, Ty, l)  if the recurrence needs it
     before: Sequence[StackedState] = ()  # the state before each step
-    losses: Mapping[str, LossTerm] = field(default_factory=dict)
 
 
 class StackedDecoder(ReadoutDecoder):
@@ -133,10 +127,7 @@ class StackedDecoder(ReadoutDecoder):
     ) -> tuple[Tensor, Attended, tuple[CellState, ...]]:
         """Return s_i (R, n), the result of the attention, and the layers at s_i.
 
-        Args:
-            word: (R, any) y_{i-1}, `project`ed by the bottom unit.
-            state: The state before the step.
-            masks: (layers - 1, R, n) dropout masks.
+        y_{i-1} (R, any) is `project`ed by the bottom unit; dropout masks are (layers - 1, R, n).
         """
 
         def attend(query: Tensor) -> Attended:
@@ -171,13 +162,7 @@ class StackedDecoder(ReadoutDecoder):
         _, Ey_prev = self.embed_targets(y)
         run = self._all_at_once if self.at_once else self._step_by_step
         along = run(memory, Ey_prev, mask)
-        if along.t is None:
-            t = self.readout(*of_real_words(mask, along.s, Ey_prev, along.c))
-        else:
-            [t] = of_real_words(mask, along.t)
-        alpha, heads = along.alpha, along.heads
-        t = self.drop_readout(t, mask)
-        return Followed(t, lambda: alpha, along.losses, lambda: maps_of(heads))
+        return self.followed(along, Ey_prev, mask, along.t)
 
     def probes(self, memory: Memory, y: Tensor, mask: Tensor) -> Probes:
         """Return the gates of the bottom layer and the weights of the attention along targets."""
@@ -186,9 +171,7 @@ class StackedDecoder(ReadoutDecoder):
         s_prev = torch.stack([self.unit.output(state.layers[0]) for state in along.before], dim=1)
         fed = [state.fed for state in along.before if state.fed is not None]
         c = torch.stack(fed, dim=1) if fed else None
-        gates = self.unit.gates(self.unit.project(Ey_prev), s_prev, c)
-        alpha = along.alpha if self.attention.learned else None
-        return Probes({letter: (values, mask) for letter, values in gates.items()}, alpha)
+        return self.probed(self.unit.gates(self.unit.project(Ey_prev), s_prev, c), along, mask)
 
     def _all_at_once(self, memory: Memory, Ey_prev: Tensor, mask: Tensor) -> Along:
         """Run the layers one after the other, then attend from all words of a sentence at once."""
@@ -202,7 +185,7 @@ class StackedDecoder(ReadoutDecoder):
         heads = attended.heads
         if heads is not None:
             heads = heads.unflatten(0, mask.shape).transpose(1, 2)
-        return Along(s, c, alpha, heads)
+        return Along(s, c, alpha, heads=heads)
 
     def _step_by_step(self, memory: Memory, Ey_prev: Tensor, mask: Tensor) -> Along:
         """Run all layers step by step; state-independent projections are computed before."""
@@ -222,7 +205,8 @@ class StackedDecoder(ReadoutDecoder):
             fed = self._fed(attended.c, hidden[-1] if hidden else None)
             state = StackedState(state.source, layers, fed, attended.state)
         s, t = torch.stack(outputs, dim=1), torch.stack(hidden, dim=1) if hidden else None
-        return Along(s, *side_by_side(steps), t, before, losses_of(steps, mask))
+        c, alpha, heads = side_by_side(steps)
+        return Along(s, c, alpha, losses_of(steps, mask), heads, t, before)
 
     def _masks(self, shape: Sequence[int], like: Tensor) -> Tensor | None:
         """Return the dropout masks between layers (layers - 1, B, Ty, n), drawn at once."""

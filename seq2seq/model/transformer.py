@@ -70,11 +70,8 @@ class HeadsAttention(nn.Module):
     ) -> Tensor:
         """Attend with x (B, T, d) to keys and values (B, h, S, d_k); return (B, T, d).
 
-        Args:
-            x: The queries, before projection.
-            past: Keys and values.
-            mask: (B, 1, 1, S) bool, True on real tokens.
-            causal: Position i attends to the first i + 1 positions only.
+        `mask` (B, 1, 1, S) is True on real tokens; if `causal`, position i attends to the first
+        i + 1 positions only.
         """
         if self.training and self.dropout.p:
             if mask is None:
@@ -258,12 +255,7 @@ class WordsAndPositions(nn.Module):
     """E y sqrt(d) plus positions, 3.4 and 3.5."""
 
     def __init__(
-        self,
-        embedding: WordEmbedding,
-        positions: Positions,
-        *,
-        word_dropout: float,
-        dropout: float,
+        self, embedding: WordEmbedding, positions: Positions, *, word_dropout: float, dropout: float
     ) -> None:
         super().__init__()
         self.embedding, self.positions = embedding, positions

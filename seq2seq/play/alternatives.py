@@ -16,7 +16,7 @@ from seq2seq.alignment.words import group_pieces
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.data.words import Splitter
 from seq2seq.decoding.constrained import Constraints
-from seq2seq.decoding.prefix import Prefix
+from seq2seq.decoding.prefix import Prefix, write
 from seq2seq.decoding.search import Hypothesis, SearchRules
 from seq2seq.model.protocols import Prediction
 
@@ -59,7 +59,7 @@ class Fan:
         return total + best, torch.zeros_like(token), token
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Do nothing: there is one sentence."""
+        """Keep the one sentence."""
 
 
 def next_word(
@@ -70,9 +70,7 @@ def next_word(
     A piece is a word if `split` is None. The probability is that of the word's pieces.
     """
     pieces = target.pieces(h.ids[:-1] if h.finished else h.ids)
-    text, spans = target.write(pieces if prefix is None else prefix.restored(pieces))
-    if prefix is not None:
-        text, spans = prefix.rewritten(text, spans)
+    _, text, spans = write(target, pieces, prefix)
     last = at
     if split is not None:
         _, groups = group_pieces(text, spans, split)

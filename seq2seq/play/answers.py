@@ -14,10 +14,11 @@ from seq2seq.config.schema import DecodePrecision
 from seq2seq.data.batching import pad_ids
 from seq2seq.data.placeholders import CarryingTokenizer
 from seq2seq.data.prepare import splitter_of
-from seq2seq.data.tags import direction_to, tagging
+from seq2seq.data.tags import direction_to
 from seq2seq.data.tokenizer import EOS, PAD, RightToLeft
+from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.constrained import Constraints
-from seq2seq.decoding.constraints import ConstraintBuilder, LineConstraints
+from seq2seq.decoding.constraints import ConstraintBuilder
 from seq2seq.decoding.forced import has_maps
 from seq2seq.decoding.prefix import Prefix
 from seq2seq.decoding.pretrained import Pretrained
@@ -59,22 +60,8 @@ class _Beginning:
     src: list[int]  # with the end symbol, after `tag` ids that select the language
     tag: int
     forbidden: Sequence[int]
-    constraints: LineConstraints | None
-
-    @property
-    def rules(self) -> Constraints:
-        """What the translation must obey."""
-        return self.constraints.constraints if self.constraints else Constraints()
-
-    @property
-    def prefix(self) -> Prefix | None:
-        """The beginning, if there is one."""
-        return self.constraints.prefix if self.constraints else None
-
-    @property
-    def first(self) -> Sequence[int]:
-        """The ids of the beginning."""
-        return self.rules.first
+    prefix: Prefix | None
+    rules: Constraints  # what the translation must obey; `rules.first` is its beginning
 
 
 class Watched:
@@ -95,12 +82,10 @@ class Watched:
 
 
 class Answers:
-    """The answers of a model.
+    """The answers of a model, with the settings of its search.
 
-    Args:
-        model: The model, with the settings of its search.
-        language: The target language of questions that name none.
-        neighbours: The training text of the model, if it is known.
+    `language` is the target language of questions that name none, `neighbours` the training text of
+    the model, if it is known.
     """
 
     def __init__(
@@ -116,25 +101,20 @@ class Answers:
         self.maps = has_maps(model.model)
         self._searcher = for_search(model.model, self.cfg)  # the weights do not change
 
-    def quick(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
-        """Translate by greedy search."""
-        return self._translate(questions, wanted, quick=True)
-
-    def full(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
-        """Translate as `decode` does."""
-        return self._translate(questions, wanted, quick=False)
-
-    def _translate(
-        self, questions: Sequence[Question], wanted: Wanted, *, quick: bool
+    def translations(
+        self, questions: Sequence[Question], wanted: Wanted, *, quick: bool = False
     ) -> list[Answer]:
+        """Translate as `decode` does; if `quick`, by greedy search."""
         model, languages = self.model, [self._language(q) for q in questions]
+        given = [language for language in languages if language is not None]
+        named = given if len(given) == len(languages) else None  # else the model has one
         translations = translate(
             model.model,
             model.tokenizers,
             map(_request, questions),
             self.quick_cfg if quick else self.cfg,
+            Feed(model.tagging(named)),
             maps=self.maps,
-            tags=tagging(model.config.data, model.tokenizers, _of_all(languages)),
             searcher=Watched(self._searcher, wanted),
         )
         label = "Greedy" if quick else "Sample" if self.cfg.sample else "Beam"
@@ -146,57 +126,54 @@ class Answers:
     def _described(self, translation: Translation, language: str | None, label: str) -> Answer:
         """Return a translation as the pictures of the report take it."""
         split = splitter_of(self.model.config)
-        found = [
-            describe(
-                label if label == "Greedy" else f"{label} {i + 1}",
-                translation.soft_alignment(i),
-                candidate.score,
-                split=split,
-                flags=self.model.flags(translation, i),
-            )
-            for i, candidate in enumerate(translation.candidates)
-        ]
+        found = []
+        for i, candidate in enumerate(translation.candidates):
+            name = label if label == "Greedy" else f"{label} {i + 1}"
+            pieces, flags = translation.soft_alignment(i), self.model.flags(translation, i)
+            found.append(describe(name, pieces, candidate.score, split=split, flags=flags))
         direction = direction_to(self.model.config.data, language)
         return {"text": translation.text, "found": found, "languages": html_languages(direction)}
 
     def _language(self, question: Question) -> str | None:
         return question.language or self.language
 
-    def alternatives(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
-        """Return the most probable words after the beginning of a translation."""
-        return [{"alternatives": self._alternatives(question, wanted)} for question in questions]
-
     def nearest(self, questions: Sequence[Question], _wanted: Wanted) -> list[Answer]:
         """Return the places in the training text that are most like that after the beginning."""
         if self.neighbours is None:
             return [{"nearest": []}] * len(questions)
         asked = [self._beginning(question) for question in questions]
-        return [{"nearest": self.neighbours.nearest(each.src, each.first)} for each in asked]
+        found = [self.neighbours.nearest(each.src, each.rules.first) for each in asked]
+        return [{"nearest": nearest} for nearest in found]
 
     def _beginning(self, question: Question) -> "_Beginning":
         """Return the beginning of a translation as decoding takes it."""
         model, (source, target) = self.model, self.model.tokenizers
-        tags = tagging(model.config.data, model.tokenizers, self._language(question))
+        tags = model.tagging(self._language(question))
         [ids] = source.encode([question.source])
-        constraints = ConstraintBuilder(target, self.cfg).build(_request(question), 1)
+        own = ConstraintBuilder(target, self.cfg).build(_request(question), 1)
+        prefix, rules = (own.prefix, own.constraints) if own else (None, Constraints())
         src = [*tags.of_line(1), *ids[: self.cfg.max_source_tokens], EOS]
-        return _Beginning(src, len(tags.of_line(1)), tags.forbidden, constraints)
+        return _Beginning(src, len(tags.of_line(1)), tags.forbidden, prefix, rules)
+
+    def alternatives(self, questions: Sequence[Question], wanted: Wanted) -> list[Answer]:
+        """Return the most probable words after the beginning of a translation."""
+        return [{"alternatives": self._alternatives(question, wanted)} for question in questions]
 
     def _alternatives(self, question: Question, wanted: Wanted) -> list[dict[str, Any]]:
         model, cfg, begun = self.model, self.cfg, self._beginning(question)
         if len(begun.src) == begun.tag + 1:
             return []
         # Search as many ways on.
-        device, at = next(model.model.parameters()).device, len(begun.first)
+        device, at = next(model.model.parameters()).device, len(begun.rules.first)
         rules = replace(search_rules(cfg), beam_size=NUM_ALTERNATIVES, n_best=NUM_ALTERNATIVES)
         rules = replace(rules, forbidden=(*rules.forbidden, *begun.forbidden))
         src, mask = (tensor.to(device) for tensor in pad_ids([begun.src], PAD))
         searcher = self._searcher
         if question.change is not None:
             searcher = self._changed(question, question.change, at, begun.tag)
-        stepper, filling = Watched(searcher, wanted), Fan(rules, begun.rules, device)
+        filling = Fan(rules, begun.rules, device)
         with autocast(device, cfg.precision):
-            [found] = beam_search(stepper, src, mask, rules, filling)
+            [found] = beam_search(Watched(searcher, wanted), src, mask, rules, filling)
         # Of the ways that begin with the same word, the most probable counts.
         split, target = splitter_of(model.config), model.tokenizers[1]
         every = [next_word(h, at, begun.prefix, target, split) for h in found]
@@ -239,9 +216,3 @@ def can_change(model: Decodable) -> bool:
         return isinstance(model, EncoderDecoder) and bool(intervened(model, change_at(0, "", [])))
     except ConfigError:
         return False
-
-
-def _of_all(languages: Sequence[str | None]) -> list[str] | None:
-    """Return the languages, or None if one is missing."""
-    given = [language for language in languages if language is not None]
-    return given if len(given) == len(languages) else None

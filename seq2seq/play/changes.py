@@ -17,11 +17,8 @@ CHANGES = ("flatten", "permute", "move")
 def change_at(step: int, name: str, to: Sequence[int]) -> Change:
     """Return a change of one step, in all layers and heads, for a sentence alone in its batch.
 
-    Args:
-        step: Number of the target piece, from 0.
-        name: `flatten` makes all weights equal, `permute` deals them out at random (the same at
-            each call), `move` spreads them over some positions alone.
-        to: These positions.
+    Steps are target pieces, from 0. `flatten` makes all weights equal, `permute` deals them out at
+    random (the same at each call), `move` spreads them over the positions `to` alone.
     """
 
     def change(weights: Tensor, _mask: Tensor, now: int, _layer: int) -> Tensor:

@@ -18,17 +18,14 @@ log = logging.getLogger(__name__)
 
 Q = TypeVar("Q")
 
-Answer = dict[str, Any]
-"""JSON-compatible."""
-
+Answer = dict[str, Any]  # JSON-compatible
 Wanted = Callable[[], bool]
 """Returns whether anybody still waits for the answers that are being computed."""
 
 Work = Callable[[Sequence[Q], Wanted], Sequence[Answer]]
 """Answers a batch of questions, or raises `AbandonedError` once it is not wanted."""
 
-MAX_WAITING = 500
-"""Questions that may wait."""
+MAX_WAITING = 500  # questions that may wait
 
 
 class AbandonedError(Exception):
@@ -52,12 +49,10 @@ class _Job(Generic[Q]):
 
 
 class Engine(Generic[Q]):
-    """A model in a thread of its own.
+    """A model in a thread of its own, which answers up to `most` questions in a batch.
 
-    Args:
-        kinds: What answers each kind of question. Questions of the first kind are quick: they go
-            first, but every other batch is of those that have waited longest.
-        most: Questions in a batch.
+    Questions of the first kind are quick: they go first, but every other batch is of those that
+    have waited longest.
     """
 
     def __init__(self, kinds: Mapping[str, Work[Q]], most: int) -> None:
@@ -124,7 +119,7 @@ class Engine(Generic[Q]):
             return
         try:
             answers = self.kinds[batch[0].kind]([job.question for job in batch], wanted)
-        except Exception as error:
+        except Exception as error:  # a bug ends a question, not the server
             if len(batch) > 1:  # one of them is at fault
                 for job in batch:
                     self._answer([job])

@@ -16,17 +16,16 @@ from torch.nn import functional
 
 from seq2seq.alignment.heatmap import printable_line
 from seq2seq.alignment.words import group_pieces
-from seq2seq.data.batching import collate, spread
+from seq2seq.data.batching import spread
 from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
-from seq2seq.data.tags import tagging
-from seq2seq.data.tokenizer import EOS, PAD
+from seq2seq.data.tokenizer import EOS
 from seq2seq.data.words import Span
+from seq2seq.decoding.forced import followed
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import UserError
 
-MAX_PAIRS = 2_000
-"""Training pairs that are read, evenly spread over all."""
+MAX_PAIRS = 2_000  # training pairs that are read, evenly spread over all
 BATCH = 32
 NUM_NEAREST, MANY = 3, 50
 """Pairs that are shown, and places that are looked through for as many different ones."""
@@ -44,11 +43,9 @@ class Place:
 
 
 class Neighbours:
-    """An index of training text, which a thread fills while questions are answered.
+    """An index of a run's training text, which a thread fills while questions are answered.
 
-    Args:
-        run: The run; a published model, which has no text, has no neighbours.
-        model: Its model.
+    A published model, which has no text, has no neighbours.
     """
 
     def __init__(self, run: RunDir, model: Pretrained) -> None:
@@ -76,49 +73,42 @@ class Neighbours:
         found: dict[str, dict[str, Any]] = {}
         for row, cosine in zip(rows.tolist(), likeness.tolist(), strict=True):
             place = self._places[row]
-            start, end = place.word
-            parts = zip(
-                ("before", "word", "after"), ((0, start), (start, end), (end, None)), strict=True
-            )
-            shown = {name: printable_line(place.target[slice(*part)]) for name, part in parts}
-            shown |= {"source": printable_line(place.source), "cosine": round(cosine, 3)}
-            found.setdefault(place.target, shown)
+            target, (start, end) = place.target, place.word
+            parts = {"before": target[:start], "word": target[start:end], "after": target[end:]}
+            parts["source"] = place.source
+            shown = {name: printable_line(text) for name, text in parts.items()}
+            found.setdefault(target, {**shown, "cosine": round(cosine, 3)})
         return [*found.values()][:NUM_NEAREST]
 
     @torch.inference_mode()
     def _along(self, pairs: Sequence[tuple[Ids, Ids]]) -> list[Tensor]:
         """Return the states along the target of each pair, of length 1."""
-        model = self._model.model
-        batch = collate(pairs, PAD).to(next(model.parameters()).device)
-        t = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).t
+        t = followed(self._model.model, pairs).t
         return [*functional.normalize(t.float(), dim=-1).split([len(tgt) for _, tgt in pairs])]
 
     def _fill(self) -> None:
         with suppress(UserError):  # a model without text, or with a damaged one, answers all else
-            self._read_all()
-
-    def _read_all(self) -> None:
-        sources, targets = (load_text(self._run, "train", side) for side in SIDES)
-        languages = [b for _, b in directions_of(self._run, self._model.config, "train")]
-        rows = spread(range(len(sources)), MAX_PAIRS)
-        for start in range(0, len(rows), BATCH):
-            if self._closed:
-                return
-            chunk = rows[start : start + BATCH]
-            pairs = [(sources[i], targets[i]) for i in chunk]
-            self._read(pairs, [languages[i] for i in chunk])
+            sources, targets = (load_text(self._run, "train", side) for side in SIDES)
+            languages = [b for _, b in directions_of(self._run, self._model.config, "train")]
+            rows = spread(range(len(sources)), MAX_PAIRS)
+            for start in range(0, len(rows), BATCH):
+                if self._closed:
+                    return
+                chunk = rows[start : start + BATCH]
+                pairs = [(sources[i], targets[i]) for i in chunk]
+                self._read(pairs, [languages[i] for i in chunk])
 
     def _read(self, pairs: Sequence[tuple[str, str]], languages: Sequence[str]) -> None:
         """Add the words of some pairs."""
         model, most = self._model, self._model.config.decode.max_source_tokens
-        tags = tagging(model.config.data, model.tokenizers, languages)
-        source, target = model.tokenizers
+        tags, (source, target) = model.tagging(languages), model.tokenizers
         src = [ids[:most] for ids in source.encode([text for text, _ in pairs])]
         tgt = [tokens[:most] for tokens in target.tokens([text for _, text in pairs])]
         ids = [
             ([*tags.of_line(n), *s, EOS], [*(token.id for token in t), EOS])
             for n, (s, t) in enumerate(zip(src, tgt, strict=True), start=1)
         ]
+        # Of each word, the state before its first piece
         split = splitter_of(model.config)
         for pair, tokens, states in zip(pairs, tgt, self._along(ids), strict=True):
             spans = [token.span for token in tokens]

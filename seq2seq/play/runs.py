@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from seq2seq.data.tags import direction_to
 from seq2seq.decoding.pretrained import load
 from seq2seq.play.answers import Answers, Question, can_change, can_force
-from seq2seq.play.engine import Engine
+from seq2seq.play.engine import Engine, Work
 from seq2seq.play.neighbours import Neighbours
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import printable
@@ -30,13 +31,7 @@ class Player:
 
 
 def player(text: str, overrides: Sequence[str] = (), language: str | None = None) -> Player:
-    """Load a run.
-
-    Args:
-        text: RUN, RUN@last, RUN_A+RUN_B or the like.
-        overrides: Overrides of its settings.
-        language: The target language of questions that name none, for a run of several.
-    """
+    """Load a run by its name; `language` is that of questions that name none, if it has several."""
     named, model = named_runs(text), load(text, overrides)
     data, cfg = model.config.data, model.config.decode
     if language is not None:
@@ -58,9 +53,9 @@ def player(text: str, overrides: Sequence[str] = (), language: str | None = None
         "source": data.source_language,
         "search": "sampled" if cfg.sample else f"beam {cfg.beam_size}",
     }
-    kinds = {
-        "quick": answers.quick,
-        "full": answers.full,
+    kinds: dict[str, Work[Question]] = {
+        "quick": partial(answers.translations, quick=True),
+        "full": answers.translations,
         "alternatives": answers.alternatives,
         "intervene": answers.alternatives,
         "nearest": answers.nearest,

@@ -6,9 +6,10 @@ cannot ask (`refuse_strangers`), and no path comes from a request.
 
 import asyncio
 import ipaddress
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from seq2seq.data.words import count_words
+from seq2seq.decoding.request import parsed
 from seq2seq.play.answers import Question
 from seq2seq.play.changes import CHANGES
 from seq2seq.play.engine import AbandonedError, SupersededError
@@ -31,12 +33,9 @@ from seq2seq.run.errors import InternalError, UserError, internal_error, one_lin
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 16_384
-"""Size of a question."""
-MAX_CHARACTERS, MAX_WORDS = 1_000, 150
-"""Size of a sentence."""
-READ_SECONDS, ANSWER_SECONDS = 10, 30
-"""Time for a question to arrive, and for its answer."""
+MAX_BYTES = 16_384  # size of a question
+MAX_CHARACTERS, MAX_WORDS = 1_000, 150  # size of a sentence
+READ_SECONDS, ANSWER_SECONDS = 10, 30  # time for a question to arrive, and for its answer
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -49,26 +48,20 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
-Endpoint = Callable[[Request], Awaitable[Response]]
-
 
 def application(players: Sequence[Player], host: str) -> Starlette:
     """Return the application; `host` is the name that it is reached by beside addresses."""
-    page, script, style = _page(players), _script(), own("report.css") + _own("play.css")
+    # What the page says of the runs is data, which only scripts insert, as text.
+    data = {"runs": [player.about for player in players], "most": MAX_CHARACTERS}
+    page = _own("page.html").replace("DATA", embedded(data))
+    script = own("attention.js") + own("heads.js") + _own("play.js")
+    style = own("report.css") + _own("play.css")
 
-    def file(text: str, kind: str) -> Endpoint:
-        async def send(_request: Request) -> Response:
-            return Response(text, media_type=kind)
+    async def file(_request: Request, text: str, kind: str) -> Response:
+        return Response(text, media_type=kind)
 
-        return send
-
-    def answers(kind: str) -> Endpoint:
-        async def send(request: Request) -> Response:
-            return await _answered(request, players, kind)
-
-        return send
-
-    async def guarded(request: Request, ask: Endpoint) -> Response:
+    # Around every page: strangers are refused, and every error is a line of JSON.
+    async def guarded(request: Request, ask: Callable[[Request], Awaitable[Response]]) -> Response:
         try:
             refuse_strangers(request.headers, host)
             response = await ask(request)
@@ -79,16 +72,16 @@ def application(players: Sequence[Player], host: str) -> Starlette:
         response.headers.update(HEADERS)
         return response
 
+    routes = [
+        Route("/", partial(file, text=page, kind="text/html")),
+        Route("/play.js", partial(file, text=script, kind="text/javascript")),
+        Route("/play.css", partial(file, text=style, kind="text/css")),
+    ]
+    for kind in players[0].engine.kinds:
+        answered = partial(_answered, players=players, kind=kind)
+        routes.append(Route(f"/{kind}", answered, methods=["POST"]))
     app = Starlette(
-        routes=[
-            Route("/", file(page, "text/html")),
-            Route("/play.js", file(script, "text/javascript")),
-            Route("/play.css", file(style, "text/css")),
-            *(
-                Route(f"/{kind}", answers(kind), methods=["POST"])
-                for kind in players[0].engine.kinds
-            ),
-        ],
+        routes=routes,
         middleware=[Middleware(BaseHTTPMiddleware, dispatch=guarded)],
         exception_handlers={HTTPException: _failed, UserError: _failed},
     )
@@ -115,16 +108,20 @@ def refuse_strangers(headers: Mapping[str, str], host: str) -> None:
 
 
 def _is_address(name: str) -> bool:
-    try:
+    with suppress(ValueError):
         ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        return False
-    return True
+        return True
+    return False
 
 
 async def _answered(request: Request, players: Sequence[Player], kind: str) -> Response:
     """Answer a question; one in place of which the page has asked another is `superseded`."""
-    found = _json(await _body(request))
+    try:
+        found = parsed((await _body(request)).decode())
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "not valid JSON in UTF-8") from None
+    if not isinstance(found, dict):
+        raise HTTPException(400, "not a JSON object")
     number, page = found.pop("run", None), found.pop("page", None)
     if type(number) is not int or not 0 <= number < len(players):
         raise HTTPException(400, f"run is not a number from 0 to {len(players) - 1}")
@@ -141,11 +138,7 @@ async def _answered(request: Request, players: Sequence[Player], kind: str) -> R
 
 
 async def _body(request: Request) -> bytes:
-    """Read a question.
-
-    Raises:
-        HTTPException: it is too long or too slow, or not JSON by its header.
-    """
+    """Read a question, unless it is too long or too slow, or not JSON by its header."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPException(415, "Content-Type is not application/json")
@@ -159,17 +152,6 @@ async def _body(request: Request) -> bytes:
     except TimeoutError:
         raise HTTPException(408, f"no whole question within {READ_SECONDS} seconds") from None
     return body
-
-
-def _json(body: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(body.decode())
-        json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):  # also a lone surrogate
-        raise HTTPException(400, "not valid JSON in UTF-8") from None
-    if not isinstance(found, dict):
-        raise HTTPException(400, "not a JSON object")
-    return found
 
 
 def question_of(kind: str, found: Mapping[str, Any]) -> Question:
@@ -213,16 +195,6 @@ def _failed(_request: Request, error: Exception) -> Response:
         error = internal_error("play", error, "the traceback in the terminal")
     status = 500 if isinstance(error, InternalError) else 400
     return JSONResponse({"error": one_line(error).removeprefix("error: ")}, status)
-
-
-def _page(players: Sequence[Player]) -> str:
-    """Return the page; what it says of the runs is data, which only scripts insert, as text."""
-    data = {"runs": [player.about for player in players], "most": MAX_CHARACTERS}
-    return _own("page.html").replace("DATA", embedded(data))
-
-
-def _script() -> str:
-    return "".join([*map(own, ("attention.js", "heads.js")), _own("play.js")])
 
 
 def _own(name: str) -> str:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,8 @@ from seq2seq.alignment.heatmap import printable_line
 from seq2seq.config.schema import Config, Direction
 from seq2seq.data.batching import spread
 from seq2seq.data.prepare import SIDES, directions_of, lengths_of, load_text, splitter_of
-from seq2seq.data.tags import tagging
 from seq2seq.data.words import is_blank
 from seq2seq.decoding.pretrained import Pretrained, load
-from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.by_length import run_names
 from seq2seq.report.of_run import describe_fidelity, describe_run
@@ -25,8 +24,7 @@ from seq2seq.run.models import NamedRun, named_runs
 from seq2seq.run.progress import tqdm
 from seq2seq.run.reading import expected
 
-MAX_MAPS = 4_000_000
-"""Maximum characters of a page for the attention of layers and heads."""
+MAX_MAPS = 4_000_000  # maximum characters of a page for the attention of layers and heads
 
 
 def default_path(texts: Sequence[str]) -> Path:
@@ -48,15 +46,10 @@ def build(
     n_best: int,
     directory: Path | None = None,
 ) -> str:
-    """Return the report of runs as a page.
+    """Return the report of runs as a page, with links to the files of a run in its `directory`.
 
-    Args:
-        texts: RUN, RUN@last or the like, each with a test set; several need the same source
-            sentences there.
-        overrides: Overrides of their settings.
-        sentences: Number of sentences to show, evenly spread over the test set.
-        n_best: Hypotheses of the beam to show per sentence, at most the beam size.
-        directory: Where the page is to be; it links to the files of a run there.
+    It shows a number of sentences, evenly spread over the test set, whose sources must be those of
+    all runs, each with `n_best` hypotheses, at most the beam size.
 
     Raises:
         RunDirError: not a run, a damaged run, or a test set with different sources.
@@ -74,7 +67,12 @@ def build(
     decoded: list[list[dict[str, Any]]] = []  # by run, by sentence
     for text, each, run, name in zip(texts, named, runs, _names(named), strict=True):
         model = load(text, overrides)
-        decoded.append(_decoded(run, model, lines, rows, n_best))
+        with expected(run.path("corpus")):  # one reference per source
+            references = [load_text(run, "test", SIDES[1])[i] for i in rows]
+        directions = directions_of(run, model.config, "test")
+        decoded.append(
+            [*_sentences(model, lines, references, [directions[i] for i in rows], n_best)]
+        )
         linked = directory is not None and directory.resolve() == run.root.resolve()
         scored = each.selector is None
         described.append(describe_run(run, name, model, scored=scored, linked=linked))
@@ -93,18 +91,6 @@ def build(
         "withHeads": _limit_maps(shown),
     }
     return page(title, data, ("attention.js", "heads.js", "report.js"))
-
-
-def _decoded(
-    run: RunDir, model: Pretrained, lines: Sequence[str], rows: Sequence[int], n_best: int
-) -> list[dict[str, Any]]:
-    """Return what a run makes of some lines of its test set."""
-    references = load_text(run, "test", SIDES[1])
-    with expected(run.path("corpus")):  # one reference per source
-        chosen = [references[i] for i in rows]
-    directions = directions_of(run, model.config, "test")
-    languages = [directions[i] for i in rows]
-    return list(_sentences(model, lines, chosen, languages, n_best))
 
 
 def _by_sentence(
@@ -129,11 +115,7 @@ def _names(runs: Sequence[NamedRun]) -> list[str]:
 
 
 def _sources(runs: Sequence[RunDir]) -> list[str]:
-    """Return the source sentences of the test set that all runs share.
-
-    Raises:
-        RunDirError: the runs have different source sentences.
-    """
+    """Return the source sentences of the test set, which must be those of all runs."""
     first, *others = runs
     sources = list(load_text(first, "test", SIDES[0]))
     for other in others:
@@ -150,10 +132,7 @@ def _maps(in_run: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _limit_maps(sentences: Sequence[dict[str, Any]]) -> int | None:
-    """Drop maps of layers and heads beyond `MAX_MAPS`.
-
-    Returns the number of sentences that keep theirs; None if all do.
-    """
+    """Drop maps beyond `MAX_MAPS`; return how many sentences keep theirs, None if all do."""
     size, kept = 0, 0
     for sentence in sentences:
         maps = [maps for in_run in sentence["runs"] for maps in _maps(in_run)]
@@ -174,14 +153,13 @@ def _sentences(
 ) -> Iterator[dict[str, Any]]:
     """Yield the candidates for each line: beam, greedy, and the reference."""
     cfg = replace(model.config.decode, sample=False, mbr=None)
-    parts, languages = (model.model, model.tokenizers), [target for _, target in directions]
-    tags = tagging(model.config.data, model.tokenizers, languages)
-    beam = replace(cfg, n_best=min(n_best, cfg.beam_size))
+    languages = [target for _, target in directions]
+    decoded = partial(model.stream, lines, target_language=languages)
     results = zip(
         references,
         directions,
-        translate(*parts, lines, beam, maps=True, tags=tags),
-        translate(*parts, lines, replace(cfg, beam_size=1, n_best=1), tags=tags),
+        decoded(maps=True, rules=replace(cfg, n_best=min(n_best, cfg.beam_size))),
+        decoded(rules=replace(cfg, beam_size=1, n_best=1)),
         model.force(zip(lines, references, strict=True), target_language=languages),
         strict=True,
     )
@@ -201,11 +179,7 @@ def html_languages(direction: Direction) -> dict[str, str | None]:
 
 
 def _candidates(
-    model: Pretrained,
-    reference: str,
-    beam: Translation,
-    greedy: Translation,
-    forced: Translation,
+    model: Pretrained, reference: str, beam: Translation, greedy: Translation, forced: Translation
 ) -> Iterator[dict[str, Any]]:
     from sacrebleu.metrics import CHRF
 

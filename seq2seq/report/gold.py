@@ -7,8 +7,7 @@ from seq2seq.data.words import Splitter
 from seq2seq.report.page import page
 from seq2seq.run.errors import printable
 
-SURE, POSSIBLE = 1, 2
-"""Kinds of links, as in `gold.js`; 0 is no link."""
+SURE, POSSIBLE = 1, 2  # kinds of links, as in `gold.js`; 0 is no link
 
 
 def gold_page(
@@ -16,11 +15,7 @@ def gold_page(
 ) -> str:
     """Return the page for sentence pairs, starting from the gold links that they have.
 
-    Args:
-        name: Name of the file that is saved.
-        pairs: Source and target sentences.
-        split: Splits them into the words to be linked.
-        gold: Links of each pair.
+    `name` is that of the file that the page saves, `split` finds the words to be linked.
     """
     sentences = []
     for texts, links in zip(pairs, gold, strict=True):

@@ -30,34 +30,22 @@ CURVES = {
     **{by.name: f"validation/{by.name}" for by in SelectBy if by is not SelectBy.loss},
 }
 
-FILES = (
-    *(
-        "config.yaml",
-        "scores.json",
-        "fidelity.md",
-        "metrics.jsonl",
-        "train.log",
-        "data_report.json",
-    ),
-    *("decode/test.txt", "curves.png", "length_bleu.png", "heatmaps"),
-)
+FILES = [
+    *("config.yaml", "scores.json", "fidelity.md", "metrics.jsonl", "train.log"),
+    *("data_report.json", "decode/test.txt", "curves.png", "length_bleu.png", "heatmaps"),
+]
 """Files of a run to link to."""
 
-MAX_POINTS = 200
-"""Maximum points of a curve: a screen shows no more."""
+MAX_POINTS = 200  # maximum points of a curve: a screen shows no more
 
 
 def describe_run(
     run: RunDir, name: str, model: Pretrained, *, scored: bool, linked: bool
 ) -> dict[str, Any]:
-    """Return the JSON-compatible values that a page shows of a run.
+    """Return the JSON-compatible values that a page shows of a run and its model.
 
-    Args:
-        run: A trained run.
-        name: Its name on the page.
-        model: The model of the run.
-        scored: Whether the scores saved in the run are those of this model.
-        linked: Whether the page is to be in the directory of the run, so that it can link to files.
+    `scored` says whether the saved scores are those of this model, `linked` whether the page is to
+    be in the directory of the run, so that it can link to files.
 
     Raises:
         RunDirError: a file of the run is damaged.
@@ -85,19 +73,13 @@ def describe_run(
 
 def describe_fidelity(configs: Sequence[Config]) -> list[dict[str, Any]]:
     """Return the points of comparison with the paper, each with the choice of every run."""
-    reports = [compare(config) for config in configs]
-    return [
-        {
-            "point": rows[0].point,
-            "paper": rows[0].paper,
-            "authors": rows[0].authors,
-            "source": rows[0].source,
-            "note": rows[0].note,
-            "here": [row.here for row in rows],
-            "differs": [row.differs for row in rows],
-        }
-        for rows in zip(*(report.rows for report in reports), strict=True)
-    ]
+    found = []
+    for rows in zip(*(compare(config).rows for config in configs), strict=True):
+        shared = ("point", "paper", "authors", "source", "note")
+        point = {name: getattr(rows[0], name) for name in shared}
+        of_runs = {name: [getattr(row, name) for row in rows] for name in ("here", "differs")}
+        found.append(point | of_runs)
+    return found
 
 
 def _curve(rows: Iterable[Row], tag: str) -> list[list[float]]:
@@ -114,8 +96,9 @@ def _facts(run: RunDir, model: Pretrained, rows: Sequence[Row]) -> list[tuple[st
     sizes = " and ".join(f"{len(tokenizer):,}" for tokenizer in model.tokenizers)
     kind = {"words": "words", "characters": "units"}.get(cfg.tokenizer.name, "subwords")
     count = sum(p.numel() for p in model.model.parameters())
+    # What an exported model may lack
     pairs = "unknown"
-    if run.path(REPORT).exists() or run.path("corpus").exists():  # not in an exported model
+    if run.path(REPORT).exists() or run.path("corpus").exists():
         with expected(run.path(REPORT)):
             pairs = f"{int(read_checksummed(run.path(REPORT))['train']['kept']):,}"
     seconds = max((row.get("seconds", 0.0) for row in rows), default=0.0)

@@ -14,13 +14,7 @@ from typing import Any
 
 
 def page(title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> str:
-    """Return a page.
-
-    Args:
-        title: Title of the window.
-        data: The data for the scripts, JSON-compatible; numbers must be finite.
-        scripts: File names in this package, in order.
-    """
+    """Return a page with JSON-compatible data for its scripts, which are files of this package."""
     style, script = own("report.css"), "".join(map(own, scripts))
     return own("page.html").format(
         policy=(
@@ -41,12 +35,7 @@ def embedded(data: Mapping[str, Any]) -> str:
 
 
 def frame(document: str, height: int) -> str:
-    """Return a page as a sandboxed element for a notebook.
-
-    Args:
-        document: The page.
-        height: Height in pixels.
-    """
+    """Return a page as a sandboxed element for a notebook, `height` pixels high."""
     return (
         f'<iframe sandbox="allow-scripts" title="Attention of a translation" width="100%" '
         f'height="{height}" frameborder="0" srcdoc="{html.escape(document)}"></iframe>'

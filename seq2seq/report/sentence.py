@@ -21,11 +21,8 @@ from seq2seq.report.page import frame, page
 Ranked = Sequence[tuple[SoftAlignment, float]]
 """The candidates of a sentence, best first: attention between pieces, and the score."""
 
-ROW, REST = 36, 330
-"""Pixels of a notebook's frame: per word or hypothesis, and for everything else."""
-
-MAX_HEIGHT = 900
-"""Maximum pixels of a frame, which scrolls."""
+ROW, REST = 36, 330  # pixels of a notebook's frame: per word or hypothesis, and for everything else
+MAX_HEIGHT = 900  # maximum pixels of a frame, which scrolls
 
 
 def describe(
@@ -38,15 +35,10 @@ def describe(
 ) -> dict[str, Any]:
     """Return the JSON-compatible values that a page shows of a candidate.
 
-    Args:
-        label: Its name on the page: "Beam 1", "Greedy", "Reference".
-        pieces: Its attention between pieces.
-        score: Its score in the search.
-        chrf: Its chrF against the reference.
-        split: Splits text into words; None shows pieces instead.
-        flags: Those of `decoding/flags.py`.
+    The label is its name on the page, such as "Beam 1" or "Reference", the score that of the
+    search, chrF against the reference. Without `split`, which finds words, pieces are shown.
     """
-    words = pieces if split is None else to_words(pieces, split)
+    words = to_words(pieces, split)
     measures = measure(words.weights, ended=words.ended)
     covered = None if measures.uncovered is None else 1 - measures.uncovered
     return {
@@ -102,17 +94,13 @@ def _number(value: float | None, digits: int = 3) -> float | None:
 
 def translation_page(source: str, candidates: Ranked) -> str:
     """Return a page that shows a single translation."""
-    found = [
-        describe(f"Beam {rank}", pieces, score)
-        for rank, (pieces, score) in enumerate(candidates, start=1)
-    ]
-    line = printable_line(source)
-    run = {"name": "", "shown": [None, None]}
+    ranked = enumerate(candidates, start=1)
+    found = [describe(f"Beam {rank}", pieces, score) for rank, (pieces, score) in ranked]
     layers = any("maps" in candidate["words"] for candidate in found)
-    data = {
-        "runs": [run | {"layers": layers}],
-        "sentences": [{"number": 1, "source": line, "runs": [{"found": found}]}],
-    }
+    run = {"name": "", "shown": [None, None], "layers": layers}
+    line = printable_line(source)
+    sentence = {"number": 1, "source": line, "runs": [{"found": found}]}
+    data = {"runs": [run], "sentences": [sentence]}
     return page(f"Attention: {line[:80]}", data, ("attention.js", "heads.js", "single.js"))
 
 

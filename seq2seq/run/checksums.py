@@ -50,7 +50,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
         )
     if written != FORMAT or not isinstance(manifest.get("files"), dict):
         raise RunDirError(path, "not a manifest", RESTORE)
-    return checked(manifest, path)
+    return _checked(manifest, path)
 
 
 def entries_of(path: Path, limit: float = math.inf) -> dict[str, Any]:
@@ -79,12 +79,9 @@ def entries_of(path: Path, limit: float = math.inf) -> dict[str, Any]:
 def read_directory(
     directory: Path, limit: int = MAX_FILE_BYTES, unread: Sequence[str] = ()
 ) -> dict[str, bytes]:
-    """Read a committed directory: every file once, its bytes verified by the manifest.
+    """Read a committed directory of at most `limit` bytes: every file once, bytes verified.
 
-    Args:
-        directory: A directory with a manifest.
-        limit: Refuse to read files with more bytes in total.
-        unread: Names of files to leave out; they still have to be there and carry no code.
+    Those named in `unread` are left out; they still have to be there and carry no code.
 
     Raises:
         RunDirError: a file is missing, truncated, changed or too large.
@@ -161,20 +158,15 @@ def with_checksum(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_checksummed(path: Path) -> dict[str, Any]:
-    """Read a JSON object written `with_checksum`.
+    """Read a JSON object written `with_checksum`; return it without the checksum.
 
     Raises:
         RunDirError: missing, unreadable or changed.
     """
-    return checked(read_json(path), path)
+    return _checked(read_json(path), path)
 
 
-def checked(value: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Verify the checksum inside a JSON object; return the object without it.
-
-    Raises:
-        RunDirError: the object has changed.
-    """
+def _checked(value: dict[str, Any], path: Path) -> dict[str, Any]:
     content = {key: value[key] for key in value if key != "sha256"}
     if value.get("sha256") != _checksum(content):
         raise RunDirError(path, "SHA-256 differs from the one inside", RESTORE)

@@ -55,11 +55,9 @@ def record_failure(run: RunDir, failure: Failure) -> None:
 
 
 def refuse_repeated(run: RunDir, update: int) -> None:
-    """Refuse to run into the same failure a fourth time.
+    """Refuse to run into the same failure a fourth time, resuming from an update.
 
-    Args:
-        run: The run.
-        update: The update to resume from; failures before it have been overcome.
+    Failures before it have been overcome.
 
     Raises:
         RepeatedError: the last three failures are the same.

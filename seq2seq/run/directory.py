@@ -179,11 +179,7 @@ class RunDir:
         """Write a directory of files with a manifest, atomically.
 
         An existing directory is kept if it holds exactly these files, and replaced otherwise.
-
-        Args:
-            name: Name of the directory.
-            files: Its files.
-            about: Extra entries of its manifest, such as where the content comes from.
+        `about` adds to the manifest, for example where the content comes from.
 
         Raises:
             PlatformError: no space, no permission, a failing disk; an older directory is untouched.

@@ -43,8 +43,6 @@ class UserError(Exception):
 class ConfigError(UserError):
     """Unknown key, wrong type, value out of range."""
 
-    exit_code = 1
-
 
 class UsageError(UserError):
     """A command was called with arguments that do not fit together."""

@@ -28,21 +28,17 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def from_json(kind: type[T], value: Any, name: str = "") -> T:
-    """Rebuild what `to_json` was given; every value is checked against its declared type.
+def from_json(kind: type[T], value: Any) -> T:
+    """Rebuild what `to_json` was given: a dataclass, or the type of one of its fields.
 
-    A missing field gets its default, so older files can be read; a renamed one has
-    `metadata={"formerly": OLD_NAME}`. Unknown names are ignored.
-
-    Args:
-        kind: A dataclass, or the type of one of its fields.
-        value: The result of `json.loads`.
-        name: Prefix of names in errors; empty if the field names suffice.
+    Every value is checked against its declared type. A missing field gets its default, so older
+    files can be read; a renamed one has `metadata={"formerly": OLD_NAME}`. Unknown names are
+    ignored.
 
     Raises:
         ValueError: a value is missing or has the wrong type; names it.
     """
-    result: T = _read(kind, value, name)
+    result: T = _read(kind, value, "")
     return result
 
 

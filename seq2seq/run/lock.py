@@ -22,8 +22,7 @@ _LOCKED_BYTE = " "
 class RunLock:
     """A locked file that names its owner; the system releases it when the owner dies.
 
-    Args:
-        path: The file; it is kept when the lock is released.
+    The file is kept.
     """
 
     def __init__(self, path: Path) -> None:

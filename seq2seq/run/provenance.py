@@ -46,7 +46,8 @@ def provenance(cfg: Config, command: list[str] | None = None, processes: int = 1
         "device": pick_device(cfg.device).type,
         "steps": _steps(),
         "draws": "keyed",
-        "command": command if command is not None else typed_command(),
+        # Absolute paths in it are shortened to their last part.
+        "command": command or [Path(sys.argv[0]).name, *map(without_directories, sys.argv[1:])],
     }
 
 
@@ -75,11 +76,6 @@ def _steps() -> str:
     except ImportError:  # the kernels are optional
         return "torch"
     return native.name()
-
-
-def typed_command() -> list[str]:
-    """Return the command line, with absolute paths shortened to their last part."""
-    return [Path(sys.argv[0]).name, *map(without_directories, sys.argv[1:])]
 
 
 def record(run: RunDir, found: dict[str, Any]) -> None:

@@ -67,11 +67,7 @@ def expected(path: Path | str) -> Iterator[None]:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """Read a file of a run.
-
-    Args:
-        path: The file.
-        limit: Refuse to read it if it has more bytes.
+    """Read a file of a run that has at most `limit` bytes.
 
     Raises:
         RunDirError: missing, too large or unreadable.

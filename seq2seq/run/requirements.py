@@ -58,13 +58,8 @@ def check_versions() -> None:
     if running < PYTHON:
         what = f"is version {_dotted(running)}, which is too old"
         raise PlatformError("python", what, f"Use Python {_dotted(PYTHON)} or later.")
-    from importlib.metadata import PackageNotFoundError, version
-
     for name, oldest in PACKAGES.items():
-        try:
-            found = version(name)
-        except PackageNotFoundError:
-            raise PlatformError(name, "is not installed", _FIX) from None
+        found = _installed(name, _FIX)
         if _numbers(found) < _numbers(oldest):
             raise PlatformError(name, f"is version {found}, {oldest} is needed", _FIX)
 
@@ -75,14 +70,9 @@ def check_extra(extra: str, use: str, packages: Iterable[str]) -> None:
     Raises:
         PlatformError: one is missing.
     """
-    from importlib.metadata import PackageNotFoundError, version
-
     for package in packages:
-        try:
-            version(package)
-        except PackageNotFoundError:
-            fix = f"Install what {use} needs: pip install 'rnnsearch-seq2seq[{extra}]'."
-            raise PlatformError(package, "is not installed", fix) from None
+        fix = f"Install what {use} needs: pip install 'rnnsearch-seq2seq[{extra}]'."
+        _installed(package, fix)
 
 
 @contextmanager
@@ -98,6 +88,16 @@ def lazy_help_texts() -> Iterator[None]:
         yield
     finally:
         del parser._check_help
+
+
+def _installed(package: str, fix: str) -> str:
+    """Return the version of a package; raise `PlatformError` if it is missing."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise PlatformError(package, "is not installed", fix) from None
 
 
 def _numbers(version: str) -> list[int]:

@@ -64,6 +64,7 @@ def in_order(
             if isinstance(item, UserError):
                 yield from _results(busy)
                 raise item
+            # Processes take turns, so the next one is the one whose result is to come next.
             turn = next(turns)
             if turn == len(workers):
                 workers.append(_Worker(work, workers, forks=forks))

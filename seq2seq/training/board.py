@@ -24,10 +24,8 @@ _THREAD = "_AsyncWriterThread"
 class Board:
     """Writes TensorBoard events of a run; the first failure gives a warning and turns all off.
 
-    Args:
-        run: The run; events go to its `tensorboard/`.
-        update: The current update. Later events, written by a killed process, are hidden.
-        wanted: If False, every call does nothing.
+    Events later than `update`, written by a killed process, are hidden. Unless `wanted`, every call
+    does nothing.
     """
 
     def __init__(self, run: RunDir, update: int, *, wanted: bool) -> None:

@@ -17,24 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from seq2seq.config.compose import MAX_NUMBER
-from seq2seq.run.checkpoints import (
-    BEST,
-    DIRECTORY,
-    best_update,
-    directory_of,
-    update_of,
-    updates,
-)
-from seq2seq.run.checksums import (
-    MANIFEST,
-    MAX_FILE_BYTES,
-    NewerVersionError,
-    entry_of_file,
-    read_directory,
-    read_manifest,
-    verify_directory,
-    with_checksum,
-)
+from seq2seq.run import checksums
+from seq2seq.run.checkpoints import BEST, DIRECTORY, best_update, directory_of, update_of, updates
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import PlatformError, RunDirError
 from seq2seq.run.jsonable import from_json, to_json
@@ -106,7 +90,7 @@ def newest(run: RunDir) -> Path | None:
     found = updates(run)
     for update in reversed(found):
         path = directory_of(run, update)
-        if (problem := verify_directory(path)) is None:
+        if (problem := checksums.verify_directory(path)) is None:
             return path
         log.warning("%s is damaged (%s); using an older checkpoint", path, problem)
     if found:
@@ -121,9 +105,7 @@ def newest(run: RunDir) -> Path | None:
 def selected(run: RunDir, selector: str) -> list[int]:
     """Return the updates of the checkpoints that a selector names, oldest first.
 
-    Args:
-        run: A run with checkpoints.
-        selector: `best`, `last`, `last5` for the newest five, or `update-12000`.
+    It is `best`, `last`, `last5` for the newest five, or `update-12000`.
 
     Raises:
         RunDirError: the run has no checkpoints, not this one, or too few.
@@ -147,7 +129,7 @@ def selected(run: RunDir, selector: str) -> list[int]:
     return [update for update in found if update == named[name]]
 
 
-def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]:
+def best_weights(run: RunDir, limit: int = checksums.MAX_FILE_BYTES) -> tuple[Path, bytes]:
     """Return the weights to decode with and their path; averaged ones if there are any.
 
     If the best checkpoint is not usable, fall back to the newest one, with a warning.
@@ -161,11 +143,10 @@ def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]
             raise RunDirError(run.path(BEST), "missing", RESTORE)
         path = directory_of(run, best)
         return _for_decoding(path, limit)
-    except NewerVersionError:
+    except checksums.NewerVersionError:
         raise
     except RunDirError as error:
-        fallback = newest(run)
-        if fallback is None:
+        if (fallback := newest(run)) is None:
             raise RunDirError(run.root, "holds no checkpoint", "Train it first.") from None
         if best is not None:
             reason = f"{Path(error.where).name}: {error.what}"
@@ -177,7 +158,7 @@ def best_weights(run: RunDir, limit: int = MAX_FILE_BYTES) -> tuple[Path, bytes]
 
 def _for_decoding(path: Path, limit: int) -> tuple[Path, bytes]:
     """Return the weights of a checkpoint to decode with; averaged ones if there are any."""
-    files = read_directory(path, limit, unread=[OPTIMIZER])  # half of its bytes
+    files = checksums.read_directory(path, limit, unread=[OPTIMIZER])  # half of its bytes
     name = AVERAGE if AVERAGE in files else MODEL
     return path / name, files.get(name, b"")
 
@@ -191,9 +172,14 @@ def save(run: RunDir, state: TrainingState) -> Path:
     Raises:
         PlatformError: it could not be written; earlier checkpoints are untouched.
     """
+    moments = {
+        f"{name}/{kind}": torch.as_tensor(value)
+        for name, parameter in state.model.named_parameters()
+        for kind, value in state.optimizer.state.get(parameter, {}).items()
+    }
     files = {
         MODEL: pack(dict(state.model.named_parameters())),
-        OPTIMIZER: pack(_optimizer_tensors(state)),
+        OPTIMIZER: pack(moments),
         STATE: json.dumps(to_json(state.progress), indent=2, sort_keys=True).encode(),
         CONFIG: read_bytes(run.path(CONFIG), MAX_CONFIG_BYTES),
     }
@@ -214,7 +200,7 @@ def save(run: RunDir, state: TrainingState) -> Path:
 def mark_best(run: RunDir, update: int, metric: str, value: float | None) -> None:
     """Record which checkpoint is the best so far."""
     best = {"update": update, "metric": metric, "value": value}
-    run.write_json(BEST, with_checksum(best))
+    run.write_json(BEST, checksums.with_checksum(best))
 
 
 def prune(run: RunDir, keep: int) -> None:
@@ -241,14 +227,6 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
     return safetensors.torch.save({k: t.detach().cpu().contiguous() for k, t in tensors.items()})
 
 
-def _optimizer_tensors(state: TrainingState) -> dict[str, Tensor]:
-    return {
-        f"{name}/{kind}": torch.as_tensor(value)
-        for name, parameter in state.model.named_parameters()
-        for kind, value in state.optimizer.state.get(parameter, {}).items()
-    }
-
-
 # Loading ------------------------------------------------------------------------------------------
 
 
@@ -258,7 +236,7 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
     Raises:
         RunDirError: the checkpoint is of another run, or does not fit the model.
     """
-    files = read_directory(path, _size_limit(state.model))
+    files = checksums.read_directory(path, _size_limit(state.model))
     check_origins(run, path)
     parameters = dict(state.model.named_parameters())
     _fill(parameters, unpack(files.get(MODEL), path / MODEL), path / MODEL)
@@ -286,25 +264,19 @@ def load(run: RunDir, path: Path, state: TrainingState) -> None:
 def load_weights(run: RunDir, model: nn.Module, selector: str | None = None) -> int:
     """Fill a model with the weights to decode with; return their update, the last of several.
 
-    A model on the meta device gets memory only after the weights have been checked to fit.
-
-    Args:
-        run: A trained run.
-        model: The model of its config.
-        selector: See `selected`; several checkpoints are averaged. None stands for the best
-            weights or, if they are damaged, the newest undamaged ones.
+    A model on the meta device gets memory only after the weights have been checked to fit. Several
+    `selected` checkpoints are averaged. Without a selector these are the best weights or, if they
+    are damaged, the newest undamaged ones.
 
     Raises:
         RunDirError: there is no checkpoint, or none that is undamaged and fits.
     """
     limit, expected = _size_limit(model), dict(model.named_parameters())
-    count = 1
     if selector is None:
-        chosen = iter([best_weights(run, limit)])
+        count, chosen = 1, iter([best_weights(run, limit)])
     else:
         paths = [directory_of(run, update) for update in selected(run, selector)]
-        chosen = (_for_decoding(path, limit) for path in paths)
-        count = len(paths)
+        count, chosen = len(paths), (_for_decoding(path, limit) for path in paths)
 
     # Read one at a time, so that memory holds a single checkpoint and the sum, in float64.
     saved: dict[str, Tensor] = {}
@@ -330,7 +302,7 @@ def load_some(path: Path, model: nn.Module) -> None:
     Raises:
         RunDirError: the file is damaged, or the weights do not fit.
     """
-    saved = unpack(read_directory(path, _size_limit(model)).get(MODEL), path / MODEL)
+    saved = unpack(checksums.read_directory(path, _size_limit(model)).get(MODEL), path / MODEL)
     own = dict(model.named_parameters())
     for name in saved.keys() & own.keys():
         more = len(own[name]) - len(saved[name]) if saved[name].dim() else 0
@@ -355,7 +327,8 @@ def _allocate(model: nn.Module) -> None:
 def origins(run: RunDir) -> dict[str, str]:
     """Return the SHA-256 of the files in a run that its weights depend on."""
     paths = sorted(path for pattern in ORIGINS for path in run.root.glob(pattern))
-    return {path.relative_to(run.root).as_posix(): entry_of_file(path)["sha256"] for path in paths}
+    entries = {p.relative_to(run.root).as_posix(): checksums.entry_of_file(p) for p in paths}
+    return {name: entry["sha256"] for name, entry in entries.items()}
 
 
 def check_origins(run: RunDir, path: Path) -> None:
@@ -364,7 +337,7 @@ def check_origins(run: RunDir, path: Path) -> None:
     Raises:
         RunDirError: names the first file that differs.
     """
-    manifest = read_manifest(path / MANIFEST)
+    manifest = checksums.read_manifest(path / checksums.MANIFEST)
     about = manifest.get("about", {})
     if (update := about.get("update", update_of(path))) != update_of(path):
         raise RunDirError(
@@ -373,7 +346,7 @@ def check_origins(run: RunDir, path: Path) -> None:
     found = origins(run)
     if CONFIG in manifest["files"]:
         about[CONFIG] = manifest["files"][CONFIG].get("sha256")
-        found[CONFIG] = entry_of_file(run.path(CONFIG))["sha256"]
+        found[CONFIG] = checksums.entry_of_file(run.path(CONFIG))["sha256"]
     for name, digest in found.items():
         if about.get(name, digest) != digest:
             what = "SHA-256 differs from the one this model was trained with"

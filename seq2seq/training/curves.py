@@ -45,14 +45,10 @@ def read_metrics(run: RunDir) -> list[Row]:
 
 
 def plot_curves(rows: Sequence[Row], title: str) -> "Figure":
-    """Plot loss and scores against updates, on equal x axes; scores from 0.
-
-    Args:
-        rows: Lines of `metrics.jsonl`.
-        title: Name of the run.
-    """
+    """Plot loss and scores against updates, on equal x axes; scores from 0."""
     from matplotlib.figure import Figure
 
+    # A chart for each unit
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     both = figure.subplots(1, 2, sharex=True)
     for axes, (unit, lines) in zip(both, CURVES.items(), strict=True):
@@ -67,6 +63,7 @@ def plot_curves(rows: Sequence[Row], title: str) -> "Figure":
         axes.set_xlabel("updates")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
+    # Axes from 0, whatever the points
     both[0].set_xlim(0, max((row["update"] for row in rows), default=1) * 1.02)
     low, high = both[1].dataLim.intervaly
     both[1].set_ylim(0, max(high * 1.05, 1) if low <= high else 1)

@@ -36,11 +36,7 @@ class Snapshot:
 
 
 class Probe:
-    """Inspects a model without changing its weights or its random draws.
-
-    Args:
-        model: The model in training.
-    """
+    """Inspects a model in training without changing its weights or its random draws."""
 
     def __init__(self, model: EncoderDecoder) -> None:
         self.model = model
@@ -69,7 +65,9 @@ class Probe:
 
         Uses the current weights, without dropout.
         """
-        part = some_of(batch, SENTENCES)
+        # At most `SENTENCES`, evenly spaced in the batch, which is sorted by length
+        step = -(-batch.num_sentences // SENTENCES)
+        part = batch.each(lambda tensor: tensor[::step])
         training, device = self.model.training, batch.src.device
         # Nothing draws in evaluation mode; should an attention ever do so, training is unaffected.
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -100,12 +98,6 @@ def read(values: Values) -> dict[str, float]:
         return {}
     numbers: list[float] = torch.stack([x.float() for x in values.values()]).tolist()
     return {k: x for k, x in zip(values, numbers, strict=True) if math.isfinite(x)}
-
-
-def some_of(batch: Batch, count: int) -> Batch:
-    """Return at most `count` sentences, evenly spaced in the batch, which is sorted by length."""
-    step = -(-batch.num_sentences // count)
-    return batch.each(lambda tensor: tensor[::step])
 
 
 def _saturation(probes: Probes) -> Iterator[tuple[str, Tensor]]:

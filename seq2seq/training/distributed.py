@@ -66,11 +66,8 @@ class ElsewhereError(Exception):
 class World:
     """The processes of a training. The default is one process, which exchanges nothing.
 
-    Args:
-        rank: Number of this process. Rank 0 leads: it alone writes files.
-        size: Number of processes.
-        store: The store of torchrun, anew after each restart.
-        lasting: The same, without what is forgotten at a restart.
+    Rank 0 leads: it alone writes files. `store` is torchrun's, anew after each restart; `lasting`
+    is the same without what is forgotten at a restart.
     """
 
     def __init__(
@@ -168,9 +165,8 @@ class World:
 
     def begun(self) -> Path | None:
         """Return the run that the processes worked on before torchrun restarted them."""
-        if not int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
-            return None
-        if not self._lasting.check([_RUN]):
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+        if not restarts or not self._lasting.check([_RUN]):
             return None
         root = Path(self._lasting.get(_RUN).decode())
         return root if (root / CONFIG).exists() else None
@@ -314,6 +310,7 @@ class World:
         Raises:
             PlatformError: two processes would use the same GPU.
         """
+        # Who is here, and on which device
         name = str(device)
         if device.type == "cuda":
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "all")
@@ -321,6 +318,7 @@ class World:
             name += f"CUDA_VISIBLE_DEVICES={visible}"
         local = os.environ.get("LOCAL_RANK", "?")
         every = self.gather([socket.gethostname(), name, local])
+        # The share of each
         trainer = cfg.trainer
         if trainer.batch_sentences is not None:
             whole, unit = trainer.batch_sentences, "sentences"
@@ -329,6 +327,7 @@ class World:
         text = "%d processes: about %s of the %s %s of a batch each; each sends %s bytes per update"
         share = f"{whole / self.size:,.0f}"
         log.info(text, self.size, share, f"{whole:,}", unit, f"{sent:,}")
+        # Two of them on one GPU would be slower than one.
         first: dict[tuple[str, str], int] = {}
         for rank, (host, where, local) in enumerate(every):
             log.info("rank %d is local rank %s on %s: %s", rank, local, host, where)
@@ -365,10 +364,6 @@ class Attempt:
         ...  # is cut short if a stop request interrupts it, or memory runs out
 
     One process alone raises what several catch.
-
-    Args:
-        world: The processes.
-        stop: May interrupt the work.
     """
 
     def __init__(self, world: World, stop: StopRequest) -> None:
@@ -414,11 +409,9 @@ class FlatGradient:
 
     @torch.no_grad()
     def add_(self, total: Tensor, present: Sequence[int]) -> Tensor:
-        """Replace the gradients by their sums over all processes; return the summed loss.
+        """Replace the gradients by their sums over all processes; return the summed loss ().
 
-        Args:
-            total: Loss () of this process.
-            present: Which weights have a gradient in any process; the others keep None.
+        Weights that are not `present` in any process keep None.
         """
         *views, loss = self.flat.split([*(p.numel() for p in self.weights), 1])
         for weight, view in zip(self.weights, views, strict=True):

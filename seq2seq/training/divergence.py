@@ -51,14 +51,7 @@ class Step:
 
 
 class Guard:
-    """Checks loss and gradient of an update before the optimizer step.
-
-    Args:
-        run: The run directory, for the record of the batch.
-        model: The model in training mode, with the clipped gradients of the update.
-        cfg: The whole config.
-        world: The processes, each with its own share of an update.
-    """
+    """Checks loss and clipped gradient of an update before the optimizer step."""
 
     def __init__(
         self, run: RunDir, model: EncoderDecoder, cfg: Config, world: World = ALONE
@@ -68,11 +61,7 @@ class Guard:
     def check(self, step: Step, *, loss: float, norm: float, explosions: int) -> int:
         """Return the number of explosions in a row, this update included.
 
-        Args:
-            step: The update.
-            loss: Loss of the batch.
-            norm: Gradient norm before clipping.
-            explosions: Explosions in a row before this update.
+        `norm` is that of the gradient before clipping, `explosions` the number before this update.
 
         Raises:
             DivergedError: loss or norm is not finite, or too many explosions in a row.

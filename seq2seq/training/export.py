@@ -26,12 +26,7 @@ MODEL = "model"
 def export(run: RunDir, cfg: Config) -> Path:
     """Write the best weights of a run, averaged ones if it has them, with config and tokenizers.
 
-    Args:
-        run: A trained run.
-        cfg: The config as saved by the run.
-
-    Returns:
-        The directory. If it already holds these weights, it is not rewritten.
+    Returns the directory. If it already holds these weights, it is not rewritten.
 
     Raises:
         RunDirError: no checkpoint can be read.

@@ -1,5 +1,6 @@
 """The loss of a batch: nats summed over real target tokens, and its normalization."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -63,9 +64,7 @@ def loss_along(
 def sentence_losses(model: TranslationModel, batch: Batch) -> Tensor:
     """Return the loss (B,) in nats of each sentence; logits are computed in slices."""
     t = model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask).t  # (N, l)
-    targets = batch.tgt[batch.tgt_mask]  # (N,)
-    rows = max(1, SLICE_BYTES // (4 * model.num_words))
-    parts = zip(t.split(rows), targets.split(rows), strict=True)
+    parts = slices(model, t, batch.tgt[batch.tgt_mask])
     losses = torch.cat([_token_losses(model, *part) for part in parts])
     grid = losses.new_zeros(batch.tgt.shape).masked_scatter_(batch.tgt_mask, losses)
     return grid.sum(dim=1)
@@ -73,10 +72,15 @@ def sentence_losses(model: TranslationModel, batch: Batch) -> Tensor:
 
 def log_probs(model: TranslationModel, t: Tensor, targets: Tensor) -> Tensor:
     """Return log p (N,) of targets; logits are computed in slices, again for the gradient."""
-    rows = max(1, SLICE_BYTES // (4 * model.num_words))
-    parts = zip(t.split(rows), targets.split(rows), strict=True)
     again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+    parts = slices(model, t, targets)
     return -torch.cat([again(_token_losses, model, *part) for part in parts])
+
+
+def slices(model: TranslationModel, *hidden_and_targets: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Cut hidden layers (N, l) and targets (N,), last, to where logits have `SLICE_BYTES`."""
+    rows = max(1, SLICE_BYTES // (4 * (len(hidden_and_targets) - 1) * model.num_words))
+    return zip(*(each.split(rows) for each in hidden_and_targets), strict=True)
 
 
 def _token_losses(model: TranslationModel, t: Tensor, targets: Tensor) -> Tensor:

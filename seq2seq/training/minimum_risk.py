@@ -70,12 +70,12 @@ class MinimumRisk:
         count, size = len(costs), int(mask[: len(costs)].sum())
         total, smoothed = model.output_loss(followed.t[:size], targets[:size], self.label_smoothing)
 
-        # log p of every candidate, and the risk
+        # log p of every candidate, and the risk: sum_y q(y) cost(y), with q ~ p^sharpness
         log_p = log_probs(model, followed.t[size:], targets[size:])
         grid = log_p.new_zeros(mask[count:].shape).masked_scatter(mask[count:], log_p)
         of_sentences = grid.sum(dim=1).split([*map(len, costs)])
         risks = [
-            expected_cost(log_p, cost.to(log_p), self.own.sharpness)
+            (torch.softmax(self.own.sharpness * log_p, dim=0) * cost.to(log_p)).sum()
             for log_p, cost in zip(of_sentences, costs, strict=True)
         ]
         risk, weight = torch.stack(risks).sum(), self.own.weight
@@ -110,11 +110,6 @@ class MinimumRisk:
     def text(self, ids: Ids) -> str:
         """Return the text of ids."""
         return self.target.write(self.target.pieces([i for i in ids if i != EOS]))[0]
-
-
-def expected_cost(log_p: Tensor, cost: Tensor, sharpness: float) -> Tensor:
-    """Return sum_y q(y) cost(y) for log p and costs (n,) of candidates, with q ~ p^sharpness."""
-    return (torch.softmax(sharpness * log_p, dim=0) * cost).sum()
 
 
 @builds(MinimumRiskConfig)

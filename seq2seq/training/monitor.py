@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 class UpdateStats:
     """Statistics of one update. Tokens include end symbols."""
 
-    loss: float  # nats, summed over target tokens
-    target_tokens: int
+    nll: float  # nats, summed over target tokens
+    words: int  # target tokens
     grad_norm: float  # before clipping
     clipped: bool
     exploded: bool
@@ -44,7 +44,7 @@ class UpdateStats:
     seconds: float
     waited_seconds: float  # of these, waiting for the batch
     tokens: int  # of both sides
-    padded_tokens: int
+    cells: int  # the same with padding
 
 
 @dataclass
@@ -63,15 +63,10 @@ class Validated:
 
 
 class Monitor:
-    """Logs a training run.
+    """Logs a training run; log lines and events later than `progress` are removed.
 
-    Args:
-        run: The run directory to write to.
-        cfg: The whole config; only `logging` is used as settings.
-        progress: The current progress; later log lines and events are removed.
-        model: The model in training, to be probed.
-        last_update: The latest update at which training ends; None: `trainer.max_updates`.
-        deadline: The latest time at which it ends, by `time.monotonic()`.
+    Training ends at the latest at `last_update` (None: `trainer.max_updates`), or at the time
+    `deadline` by `time.monotonic()`.
     """
 
     def __init__(
@@ -121,15 +116,9 @@ class Monitor:
         # Checkpoints save the sums since the last log line, so a resumed run continues them.
         progress = self.progress
         progress.window_updates += 1
-        progress.window_nll += stats.loss
-        progress.window_words += stats.target_tokens
-        progress.window_grad_norm += stats.grad_norm
-        progress.window_clipped += stats.clipped
-        progress.window_exploded += stats.exploded
-        progress.window_seconds += stats.seconds
-        progress.window_waited_seconds += stats.waited_seconds
-        progress.window_tokens += stats.tokens
-        progress.window_cells += stats.padded_tokens
+        for name, value in vars(stats).items():
+            if (key := f"window_{name}") in vars(progress):
+                setattr(progress, key, getattr(progress, key) + value)
         with self._harmless("progress bar"):
             self.bar.update()
         if progress.update % self.cfg.logging.every == 0:
@@ -182,9 +171,9 @@ class Monitor:
 
     def validation(self, result: Validated, *, verdict: str) -> None:
         """Log a validation, its verdict, and some translations beside their references."""
-        values = {"validation/loss": result.loss, "validation/bleu": result.bleu}
-        values["validation/chrf"] = result.chrf
-        values |= {f"validation/{name}": value for name, value in result.exactness.items()}
+        scores = {"loss": result.loss, "bleu": result.bleu, "chrf": result.chrf}
+        scores |= result.exactness
+        values = {f"validation/{name}": value for name, value in scores.items()}
         values |= {f"loss_by_length/{k}": loss for k, loss in result.loss_by_length.items()}
         directions = result.directions if len(result.directions) > 1 else {}
         for name, (bleu, chrf) in directions.items():
@@ -192,8 +181,8 @@ class Monitor:
         self._record(values)
         with self._harmless("validation report"):
             text = "validation after update %s: loss %.3f nats/token, %s  (%s)"
-            scores = {"BLEU": result.bleu, "chrF": result.chrf, **result.exactness}
-            shown = ", ".join(f"{k.replace('_', ' ')} {x:.2f}" for k, x in scores.items())
+            named = {"BLEU": result.bleu, "chrF": result.chrf, **result.exactness}
+            shown = ", ".join(f"{k.replace('_', ' ')} {x:.2f}" for k, x in named.items())
             log.info(text, f"{self.progress.update:,}", result.loss, shown, verdict)
             for name, both in directions.items():
                 log.info("  %s: BLEU %.2f, chrF %.2f", name, *both)

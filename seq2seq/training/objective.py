@@ -11,21 +11,16 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from seq2seq.config import schema
 from seq2seq.config.registry import builds
-from seq2seq.config.schema import (
-    Config,
-    GuidedAlignmentConfig,
-    LikelihoodConfig,
-    RDropConfig,
-    SimCutConfig,
-)
+from seq2seq.config.schema import Config
 from seq2seq.data.batching import Batch
 from seq2seq.data.tokenizer import PAD, Tokenizer
 from seq2seq.model import EncoderDecoder
 from seq2seq.model.draws import Drawing, entry_keys, keyed
 from seq2seq.model.output import log_softmax
 from seq2seq.model.protocols import Followed
-from seq2seq.training.loss import SLICE_BYTES, Loss, loss_along
+from seq2seq.training.loss import Loss, loss_along, slices
 
 
 @dataclass(frozen=True)
@@ -60,21 +55,21 @@ class Likelihood:
 
     def prepare(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Task:
         """See `Objective`."""
-        return Task(
-            batch,
-            keys[:, 0],
-            lambda followed: loss_along(model, followed, batch, self.label_smoothing),
-        )
+        return Task(batch, keys[:, 0], lambda followed: self.loss(model, followed, batch))
+
+    def loss(self, model: EncoderDecoder, followed: Followed, batch: Batch) -> Loss:
+        """Return the loss of a batch along which the model has been run."""
+        return loss_along(model, followed, batch, self.label_smoothing)
 
 
-@builds(LikelihoodConfig)
-def likelihood(_own: LikelihoodConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Likelihood:
+@builds(schema.LikelihoodConfig)
+def likelihood(_own: Any, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Likelihood:
     """Build the default objective."""
     return Likelihood(cfg.trainer.label_smoothing)
 
 
 @dataclass(frozen=True)
-class GuidedAlignment:
+class GuidedAlignment(Likelihood):
     """S - weight sum_i sum_j a_ij log alpha_ij, over the target tokens i that have links.
 
     a_ij is 1/n for each of the n source tokens linked to token i: Chen et al. 2016, Guided
@@ -84,12 +79,6 @@ class GuidedAlignment:
     """
 
     weight: float
-    label_smoothing: float
-    passes = 1
-
-    def prepare(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Task:
-        """See `Objective`."""
-        return Task(batch, keys[:, 0], lambda followed: self.loss(model, followed, batch))
 
     def loss(self, model: EncoderDecoder, followed: Followed, batch: Batch) -> Loss:
         """Return the loss; the cross entropy of links and alpha is its `extra`."""
@@ -98,15 +87,15 @@ class GuidedAlignment:
         log_alpha = alpha.clamp_min(torch.finfo(alpha.dtype).tiny).log()
         shares = links.to(alpha) / links.sum(dim=1, keepdim=True).clamp_min(1)
         extra = -self.weight * (shares * log_alpha).sum()
-        return replace(loss_along(model, followed, batch, self.label_smoothing), extra=extra)
+        return replace(super().loss(model, followed, batch), extra=extra)
 
 
-@builds(GuidedAlignmentConfig)
+@builds(schema.GuidedAlignmentConfig)
 def guided_alignment(
-    own: GuidedAlignmentConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]
+    own: schema.GuidedAlignmentConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]
 ) -> GuidedAlignment:
     """Build it; `links.py` gives batches their links."""
-    return GuidedAlignment(own.weight, cfg.trainer.label_smoothing)
+    return GuidedAlignment(cfg.trainer.label_smoothing, own.weight)
 
 
 @dataclass(frozen=True)
@@ -144,11 +133,8 @@ class Agreement:
         t_1, t_2 = followed.t.chunk(2)
         targets = batch.tgt[batch.tgt_mask]
 
-        # A few words at a time, to bound the memory of logits.
-        rows = max(1, SLICE_BYTES // (8 * model.num_words))
         total, objective = t_1.new_zeros(()), t_1.new_zeros(())
-        for parts in zip(t_1.split(rows), t_2.split(rows), targets.split(rows), strict=True):
-            *hidden, words = parts
+        for *hidden, words in slices(model, t_1, t_2, targets):
             logits = map(model.logits, hidden)
             nats, loss = AgreementLoss.apply(*logits, words, self.label_smoothing, self.shares)  # type: ignore[no-untyped-call]
             total, objective = total + nats, objective + loss
@@ -234,13 +220,13 @@ class AgreementLoss(torch.autograd.Function):
         return first, second, None, None, None
 
 
-@builds(RDropConfig)
-def rdrop(own: RDropConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Agreement:
+@builds(schema.RDropConfig)
+def rdrop(own: schema.RDropConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Agreement:
     """R-Drop, with half the sum of both losses, so that without dropout it is the plain loss."""
     return Agreement(Shares(0.5, 0.5, own.weight / 4, own.weight / 4), cfg.trainer.label_smoothing)
 
 
-@builds(SimCutConfig)
-def simcut(own: SimCutConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Agreement:
+@builds(schema.SimCutConfig)
+def simcut(own: schema.SimCutConfig, cfg: Config, _tokenizers: Sequence[Tokenizer]) -> Agreement:
     """SimCut; as in the authors' code, gradients flow through both sides of the divergence."""
     return Agreement(Shares(1.0, 0.0, own.weight, 0.0), cfg.trainer.label_smoothing, own.cutoff)

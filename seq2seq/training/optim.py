@@ -16,18 +16,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from seq2seq.config import schema
 from seq2seq.config.registry import build, builds
-from seq2seq.config.schema import (
-    AdadeltaConfig,
-    AdamConfig,
-    Config,
-    ConstantConfig,
-    CosineConfig,
-    DecayConfig,
-    InverseSqrtConfig,
-    LinearConfig,
-    PlateauConfig,
-)
+from seq2seq.config.schema import Config
 from seq2seq.data.tokenizer import PAD
 from seq2seq.model import build_model
 from seq2seq.run.errors import ConfigError
@@ -70,12 +61,9 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
 def build_optimizer(
     model: nn.Module, cfg: object, lr_factors: Mapping[str, float] = MappingProxyType({})
 ) -> torch.optim.Optimizer:
-    """Build the optimizer of `cfg.optimizer` for the weights that are not frozen.
+    """Build the optimizer of a config `cfg.optimizer` for the weights that are not frozen.
 
-    Args:
-        model: The model to train.
-        cfg: The optimizer's config.
-        lr_factors: `trainer.lr_factors`; weights with equal factors form a group that stores it.
+    Weights with equal `trainer.lr_factors` form a group that stores the factor.
 
     Raises:
         ConfigError: a pattern matches no weight.
@@ -103,15 +91,15 @@ def _lean(optimizer: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.O
     return type(optimizer.__name__, (optimizer,), methods)
 
 
-@builds(AdadeltaConfig)
-def _adadelta(cfg: AdadeltaConfig, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+@builds(schema.AdadeltaConfig)
+def _adadelta(cfg: schema.AdadeltaConfig, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     return _lean(torch.optim.Adadelta)(
         weights, lr=cfg.lr, rho=cfg.rho, eps=cfg.eps, weight_decay=cfg.weight_decay, foreach=True
     )
 
 
-@builds(AdamConfig)
-def _adam(cfg: AdamConfig, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+@builds(schema.AdamConfig)
+def _adam(cfg: schema.AdamConfig, weights: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     betas = (cfg.beta1, cfg.beta2)
     return _lean(torch.optim.AdamW)(
         weights, lr=cfg.lr, betas=betas, eps=cfg.eps, weight_decay=cfg.weight_decay, fused=True
@@ -135,45 +123,45 @@ def rate_factor(cfg: object, *, update: int, max_updates: int, reductions: int) 
     return float(build(cfg, Position(update, max_updates, reductions)))
 
 
-@builds(ConstantConfig)
-def _constant(cfg: ConstantConfig, at: Position) -> float:
+@builds(schema.ConstantConfig)
+def _constant(cfg: schema.ConstantConfig, at: Position) -> float:
     return 1.0
 
 
-@builds(PlateauConfig)
-def _plateau(cfg: PlateauConfig, at: Position) -> float:
+@builds(schema.PlateauConfig)
+def _plateau(cfg: schema.PlateauConfig, at: Position) -> float:
     return max(cfg.min_factor, cfg.factor**at.reductions)
 
 
-@builds(LinearConfig)
-def _linear(cfg: LinearConfig, at: Position) -> float:
+@builds(schema.LinearConfig)
+def _linear(cfg: schema.LinearConfig, at: Position) -> float:
     return _warmed_up(cfg, at, 1 - (1 - cfg.final_factor) * _done(cfg, at))
 
 
-@builds(CosineConfig)
-def _cosine(cfg: CosineConfig, at: Position) -> float:
+@builds(schema.CosineConfig)
+def _cosine(cfg: schema.CosineConfig, at: Position) -> float:
     half_wave = (1 + math.cos(math.pi * _done(cfg, at))) / 2  # from 1 to 0
     return _warmed_up(cfg, at, cfg.final_factor + (1 - cfg.final_factor) * half_wave)
 
 
-@builds(InverseSqrtConfig)
-def _inverse_sqrt(cfg: InverseSqrtConfig, at: Position) -> float:
+@builds(schema.InverseSqrtConfig)
+def _inverse_sqrt(cfg: schema.InverseSqrtConfig, at: Position) -> float:
     return _warmed_up(cfg, at, math.sqrt(max(1, cfg.warmup) / at.update))
 
 
-def _warmed_up(cfg: DecayConfig, at: Position, factor: float) -> float:
+def _warmed_up(cfg: schema.DecayConfig, at: Position, factor: float) -> float:
     """Warm up linearly in `warmup` updates, then follow `factor`, not below `final_factor`."""
     return at.update / cfg.warmup if at.update <= cfg.warmup else max(cfg.final_factor, factor)
 
 
-def _done(cfg: DecayConfig, at: Position) -> float:
+def _done(cfg: schema.DecayConfig, at: Position) -> float:
     """Return the completed share of the updates between the end of warmup and the last update."""
     return min(1.0, (at.update - cfg.warmup) / max(1, at.max_updates - cfg.warmup))
 
 
 def warn_of_warmup(cfg: object, last_update: int) -> None:
     """Warn if training ends before the warmup of its schedule `cfg.scheduler`."""
-    if isinstance(cfg, DecayConfig) and cfg.warmup > last_update:
+    if isinstance(cfg, schema.DecayConfig) and cfg.warmup > last_update:
         text = (
             "scheduler.warmup=%d is longer than the training, %d updates: the rate ends at %.0f%%"
         )

@@ -67,12 +67,8 @@ def best_value(progress: Progress, cfg: TrainerConfig) -> float | None:
 
 def verdict(progress: Progress, cfg: TrainerConfig, *, best: bool) -> str:
     """Return the verdict on the last validation."""
-    metric = metric_of(progress, cfg)
-    noise = (
-        ""
-        if metric == cfg.select_by.name
-        else f", as {_METRICS[cfg.select_by.name]} is still noise"
-    )
+    metric, wanted = metric_of(progress, cfg), cfg.select_by.name
+    noise = "" if metric == wanted else f", as {_METRICS[wanted]} is still noise"
     if best:
         return f"best {metric} so far{noise}"
     of = "" if cfg.patience is None else f" of {cfg.patience}"
@@ -82,10 +78,8 @@ def verdict(progress: Progress, cfg: TrainerConfig, *, best: bool) -> str:
 def _best(progress: Progress, cfg: TrainerConfig) -> str:
     if (found := best_value(progress, cfg)) is None:
         return "no validation has a finite loss, so the newest checkpoint serves"
-    metric = metric_of(progress, cfg)
-    noise = (
-        "" if metric == cfg.select_by.name else f" (no {_METRICS[cfg.select_by.name]} above noise)"
-    )
+    metric, wanted = metric_of(progress, cfg), cfg.select_by.name
+    noise = "" if metric == wanted else f" (no {_METRICS[wanted]} above noise)"
     value = f"{abs(found):.{3 if by_loss(progress) else 2}f}"
     return f"best {metric} {value} after update {progress.best_update:,}{noise}"
 

@@ -24,7 +24,7 @@ from seq2seq.run.errors import MemoryLimitError, StoppedError, UserError
 from seq2seq.run.memory import OutOfMemory
 from seq2seq.run.naming import assignment, command
 from seq2seq.run.signals import Interrupted, StopRequest
-from seq2seq.training import checkpoint, minimum_risk, selection  # noqa: F401 - one registers
+from seq2seq.training import checkpoint, minimum_risk, optim, selection  # noqa: F401 - one registers
 from seq2seq.training.averaging import WeightAverage
 from seq2seq.training.checkpoint import Progress, TrainingState
 from seq2seq.training.distributed import ALONE, Attempt, FlatGradient, LostError, World
@@ -32,14 +32,6 @@ from seq2seq.training.divergence import Guard, Step, check_weights
 from seq2seq.training.gradient import Gradient, accumulated_gradient, free_failed_pass
 from seq2seq.training.monitor import Monitor, UpdateStats
 from seq2seq.training.objective import Objective, draw_keys
-from seq2seq.training.optim import (
-    LR_FACTOR,
-    build_optimizer,
-    clip_gradients,
-    freeze,
-    rate_factor,
-    warn_of_warmup,
-)
 from seq2seq.training.validation import TrainingData, validate
 
 log = logging.getLogger(__name__)
@@ -56,15 +48,10 @@ class Agreed:
 
 
 class Trainer:
-    """Trains a model until a limit, a stop request, or early stopping.
+    """Trains an initialised model, from the newest checkpoint of its run if there is one.
 
-    Args:
-        model: The initialised model, on its device.
-        data: Training and validation pairs.
-        cfg: The whole config.
-        run: The directory for checkpoints and logs; existing checkpoints are resumed from.
-        stop: Polled between updates and between validation batches.
-        world: The processes that train together; each takes its share of every batch.
+    It ends at a limit, by early stopping, or at a stop request, which is polled between updates and
+    between validation batches. The processes of `world` each take a share of every batch.
     """
 
     def __init__(
@@ -80,17 +67,20 @@ class Trainer:
         self.world = world
         self.device = next(model.parameters()).device
         self.objective: Objective = build(cfg.objective, cfg, data.tokenizers)
-        freeze(model, cfg.trainer.freeze)
+        optim.freeze(model, cfg.trainer.freeze)
+        self._planned: tuple[int, Plan] | None = None
+        # The state: that of the newest checkpoint, if there is one
         self.last_update = self._last_update()
         self.state = TrainingState(
             model=model,
-            optimizer=build_optimizer(model, cfg.optimizer, cfg.trainer.lr_factors or {}),
+            optimizer=optim.build_optimizer(model, cfg.optimizer, cfg.trainer.lr_factors or {}),
             average=self._average(),
             progress=Progress(),
         )
         if (newest := checkpoint.newest(run)) is not None:
             checkpoint.load(run, newest, self.state)
             log.info("continuing from %s", newest)
+        # What an update needs besides
         self.progress = self.state.progress
         self.guard = Guard(run, model, cfg, world)
         self.flat = (
@@ -112,7 +102,6 @@ class Trainer:
         # Refuse to repeat a failure; then start logging.
         crash.refuse_repeated(self.run, self.progress.update)
         self.world.check_equal(self.model, self.progress.update)
-        self.monitor = None
         if self.world.leads:
             self.monitor = Monitor(
                 self.run,
@@ -122,7 +111,7 @@ class Trainer:
                 last_update=self.last_update,
                 deadline=self.deadline,
             )
-        warn_of_warmup(self.cfg.scheduler, self.last_update)
+        optim.warn_of_warmup(self.cfg.scheduler, self.last_update)
         with self._saving():
             # Updates, with validations and checkpoints in between
             self._catch_up()
@@ -192,8 +181,12 @@ class Trainer:
             progress.epoch, progress.batch = progress.epoch + 1, 0
 
     def _plan(self, epoch: int) -> Plan:
-        longest, cfg, mixture = self.data.train.longest(), self.cfg, self.data.mixture
-        return plan_epoch(longest, cfg.trainer, seed=cfg.seed, epoch=epoch, mixture=mixture)
+        """Return the plan of an epoch; the last one is kept: `max_epochs` needs the first early."""
+        if self._planned is None or self._planned[0] != epoch:
+            longest, cfg, mixture = self.data.train.longest(), self.cfg, self.data.mixture
+            plan = plan_epoch(longest, cfg.trainer, seed=cfg.seed, epoch=epoch, mixture=mixture)
+            self._planned = epoch, plan
+        return self._planned[1]
 
     def _last_update(self) -> int:
         """Return the update at which `max_updates` or `max_epochs` ends training, whichever first.
@@ -214,9 +207,9 @@ class Trainer:
     # An update ----------------------------------------------------------------------------------
 
     def _update(self, rows: Sequence[int]) -> bool:
-        """Make one update; the state does not change until the gradient has been checked.
+        """Make one update; return whether all processes are to stop.
 
-        Returns whether all processes are to stop.
+        The state does not change until the gradient has been checked.
         """
         cfg, progress = self.cfg.trainer, self.progress
         start = time.perf_counter()
@@ -240,7 +233,7 @@ class Trainer:
         step = replace(step, is_finite=agreed.own_is_finite)
 
         # Clip, check, and only then change the weights.
-        norm = clip_gradients(self.model, cfg.clip_norm)
+        norm = optim.clip_gradients(self.model, cfg.clip_norm)
         total = agreed.total.item()  # waits for the device
         progress.explosions = self.guard.check(
             step, loss=total, norm=norm, explosions=progress.explosions
@@ -318,7 +311,7 @@ class Trainer:
         return Agreed(total, split, stop=bool(stop), own_is_finite=self.flat.own_is_finite)
 
     def _set_rate(self, number: int) -> float:
-        factor = rate_factor(
+        factor = optim.rate_factor(
             self.cfg.scheduler,
             update=number,
             max_updates=self.last_update,
@@ -326,7 +319,7 @@ class Trainer:
         )
         rate: float = self.cfg.optimizer.lr * factor
         for group in self.state.optimizer.param_groups:
-            group["lr"] = rate * group.get(LR_FACTOR, 1.0)
+            group["lr"] = rate * group.get(optim.LR_FACTOR, 1.0)
         return rate
 
     def _batch(self, rows: Sequence[int], number: int, own: slice = slice(None)) -> Batch:

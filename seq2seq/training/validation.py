@@ -15,11 +15,12 @@ from seq2seq.data.mixture import Mixture
 from seq2seq.data.store import Lengths
 from seq2seq.data.tags import rows_of, tagging
 from seq2seq.data.tokenizer import PAD, Tokenizer
+from seq2seq.decoding.chunks import Feed
 from seq2seq.decoding.translate import translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation.by_length import bin_of, label_of
 from seq2seq.evaluation.error_rates import NAMES, are_shown, higher_better, measure
-from seq2seq.evaluation.scoring import Against, bleu, chrf, sample_of
+from seq2seq.evaluation.scoring import Against, sample_of
 from seq2seq.model import EncoderDecoder
 from seq2seq.run.errors import MemoryLimitError
 from seq2seq.run.memory import OutOfMemory
@@ -61,11 +62,7 @@ class Shown:
 
 
 def validate(
-    model: EncoderDecoder,
-    data: TrainingData,
-    cfg: Config,
-    stop: StopRequest,
-    world: World = ALONE,
+    model: EncoderDecoder, data: TrainingData, cfg: Config, stop: StopRequest, world: World = ALONE
 ) -> Validated | None:
     """Score a model on the validation set: loss over all pairs, BLEU and chrF of translations.
 
@@ -122,7 +119,7 @@ def _share(
     start, end = (count * rank // world.size for rank in (world.rank, world.rank + 1))
     own = shown.lines[start:end]
     try:
-        for each in translate(model, data.tokenizers, own, rules, tags=tags, first=start + 1):
+        for each in translate(model, data.tokenizers, own, rules, Feed(tags, start + 1)):
             if stop.exit_code is not None:
                 return None
             translations.append(each)
@@ -149,10 +146,12 @@ def _scored(
     cfg: Config,
 ) -> Validated:
     """Return the result of a validation, given the loss of each pair and all translations."""
+    # The loss, by source length
     order = _by_length(pairs)
     ends = 2 if cfg.data.tags else 1  # that are not of the text: the end symbol, and a tag
     src, tgt = (side.lengths()[order].tolist() for side in (pairs.src, pairs.tgt))
     by_length = loss_by_length(nats, [n - ends for n in src], tgt)
+    # Scores of each direction, and their means
     scores: dict[str, tuple[float, float]] = {}
     noise, exactness = [], []
     for direction, rows in rows_of(shown.directions).items():
@@ -177,7 +176,7 @@ def _scored(
 
 
 # References, and their scores against each other, are the same at every validation.
-_against, _bleu, _chrf = cache(Against), cache(bleu), cache(chrf)
+_against = cache(Against)
 
 
 @cache
@@ -197,9 +196,9 @@ def noise_level(references: tuple[str, ...], cfg: Config, language: str) -> floa
     if by in NAMES:
         level = higher_better(by, _exactness(others, references)[by.name])
     elif by is SelectBy.chrf:
-        level = _chrf(others, references)
+        level = _against(references, tokenizer, language).chrf(others)
     elif unspaced_script(language, sample_of(references)):
-        level = _bleu(others, references, tokenizer, language)
+        level = _against(references, tokenizer, language).bleu(others)
     return min(max(LEAST_NOISE, 1.2 * level), MOST_NOISE)
 
 
@@ -238,10 +237,8 @@ def loss_by_length(
 ) -> dict[str, float]:
     """Return nats per target token by source length, in the bins of Fig. 2.
 
-    Args:
-        losses: Loss of each sentence in nats.
-        source_tokens: Source tokens of each sentence, without the end symbol.
-        target_tokens: Target tokens of each sentence, with the end symbol.
+    Of each sentence: its loss in nats, its source tokens without, its target tokens with the end
+    symbol.
     """
     sums: dict[int, list[float]] = {}
     for loss, length, tokens in zip(losses, source_tokens, target_tokens, strict=True):

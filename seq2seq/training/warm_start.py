@@ -24,13 +24,7 @@ from seq2seq.run.errors import ConfigError
 from seq2seq.run.models import named_runs
 from seq2seq.run.naming import CONFIG
 from seq2seq.run.provenance import without_directories
-from seq2seq.training.checkpoint import (
-    AVERAGE,
-    MODEL,
-    load_weights,
-    pack,
-    selected,
-)
+from seq2seq.training.checkpoint import AVERAGE, MODEL, load_weights, pack, selected
 from seq2seq.training.weight_names import in_short, matching
 
 log = logging.getLogger(__name__)

@@ -10,15 +10,10 @@ from seq2seq.run.errors import ConfigError
 
 
 def matching(model: nn.Module, patterns: Sequence[str], key: str) -> set[str]:
-    """Return the names of the weights that match any of the patterns.
+    """Return the names of the weights that match any of the patterns of the setting `key`.
 
     A pattern is a prefix of names (`encoder`, `decoder.embedding`), or has wildcards
     (`*.E.weight`). Shared weights match by any of their names; the first is returned.
-
-    Args:
-        model: The model with the weights.
-        patterns: The patterns to match.
-        key: The setting that holds the patterns, for errors.
 
     Raises:
         ConfigError: a pattern matches nothing.

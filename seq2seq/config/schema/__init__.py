@@ -7,7 +7,6 @@ Classes of groups with options register themselves; extensions do the same.
 from seq2seq.config.schema.attention import *
 from seq2seq.config.schema.cells import *
 from seq2seq.config.schema.data import *
-from seq2seq.config.schema.decoders import *
 from seq2seq.config.schema.inference import *
 from seq2seq.config.schema.model import *
 from seq2seq.config.schema.objectives import *

@@ -100,6 +100,13 @@ class LocalConfig:
     window: int = size(10)  # D: words on either side (3.2)
 
 
+def check_nothing_follows(_self: Any, config: Any) -> None:
+    """Check that nothing needs attention weights: they prefer no word."""
+    if config.decode.replace_unknown:
+        what = f"decode.replace_unknown cannot follow attention={config.attention.name}"
+        raise ConfigError("config", what, "Set it to false.")
+
+
 @option("attention")
 @dataclass(kw_only=True)
 class FixedConfig:
@@ -109,9 +116,7 @@ class FixedConfig:
     forward_only: ClassVar = True  # the encoder has no backward direction
     name: str = "fixed"
 
-    def check(self, config: Any) -> None:
-        """Check that nothing needs attention weights."""
-        check_nothing_follows(config)
+    check = check_nothing_follows
 
 
 @option("attention")
@@ -121,13 +126,4 @@ class UniformConfig:
 
     name: str = "uniform"
 
-    def check(self, config: Any) -> None:
-        """Check that nothing needs attention weights."""
-        check_nothing_follows(config)
-
-
-def check_nothing_follows(config: Any) -> None:
-    """Check a config whose attention prefers no word."""
-    if config.decode.replace_unknown:
-        what = f"decode.replace_unknown cannot follow attention={config.attention.name}"
-        raise ConfigError("config", what, "Set it to false.")
+    check = check_nothing_follows

@@ -88,12 +88,14 @@ class DecodeConfig:
 
     def check(self, config: Any) -> None:
         """Check that the settings of search, sampling and ensembles are compatible."""
+        # What a search returns.
         if self.n_best > self.beam_size and not self.sample:
             what = f"decode.n_best={self.n_best} is above decode.beam_size={self.beam_size}"
             raise ConfigError("config", what, "Widen the beam.")
         if self.replace_unknown and self.forbid_unknown:
             what = "decode.replace_unknown has nothing to replace with decode.forbid_unknown=true"
             raise ConfigError("config", what, "Set one of them to false.")
+        # Settings of sampling alone, and of beam search alone.
         cuts = {"temperature": self.temperature != 1.0, "top_k": self.top_k, "top_p": self.top_p}
         for name in (name for name, given in cuts.items() if given and not self.sample):
             unused = f"decode.{name} needs sampling"
@@ -106,6 +108,7 @@ class DecodeConfig:
         if self.shortlist is not None and config.data.placeholders:
             what = "decode.shortlist does not go with data.placeholders"
             raise ConfigError("config", what, "Use decode.shortlist=null.")
+        # Diverse beams, minimum Bayes risk, ensembles.
         if (self.beam_groups > 1) != (self.diversity > 0):
             what = f"decode.beam_groups={self.beam_groups} and decode.diversity={self.diversity:g}"
             alone = "Set both or none, as in decode.beam_groups=4 decode.diversity=0.5."

@@ -10,6 +10,13 @@ from seq2seq.config.schema.ranges import at_least, number, share
 from seq2seq.run.errors import ConfigError
 
 
+def check_attention(_self: Any, config: Any) -> None:
+    """Check that the model has no loss of its own."""
+    if config.attention.name == "hard":
+        what = f"objective={config.objective.name} cannot train attention=hard, which has its own"
+        raise ConfigError("config", what, "Use objective=likelihood.")
+
+
 @option("objective")
 @dataclass(kw_only=True)
 class LikelihoodConfig:
@@ -27,9 +34,7 @@ class RDropConfig:
     # Weight of the divergence between the passes, their alpha: 5 for their translation models
     weight: float = at_least(0, default=5.0)
 
-    def check(self, config: Any) -> None:
-        """Check that the model has no loss of its own."""
-        _check_attention(config)
+    check = check_attention
 
 
 @option("objective")
@@ -42,9 +47,7 @@ class SimCutConfig:
     # Fraction of words on both sides whose embeddings are zeroed in the second pass, their p_cut
     cutoff: float = share(0.05)
 
-    def check(self, config: Any) -> None:
-        """Check that the model has no loss of its own."""
-        _check_attention(config)
+    check = check_attention
 
 
 @option("objective")
@@ -92,12 +95,4 @@ class MinimumRiskConfig:
     # Share of the likelihood of the references; the risk has the rest (arXiv:1711.04956)
     weight: float = number(0, 1, default=0.3)
 
-    def check(self, config: Any) -> None:
-        """Check that the model has no loss of its own."""
-        _check_attention(config)
-
-
-def _check_attention(config: Any) -> None:
-    if config.attention.name == "hard":
-        what = f"objective={config.objective.name} cannot train attention=hard, which has its own"
-        raise ConfigError("config", what, "Use objective=likelihood.")
+    check = check_attention

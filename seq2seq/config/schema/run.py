@@ -8,11 +8,7 @@ from seq2seq.config.schema.attention import AdditiveConfig
 from seq2seq.config.schema.cells import GatedConfig
 from seq2seq.config.schema.data import DataConfig, WordsConfig
 from seq2seq.config.schema.inference import DecodeConfig, EvaluateConfig
-from seq2seq.config.schema.model import (
-    ModelConfig,
-    RecurrentDecoderConfig,
-    RecurrentEncoderConfig,
-)
+from seq2seq.config.schema.model import ModelConfig, RecurrentDecoderConfig, RecurrentEncoderConfig
 from seq2seq.config.schema.objectives import LikelihoodConfig
 from seq2seq.config.schema.ranges import at_least, number
 from seq2seq.config.schema.training import AdadeltaConfig, ConstantConfig, TrainerConfig

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import regex
 
-from seq2seq.data.languages import SHORT_CODES
+from seq2seq.data.languages import short_code
 from seq2seq.data.pair import Pair
 from seq2seq.data.readers.place import Pairs, Place, reads
 from seq2seq.data.text import FileSummary, open_regular, open_unchanged, scan_lines, scan_parallel
@@ -95,14 +95,11 @@ def pair_of_row(row: Mapping[str, object], place: Place, where: str) -> Pair:
     source, target = place.languages
     if source not in texts or target not in texts:
         columns = ", ".join(map(repr, texts)) or "no column"
-        raise DataError(
-            where,
-            f"has {columns}; wanted {source!r} and {target!r}",
-            "Set data.source_language and data.target_language, or rename the columns.",
-        )
-    return Pair(
-        _text(texts[source], f"{where}, {source}"), _text(texts[target], f"{where}, {target}")
-    )
+        what = f"has {columns}; wanted {source!r} and {target!r}"
+        fix = "Set data.source_language and data.target_language, or rename the columns."
+        raise DataError(where, what, fix)
+    src = _text(texts[source], f"{where}, {source}")
+    return Pair(src, _text(texts[target], f"{where}, {target}"))
 
 
 def _text(value: object, where: str) -> str:
@@ -130,7 +127,7 @@ def _openable(place: Place, name: str) -> Path:
 def _table(place: Place) -> tuple[Path, FileSummary]:
     path = _openable(place, place.names[0])
     # English last: it is the least likely to go beyond ASCII.
-    languages = sorted(place.languages, key=lambda code: _primary(code) in ("en", "eng"))
+    languages = sorted(place.languages, key=lambda code: short_code(code) == "en")
     place.inputs.append(FileSummary(path.name, languages=languages))
     return path, place.inputs[-1]
 
@@ -168,17 +165,11 @@ def _columns_named(cells: Sequence[str], languages: tuple[str, str]) -> tuple[in
     """Return the columns of both language codes in a header; None if the line is not a header."""
     codes = [regex.sub(r"^\P{L}+|\P{L}+$", "", cell).replace("_", "-").lower() for cell in cells]
     wanted = [language.replace("_", "-").lower() for language in languages]
-    for part in (str, _primary):  # match `pt-BR` literally first, then as `pt`
+    for part in (str, short_code):  # match `pt-BR` literally first, then as `pt`
         names, (source, target) = list(map(part, codes)), map(part, wanted)
         if source != target and names.count(source) == names.count(target) == 1:
             return names.index(source), names.index(target)
     return None
-
-
-def _primary(code: str) -> str:
-    """Return the language of a code, with two letters where such a code exists."""
-    language = code.partition("-")[0]
-    return SHORT_CODES.get(language, language)
 
 
 def _json_pair(line: str, place: Place, where: str) -> Pair:

@@ -9,9 +9,9 @@ import csv
 import hashlib
 import json
 import logging
-import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -211,23 +211,19 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     Raises:
         TimeoutError: the call takes too long; its thread is abandoned.
     """
-    results: queue.SimpleQueue[T | BaseException] = queue.SimpleQueue()
+    result: Future[T] = Future()
 
     def run() -> None:
         try:
-            results.put(call())
+            result.set_result(call())
         except BaseException as error:  # raised again below
-            results.put(error)
+            result.set_exception(error)
 
     # A thread, since connection timeouts do not cover name servers or lists of addresses.
     threading.Thread(target=run, daemon=True, name=SEARCH_THREAD).start()
-    try:
-        result = results.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
-    if isinstance(result, BaseException):
-        raise result
-    return result
+    if not wait([result], seconds).done:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return result.result()
 
 
 def _explained(error: Exception, dataset: HubDataset) -> Exception:

@@ -55,11 +55,9 @@ def generate(
     if split not in SPLITS:
         raise ConfigError("data.grammar", f"no split {split!r}", f"Use {', '.join(SPLITS)}.")
     if not SHORTEST <= min_words <= max_words <= LONGEST:
-        raise ConfigError(
-            "data.grammar",
-            f"min_words={min_words}, max_words={max_words} is not a range of lengths",
-            f"Use {SHORTEST} <= min_words <= max_words <= {LONGEST}.",
-        )
+        what = f"min_words={min_words}, max_words={max_words} is not a range of lengths"
+        fix = f"Use {SHORTEST} <= min_words <= max_words <= {LONGEST}."
+        raise ConfigError("data.grammar", what, fix)
     digest = hashlib.blake2b(f"{seed} {split} {min_words} {max_words}".encode(), digest_size=8)
     # Use only `Random.random`, whose algorithm is fixed, unlike that of `choice` and others.
     random = Random(int.from_bytes(digest.digest(), "big")).random
@@ -81,9 +79,6 @@ def _draw(split: str, count: int, random: Callable[[], float], lengths: range) -
             misses += 1
         else:
             shortest, longest = lengths[0], lengths[-1]
-            what = f"{produced} of {count} pairs of {shortest} to {longest} words"
-            raise ConfigError(
-                "data.grammar",
-                f"{split} has only {what}",
-                "Ask for fewer pairs or widen min_words and max_words.",
-            )
+            what = f"{split} has only {produced} of {count} pairs of {shortest} to {longest} words"
+            fix = "Ask for fewer pairs or widen min_words and max_words."
+            raise ConfigError("data.grammar", what, fix)

@@ -85,6 +85,7 @@ def unit(steps: Steps, case: Case, *, reset_before: bool) -> Iterator[Value]:
     U = Operands(draw(*outer, n, n) * n**-0.5, case.dtype)
     U_gates = PackedWeight(draw(*outer, 2 * n, n) * n**-0.5, case.dtype) if outer else None
     from_s = None if outer else wide.to(case.dtype)[:, 7:]
+    # The step, and its results in the order in which kernels depend on each other
     step, out = slice(2, 6), saved.states[..., 2:5, :]
     new = steps.unit(saved, U, U_gates, reset_before=reset_before)(drive, s, from_s, step, out)
     yield "gates", "z and r", saved.gates
@@ -107,11 +108,9 @@ def unit_backward(steps: Steps, case: Case, *, reset_before: bool) -> Iterator[V
         Us=draw(*outer, N, n),
     )
     U_T = Operands(draw(*outer, n, n) * n**-0.5, case.dtype)
-    d_drive, step, added = (
-        case.unset(*outer, N, 3 * n),
-        slice(2, 6),
-        draw(*outer, N, n)[..., 2:6, :],
-    )
+    d_drive, step = case.unset(*outer, N, 3 * n), slice(2, 6)
+    added = draw(*outer, N, n)[..., 2:6, :]
+    # The step: an encoder's scan returns s_i, a decoder's s_{i-1}.
     backward = steps.unit_backward(saved, saved.states, U_T, d_drive, reset_before=reset_before)
     d_s = draw(*outer, 6, n)[..., :4, :]
     d_old = backward(d_s, step, *((added, None) if outer else (None, added)))

@@ -33,15 +33,8 @@ class NativeLoss:
         # Per row, the losses; per share of rows, the sums of gradients
         self.library(
             "output_loss",
-            *(
-                logits,
-                logits.dtype is torch.bfloat16,
-                b,
-                targets,
-                float(label_smoothing),
-                d_b is not None,
-            ),
-            *(losses, spread, of_b, workspace, _SHARES, rows, num_words),
+            *(logits, logits.dtype is torch.bfloat16, b, targets, float(label_smoothing)),
+            *(d_b is not None, losses, spread, of_b, workspace, _SHARES, rows, num_words),
         )
         # Totals
         total = losses.sum()

@@ -147,16 +147,98 @@ void gated_scan(const void *words, const float *start, const void *U, const void
     }
 }
 
-/* A unit backward: gradients of words (N, 3n), and of the first states (B, n), which begin as 0. */
-static void gated_share_backward(const struct steps *steps, size share, const struct unit *unit,
-                            const void *U_gates, const float *before, const float *d_states,
-                            void *d_words, float *d_start)
+/* What attention was asked and gave, and the gradients by it. */
+struct attention {
+    const struct inputs *inputs;
+    const float *queries, *alphas, *d_alphas;
+    void *d_from_state, *d_Ch;
+    float *d_keys, *d_v;
+};
+
+/* Gradient of Ch (Tx, width) of one sentence: sum_i alpha_ij d_drive_i. */
+static void context_backward(const struct steps *steps, const struct attention *of, size sentence,
+                             const void *d_words, int bf16)
 {
-    size n = unit->n, deep = depth(2 * n, unit->format), offset = words_of(steps);
+    size Tx = of->inputs->Tx, width = of->inputs->width;
+    float sum[width], work[width];
+    for (size j = 0; j < Tx; j++) {
+        size offset = 0;
+        memset(sum, 0, sizeof sum);
+        for (size t = 0; t < steps->count && steps->sizes[t] > sentence; t++) {
+            size at = offset + sentence;
+            const float *d_drive = read_row(d_words, bf16, at * width, width, work);
+            float share = of->alphas[at * Tx + j];
+            offset += steps->sizes[t];
+#pragma omp simd
+            for (size k = 0; k < width; k++)
+                sum[k] += share * d_drive[k];
+        }
+        write_row(of->d_Ch, bf16, (sentence * Tx + j) * width, width, sum);
+    }
+}
+
+/* Back through the weighted sum, softmax and tanh of the query of a word, to the query.
+ *
+ * Adds to the gradients of the sentence's keys, still without the operand v, and of v.
+ */
+static void attend_backward(const struct attention *of, size sentence, size word,
+                            const float *d_sum, float *d_q)
+{
+    const struct inputs *inputs = of->inputs;
+    size Tx = inputs->Tx, n = inputs->n_align, width = inputs->width;
+    const float *alpha = of->alphas + word * Tx, *d_alphas = of->d_alphas + word * Tx;
+    float *d_keys = of->d_keys + sentence * Tx * n, *d_v = of->d_v + sentence * n;
+    float query[n], d_alpha[Tx], work[width], mean = 0.0f;
+    for (size j = 0; j < Tx; j++) {
+        float sum = 0.0f;
+        if (alpha[j] == 0.0f) { /* its share of everything below is 0 */
+            d_alpha[j] = 0.0f;
+            continue;
+        }
+        const float *value =
+            read_row(inputs->Ch, inputs->Ch_bf16, (sentence * Tx + j) * width, width, work);
+#pragma omp simd reduction(+ : sum)
+        for (size k = 0; k < width; k++)
+            sum += d_sum[k] * value[k];
+        d_alpha[j] = sum + d_alphas[j];
+        mean += alpha[j] * d_alpha[j];
+    }
+    int factored = prepare(of->queries + word * n, n, inputs->small, query);
+    const float *keys = (factored ? inputs->exp_keys : inputs->keys) + sentence * Tx * n;
+    memset(d_q, 0, n * sizeof *d_q);
+    for (size j = 0; j < Tx; j++) {
+        const float *key = keys + j * n;
+        float *d_key = d_keys + j * n, d_energy = alpha[j] * (d_alpha[j] - mean);
+        if (alpha[j] == 0.0f)
+            continue;
+#pragma omp simd
+        for (size k = 0; k < n; k++) {
+            float R = complement(query[k], key[k], factored);
+            float slope = 4.0f * d_energy * R * (1.0f - R);
+            d_key[k] += slope;
+            d_q[k] += slope;
+            d_v[k] -= 2.0f * d_energy * R;
+        }
+    }
+#pragma omp simd
+    for (size k = 0; k < n; k++)
+        d_q[k] *= inputs->v[k];
+}
+
+/* A unit backward, with the weights on its state: gradients of words (N, 3n), and of the first
+ * states (B, n), which begin as 0. d_states are of the states after each step or, with attention
+ * (else null), before it.
+ */
+static void share_backward(const struct steps *steps, size share, const struct unit *unit,
+                           const struct attention *of, const void *on_state, const float *before,
+                           const float *d_states, void *d_words, float *d_start)
+{
+    size n = unit->n, n_align = of ? of->inputs->n_align : 0, wide = n_align + 2 * n;
+    size deep = depth(wide, unit->format), offset = words_of(steps);
     size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
     if (first == after) /* a sentence before has more words than a share */
         return;
-    struct workspace work = workspace_for(after - first, n, 2 * n, unit->format);
+    struct workspace work = workspace_for(after - first, n, wide, unit->format);
     for (size t = steps->count - 1; t >= 0; t--) {
         offset -= steps->sizes[t];
         if (steps->sizes[t] <= first)
@@ -164,15 +246,24 @@ static void gated_share_backward(const struct steps *steps, size share, const st
         size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
         size at = offset + first;
         float *d_s = d_start + first * n;
-        unit_backward(unit, d_s, d_states + at * n, NULL, before + at * n, b, at, &work);
+        const float *d = d_states + at * n;
+        unit_backward(unit, d_s, of ? NULL : d, of ? d : NULL, before + at * n, b, at, &work);
         for (size row = 0; row < b; row++) {
+            float d_all[wide];
             const float *d_drive = work.drive + row * 3 * n;
+            memcpy(d_all + n_align, d_drive + n, 2 * n * sizeof *d_all);
+            if (of) {
+                attend_backward(of, first + row, at + row, d_drive, d_all);
+                write_row(of->d_from_state, unit->format, (at + row) * wide, wide, d_all);
+            }
             write_row(d_words, unit->format, (at + row) * 3 * n, 3 * n, d_drive);
-            write_row(work.wide_operand, unit->format, row * deep, 2 * n, d_drive + n);
+            write_row(work.wide_operand, unit->format, row * deep, wide, d_all);
         }
-        matmul(work.wide_operand, unit->format, b, 2 * n, U_gates, n, work.moved);
+        matmul(work.wide_operand, unit->format, b, wide, on_state, n, work.moved);
         add_rows(d_s, work.moved, b * n);
     }
+    for (size sentence = first; of && sentence < after; sentence++)
+        context_backward(steps, of, sentence, d_words, unit->format);
     matmuls_done(unit->format);
     free(work.all);
 }
@@ -194,9 +285,9 @@ void gated_scan_backward(const float *d_states, const float *before, const void 
                             bf16,
                             n};
         size of_gates = rounded(n, PANEL) * depth(2 * n, bf16);
-        gated_share_backward(&steps, task / D, &unit, element((void *)U_gates, bf16, d * of_gates),
-                        before + d * N * n, d_states + d * N * n,
-                        element(d_words, bf16, d * N * 3 * n), d_start + d * sizes[0] * n);
+        share_backward(&steps, task / D, &unit, NULL, element((void *)U_gates, bf16, d * of_gates),
+                       before + d * N * n, d_states + d * N * n,
+                       element(d_words, bf16, d * N * 3 * n), d_start + d * sizes[0] * n);
     }
 }
 
@@ -253,117 +344,6 @@ void attentive_scan(const void *words, const void *U, const void *from_state, co
         attentive_share(&steps, share, &unit, &inputs, from_state, words, states, queries, alphas);
 }
 
-/* Back through the weighted sum, softmax and tanh of one query, to the query.
- *
- * Adds to the gradients of the sentence's keys, still without the operand v, and of v.
- */
-static void attend_backward(const struct inputs *inputs, size sentence, const float *d_sum,
-                        const float *d_alphas, const float *alpha, const float *asked, float *d_q,
-                        float *d_keys, float *d_v)
-{
-    size Tx = inputs->Tx, n = inputs->n_align, width = inputs->width;
-    float query[n], d_alpha[Tx], work[width], mean = 0.0f;
-    for (size j = 0; j < Tx; j++) {
-        float sum = 0.0f;
-        if (alpha[j] == 0.0f) { /* its share of everything below is 0 */
-            d_alpha[j] = 0.0f;
-            continue;
-        }
-        const float *value =
-            read_row(inputs->Ch, inputs->Ch_bf16, (sentence * Tx + j) * width, width, work);
-#pragma omp simd reduction(+ : sum)
-        for (size k = 0; k < width; k++)
-            sum += d_sum[k] * value[k];
-        d_alpha[j] = sum + d_alphas[j];
-        mean += alpha[j] * d_alpha[j];
-    }
-    int factored = prepare(asked, n, inputs->small, query);
-    const float *keys = (factored ? inputs->exp_keys : inputs->keys) + sentence * Tx * n;
-    memset(d_q, 0, n * sizeof *d_q);
-    for (size j = 0; j < Tx; j++) {
-        const float *key = keys + j * n;
-        float *d_key = d_keys + j * n, d_energy = alpha[j] * (d_alpha[j] - mean);
-        if (alpha[j] == 0.0f)
-            continue;
-#pragma omp simd
-        for (size k = 0; k < n; k++) {
-            float R = complement(query[k], key[k], factored);
-            float slope = 4.0f * d_energy * R * (1.0f - R);
-            d_key[k] += slope;
-            d_q[k] += slope;
-            d_v[k] -= 2.0f * d_energy * R;
-        }
-    }
-#pragma omp simd
-    for (size k = 0; k < n; k++)
-        d_q[k] *= inputs->v[k];
-}
-
-/* Gradient of Ch (Tx, width) of one sentence: sum_i alpha_ij d_drive_i. */
-static void context_backward(const struct steps *steps, const struct inputs *inputs, size sentence,
-                         const float *alphas, const void *d_words, int bf16, void *d_Ch)
-{
-    size Tx = inputs->Tx, width = inputs->width;
-    float sum[width], work[width];
-    for (size j = 0; j < Tx; j++) {
-        size offset = 0;
-        memset(sum, 0, sizeof sum);
-        for (size t = 0; t < steps->count && steps->sizes[t] > sentence; t++) {
-            size at = offset + sentence;
-            const float *d_drive = read_row(d_words, bf16, at * width, width, work);
-            float share = alphas[at * Tx + j];
-            offset += steps->sizes[t];
-#pragma omp simd
-            for (size k = 0; k < width; k++)
-                sum[k] += share * d_drive[k];
-        }
-        write_row(d_Ch, bf16, (sentence * Tx + j) * width, width, sum);
-    }
-}
-
-static void attentive_share_backward(const struct steps *steps, size share, const struct unit *unit,
-                                 const struct inputs *inputs, const void *from_state,
-                                 const float *states, const float *queries, const float *alphas,
-                                 const float *d_states, const float *d_alphas, void *d_words,
-                                 void *d_from_state, float *d_start, float *d_keys, float *d_v,
-                                 void *d_Ch)
-{
-    size n = unit->n, n_align = inputs->n_align, wide = n_align + 2 * n, Tx = inputs->Tx;
-    size offset = words_of(steps);
-    size first = first_of_share(steps, share), after = first_of_share(steps, share + 1);
-    size deep = depth(wide, unit->format);
-    if (first == after) /* a sentence before has more words than a share */
-        return;
-    struct workspace work = workspace_for(after - first, n, wide, unit->format);
-    for (size t = steps->count - 1; t >= 0; t--) {
-        offset -= steps->sizes[t];
-        if (steps->sizes[t] <= first)
-            continue;
-        size end = after < steps->sizes[t] ? after : steps->sizes[t], b = end - first;
-        size at = offset + first;
-        float *d_s = d_start + first * n;
-        unit_backward(unit, d_s, NULL, d_states + at * n, states + at * n, b, at, &work);
-        for (size row = 0; row < b; row++) {
-            float d_all[wide];
-            size word = at + row, sentence = first + row;
-            const float *d_drive = work.drive + row * 3 * n;
-            attend_backward(inputs, sentence, d_drive, d_alphas + word * Tx, alphas + word * Tx,
-                        queries + word * n_align, d_all, d_keys + sentence * Tx * n_align,
-                        d_v + sentence * n_align);
-            memcpy(d_all + n_align, d_drive + n, 2 * n * sizeof *d_all);
-            write_row(d_words, unit->format, word * 3 * n, 3 * n, d_drive);
-            write_row(d_from_state, unit->format, word * wide, wide, d_all);
-            write_row(work.wide_operand, unit->format, row * deep, wide, d_all);
-        }
-        matmul(work.wide_operand, unit->format, b, wide, from_state, n, work.moved);
-        add_rows(d_s, work.moved, b * n);
-    }
-    for (size sentence = first; sentence < after; sentence++)
-        context_backward(steps, inputs, sentence, alphas, d_words, unit->format, d_Ch);
-    matmuls_done(unit->format);
-    free(work.all);
-}
-
 /* `attentive_scan` backward, with weights U' and from_state'.
  *
  * d_from_state (N, n' + 2n) are gradients of what the state gives to query, z and r. d_start
@@ -382,8 +362,9 @@ void attentive_scan_backward(const float *d_states, const float *d_alphas, const
     const struct unit unit = {U, (float *)gates, (float *)candidates, (float *)Us, bf16, n};
     const struct inputs inputs = {keys,   exp_keys, v,       mask, Ch, keys_are_small,
                               bf16, Tx,       n_align, 3 * n};
+    const struct attention of = {&inputs,      queries, alphas, d_alphas,
+                                 d_from_state, d_Ch,    d_keys, d_v};
 #pragma omp parallel for schedule(dynamic, 1)
     for (size share = 0; share < shares; share++)
-        attentive_share_backward(&steps, share, &unit, &inputs, from_state, states, queries, alphas,
-                             d_states, d_alphas, d_words, d_from_state, d_start, d_keys, d_v, d_Ch);
+        share_backward(&steps, share, &unit, &of, from_state, states, d_states, d_words, d_start);
 }

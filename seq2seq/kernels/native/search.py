@@ -9,6 +9,7 @@ from seq2seq.kernels.native import int8
 from seq2seq.kernels.native.build import Library
 from seq2seq.kernels.native.loops import NativeInputs
 from seq2seq.kernels.torch_search import SearchWeights
+from seq2seq.model.protocols import Barred
 
 _FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 """`format` of matmul.h."""
@@ -32,14 +33,7 @@ class NativeSearch:
     def predict(
         self, s: Tensor, word: Tensor, shared: NativeInputs, slots: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return t (R, l), the gate terms from context and state (R, 3n), and alpha (R, Tx).
-
-        Args:
-            s: (R, n) s_{i-1}.
-            word: (R, w) the term of y_{i-1} in the readout.
-            shared: Inputs of attention, with [C, C_z, C_r, C_o] h_j and the sentences in use.
-            slots: Rows per sentence.
-        """
+        """See `TorchSearch.predict`; here the gate terms are always (R, 3n)."""
         (rows, n), w, (Tx, n_align) = s.shape, word.shape[1], shared.keys[0].shape[1:]
         drive, alpha = s.new_empty(rows, 3 * n), s.new_empty(rows, Tx)
         t = s.new_empty(rows, w // 2 if self.maxout else w)
@@ -62,50 +56,36 @@ class NativeSearch:
         )
         return found
 
-    def best(
-        self, t: Tensor, count: int, *, forbidden: Tensor, eos: int, too_early: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def best(self, t: Tensor, count: int, barred: Barred) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits and ids of the best words (R, count), and log-sum-exps (R, 1)."""
         (rows, num_units), num_words = t.shape, len(self.last.weight)
-        count = min(count, num_words)
-        values, words = t.new_empty(rows, count), forbidden.new_empty(rows, count)
-        log_sums, blocked = values.new_empty(rows, 1), self._blocked(forbidden)
+        found = _unset(t, min(count, num_words))
         self.library(
             "best_words",
-            *(t.contiguous(), self.W, self.format, self.last.bias),
-            *(blocked, eos, too_early.contiguous(), values, words, log_sums),
-            *(rows, num_units, num_words, count),
+            *(t.contiguous(), self.W, self.format, self.last.bias, *self._bars(barred), *found),
+            *(rows, num_units, num_words, min(count, num_words)),
         )
-        return values, words, log_sums
+        return found
 
     def best_listed(
-        self,
-        t: Tensor,
-        lists: Tensor,
-        count: int,
-        *,
-        forbidden: Tensor,
-        eos: int,
-        too_early: Tensor,
+        self, t: Tensor, lists: Tensor, count: int, barred: Barred
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same as `best`, of the words in the lists (B, N), one of each sentence."""
         (rows, num_units), (sentences, size) = t.shape, lists.shape
-        count = min(count, size)
-        values, words = t.new_empty(rows, count), lists.new_empty(rows, count)
-        log_sums, blocked = values.new_empty(rows, 1), self._blocked(forbidden)
+        found = _unset(t, min(count, size))
         self.library(
             "best_listed",
             *(t.contiguous(), self.last.weight, self.last.bias, lists.contiguous()),
-            *(blocked, eos, too_early.contiguous(), values, words, log_sums),
-            *(sentences, rows // sentences, num_units, size, count),
+            *(*self._bars(barred), *found),
+            *(sentences, rows // sentences, num_units, size, min(count, size)),
         )
-        return values, words, log_sums
+        return found
 
-    def _blocked(self, forbidden: Tensor) -> Tensor:
-        """Return a byte for each word (K,), 1 where it is forbidden."""
-        blocked = torch.zeros(len(self.last.weight), dtype=torch.uint8)
-        blocked[forbidden] = 1
-        return blocked
+    def _bars(self, barred: Barred) -> tuple[Tensor, int, Tensor]:
+        """Return a byte for each word (K,), 1 where it is barred, and what is said of the end."""
+        bytes_of_words = torch.zeros(len(self.last.weight), dtype=torch.uint8)
+        bytes_of_words[barred.words] = 1
+        return bytes_of_words, barred.eos, barred.too_early.contiguous()
 
     def logits_of(self, t: Tensor, words: Tensor) -> Tensor:
         """Return the logits of words (R, k) in float32, given t (R, l)."""
@@ -113,3 +93,9 @@ class NativeSearch:
         given = t.contiguous(), self.last.weight, self.last.bias, words.contiguous(), found
         self.library("logits_of", *given, rows, count, t.shape[1])
         return found
+
+
+def _unset(t: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return memory for the values, words (R, count) and log-sum-exps (R, 1) of rows t (R, l)."""
+    values = t.new_empty(len(t), count)
+    return values, values.new_empty(values.shape, dtype=torch.int64), t.new_empty(len(t), 1)
