@@ -4,6 +4,7 @@ OUTPUT, a directory with pairs.source, pairs.target and report.json, appears whe
 interrupted, run the same command again: it resumes and ends with the same bytes.
 """
 
+import argparse
 import math
 from collections.abc import Sequence
 
@@ -21,8 +22,8 @@ NUMBERS = {
 }
 
 
-def main(argv: Sequence[str]) -> None:
-    """Translate, or resume, and print a summary."""
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = option_parser(__doc__)
     add = parser.add_argument
     add("run", type=run_paths, metavar="RUN", help=RUN)
@@ -38,7 +39,12 @@ def main(argv: Sequence[str]) -> None:
     add("--keep-duplicates", action="store_true", help="keep repeated lines")
     overrides = "settings, such as decode.sample=true decode.seed=2"
     add("overrides", nargs="*", metavar="KEY=VALUE", help=overrides)
-    args = vars(parser.parse_intermixed_args(argv))
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Translate, or resume, and print a summary."""
+    args = vars(parse(argv))
     import seq2seq  # torch takes seconds; --help does not need it
     from seq2seq.decoding.augment import AugmentRules, augment
 
