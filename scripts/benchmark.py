@@ -35,37 +35,34 @@ Row = dict[str, Any]
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
+    add = parser.add_argument
     kinds = ["train", "members", "decode", "startup", "prepare", "pipeline"]
-    parser.add_argument("what", choices=kinds)
-    parser.add_argument("run", nargs="?", type=run_path, help="decode, startup: a trained run")
-    parser.add_argument("--sizes", default="medium", help="train: small,medium,paper")
-    parser.add_argument("--vocabulary", default="8000", help="train, members: 8000,30000")
-    parser.add_argument(
-        "--members", help="members: PRESET KEY=VALUE ...; PRESET ... (default: all)"
-    )
-    parser.add_argument(
+    add("what", choices=kinds)
+    add("run", nargs="?", type=run_path, help="decode, startup: a trained run")
+    add("--sizes", default="medium", help="train: small,medium,paper")
+    add("--vocabulary", default="8000", help="train, members: 8000,30000")
+    add("--members", help="members: PRESET KEY=VALUE ...; PRESET ... (default: all)")
+    add(
         "--ways",
         help="backend, precision and, to decode, settings, such as fused bf16 shortlist=300 "
         "(default: fused fp32,fused bf16)",
     )
-    parser.add_argument("--batch", type=int, default=80, help="sentences")
-    parser.add_argument("--updates", type=int, help="a round; default: 6, pipeline: 500")
-    parser.add_argument("--rounds", type=int, help="default: 5, pipeline: 1")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--beams", default="5,1", help="decode: beam sizes")
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="decode: count CPU seconds, if others run beside"
-    )
-    parser.add_argument("--limit", type=int, default=200, help="decode: sentences a round")
-    parser.add_argument("--lengths", default="captions", help="of drawn text: captions, full (50)")
-    parser.add_argument("--data", type=Path, help="directory with train.LANGUAGE; otherwise drawn")
-    parser.add_argument("--languages", default="en,fr", help="of --data, source first")
-    parser.add_argument("--pairs", type=int, default=200_000, help="prepare: drawn sentence pairs")
-    parser.add_argument("--workers", default="1,2", help="prepare: processes")
-    parser.add_argument("--preset", default="multi30k_en_fr", help="pipeline: what is run")
-    parser.add_argument("--against", type=Path, help="script of a peer, which needs --data")
-    parser.add_argument("--peer-updates", type=int, default=30, help="of the peer, a round")
-    parser.add_argument("--json", type=Path, help="write the figures to this file, too")
+    add("--batch", type=int, default=80, help="sentences")
+    add("--updates", type=int, help="a round; default: 6, pipeline: 500")
+    add("--rounds", type=int, help="default: 5, pipeline: 1")
+    add("--threads", type=int, default=2)
+    add("--beams", default="5,1", help="decode: beam sizes")
+    add("--cpu-time", action="store_true", help="decode: count CPU seconds, if others run beside")
+    add("--limit", type=int, default=200, help="decode: sentences a round")
+    add("--lengths", default="captions", help="of drawn text: captions, full (50)")
+    add("--data", type=Path, help="directory with train.LANGUAGE; otherwise drawn")
+    add("--languages", default="en,fr", help="of --data, source first")
+    add("--pairs", type=int, default=200_000, help="prepare: drawn sentence pairs")
+    add("--workers", default="1,2", help="prepare: processes")
+    add("--preset", default="multi30k_en_fr", help="pipeline: what is run")
+    add("--against", type=Path, help="script of a peer, which needs --data")
+    add("--peer-updates", type=int, default=30, help="of the peer, a round")
+    add("--json", type=Path, help="write the figures to this file, too")
     args = parser.parse_args(argv)
     # Some members cannot run on the fused kernels alone.
     backend = "auto" if args.what == "members" else "fused"

@@ -4,6 +4,7 @@ OUTPUT, a directory with pairs.source, pairs.target and report.json, appears whe
 interrupted, run the same command again: it resumes and ends with the same bytes.
 """
 
+import argparse
 import math
 from collections.abc import Sequence
 
@@ -21,25 +22,29 @@ NUMBERS = {
 }
 
 
-def main(argv: Sequence[str]) -> None:
-    """Translate, or resume, and print a summary."""
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("run", type=run_paths, metavar="RUN", help=RUN)
-    parser.add_argument(
-        "--input", type=expanded, required=True, help="monolingual text, plain, .gz or .xz"
-    )
-    parser.add_argument("--output", type=expanded, required=True, help="directory to create")
+    add = parser.add_argument
+    add("run", type=run_paths, metavar="RUN", help=RUN)
+    add("--input", type=expanded, required=True, help="monolingual text, plain, .gz or .xz")
+    add("--output", type=expanded, required=True, help="directory to create")
     side = "the side of the pairs that is synthetic (default: source, back-translation)"
-    parser.add_argument("--synthetic", choices=("source", "target"), default="source", help=side)
-    parser.add_argument("--tag", default="", help="word to put before every source, such as <BT>")
-    parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
+    add("--synthetic", choices=("source", "target"), default="source", help=side)
+    add("--tag", default="", help="word to put before every source, such as <BT>")
+    add("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
     for name, (default, what) in NUMBERS.items():
         kind = type(default)
-        parser.add_argument(f"--{name}", type=kind, default=default, metavar="X", help=what)
-    parser.add_argument("--keep-duplicates", action="store_true", help="keep repeated lines")
+        add(f"--{name}", type=kind, default=default, metavar="X", help=what)
+    add("--keep-duplicates", action="store_true", help="keep repeated lines")
     overrides = "settings, such as decode.sample=true decode.seed=2"
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=overrides)
-    args = vars(parser.parse_intermixed_args(argv))
+    add("overrides", nargs="*", metavar="KEY=VALUE", help=overrides)
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Translate, or resume, and print a summary."""
+    args = vars(parse(argv))
     import seq2seq  # torch takes seconds; --help does not need it
     from seq2seq.decoding.augment import AugmentRules, augment
 

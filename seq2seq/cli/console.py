@@ -163,29 +163,22 @@ def add_processes(parser: argparse.ArgumentParser) -> None:
         except ValueError:
             raise UsageError("--processes", f"{text!r} is not a number", "Use 1 or more.") from None
 
-    parser.add_argument(
-        "--processes",
-        type=number,
-        metavar="N",
-        help="translate in N processes on this machine's CPU, with a thread each (or `threads`)",
-    )
+    text = "translate in N processes on this machine's CPU, with a thread each (or `threads`)"
+    parser.add_argument("--processes", type=number, metavar="N", help=text)
 
 
 def add_attention_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of scripts that write attention."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--level",
         choices=LEVELS,
         help="unit of tokens in jsonl, pharaoh and npz (default: pieces) and heatmaps (default: "
         "words): pieces of the vocabulary; words, without punctuation and apostrophes attached; "
         "blanks: strings between spaces, for tokenised text",
     )
-    parser.add_argument(
-        "--heatmaps", type=expanded, metavar="DIRECTORY", help="draw a heatmap of each line in it"
-    )
-    parser.add_argument(
-        "--figure", "--picture", choices=FIGURES, default=FIGURES[0], help="format of heatmaps"
-    )
+    add("--heatmaps", type=expanded, metavar="DIRECTORY", help="draw a heatmap of each line in it")
+    add("--figure", "--picture", choices=FIGURES, default=FIGURES[0], help="format of heatmaps")
 
 
 def run_script(
@@ -256,10 +249,8 @@ def check_command_line(arguments: Sequence[str]) -> None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            what, fix = (
-                f"{text!a} cannot be read in this locale",
-                "Set one with UTF-8: LC_ALL=C.UTF-8.",
-            )
+            what = f"{text!a} cannot be read in this locale"
+            fix = "Set one with UTF-8: LC_ALL=C.UTF-8."
             raise PlatformError("command line", what, fix) from None
 
 

@@ -22,9 +22,10 @@ log = logging.getLogger("seq2seq.decode")
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = console.option_parser(__doc__)
-    parser.add_argument("run", type=run_paths, metavar="RUN", help=console.RUN)
-    parser.add_argument("--input", type=expanded, help="text, plain, .gz or .xz (default: stdin)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("run", type=run_paths, metavar="RUN", help=console.RUN)
+    add("--input", type=expanded, help="text, plain, .gz or .xz (default: stdin)")
+    add(
         "--input-format",
         choices=FORMS,
         default=FORMS[0],
@@ -32,8 +33,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "required=WORD|FORM, forbidden=WORD, complete_last_word=true, separated by tabs; jsonl: an "
         "object with source and the same names",
     )
-    parser.add_argument("--output", type=expanded, help=console.OUTPUT)
-    parser.add_argument(
+    add("--output", type=expanded, help=console.OUTPUT)
+    add(
         "--format",
         choices=("text", "nbest", "jsonl", "pharaoh", "npz"),
         default="text",
@@ -42,19 +43,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "word links of the best, source-target, such as 0-0 1-2; npz: tokens and attention for "
         "NumPy",
     )
-    parser.add_argument("--target-language", metavar="CODE", help=console.TARGET_LANGUAGE)
+    add("--target-language", metavar="CODE", help=console.TARGET_LANGUAGE)
     console.add_processes(parser)
     console.add_attention_options(parser)
-    parser.add_argument(
+    add(
         "--on-bad-line",
         choices=("error", "empty"),
         default="error",
         help="at a line that is not UTF-8, has a NUL or does not fit the input format: stop, or "
         "write an empty line and count it on stderr",
     )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as decode.beam_size=12"
-    )
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as decode.beam_size=12")
     return parser.parse_intermixed_args(argv)
 
 

@@ -25,50 +25,33 @@ if TYPE_CHECKING:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = console.option_parser(__doc__)
-    parser.add_argument("words", nargs="*", metavar="RUN | KEY=VALUE", help=console.WORDS)
-    parser.add_argument(
-        "--source", type=expanded, help="translate this file instead of the test set"
-    )
-    parser.add_argument(
-        "--reference",
-        type=expanded,
-        action="append",
-        help="reference translations of --source or --hypotheses; for the latter, may be repeated",
-    )
-    parser.add_argument(
-        "--hypotheses", type=expanded, help="score this file instead of translating"
-    )
-    parser.add_argument(
-        "--tokenizer", help="sacreBLEU tokenizer for --hypotheses (default: by language or script)"
-    )
-    parser.add_argument(
-        "--language",
-        default="",
-        help="language of --hypotheses; adds tokenised BLEU if words are separated by spaces",
-    )
-    parser.add_argument(
-        "--target-language",
-        metavar="CODE",
-        help=f"{console.TARGET_LANGUAGE}; only that part of its test set is scored",
-    )
-    parser.add_argument(
-        "--by-length", type=expanded, metavar="PNG", help="plot BLEU by source length"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("words", nargs="*", metavar="RUN | KEY=VALUE", help=console.WORDS)
+    add("--source", type=expanded, help="translate this file instead of the test set")
+    text = "reference translations of --source or --hypotheses; for the latter, may be repeated"
+    add("--reference", type=expanded, action="append", help=text)
+    add("--hypotheses", type=expanded, help="score this file instead of translating")
+    add("--tokenizer", help="sacreBLEU tokenizer for --hypotheses (default: by language or script)")
+    text = "language of --hypotheses; adds tokenised BLEU if words are separated by spaces"
+    add("--language", default="", help=text)
+    text = f"{console.TARGET_LANGUAGE}; only that part of its test set is scored"
+    add("--target-language", metavar="CODE", help=text)
+    add("--by-length", type=expanded, metavar="PNG", help="plot BLEU by source length")
+    add(
         "--attention",
         action="store_true",
         help="statistics of attention along the references: alignment error rate against gold "
         "links, shift, entropy, coverage, order",
     )
     add_faithfulness(parser)
-    parser.add_argument(
+    add(
         "--exact",
         action="store_true",
         help="with --hypotheses: also exact match, character and symbol error rate (runs show them "
         "where they suit the task)",
     )
     console.add_processes(parser)
-    parser.add_argument("--json", type=expanded, help="also write the scores to this file")
+    add("--json", type=expanded, help="also write the scores to this file")
     args = parser.parse_intermixed_args(argv)
     args.runs, args.overrides = console.runs_and_overrides(args.words)
     check(args)
@@ -83,17 +66,10 @@ def add_faithfulness(parser: argparse.ArgumentParser) -> None:
         help="what the words depend on: counterfactual weights, erased source words, gradients; "
         "takes minutes, is kept in RUN, and continues if interrupted",
     )
-    parser.add_argument(
-        "--sentences",
-        type=int,
-        metavar="N",
-        help="with --faithfulness: number of sentences, evenly spread (default: 1000)",
-    )
-    parser.add_argument(
-        "--uniform",
-        metavar="RUN",
-        help="with --faithfulness: state the BLEU of RUN, retrained with attention=uniform",
-    )
+    text = "with --faithfulness: number of sentences, evenly spread (default: 1000)"
+    parser.add_argument("--sentences", type=int, metavar="N", help=text)
+    text = "with --faithfulness: state the BLEU of RUN, retrained with attention=uniform"
+    parser.add_argument("--uniform", metavar="RUN", help=text)
     parser.add_argument(
         "--seeds",
         metavar="RUN",

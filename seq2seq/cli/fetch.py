@@ -15,13 +15,8 @@ def main(argv: Sequence[str]) -> None:
     """Download and say how to train on it, or list."""
     parser = option_parser(__doc__)
     parser.add_argument("name", nargs="?", metavar="NAME", help="the corpus")
-    parser.add_argument(
-        "directory",
-        nargs="?",
-        type=expanded,
-        metavar="DIRECTORY",
-        help="where to put the files (default: data/NAME)",
-    )
+    text = "where to put the files (default: data/NAME)"
+    parser.add_argument("directory", nargs="?", type=expanded, metavar="DIRECTORY", help=text)
     parser.add_argument("--mirror", metavar="URL", help="download from here instead")
     args = parser.parse_args(argv)
     if args.name is None:

@@ -19,17 +19,16 @@ MOST_RUNS = 2
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("words", nargs="+", metavar="RUN | KEY=VALUE", help=WORDS)
-    parser.add_argument(
+    add = parser.add_argument
+    add("words", nargs="+", metavar="RUN | KEY=VALUE", help=WORDS)
+    add(
         "--host",
         default="127.0.0.1",
         help="address or name to serve at (default: 127.0.0.1, for this machine alone). Anybody "
         "who reaches another one can use the page",
     )
-    parser.add_argument(
-        "--port", type=int, default=8014, help="port (default: 8014); 0 takes any that is free"
-    )
-    parser.add_argument("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
+    add("--port", type=int, default=8014, help="port (default: 8014); 0 takes any that is free")
+    add("--target-language", metavar="CODE", help=TARGET_LANGUAGE)
     args = parser.parse_intermixed_args(argv)
     args.runs, args.overrides = runs_and_overrides(args.words)
     if not 1 <= len(args.runs) <= MOST_RUNS:

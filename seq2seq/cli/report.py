@@ -17,21 +17,13 @@ from seq2seq.run.naming import expanded
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument("words", nargs="+", metavar="RUN | KEY=VALUE", help=WORDS)
-    parser.add_argument(
-        "--output",
-        type=expanded,
-        help="output (default: report.html in RUN, report-OTHERS.html in the first of several)",
-    )
-    parser.add_argument(
-        "--sentences",
-        type=int,
-        default=50,
-        help="number of test sentences, evenly spread (default: 50)",
-    )
-    parser.add_argument(
-        "--hypotheses", type=int, default=5, help="hypotheses per sentence (default: 5)"
-    )
+    add = parser.add_argument
+    add("words", nargs="+", metavar="RUN | KEY=VALUE", help=WORDS)
+    text = "output (default: report.html in RUN, report-OTHERS.html in the first of several)"
+    add("--output", type=expanded, help=text)
+    text = "number of test sentences, evenly spread (default: 50)"
+    add("--sentences", type=int, default=50, help=text)
+    add("--hypotheses", type=int, default=5, help="hypotheses per sentence (default: 5)")
     args = parser.parse_intermixed_args(argv)
     args.runs, args.overrides = runs_and_overrides(args.words)
     # Invalid arguments, before anything is loaded.

@@ -23,43 +23,24 @@ SCORERS = {
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = option_parser(__doc__)
-    parser.add_argument(
-        "nbest",
-        type=expanded,
-        metavar="NBEST",
-        help="n-best lists from decode, --format jsonl or nbest",
-    )
-    parser.add_argument(
-        "--source", type=expanded, help="the source text, if NBEST is in --format nbest"
-    )
+    add = parser.add_argument
+    text = "n-best lists from decode, --format jsonl or nbest"
+    add("nbest", type=expanded, metavar="NBEST", help=text)
+    add("--source", type=expanded, help="the source text, if NBEST is in --format nbest")
     for name, what in SCORERS.items():
         option = f"--{name.replace('_', '-')}"
         text = f"{what}; may be repeated"
-        parser.add_argument(
-            option, type=run_paths, metavar="RUN", action="append", default=[], help=text
-        )
+        add(option, type=run_paths, metavar="RUN", action="append", default=[], help=text)
     several = "language of multilingual models; --reverse translates into the source language"
-    parser.add_argument("--target-language", metavar="CODE", help=several)
-    parser.add_argument("--source-language", metavar="CODE", help=several)
-    parser.add_argument(
-        "--weights", type=expanded, required=True, metavar="JSON", help="file of feature weights"
-    )
-    parser.add_argument(
-        "--tune",
-        type=expanded,
-        metavar="REFERENCE",
-        help="tune the weights for these reference translations",
-    )
-    parser.add_argument("--output", type=expanded, help=OUTPUT)
-    parser.add_argument(
-        "--format",
-        choices=("text", "jsonl"),
-        default="text",
-        help="text: the best of each list; jsonl: all, with features",
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as device=cpu"
-    )
+    add("--target-language", metavar="CODE", help=several)
+    add("--source-language", metavar="CODE", help=several)
+    add("--weights", type=expanded, required=True, metavar="JSON", help="file of feature weights")
+    text = "tune the weights for these reference translations"
+    add("--tune", type=expanded, metavar="REFERENCE", help=text)
+    add("--output", type=expanded, help=OUTPUT)
+    text = "text: the best of each list; jsonl: all, with features"
+    add("--format", choices=("text", "jsonl"), default="text", help=text)
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as device=cpu")
     return parser.parse_intermixed_args(argv)
 
 

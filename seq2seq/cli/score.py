@@ -41,50 +41,39 @@ _RATES = ["error rate", "precision", "recall"]
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = console.option_parser(__doc__)
-    parser.add_argument("run", type=run_paths, nargs="?", metavar="RUN", help=console.RUN)
-    parser.add_argument(
-        "--source", type=expanded, required=True, help="source text, plain, .gz or .xz"
-    )
-    parser.add_argument("--target", type=expanded, required=True, help="its translations")
-    parser.add_argument("--output", type=expanded, help=console.OUTPUT)
-    parser.add_argument(
+    add = parser.add_argument
+    add("run", type=run_paths, nargs="?", metavar="RUN", help=console.RUN)
+    add("--source", type=expanded, required=True, help="source text, plain, .gz or .xz")
+    add("--target", type=expanded, required=True, help="its translations")
+    add("--output", type=expanded, help=console.OUTPUT)
+    add(
         "--format",
         choices=("tsv", "jsonl", "pharaoh", "npz"),
         help="tsv: log-probability, number of tokens, perplexity per token, flags; jsonl: each "
         "token and attention, as decode writes them; pharaoh: word links, source-target, such as "
         "0-0 1-2; npz: tokens and attention for NumPy",
     )
-    parser.add_argument("--target-language", metavar="CODE", help=console.TARGET_LANGUAGE)
+    add("--target-language", metavar="CODE", help=console.TARGET_LANGUAGE)
     console.add_attention_options(parser)
-    parser.add_argument(
-        "--gold", type=expanded, help="gold links, Pharaoh or NAACL; adds the alignment error rate"
-    )
-    parser.add_argument(
+    add("--gold", type=expanded, help="gold links, Pharaoh or NAACL; adds the alignment error rate")
+    add(
         "--edit-gold",
         type=expanded,
         metavar="HTML",
         help="instead of scoring, write a page on which to make gold links, or to correct those of "
         "--gold, by mouse or keyboard; it saves them as Pharaoh",
     )
-    parser.add_argument(
+    add(
         "--aligners",
         action="store_true",
         help="with --gold: also the error rates of statistical aligners that are trained on the "
         "run's corpus and this text: IBM-1, HMM, and fast_align and eflomal if installed",
     )
-    parser.add_argument(
-        "--reverse", type=run_paths, metavar="RUN", help="a run of the opposite direction"
-    )
-    parser.add_argument(
-        "--symmetrise",
-        choices=SYMMETRISATIONS,
-        default="grow-diag-final-and",
-        help="how --reverse and --aligners combine the links of both directions",
-    )
-    parser.add_argument("--json", type=expanded, help="also write the totals to this file")
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as device=cpu"
-    )
+    add("--reverse", type=run_paths, metavar="RUN", help="a run of the opposite direction")
+    text = "how --reverse and --aligners combine the links of both directions"
+    add("--symmetrise", choices=SYMMETRISATIONS, default="grow-diag-final-and", help=text)
+    add("--json", type=expanded, help="also write the totals to this file")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="settings, such as device=cpu")
     args = parser.parse_intermixed_args(argv)
     check(args)
     return args
