@@ -123,10 +123,10 @@ def test_L11_a_command_compares_versions_before_it_is_imported():
     tops = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     ours = {name for name in tops if name.startswith("seq2seq")}
     assert ours == {"seq2seq.cli", "seq2seq.run.requirements"}
-    run = next(node for node in tree.body if getattr(node, "name", "") == "run")
-    calls = [ast.unparse(node.func) for node in ast.walk(run) if isinstance(node, ast.Call)]
+    prepared = next(x for x in tree.body if getattr(x, "name", "") == "prepared")
+    calls = [ast.unparse(node.func) for node in ast.walk(prepared) if isinstance(node, ast.Call)]
     assert calls.index("leave_if_too_old") < calls.index("import_module")
-    assert 'run("train", sys.argv[1:])' in (ROOT / "train.py").read_text("utf-8")
+    assert 'prepared("train")(sys.argv[1:])' in (ROOT / "train.py").read_text("utf-8")
 
 
 # CUDA
