@@ -32,6 +32,7 @@ def save(page: Page, name: str, top: str = "") -> None:
     """Save what the window shows, from an element on."""
     if top:
         page.js(f"scrollBy(0, document.querySelector('{top}').getBoundingClientRect().top - 12)")
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)  # a clicked word stays
     data = base64.b64decode(page.call("Page.captureScreenshot")["data"])
     Image.open(io.BytesIO(data)).convert("RGB").quantize(128).save(HERE / name, optimize=True)
 
@@ -41,19 +42,20 @@ def take(page: Page, multi30k: str, quickstart: str, two: str) -> None:
     page.open(Path(multi30k), WIDTH, HEIGHT)
     save(page, "summary.png")
 
-    article = opened(page, quickstart, 271)
+    article = opened(page, quickstart, 231)
     page.size(WIDTH, 690)
     page.mouse(f'{article}.word[data-side="target"][data-index="0"]', click=True)
     save(page, "surprise.png", article)
 
     article = opened(page, multi30k, 641, dark=True)
     page.mouse("input[value=matrix] + span", click=True)
-    page.mouse(f'{article}.word[data-side="target"][data-index="6"]', click=True)
+    page.mouse(f'{article}.word[data-side="target"][data-index="5"]', click=True)
     save(page, "dark.png", article)
 
     article = opened(page, multi30k, 641)
     page.size(*PHONE)
-    page.mouse(f'{article}.word[data-side="target"][data-index="8"]', click=True)
+    page.mouse("input[value=ribbons] + span", click=True)
+    page.mouse(f'{article}.word[data-side="target"][data-index="6"]', click=True)
     save(page, "phone.png", f"{article}dl.numbers")
 
     article = opened(page, two, 61)
@@ -83,7 +85,6 @@ def take_layers(page: Page, layers: str) -> None:
         while page.js(shown).lower() != head:
             page.key("ArrowUp")
         page.mouse(f'{article}.word[data-side="target"][data-index="{word}"]', click=True)
-        page.call("Input.dispatchMouseEvent", type="mouseMoved", x=2, y=2)  # the word stays pinned
         save(page, name, article)
 
 
