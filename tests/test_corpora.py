@@ -282,6 +282,19 @@ def test_there_are_as_many_languages_as_sentences_or_one(model):
         model.translate(["a", "b", "c"], ["fr", "en"])
 
 
+@pytest.mark.parametrize("languages", [["fr", "en"], []])
+@pytest.mark.parametrize("processes", [None, 1, "force"])
+def test_a_stream_with_fewer_languages_than_lines_is_refused(model, languages, processes):
+    message = f"target language: {len(languages)} for {len(languages) + 1} or more lines"
+    if processes == "force":
+        found = model.force([("a cat", "un chat")] * 3, target_language=languages)
+    else:
+        found = model.stream(["a cat"] * 3, target_language=languages, processes=processes)
+    with pytest.raises(UsageError, match=message):
+        list(found)
+    assert [*model.stream([], target_language=languages)] == []
+
+
 def test_text_is_made_in_the_language_that_is_named(tagged, model, tmp_path):
     source, _ = columns(tagged)
     text = tmp_path / "mono.txt"

@@ -10,16 +10,21 @@ from strangers import forge
 import seq2seq
 from seq2seq.alignment.measures import Measures
 from seq2seq.cli import stages
+from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.pair import Pair
 from seq2seq.data.placeholders import placeholders_of
 from seq2seq.data.tokenizer import UNK, Token
 from seq2seq.data.words import Span
+from seq2seq.decoding.flags import SAVED, Flags
+from seq2seq.evaluation import runs as tested
 from seq2seq.evaluation.attention import AttentionScores, GoldAlignment
 from seq2seq.evaluation.scoring import Score, Scores, bleu
 from seq2seq.evaluation.test_set import (
+    TRANSLATIONS,
     Results,
     known_rows,
     not_learnt,
+    other_settings,
     read_results,
     score_all,
     score_unseen,
@@ -225,3 +230,56 @@ def test_test_sentences_planted_in_the_training_data_are_counted(run, script, tm
     given = ("--source", sources, "--reference", own.path("corpus/test.target"))
     assert b"Unseen" in script("evaluate", own.root, *given).out
     assert b"Unseen" not in script("evaluate", own.root / "model", *given).out
+
+
+# Settings that the config does not have ----------------------------------------------------------
+
+
+def test_settings_are_those_that_differ_and_matter():
+    cfg = DecodeConfig(beam_size=12, batch_sentences=7)
+
+    def others(**record):
+        return other_settings(Flags({}, {}, record), cfg)
+
+    assert others(**to_json(cfg)) == []
+    assert (
+        others(beam_size=12, batch_sentences=1) == []
+    )  # the rest are defaults, of a later version
+    assert others(**to_json(cfg) | {"top_k": 3, "precision": "bf16", "mbr": None}) == [
+        "decode.precision=bf16",
+        "decode.top_k=3",
+    ]
+    assert others(**to_json(DecodeConfig(forbid_unknown=True))) == [
+        "decode.beam_size=10",
+        "decode.forbid_unknown=true",
+    ]
+    assert others(beam_size=12, removed="x") == ["decode.removed=x"]
+    assert other_settings(Flags({}, {}), cfg) == other_settings(None, cfg) == []
+
+
+@pytest.mark.e2e
+def test_results_of_other_settings_do_not_count(run, tmp_path):
+    """As after `train resume=RUN decode.max_ratio=0.3 ...`, which leaves the config as it is."""
+    own, names = RunDir.open(copy_of(run, tmp_path / "own")), ("scores.json", "length_bleu.json")
+    cfg = config_of(own.root)
+    before = tested.TestedRun(str(own.root), [], None)
+    assert all(map(before.saved, (TRANSLATIONS, *names)))
+    lines, lengths = before.translations(), before.by_length()
+
+    cfg.decode.max_ratio, cfg.decode.extra_steps = 0.3, 0
+    with locked(own):
+        stages.decode(cfg, own, StopRequest())
+        assert before.saved(TRANSLATIONS) is None
+        assert all(map(before.saved, names)), "they are of the translations before"
+        stages.evaluate(cfg, own, StopRequest())
+    assert own.path(TRANSLATIONS).read_text("utf-8").splitlines() != lines
+    after = tested.TestedRun(str(own.root), [], None)
+    assert not any(map(after.saved, (TRANSLATIONS, *names)))
+    assert (after.translations(), after.by_length()) == (lines, lengths)
+
+    # Runs of older versions have no record of their settings.
+    saved = json.loads(own.path(SAVED).read_text("utf-8"))
+    assert saved.pop("decode")["max_ratio"] == 0.3
+    own.write_json(SAVED, saved)
+    forge(own.root)
+    assert tested.TestedRun(str(own.root), [], None).saved(TRANSLATIONS) == own.path(TRANSLATIONS)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from runs import module_of
+from runs import config_of, module_of
 from test_report import data_of
 
 import seq2seq
@@ -18,6 +18,7 @@ from seq2seq.decoding.translation import Candidate, Translation
 from seq2seq.evaluation.test_set import read_results
 from seq2seq.report.build import build
 from seq2seq.run.directory import RunDir
+from seq2seq.run.jsonable import to_json
 
 SOURCE = "a small red car sleeps here"
 ODD = {
@@ -85,6 +86,7 @@ def test_a_run_saves_its_limits_and_shows_its_flags(run, script, monkeypatch, tm
     lines = [json.loads(line) for line in (run / "decode/test.jsonl").read_text().splitlines()]
     saved = json.loads((run / "decode/flags.json").read_text())
     numbered = flags.by_flag(line["flags"] for line in lines)
+    assert saved.pop("decode") == to_json(config_of(run).decode)
     assert saved == {"limits": dict(FIXED), "lines": numbered}, "too few references for more"
     results = read_results(run / "scores.json")
     assert results.flags.lines == numbered

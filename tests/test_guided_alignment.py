@@ -229,14 +229,23 @@ def test_an_invalid_line_of_links_can_be_skipped_with_its_pair(tmp_path):
     ]
 
 
-def test_files_without_links_are_refused(tmp_path):
+@pytest.mark.parametrize("prepared", [False, True])
+def test_files_without_links_are_refused(prepared, tmp_path):
+    """Even if data without links was prepared for a run with another objective."""
     names = write_corpus(tmp_path / "corpus", template_pairs(60), held_out=5)
-    cfg = composed("debug", [*names, "tokenizer.sampling=0", "objective=guided_alignment"])
+    changes = [*names, "tokenizer.sampling=0", "tokenizer.vocab_size=90"]
+    if prepared:
+        changes.append(f"data.prepared={tmp_path / 'prepared'}")
+        cfg = composed("debug", changes)
+        with locked(begin(tmp_path / "other", cfg)) as run:
+            prepare(run, cfg)
+    cfg = composed("debug", [*changes, "objective=guided_alignment"])
     with (
         locked(begin(tmp_path / "run", cfg)) as run,
         pytest.raises(ConfigError, match="needs the word links of the training pairs"),
     ):
         prepare(run, cfg)
+    assert not run.path("tokens").exists()
 
 
 @pytest.mark.e2e

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from functools import cache
 from itertools import product
+from typing import ClassVar
 
 import pytest
 import torch
@@ -13,9 +14,17 @@ from runs import composed, goes_on_to_the_bit, template_pairs, write_corpus
 from sacrebleu.metrics import BLEU, CHRF
 
 from seq2seq.config.registry import build
-from seq2seq.config.schema import Candidates, MinimumRiskConfig, Normalize, Precision, Utility
+from seq2seq.config.schema import (
+    Candidates,
+    CorpusConfig,
+    MinimumRiskConfig,
+    Normalize,
+    Precision,
+    Utility,
+)
 from seq2seq.data.batching import collate
-from seq2seq.data.tokenizer import EOS
+from seq2seq.data.tokenizer import EOS, Token
+from seq2seq.data.words import Span
 from seq2seq.model.draws import name_sites
 from seq2seq.run.errors import ConfigError
 from seq2seq.training.gradient import accumulated_gradient, split
@@ -34,6 +43,29 @@ class Letters:
 
     def write(self, pieces):
         return " ".join(pieces), []
+
+    @staticmethod
+    def text(ids):
+        return " ".join(str(i) * 3 for i in ids)
+
+
+class Characters:
+    """A vocabulary of four characters and two tags, written without spaces."""
+
+    tags: ClassVar = {"<2fr>": 7, "<2zh>": 8}
+
+    def tokens(self, texts):
+        return [[Token(self.tags[text], text, Span(0, len(text)))] for text in texts]
+
+    def pieces(self, ids):
+        return [self.text([i]) for i in ids]
+
+    def write(self, pieces):
+        return "".join(pieces), []
+
+    @staticmethod
+    def text(ids):
+        return "".join("??。猫狗鸟鱼fz"[i] for i in ids)
 
 
 @cache
@@ -89,17 +121,20 @@ def log_prob(model, src, ids):
     return total
 
 
-def exact(model, batch, own, candidates):
-    """The likelihood, and the mixture with the risk, of sums over candidates in plain Python."""
+def exact(model, batch, own, candidates, metrics=None, write=Letters.text):
+    """The likelihood, and the mixture with the risk, of sums over candidates in plain Python.
+
+    Each sentence may have a metric of its own.
+    """
     nats = mixed = 0.0
-    for i in range(batch.num_sentences):
+    for i, metric in enumerate(metrics or [METRICS[own.score]] * batch.num_sentences):
         src = batch.src[i : i + 1, : batch.src_mask[i].sum()]
         reference = batch.tgt[i][batch.tgt_mask[i]].tolist()
-        text = " ".join(str(word) * 3 for word in reference[:-1])
+        text = write(reference[:-1])
         above = below = 0.0
         for ids in candidates[i]:
-            words = [str(word) * 3 for word in ids if word != EOS]
-            score = METRICS[own.score].sentence_score(" ".join(words), [text]).score
+            words = [word for word in ids if word != EOS]
+            score = metric.sentence_score(write(words), [text]).score
             q = torch.exp(own.sharpness * log_prob(model, src, ids))
             above, below = above + q * (1 - score / 100), below + q
         loss = -log_prob(model, src, reference)
@@ -153,6 +188,32 @@ def test_over_the_beam_and_the_reference(reference):
     both = [{*each, *[ref] * reference} for each, ref in zip(found, references, strict=True)]
     assert (sum(map(len, both)) > sum(map(len, found))) == reference
     assert_exact(model, batch, cfg, both)
+
+
+# Several target languages ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("candidates", Candidates)
+def test_candidates_have_no_tag_and_the_scores_of_their_language(candidates):
+    """Without spaces, 13a takes a sentence for one word and zh for one per character."""
+    sentence = [3, 4, 5, 6, EOS]
+    pairs = [([tag, 3, EOS], sentence) for tag in (8, 7, 8, 7)]
+    model, batch = tiny_model(5, vocab=9), collate(pairs, PAD)
+    name_sites(model)
+    cfg = config(candidates=candidates, count=12, weight=0.0)
+    cfg.decode.extra_steps = 6
+    corpora = [CorpusConfig(target_language=language) for language in ("fr", "zh")]
+    cfg.data = replace(cfg.data, corpora=corpora)
+    objective, keys = build(cfg.objective, cfg, (Characters(), Characters())), torch.arange(4)
+    found = objective.candidates(model, batch, keys)
+    assert not {7, 8} & {word for each in found for ids in each for word in ids}
+    metrics = [BLEU(tokenize="zh", effective_order=True), BLEU(effective_order=True)] * 2
+    distinct = [[*dict.fromkeys(each)] for each in found]
+    _, risk = exact(model, batch, cfg.objective, distinct, metrics, Characters.text)
+    loss = loss_of(objective, model, batch, keys[:, None])
+    assert loss.smoothed.item() == pytest.approx(risk.item(), rel=1e-9)
+    _, other = exact(model, batch, cfg.objective, distinct, metrics[::-1], Characters.text)
+    assert abs(other.item() - risk.item()) > 1e-3
 
 
 # As an option of a training ----------------------------------------------------------------------

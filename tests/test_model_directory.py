@@ -71,6 +71,22 @@ def test_the_card_has_data_scores_and_limits(run, model):
     assert str(run.parent) not in card
 
 
+def test_the_card_names_other_settings_of_its_scores(run, tmp_path):
+    """The Hub's header, which has no place for them, has no scores then."""
+    own = RunDir(copy_of(run, tmp_path / "run"))
+    results = json.loads(own.path("scores.json").read_text("utf-8"))
+    results["flags"]["decode"] |= {"beam_size": 31, "coverage_penalty": 0.2}
+    own.write_json("scores.json", results)
+    own.record("scores.json")
+    export([str(own.root), str(tmp_path / "model"), "--format", "model"])
+    card = (tmp_path / "model/README.md").read_text("utf-8")
+    settings = "`decode.beam_size=31 decode.coverage_penalty=0.2`"
+    assert f"On the 20 sentences of the test set, translated with {settings}." in card
+    assert "model-index" not in card
+    saved = json.loads((tmp_path / "model" / SAVED).read_text("utf-8"))
+    assert saved["decode"] is None
+
+
 def in_cache(model: Path, home: Path) -> None:
     """Lay a model out as the Hub's cache does: links to files named after their content."""
     repository = home / "hub" / "models--me--tiny"

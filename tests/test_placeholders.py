@@ -3,6 +3,7 @@
 import json
 import random
 from functools import cache
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -222,6 +223,17 @@ def test_each_text_is_in_each_translation_once(kind, rules, count):
     if rules != "samples":  # which are keyed by the number of the line
         assert [t.text for t in alone] == [t.text for t in found[:7]]
         assert [t.words().source_tokens[-1] for t in found[:7]] == ["</s>"] * 7
+
+
+@pytest.mark.parametrize("rules", ["beam", "samples"])
+def test_repaired_candidates_are_ordered_by_their_new_scores(rules):
+    """Scores fall, but for one rise at most: from the last unchanged one to the best repaired."""
+    count = {"n_best": 6, "max_ratio": 1.0} | ({} if rules == "samples" else {"beam_size": 6})
+    lines = [line for line, _ in planted(25)]
+    found = translated("words", lines, DecodeConfig(sample=rules == "samples", **count))
+    scores = [[c.score for c in translation.candidates] for translation in found]
+    assert sum(map(len, scores)) > 4 * len(lines)
+    assert max(sum(a < b for a, b in pairwise(own)) for own in scores) <= 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -268,6 +268,19 @@ def test_a_run_that_has_hardly_learnt_is_told_so_first(run, tmp_path):
     assert str(read_results(copy / "scores.json")).splitlines()[-1] == "note       hardly learnt"
 
 
+def test_scores_of_other_settings_are_marked(run, tmp_path):
+    copy = copy_of(run, tmp_path / "run")
+    results = json.loads((copy / "scores.json").read_text("utf-8"))
+    results["flags"]["decode"]["beam_size"] = 31
+    (copy / "scores.json").write_text(json.dumps(results), "utf-8")
+    forge(copy)
+    for overrides, marked in (([], True), (["decode.beam_size=31"], False)):
+        [shown] = data_of(build([copy], overrides, sentences=1, n_best=1))["runs"]
+        note = "The scores are of translations with decode.beam_size=31."
+        assert (shown["notes"][0] == note) == marked
+        assert any("translations with" in note for note in shown["notes"]) == marked
+
+
 def test_sentences_are_spread_over_the_test_set(run, tmp_path):
     found = data_of(build([run], [], sentences=4, n_best=1))
     assert [s["number"] for s in found["sentences"]] == [1, 6, 11, 16]

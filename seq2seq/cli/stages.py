@@ -66,7 +66,6 @@ from seq2seq.training.warm_start import ORIGIN
 log = logging.getLogger(__name__)
 
 NO_UNKNOWN = "decode/test.no_unknown.txt"
-SCORES = "scores.json"
 
 
 @contextmanager
@@ -239,7 +238,8 @@ def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
             text.write(f"{translation.text}\n".encode())
             line = formats.line(translation, number, "jsonl", None, lambda _: flagged[-1])
             details.write(f"{line}\n".encode())
-    run.write_json(flags.SAVED, to_json(flags.Flags(model.limits, flags.by_flag(flagged))))
+    saved = flags.Flags(model.limits, flags.by_flag(flagged), to_json(cfg.decode))
+    run.write_json(flags.SAVED, to_json(saved))
     run.record(test_set.TRANSLATIONS, figures.DETAILS, flags.SAVED)
 
     # "No UNK": the sentences without unknown words, unless the first pass suffices.
@@ -278,13 +278,13 @@ def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:
     """Score the translations and the alignment of the test set, and draw all figures."""
     with stop.interruptible():
         results, lengths = score(cfg, run)
-    run.write_json(SCORES, to_json(results))  # first, as a figure may fail
+    run.write_json(test_set.SCORES, to_json(results))  # first, as a figure may fail
     if results.note:
         log.info("%s", results.note)
     if len(lengths) == 1:  # several directions are only plotted
         run.write_json(by_length.LENGTH_BLEU, to_json(lengths[cfg.name]))
         run.record(by_length.LENGTH_BLEU)
-    run.record(SCORES)
+    run.record(test_set.SCORES)
     # Figures are drawn one by one, and written as they are finished.
     bins = {name: found.bins for name, found in lengths.items()}
     unit = by_length.unit_of(lengths.values())
@@ -346,8 +346,8 @@ def draw_sweep(directory: Path) -> None:
 def summary(run: RunDir) -> str:
     """Return the text shown at the end of a run: scores, three translations, figures."""
     parts = []
-    if run.path(SCORES).exists():
-        parts += [str(test_set.read_results(run.checked(SCORES))), ""]
+    if run.path(test_set.SCORES).exists():
+        parts += [str(test_set.read_results(run.checked(test_set.SCORES))), ""]
         sides = (load_text(run, "test", "source"), load_text(run, "test", "target"))
         outputs = read_lines_of(run.checked(test_set.TRANSLATIONS))
         for row in islice(zip(*sides, outputs, strict=False), 3):

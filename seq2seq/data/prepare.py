@@ -80,9 +80,10 @@ def prepare(run: RunDir, cfg: Config) -> None:
 
     Raises:
         DataError: the corpus cannot be used.
-        ConfigError: the vocabulary does not fit it.
+        ConfigError: the vocabulary does not fit it, or the objective needs links.
         RunDirError: files are missing, and the data now there is not that of the run.
     """
+    _check_links(cfg)  # shared data may have been made for another objective
     report, missing = run.path(REPORT), list[str]()
     if done := report.exists():
         names = entries_of(report) if cfg.data.prepared else ()
@@ -99,6 +100,14 @@ def prepare(run: RunDir, cfg: Config) -> None:
             _make(shared, cfg)
         log.info("prepared data: %s", shared.root)
         _take(run, shared, missing)
+
+
+def _check_links(cfg: Config) -> None:
+    """Check that training pairs have links if the objective needs them; embedded ones do."""
+    guided = isinstance(cfg.objective, GuidedAlignmentConfig)
+    if guided and cfg.data.links is None and cfg.data.train != ["embedded"]:
+        what = "objective=guided_alignment needs the word links of the training pairs"
+        raise ConfigError("config", what, "Give data.links=FILE.")
 
 
 def _take(run: RunDir, shared: RunDir, missing: Sequence[str]) -> None:
@@ -155,9 +164,6 @@ def _read_corpus(run: RunDir, cfg: Config) -> dict[str, Any]:
     scans = {split: [scan_pairs(place) for place in places[split]] for split in SPLITS}
     if cfg.data.links is not None:
         scans["train"] = [with_links(scans["train"][0], places["train"][0], cfg.data.links)]
-    elif isinstance(cfg.objective, GuidedAlignmentConfig) and cfg.data.train != ["embedded"]:
-        what = "objective=guided_alignment needs the word links of the training pairs"
-        raise ConfigError("config", what, "Give data.links=FILE.")
 
     # Validation and test sets first, so that training pairs need not be remembered.
     report: dict[str, Any] = {}

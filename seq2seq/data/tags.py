@@ -71,7 +71,8 @@ def tagging(
     """Return the tagging for lines with these target languages.
 
     Raises:
-        UsageError: a language is needed and none is given, or the model does not have it.
+        UsageError: a language is needed and none is given, or the model does not have it; later,
+            there are fewer than lines.
     """
     if languages is None:
         direction_to(data, None)
@@ -84,6 +85,11 @@ def tagging(
     before, forbidden = (tag_ids(data.tags, tokenizer) for tokenizer in tokenizers)
 
     def of_line(number: int) -> Ids:
-        return (before[of_each[number - 1] if len(of_each) > 1 else of_each[0]],)
+        if len(of_each) == 1:
+            return (before[of_each[0]],)
+        if number > len(of_each):
+            what = f"{len(of_each)} for {number} or more lines"
+            raise UsageError("target language", what, "Give one for all, or one for each.")
+        return (before[of_each[number - 1]],)
 
     return Tagging(of_line, tuple(forbidden.values()))

@@ -36,17 +36,22 @@ class Carried:
         found: Iterable[Hypothesis],
         ranking: Ranking,
     ) -> Iterator[Hypothesis]:
-        """Yield hypotheses that have each symbol once: first unchanged ones, then repaired ones."""
+        """Yield hypotheses that have each symbol once: first unchanged ones, then repaired ones.
+
+        Repaired ones are ordered by their new scores, best first.
+        """
         others = []
         for h in found:
             if sorted(i for i in h.ids if i in self.written) == sorted(self.texts):
                 yield h
             else:
                 others.append(h)
+        repaired: list[Hypothesis] = []
         for h in others:
             ids = self._mended(h, target)
             pair = ([*src, EOS], [*ids, EOS] if h.finished or not ids else ids)
-            yield from force_ids(model, [pair], ranking)
+            repaired += force_ids(model, [pair], ranking)
+        yield from sorted(repaired, key=lambda h: -h.score)
 
     def _mended(self, h: Hypothesis, target: Tokenizer) -> list[int]:
         """Return the ids of a hypothesis with each symbol once, without the end symbol."""

@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +55,7 @@ class Flags:
 
     limits: Mapping[str, float]
     lines: Mapping[str, Sequence[int]]  # by flag, the numbers of its lines, from 1
+    decode: Mapping[str, Any] | None = None  # settings of the search; None: of an older version
 
     def summary(self, sentences: int) -> str:
         """Return the number of lines, then for each flag their number and the first of them."""

@@ -146,7 +146,7 @@ class Pretrained:
         Raises:
             PlatformError: a process was killed.
             UsageError: a line is neither text nor a request; the model has several target languages
-                and none is given, or lacks this one.
+                and none is given, or lacks this one, or a list has fewer of them than lines.
         """
         model, tokenizers, cfg = self.model, self.tokenizers, rules or self.config.decode
         lines = _checked("lines", lines, lambda x: isinstance(x, str | Request), _LINES)

@@ -12,7 +12,7 @@ from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
 from seq2seq.data.tags import direction_to
 from seq2seq.data.tokenizer import composed
 from seq2seq.data.words import is_blank
-from seq2seq.decoding.flags import Flags, by_flag
+from seq2seq.decoding.flags import Flags, by_flag, saved_flags
 from seq2seq.decoding.pretrained import Pretrained, load
 from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation import by_length, faithfulness_of_run, test_set
@@ -23,6 +23,7 @@ from seq2seq.evaluation.scoring import score
 from seq2seq.evaluation.significance import Comparison, compare
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import DataError, UsageError
+from seq2seq.run.jsonable import to_json
 from seq2seq.run.models import NamedRun, named_runs
 
 Columns = tuple[list[str], list[str]]  # source sentences and their references
@@ -98,7 +99,19 @@ class TestedRun:
         if self.given is not None or self.overrides or not self.is_plain:
             return None
         path = self.run.checked(name)  # a recorded file that is missing is an error
-        return path if path.exists() else None
+        return path if path.exists() and not self._other_settings(name) else None
+
+    def _other_settings(self, name: str) -> list[str]:
+        """Return the settings of the translations behind a saved file, unlike those of the run.
+
+        A resumed run may decode with others, without a change to its config.
+        """
+        if name == test_set.TRANSLATIONS:
+            flags = saved_flags(self.run)
+        else:
+            scores = self.run.checked(test_set.SCORES)
+            flags = test_set.read_results(scores).flags if scores.exists() else None
+        return test_set.other_settings(flags, self.config.decode)
 
     def translate(self) -> Iterator[Translation]:
         """Translate the sources."""
@@ -128,8 +141,9 @@ class TestedRun:
         cfg, directions = self.config, self.directions
         parts = cfg, self.model.tokenizers
         results = test_set.score_all(*parts, *texts, again, attention, directions)
+        own = Flags(self.model.limits, flags, to_json(cfg.decode))
         unseen = test_set.score_unseen(cfg, self.run, *texts, directions)
-        return replace(results, unseen=unseen, flags=Flags(self.model.limits, flags))
+        return replace(results, unseen=unseen, flags=own)
 
     def by_length(self) -> by_length.LengthBleu:
         """Return BLEU by source length."""
@@ -142,7 +156,7 @@ class TestedRun:
     def attention(self) -> AttentionScores:
         """Return the measures of attention along the references."""
         own = self.given is None and self.target_language is None
-        path = self.saved("scores.json") if own else None
+        path = self.saved(test_set.SCORES) if own else None
         if path and (results := test_set.read_results(path)).attention:
             return AttentionScores(attention=results.attention, alignment=results.alignment)
         if own:

@@ -5,6 +5,7 @@ in source and reference, translated without emitting one. "Unseen" are the sente
 not in the training data.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from seq2seq.evaluation.error_rates import NAMES, are_shown, by_source, score_ex
 from seq2seq.evaluation.scoring import Score, Scores, score, score_bleu
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
-from seq2seq.run.jsonable import from_json
+from seq2seq.run.jsonable import from_json, to_json
 from seq2seq.run.reading import expected, read_json, read_lines_of
 
 LEAST_BLEU, MOST_ERRORS, MOST_REPEATING, FLAT = 2.0, 75.0, 0.3, 0.9
@@ -34,6 +35,12 @@ _REPEATED = re.compile(r"(?:^|\s)(\S+(?:\s\S+){0,4}?)(?:\s\1){2,}(?=\s|$)|(\S{1,
 
 TRANSLATIONS = "decode/test.txt"
 """What the decode stage of a run writes: a line for each sentence of its test set."""
+
+SCORES = "scores.json"
+"""What the evaluate stage writes: the `Results` of these translations."""
+
+IRRELEVANT = ("batch_sentences",)
+"""Settings of `decode` that do not change a translation."""
 
 TRAINING = "corpus/train.source"
 """The source side of the training data of a run; an exported model has none."""
@@ -95,6 +102,19 @@ def read_results(path: Path) -> Results:
     """
     with expected(path):
         return from_json(Results, read_json(path))
+
+
+def other_settings(flags: Flags | None, cfg: DecodeConfig) -> list[str]:
+    """Return the settings of saved translations that differ from a config: `decode.beam_size=12`.
+
+    There are none if the run has no record of them.
+    """
+    if flags is None or flags.decode is None:
+        return []
+    wanted, made = to_json(cfg), to_json(DecodeConfig()) | dict(flags.decode)
+    keys = (key for key in made if key not in IRRELEVANT and made[key] != wanted.get(key))
+    values = ((key, made[key]) for key in keys)
+    return [f"decode.{key}={x if isinstance(x, str) else json.dumps(x)}" for key, x in values]
 
 
 def known_rows(

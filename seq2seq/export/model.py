@@ -5,7 +5,7 @@ these files is loaded by `hf:NAME`.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,7 @@ from seq2seq.data.prepare import REPORT, TOKENIZERS
 from seq2seq.decoding.flags import SAVED, saved_flags
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.shortlist import copy_shortlist
-from seq2seq.evaluation.test_set import Results, read_results
-from seq2seq.report.of_run import SCORES
+from seq2seq.evaluation.test_set import SCORES, Results, other_settings, read_results
 from seq2seq.run.checkpoints import directory_of
 from seq2seq.run.checksums import read_checksummed, read_directory
 from seq2seq.run.directory import RunDir
@@ -51,15 +50,17 @@ def save(named: NamedRun, out: RunDir, license_name: str | None) -> None:
     tokenizers = read_directory(run.path(TOKENIZERS))
     fill(out, public_config(cfg), tokenizers, name, pack(weights))
     if (flags := saved_flags(run)) is not None:  # the limits, without the lines of the test set
-        out.write_json(SAVED, to_json(replace(flags, lines={})))
+        out.write_json(SAVED, to_json(replace(flags, lines={}, decode=None)))
     copy_shortlist(run, out)
 
     # The card. The saved scores are those of the best weights.
     size = sum(weight.numel() for weight in weights.values())
     scored = named.selector is None and run.path(SCORES).exists()
     results = read_results(run.checked(SCORES)) if scored else None
-    lines = [*_header(cfg, results, license_name), *_about(cfg, model, size)]
-    lines += [*_data(run), *_scores(results), *_limits(cfg, results, license_name)]
+    others = other_settings(results.flags, cfg.decode) if results else []
+    listed = None if others else results  # the header has no place to name settings
+    lines = [*_header(cfg, listed, license_name), *_about(cfg, model, size)]
+    lines += [*_data(run), *_scores(results, others), *_limits(cfg, results, license_name)]
     out.write(CARD, "\n".join(map(printable, lines)) + "\n")
 
 
@@ -114,7 +115,7 @@ def _public(name: str) -> str:
     return Path(name).name if Path(name).is_absolute() else name
 
 
-def _scores(results: Results | None) -> Iterator[str]:
+def _scores(results: Results | None, others: Sequence[str]) -> Iterator[str]:
     yield from ("## Scores", "")
     if results is None:
         yield from ("These weights have not been evaluated.", "")
@@ -125,7 +126,8 @@ def _scores(results: Results | None) -> Iterator[str]:
     ]
     headers = ["metric", "value", "95% interval", "signature"]
     yield from table(rows, headers, style="pipe").splitlines()
-    yield from ("", f"On the {results.sentences:,} sentences of the test set.", "")
+    searched = f", translated with `{' '.join(others)}`" if others else ""
+    yield from ("", f"On the {results.sentences:,} sentences of the test set{searched}.", "")
 
 
 def _limits(cfg: Config, results: Results | None, license_name: str | None) -> Iterator[str]:

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from seq2seq.config.schema import Config, SelectBy
+from seq2seq.config.schema import Config, DecodeConfig, SelectBy
 from seq2seq.data.prepare import REPORT
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.evaluation.by_length import LENGTH_BLEU, read_length_bleu
 from seq2seq.evaluation.erasure import SHARES
 from seq2seq.evaluation.faithfulness import LEGEND, NAMES, reading
 from seq2seq.evaluation.faithfulness_of_run import saved
-from seq2seq.evaluation.test_set import Results, read_results
+from seq2seq.evaluation.test_set import SCORES, Results, other_settings, read_results
 from seq2seq.fidelity import compare
 from seq2seq.run.checksums import read_checksummed
 from seq2seq.run.directory import RunDir
@@ -22,8 +22,6 @@ from seq2seq.run.jsonable import to_json
 from seq2seq.run.provenance import RECORD
 from seq2seq.run.reading import expected
 from seq2seq.training.curves import Row, read_metrics
-
-SCORES = "scores.json"
 
 CURVES = {
     **{"training": "train/loss", "validation": "validation/loss"},
@@ -60,7 +58,7 @@ def describe_run(
         "facts": [[fact, printable(text)] for fact, text in _facts(run, model, rows)],
         "scores": [] if results is None else _scores(results),
         "warning": None if results is None or results.note is None else printable(results.note),
-        "notes": [] if results is None else _notes(results),
+        "notes": [] if results is None else _notes(results, model.config.decode),
         "files": [name for name in FILES if linked and run.path(name).exists()],
         "rates": _rates(results),
         "faithfulness": _faithfulness(run, model) if scored else None,
@@ -159,9 +157,11 @@ def _faithfulness(run: RunDir, model: Pretrained) -> dict[str, Any] | None:
     }
 
 
-def _notes(results: Results) -> list[str]:
-    """Return sentences on subsets of the test set and on measures of attention, with advice."""
-    notes = [f"{name}: {text}." for name, text in results.subsets.items()]
+def _notes(results: Results, cfg: DecodeConfig) -> list[str]:
+    """Return sentences on other settings of the search, subsets and attention, with advice."""
+    others = printable(" ".join(other_settings(results.flags, cfg)))
+    notes = [f"The scores are of translations with {others}."] if others else []
+    notes += [f"{name}: {text}." for name, text in results.subsets.items()]
     if (gold := results.alignment) is not None:
         rate = f"Alignment error rate {gold.error_rate:.1%} against gold links."
         notes.append(f"{rate} {gold.advice}")

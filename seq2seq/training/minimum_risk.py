@@ -8,7 +8,7 @@ Prediction Losses for Sequence to Sequence Learning (arXiv:1711.04956), with the
 share of the likelihood.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from seq2seq.config.registry import builds
 from seq2seq.config.schema import Candidates, Config, MinimumRiskConfig
 from seq2seq.data.batching import Batch, pad_ids
+from seq2seq.data.tags import tag_ids
 from seq2seq.data.tokenizer import EOS, PAD, Tokenizer
 from seq2seq.decoding.minimum_bayes_risk import sentence_score
 from seq2seq.decoding.sampling import SamplingRules, sample
@@ -40,6 +41,7 @@ class MinimumRisk:
     rules: SearchRules
     target: Tokenizer
     language: str
+    languages: Mapping[int, str]  # by tag before the source; empty if there is only one
     bleu_tokenizer: str | None
     label_smoothing: float
     passes = 1
@@ -59,7 +61,8 @@ class MinimumRisk:
         sides = pad_ids([*references, *chain.from_iterable(found)], PAD)
         tgt, tgt_mask = (side.to(keys.device) for side in sides)
         seen = Batch(batch.src[rows], batch.src_mask[rows], tgt, tgt_mask)
-        costs = self.costs(references, found)
+        languages = [self.languages.get(tag, self.language) for tag in batch.src[:, 0].tolist()]
+        costs = self.costs(references, found, languages)
         return Task(seen, keys[rows, 0], lambda followed: self.loss(model, followed, seen, costs))
 
     def loss(
@@ -98,12 +101,21 @@ class MinimumRisk:
             model.train(training)
         return [[hypothesis.ids for hypothesis in each] for each in found]
 
-    def costs(self, references: Sequence[Ids], found: Sequence[Sequence[Ids]]) -> list[Tensor]:
-        """Return 1 - score of the candidates of each sentence, which are compared as text."""
-        score = sentence_score(self.own.score, (), self.bleu_tokenizer, self.language)
+    def costs(
+        self,
+        references: Sequence[Ids],
+        found: Sequence[Sequence[Ids]],
+        languages: Sequence[str],
+    ) -> list[Tensor]:
+        """Return 1 - score of the candidates of each sentence, compared as text of its language."""
+        by_language = {
+            language: sentence_score(self.own.score, (), self.bleu_tokenizer, language)
+            for language in dict.fromkeys(languages)
+        }
         costs = []
-        for reference, each in zip(map(self.text, references), found, strict=True):
-            scores = [score(self.text(ids), reference) for ids in each]
+        rows = zip(map(self.text, references), found, languages, strict=True)
+        for reference, each, language in rows:
+            scores = [by_language[language](self.text(ids), reference) for ids in each]
             costs.append(1 - torch.tensor(scores, dtype=torch.float64) / 100)
         return costs
 
@@ -116,7 +128,7 @@ class MinimumRisk:
 def minimum_risk(
     own: MinimumRiskConfig, cfg: Config, tokenizers: Sequence[Tokenizer]
 ) -> MinimumRisk:
-    """Build it; lengths and forbidden words are those of `decode`.
+    """Build it; lengths and forbidden words are those of `decode`, and tags are forbidden, too.
 
     Raises:
         ConfigError: the run does not start from a trained model.
@@ -124,11 +136,14 @@ def minimum_risk(
     if cfg.init.run is None:  # not in `check`: an exported model has no `init.run`
         what = "objective=minimum_risk is for a trained model, and init.run is not given"
         raise ConfigError("config", what, "Train with another objective, then give init.run=RUN.")
+    tags, forbidden = (tag_ids(cfg.data.tags, tokenizer) for tokenizer in tokenizers)
+    rules = replace(search_rules(cfg.decode), beam_size=own.count, n_best=own.count)
     return MinimumRisk(
         own,
-        replace(search_rules(cfg.decode), beam_size=own.count, n_best=own.count),
+        replace(rules, forbidden=(*rules.forbidden, *forbidden.values())),
         tokenizers[1],
         cfg.data.directions[0][1],
+        {tag: language for language, tag in tags.items()},
         cfg.evaluate.bleu_tokenizer,
         cfg.trainer.label_smoothing,
     )
