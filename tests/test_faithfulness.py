@@ -1,6 +1,8 @@
 """The faithfulness sheet: each measure against NumPy, planted cases, and a run from end to end."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,15 @@ from conftest import (
     tiny_transformer,
 )
 from oracles import average
-from runs import assert_fails, composed, copy_of, layers_run, run_new
+from runs import (
+    assert_fails,
+    composed,
+    copy_of,
+    layers_run,
+    run_new,
+    template_pairs,
+    write_corpus,
+)
 from torch import nn
 
 import seq2seq
@@ -40,6 +50,7 @@ from seq2seq.evaluation.faithfulness_of_run import (
     UNFINISHED,
     Recorder,
     counted,
+    keep,
     measure,
     saved,
     summed,
@@ -349,6 +360,8 @@ def test_a_context_that_is_cut_off_is_not_needed(run):
 
 # A run --------------------------------------------------------------------------------------------
 
+SPLITS = {"train": "train", "validation": "val", "test": "test"}
+
 
 @pytest.mark.e2e
 def test_an_interrupted_sheet_is_continued_to_the_same_bytes(run, script, tmp_path, monkeypatch):
@@ -381,6 +394,68 @@ def test_an_interrupted_sheet_is_continued_to_the_same_bytes(run, script, tmp_pa
     script("evaluate", broken, "--faithfulness", "--sentences", "3")
     assert firsts[4:] == [1]
     assert saved(RunDir(broken)).settings["sentences"] == 3
+
+
+@pytest.fixture(scope="module", name="tagged")
+def run_with_two_languages(tmp_path_factory):
+    """A run to two languages from the same sentences, which end in a number; hardly trained."""
+    folder = tmp_path_factory.mktemp("tagged")
+    pairs = [(f"{a} 1{i}", f"{b} 1{i}") for i, (a, b) in enumerate(template_pairs(60))]
+    write_corpus(folder, pairs, held_out=8)
+    both = []
+    for code in ("fr", "de"):
+        files = {split: f"[{name}.en,{name}.{code}]" for split, name in SPLITS.items()}
+        files |= {"source_language": "en", "target_language": code}
+        both.append("{" + ",".join(f"{key}:{value}" for key, value in files.items()) + "}")
+    for name in SPLITS.values():
+        shutil.copy(folder / f"{name}.fr", folder / f"{name}.de")
+    changes = [f"data.root={folder}", f"data.corpora=[{','.join(both)}]"]
+    changes += ["data.placeholders=[number]", "tokenizer.vocab_size=120", "logging.samples=0"]
+    changes += ["trainer.max_updates=2", "trainer.validate_every=2", "stages=[tokenize,train]"]
+    return run_new(folder / "run", composed("debug", changes)).root
+
+
+@pytest.mark.e2e
+def test_each_language_has_its_own_sheet(tagged, script, tmp_path):
+    own = copy_of(tagged, tmp_path / "run")
+    args = (own, "--faithfulness", "--sentences", "3", "decode.max_ratio=1")
+    sheets = {}
+    for code in ("fr", "de", "fr"):
+        assert script("evaluate", *args, "--target-language", code).code == 0
+        sheets.setdefault(code, []).append((own / SHEET).read_bytes())
+    assert sheets["fr"][0] == sheets["fr"][1]
+    french, german = (json.loads(sheets[code][0]) for code in ("fr", "de"))
+    assert french["settings"]["text"] == german["settings"]["text"]
+    assert french["probability"] != german["probability"]
+
+
+@pytest.mark.e2e
+def test_the_attention_that_is_measured_is_part_of_a_sheet(
+    tmp_path_factory, script, tmp_path, monkeypatch
+):
+    own = copy_of(layers_run(tmp_path_factory.getbasetemp()), tmp_path / "run")
+    args = (own, "--faithfulness", "--sentences", "1", "decode.max_ratio=1", "decode.min_ratio=1")
+    of_block, firsts = Recorder.measure, []
+
+    def counted(self, lines, first):
+        firsts.append(first)
+        return of_block(self, lines, first)
+
+    monkeypatch.setattr(Recorder, "measure", counted)
+    found = []
+    for layer in ("1", "2", "2"):
+        assert script("evaluate", *args, f"attention.layer={layer}").code == 0
+        found.append(saved(RunDir(own)))
+    assert firsts == [1, 1]
+    assert found[0].distance != found[1].distance
+    assert found[1] == found[2]
+    # A sheet of an older version, which does not know, is measured again.
+    known = {k: v for k, v in found[2].settings.items() if not k.startswith(("attention", "lang"))}
+    keep(RunDir(own), replace(found[2], settings=known))
+    RunDir(own).write_json(UNFINISHED, {"settings": known, "records": [{}]})
+    assert script("evaluate", *args, "attention.layer=2").code == 0
+    assert firsts == [1, 1, 1]
+    assert saved(RunDir(own)) == found[2]
 
 
 @pytest.mark.e2e

@@ -50,12 +50,16 @@ most a tenth of all."""
 Record = dict[str, Any]  # what was measured on a sentence, in JSON types
 
 
-def settings_of(named: NamedRun, model: Pretrained, lines: Sequence[str]) -> dict[str, Any]:
-    """Return everything that a sheet depends on."""
-    text = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def settings_of(
+    named: NamedRun, model: Pretrained, lines: Sequence[str], languages: Sequence[str]
+) -> dict[str, Any]:
+    """Return everything that a sheet depends on; the languages are those of the translations."""
     own = {"update": model.update, "selector": named.selector, "sentences": len(lines)}
-    cfg = to_json(model.config.decode)
-    return own | {"text": text, **{f"decode.{key}": value for key, value in cfg.items()}}
+    for name, column in (("text", lines), ("languages", languages)):
+        own[name] = hashlib.sha256("\n".join(column).encode()).hexdigest()
+    groups = {"decode": model.config.decode, "attention": model.config.attention}
+    chosen = {f"{name}.{k}": x for name, cfg in groups.items() for k, x in to_json(cfg).items()}
+    return own | chosen
 
 
 def measure(
