@@ -44,7 +44,7 @@ from seq2seq.evaluation.erasure import (
     kendall,
     rollout,
 )
-from seq2seq.evaluation.faithfulness import LIMITS, Retrained, reading
+from seq2seq.evaluation.faithfulness import LIMITS, Retrained, as_text, reading
 from seq2seq.evaluation.faithfulness_of_run import (
     SHEET,
     UNFINISHED,
@@ -244,6 +244,16 @@ def test_sums_over_words_and_sentences():
     assert sheet.erasure["random"]["removed"].sufficiency.area == 0.25
     assert sheet.heads.stays == [[0.75, 0.5]]
     assert sheet.heads.agreement == [[0.25, None]]
+
+
+def test_empty_translations_leave_no_word_to_measure():
+    """Also where there are layers and heads."""
+    slots = 1 + len(EXCHANGES) + 6
+    empty = counted([], np.zeros((0, slots), bool), np.zeros((0, slots)), (2, 3))
+    sheet = summed([empty, {}, empty], {})
+    assert (sheet.words["all"], sheet.asked, sheet.probability) == (0, 0, None)
+    assert sheet.heads.stays == sheet.heads.agreement == [[None] * 3] * 2
+    assert as_text({"run": sheet}).endswith("\n\nrun: There is no word to measure.")
 
 
 # Planted cases ------------------------------------------------------------------------------------

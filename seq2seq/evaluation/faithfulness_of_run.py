@@ -346,7 +346,8 @@ def _heads(
     held = np.sum([r["heads"] for r in measured], axis=0)
     shares = [[_share(count, num_words) for count in layer] for layer in held]
     taus = np.array([r["tau_heads"] for r in asked], dtype=float)  # None is not a number
-    agreement = [[_mean(head.tolist()) for head in layer] for layer in taus.transpose(1, 2, 0)]
+    by_head = taus.reshape(-1, *held.shape).transpose(1, 2, 0)  # also if no word was asked about
+    agreement = [[_mean(head.tolist()) for head in layer] for layer in by_head]
     return faithfulness.Heads(shares, agreement)
 
 
