@@ -20,6 +20,7 @@ from oracles import average
 from runs import (
     assert_fails,
     composed,
+    config_of,
     copy_of,
     layers_run,
     run_new,
@@ -30,9 +31,10 @@ from torch import nn
 
 import seq2seq
 from seq2seq.config.schema import Norm
+from seq2seq.config.schema.placeholders import all_symbols
 from seq2seq.data.batching import collate
 from seq2seq.data.prepare import SIDES
-from seq2seq.data.tokenizer import EOS
+from seq2seq.data.tokenizer import EOS, SPACE
 from seq2seq.evaluation import faithfulness_of_run
 from seq2seq.evaluation.counterfactual import EXCHANGES, counterfactuals, shuffled
 from seq2seq.evaluation.erasure import (
@@ -49,6 +51,7 @@ from seq2seq.evaluation.faithfulness_of_run import (
     SHEET,
     UNFINISHED,
     Recorder,
+    classes_of,
     counted,
     keep,
     measure,
@@ -423,6 +426,30 @@ def run_with_two_languages(tmp_path_factory):
     changes += ["data.placeholders=[number]", "tokenizer.vocab_size=120", "logging.samples=0"]
     changes += ["trainer.max_updates=2", "trainer.validate_every=2", "stages=[tokenize,train]"]
     return run_new(folder / "run", composed("debug", changes)).root
+
+
+@pytest.mark.e2e
+def test_symbols_are_no_function_words(tagged):
+    """They have the first ids; a placeholder is copied, and tags are never written."""
+    recorder = Recorder(seq2seq.load(tagged), ["fr"])
+    source, target = recorder.tokenizers
+    line, found = "the cat sees 12 .", "le chat 12 ."
+    [src], [[*tgt]] = source.encode([line]), source.target_tokens([line], [found])
+    ids = [token.id for token in tgt]
+    pieces = dict(zip((token.piece.strip(SPACE) for token in tgt), ids, strict=True))
+    kinds = dict(
+        zip(
+            ids,
+            classes_of(recorder.tokenizers, recorder.function, [*src, EOS], [*ids, EOS]),
+            strict=True,
+        )
+    )
+    assert kinds[pieces["12"]] == "copied"
+    symbols = all_symbols(config_of(tagged))
+    first = EOS + 1 + len(symbols)
+    assert {p.strip(SPACE) for p in target.pieces(range(EOS + 1, first))} == {*symbols}
+    assert recorder.function == {*range(first, first + len(target) // 10)}
+    assert "function" in kinds.values()
 
 
 @pytest.mark.e2e
