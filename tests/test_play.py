@@ -155,6 +155,28 @@ def test_changed_attention_is_that_of_forced_decoding(run, app, change, to):
         assert word["word"] == "chien"
 
 
+def test_attention_moves_to_what_is_left_of_a_long_sentence(run):
+    """Its pieces, as the page shows a sentence that is cut before its last word, and the end."""
+    settings, source = ["decode.max_source_tokens=4"], "the cat sees the dog ."
+    model = seq2seq.load(run, settings)
+    plain = model.model
+    with players(run, overrides=settings) as made:
+        app = application(made, "")
+        shown = ask(app, "full", question(source)).json["found"][0]["words"]["source"]
+        assert len(shown) == 5
+        for to in range(len(shown)):
+            body = question(source, prefix="ce", change="move", to=to)
+            word, *_ = ask(app, "intervene", body).json["alternatives"]
+            row = torch.eye(len(shown))[to]
+            model.model = intervened(plain, lambda w, _m, i, _l, row=row: row if i == 1 else w)
+            [forced] = model.force([(source, word["prefix"])])
+            chance = pytest.approx(word["probability"], abs=1e-4)
+            assert chance_of(forced, 1) == (word["word"], chance)
+        reply = ask(app, "intervene", question(source, change="move", to=5))
+    assert reply.status == 400
+    assert reply.json["error"] == "sentence: has no word 5. Name one from 0 to 4."
+
+
 def groups_of(tokens) -> list[list[int]]:
     """The pieces of each word, and the end symbol."""
     starts = [i for i, token in enumerate(tokens) if token.startswith("\u2581") or token == "</s>"]

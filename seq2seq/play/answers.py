@@ -184,15 +184,15 @@ class Answers:
 
     def _changed(self, question: Question, change: str, at: int, tag: int) -> Stepper:
         """Return a stepper that attends as asked at a step; `tag` ids come before the source."""
-        model, places = self.model, []
+        model, cfg, places = self.model, self.cfg, []
         if not isinstance(model.model, EncoderDecoder):
             what = "is an ensemble, whose members attend each in their own way"
             raise DataError("run", what, "Ask one of them.")
         if change == "move":
             split, source = splitter_of(model.config), model.tokenizers[0]
-            pieces = pieces_of_word(question.source, source, question.to, split)
+            most = cfg.max_source_tokens
+            pieces = pieces_of_word(question.source, source, question.to, split, most)
             places = [tag + piece for piece in pieces]
-        cfg = self.cfg
         if cfg.precision is DecodePrecision.int8:  # a changed model searches step by step
             cfg = replace(cfg, precision=DecodePrecision.fp32)
         return for_search(intervened(model.model, change_at(at, change, places)), cfg)
