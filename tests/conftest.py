@@ -15,7 +15,7 @@ import pytest
 import torch
 from cell_oracle import CellOracle
 from oracles import Oracle
-from runs import composed_by_workers, layers_run, run_here, tiny_run
+from runs import characters_run, composed_by_workers, layers_run, run_here, tiny_run
 from stacked_oracle import StackedOracle
 from storms import Micro, Zygote
 from torch import Tensor
@@ -312,6 +312,12 @@ def trained_run(tmp_path_factory) -> Path:
 def run_with_layers(tmp_path_factory) -> Path:
     """The directory of `layers_run`."""
     return layers_run(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session", name="characters_run")
+def run_on_characters(tmp_path_factory) -> Path:
+    """The directory of `characters_run`."""
+    return characters_run(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture

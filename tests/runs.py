@@ -223,6 +223,16 @@ def layers_run(base: Path) -> Path:
     return run_new(base / "layers_run", composed("debug", changes)).root
 
 
+@functools.cache
+def characters_run(base: Path) -> Path:
+    """A run on the characters of the template corpus, hardly trained."""
+    names = write_corpus(base / "characters_corpus", template_pairs(60), held_out=5)
+    changes = [*names, "tokenizer=characters", "name=characters", "logging.samples=0"]
+    changes += ["trainer.max_updates=20", "trainer.validate_every=20", "optimizer.lr=0.02"]
+    changes += ["trainer.batch_tokens=800", "stages=[tokenize,train]"]
+    return run_new(base / "characters_run", composed("debug", changes)).root
+
+
 def environment(**changes: str) -> dict[str, str]:
     """For child processes: one thread, the caller's python path, no debugging."""
     ours = ("SEQ2SEQ_DEBUG", "PYTHONUTF8", "PYTHONUNBUFFERED")

@@ -1,6 +1,8 @@
 """The faithfulness sheet: each measure against NumPy, planted cases, and a run from end to end."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,14 +17,24 @@ from conftest import (
     tiny_transformer,
 )
 from oracles import average
-from runs import assert_fails, composed, copy_of, layers_run, run_new
+from runs import (
+    assert_fails,
+    composed,
+    config_of,
+    copy_of,
+    layers_run,
+    run_new,
+    template_pairs,
+    write_corpus,
+)
 from torch import nn
 
 import seq2seq
 from seq2seq.config.schema import Norm
+from seq2seq.config.schema.placeholders import all_symbols
 from seq2seq.data.batching import collate
 from seq2seq.data.prepare import SIDES
-from seq2seq.data.tokenizer import EOS
+from seq2seq.data.tokenizer import EOS, SPACE
 from seq2seq.evaluation import faithfulness_of_run
 from seq2seq.evaluation.counterfactual import EXCHANGES, counterfactuals, shuffled
 from seq2seq.evaluation.erasure import (
@@ -34,12 +46,14 @@ from seq2seq.evaluation.erasure import (
     kendall,
     rollout,
 )
-from seq2seq.evaluation.faithfulness import LIMITS, Retrained, reading
+from seq2seq.evaluation.faithfulness import LIMITS, Retrained, as_text, reading
 from seq2seq.evaluation.faithfulness_of_run import (
     SHEET,
     UNFINISHED,
     Recorder,
+    classes_of,
     counted,
+    keep,
     measure,
     saved,
     summed,
@@ -235,6 +249,16 @@ def test_sums_over_words_and_sentences():
     assert sheet.heads.agreement == [[0.25, None]]
 
 
+def test_empty_translations_leave_no_word_to_measure():
+    """Also where there are layers and heads."""
+    slots = 1 + len(EXCHANGES) + 6
+    empty = counted([], np.zeros((0, slots), bool), np.zeros((0, slots)), (2, 3))
+    sheet = summed([empty, {}, empty], {})
+    assert (sheet.words["all"], sheet.asked, sheet.probability) == (0, 0, None)
+    assert sheet.heads.stays == sheet.heads.agreement == [[None] * 3] * 2
+    assert as_text({"run": sheet}).endswith("\n\nrun: There is no word to measure.")
+
+
 # Planted cases ------------------------------------------------------------------------------------
 
 NUM_WORDS, LONGEST = 12, 8
@@ -349,6 +373,8 @@ def test_a_context_that_is_cut_off_is_not_needed(run):
 
 # A run --------------------------------------------------------------------------------------------
 
+SPLITS = {"train": "train", "validation": "val", "test": "test"}
+
 
 @pytest.mark.e2e
 def test_an_interrupted_sheet_is_continued_to_the_same_bytes(run, script, tmp_path, monkeypatch):
@@ -381,6 +407,92 @@ def test_an_interrupted_sheet_is_continued_to_the_same_bytes(run, script, tmp_pa
     script("evaluate", broken, "--faithfulness", "--sentences", "3")
     assert firsts[4:] == [1]
     assert saved(RunDir(broken)).settings["sentences"] == 3
+
+
+@pytest.fixture(scope="module", name="tagged")
+def run_with_two_languages(tmp_path_factory):
+    """A run to two languages from the same sentences, which end in a number; hardly trained."""
+    folder = tmp_path_factory.mktemp("tagged")
+    pairs = [(f"{a} 1{i}", f"{b} 1{i}") for i, (a, b) in enumerate(template_pairs(60))]
+    write_corpus(folder, pairs, held_out=8)
+    both = []
+    for code in ("fr", "de"):
+        files = {split: f"[{name}.en,{name}.{code}]" for split, name in SPLITS.items()}
+        files |= {"source_language": "en", "target_language": code}
+        both.append("{" + ",".join(f"{key}:{value}" for key, value in files.items()) + "}")
+    for name in SPLITS.values():
+        shutil.copy(folder / f"{name}.fr", folder / f"{name}.de")
+    changes = [f"data.root={folder}", f"data.corpora=[{','.join(both)}]"]
+    changes += ["data.placeholders=[number]", "tokenizer.vocab_size=120", "logging.samples=0"]
+    changes += ["trainer.max_updates=2", "trainer.validate_every=2", "stages=[tokenize,train]"]
+    return run_new(folder / "run", composed("debug", changes)).root
+
+
+@pytest.mark.e2e
+def test_symbols_are_no_function_words(tagged):
+    """They have the first ids; a placeholder is copied, and tags are never written."""
+    recorder = Recorder(seq2seq.load(tagged), ["fr"])
+    source, target = recorder.tokenizers
+    line, found = "the cat sees 12 .", "le chat 12 ."
+    [src], [[*tgt]] = source.encode([line]), source.target_tokens([line], [found])
+    ids = [token.id for token in tgt]
+    pieces = dict(zip((token.piece.strip(SPACE) for token in tgt), ids, strict=True))
+    kinds = dict(
+        zip(
+            ids,
+            classes_of(recorder.tokenizers, recorder.function, [*src, EOS], [*ids, EOS]),
+            strict=True,
+        )
+    )
+    assert kinds[pieces["12"]] == "copied"
+    symbols = all_symbols(config_of(tagged))
+    first = EOS + 1 + len(symbols)
+    assert {p.strip(SPACE) for p in target.pieces(range(EOS + 1, first))} == {*symbols}
+    assert recorder.function == {*range(first, first + len(target) // 10)}
+    assert "function" in kinds.values()
+
+
+@pytest.mark.e2e
+def test_each_language_has_its_own_sheet(tagged, script, tmp_path):
+    own = copy_of(tagged, tmp_path / "run")
+    args = (own, "--faithfulness", "--sentences", "3", "decode.max_ratio=1")
+    sheets = {}
+    for code in ("fr", "de", "fr"):
+        assert script("evaluate", *args, "--target-language", code).code == 0
+        sheets.setdefault(code, []).append((own / SHEET).read_bytes())
+    assert sheets["fr"][0] == sheets["fr"][1]
+    french, german = (json.loads(sheets[code][0]) for code in ("fr", "de"))
+    assert french["settings"]["text"] == german["settings"]["text"]
+    assert french["probability"] != german["probability"]
+
+
+@pytest.mark.e2e
+def test_the_attention_that_is_measured_is_part_of_a_sheet(
+    tmp_path_factory, script, tmp_path, monkeypatch
+):
+    own = copy_of(layers_run(tmp_path_factory.getbasetemp()), tmp_path / "run")
+    args = (own, "--faithfulness", "--sentences", "1", "decode.max_ratio=1", "decode.min_ratio=1")
+    of_block, firsts = Recorder.measure, []
+
+    def counted(self, lines, first):
+        firsts.append(first)
+        return of_block(self, lines, first)
+
+    monkeypatch.setattr(Recorder, "measure", counted)
+    found = []
+    for layer in ("1", "2", "2"):
+        assert script("evaluate", *args, f"attention.layer={layer}").code == 0
+        found.append(saved(RunDir(own)))
+    assert firsts == [1, 1]
+    assert found[0].distance != found[1].distance
+    assert found[1] == found[2]
+    # A sheet of an older version, which does not know, is measured again.
+    known = {k: v for k, v in found[2].settings.items() if not k.startswith(("attention", "lang"))}
+    keep(RunDir(own), replace(found[2], settings=known))
+    RunDir(own).write_json(UNFINISHED, {"settings": known, "records": [{}]})
+    assert script("evaluate", *args, "attention.layer=2").code == 0
+    assert firsts == [1, 1, 1]
+    assert saved(RunDir(own)) == found[2]
 
 
 @pytest.mark.e2e

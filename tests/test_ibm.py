@@ -143,6 +143,22 @@ def test_the_likelihood_never_falls(seed):
         assert gains[0] > 1
 
 
+def test_targets_of_one_word_never_jump_back():
+    """As in a dictionary: most weights of jumps are zero, and nothing is divided by their sum."""
+    pairs = [([1], [5]), ([2], [6]), ([1, 2, 3], [5]), ([2, 4], [6]), ([3], [7])]
+    bitext = ibm.arrange(*zip(*pairs, strict=True))
+    now = ibm.with_jumps(bitext, ibm.uniform(bitext))
+    for _ in range(6):
+        found = ibm.expect(bitext, now)
+        total, posterior, _ = all_alignments(pairs, *by_name(bitext, now))
+        assert found.log_likelihood == pytest.approx(total, abs=1e-10)
+        assert cells(bitext, found.posterior) == pytest.approx(posterior, abs=1e-10)
+        now = ibm.maximize(bitext, now, found)
+    assert now.s.tolist()[:3] == [0, 0, 0]  # the widths -2, -1 and 0
+    expected = [((0, 0),), ((0, 0),), ((0, 0),), ((0, 0),), ((0, 0),)]
+    assert ibm.align(*zip(*pairs, strict=True))["HMM"] == expected
+
+
 def test_a_reversed_language_is_learnt_by_the_hmm_alone():
     """Sentences repeat words, and only the order tells the copies apart."""
     rng = random.Random(1)

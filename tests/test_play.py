@@ -23,6 +23,7 @@ from test_report import HARMFUL
 
 import seq2seq
 from seq2seq.data.prepare import SIDES, load_text
+from seq2seq.data.tokenizer import EOS, SPACE
 from seq2seq.model.intervention import intervened
 from seq2seq.play.answers import Question, can_change
 from seq2seq.play.changes import CHANGES, change_at
@@ -46,6 +47,7 @@ ODD = [
     "\u732b <b> & \u202e caf\u00e9",
     "",
 ]
+SHORT = ["decode.max_ratio=0.1", "decode.min_ratio=0"]
 LINES = [source for source, _ in template_pairs(46, seed=5)] + ODD
 
 
@@ -134,6 +136,40 @@ def test_other_words_have_the_probability_of_forced_decoding(run, app, prefix):
         assert ask(app, "alternatives", question(" ")).json == {"alternatives": []}
 
 
+@pytest.mark.parametrize("prefix", ["ce ch", "ce ", "ce  \u00e9"])
+def test_other_characters_are_those_of_forced_decoding(characters_run, prefix):
+    """Of all that the vocabulary has: inside a word, after a space, and after two."""
+    model, source = seq2seq.load(characters_run, SHORT), "the cat sees the dog ."
+    target, at = model.tokenizers[1], len(prefix)
+    units = [piece.replace(SPACE, " ") for piece in target.pieces(range(EOS + 1, len(target)))]
+    forced = model.force((source, f"{prefix}{unit}.") for unit in units)
+    chances = {
+        u: math.exp(t.candidates[0].token_log_probs[at]) for u, t in zip(units, forced, strict=True)
+    }
+    expected = sorted(units, key=chances.__getitem__, reverse=True)[:5]
+    with players(characters_run, overrides=SHORT) as made:
+        app = application(made, "")
+        found = ask(app, "alternatives", question(source, prefix=prefix)).json["alternatives"]
+        assert [other["prefix"] for other in found] == [prefix + unit for unit in expected]
+        assert [other["word"] for other in found] == [u.replace(" ", SPACE) for u in expected]
+        for unit, other in zip(expected, found, strict=True):
+            assert other["probability"] == pytest.approx(chances[unit], abs=1e-4)
+        texts = [
+            ask(app, "full", question(source, prefix=prefix + u)).json["text"] for u in (" ", "q")
+        ]
+    assert [text[: at + 1] for text in texts] == [f"{prefix} ", f"{prefix}q"]
+
+
+def test_a_space_of_the_training_text_is_shown(characters_run):
+    source, target = (load_text(RunDir(characters_run), "train", side)[0] for side in SIDES)
+    begin = target.split()[0]
+    with players(characters_run, overrides=SHORT) as [made]:
+        made.neighbours.thread.join()
+        asked = question(source, prefix=begin)
+        first, *_ = ask(application([made], ""), "nearest", asked).json["nearest"]
+    assert (first["before"], first["word"]) == (begin, " ")
+
+
 @pytest.mark.parametrize(("change", "to"), [("flatten", 0), ("move", 4), ("move", 6)])
 def test_changed_attention_is_that_of_forced_decoding(run, app, change, to):
     model, source = seq2seq.load(run), "the cat sees the dog ."
@@ -153,6 +189,28 @@ def test_changed_attention_is_that_of_forced_decoding(run, app, change, to):
     assert chance_of(forced, 1) == (word["word"], pytest.approx(word["probability"], abs=1e-4))
     if to == 4:
         assert word["word"] == "chien"
+
+
+def test_attention_moves_to_what_is_left_of_a_long_sentence(run):
+    """Its pieces, as the page shows a sentence that is cut before its last word, and the end."""
+    settings, source = ["decode.max_source_tokens=4"], "the cat sees the dog ."
+    model = seq2seq.load(run, settings)
+    plain = model.model
+    with players(run, overrides=settings) as made:
+        app = application(made, "")
+        shown = ask(app, "full", question(source)).json["found"][0]["words"]["source"]
+        assert len(shown) == 5
+        for to in range(len(shown)):
+            body = question(source, prefix="ce", change="move", to=to)
+            word, *_ = ask(app, "intervene", body).json["alternatives"]
+            row = torch.eye(len(shown))[to]
+            model.model = intervened(plain, lambda w, _m, i, _l, row=row: row if i == 1 else w)
+            [forced] = model.force([(source, word["prefix"])])
+            chance = pytest.approx(word["probability"], abs=1e-4)
+            assert chance_of(forced, 1) == (word["word"], chance)
+        reply = ask(app, "intervene", question(source, change="move", to=5))
+    assert reply.status == 400
+    assert reply.json["error"] == "sentence: has no word 5. Name one from 0 to 4."
 
 
 def groups_of(tokens) -> list[list[int]]:

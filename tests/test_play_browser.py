@@ -13,10 +13,13 @@ from test_report_browser import NOTHING_NAMED
 
 import seq2seq
 from seq2seq import Request
+from seq2seq.data.tokenizer import SPACE
 
 pytest.importorskip("starlette", reason="play needs the extra `play`")
 pytest.importorskip("uvicorn", reason="play needs the extra `play`")
 from play_client import players, served
+
+from seq2seq.play.answers import Question
 
 pytestmark = [
     pytest.mark.e2e,
@@ -237,6 +240,38 @@ def test_two_runs_stand_side_by_side(chromium, run, layers_run, model):
         first, second = chromium.all(OUTPUT)
         assert first != texts[0]
         assert second == texts[1]
+        assert chromium.complaints() == []
+
+
+def test_characters_are_taken_dropped_and_repeated(chromium, characters_run):
+    """Spaces too: they are seen, and the beginning ends where one does."""
+    source, settings = "the cat .", ["decode.min_ratio=1", "decode.max_ratio=1"]
+    with players(characters_run, overrides=settings) as made, served(made) as url:
+        chromium.open(url)
+        typed(chromium, source)
+        chromium.js(f"sides[0].translate('{source}', 'ce ')")
+        settle(chromium)
+        assert chromium.all(OUTPUT)[0].startswith("ce ")
+        assert chromium.all(".word[data-side=source]") == [*source.replace(" ", SPACE), "</s>"]
+        for index, begin in ((2, "ce"), (3, "ce ")):
+            chromium.mouse(word("target", index), click=True)
+            settle(chromium)
+            asked = Question(source, prefix=begin)
+            answer = made[0].engine.ask("alternatives", asked, "test").result(30)
+            others = [other["word"] for other in answer["alternatives"]]
+            assert chromium.all(".other bdi") == others
+            chosen = chromium.all(OUTPUT)[0][index].replace(" ", SPACE)
+            assert chromium.all(".menu h3 bdi")[0] == chosen
+        chromium.mouse(".other:nth-child(2)", click=True)
+        settle(chromium)
+        begin = f"ce {others[1]}".replace(SPACE, " ")
+        assert chromium.all(OUTPUT)[0].startswith(begin)
+        assert chromium.all(".forced", "n.textContent.split('. ')[0]") == [f"Begins with “{begin}”"]
+        for label, index, expected in (("Repeat", 4, "the ccat ."), ("Drop", 3, "theccat .")):
+            chromium.mouse(word("source", index), click=True)
+            pressed(chromium, label)
+            settle(chromium)
+            assert chromium.js("document.querySelector('#source').value") == expected
         assert chromium.complaints() == []
 
 

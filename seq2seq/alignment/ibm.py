@@ -145,7 +145,7 @@ def expect(bitext: Bitext, now: Parameters) -> Expected:
             total += float(np.log(sums / (group.num_src + 1)).sum())
             continue
         jump = now.s[bitext.jumps(group.num_src)]
-        jump = (1 - NULL_PROBABILITY) * jump / jump.sum(axis=1, keepdims=True)
+        jump = (1 - NULL_PROBABILITY) * _ratio(jump, jump.sum(axis=1, keepdims=True))
         by_place = [cells[a:b] for a, b in pairwise(group.starts)]
         log_likelihood, moves[group.num_src] = _forward_backward(by_place, jump)
         total += log_likelihood
@@ -204,11 +204,17 @@ def _jump_weights(bitext: Bitext, s: Array, moves: Mapping[int, Array]) -> Array
     jumps, chances = np.zeros_like(s), np.zeros_like(s)
     for num_src, number in moves.items():
         width = bitext.jumps(num_src)
-        share = number.sum(axis=1, keepdims=True) / s[width].sum(axis=1, keepdims=True)
+        share = _ratio(number.sum(axis=1, keepdims=True), s[width].sum(axis=1, keepdims=True))
         of_each = np.broadcast_to(share, width.shape).ravel()
         jumps += np.bincount(width.ravel(), number.ravel(), minlength=len(s))
         chances += np.bincount(width.ravel(), of_each, minlength=len(s))
-    return np.divide(jumps, chances, out=np.zeros_like(s), where=chances > 0)
+    return _ratio(jumps, chances)
+
+
+def _ratio(a: Array, b: Array) -> Array:
+    """Return a / b, and 0 where b is: of positions that no word is linked from."""
+    b = np.broadcast_to(b, a.shape)
+    return np.divide(a, b, out=np.zeros_like(a), where=b > 0)
 
 
 def best_links(bitext: Bitext, expected: Expected) -> list[Links]:

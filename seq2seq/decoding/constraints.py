@@ -10,7 +10,7 @@ from seq2seq.data.words import joins
 from seq2seq.decoding.automaton import PieceTexts
 from seq2seq.decoding.constrained import Constraints, Rule
 from seq2seq.decoding.phrases import MOST, NEVER, Phrase, Phrases
-from seq2seq.decoding.prefix import Prefix, prefix_of
+from seq2seq.decoding.prefix import Prefix, exactly, prefix_of
 from seq2seq.decoding.repeats import Repeats
 from seq2seq.decoding.request import Request
 from seq2seq.run.errors import DataError
@@ -49,7 +49,10 @@ class ConstraintBuilder:
         prefix, goal, steps = None, None, 0
         if request.prefix:
             given, complete = request.prefix, request.complete_last_word
-            prefix = prefix_of(given, self._target, self._texts, complete=complete)
+            if request.exact:
+                prefix = exactly(given, self._target)
+            else:
+                prefix = prefix_of(given, self._target, self._texts, complete=complete)
         if prefix is not None:
             steps = len(prefix.ids) + len(prefix.partial)
             if len(prefix.ids) > cfg.max_source_tokens:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from seq2seq.data.tokenizer import SPACE, Tokenizer, surface
+from seq2seq.data.tokenizer import LINE_BREAKS, SPACE, Tokenizer, surface
 from seq2seq.data.words import Span, joins
 from seq2seq.decoding.automaton import PieceTexts
 from seq2seq.decoding.constrained import Mask, Rule
@@ -72,6 +72,18 @@ def prefix_of(text: str, target: Tokenizer, texts: PieceTexts, *, complete: bool
     head = tokens[:forced]
     ids, pieces = [token.id for token in head], [token.piece for token in head]
     return Prefix(text, ids, pieces, [token.span for token in head], partial, rule)
+
+
+def exactly(text: str, target: Tokenizer) -> Prefix | None:
+    """Return the prefix that a text is, spaces included, after which anything may follow.
+
+    For a vocabulary whose pieces spell a text in one way only, such as characters.
+    """
+    [tokens] = target.tokens([text.translate(LINE_BREAKS)])
+    if not tokens:
+        return None
+    ids, pieces, spans = map(list, zip(*tokens, strict=True))
+    return Prefix(text[: spans[-1].end].translate(LINE_BREAKS), ids, pieces, spans, "", None)
 
 
 class WordEnd:

@@ -24,6 +24,7 @@ class Request:
     required: Sequence[Sequence[str]] = ()  # one alternative of each appears
     forbidden: Sequence[str] = ()  # none of these appears
     where: str = field(default="", compare=False, repr=False)  # place in a file, for errors
+    exact: bool = field(default=False, repr=False)  # prefix: spaces at its end stay, words go on
 
     def __post_init__(self) -> None:
         """Refuse a string where a list of strings belongs; convert the lists to tuples."""

@@ -5,15 +5,16 @@ which the seed draws. A run keeps what was measured so far, so an interrupted jo
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from seq2seq.config.schema.placeholders import all_symbols
 from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK, Tokenizer
 from seq2seq.decoding.chunks import Feed, Ids, in_chunks
@@ -44,18 +45,22 @@ BLOCK = 64
 bytes of one that was not interrupted."""
 
 FREQUENT, PART = 100, 10
-"""Function words are the first ids of the vocabulary, which is sorted by frequency: 100 of them, at
-most a tenth of all."""
+"""Function words are the first ids of the vocabulary, which is sorted by frequency, symbols left
+out: 100 of them, at most a tenth of all."""
 
 Record = dict[str, Any]  # what was measured on a sentence, in JSON types
 
 
-def settings_of(named: NamedRun, model: Pretrained, lines: Sequence[str]) -> dict[str, Any]:
-    """Return everything that a sheet depends on."""
-    text = hashlib.sha256("\n".join(lines).encode()).hexdigest()
+def settings_of(
+    named: NamedRun, model: Pretrained, lines: Sequence[str], languages: Sequence[str]
+) -> dict[str, Any]:
+    """Return everything that a sheet depends on; the languages are those of the translations."""
     own = {"update": model.update, "selector": named.selector, "sentences": len(lines)}
-    cfg = to_json(model.config.decode)
-    return own | {"text": text, **{f"decode.{key}": value for key, value in cfg.items()}}
+    for name, column in (("text", lines), ("languages", languages)):
+        own[name] = hashlib.sha256("\n".join(column).encode()).hexdigest()
+    groups = {"decode": model.config.decode, "attention": model.config.attention}
+    chosen = {f"{name}.{k}": x for name, cfg in groups.items() for k, x in to_json(cfg).items()}
+    return own | chosen
 
 
 def measure(
@@ -157,6 +162,7 @@ class Recorder:
         self.model, self.tokenizers = model, pretrained.tokenizers
         self.cfg = replace(config.decode, sample=False, mbr=None, n_best=1)
         self.tags = pretrained.tagging(languages)
+        self.function = function_words(self.tokenizers[1], all_symbols(config))
         self.searcher = for_search(model, self.cfg)
 
     def measure(self, lines: Sequence[str], first: int) -> list[Record]:
@@ -170,7 +176,7 @@ class Recorder:
         tagged, seed = self.tags.forbidden, self.cfg.seed
         best = search_batch(self.model, self.searcher, ids, numbers, self.cfg, {}, tagged)
         pairs = [(src, found[0].ids) for (src,), found in zip(ids, best, strict=True)]
-        classes = [classes_of(self.tokenizers, *pair) for pair in pairs]
+        classes = [classes_of(self.tokenizers, self.function, *pair) for pair in pairs]
         batch = collate(pairs, PAD).to(next(self.model.parameters()).device)
         with torch.inference_mode():
             followed = self.model.follow(batch.src, batch.src_mask, batch.tgt, batch.tgt_mask)
@@ -195,17 +201,28 @@ class Recorder:
         return records
 
 
+def function_words(target: Tokenizer, symbols: Sequence[str]) -> frozenset[int]:
+    """Return the most frequent ids; protected symbols, such as placeholders, are not words."""
+    ids, own = range(EOS + 1, len(target)), {*symbols}
+    words = (
+        i for i, piece in zip(ids, target.pieces(ids), strict=True) if piece.strip(SPACE) not in own
+    )
+    return frozenset(islice(words, min(FREQUENT, len(target) // PART)))
+
+
 def classes_of(
-    tokenizers: tuple[Tokenizer, Tokenizer], src: Sequence[int], tgt: Sequence[int]
+    tokenizers: tuple[Tokenizer, Tokenizer],
+    function: Container[int],
+    src: Sequence[int],
+    tgt: Sequence[int],
 ) -> list[str]:
-    """Return the class of each target word, the end symbol left out."""
+    """Return the class of each target word, the end symbol left out; `function` are ids."""
     words = tgt[:-1] if tgt[-1] == EOS else tgt
     source, target = tokenizers
-    frequent = EOS + min(FREQUENT, len(target) // PART)
     copied = {piece.strip(SPACE) for piece in source.pieces(src[:-1])}
 
     def kind(word: int, piece: str) -> str:
-        if EOS < word <= frequent:
+        if word in function:
             return "function"
         return "copied" if word != UNK and piece.strip(SPACE) in copied else "content"
 
@@ -342,7 +359,8 @@ def _heads(
     held = np.sum([r["heads"] for r in measured], axis=0)
     shares = [[_share(count, num_words) for count in layer] for layer in held]
     taus = np.array([r["tau_heads"] for r in asked], dtype=float)  # None is not a number
-    agreement = [[_mean(head.tolist()) for head in layer] for layer in taus.transpose(1, 2, 0)]
+    by_head = taus.reshape(-1, *held.shape).transpose(1, 2, 0)  # also if no word was asked about
+    agreement = [[_mean(head.tolist()) for head in layer] for layer in by_head]
     return faithfulness.Heads(shares, agreement)
 
 

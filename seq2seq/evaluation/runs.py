@@ -187,7 +187,7 @@ class TestedRun:
             [column[i] for i in rows] for column in (*self.text, self.languages)
         )
         # The sheet
-        settings = faithfulness_of_run.settings_of(named, self.model, lines)
+        settings = faithfulness_of_run.settings_of(named, self.model, lines, languages)
         own = self.run if self.given is None else None
         sheet = faithfulness_of_run.saved(own) if own is not None else None
         if sheet is None or sheet.settings != settings:

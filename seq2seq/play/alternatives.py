@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from seq2seq.alignment.heatmap import printable_line
+from seq2seq.alignment.heatmap import printable, printable_line
 from seq2seq.alignment.words import group_pieces
-from seq2seq.data.tokenizer import Tokenizer
+from seq2seq.data.tokenizer import SPACE, Tokenizer
 from seq2seq.data.words import Splitter
 from seq2seq.decoding.constrained import Constraints
 from seq2seq.decoding.prefix import Prefix, write
@@ -27,16 +27,20 @@ class Fan:
     def __init__(self, rules: SearchRules, constraints: Constraints, device: torch.device) -> None:
         self.beam_size, self.eos, self.constraints = rules.beam_size, rules.eos, constraints
         self.forbidden = torch.tensor(rules.forbidden, dtype=torch.long, device=device)
-        self.step = 0
+        self.step = self.last_step = 0
 
     def steps(self, bounds: Sequence[tuple[int, int]]) -> Sequence[int]:
-        """Return the upper bound, or what a long beginning needs."""
-        return [max(high, self.constraints.steps) for _, high in bounds]
+        """Return the upper bound, or what a long beginning needs; and a step that ends all ways.
+
+        Else those that have not ended would be dropped in favour of those that have.
+        """
+        [self.last_step] = [max(high, self.constraints.steps) for _, high in bounds]
+        return [self.last_step + 1]
 
     def choose(
         self, prediction: Prediction, total: Tensor, width: Tensor, too_early: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the forced piece, then the best pieces, then the best one of each slot."""
+        """Return the forced piece, the best pieces, the best one of each slot; at last the end."""
         step, first = self.step, self.constraints.first
         self.step += 1
         log_probs = prediction.log_probs()  # (K, K_y)
@@ -44,6 +48,8 @@ class Fan:
         if step < len(first):
             token = torch.full_like(slots, first[step])
             return total + log_probs[:, first[step]], slots, token
+        if step == self.last_step:
+            return total + log_probs[:, self.eos], slots, torch.full_like(slots, self.eos)
         log_probs = log_probs.index_fill(1, self.forbidden, -torch.inf)
         if step > len(first):
             log_probs[:, self.eos].masked_fill_(too_early, -torch.inf)
@@ -75,9 +81,10 @@ def next_word(
     if split is not None:
         _, groups = group_pieces(text, spans, split)
         last = next(group[-1] for group in groups if at in group)
-    start, end = spans[at].start, spans[last].end
+    end = spans[last].end
+    written = text[spans[at].start : end]
     return {
-        "word": printable_line(text[start:end].strip()),
+        "word": printable_line(written.strip()) or printable(written.replace(" ", SPACE)),
         "probability": round(math.exp(sum(h.token_log_probs[at : last + 1])), 6),
         "prefix": text[:end],
         "text": printable_line(text),

@@ -111,7 +111,7 @@ class Answers:
         translations = translate(
             model.model,
             model.tokenizers,
-            map(_request, questions),
+            map(self._request, questions),
             self.quick_cfg if quick else self.cfg,
             Feed(model.tagging(named)),
             maps=self.maps,
@@ -137,6 +137,11 @@ class Answers:
     def _language(self, question: Question) -> str | None:
         return question.language or self.language
 
+    def _request(self, question: Question) -> Request:
+        """Return what decoding is asked; characters are forced one by one, also inside words."""
+        exact = splitter_of(self.model.config) is None
+        return Request(question.source, question.prefix, where="sentence", exact=exact)
+
     def nearest(self, questions: Sequence[Question], _wanted: Wanted) -> list[Answer]:
         """Return the places in the training text that are most like that after the beginning."""
         if self.neighbours is None:
@@ -150,7 +155,7 @@ class Answers:
         model, (source, target) = self.model, self.model.tokenizers
         tags = model.tagging(self._language(question))
         [ids] = source.encode([question.source])
-        own = ConstraintBuilder(target, self.cfg).build(_request(question), 1)
+        own = ConstraintBuilder(target, self.cfg).build(self._request(question), 1)
         prefix, rules = (own.prefix, own.constraints) if own else (None, Constraints())
         src = [*tags.of_line(1), *ids[: self.cfg.max_source_tokens], EOS]
         return _Beginning(src, len(tags.of_line(1)), tags.forbidden, prefix, rules)
@@ -184,22 +189,18 @@ class Answers:
 
     def _changed(self, question: Question, change: str, at: int, tag: int) -> Stepper:
         """Return a stepper that attends as asked at a step; `tag` ids come before the source."""
-        model, places = self.model, []
+        model, cfg, places = self.model, self.cfg, []
         if not isinstance(model.model, EncoderDecoder):
             what = "is an ensemble, whose members attend each in their own way"
             raise DataError("run", what, "Ask one of them.")
         if change == "move":
             split, source = splitter_of(model.config), model.tokenizers[0]
-            pieces = pieces_of_word(question.source, source, question.to, split)
+            most = cfg.max_source_tokens
+            pieces = pieces_of_word(question.source, source, question.to, split, most)
             places = [tag + piece for piece in pieces]
-        cfg = self.cfg
         if cfg.precision is DecodePrecision.int8:  # a changed model searches step by step
             cfg = replace(cfg, precision=DecodePrecision.fp32)
         return for_search(intervened(model.model, change_at(at, change, places)), cfg)
-
-
-def _request(question: Question) -> Request:
-    return Request(question.source, question.prefix, where="sentence")
 
 
 def can_force(model: Pretrained) -> bool:

@@ -37,13 +37,17 @@ def change_at(step: int, name: str, to: Sequence[int]) -> Change:
     return change
 
 
-def pieces_of_word(text: str, source: Tokenizer, word: int, split: Splitter | None) -> list[int]:
+def pieces_of_word(
+    text: str, source: Tokenizer, word: int, split: Splitter | None, most: int
+) -> list[int]:
     """Return the pieces of a source word; the word after the last one is the end symbol.
+
+    Of a text with more than `most` pieces the first ones are used, each a word, as the page shows.
 
     Raises:
         DataError: there is no such word.
     """
-    [tokens] = source.tokens([text])
+    tokens = source.tokens([text])[0][:most]
     words = map_words(text, [token.span for token in tokens], split) if split else None
     groups = [[i] for i in range(len(tokens))]
     if words is not None:

@@ -117,6 +117,7 @@ class Neighbours:
                 _, groups = group_pieces(pair[1], spans, split)
             for group in groups:
                 start, end = spans[group[0]].start, spans[group[-1]].end
-                blank = end - start - len(pair[1][start:end].lstrip())
+                word = pair[1][start:end]
+                blank = len(word) - len(word.lstrip() or word)  # a space may be a character
                 self._places.append(Place(*pair, Span(start + blank, end)))
             self._states.append(states[[group[0] for group in groups]])

@@ -28,11 +28,11 @@ class Asker {
   }
 }
 
-/** Return where each word of a text is; undefined for what the text does not have as such. */
-function locate(text, words) {
+/** Return where each word, or character, of a text is; undefined for what the text does not have as such. */
+function locate(text, words, hasWords) {
   let from = 0;
   return words.map((word) => {
-    const plain = word.replace(/^\u2581/, ""), at = plain ? text.indexOf(plain, from) : -1;
+    const plain = word.replace(/^\u2581/, "") || (hasWords ? "" : " "), at = plain ? text.indexOf(plain, from) : -1;
     if (at < 0) return undefined;
     from = at + plain.length;
     return [at, from];
@@ -184,7 +184,7 @@ class Side {
     const grid = this.panel.grid, text = grid[at.side][at.index], which = grid.sides[at.side];
     this.menu.setAttribute("aria-label", `What can be done with ${text}`);
     if (text === "</s>" || text === START) return;
-    const places = locate(which === "source" ? this.source : this.answer.text, grid[at.side]);
+    const places = locate(which === "source" ? this.source : this.answer.text, grid[at.side], this.run.hasWords);
     if (places[at.index] === undefined) return;
     if (which === "source") this.sourceMenu(text, places[at.index]);
     else if (this.run.canForce) this.targetMenu(text, places[at.index]);
@@ -193,16 +193,17 @@ class Side {
 
   sourceMenu(word, [start, end]) {
     const { source } = this, before = source.slice(0, start), after = source.slice(end);
-    const gap = /\s$/.test(before) || /^\s/.test(after) ? " " : "";
+    const { hasWords } = this.run, gap = hasWords && (/\s$/.test(before) || /^\s/.test(after)) ? " " : "";
+    const dropped = hasWords ? (before.trimEnd() + gap + after.trimStart()).trim() : before + after;
     const button = (label, text) => el("button", { type: "button", onclick: () => type(text) }, label);
     this.menu.append(el("h3", {}, quoted(word, this.answer.languages.source), " in the sentence"),
       el("div", { class: "choices" },
-        button("Drop it", (before.trimEnd() + gap + after.trimStart()).trim()),
+        button("Drop it", dropped),
         button("Repeat it", `${before}${source.slice(start, end)}${gap}${source.slice(start)}`)));
   }
 
   async targetMenu(word, [start]) {
-    const question = { ...this.question, prefix: this.answer.text.slice(0, start).trimEnd() };
+    const question = { ...this.question, prefix: this.answer.text.slice(0, start) };
     const list = el("div", { class: "choices", "aria-busy": "true" }, el("p", { class: "note" }, "\u2026"));
     this.menu.append(el("h3", {}, "In place of ", quoted(word, this.lang)), list);
     await this.wait("alternatives", question, ({ alternatives }) => {

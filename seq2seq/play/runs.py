@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from seq2seq.data.prepare import splitter_of
 from seq2seq.data.tags import direction_to
 from seq2seq.decoding.pretrained import load
 from seq2seq.play.answers import Answers, Question, can_change, can_force
@@ -48,6 +49,7 @@ def player(text: str, overrides: Sequence[str] = (), language: str | None = None
         "canForce": forced,
         "canChange": forced and can_change(model.model),
         "hasText": neighbours is not None,
+        "hasWords": splitter_of(model.config) is not None,
         "languages": languages if len(languages) > 1 else [],
         "language": language,
         "source": data.source_language,
