@@ -361,6 +361,7 @@ def say_what_happens(folder: Path) -> None:
     from seq2seq.cli import stages
     from seq2seq.data import prepare
     from seq2seq.evaluation import figures as pictures
+    from seq2seq.evaluation import test_set
     from seq2seq.run.directory import RunDir
     from seq2seq.training import checkpoint, monitor, trainer
 
@@ -392,7 +393,7 @@ def say_what_happens(folder: Path) -> None:
         (checkpoint, "prune", "retention"),
         (stages, "export", "export"),
         (pictures, "heatmap_png", "picture"),
-        (stages, "score_all", "scores"),
+        (test_set, "score_all", "scores"),
     ):
         setattr(place, attribute, marked(name, getattr(place, attribute)))
 
