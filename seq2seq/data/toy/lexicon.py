@@ -48,7 +48,7 @@ def _entry(english: str, french: str, weight: float = 1.0, like: str = "") -> En
 
 
 def _common_first(entries: list[T]) -> Iterator[tuple[int, T]]:
-    """Weight the words of a list: the first is drawn three times as often as the last."""
+    """Weight the words of a list: the first has three times the weight of the last."""
     for place, entry in enumerate(entries):
         yield 90 - 60 * place // len(entries), entry
 
