@@ -9,6 +9,8 @@ READY := $(VENV)/ready
 .DEFAULT_GOAL := help
 # A file's tests stay together: they share fixtures. One thread each, as the cores are taken.
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+# Bytecode first: the tests start hundreds of interpreters, which do not write it.
+COMPILE := $(BIN)/python -m compileall -q seq2seq scripts tests
 .PHONY: help install demo test test-fast test-all check clean
 
 help: ## this list
@@ -27,9 +29,11 @@ demo: $(READY) ## train, translate, score and draw on the embedded corpus, about
 	$(BIN)/python train.py +experiment=quickstart
 
 test: check ## the whole gate: checks and tests
+	$(COMPILE)
 	$(PARALLEL) -m "not slow and not gpu"
 
 test-fast: $(READY) ## the quick tests, for the loop while working
+	$(COMPILE)
 	$(PARALLEL) -m "not slow and not gpu and not e2e"
 
 test-all: check ## everything, with what takes long
