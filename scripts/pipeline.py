@@ -38,7 +38,7 @@ PARTS = {
     "validation: log": ["training.monitor:Monitor.validation"],
     "checkpoints": ["training.trainer:Trainer._save", "training.trainer:Trainer._mark_best"],
     "decode: translation": ["cli.stages:decode"],
-    "decode: limits of flags": ["cli.stages:limits_of"],
+    "decode: limits of flags": ["cli.decode_stage:limits_of"],
     "decode, evaluate: load model": ["decoding.pretrained:Pretrained.__init__"],
     "evaluate: scores": ["cli.stages:score"],
     "evaluate: figures and tables": ["cli.stages:evaluate"],

@@ -177,6 +177,28 @@ def tell_rows(folder: Path) -> None:
     Trainer._entries = told
 
 
+def tell_lines(folder: Path) -> None:
+    """Leave the lines that this process translates, from 0."""
+    from seq2seq.cli import decode_stage
+
+    translate = decode_stage.translate
+    lines: list[int] = []
+
+    def told(model: Any, tokenizers: Any, own: Sequence[str], cfg: Any, feed: Any, **rest: Any):
+        lines.extend(range(feed.first - 1, feed.first - 1 + len(own)))
+        (folder / "lines").write_text(json.dumps(lines))
+        return translate(model, tokenizers, own, cfg, feed, **rest)
+
+    decode_stage.translate = told
+
+
+def short_rounds(_: Path) -> None:
+    """Share one batch of lines at a time, times the number of processes."""
+    from seq2seq.cli import decode_stage
+
+    decode_stage.CHUNK_BATCHES = 1
+
+
 def tell_bytes(folder: Path) -> None:
     """Write down what this process sends in each sum of gradients, as the system counts it."""
     from seq2seq.training.distributed import FlatGradient

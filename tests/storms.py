@@ -446,9 +446,9 @@ def slow_search(_: Path, seconds: float) -> None:
         time.sleep(seconds)
         return search(*arguments, **options)
 
-    def decode_slowly(*arguments: Any) -> None:
+    def decode_slowly(*arguments: Any, **options: Any) -> None:
         translate.search_batch = slow
-        decode(*arguments)
+        decode(*arguments, **options)
 
     stages.decode = decode_slowly
 

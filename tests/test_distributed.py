@@ -307,6 +307,43 @@ def test_X5_a_mean_of_means_is_noticed(bench, alone):
     assert distances(root, alone)[1] > 1e-4
 
 
+# Decoding together --------------------------------------------------------------------------------
+
+
+@pytest.mark.e2e
+def test_X9_processes_share_the_lines_of_the_test_set(bench, both):
+    """In two rounds of lines the bytes are those of one process; samples have the same draws."""
+    stages = ["stages=[decode,evaluate]", "decode.batch_sentences=2", "decode.sample=true"]
+    roots = []
+    for size in (1, 3):
+        root = Path(shutil.copytree(both, bench.folder / f"decoded{size}" / "run"))
+        hooks = [(None, ["short_rounds"]), (None, ["tell_lines"])]
+        ranks = bench.train(size, *stages, root=root, hooks=hooks)
+        assert ranks.codes == [0] * size, [child.err for child in ranks.children]
+        roots.append(root)
+    assert len((roots[0] / "decode/test.txt").read_text("utf-8").splitlines()) == 8
+    for name in ("decode/test.txt", "decode/test.jsonl", "decode/flags.json", "scores.json"):
+        assert (roots[0] / name).read_bytes() == (roots[1] / name).read_bytes(), name
+    assert ranks.told("lines") == [[0, 1], [2, 3, 6], [4, 5, 7]]
+
+
+@pytest.mark.e2e
+def test_X6_a_signal_to_one_stops_decoding_in_all(bench, both):
+    """It interrupts one process in its search; the others hear of it when they have their part."""
+
+    def stop(children) -> None:
+        assert children[0].until("+file decode/test.txt")
+        children[1].send(signal.SIGTERM)
+
+    root = Path(shutil.copytree(both, bench.folder / "cut" / "run"))
+    hooks = [(1, ["slow_search", 60]), (None, ["short_rounds"])]
+    found = bench.train(2, "stages=[decode]", root=root, hooks=hooks, then=stop, marks=(0,))
+    assert found.codes == [143, 143], [child.err for child in found.children]
+    [line] = found.lines
+    assert line.startswith("stopped: run: interrupted in stage decode (SIGTERM). Continue with: ")
+    assert not (root / "decode").exists() or not [*(root / "decode").iterdir()]
+
+
 # Leaving together ---------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from runs import config_of, module_of
 from test_report import data_of
 
 import seq2seq
-from seq2seq.cli.stages import limits_of
+from seq2seq.cli.decode_stage import Job, limits_of
 from seq2seq.data.words import word_spans
 from seq2seq.decoding import flags
 from seq2seq.decoding.flags import CALIBRATED, FIXED, LEAST, MEANINGS, calibrated, flagged
@@ -19,6 +19,7 @@ from seq2seq.evaluation.test_set import read_results
 from seq2seq.report.build import build
 from seq2seq.run.directory import RunDir
 from seq2seq.run.jsonable import to_json
+from seq2seq.run.signals import StopRequest
 
 SOURCE = "a small red car sleeps here"
 ODD = {
@@ -95,7 +96,7 @@ def test_a_run_saves_its_limits_and_shows_its_flags(run, script, monkeypatch, tm
     model = seq2seq.load(run)
     assert model.limits == FIXED
     monkeypatch.setattr(flags, "LEAST", 1)
-    model.limits = limits_of(RunDir(run), model)
+    model.limits = limits_of(Job(config_of(run), RunDir(run), StopRequest()), model)
     assert {*model.limits} == {*MEANINGS}
     assert all(model.limits[name] > 0 for name in ("diffuse", "short", "long", "improbable"))
     # Forced: a copy of the source.

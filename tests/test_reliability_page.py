@@ -12,7 +12,7 @@ from seq2seq.run.signals import EXIT_CODES
 PAGE = (ROOT / "docs" / "reliability.md").read_text("utf-8")
 MATRIX = PAGE.split("## Fault matrix")[1]
 COUNTS = {"K": 12, "S": 15, "M": 7, "N": 7, "C": 19, "D": 14, "V": 4, "U": 13, "T": 8, "L": 12}
-COUNTS |= {"O": 5}
+COUNTS |= {"O": 5, "X": 15}
 ROWS = {
     row: {each.strip() for each in cells.rpartition("|")[2].split(",")}
     for ids, cells in re.findall(r"^\| ([A-Z]\d+(?:, [A-Z]\d+)*) \|(.*) \|$", MATRIX, re.M)
@@ -27,7 +27,7 @@ def section(title: str) -> str:
 
 def test_the_matrix_has_every_row_once():
     wanted = [f"{letter}{n}" for letter, count in COUNTS.items() for n in range(1, count + 1)]
-    assert sorted(ROWS) == sorted([*wanted, *(f"X{n}" for n in (*range(1, 9), *range(10, 16)))])
+    assert sorted(ROWS) == sorted(wanted)
     assert all(re.search(rf"^\| .*\b{row}\b.* \|", MATRIX, re.M) for row in ROWS)
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from seq2seq.alignment.heatmap import printable_line, to_png
 from seq2seq.cli.console import Printable, show
+from seq2seq.cli.decode_stage import NO_UNKNOWN, decode
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import (
     Config,
@@ -35,10 +36,9 @@ from seq2seq.data.prepare import (
     prepare,
 )
 from seq2seq.data.tags import rows_of
-from seq2seq.decoding import flags, formats
+from seq2seq.decoding import flags
 from seq2seq.decoding.pretrained import Pretrained, new_model, visible_devices
 from seq2seq.decoding.translate import for_search
-from seq2seq.decoding.translation import Translation
 from seq2seq.evaluation import attention, by_length, figures, test_set
 from seq2seq.evaluation.projector import project
 from seq2seq.evaluation.scoring import bleu_metric
@@ -65,7 +65,7 @@ from seq2seq.training.warm_start import ORIGIN
 
 log = logging.getLogger(__name__)
 
-NO_UNKNOWN = "decode/test.no_unknown.txt"
+SHARED = (Stage.train, Stage.decode)  # by the processes that torchrun started
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def _give_up(logger: logging.Logger, file: logging.Handler, _record: logging.Log
 
 
 def run_stages(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> None:
-    """Run the stages of a config, in order; of several processes, only the first runs all of them.
+    """Run the stages of a config, in order; several processes share some, the first runs the rest.
 
     Raises:
         StoppedError: stopped by a signal. During `tokenize`, signals end the process at once: C++
@@ -139,10 +139,11 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
     stages = [stage for stage in Stage if stage in cfg.stages]
     actions: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {
         Stage.train: partial(train, world=world),
-        Stage.decode: decode,
+        Stage.decode: partial(decode, world=world),
         Stage.evaluate: evaluate,
     }
-    for stage in stages if world.leads else {*stages} & {Stage.train}:
+    shared = [stage for stage in stages if stage in SHARED]
+    for stage in stages if world.leads else shared:
         log.info("== %s", stage.name)
         if stage is Stage.tokenize:
             prepare(run, cfg)
@@ -154,6 +155,8 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
                 actions[stage](cfg, run, stop)
             except Interrupted:
                 raise stopped(run, stop, f"interrupted in stage {stage.name}") from None
+        if stage in shared[-1:]:
+            world.part()
 
 
 def train(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> None:
@@ -164,9 +167,7 @@ def train(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> 
             check_data(run)
         for difference in note_restart(run, cfg, world.size):
             log.warning("from here on not bit-exact: %s", difference)
-        world.tell("prepared")
-    else:
-        world.told("prepared")
+    world.meet("prepared")
     with stop.interruptible():
         trainer = trainer_of(cfg, run, stop, world)
     if trainer.flat is not None:
@@ -174,7 +175,6 @@ def train(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> 
     keep_freed_memory()
     begun_at = trainer.progress.update
     progress = trainer.fit()
-    world.part()
     if world.leads:
         log.info("%s", closing_line(progress, cfg.trainer, begun_at=begun_at))
         export(run, load_run_config(run.checked("config.yaml")))
@@ -214,64 +214,6 @@ def trainer_of(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
     visible = "" if device.type == "cpu" else visible_devices()
     log.info("model: %s parameters on %s%s", f"{count:,}", device, visible)
     return Trainer(model, data, cfg, run, stop, world)
-
-
-def decode(cfg: Config, run: RunDir, stop: StopRequest) -> None:
-    """Translate the test set with the best weights into `decode/test.txt` and `.jsonl`.
-
-    Before, the validation references give the limits of its flags.
-    If some but not all of its sentences have unknown words, those without are translated again
-    with the unknown symbol forbidden: the "No UNK" of Table 1.
-    """
-    with stop.interruptible():
-        model = Pretrained(run, cfg)
-        lines, references = (load_text(run, "test", side) for side in SIDES)
-        languages = [target for _, target in directions_of(run, cfg, "test")]
-        model.limits = limits_of(run, model)
-
-    # The whole test set; both files appear, complete, after the last sentence.
-    flagged = []
-    with run.stream(test_set.TRANSLATIONS) as text, run.stream(figures.DETAILS) as details:
-        found = model.stream(lines, target_language=languages)
-        for number, translation in enumerate(_decoded(found, len(lines), stop), start=1):
-            flagged.append(model.flags(translation))
-            text.write(f"{translation.text}\n".encode())
-            line = formats.line(translation, number, "jsonl", None, lambda _: flagged[-1])
-            details.write(f"{line}\n".encode())
-    saved = flags.Flags(model.limits, flags.by_flag(flagged), to_json(cfg.decode))
-    run.write_json(flags.SAVED, to_json(saved))
-    run.record(test_set.TRANSLATIONS, figures.DETAILS, flags.SAVED)
-
-    # "No UNK": the sentences without unknown words, unless the first pass suffices.
-    rows = test_set.known_rows(model.tokenizers, lines, references)
-    if again := test_set.second_pass(rows, len(lines), cfg.decode):
-        log.info("once more %s sentences, without unknown words", f"{len(rows):,}")
-        some, own = [lines[i] for i in rows], [languages[i] for i in rows]
-        known = model.stream(some, target_language=own, rules=again)
-        with run.stream(NO_UNKNOWN) as text:
-            for translation in _decoded(known, len(rows), stop):
-                text.write(f"{translation.text}\n".encode())
-        run.record(NO_UNKNOWN)
-
-
-def limits_of(run: RunDir, model: Pretrained) -> flags.Measures:
-    """Return the limits of flags, from the validation references, evenly spread if many."""
-    sources, references = (load_text(run, "validation", side) for side in SIDES)
-    some = slice(None, None, max(1, -(-len(sources) // flags.MOST)))
-    languages = [target for _, target in directions_of(run, model.config, "validation")[some]]
-    pairs = zip(sources[some], references[some], strict=True)
-    found = model.force(pairs, target_language=languages)
-    return flags.calibrated([model.measures(t) for t in found if t.candidates])
-
-
-def _decoded(found: Iterable[Translation], total: int, stop: StopRequest) -> Iterator[Translation]:
-    """Yield translations unchanged; log their count, and stop on request."""
-    for number, translation in enumerate(stop.each(found), start=1):
-        if stop.exit_code is not None:
-            raise Interrupted
-        yield translation
-        if number % 1000 == 0:
-            log.info("decoded %s of %s", f"{number:,}", f"{total:,}")
 
 
 def evaluate(cfg: Config, run: RunDir, stop: StopRequest) -> None:

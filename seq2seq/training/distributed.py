@@ -9,6 +9,7 @@ through the store of torchrun, which also tells who is missing when a process di
 import json
 import logging
 import os
+import signal
 import socket
 import time
 import traceback
@@ -93,6 +94,10 @@ class World:
         owners = middles * self.size // (2 * lengths.sum())
         return slice(*np.searchsorted(owners, [rank, rank + 1]).tolist())
 
+    def part_of(self, count: int) -> slice:
+        """Return which of so many lines this process takes."""
+        return slice(*(count * rank // self.size for rank in (self.rank, self.rank + 1)))
+
     def interruptible(self, stop: StopRequest) -> AbstractContextManager[None]:
         """Allow `Interrupted` in a process that is alone; of several, none may leave alone."""
         return stop.interruptible() if self.size == 1 else nullcontext()
@@ -113,6 +118,13 @@ class World:
         tensor = torch.tensor(numbers, dtype=torch.int64)
         self._wait(dist.all_reduce(tensor, by, async_op=True))
         return [int(number) for number in tensor]
+
+    def agreed(self, stop: StopRequest) -> StopRequest:
+        """Return a request with the signal that a process received; not every one did."""
+        [number] = self.highest([stop.signal or 0])
+        request = StopRequest()
+        request.signal = signal.Signals(number) if number else None
+        return request
 
     def add_(self, tensor: Tensor) -> Tensor:
         """Replace a tensor by its sum over all processes."""
@@ -158,6 +170,10 @@ class World:
             self._look()
             time.sleep(_SLICE.total_seconds())
         return json.loads(self._store.get(name))
+
+    def meet(self, name: str) -> None:
+        """Wait until the leading process, which may write files meanwhile, comes here too."""
+        self.tell(name) if self.leads else self.told(name)
 
     def remember(self, root: Path) -> None:
         """Note the directory of the run for a restart by torchrun, whose store outlives it."""
@@ -230,7 +246,7 @@ class World:
         raise kind(where, report["what"], report["fix"], report["code"])
 
     def part(self) -> None:
-        """Close the connections at the end of a training."""
+        """Close the connections; what follows is the work of the leading process."""
         if self.size > 1:
             dist.destroy_process_group()
 

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import math
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -404,16 +403,13 @@ class Trainer:
 
     def _stop(self) -> NoReturn:
         """Save the last complete update and raise `StoppedError`, in all processes."""
-        if self.world.size > 1:  # not all have received the signal
-            [number] = self.world.highest([self.stop.signal or 0])
-            self.stop = StopRequest()
-            self.stop.signal = signal.Signals(number) if number else None
+        stop = self.world.agreed(self.stop)
         if self.progress.update:
             self._save()
             what = f"saved at update {self.progress.update}"
         else:
             what = "stopped before its first update was done"
-        error = stopped(self.run, self.stop, what, self.cfg.trainer.max_minutes)
+        error = stopped(self.run, stop, what, self.cfg.trainer.max_minutes)
         raise self.world.together(error)
 
 

@@ -115,11 +115,10 @@ def _share(
         return None
     tags = tagging(cfg.data, data.tokenizers, [target for _, target in shown.directions])
     rules = _rules(cfg)
-    count, translations = len(shown.lines), []
-    start, end = (count * rank // world.size for rank in (world.rank, world.rank + 1))
-    own = shown.lines[start:end]
+    part, translations = world.part_of(len(shown.lines)), []
+    feed = Feed(tags, first=part.start + 1)
     try:
-        for each in translate(model, data.tokenizers, own, rules, Feed(tags, start + 1)):
+        for each in translate(model, data.tokenizers, shown.lines[part], rules, feed):
             if stop.exit_code is not None:
                 return None
             translations.append(each)
