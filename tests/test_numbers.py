@@ -96,8 +96,8 @@ def hooked(monkeypatch, before: Callable[[Trainer], None], **others) -> Iterator
 def go(root: Path, cfg: Config) -> RunDir:
     run = RunDir.open(root)
     run.lock()
-    with locked(run):
-        stages.train(cfg, run, StopRequest())
+    with locked(run), stages.training(cfg, run, StopRequest()) as trainer:
+        trainer.fit()
     return run
 
 

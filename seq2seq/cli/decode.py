@@ -23,6 +23,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = console.option_parser(__doc__)
     add = parser.add_argument
+    # What is translated, and what is written.
     add("run", type=run_paths, metavar="RUN", help=console.RUN)
     add("--input", type=expanded, help="text, plain, .gz or .xz (default: stdin)")
     add(
@@ -44,6 +45,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "NumPy",
     )
     add("--target-language", metavar="CODE", help=console.TARGET_LANGUAGE)
+    # How.
     console.add_processes(parser)
     console.add_attention_options(parser)
     add(

@@ -26,6 +26,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = console.option_parser(__doc__)
     add = parser.add_argument
+    # What is scored.
     add("words", nargs="*", metavar="RUN | KEY=VALUE", help=console.WORDS)
     add("--source", type=expanded, help="translate this file instead of the test set")
     text = "reference translations of --source or --hypotheses; for the latter, may be repeated"
@@ -34,6 +35,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--tokenizer", help="sacreBLEU tokenizer for --hypotheses (default: by language or script)")
     text = "language of --hypotheses; adds tokenised BLEU if words are separated by spaces"
     add("--language", default="", help=text)
+    # What is measured.
     text = f"{console.TARGET_LANGUAGE}; only that part of its test set is scored"
     add("--target-language", metavar="CODE", help=text)
     add("--by-length", type=expanded, metavar="PNG", help="plot BLEU by source length")
@@ -50,6 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         help="with --hypotheses: also exact match, character and symbol error rate (runs show them "
         "where they suit the task)",
     )
+    # How, and where to.
     console.add_processes(parser)
     add("--json", type=expanded, help="also write the scores to this file")
     args = parser.parse_intermixed_args(argv)

@@ -42,6 +42,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = console.option_parser(__doc__)
     add = parser.add_argument
+    # What is scored.
     add("run", type=run_paths, nargs="?", metavar="RUN", help=console.RUN)
     add("--source", type=expanded, required=True, help="source text, plain, .gz or .xz")
     add("--target", type=expanded, required=True, help="its translations")
@@ -55,6 +56,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     add("--target-language", metavar="CODE", help=console.TARGET_LANGUAGE)
     console.add_attention_options(parser)
+    # Word alignment.
     add("--gold", type=expanded, help="gold links, Pharaoh or NAACL; adds the alignment error rate")
     add(
         "--edit-gold",

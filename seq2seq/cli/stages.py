@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -42,7 +42,7 @@ from seq2seq.decoding.translate import for_search
 from seq2seq.evaluation import attention, by_length, figures, test_set
 from seq2seq.evaluation.projector import project
 from seq2seq.evaluation.scoring import bleu_metric
-from seq2seq.fidelity import compare
+from seq2seq.fidelity import Report, compare
 from seq2seq.run import crash
 from seq2seq.run.checkpoints import updates
 from seq2seq.run.directory import RunDir
@@ -129,38 +129,45 @@ def run_stages(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
     for _, language in cfg.data.directions:
         bleu_metric(cfg.evaluate.bleu_tokenizer, language)
 
-    # Record the differences from the paper; again for every job, as a resumed run may decode with
-    # other settings.
-    fidelity = compare(cfg)
-    if world.leads:
-        run.write("fidelity.md", fidelity.as_markdown())
-        run.write_json("fidelity.json", fidelity.as_dict())
-
+    fidelity = _record_fidelity(cfg, run, world)
     stages = [stage for stage in Stage if stage in cfg.stages]
-    actions: dict[Stage, Callable[[Config, RunDir, StopRequest], None]] = {
-        Stage.train: partial(train, world=world),
-        Stage.decode: partial(decode, world=world),
-        Stage.evaluate: evaluate,
-    }
     shared = [stage for stage in stages if stage in SHARED]
     for stage in stages if world.leads else shared:
         log.info("== %s", stage.name)
         if stage is Stage.tokenize:
             prepare(run, cfg)
             continue
-        if stage is Stage.train:
-            log.info("%s", fidelity.count())
         with stop.installed():
             try:
-                actions[stage](cfg, run, stop)
+                match stage:
+                    case Stage.train:
+                        log.info("%s", fidelity.count())
+                        with training(cfg, run, stop, world) as trainer:
+                            trainer.fit()
+                    case Stage.decode:
+                        decode(cfg, run, stop, world)
+                    case Stage.evaluate:
+                        evaluate(cfg, run, stop)
             except Interrupted:
                 raise stopped(run, stop, f"interrupted in stage {stage.name}") from None
         if stage in shared[-1:]:
             world.part()
 
 
-def train(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> None:
-    """Train, or resume training, on the tokenized corpus of the run; export the best weights."""
+def _record_fidelity(cfg: Config, run: RunDir, world: World) -> Report:
+    """Record the differences from the paper, for every job: a resumed run may decode otherwise."""
+    fidelity = compare(cfg)
+    if world.leads:
+        run.write("fidelity.md", fidelity.as_markdown())
+        run.write_json("fidelity.json", fidelity.as_dict())
+    return fidelity
+
+
+@contextmanager
+def training(
+    cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE
+) -> Iterator[Trainer]:
+    """Begin or resume training on the tokenized corpus of the run; at the end, export the best."""
     # Verify the data, and warn if versions or hardware differ from the last start.
     if world.leads:
         with stop.interruptible():
@@ -174,9 +181,9 @@ def train(cfg: Config, run: RunDir, stop: StopRequest, world: World = ALONE) -> 
         world.log_shares(cfg, trainer.device, trainer.flat.bytes_sent)
     keep_freed_memory()
     begun_at = trainer.progress.update
-    progress = trainer.fit()
+    yield trainer
     if world.leads:
-        log.info("%s", closing_line(progress, cfg.trainer, begun_at=begun_at))
+        log.info("%s", closing_line(trainer.progress, cfg.trainer, begun_at=begun_at))
         export(run, load_run_config(run.checked("config.yaml")))
 
 
@@ -253,12 +260,14 @@ def score(cfg: Config, run: RunDir) -> tuple[test_set.Results, dict[str, by_leng
     def again(rows: Sequence[int], _cfg: DecodeConfig) -> list[str]:
         return test_set.saved_lines(run.checked(NO_UNKNOWN), len(rows))
 
+    # The test set as a whole, and without what stands in the training data.
     tokenizers, text = load_tokenizers(run, cfg), (sources, references)
     rows = rows_of(directions := directions_of(run, cfg, "test"))
     results = test_set.score_all(
         cfg, tokenizers, text, hypotheses, again, align(cfg, run), directions
     )
     unseen = test_set.score_unseen(cfg, run, text, hypotheses, directions)
+    # BLEU by length, of each direction.
     lengths = {}
     for direction, own in rows.items():
         name = cfg.name if len(rows) == 1 else "-".join(direction)

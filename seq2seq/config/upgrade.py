@@ -78,10 +78,12 @@ def upgrade(path: Path, saved: Mapping[str, Any], groups: set[str]) -> dict[str,
     added = {
         k: copy.deepcopy(v) for since in ADDED if since > number for k, v in ADDED[since].items()
     }
+    # What its own format had is there; what came later gets the value of that time.
     for key in sorted(groups - added.keys() - values.keys()):
         raise RunDirError(path, f"missing value {key!r}", "Restore the file from a copy.")
     for key, value in added.items():
         _put(values, key, value)
+    # So do the settings that options of a group have got since.
     for since in (since for since in ADDED_TO_OPTIONS if since > number):
         for (group, name), settings in ADDED_TO_OPTIONS[since].items():
             if isinstance(values[group], dict) and values[group].get("name") == name:

@@ -228,6 +228,7 @@ def _judge(summary: FilterSummary, where: str, first_bad: DataError | None) -> N
         look = "Look at the files, or raise data.max_words and data.max_ratio."
         fix = first if first else look
         raise DataError(where, f"no training pair is left: {summary}", fix)
+    # Few dropped pairs are usual; many mean wrong files or settings.
     for reason, count in summary.dropped.items():
         _, what, fix = REASONS[reason]
         if reason == "bad_line" and count:

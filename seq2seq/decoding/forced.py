@@ -50,6 +50,7 @@ def force(
 
     results = in_chunks(pairs, tokenizers, score, cfg, Feed(tags))
     for number, ((source, target), (src, tgt), found) in enumerate(results, start=1):
+        # An empty side.
         if found is None:
             yield Translation(source, (), ())
             continue

@@ -54,6 +54,7 @@ def prefix_of(text: str, target: Tokenizer, texts: PieceTexts, *, complete: bool
     Spaces around it are ignored, except that one at the end ends the last word, which may else be
     completed if `complete`.
     """
+    # The tokens of the text: all are forced unless its last word may go on.
     complete = complete and not text[-1:].isspace()
     text, _ = surface([text])
     [tokens] = target.tokens([text])
@@ -62,6 +63,7 @@ def prefix_of(text: str, target: Tokenizer, texts: PieceTexts, *, complete: bool
     forced, partial = len(tokens), ""
     rule: Rule | None = WordEnd(texts) if joins(text[-1]) else None
     if complete:
+        # Of that word only the letters are certain, not how it is cut.
         begin = max(
             (i for i, token in enumerate(tokens) if token.piece.startswith(SPACE)), default=0
         )

@@ -5,7 +5,8 @@ number of processes with as many threads.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -14,9 +15,10 @@ from seq2seq.data.tags import Languages, tagging
 from seq2seq.data.tokenizer import Tokenizer
 from seq2seq.decoding.chunks import Feed, chunks_of
 from seq2seq.decoding.request import Request
-from seq2seq.decoding.translate import translate
+from seq2seq.decoding.translate import for_search, translate
 from seq2seq.decoding.translation import Translation
 from seq2seq.model.ensemble import Decodable
+from seq2seq.model.protocols import Stepper
 from seq2seq.run.errors import UsageError
 from seq2seq.run.workers import FORKS, in_order
 
@@ -52,8 +54,9 @@ def in_processes(
     def size(item: Numbered) -> int:
         return len(item[1] if isinstance(item[1], str) else item[1].source)
 
+    # Forks need not load the model, but have one thread: see `pretrained`.
     chunks = chunks_of(enumerate(lines, start=1), size, config.decode, ready)
-    work = partial(_translated, parts, maps, languages)
+    work = _Translator(parts, maps, languages)
     forks = FORKS and config.threads in (None, 1)
     for found, error in in_order(work, chunks, count, ready=ready, forks=forks):
         yield from found
@@ -61,18 +64,31 @@ def in_processes(
             raise error
 
 
-def _translated(
-    parts: Parts, maps: bool, languages: Languages, chunk: list[Numbered]
-) -> tuple[list[Translation], Exception | None]:
-    """Return the translations of a chunk, and the error that ended it early."""
-    model, tokenizers, config = parts
-    torch.set_num_threads(config.threads or 1)
-    feed = Feed(tagging(config.data, tokenizers, languages), first=chunk[0][0])
-    lines = [line for _, line in chunk]
-    found: list[Translation] = []
-    try:
-        for translation in translate(model, tokenizers, lines, config.decode, feed, maps=maps):
-            found.append(translation)  # those before an error count
-    except Exception as error:  # raised again in the parent
-        return found, error
-    return found, None
+@dataclass
+class _Translator:
+    """Translates chunks, in a process that prepares the weights for the search once."""
+
+    parts: Parts
+    maps: bool
+    languages: Languages
+
+    @cached_property
+    def searcher(self) -> Stepper:
+        """The search's view of the weights."""
+        model, _, config = self.parts
+        return for_search(model, config.decode)
+
+    def __call__(self, chunk: list[Numbered]) -> tuple[list[Translation], Exception | None]:
+        """Return the translations of a chunk, and the error that ended it early."""
+        model, tokenizers, config = self.parts
+        torch.set_num_threads(config.threads or 1)
+        feed = Feed(tagging(config.data, tokenizers, self.languages), first=chunk[0][0])
+        text = [line for _, line in chunk], config.decode, feed
+        found: list[Translation] = []
+        try:
+            searcher = self.searcher
+            for each in translate(model, tokenizers, *text, maps=self.maps, searcher=searcher):
+                found.append(each)  # those before an error count
+        except Exception as error:  # raised again in the parent
+            return found, error
+        return found, None

@@ -81,6 +81,7 @@ def read_nbest(path: Path, source: Path | None = None) -> list[NBest]:
     lists = {number: NBest(text) for number, text in enumerate(texts, start=1)}
     for number, line in enumerate(read_lines(path), start=1):
         try:
+            # A line of JSON has a sentence and its list; one of `nbest`, an entry of a list.
             if source is None:
                 row = json.loads(line)
                 own = lists[number] = NBest(row["source"])

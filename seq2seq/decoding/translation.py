@@ -74,6 +74,7 @@ def candidate_of(
     """
     tokens = (*pieces, END) if h.finished else tuple(pieces)
     log_probs, alpha, maps = h.token_log_probs, h.alpha, h.maps
+    # From the order of generation to that of the text; the end symbol is last in both.
     if isinstance(target, RightToLeft):
         order = [*range(len(pieces))[::-1], *range(len(pieces), len(tokens))]
         tokens, spans = tuple(tokens[i] for i in order), spans[::-1]

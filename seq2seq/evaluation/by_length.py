@@ -72,12 +72,14 @@ def score_by_length(
     """
     check_lines(hypotheses, references)
     direction = direction or cfg.data.directions[0]
+    # The rows of each bin.
     length, _ = lengths_of(cfg, direction)
     metric = bleu_metric(cfg.evaluate.bleu_tokenizer, direction[1], references)
     rows_of: dict[int, list[int]] = {}
     for row, source in enumerate(sources):
         if count := length(source):
             rows_of.setdefault(bin_of(count), []).append(row)
+    # Their scores; a bin without an interval has the score as both ends.
     bins, signature = [], ""
     for index, rows in sorted(rows_of.items()):
         score = bootstrap(metric, [hypotheses[i] for i in rows], [references[i] for i in rows])

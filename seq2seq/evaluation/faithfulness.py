@@ -164,6 +164,7 @@ def reading(sheet: Faithfulness) -> list[str]:
 
 def _of_weights(sheet: Faithfulness) -> Iterator[str]:
     shares = {name: by_class["all"] or 0.0 for name, by_class in sheet.stays.items()}
+    # Needed: how many words stay if the weights say nothing.
     others = [shares[name] for name in WEIGHTS[:-1]]
     verdict = "Attention is needed for part of the words"
     if min(others) >= NEEDLESS:
@@ -175,6 +176,7 @@ def _of_weights(sheet: Faithfulness) -> Iterator[str]:
         f"{shares['permuted']:.0%} if they are permuted, {shares['last']:.0%} if all weight is on "
         "the last state."
     )
+    # By which words: function words need attention least.
     function, content = (sheet.stays["permuted"][name] for name in ("function", "content"))
     if function is not None and content is not None and abs(function - content) > CLOSE:
         more, less = ("function", "content") if function > content else ("content", "function")
@@ -192,6 +194,7 @@ def _of_erasure(sheet: Faithfulness) -> Iterator[str]:
         sheet.erasure[name]["removed"].comprehensiveness.area
         for name in ("attention", "integrated", "random")
     )
+    # Found: whether what is attended to is what matters, between chance and gradients.
     verdict = "better than chance, but not as well as gradients"
     if attention < chance + CLOSE:
         verdict = "no better than chance"

@@ -133,6 +133,7 @@ class TestedRun:
             found = self.model.stream(lines, target_language=languages, rules=cfg)
             return [translation.text for translation in found]
 
+        # Attention is scored along the references, all else by translations.
         attention = AttentionScores()
         if self.given is None and self.run.checked(GOLD).exists():
             attention = align_test_set(self.run, self.model)

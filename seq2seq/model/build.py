@@ -84,6 +84,7 @@ def tie(model: EncoderDecoder, *, with_source: bool) -> None:
     if with_source:
         model.encoder.embedding.tied = True
         tied.append((model.encoder.embedding.E, "source embeddings"))
+    # One matrix for all: that of the target embeddings.
     for layer, name in tied:
         if layer.weight.shape != words.E.weight.shape:
             own, others = (" x ".join(map(str, part.weight.shape)) for part in (words.E, layer))

@@ -190,9 +190,11 @@ class StackedDecoder(ReadoutDecoder):
     def _step_by_step(self, memory: Memory, Ey_prev: Tensor, mask: Tensor) -> Along:
         """Run all layers step by step; state-independent projections are computed before."""
         state, masks = self.begin(memory), self._masks(mask.shape, memory.summary)
+        # What depends on the words alone, of all steps at once.
         words = self.unit.project(Ey_prev).unbind(dim=1)
         from_words = self.V_o(Ey_prev).unbind(dim=1) if self.input_feeding else ()
         before, outputs, steps, hidden = [], [], [], []
+        # The steps, each of all layers.
         for i, word in enumerate(words):
             before.append(state)
             s, attended, layers = self._move(

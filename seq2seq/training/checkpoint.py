@@ -146,6 +146,7 @@ def best_weights(run: RunDir, limit: int = checksums.MAX_FILE_BYTES) -> tuple[Pa
     except checksums.NewerVersionError:
         raise
     except RunDirError as error:
+        # The best one is damaged or not known.
         if (fallback := newest(run)) is None:
             raise RunDirError(run.root, "holds no checkpoint", "Train it first.") from None
         if best is not None:
@@ -172,6 +173,7 @@ def save(run: RunDir, state: TrainingState) -> Path:
     Raises:
         PlatformError: it could not be written; earlier checkpoints are untouched.
     """
+    # The files: weights, moments of the optimizer, progress, and the config they are of.
     moments = {
         f"{name}/{kind}": torch.as_tensor(value)
         for name, parameter in state.model.named_parameters()
@@ -190,6 +192,7 @@ def save(run: RunDir, state: TrainingState) -> Path:
     try:
         return run.commit_directory(name, files, about={"update": update, **origins(run)})
     except PlatformError as error:
+        # Say what is lost, what would have been needed, and what there still is.
         good = next((each for each in reversed(updates(run)) if each != update), None)
         last = f"last good: update {good}" if good is not None else "there was none before"
         size = tqdm.format_sizeof(sum(map(len, files.values())), "B")

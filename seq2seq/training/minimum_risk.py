@@ -48,6 +48,7 @@ class MinimumRisk:
 
     def prepare(self, model: EncoderDecoder, batch: Batch, keys: Tensor) -> Task:
         """See `Objective`: the references, then all candidates, with the draws of their source."""
+        # Candidates of each sentence, each once; the reference among them if asked for.
         references = [
             tuple(row[real].tolist()) for row, real in zip(batch.tgt, batch.tgt_mask, strict=True)
         ]
@@ -56,6 +57,7 @@ class MinimumRisk:
             found = [[ids, *more] for ids, more in zip(references, found, strict=True)]
         found = [[*dict.fromkeys(each)] for each in found]
 
+        # One batch: all references, which the loss shown is of, then all candidates.
         at = torch.arange(len(found)).repeat_interleave(torch.tensor([*map(len, found)]))
         rows = torch.cat([torch.arange(len(found)), at]).to(keys.device)
         sides = pad_ids([*references, *chain.from_iterable(found)], PAD)

@@ -231,6 +231,7 @@ def _explained(error: Exception, dataset: HubDataset) -> Exception:
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
+    # What is named does not exist.
     spec = dataset.spec
     if isinstance(error, DatasetNotFoundError | RepositoryNotFoundError):
         what = "does not exist on the Hub, or you may not read it"
@@ -239,10 +240,12 @@ def _explained(error: Exception, dataset: HubDataset) -> Exception:
     if isinstance(error, RevisionNotFoundError):
         what = f"has no revision {dataset.revision!r} on the Hub"
         return PlatformError(spec, what, "Check the commit, tag or branch.")
+    # The network or the Hub refuses.
     refusal = _refusal(error)
     if refusal or (isinstance(error, OSError) and not isinstance(error, FileNotFoundError)):
         what = f"cannot be fetched from the Hugging Face Hub ({_one_line(refusal or error)})"
         return PlatformError(spec, what, f"Connect, try again, or {_LOCAL}.")
+    # The data is there, but not as expected.
     if isinstance(error, DatasetsError | ValueError | FileNotFoundError):
         what = f"cannot be read ({_one_line(error.__cause__ or error)})"
         return DataError(spec, what, "Correct the data, or CONFIG and SPLIT.")

@@ -68,6 +68,7 @@ def _draw(split: str, count: int, random: Callable[[], float], lengths: range) -
     seen: set[str] = set()
     misses = produced = 0
     while produced < count:
+        # Each target belongs to one split, so that no test sentence is trained on.
         pair = render(grammar().draw("S", lengths[int(random() * len(lengths))], random))
         if split_of(pair.tgt) == split and pair.src not in seen:
             if split != "train":
@@ -75,6 +76,7 @@ def _draw(split: str, count: int, random: Callable[[], float], lengths: range) -
             misses = 0
             produced += 1
             yield pair
+        # Of few lengths the grammar has few sentences.
         elif misses < MAX_MISSES:
             misses += 1
         else:
