@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from seq2seq.config.schema import Config
 
 Row = dict[str, Any]
+Translated = tuple[str, int]  # a translation, and its number of pieces
+Translator = Callable[[Sequence[str]], list[Translated]]
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -44,8 +46,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--members", help="members: PRESET KEY=VALUE ...; PRESET ... (default: all)")
     add(
         "--ways",
-        help="backend, precision and, to decode, settings, such as fused bf16 shortlist=300 "
-        "(default: fused fp32,fused bf16)",
+        help="backend, precision and, to decode, settings, such as fused bf16 shortlist=300; or "
+        "ctranslate2 int8, of a Transformer (default: fused fp32,fused bf16)",
     )
     add("--batch", type=int, default=80, help="sentences")
     add("--updates", type=int, help="a round; default: 6, pipeline: 500")
@@ -234,32 +236,25 @@ def decode(args: argparse.Namespace) -> list[Row]:
 
     from bench import interleaved, timed
     from seq2seq.config.compose import load_run_config
-    from seq2seq.config.schema import Backend
     from seq2seq.data.prepare import SIDES, load_text
-    from seq2seq.decoding.pretrained import Pretrained
     from seq2seq.evaluation.scoring import bleu
     from seq2seq.run.directory import RunDir
 
     run = RunDir.open(args.run)
     lines, references = (load_text(run, "test", side)[: args.limit] for side in SIDES)
-    ways = args.ways.split(",")
-    cases = [*product(args.beams.split(","), ways)]
-    found: dict[tuple[str, str], list[Any]] = {}  # the last translations of each case
+    cases = [*product(args.beams.split(","), args.ways.split(","))]
+    found: dict[tuple[str, str], list[Translated]] = {}  # the last translations of each case
 
     def contestant(beam: str, way: str) -> Callable[[], float]:
-        backend, precision, *changes = way.split()
-        settings = [f"beam_size={beam}", f"precision={precision}", "n_best=1", *changes]
-        overrides = [f"decode.{setting}" for setting in settings]
-        cfg = load_run_config(run.checked("config.yaml"), overrides)
-        cfg = replace(cfg, model=replace(cfg.model, backend=Backend[backend]))
-        model = Pretrained(run, cfg)
+        translate = with_ctranslate2 if way.startswith("ctranslate2") else with_ours
+        translator = translate(args, beam, *way.split())
 
-        def translate() -> float:
-            found[beam, way] = model.translate(lines)
+        def run_once() -> float:
+            found[beam, way] = translator(lines)
             return float(len(lines))
 
         clock = time.process_time if args.cpu_time else time.perf_counter
-        return partial(timed, translate, clock)
+        return partial(timed, run_once, clock)
 
     # Time all cases in turn; then score the last translations of each.
     rates = interleaved([contestant(*case) for case in cases], args.rounds)
@@ -267,15 +262,60 @@ def decode(args: argparse.Namespace) -> list[Row]:
     language = cfg.evaluate.bleu_tokenizer, cfg.data.target_language
     rows = []
     for case, rate in zip(cases, rates, strict=True):
-        texts = [translation.text for translation in found[case]]
-        pieces = sum(len(translation.candidates[0].tokens) for translation in found[case])
+        texts, counts = zip(*found[case], strict=True)
         row = {"beam": int(case[0]), "way": case[1]} | figures(rate, "sentences/s")
-        row["pieces/s"] = round(median(rate) * pieces / len(texts), 1)
+        row["pieces/s"] = round(median(rate) * sum(counts) / len(texts), 1)
         row["BLEU"] = round(bleu(texts, references, *language), 2)
         first = found[case[0], cases[0][1]]
-        changed = sum(x.text != y.text for x, y in zip(found[case], first, strict=True))
+        changed = sum(x != y for (x, _), (y, _) in zip(found[case], first, strict=True))
         rows.append(row | {"changed lines": f"{changed / len(texts):.1%}"})
     return rows
+
+
+def with_ours(
+    args: argparse.Namespace, beam: str, backend: str, precision: str, *changes: str
+) -> Translator:
+    """Return our own way to translate."""
+    from seq2seq.config.compose import load_run_config
+    from seq2seq.config.schema import Backend
+    from seq2seq.decoding.pretrained import Pretrained
+    from seq2seq.run.directory import RunDir
+
+    run = RunDir.open(args.run)
+    settings = [f"beam_size={beam}", f"precision={precision}", "n_best=1", *changes]
+    overrides = [f"decode.{setting}" for setting in settings]
+    cfg = load_run_config(run.checked("config.yaml"), overrides)
+    cfg = replace(cfg, model=replace(cfg.model, backend=Backend[backend]))
+    model = Pretrained(run, cfg)
+    return lambda lines: [(t.text, len(t.candidates[0].tokens)) for t in model.translate(lines)]
+
+
+def with_ctranslate2(args: argparse.Namespace, beam: str, _: str, precision: str) -> Translator:
+    """Return CTranslate2's way to translate with the weights of a Transformer."""
+    import ctranslate2
+    from sentencepiece import SentencePieceProcessor
+
+    from seq2seq.cli.export import export
+    from seq2seq.run.models import named_runs
+
+    types = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "model"
+        export(named_runs(str(args.run))[0], out, "ctranslate2")
+        options = {"compute_type": types[precision], "intra_threads": args.threads}
+        engine = ctranslate2.Translator(str(out), **options)
+        source, target = (
+            SentencePieceProcessor(model_file=str(out / f"{side}.model"))
+            for side in ("source", "target")
+        )
+
+    def translate(lines: Sequence[str]) -> list[Translated]:
+        pieces = source.encode([*lines], out_type=str)
+        found = engine.translate_batch(pieces, beam_size=int(beam), max_batch_size=64)
+        best = [result.hypotheses[0] for result in found]
+        return [(target.decode(each), len(each) + 1) for each in best]  # with the end symbol
+
+    return translate
 
 
 def startup(args: argparse.Namespace) -> list[Row]:

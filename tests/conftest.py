@@ -164,13 +164,14 @@ def tiny_transformer(
     layer: int | None = None,
     head: int | None = None,
     tied: Tied = Tied.none,
+    backend: Backend = Backend.reference,
     **changes,
 ) -> EncoderDecoder:
     """`tiny_model` of a Transformer with two layers and heads; or of its decoder alone."""
     encoder = replace(SELF_ATTENTION, **changes) if self_attention else RecurrentEncoderConfig()
     decoder = TransformerDecoderConfig(layers=2, inner_size=6, **changes)
     attention = LayersAttentionConfig(heads=2, layer=layer, head=head)
-    parts = {"encoder": encoder, "decoder": decoder, "attention": attention}
+    parts = {"encoder": encoder, "decoder": decoder, "attention": attention, "backend": backend}
     return tiny_model(seed, vocab=vocab, embedding_size=4, embedding_bias=False, tied=tied, **parts)
 
 

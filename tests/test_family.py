@@ -25,6 +25,7 @@ from seq2seq.config.schema import Backend, GatedConfig, LSTMConfig, Norm
 from seq2seq.data.batching import collate
 from seq2seq.decoding.forced import force_ids
 from seq2seq.decoding.ranking import Ranking
+from seq2seq.kernels.matmul import PackedLinear
 
 OUTSIDE = {"coupled": ["cell"], "bag of words": ["encoder"], "both": ["cell", "encoder"]}
 DECODERS = {
@@ -75,6 +76,24 @@ def test_search_and_teacher_forcing_agree(name, outside):
         for h, forced in zip(found, again, strict=True):
             assert h.log_prob == pytest.approx(forced.log_prob, abs=1e-5)
             assert h.alpha == pytest.approx(forced.alpha, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["transformer", *INSIDE])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_search_with_packed_weights_finds_the_same(name, precision):
+    """The copy shares the weights; the model itself is as before."""
+    own = {"backend": Backend.auto, "vocab": 9}
+    model = tiny_model(4, **own, **INSIDE[name]) if name in INSIDE else tiny_transformer(4, **own)
+    sources = random_sources(4, [4, 1, 6], 9)
+    with torch.autocast("cpu", precision, enabled=precision is torch.bfloat16):
+        stepper = model.float().for_search()
+        found, expected = (search(each, sources, RULES) for each in (stepper, model))
+    kinds = [[type(part) for part in each.modules()] for each in (stepper, model)]
+    assert [PackedLinear in kind for kind in kinds] == [True, False]
+    assert [*map(id, stepper.parameters())] == [*map(id, model.parameters())]
+    for one, other in zip(found, expected, strict=True):
+        assert [h.ids for h in one] == [h.ids for h in other]
+        assert [h.log_prob for h in one] == pytest.approx([h.log_prob for h in other], abs=1e-5)
 
 
 @pytest.mark.e2e

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from seq2seq.kernels.lstm import is_plain, read_lstm
-from seq2seq.kernels.matmul import FusedLinear, compute_dtype
+from seq2seq.kernels.matmul import FusedLinear, compute_dtype, with_packed_weights
 from seq2seq.kernels.native.int8 import require
 from seq2seq.kernels.output_layer import output_loss
 from seq2seq.kernels.scan import read_fused
@@ -40,6 +40,7 @@ class Fused(Backend):
     read = staticmethod(read)
     unroll = staticmethod(unroll)
     output_loss = staticmethod(output_loss)
+    packed = staticmethod(with_packed_weights)
 
     def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
         """Return why part of a model falls back to the reference; None if nothing falls back."""

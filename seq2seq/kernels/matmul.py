@@ -4,7 +4,9 @@ Everything else is computed in the dtype of the weights.
 """
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -15,6 +17,7 @@ from seq2seq.kernels.native import onednn
 
 P = ParamSpec("P")
 R = TypeVar("R")
+M = TypeVar("M", bound=nn.Module)
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:
@@ -84,11 +87,30 @@ class PackedWeight:
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`functional.linear`, which respects autocast, by oneDNN where `PackedWeight` uses it."""
     dtype = compute_dtype(weight)
-    known = weight.dtype is torch.float32 and x.dtype in (weight.dtype, dtype)
-    if not (known and x.is_cpu and x.numel() and onednn.multiplies(dtype)):
+    if not by_onednn(x, weight, dtype):
         return functional.linear(x, weight, bias)
+    if not torch.is_grad_enabled():  # autograd takes longer than a matmul of few rows
+        return product(padded(rows_of(x), dtype), weight.to(dtype), bias, x.shape)
     y: Tensor = Linear.apply(x, weight, bias, dtype)  # type: ignore[no-untyped-call]
     return y
+
+
+def by_onednn(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether oneDNN multiplies x by a weight in a dtype."""
+    known = weight.dtype is torch.float32 and x.dtype in (weight.dtype, dtype)
+    return known and x.is_cpu and x.numel() > 0 and onednn.multiplies(dtype)
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """Return x (..., i) as a matrix."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def product(rows: Tensor, W: Tensor, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
+    """Return x W' + b (..., j) of an x of this shape, given its padded rows, all in one dtype."""
+    b = None if bias is None else bias.to(W.dtype)
+    *outer, _ = shape
+    return onednn.linear(rows, W, b)[: math.prod(outer)].view(*outer, -1)
 
 
 class FusedLinear(nn.Linear):
@@ -99,6 +121,36 @@ class FusedLinear(nn.Linear):
         return linear(input, self.weight, self.bias)
 
 
+class PackedLinear(nn.Linear):
+    """A linear layer for search: it packs the weight of another at the first use of each dtype."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+        self.weight, self.bias = layer.weight, layer.bias
+        self._packed: dict[torch.dtype, Tensor] = {}
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return x W' + b, outside autograd."""
+        dtype = compute_dtype(self.weight)
+        if not by_onednn(input, self.weight, dtype):
+            return functional.linear(input, self.weight, self.bias)
+        if dtype not in self._packed:
+            self._packed[dtype] = onednn.packed(self.weight.detach().to(dtype))
+        rows = padded(rows_of(input), dtype)
+        return product(rows, self._packed[dtype], self.bias, input.shape)
+
+
+def with_packed_weights(model: M) -> M:
+    """Return a copy that shares all weights, and whose linear layers are `PackedLinear`."""
+    if isinstance(model, FusedLinear):
+        return PackedLinear(model)  # type: ignore[return-value]
+    other = copy(model)
+    parts = model._modules.items()
+    other._modules = {name: None if x is None else with_packed_weights(x) for name, x in parts}
+    return other
+
+
 class Linear(torch.autograd.Function):
     """x W' + b with x (..., i), W (j, i) and b (j), in the dtype of the matmul."""
 
@@ -106,18 +158,17 @@ class Linear(torch.autograd.Function):
     def forward(  # noqa: D102
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype
     ) -> Tensor:
-        rows, W = padded(x.reshape(-1, x.shape[-1]), dtype), weight.to(dtype)
+        rows, W = padded(rows_of(x), dtype), weight.to(dtype)
         ctx.save_for_backward(rows, W)
         ctx.shape, ctx.dtypes = x.shape, (x.dtype, weight.dtype, dtype)
-        b = None if bias is None else bias.to(dtype)
-        return onednn.linear(rows, W, b)[: x.shape[:-1].numel()].view(*x.shape[:-1], len(W))
+        return product(rows, W, bias, x.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         rows, W = ctx.saved_tensors
         of_x, of_weight, dtype = ctx.dtypes
         wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
-        grads = padded(grad.reshape(-1, grad.shape[-1]), dtype)
+        grads = padded(rows_of(grad), dtype)
         d_x = d_weight = d_bias = None
         if wants_x:
             d_x = onednn.linear(grads, W.T)[: ctx.shape[:-1].numel()].view(ctx.shape).to(of_x)

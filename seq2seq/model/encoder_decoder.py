@@ -52,7 +52,7 @@ class EncoderDecoder(nn.Module):
         if found is None and int8:
             what = "decode.precision=int8 needs the paper's unit, additive attention, fused kernels"
             raise ConfigError("config", what, "Use decode.precision=bf16.")
-        return found or self
+        return found or self.backend.packed(self)
 
     def follow(self, src: Tensor, src_mask: Tensor, y: Tensor, y_mask: Tensor) -> Followed:
         """Run along targets y (B, Ty): each word is predicted from the source and the prefix."""
