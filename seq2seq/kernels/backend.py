@@ -5,16 +5,18 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from seq2seq.kernels.lstm import is_plain, read_lstm
-from seq2seq.kernels.matmul import FusedLinear, compute_dtype, with_packed_weights
+from seq2seq.kernels.matmul import FusedLinear, compute_dtype
 from seq2seq.kernels.native.int8 import require
 from seq2seq.kernels.output_layer import output_loss
 from seq2seq.kernels.scan import read_fused
 from seq2seq.kernels.search import FusedSearch
 from seq2seq.kernels.unroll import KNOWN, unroll
+from seq2seq.kernels.words import PackedSearch
 from seq2seq.model import recurrence
 from seq2seq.model.attention import AdditiveAttention
 from seq2seq.model.backend import Backend
 from seq2seq.model.decoder import RecurrentDecoder
+from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.model.gated_unit import GatedUnit
 from seq2seq.model.protocols import Cell, Decoder, Encoder, Stepper
 from seq2seq.model.stacked_decoder import StackedDecoder
@@ -40,7 +42,6 @@ class Fused(Backend):
     read = staticmethod(read)
     unroll = staticmethod(unroll)
     output_loss = staticmethod(output_loss)
-    packed = staticmethod(with_packed_weights)
 
     def obstacle(self, encoder: Encoder, decoder: Decoder) -> str | None:
         """Return why part of a model falls back to the reference; None if nothing falls back."""
@@ -69,3 +70,8 @@ class Fused(Backend):
         if int8:
             require(decoder.U_o.weight)
         return FusedSearch(encoder, decoder, compute_dtype(decoder.U_o.weight), int8=int8)
+
+    def packed(self, model: Stepper) -> Stepper:
+        """Return a stepper with packed weights and the words' own kernels."""
+        assert isinstance(model, EncoderDecoder)
+        return PackedSearch(model)

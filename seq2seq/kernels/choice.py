@@ -4,7 +4,7 @@ The choice depends on device and dtype at call time, since a model may move afte
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seq2seq.kernels import gpu, native
 from seq2seq.kernels.logits import LossOfLogits, torch_loss
@@ -12,9 +12,9 @@ from seq2seq.kernels.loops import StepLoops
 from seq2seq.kernels.native.build import Library
 from seq2seq.kernels.native.loops import NativeLoops
 from seq2seq.kernels.native.output import NativeLoss
-from seq2seq.kernels.native.search import NativeSearch
+from seq2seq.kernels.native.search import NativeSearch, NativeWords
 from seq2seq.kernels.steps import TORCH, Steps
-from seq2seq.kernels.torch_search import SearchWeights, TorchSearch
+from seq2seq.kernels.torch_search import SearchWeights, TorchSearch, TorchWords
 
 
 def loops_for(states: Tensor, dtype: torch.dtype, *, reset_before: bool) -> StepLoops | NativeLoops:
@@ -44,6 +44,12 @@ def search_for(weights: SearchWeights) -> TorchSearch | NativeSearch:
         return NativeSearch(library, weights)
     assert weights.dtype is not torch.int8  # whoever asks for it makes sure that it is there
     return TorchSearch(weights)
+
+
+def words_for(last: nn.Linear, dtype: torch.dtype) -> TorchWords | NativeWords:
+    """Return the search engine for the words of an output layer."""
+    library = _library_for(last.weight, dtype)
+    return TorchWords(last, dtype) if library is None else NativeWords(library, last, dtype)
 
 
 def _library_for(states: Tensor, dtype: torch.dtype) -> Library | None:

@@ -4,9 +4,7 @@ Data of a sentence is stored once, not per hypothesis; the terms of annotations 
 and readout are precomputed; all matmuls with the state are a single one.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +13,11 @@ from torch import Tensor, nn
 from seq2seq.kernels.choice import search_for
 from seq2seq.kernels.matmul import PackedWeight, without_autocast
 from seq2seq.kernels.torch_search import SearchWeights
+from seq2seq.kernels.words import FusedPrediction, Words
 from seq2seq.model.attention import AdditiveAttention
 from seq2seq.model.decoder import RecurrentDecoder
 from seq2seq.model.gated_unit import GatedUnit
-from seq2seq.model.protocols import Barred, Best, Encoder
+from seq2seq.model.protocols import Encoder
 
 _TABLE_BYTES = 128 << 20
 """The maximum size of the table of all words' terms; if larger, terms are computed per word."""
@@ -59,7 +58,7 @@ class FusedSearch:
         assert isinstance(attention, AdditiveAttention)
         assert isinstance(unit, GatedUnit)
         self.encoder, self.decoder, self.dtype = encoder, decoder, dtype
-        self.rounds = int8 or dtype != decoder.U_o.weight.dtype  # logits are rounded
+        rounds = int8 or dtype != decoder.U_o.weight.dtype  # logits are rounded
         self.v_a = attention.v_a.weight[0]
         self.n = n = unit.hidden_size
         # Stacked weights, by what they multiply
@@ -74,12 +73,11 @@ class FusedSearch:
             self.bias[0][:] = decoder.U_o.bias
             self.bias[1][:n] = unit.W.bias
         layers = [x for x in decoder.W_o.modules() if isinstance(x, nn.Linear)]
-        *self.before, self.last = layers
+        *self.before, last = layers
         sizes = len(self.v_a), unit.reset_before, decoder.maxout
         own = torch.int8 if int8 else dtype
-        self.engine = search_for(
-            SearchWeights(own, torch.cat(state), unit.U.weight, self.last, *sizes)
-        )
+        self.engine = search_for(SearchWeights(own, torch.cat(state), unit.U.weight, last, *sizes))
+        self.words = Words(self.engine, rounds)
         self.table: tuple[Tensor, Tensor] | None = None  # terms of all words in readout and gates
         self.words_seen = 0
 
@@ -106,13 +104,15 @@ class FusedSearch:
         t, drive, alpha = self.engine.predict(s, word, state.source, state.slots)
         for layer in self.before:
             t = layer(t)
-        return FusedPrediction(self, t, alpha), FusedState(state.source, state.slots, s, drive, y)
+        return FusedPrediction(self.words, t, alpha), FusedState(
+            state.source, state.slots, s, drive, y
+        )
 
     def _word(self, y: Tensor, *, gates: bool) -> Tensor:
         """Return the terms of words (R,) in the gates (R, 3n), or else in the readout (R, w)."""
         if self.table is None:
             self.words_seen += len(y)
-            num_words = len(self.last.weight)
+            num_words = len(self.words.last.weight)
             fits = num_words * sum(bias.nbytes for bias in self.bias) <= _TABLE_BYTES
             if not fits or self.words_seen <= num_words:  # a table does not pay yet
                 return self._add(self.decoder.embedding(y), gates)
@@ -123,53 +123,3 @@ class FusedSearch:
     def _add(self, Ey: Tensor, gates: bool) -> Tensor:
         bias = self.bias[gates]
         return self.from_word[gates](Ey).to(bias.dtype) + bias
-
-
-@dataclass(frozen=True)
-class FusedPrediction:
-    """A `Prediction` that computes its logits on demand."""
-
-    search: FusedSearch
-    t: Tensor  # (R, l or rank) input of the last layer
-    alpha: Tensor  # (R, Tx)
-
-    @without_autocast
-    def log_probs(self) -> Tensor:
-        """Return log p of every word (R, K_y), in the dtype of the weights."""
-        return torch.log_softmax(self.search.last(self.t), dim=-1)
-
-    @without_autocast
-    def best(self, count: int, barred: Barred, lists: Tensor | None = None) -> Best:
-        """See `Prediction.best`."""
-        engine = self.search.engine
-        find = partial(engine.best, self.t, barred=barred)
-        if lists is not None:  # always in the dtype of the weights
-            values, words, log_sum = engine.best_listed(self.t, lists, count, barred)
-        elif self.search.rounds:
-            return rescored(find, partial(engine.logits_of, self.t), count)
-        else:
-            values, words, log_sum = find(count)
-        return Best(values - log_sum, words)
-
-
-def rescored(
-    find: Callable[[int], tuple[Tensor, Tensor, Tensor]],
-    exact: Callable[[Tensor], Tensor],
-    count: int,
-) -> Best:
-    """Return the best words by exact logits, where `find` only has rounded ones.
-
-    Rounded logits suffice to find candidates that include the best words, and for the probability
-    of all other words.
-
-    Args:
-        find: Returns the k best logits, their words (R, k) and the log-sum-exp of all (R, 1).
-        exact: Computes the exact logits of words (R, k).
-        count: Number of words per row, capped at the number of candidates.
-    """
-    rounded, words, log_sum = find(2 * count)
-    logits = exact(words).float().masked_fill(rounded == -torch.inf, -torch.inf)
-    others = 1 - (rounded - log_sum).exp().sum(dim=-1, keepdim=True)
-    log_sum = log_sum + (others.clamp_min(0) + (logits - log_sum).exp().sum(-1, keepdim=True)).log()
-    values, order = logits.topk(min(count, logits.shape[1]), dim=-1)
-    return Best(values - log_sum, words.gather(1, order))

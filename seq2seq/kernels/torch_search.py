@@ -51,20 +51,50 @@ class Shared:
         return Shared(self.energies.select(sentences), *chosen)
 
 
-class TorchSearch:
+class TorchWords:
+    """The best words by an output layer, in torch operations; `native.search` is the same in C."""
+
+    def __init__(self, last: nn.Linear, dtype: torch.dtype) -> None:
+        self.last, self.W = last, PackedWeight(last.weight, dtype)
+
+    def best(self, t: Tensor, count: int, barred: Barred) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits and ids of the best words (R, count), and log-sum-exps (R, 1)."""
+        logits = self.W(t)
+        if self.last.bias is not None:
+            logits = logits + self.last.bias  # in the wider of the two dtypes
+        return best_logits(logits, count, barred)
+
+    def best_listed(
+        self, t: Tensor, lists: Tensor, count: int, barred: Barred
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same as `best`, of the words in the lists (B, N), one of each sentence."""
+        slots = len(t) // len(lists)
+        weight, bias = self.last.weight[lists], self.last.bias
+        logits = torch.bmm(t.unflatten(0, (-1, slots)), weight.mT)  # (B, K, N)
+        if bias is not None:
+            logits += bias[lists][:, None]
+        rows = lists.repeat_interleave(slots, dim=0)
+        return best_listed(logits.flatten(0, 1), rows, count, barred)
+
+    def logits_of(self, t: Tensor, words: Tensor) -> Tensor:
+        """Return the logits of words (R, k) in the dtype of the weights, given t (R, l)."""
+        logits = torch.einsum("rl,rkl->rk", t, self.last.weight[words])
+        return logits if self.last.bias is None else logits + self.last.bias[words]
+
+
+class TorchSearch(TorchWords):
     """The steps of a search in torch operations; `native.search` is the same in C."""
 
     def __init__(self, weights: SearchWeights) -> None:
+        super().__init__(weights.last, weights.dtype)
         from_state, U, n_align = weights.from_state, weights.U, weights.n_align
         self.reset_before, self.maxout = weights.reset_before, weights.maxout
-        self.last = weights.last
         # Widths of query, z and r, readout, and, if the reset gate acts on it, U s.
         self.widths = [n_align, 2 * len(U), len(from_state) - n_align - 2 * len(U)]
         if not self.reset_before:
             from_state, self.widths = torch.cat([from_state, U]), [*self.widths, len(U)]
         self.from_state = PackedWeight(from_state, weights.dtype)
         self.U = PackedWeight(U, weights.dtype)
-        self.W = PackedWeight(self.last.weight, weights.dtype)
 
     def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> Shared:
         """Prepare the inputs of attention."""
@@ -95,27 +125,3 @@ class TorchSearch:
         else:
             s_tilde = (total[:, :n] + r * drive[:, 3 * n :]).tanh_()
         return torch.lerp(s, s_tilde, z)
-
-    def best(self, t: Tensor, count: int, barred: Barred) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits and ids of the best words (R, count), and log-sum-exps (R, 1)."""
-        logits = self.W(t)
-        if self.last.bias is not None:
-            logits = logits + self.last.bias  # in the wider of the two dtypes
-        return best_logits(logits, count, barred)
-
-    def best_listed(
-        self, t: Tensor, lists: Tensor, count: int, barred: Barred
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the same as `best`, of the words in the lists (B, N), one of each sentence."""
-        slots = len(t) // len(lists)
-        weight, bias = self.last.weight[lists], self.last.bias
-        logits = torch.bmm(t.unflatten(0, (-1, slots)), weight.mT)  # (B, K, N)
-        if bias is not None:
-            logits += bias[lists][:, None]
-        rows = lists.repeat_interleave(slots, dim=0)
-        return best_listed(logits.flatten(0, 1), rows, count, barred)
-
-    def logits_of(self, t: Tensor, words: Tensor) -> Tensor:
-        """Return the logits of words (R, k) in the dtype of the weights, given t (R, l)."""
-        logits = torch.einsum("rl,rkl->rk", t, self.last.weight[words])
-        return logits if self.last.bias is None else logits + self.last.bias[words]

@@ -6,15 +6,12 @@ back to the reference for whatever it does not implement.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from torch import Tensor, nn
 
 from seq2seq.model import recurrence
 from seq2seq.model.output import smoothed_loss
 from seq2seq.model.protocols import Decoder, Encoder, Stepper
-
-M = TypeVar("M", bound=nn.Module)
 
 
 class Backend:
@@ -46,11 +43,8 @@ class Backend:
         """
         return None
 
-    def packed(self, model: M) -> M:
-        """Return a copy that shares the weights, and is faster while they do not change, or itself.
-
-        For a search without autograd that `for_search` knows nothing faster for.
-        """
+    def packed(self, model: Stepper) -> Stepper:
+        """Return a faster stepper for a model that `for_search` has none for, or the model."""
         return model
 
 

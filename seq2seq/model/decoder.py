@@ -11,10 +11,10 @@ from seq2seq.model.backend import Backend
 from seq2seq.model.dropout import Dropout
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.initialization import Scheme, draw_layers
-from seq2seq.model.output import LogitsPrediction, max_of_pairs
+from seq2seq.model.output import max_of_pairs
 from seq2seq.model.protocols import Attention, Cell, CellState, Followed, Memory, Probes, Source
 from seq2seq.model.recurrence import Unrolled
-from seq2seq.model.word_output import WordOutput
+from seq2seq.model.word_output import WordOutput, WordPrediction
 
 
 class ReadoutDecoder(WordOutput):
@@ -155,7 +155,7 @@ class RecurrentDecoder(ReadoutDecoder):
         """Return s_0 of each sentence, with one hypothesis each."""
         return RecurrentState(self.attention.prepare(memory), self.unit.begin(self.start(memory)))
 
-    def step(self, y: Tensor, state: RecurrentState) -> tuple[LogitsPrediction, RecurrentState]:
+    def step(self, y: Tensor, state: RecurrentState) -> tuple[WordPrediction, RecurrentState]:
         """Predict the words after y_{i-1} (R,), after computing s_{i-1}, which may depend on it."""
         cell = state.cell
         if state.c is not None:
@@ -164,9 +164,9 @@ class RecurrentDecoder(ReadoutDecoder):
             cell = self.unit.step(self.unit.project(self.embed(word)), cell, state.c)
         s = self.unit.output(cell)
         attended = self.attention(s, state.source, state.attention)
-        logits = self.logits(self.readout(s, self.embed(y), attended.c))
+        t = self.readout(s, self.embed(y), attended.c)
         after = RecurrentState(state.source, cell, attended.c, y, attended.state)
-        return LogitsPrediction(logits, attended.alpha), after
+        return self.prediction(t, attended.alpha), after
 
     # Along known targets
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from seq2seq.model.decoder import ReadoutDecoder
 from seq2seq.model.dropout import Dropout
 from seq2seq.model.initialization import Scheme
-from seq2seq.model.output import LogitsPrediction
 from seq2seq.model.protocols import (
     Attended,
     Cell,
@@ -21,6 +20,7 @@ from seq2seq.model.protocols import (
     Source,
 )
 from seq2seq.model.recurrence import Unrolled, losses_of, side_by_side, step_cell
+from seq2seq.model.word_output import WordPrediction
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,13 @@ class StackedDecoder(ReadoutDecoder):
         fed = s_0.new_zeros(s_0.shape[0], self.fed_size) if self.fed_size else None
         return StackedState(self.attention.prepare(memory), layers, fed)
 
-    def step(self, y: Tensor, state: StackedState) -> tuple[LogitsPrediction, StackedState]:
+    def step(self, y: Tensor, state: StackedState) -> tuple[WordPrediction, StackedState]:
         """Predict the words after y_{i-1} (R,)."""
         Ey = self.embed(y)
         s, attended, layers = self._move(self.unit.project(Ey), state)
         t = self.readout(s, Ey, attended.c)
         after = StackedState(state.source, layers, self._fed(attended.c, t), attended.state)
-        return LogitsPrediction(self.exact_logits(t), attended.alpha), after
+        return self.prediction(t, attended.alpha), after
 
     def _move(
         self, word: Tensor, state: StackedState, masks: Tensor | None = None

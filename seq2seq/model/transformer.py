@@ -18,9 +18,8 @@ from seq2seq.model.backend import Backend
 from seq2seq.model.dropout import Dropout
 from seq2seq.model.embedding import WordEmbedding
 from seq2seq.model.initialization import Scheme, draw_layers
-from seq2seq.model.output import LogitsPrediction
 from seq2seq.model.protocols import Followed, Memory, Probes
-from seq2seq.model.word_output import WordOutput
+from seq2seq.model.word_output import WordOutput, WordPrediction
 
 KeysValues = tuple[Tensor, Tensor]
 """Keys and values of all heads, (B, h, T, d_k) each."""
@@ -394,7 +393,7 @@ class TransformerDecoder(Stack, WordOutput):
         source = [layer.attention.prepare(memory.states) for layer in self.layers]
         return TransformerState(source, memory.mask[:, None, None])
 
-    def step(self, y: Tensor, state: TransformerState) -> tuple[LogitsPrediction, TransformerState]:
+    def step(self, y: Tensor, state: TransformerState) -> tuple[WordPrediction, TransformerState]:
         """Predict the words after y_{i-1} (R,)."""
         first = 0 if state.past is None else state.past[0][0].shape[2]
         x, past, weights = self._through(self.words(y[:, None], first), state)
@@ -402,7 +401,7 @@ class TransformerDecoder(Stack, WordOutput):
         # `DecoderLayer` treats hypotheses as positions of their sentence: (B, K, Tx) -> (R, Tx).
         alpha = weights().flatten(0, 1)
         after = TransformerState(state.source, state.mask, past)
-        return LogitsPrediction(self.exact_logits(t), alpha), after
+        return self.prediction(t, alpha), after
 
     # Along known targets
 

@@ -1,9 +1,9 @@
-"""Search steps in C, matmuls included, by `search.c`."""
+"""Search steps and the best words in C, matmuls included, by `search.c`."""
 
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from seq2seq.kernels.native import int8
 from seq2seq.kernels.native.build import Library
@@ -15,46 +15,13 @@ _FORMATS = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 """`format` of matmul.h."""
 
 
-class NativeSearch:
-    """`TorchSearch` in C, for float32 on a CPU."""
+class NativeWords:
+    """`TorchWords` in C, for float32 on a CPU."""
 
-    def __init__(self, library: Library, weights: SearchWeights) -> None:
-        self.library, self.last = library, weights.last
-        self.reset_before, self.maxout = weights.reset_before, weights.maxout
-        self.format, dtype = _FORMATS[weights.dtype], weights.dtype
-        pack = int8.packed if dtype is torch.int8 else partial(library.packed, dtype=dtype)
-        self.from_state, self.U = pack(weights.from_state), pack(weights.U)
-        self.W = pack(weights.last.weight)
-
-    def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> NativeInputs:
-        """Prepare the inputs of attention."""
-        return NativeInputs.of(keys, adds, mask, v_a)
-
-    def predict(
-        self, s: Tensor, word: Tensor, shared: NativeInputs, slots: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """See `TorchSearch.predict`; here the gate terms are always (R, 3n)."""
-        (rows, n), w, (Tx, n_align) = s.shape, word.shape[1], shared.keys[0].shape[1:]
-        drive, alpha = s.new_empty(rows, 3 * n), s.new_empty(rows, Tx)
-        t = s.new_empty(rows, w // 2 if self.maxout else w)
-        self.library(
-            "predict",
-            *(s.contiguous(), self.from_state, word.contiguous(), *shared.keys, shared.v_a),
-            *(shared.mask, shared.Ch, shared.sentences, drive, alpha, t, self.maxout),
-            *(self.format, rows, slots, Tx, n_align, n, w),
-        )
-        return t, drive, alpha
-
-    def advance(self, s: Tensor, drive: Tensor, word: Tensor) -> Tensor:
-        """Return s_i (R, n) from `predict`'s gate terms and those of a word (R, 3n)."""
-        rows, n = s.shape
-        found = torch.empty_like(s, memory_format=torch.contiguous_format)
-        self.library(
-            "advance",
-            *(s.contiguous(), drive.contiguous(), word.contiguous(), self.U, self.reset_before),
-            *(found, self.format, rows, n),
-        )
-        return found
+    def __init__(self, library: Library, last: nn.Linear, dtype: torch.dtype) -> None:
+        self.library, self.last, self.format = library, last, _FORMATS[dtype]
+        self._pack = int8.packed if dtype is torch.int8 else partial(library.packed, dtype=dtype)
+        self.W = self._pack(last.weight)
 
     def best(self, t: Tensor, count: int, barred: Barred) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits and ids of the best words (R, count), and log-sum-exps (R, 1)."""
@@ -92,6 +59,45 @@ class NativeSearch:
         found, (rows, count) = t.new_empty(words.shape), words.shape
         given = t.contiguous(), self.last.weight, self.last.bias, words.contiguous(), found
         self.library("logits_of", *given, rows, count, t.shape[1])
+        return found
+
+
+class NativeSearch(NativeWords):
+    """`TorchSearch` in C, for float32 on a CPU."""
+
+    def __init__(self, library: Library, weights: SearchWeights) -> None:
+        super().__init__(library, weights.last, weights.dtype)
+        self.reset_before, self.maxout = weights.reset_before, weights.maxout
+        self.from_state, self.U = self._pack(weights.from_state), self._pack(weights.U)
+
+    def share(self, keys: Tensor, adds: Tensor, mask: Tensor, v_a: Tensor) -> NativeInputs:
+        """Prepare the inputs of attention."""
+        return NativeInputs.of(keys, adds, mask, v_a)
+
+    def predict(
+        self, s: Tensor, word: Tensor, shared: NativeInputs, slots: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See `TorchSearch.predict`; here the gate terms are always (R, 3n)."""
+        (rows, n), w, (Tx, n_align) = s.shape, word.shape[1], shared.keys[0].shape[1:]
+        drive, alpha = s.new_empty(rows, 3 * n), s.new_empty(rows, Tx)
+        t = s.new_empty(rows, w // 2 if self.maxout else w)
+        self.library(
+            "predict",
+            *(s.contiguous(), self.from_state, word.contiguous(), *shared.keys, shared.v_a),
+            *(shared.mask, shared.Ch, shared.sentences, drive, alpha, t, self.maxout),
+            *(self.format, rows, slots, Tx, n_align, n, w),
+        )
+        return t, drive, alpha
+
+    def advance(self, s: Tensor, drive: Tensor, word: Tensor) -> Tensor:
+        """Return s_i (R, n) from `predict`'s gate terms and those of a word (R, 3n)."""
+        rows, n = s.shape
+        found = torch.empty_like(s, memory_format=torch.contiguous_format)
+        self.library(
+            "advance",
+            *(s.contiguous(), drive.contiguous(), word.contiguous(), self.U, self.reset_before),
+            *(found, self.format, rows, n),
+        )
         return found
 
 
