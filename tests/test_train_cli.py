@@ -53,6 +53,16 @@ MISTAKES = {
         1,
         "error: config: a preset is added with a plus. Type +experiment=quickstart.",
     ),
+    "more settings than are read of a run": (
+        ["+experiment=debug", f"data.placeholders=['name={'|'.join(['Anna Maria'] * 7000)}']"],
+        1,
+        "error: config: could not be read again once it is saved (has ",
+    ),
+    "more values than are read of a run": (
+        ["+experiment=debug", f"tokenizer.symbols=[{','.join(f's{i}' for i in range(5000))}]"],
+        1,
+        "error: config: could not be read again once it is saved (too deep, or too many keys ",
+    ),
     "a run that is there": (
         ["run_dir=old"],
         4,

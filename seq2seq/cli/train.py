@@ -51,6 +51,7 @@ from seq2seq.run.errors import (
     PlatformError,
     RunDirError,
     StoppedError,
+    UntrustedError,
     UsageError,
     UserError,
     print_error,
@@ -58,6 +59,7 @@ from seq2seq.run.errors import (
 from seq2seq.run.jsonable import to_json
 from seq2seq.run.models import run_paths
 from seq2seq.run.naming import CONFIG, OUTPUTS, expanded, run_path
+from seq2seq.run.plain_yaml import parse_plain_yaml
 from seq2seq.run.provenance import provenance, record
 from seq2seq.run.requirements import lazy_help_texts
 from seq2seq.run.signals import StopRequest
@@ -215,6 +217,7 @@ def begin(
     # Everything that can be wrong with the config is said before anything is made.
     cfg = to_config(settings_of(raw, typed))
     check_device(cfg)
+    check_readable(cfg)
     if sweep_dir and cfg.data.prepared is None:
         cfg = replace(cfg, data=replace(cfg.data, prepared=str(OUTPUTS / "prepared")))
     if cfg.init.run is not None:  # the record has the path that a name stands for
@@ -286,6 +289,7 @@ def reopen(root: Path, overrides: list[str], processes: int = 1) -> tuple[Config
     lasting = [text for text in changes if not is_within(text.partition("=")[0], RESUME_KEYS)]
     if lasting and not run.has_data():
         changed = load_run_config(run.path(CONFIG), lasting, None)
+        check_readable(changed)
         save(run, changed, origin_of(changed), processes)
     return cfg, run
 
@@ -310,6 +314,19 @@ def save(run: RunDir, cfg: Config, origin: "Origin | None", processes: int = 1) 
         record(run, provenance(cfg, processes=processes) | keep(run, origin))
     run.write(CONFIG, to_yaml(cfg))  # last: with it the directory is a run
     run.record(CONFIG)
+
+
+def check_readable(cfg: Config) -> None:
+    """Check that what a run saves can be read again.
+
+    Raises:
+        ConfigError: it is too large, as with thousands of names in `data.placeholders`.
+    """
+    try:
+        parse_plain_yaml(to_yaml(cfg).encode(), Path(CONFIG))
+    except (RunDirError, UntrustedError) as error:
+        what = f"could not be read again once it is saved ({error.what})"
+        raise ConfigError("config", what, "Shorten its lists and patterns.") from None
 
 
 def check_device(cfg: Config) -> None:
