@@ -4,6 +4,7 @@ Read from top to bottom: a config is checked, a run directory made or reopened, 
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -44,6 +45,7 @@ from seq2seq.config.compose import (
 from seq2seq.config.describe import help_text
 from seq2seq.config.extensions import load_extensions
 from seq2seq.config.schema import Config, Stage
+from seq2seq.run.checksums import RECORDS
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import (
     ConfigError,
@@ -58,9 +60,9 @@ from seq2seq.run.errors import (
 )
 from seq2seq.run.jsonable import to_json
 from seq2seq.run.models import run_paths
-from seq2seq.run.naming import CONFIG, OUTPUTS, expanded, run_path
+from seq2seq.run.naming import CONFIG, OUTPUTS, assignment, expanded, run_path
 from seq2seq.run.plain_yaml import parse_plain_yaml
-from seq2seq.run.provenance import provenance, record
+from seq2seq.run.provenance import RECORD, provenance, record
 from seq2seq.run.requirements import lazy_help_texts
 from seq2seq.run.signals import StopRequest
 from seq2seq.run.writing import delete_empty
@@ -281,6 +283,9 @@ def discarded_on_failure(run: RunDir) -> Iterator[None]:
 def reopen(root: Path, overrides: list[str], processes: int = 1) -> tuple[Config, RunDir]:
     """Continue a run with its own config; only `RESUME_KEYS` may change once there is data."""
     run = RunDir.open(root)
+    if run.has_data() and not any(run.path(name).exists() for name in (RECORD, RECORDS[0])):
+        fix = f"Start a new one with {shlex.quote(assignment('init.run', root))}."
+        raise RunDirError(root, "is a model without data, not a run to continue", fix)
     changes = [text for text in overrides if not text.startswith("resume=")]
     may_change = RESUME_KEYS if run.has_data() else None
     cfg = load_run_config(run.checked(CONFIG), changes, may_change)
