@@ -190,8 +190,18 @@ def test_no_runs_are_said(tmp_path, capsys):
     assert capsys.readouterr().out == f"no runs in {tmp_path}\n"
 
 
-def test_settings_of_a_run_are_shown_as_yaml_and_as_words(tmp_path, capsys):
+ONE = '{train:["été.tsv"],validation:[dev.tsv],test:[test.tsv],weight:0.5}'
+LISTS = {
+    "letters": 'data.train=["été a.en","漢字.fr"]',
+    "patterns": r"""data.placeholders=[url,'n=\d+"\\,a]?','m=[$]?[{]b}']""",
+    "dictionaries": f"data.corpora=[{ONE},{ONE}]",
+}
+
+
+@pytest.mark.parametrize("kind", [None, *LISTS])
+def test_settings_of_a_run_are_shown_as_yaml_and_as_words(tmp_path, capsys, kind):
     words = ["cell=lstm", "tokenizer.vocab_size=77", "name=a.b", "optimizer=adam"]
+    words += [LISTS[kind]] if kind else []
     cfg = composed("debug", words)
     run = make_run(tmp_path / "run", 0, to_yaml(cfg))
     config.main([str(run)])

@@ -17,6 +17,7 @@ from runs import ROOT, call, composed, template_pairs, write_corpus
 
 from seq2seq.config.schema import InitConfig
 from seq2seq.run.provenance import commit, without_directories, without_paths
+from seq2seq.training.export import public_config
 
 TRAPS = ["sitecustomize.py", "usercustomize.py", "torch.py", "numpy.py", "yaml.py", "json.py"]
 TRAPS += ["seq2seq.py", "train.py", "hydra_plugins/__init__.py", "hydra_plugins/evil/__init__.py"]
@@ -165,6 +166,14 @@ def test_U13_a_config_without_paths():
     assert shown.init == InitConfig(run=".../b", source_vectors=".../b", target_vectors=".../b")
     assert without_paths(composed("debug")) == composed("debug")
     assert cfg.data.root == "/home/me"  # the config itself stays
+
+
+def test_U13_a_published_config_has_no_corpus_and_no_path():
+    one = "{train:[/q/a],validation:[/q/b],test:[/q/c]}"
+    several = ["data.root=/q", "data.prepared=/q/p", f"data.corpora=[{one},{one}]"]
+    single = ["data.train=/q/a.tsv", "data.links=/q/l", "init.run=/q/r"]
+    for changes in (several, [*single, "evaluate.heatmap_font=/q/a.ttf"]):
+        assert "/q" not in public_config(composed("debug", changes))
 
 
 def test_the_commit_is_that_of_the_checkout_that_knows_the_module(tmp_path, monkeypatch):

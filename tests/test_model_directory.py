@@ -13,6 +13,7 @@ from runs import assert_fails, copy_of
 
 import seq2seq
 from seq2seq.cli.export import main as export
+from seq2seq.cli.train import reopen
 from seq2seq.decoding.flags import FIXED, SAVED
 from seq2seq.run import hub
 from seq2seq.run.directory import RunDir
@@ -42,6 +43,13 @@ def texts(name: str | Path) -> list[str]:
 def test_it_translates_as_the_run(run, model, script):
     assert texts(model) == texts(run)
     assert script("verify", model).code == 0
+
+
+def test_it_cannot_be_trained_on_and_stays_as_it_is(model):
+    before = sorted(model.rglob("*"))
+    with pytest.raises(RunDirError, match=r"model without data.*new one with init\.run"):
+        reopen(model, ["resume=x"])
+    assert sorted(model.rglob("*")) == before
 
 
 def test_its_limits_of_flags_are_those_of_the_run(model):

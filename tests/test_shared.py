@@ -67,6 +67,23 @@ def test_what_makes_other_data(cfg, tmp_path, change):
     assert shared.shared_directory(cfg).root != before
 
 
+def test_a_directory_in_the_layout_of_the_hub_is_known_by_its_files(tmp_path, cfg):
+    """Its name alone is the same below another `data.root`, and whatever is written to it."""
+    data = replace(cfg.data, train=["hub:./set"], validation=["hub:set"], test=["hub:./set::test"])
+
+    def identity(root: str) -> str:
+        found = replace(cfg, data=replace(data, root=str(tmp_path / root)))
+        return shared.shared_directory(found).root.name
+
+    for root in ("a", "b", "c"):
+        (tmp_path / root / "set" / "en").mkdir(parents=True)
+        (tmp_path / root / "set" / "en" / "train.jsonl").write_text('{"en": "x", "fr": "y"}\n')
+    assert identity("a") == identity("b") == identity("c")
+    (tmp_path / "b" / "set" / "en" / "train.jsonl").write_text('{"en": "x", "fr": "z"}\n')
+    (tmp_path / "c" / "set" / "en" / "train.jsonl").rename(tmp_path / "c" / "set" / "test.jsonl")
+    assert len({identity(root) for root in "abc"}) == 3
+
+
 def test_weights_of_another_run_bring_their_own_vocabulary(cfg):
     assert shared.shared_directory(replace(cfg, init=replace(cfg.init, run="other"))) is None
     assert shared.shared_directory(replace(cfg, data=replace(cfg.data, prepared=None))) is None

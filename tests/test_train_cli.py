@@ -53,6 +53,11 @@ MISTAKES = {
         1,
         "error: config: a preset is added with a plus. Type +experiment=quickstart.",
     ),
+    "more settings than are read of a run": (
+        ["+experiment=debug", f"data.placeholders=['name={'|'.join(['Anna Maria'] * 7000)}']"],
+        1,
+        "error: config: could not be read again once it is saved (has ",
+    ),
     "a run that is there": (
         ["run_dir=old"],
         4,
@@ -173,6 +178,13 @@ COMPOSING = {
     "seed=[": (
         "cannot read override 'seed=['. "
         "Write key=value; quote a value with commas, brackets or letters beyond ASCII."
+    ),
+    "data.root=a~b": (
+        "cannot read override 'data.root=a~b'. Quote the value, as it has '~': 'KEY=\"VALUE\"'."
+    ),
+    "data.train=[é.en,é.fr]": (
+        "cannot read override 'data.train=[é.en,é.fr]'. "
+        "Quote each text, as the value has 'é': 'KEY=[\"A\",\"B\"]'."
     ),
     "~model.hiden": (
         "Could not delete from config. 'model.hiden' does not exist. See seq2seq train --help."

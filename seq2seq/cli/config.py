@@ -3,7 +3,6 @@
 With --diff, prints only what differs from the defaults, as words for a command line.
 """
 
-import json
 import shlex
 from collections.abc import Sequence
 
@@ -25,8 +24,5 @@ def main(argv: Sequence[str]) -> None:
     if not args.diff:
         show(to_yaml(config).rstrip())
         return
-    words = (
-        assignment(key, value) if isinstance(value, str) else f"{key}={json.dumps(value)}"
-        for key, value in changed(config).items()
-    )
+    words = (assignment(key, value) for key, value in changed(config).items())
     show("\n".join(map(shlex.quote, words)))

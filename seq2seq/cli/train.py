@@ -4,6 +4,7 @@ Read from top to bottom: a config is checked, a run directory made or reopened, 
 """
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -44,6 +45,7 @@ from seq2seq.config.compose import (
 from seq2seq.config.describe import help_text
 from seq2seq.config.extensions import load_extensions
 from seq2seq.config.schema import Config, Stage
+from seq2seq.run.checksums import RECORDS
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import (
     ConfigError,
@@ -51,14 +53,16 @@ from seq2seq.run.errors import (
     PlatformError,
     RunDirError,
     StoppedError,
+    UntrustedError,
     UsageError,
     UserError,
     print_error,
 )
 from seq2seq.run.jsonable import to_json
 from seq2seq.run.models import run_paths
-from seq2seq.run.naming import CONFIG, OUTPUTS, expanded, run_path
-from seq2seq.run.provenance import provenance, record
+from seq2seq.run.naming import CONFIG, OUTPUTS, assignment, expanded, run_path
+from seq2seq.run.plain_yaml import parse_plain_yaml
+from seq2seq.run.provenance import RECORD, provenance, record
 from seq2seq.run.requirements import lazy_help_texts
 from seq2seq.run.signals import StopRequest
 from seq2seq.run.writing import delete_empty
@@ -215,6 +219,7 @@ def begin(
     # Everything that can be wrong with the config is said before anything is made.
     cfg = to_config(settings_of(raw, typed))
     check_device(cfg)
+    check_readable(cfg)
     if sweep_dir and cfg.data.prepared is None:
         cfg = replace(cfg, data=replace(cfg.data, prepared=str(OUTPUTS / "prepared")))
     if cfg.init.run is not None:  # the record has the path that a name stands for
@@ -278,6 +283,9 @@ def discarded_on_failure(run: RunDir) -> Iterator[None]:
 def reopen(root: Path, overrides: list[str], processes: int = 1) -> tuple[Config, RunDir]:
     """Continue a run with its own config; only `RESUME_KEYS` may change once there is data."""
     run = RunDir.open(root)
+    if run.has_data() and not any(run.path(name).exists() for name in (RECORD, RECORDS[0])):
+        fix = f"Start a new one with {shlex.quote(assignment('init.run', root))}."
+        raise RunDirError(root, "is a model without data, not a run to continue", fix)
     changes = [text for text in overrides if not text.startswith("resume=")]
     may_change = RESUME_KEYS if run.has_data() else None
     cfg = load_run_config(run.checked(CONFIG), changes, may_change)
@@ -286,6 +294,7 @@ def reopen(root: Path, overrides: list[str], processes: int = 1) -> tuple[Config
     lasting = [text for text in changes if not is_within(text.partition("=")[0], RESUME_KEYS)]
     if lasting and not run.has_data():
         changed = load_run_config(run.path(CONFIG), lasting, None)
+        check_readable(changed)
         save(run, changed, origin_of(changed), processes)
     return cfg, run
 
@@ -310,6 +319,19 @@ def save(run: RunDir, cfg: Config, origin: "Origin | None", processes: int = 1) 
         record(run, provenance(cfg, processes=processes) | keep(run, origin))
     run.write(CONFIG, to_yaml(cfg))  # last: with it the directory is a run
     run.record(CONFIG)
+
+
+def check_readable(cfg: Config) -> None:
+    """Check that what a run saves can be read again.
+
+    Raises:
+        ConfigError: it is too large, as with thousands of names in `data.placeholders`.
+    """
+    try:
+        parse_plain_yaml(to_yaml(cfg).encode(), Path(CONFIG))
+    except (RunDirError, UntrustedError) as error:
+        what = f"could not be read again once it is saved ({error.what})"
+        raise ConfigError("config", what, "Shorten its lists and patterns.") from None
 
 
 def check_device(cfg: Config) -> None:

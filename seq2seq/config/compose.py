@@ -393,8 +393,11 @@ def composing_error(error: Exception) -> ConfigError:
         return _unknown_key(cause, known)
     if isinstance(error, OverrideParseException):
         fix = "Write key=value; quote a value with commas, brackets or letters beyond ASCII."
-        if odd := re.search(r"[^ -~]|[~&;#<>^`!]", error.override.partition("=")[2]):
+        value = error.override.partition("=")[2]
+        if odd := re.search(r"[^ -~]|[~&;#<>^`!]", value):
             fix = f"Quote the value, as it has {odd[0]!r}: 'KEY=\"VALUE\"'."
+            if value.startswith(("[", "{")):  # in quotation marks, a list would be a text
+                fix = f'Quote each text, as the value has {odd[0]!r}: \'KEY=["A","B"]\'.'
         return ConfigError("config", f"cannot read override {error.override!r}", fix)
     if is_about_a_group(error):
         what, fix = "a group needs a name", "Write, for example, model=small."

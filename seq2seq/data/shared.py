@@ -12,9 +12,11 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 from seq2seq.config.schema import Config
 from seq2seq.data.readers import Place
+from seq2seq.data.readers.hub import parse_hub_name
 from seq2seq.data.text import open_regular
 from seq2seq.run import writing
 from seq2seq.run.directory import RunDir
@@ -49,15 +51,27 @@ def shared_directory(cfg: Config) -> RunDir | None:
 
 
 def _checksums(cfg: Config) -> Iterator[str]:
-    """Yield the checksums of all files that are named; other names are settings."""
+    """Yield the checksums of all files that are named; other names are settings.
+
+    Of a directory in the layout of the Hub, those of its files, which are told apart by name.
+    """
     splits = ("train", "validation", "test")
     places = [Place(part, split) for part in cfg.data.parts for split in splits]
     named = [place.path(name) for place in places for name in place.names]
     links = [] if cfg.data.links is None else [places[0].path(cfg.data.links)]
     for path in named + links:
         if path.is_file():
-            with open_regular(path) as file:
-                yield hashlib.file_digest(file, "sha256").hexdigest()
+            yield _checksum(path)
+    alone = (place for place in places if len(place.names) == 1)
+    hub = (place for place in alone if place.names[0].lower().startswith("hub:"))
+    for directory in filter(None, (parse_hub_name(place).local for place in hub)):
+        for path in filter(Path.is_file, sorted(directory.rglob("*"))):
+            yield f"{path.relative_to(directory).as_posix()} {_checksum(path)}"
+
+
+def _checksum(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import json
 import logging
 import re
 import shlex
@@ -66,12 +67,22 @@ def expanded(text: str | Path) -> Path:
 
 def assignment(key: str, value: object) -> str:
     """Return `key=value` in Hydra's grammar, with quotation marks where it needs them."""
+    return f"{key}={_value(value)}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{_value(item)}' for key, item in value.items())}}}"
+    if value is None or isinstance(value, int | float):
+        return json.dumps(value)
     text = str(value)
     if not _PLAIN.fullmatch(text):
         special = r'(\\*)("|\$\{|\Z)'  # as backslashes are doubled in front of these alone
         text = re.sub(special, lambda end: 2 * end[1] + (end[2] and rf"\{end[2]}"), text)
         text = f'"{text}"'
-    return f"{key}={text}"
+    return text
 
 
 def command(name: str, *arguments: str) -> str:

@@ -22,7 +22,13 @@ def read_plain_yaml(path: Path) -> dict[str, Any]:
         UntrustedError: it is not a regular file, or holds an alias, a tag or an interpolation.
             The error does not show its contents.
     """
-    data = read_bytes(path, MAX_CONFIG_BYTES)
+    return parse_plain_yaml(read_bytes(path, MAX_CONFIG_BYTES), path)
+
+
+def parse_plain_yaml(data: bytes, path: Path) -> dict[str, Any]:
+    """Parse a YAML mapping as `read_plain_yaml` does; `path` is for errors."""
+    if len(data) > MAX_CONFIG_BYTES:
+        raise RunDirError(path, f"has {len(data)} bytes, more than {MAX_CONFIG_BYTES}", RESTORE)
     try:
         values = _PlainLoader(data.decode("utf-8"), path).get_single_data()
         _check_plain(values)

@@ -55,7 +55,7 @@ def public_config(cfg: Config) -> str:
     return to_yaml(
         replace(
             cfg,
-            data=replace(cfg.data, root="", links=None, corpora=corpora, **nowhere),
+            data=replace(cfg.data, root="", links=None, prepared=None, corpora=corpora, **nowhere),
             evaluate=replace(cfg.evaluate, heatmap_font=None),
             init=InitConfig(),
         )
