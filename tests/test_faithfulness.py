@@ -577,7 +577,8 @@ def test_a_run_is_retrained_with_uniform_weights(run, script, tmp_path):
 
 
 @pytest.mark.e2e
-def test_what_has_no_sheet_is_refused(run, script, tmp_path):
+def test_what_has_no_sheet_is_refused_before_it_is_measured(run, script, monkeypatch):
+    monkeypatch.setattr(Recorder, "measure", None)  # it takes minutes
     for args, part in (
         ([f"{run}+{run}", "--faithfulness"], "is an ensemble"),
         ([run, "--faithfulness", "--attention"], "cannot be combined with --attention"),
@@ -585,6 +586,7 @@ def test_what_has_no_sheet_is_refused(run, script, tmp_path):
         ([run, "--seeds", run], "--seeds: is for --faithfulness"),
         ([run, "--faithfulness", "--sentences", "0"], "--sentences: less than one"),
         ([run, run, "--faithfulness", "--uniform", run], "of several runs"),
+        ([run, "--faithfulness", "--uniform", run], "has attention=additive, not uniform"),
     ):
         assert_fails(script("evaluate", *args), 2, part)
     model = seq2seq.load(run)
