@@ -264,6 +264,14 @@ def test_V1_files_that_cannot_be_scored(script, tmp_path, hypotheses, reference,
     assert_fails(script("evaluate", *args), 3, *parts)
 
 
+@pytest.mark.e2e
+@pytest.mark.parametrize("view", [[], ["--by-length", "lengths.png"]], ids=["scores", "lengths"])
+def test_an_empty_text_has_no_scores(run, script, tmp_path, view):
+    (tmp_path / "empty").write_bytes(b"")
+    args = ("--source", tmp_path / "empty", "--reference", tmp_path / "empty", *view)
+    assert_fails(script("evaluate", run, *args), 3, "scoring: no sentences. Give at least one.")
+
+
 def numbers(result) -> dict[str, str]:
     assert result.code == 0, result
     return {row.split()[0]: row.split()[1] for row in result.out.decode().splitlines()}

@@ -8,7 +8,7 @@ from runs import composed, config_of, copy_of, locked
 from strangers import forge
 
 import seq2seq
-from seq2seq.alignment.measures import Measures
+from seq2seq.alignment.measures import Measures, average, measure
 from seq2seq.cli import stages
 from seq2seq.config.schema import DecodeConfig
 from seq2seq.data.pair import Pair
@@ -283,3 +283,12 @@ def test_results_of_other_settings_do_not_count(run, tmp_path):
     own.write_json(SAVED, saved)
     forge(own.root)
     assert tested.TestedRun(str(own.root), [], None).saved(TRANSLATIONS) == own.path(TRANSLATIONS)
+
+
+@pytest.mark.e2e
+def test_attention_of_characters_is_measured_between_characters(characters_run):
+    own = tested.TestedRun(str(characters_run), [], None)
+    forced = own.model.force(zip(*own.text, strict=True))
+    expected = average([measure(found.alignment, ended=True) for found in forced])
+    assert own.attention().attention == expected
+    assert tested.TestedRun(str(characters_run), [], own.text).attention().attention == expected

@@ -355,6 +355,23 @@ def measured(pretrained, lines):
 
 
 @pytest.mark.e2e
+def test_the_sheet_is_of_the_translations_that_decode_makes(run, monkeypatch):
+    model, texts = seq2seq.load(run, ["decode.no_repeat_ngram=1"]), []
+    target = model.tokenizers[1]
+
+    def read(of_run, batch, numbers, *args):
+        for _, ids in sorted(zip(numbers, batch.tgt.tolist(), strict=True)):
+            texts.append(target.write(target.pieces([i for i in ids if i not in (PAD, EOS)]))[0])
+        return counterfactuals(of_run, batch, numbers, *args)
+
+    monkeypatch.setattr(faithfulness_of_run, "counterfactuals", read)
+    lines = lines_of(run)[:3]
+    measured(model, lines)
+    assert texts == [translation.text for translation in model.translate(lines)]
+    assert texts != [translation.text for translation in seq2seq.load(run).translate(lines)]
+
+
+@pytest.mark.e2e
 def test_a_context_that_is_cut_off_is_not_needed(run):
     """The model says what the state alone makes it say, whatever the weights."""
     pretrained, lines = seq2seq.load(run), lines_of(run)[:8]
@@ -560,7 +577,8 @@ def test_a_run_is_retrained_with_uniform_weights(run, script, tmp_path):
 
 
 @pytest.mark.e2e
-def test_what_has_no_sheet_is_refused(run, script, tmp_path):
+def test_what_has_no_sheet_is_refused_before_it_is_measured(run, script, monkeypatch):
+    monkeypatch.setattr(Recorder, "measure", None)  # it takes minutes
     for args, part in (
         ([f"{run}+{run}", "--faithfulness"], "is an ensemble"),
         ([run, "--faithfulness", "--attention"], "cannot be combined with --attention"),
@@ -568,6 +586,7 @@ def test_what_has_no_sheet_is_refused(run, script, tmp_path):
         ([run, "--seeds", run], "--seeds: is for --faithfulness"),
         ([run, "--faithfulness", "--sentences", "0"], "--sentences: less than one"),
         ([run, run, "--faithfulness", "--uniform", run], "of several runs"),
+        ([run, "--faithfulness", "--uniform", run], "has attention=additive, not uniform"),
     ):
         assert_fails(script("evaluate", *args), 2, part)
     model = seq2seq.load(run)

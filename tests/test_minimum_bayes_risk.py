@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from runs import assert_fails
 from sacrebleu.metrics import BLEU, CHRF
@@ -10,7 +11,8 @@ from test_translate import PLAIN
 
 import seq2seq
 from seq2seq.config.schema import Utility
-from seq2seq.decoding.minimum_bayes_risk import sentence_score
+from seq2seq.decoding.minimum_bayes_risk import by_utility, sentence_score
+from seq2seq.decoding.translation import Candidate
 
 METRICS = {"bleu": BLEU(effective_order=True), "chrf": CHRF()}
 
@@ -40,6 +42,20 @@ def test_candidates_stand_in_the_order_of_their_utility(run, kind, rules):
         assert [c.utility for c in new.candidates] == pytest.approx([expected[i] for i in order])
         assert [c.score for c in new.candidates] == [old.candidates[i].score for i in order]
     assert [t.text for t in before] != [t.text for t in after]
+
+
+@pytest.mark.parametrize("kind", Utility)
+def test_candidates_of_equal_utility_stay_in_the_order_of_their_scores(kind):
+    texts = [f"the cat sees the dog {x}" for x in "abcd"]
+    alpha = np.zeros((1, 1), np.float32)
+    rng = np.random.default_rng(1)
+    for log_probs in -np.sort(rng.uniform(0, 9, (20, len(texts)))):
+        found = [
+            Candidate(text, ("",), (), float(p), float(p), alpha, finished=True)
+            for text, p in zip(texts, log_probs, strict=True)
+        ]
+        ordered = by_utility(found, kind, uniform=False)
+        assert [candidate.text for candidate in ordered] == texts
 
 
 @pytest.mark.e2e

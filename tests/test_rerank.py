@@ -166,7 +166,7 @@ def test_the_command_scores_tunes_and_chooses(run, script, tmp_path):
     assert_fails(short, 2, "the features are score, words, forward. Name the models")
     wrong = script("rerank", files["nbest"], *weights)
     assert_fails(wrong, 3, f"{files['nbest']}:1: is not part of an n-best list")
-    files["out"].write_text("31\t-1.0\ta\n32\t-1.0\ta\n", "utf-8")
+    files["out"].write_text("30\t-1.0\ta\n32\t-1.0\ta\n", "utf-8")
     wrong = script("rerank", files["out"], "--source", files["in"], *weights)
     assert_fails(wrong, 3, f"{files['out']}:2: is not part of an n-best list")
     files["w.json"].write_text('{"weights": {"score": "x"}}')
@@ -182,3 +182,13 @@ def test_lists_are_read_as_they_were_written(tmp_path):
     path.write_text(f"{json.dumps(row)}\n")
     [own] = read_nbest(path)
     assert own == NBest("a", ["x y"], {"score": [-1.0], "words": [2.0]})
+
+
+@pytest.mark.e2e
+def test_a_translation_of_a_blank_line_is_no_part_of_a_list(run, script, tmp_path):
+    """As if the list were of another text; a blank translation of a blank line is none at all."""
+    (tmp_path / "source").write_text("\n \n")
+    (tmp_path / "list").write_text("1\t-1.0\t\n2\t-1.0\tce chat dort .\n", "utf-8")
+    args = ("--source", tmp_path / "source", "--forward", run, "--weights", tmp_path / "w.json")
+    wrong = script("rerank", tmp_path / "list", *args)
+    assert_fails(wrong, 3, f"{tmp_path / 'list'}:2: is not part of an n-best list")

@@ -21,6 +21,7 @@ def by_utility(
 
     The utility of a candidate of a line is its mean score against each of the others as reference.
     If `uniform`, as for samples, the others have equal weights, else weights by probability.
+    Candidates of equal utility stay in their order.
     """
     if len(candidates) < 2:
         return tuple(candidates)
@@ -32,7 +33,8 @@ def by_utility(
         weights = [1.0 if uniform else math.exp(other.log_prob - most) for other in others]
         scores = [score(candidate.text, other.text) for other in others]
         mean = sum(map(float.__mul__, weights, scores)) / sum(weights)
-        found.append(replace(candidate, utility=mean))
+        # Rounded, or the last bit, which batch mates may change, would order equal ones.
+        found.append(replace(candidate, utility=round(mean, 9)))
     return tuple(sorted(found, key=lambda candidate: -(candidate.utility or 0.0)))
 
 

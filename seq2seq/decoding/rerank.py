@@ -44,8 +44,14 @@ class NBest:
     features: dict[str, list[float]] = field(default_factory=lambda: {SCORE: [], WORDS: []})
 
     def add(self, text: str, score: float) -> None:
-        """Add a translation; blank ones cannot be scored and are left out."""
+        """Add a translation; blank ones cannot be scored and are left out.
+
+        Raises:
+            ValueError: it is a translation of a blank sentence, which no model can score.
+        """
         if not is_blank(text):
+            if is_blank(self.source):
+                raise ValueError(text)
             self.texts.append(text)
             self.features[SCORE].append(score)
             self.features[WORDS].append(Length("", count_words).in_words(text))

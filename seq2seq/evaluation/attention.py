@@ -16,7 +16,7 @@ from seq2seq.alignment.measures import Measures, advice, average, formatted, mea
 from seq2seq.alignment.words import to_words
 from seq2seq.cli.console import table
 from seq2seq.data.pair import Links
-from seq2seq.data.prepare import SIDES, directions_of, load_text
+from seq2seq.data.prepare import SIDES, directions_of, load_text, splitter_of
 from seq2seq.data.words import Splitter, word_spans
 from seq2seq.decoding.pretrained import Pretrained
 from seq2seq.decoding.translation import Translation, perplexity
@@ -41,7 +41,7 @@ one target word later or earlier. Entropy in nats, and as a share of the log of 
 Uncovered, overcovered: source words that get less than half of a target word's attention, more than
 that of two. Unlinked: source words that no target word attends to most. Monotone: target words that
 attend no further left than the word before them; Kendall: the same over all pairs, 1 same order, -1
-reversed. All between words, along the references."""
+reversed. All between words, or characters if these are the vocabulary, along the references."""
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,10 @@ class Tally:
 
 
 def align_test_set(run: RunDir, model: Pretrained) -> AttentionScores:
-    """Measure attention along a run's test references, and against its gold links if it has any."""
+    """Measure attention along a run's test references, and against its gold links if it has any.
+
+    Gold links are between words; without them, characters count in a vocabulary of characters.
+    """
     # Sentence pairs, and their gold links if the run has any.
     pairs = list(zip(*(load_text(run, "test", side) for side in SIDES), strict=True))
     gold: Sequence[GoldLinks | None] = [None] * len(pairs)
@@ -243,7 +246,7 @@ def align_test_set(run: RunDir, model: Pretrained) -> AttentionScores:
         with expected(run.path(GOLD)):
             gold = [read_links(line) for line in load_text(run, "test", "links")]
             pairs = [pair for pair, _ in zip(pairs, gold, strict=True)]
-    tally = Tally(shown=model.shown)
+    tally = Tally(word_spans if any(gold) else splitter_of(model.config), model.shown)
     languages = [target for _, target in directions_of(run, model.config, "test")]
     found = model.force(pairs, maps=any(gold), target_language=languages)
     for _ in tally.along(found, gold):

@@ -18,8 +18,10 @@ from seq2seq.config.schema.placeholders import all_symbols
 from seq2seq.data.batching import collate
 from seq2seq.data.tokenizer import EOS, PAD, SPACE, UNK, Tokenizer
 from seq2seq.decoding.chunks import Feed, Ids, in_chunks
+from seq2seq.decoding.constraints import ConstraintBuilder
 from seq2seq.decoding.forced import TextPair, force
 from seq2seq.decoding.pretrained import Pretrained, load
+from seq2seq.decoding.request import Request
 from seq2seq.decoding.translate import for_search, search_batch, search_rules
 from seq2seq.evaluation import faithfulness
 from seq2seq.evaluation.counterfactual import EXCHANGES, counterfactuals
@@ -164,6 +166,7 @@ class Recorder:
         self.tags = pretrained.tagging(languages)
         self.function = function_words(self.tokenizers[1], all_symbols(config))
         self.searcher = for_search(model, self.cfg)
+        self.constraints = ConstraintBuilder(self.tokenizers[1], self.cfg)
 
     def measure(self, lines: Sequence[str], first: int) -> list[Record]:
         """Translate lines and measure; `first` is the number of the first one."""
@@ -174,7 +177,10 @@ class Recorder:
     def _batch(self, ids: Sequence[Ids], numbers: Sequence[int]) -> list[Record]:
         """Return a record of each source."""
         tagged, seed = self.tags.forbidden, self.cfg.seed
-        best = search_batch(self.model, self.searcher, ids, numbers, self.cfg, {}, tagged)
+        # As `decode` translates: repeated n-grams and diverse groups are constraints, too.
+        built = ((number, self.constraints.build(Request(""), number)) for number in numbers)
+        by_line = {number: own for number, own in built if own is not None}
+        best = search_batch(self.model, self.searcher, ids, numbers, self.cfg, by_line, tagged)
         pairs = [(src, found[0].ids) for (src,), found in zip(ids, best, strict=True)]
         classes = [classes_of(self.tokenizers, self.function, *pair) for pair in pairs]
         batch = collate(pairs, PAD).to(next(self.model.parameters()).device)

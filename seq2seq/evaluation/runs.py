@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from seq2seq.config.compose import load_run_config
 from seq2seq.config.schema import Config, DecodeConfig, Direction
@@ -187,19 +188,21 @@ class TestedRun:
         lines, references, languages = (
             [column[i] for i in rows] for column in (*self.text, self.languages)
         )
+        # What other runs add to it: they may be refused, and the sheet takes minutes.
+        more: dict[str, Any] = {}
+        if uniform is not None:
+            more["uniform"] = self._retrained(uniform)
+        if seeds:
+            pairs, runs = list(zip(lines, references, strict=True)), [self.name, *seeds]
+            apart = faithfulness_of_run.distance_between(runs, pairs, languages, self.overrides)
+            more["seeds"] = apart
         # The sheet
         settings = faithfulness_of_run.settings_of(named, self.model, lines, languages)
         own = self.run if self.given is None else None
         sheet = faithfulness_of_run.saved(own) if own is not None else None
         if sheet is None or sheet.settings != settings:
             sheet = faithfulness_of_run.measure(self.model, lines, languages, settings, own)
-        # What other runs add to it
-        if uniform is not None:
-            sheet = replace(sheet, uniform=self._retrained(uniform))
-        if seeds:
-            pairs, runs = list(zip(lines, references, strict=True)), [self.name, *seeds]
-            apart = faithfulness_of_run.distance_between(runs, pairs, languages, self.overrides)
-            sheet = replace(sheet, seeds=apart)
+        sheet = replace(sheet, **more)
         if own is not None:
             faithfulness_of_run.keep(own, sheet)
         return sheet

@@ -20,7 +20,7 @@ from seq2seq.data.tokenizer import UNK, Tokenizer
 from seq2seq.decoding.flags import Flags
 from seq2seq.evaluation.attention import AttentionScores
 from seq2seq.evaluation.error_rates import NAMES, are_shown, by_source, score_exactness
-from seq2seq.evaluation.scoring import Score, Scores, score, score_bleu
+from seq2seq.evaluation.scoring import Score, Scores, check_lines, score, score_bleu
 from seq2seq.run.directory import RunDir
 from seq2seq.run.errors import RunDirError
 from seq2seq.run.jsonable import from_json, to_json
@@ -163,7 +163,11 @@ def score_all(
 
     `text` are sources and references, `hypotheses` translations of all sources, and `again`
     translates some rows by other rules, where `second_pass` wants it.
+
+    Raises:
+        DataError: there are none.
     """
+    check_lines(hypotheses, text[1])
     # All sentences
     sources, references = text
     tokenizer = cfg.evaluate.bleu_tokenizer
