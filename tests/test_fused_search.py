@@ -14,7 +14,8 @@ from seq2seq.config.schema import Backend, Readout, Reset, StateWord
 from seq2seq.data.batching import pad_ids
 from seq2seq.decoding.search import beam_search
 from seq2seq.kernels import native
-from seq2seq.kernels.search import FusedSearch, rescored
+from seq2seq.kernels.search import FusedSearch
+from seq2seq.kernels.words import rescored
 from seq2seq.model.output import best_logits, largest
 from seq2seq.model.protocols import Barred
 

@@ -395,8 +395,9 @@ def test_a_model_trains_and_decodes_without_kernels(caplog):
         y = torch.full((batch.num_sentences,), PAD)
         for _ in range(2):
             prediction, state = searcher.step(y, state)
-            y = prediction.log_probs().argmax(dim=-1)
-    assert prediction.log_probs().shape == (batch.num_sentences, VOCAB)
+            log_probs = prediction.log_probs()
+            y = log_probs.argmax(dim=-1)
+    assert log_probs.shape == (batch.num_sentences, VOCAB)
 
 
 # Words ------------------------------------------------------------------------------------------

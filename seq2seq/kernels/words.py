@@ -12,7 +12,7 @@ from seq2seq.kernels.choice import words_for
 from seq2seq.kernels.matmul import compute_dtype, with_packed_weights, without_autocast
 from seq2seq.kernels.native.search import NativeWords
 from seq2seq.kernels.torch_search import TorchWords
-from seq2seq.model import EncoderDecoder
+from seq2seq.model.encoder_decoder import EncoderDecoder
 from seq2seq.model.protocols import Barred, Best, Prediction, State
 from seq2seq.model.word_output import WordOutput, WordPrediction
 
