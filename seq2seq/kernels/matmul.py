@@ -6,7 +6,6 @@ Everything else is computed in the dtype of the weights.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from copy import copy
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from seq2seq.kernels.native import onednn
+from seq2seq.model.intervention import with_parts
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -90,7 +90,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not by_onednn(x, weight, dtype):
         return functional.linear(x, weight, bias)
     if not torch.is_grad_enabled():  # autograd takes longer than a matmul of few rows
-        return product(padded(rows_of(x), dtype), weight.to(dtype), bias, x.shape)
+        return matmul(padded(rows_of(x), dtype), weight.to(dtype), bias, x.shape)
     y: Tensor = Linear.apply(x, weight, bias, dtype)  # type: ignore[no-untyped-call]
     return y
 
@@ -106,7 +106,7 @@ def rows_of(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
-def product(rows: Tensor, W: Tensor, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
+def matmul(rows: Tensor, W: Tensor, bias: Tensor | None, shape: Sequence[int]) -> Tensor:
     """Return x W' + b (..., j) of an x of this shape, given its padded rows, all in one dtype."""
     b = None if bias is None else bias.to(W.dtype)
     *outer, _ = shape
@@ -138,17 +138,15 @@ class PackedLinear(nn.Linear):
         if dtype not in self._packed:
             self._packed[dtype] = onednn.packed(self.weight.detach().to(dtype))
         rows = padded(rows_of(input), dtype)
-        return product(rows, self._packed[dtype], self.bias, input.shape)
+        return matmul(rows, self._packed[dtype], self.bias, input.shape)
 
 
 def with_packed_weights(model: M) -> M:
     """Return a copy that shares all weights, and whose linear layers are `PackedLinear`."""
     if isinstance(model, FusedLinear):
         return PackedLinear(model)  # type: ignore[return-value]
-    other = copy(model)
-    parts = model._modules.items()
-    other._modules = {name: None if x is None else with_packed_weights(x) for name, x in parts}
-    return other
+    parts = [(name, part) for name, part in model._modules.items() if part is not None]
+    return with_parts(model, **{name: with_packed_weights(part) for name, part in parts})
 
 
 class Linear(torch.autograd.Function):
@@ -161,7 +159,7 @@ class Linear(torch.autograd.Function):
         rows, W = padded(rows_of(x), dtype), weight.to(dtype)
         ctx.save_for_backward(rows, W)
         ctx.shape, ctx.dtypes = x.shape, (x.dtype, weight.dtype, dtype)
-        return product(rows, W, bias, x.shape)
+        return matmul(rows, W, bias, x.shape)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102

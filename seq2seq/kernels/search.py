@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seq2seq.kernels.choice import search_for
 from seq2seq.kernels.matmul import PackedWeight, without_autocast
@@ -72,8 +72,7 @@ class FusedSearch:
         if unit.W.bias is not None:
             self.bias[0][:] = decoder.U_o.bias
             self.bias[1][:n] = unit.W.bias
-        layers = [x for x in decoder.W_o.modules() if isinstance(x, nn.Linear)]
-        *self.before, last = layers
+        self.before, last = decoder.layers_before, decoder.words_layer
         sizes = len(self.v_a), unit.reset_before, decoder.maxout
         own = torch.int8 if int8 else dtype
         self.engine = search_for(SearchWeights(own, torch.cat(state), unit.U.weight, last, *sizes))

@@ -95,7 +95,7 @@ class World:
         return slice(*np.searchsorted(owners, [rank, rank + 1]).tolist())
 
     def part_of(self, count: int) -> slice:
-        """Return which of so many lines this process takes."""
+        """Return which of `count` lines this process takes."""
         return slice(*(count * rank // self.size for rank in (self.rank, self.rank + 1)))
 
     def interruptible(self, stop: StopRequest) -> AbstractContextManager[None]:
